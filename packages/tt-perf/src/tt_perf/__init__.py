@@ -1,0 +1,3 @@
+"""Act V, Production: profiling, quantization, compression, memoization and acceleration as plugins."""
+
+from tt_perf.__about__ import __version__ as __version__
