@@ -1,0 +1,193 @@
+"""Everything that can be run here: `nox --list` names the sessions, `nox` alone tests all six acts.
+
+An act is tested as a user has it: wheels of acts 1..N, and nothing else of this repository, in an environment
+of its own. Environments are kept between runs; `nox --reuse-venv=no` starts from nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).parent.resolve()
+CONFIG = ROOT / "pyproject.toml"
+ACTS = ("tt-core", "tt-learn", "tt-data", "tt-language", "tt-perf", "tinygpt")
+nox.options.sessions = [f"act{number}" for number in range(1, len(ACTS) + 1)]
+
+TORCH = "torch==2.13.0"
+TORCH_CPU = f"pip install {TORCH} --index-url https://download.pytorch.org/whl/cpu"
+
+
+def tools(group: str) -> tuple[str, ...]:
+    """The requirements of one dependency group of the root pyproject.toml."""
+    return nox.project.dependency_groups(nox.project.load_toml(CONFIG), group)
+
+
+def package(act: str) -> Path:
+    return ROOT / "packages" / act
+
+
+@functools.cache  # one answer a run, so that editing during a run cannot mix two states
+def tree_hash(act: str) -> str:
+    """A name for the state of everything that goes into the act's wheel."""
+    digest = hashlib.sha256()
+    sources = (path for path in package(act).rglob("*") if path.is_file())
+    for path in sorted(sources):
+        inside = path.relative_to(package(act))
+        if "__pycache__" not in inside.parts and inside.parts[0] not in ("tests", "dist"):
+            digest.update(f"{inside.as_posix()}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def wheel_folder(act: str) -> Path:
+    return ROOT / ".nox" / ".wheels" / f"{act}-{tree_hash(act)}"
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Build the wheels of the six acts, each once per state of its sources; the other sessions ask for it."""
+    missing = [act for act in ACTS if not any(wheel_folder(act).glob("*.whl"))]
+    if not missing:
+        return session.log("all six wheels are up to date")
+    session.install(*tools("wheels"))
+    for act in missing:
+        session.chdir(package(act))
+        session.run("hatchling", "build", "-t", "wheel", "-d", str(wheel_folder(act)), silent=True)
+
+
+def install(session: nox.Session, number: int, *requirements: str) -> None:
+    """Install the wheels of acts 1..number and `requirements`, unless just these were installed before."""
+    built = [str(next(wheel_folder(act).glob("*.whl"))) for act in ACTS[:number]]
+    stamp = Path(session.virtualenv.location) / "installed.json"
+    wanted = json.dumps([*built, *requirements])
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return session.log("the environment is up to date")
+    stamp.unlink(missing_ok=True)
+    session.install("--force-reinstall", "--no-deps", *built)  # pip keeps an equal version otherwise
+    session.install(*built, *requirements)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest from an empty folder, so that only what is installed can be imported."""
+    session.chdir(session.create_tmp())
+    session.run("pytest", "-c", str(CONFIG), *arguments, *session.posargs)
+
+
+def add_act(number: int, act: str) -> None:
+    def run(session: nox.Session) -> None:
+        install(session, number, *tools("test"))
+        session.run("python", "-I", str(ROOT / "tools" / "isolation.py"), str(number))
+        pytest(session, str(package(act) / "tests"), "--doctest-modules", "--pyargs", act.replace("-", "_"))
+
+    run.__doc__ = f"Test {act} and its docstrings' examples with nothing but acts 1..{number} installed."
+    nox.session(run, name=f"act{number}", requires=["wheels"])
+
+
+for _number, _act in enumerate(ACTS, start=1):
+    add_act(_number, _act)
+
+
+def all_tests(session: nox.Session, marker: str) -> None:
+    install(session, len(ACTS), *tools("test"))
+    pytest(session, "-m", marker, *(str(package(act) / "tests") for act in ACTS))
+
+
+@nox.session(requires=["wheels"])
+def fuzz(session: nox.Session) -> None:
+    """Run the long random tests of all six packages."""
+    all_tests(session, "fuzz")
+
+
+@nox.session(requires=["wheels"])
+def crash(session: nox.Session) -> None:
+    """Run the tests of all six packages that kill processes and look at what is left on disk."""
+    all_tests(session, "crash")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that no act imports a later one, and that packages, pins, licences and changelogs agree."""
+    session.install(*tools("house"))
+    session.run("python", str(ROOT / "tools" / "layers.py"))
+    pytest(session, str(ROOT / "tests"), "--ignore", str(ROOT / "tests" / "parity"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Run ruff: rules and format."""
+    session.install(*tools("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Run mypy over the sources of all six packages."""
+    needed = {
+        r
+        for act in ACTS
+        for r in nox.project.load_toml(package(act) / "pyproject.toml")["project"]["dependencies"]
+    }
+    session.install(*tools("types"), *sorted(r for r in needed if not r.startswith(ACTS)))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session(requires=["wheels"])
+def tinygpt(session: nox.Session) -> None:
+    """The main job: train a TinyGPT and let it write. Arguments after `--` go to `tinygpt train`."""
+    install(session, len(ACTS))
+    run = Path(session.create_tmp()).resolve() / time.strftime(
+        "run-%Y%m%d-%H%M%S"
+    )  # an earlier run is never overwritten
+    session.run("tinygpt", "train", "--out", str(run), *session.posargs)
+    session.run("tinygpt", "generate", str(run))
+    session.log(f"the run is in {run}")
+
+
+@nox.session(requires=["wheels"])
+def bench(session: nox.Session) -> None:
+    """Run asv: each benchmark once on the working tree, or what stands after `--` (run HEAD^!, publish)."""
+    session.install(*tools("bench"))
+    if not (Path.home() / ".asv-machine.json").exists():
+        session.run("asv", "machine", "--yes")
+    if session.posargs:
+        return session.run("asv", *session.posargs)
+    install(session, len(ACTS), *tools("bench"))
+    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True).strip()
+    session.run("asv", "run", "--quick", "--show-stderr", "-E", f"existing:{python}")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel of all six packages into dist/, each wheel from its sdist."""
+    session.install(*tools("build"))
+    for act in ACTS:
+        session.run(
+            "python", "-m", "build", "--no-isolation", "--outdir", str(ROOT / "dist"), str(package(act))
+        )
+
+
+@nox.session(requires=["wheels"], venv_backend="virtualenv")
+def parity(session: nox.Session) -> None:
+    """Compare with PyTorch, tokenizers and transformers; skipped where PyTorch would bring in CUDA."""
+    plan = ("pip", "install", "--dry-run", "--quiet", "--report", "-", TORCH)
+    report = json.loads(session.run("python", "-m", *plan, silent=True, stderr=None))
+    names = {item["metadata"]["name"].lower() for item in report["install"]}
+    cuda = sorted(name for name in names if name.startswith("nvidia") or name == "triton")
+    if cuda:
+        python = Path(session.bin) / "python"
+        session.skip(f"{TORCH} brings {len(cuda)} CUDA packages here; the CPU build: {python} -m {TORCH_CPU}")
+    install(session, len(ACTS), *tools("test"), *tools("parity"), TORCH)
+    pytest(session, str(ROOT / "tests" / "parity"))

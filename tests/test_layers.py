@@ -1,0 +1,70 @@
+"""The layers contract catches what it is there to catch: imports of a later act, however they are written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ACTS = ("tt_core", "tt_learn", "tt_data", "tt_language", "tt_perf", "tinygpt")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A folder with a copy of the six packages, to plant imports in."""
+    for package in (ROOT / "packages").glob("*/src/*"):
+        shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def lint_imports(sources: Path) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).parent / "lint-imports"
+    return subprocess.run(
+        [command, "--config", ROOT / "pyproject.toml", "--no-cache"],
+        cwd=sources,
+        env={**os.environ, "PYTHONPATH": str(sources), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+def test_the_packages_as_they_are_keep_the_contract(sources: Path) -> None:
+    result = lint_imports(sources)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 kept, 0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import {later}",
+        "from {later} import anything",
+        "def late():\n    import {later}",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {later}",
+    ],
+    ids=["import", "from", "inside a function", "for types only"],
+)
+def test_a_forward_import_breaks_the_contract(sources: Path, statement: str) -> None:
+    (sources / "tt_learn" / "planted.py").write_text(statement.format(later="tt_data"), encoding="utf-8")
+    result = lint_imports(sources)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "tt_learn.planted -> tt_data" in result.stdout
+
+
+@pytest.mark.parametrize("number", range(len(ACTS) - 1))
+def test_each_act_is_held_back_from_the_next(sources: Path, number: int) -> None:
+    act, later = ACTS[number : number + 2]
+    (sources / act / "planted.py").write_text(f"import {later}\n", encoding="utf-8")
+    result = lint_imports(sources)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"{act}.planted -> {later}" in result.stdout
+
+
+def test_an_import_of_an_earlier_act_is_fine(sources: Path) -> None:
+    (sources / "tinygpt" / "planted.py").write_text("import tt_core\n", encoding="utf-8")
+    assert lint_imports(sources).returncode == 0
