@@ -1,0 +1,144 @@
+"""Module 01, tensor: functions that make tensors out of nothing, out of Python data, or out of several tensors.
+
+They hand back the active tensor type, so with Act II imported `zeros(3)` can learn. Random ones draw from the one
+generator (`manual_seed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tt_core import elementwise as E
+from tt_core import products as P
+from tt_core import shapes as S
+from tt_core.dispatch import HasArray, wrap
+from tt_core.errors import DTypeError, ShapeError
+from tt_core.random import generator
+from tt_core.tensor import Tensor, _size, as_array
+
+
+def tensor(data: Any, dtype: Any = None) -> Tensor:
+    """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes as for `Tensor`.
+
+    >>> tensor([1, 2, 3]).dtype, tensor([1.0]).dtype
+    (dtype('int64'), dtype('float32'))
+    """
+    array = as_array(data, dtype)
+    source = data.data if isinstance(data, HasArray) else data
+    return wrap(array.copy() if array is source else array)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares memory with `array`."""
+    if not isinstance(array, np.ndarray):
+        raise DTypeError(f"from_numpy: needs a NumPy array, got {type(array).__name__}; use tensor()")
+    return wrap(as_array(array))
+
+
+def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """All 0."""
+    return wrap(np.zeros(_size(size), dtype))
+
+
+def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """All 1."""
+    return wrap(np.ones(_size(size), dtype))
+
+
+def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """Memory as it is found; for values that are written before they are read."""
+    return wrap(np.empty(_size(size), dtype))
+
+
+def full(size: Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
+    """All `fill_value`; float32 or int64 by its type."""
+    return wrap(np.full(tuple(size), as_array(fill_value, dtype)))
+
+
+def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+    """All 0 in the shape and dtype of `x`."""
+    return wrap(np.zeros(x.shape, dtype or x.dtype))
+
+
+def ones_like(x: Any, dtype: Any = None) -> Tensor:
+    """All 1 in the shape and dtype of `x`."""
+    return wrap(np.ones(x.shape, dtype or x.dtype))
+
+
+def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
+    """All `fill_value` in the shape and dtype of `x`."""
+    return wrap(np.full(x.shape, fill_value, dtype or x.dtype))
+
+
+def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+    """`start`, `start + step`, ... up to but without `end`; with one argument, from 0."""
+    first, last = (0, start) if end is None else (start, end)
+    ramp = np.arange(first, last, step)
+    return wrap(ramp.astype(dtype or (np.float32 if ramp.dtype.kind == "f" else np.int64)))
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
+    """`steps` evenly spaced numbers from `start` to `end`, both included."""
+    return wrap(np.linspace(start, end, steps, dtype=dtype))
+
+
+def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
+    """Ones on the diagonal."""
+    return wrap(np.eye(n, m, dtype=dtype))
+
+
+def rand(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """Uniform in [0, 1)."""
+    return wrap(generator().random(_size(size), dtype=dtype))
+
+
+def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """Standard normal."""
+    return wrap(generator().standard_normal(_size(size), dtype=dtype))
+
+
+def randint(low: int, high: int | None = None, size: Sequence[int] = (), dtype: Any = np.int64) -> Tensor:
+    """Whole numbers from `low` to `high` - 1; with one bound, from 0."""
+    low, high = (0, low) if high is None else (low, high)
+    return wrap(np.asarray(generator().integers(low, high, size=tuple(size), dtype=dtype)))
+
+
+def randperm(n: int) -> Tensor:
+    """The numbers 0 to n - 1 in random order."""
+    return wrap(generator().permutation(n))
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Joined along an existing dimension.
+
+    >>> cat([tensor([1, 2]), tensor([3])])
+    tensor([1, 2, 3])
+    """
+    if not tensors:
+        raise ShapeError("cat: needs at least one tensor")
+    return S.concatenate(*tensors, dim=dim)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Joined along a new dimension."""
+    if not tensors:
+        raise ShapeError("stack: needs at least one tensor")
+    return S.stack_arrays(*tensors, dim=dim)
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """`a` where `condition` holds, `b` elsewhere."""
+    return E.where(condition, a, b)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sum of products in Einstein's notation.
+
+    >>> einsum("ij,jk->ik", ones(2, 3), ones(3, 1))
+    tensor([[3.],
+            [3.]])
+    """
+    return P.einsum_arrays(*operands, equation=equation)

@@ -1,0 +1,278 @@
+"""Every computation is a named op; calling one runs the chain that the plugins' answers were bound into.
+
+An op is a plain NumPy function on arrays. Parameters before `/` are its inputs, parameters after it its attributes:
+
+    @op
+    def softmax(x, /, dim=-1): ...
+
+`softmax(tensor)` is the op and `softmax.kernel` this function. A call goes front -> wraps -> observers -> kernel:
+
+    front      puts inputs and attributes in their places, looks the chain up
+    chain      what `bind` made of the hooks' answers; without plugins it is `op.base`, the same object each time
+    base       arrays out of tensors, kernel, tensors out of arrays
+
+pluggy is asked in `bind` only. This file does not know gradients, profiles or caches, nor what a tensor can do.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol, cast, overload
+
+import numpy as np
+from numpy import ndarray
+
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.plugins import manager
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Call = Callable[..., Any]
+
+
+class HasArray:
+    """All that the dispatch knows of a tensor: it holds an array in `data`."""
+
+    data: Array
+
+
+class Op(Protocol):
+    """A named computation: call it with tensors, or ask it what it is."""
+
+    name: str
+    kernel: Call
+    """The NumPy function it stands for; plugins may run another one in its place."""
+    inputs: tuple[str, ...]
+    """Names of its inputs."""
+    required: int
+    """How many of them must be given; the rest are None where they are not."""
+    attributes: dict[str, Any]
+    """Names of its attributes with their defaults (`inspect.Parameter.empty` where there is none)."""
+    variadic: bool
+    """Whether it takes any number of inputs."""
+    residuals: bool
+    """Whether its kernel returns `(result, *what the backward kernel needs)`."""
+    base: Call
+    chain: Call
+
+    def __call__(self, *inputs: Any, **attributes: Any) -> Any: ...
+
+
+registry: dict[str, Op] = {}
+"""Every op by its name."""
+
+_tensor_type: type[HasArray] = HasArray
+_base_tensor_type: type[HasArray] = HasArray
+
+
+@overload
+def op(kernel: Call, /) -> Op: ...
+@overload
+def op(*, name: str | None = None, residuals: bool = False) -> Callable[[Call], Op]: ...
+def op(kernel: Call | None = None, /, *, name: str | None = None, residuals: bool = False) -> Any:
+    """Register a NumPy function as an op, under its own name or another one.
+
+    With `residuals=True` the kernel returns `(result, *what the backward kernel needs)`: callers receive the result,
+    observers the whole tuple. Raises `ValueError` when the name is taken or no parameter stands before `/`.
+
+    >>> @op
+    ... def _double(x, /): return x * 2
+    >>> _double(3.0), _double.kernel(3.0)
+    (tensor(6.), 6.0)
+    >>> del registry["_double"]
+    """
+    if kernel is None:
+        return functools.partial(_define, name=name, residuals=residuals)
+    return _define(kernel, name=name, residuals=residuals)
+
+
+def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
+    name = name or kernel.__name__
+    if name in registry:
+        raise ValueError(f"op {name} exists already (in {registry[name].kernel.__module__}); pass another name=")
+    parameters = inspect.signature(kernel).parameters.values()
+    inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL))
+    if not inputs:
+        raise ValueError(f"op {name}: no parameter stands before '/', so it has no inputs")
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    attributes = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = sum(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters)
+    exact = len(inputs) if not attributes and required == len(inputs) else 0
+    defined = cast(Op, functools.update_wrapper(_front(exact), kernel))
+    defined.name, defined.kernel, defined.residuals = name, kernel, residuals
+    defined.inputs, defined.required, defined.variadic = inputs, required, variadic
+    defined.attributes = attributes
+    defined.base = _base(defined, kernel, exact)
+    registry[name] = defined
+    bind(defined)
+    return defined
+
+
+def bind(op: Op) -> None:
+    """Ask the plugins about `op` and put their answers, in the order of nesting, into its chain."""
+    if manager.pending:
+        op.chain = functools.partial(_load_plugins_then_call, op)
+        return
+    kernel = manager.hook.tt_kernel(op=op)
+    call = op.base if kernel is None else _base(op, kernel)
+    observers = manager.hook.tt_observe_op(op=op)
+    if observers:
+        call = _observed(op, kernel or op.kernel, observers)
+    op.chain = manager.chained("tt_wrap_op", call, into="call", op=op)
+
+
+def bind_all() -> None:
+    """Bind every op, and the tensor type, anew; the plugin manager calls this at each change."""
+    global _tensor_type
+    _tensor_type = manager.hook.tt_tensor_type() or _base_tensor_type
+    for defined in registry.values():
+        bind(defined)
+
+
+manager.rebinders.append(bind_all)
+
+
+def set_base_tensor_type(base: type[HasArray]) -> None:
+    """Tell the dispatch which class to hand back where no plugin brings its own."""
+    global _base_tensor_type
+    _base_tensor_type = base
+    bind_all()
+
+
+def tensor_type() -> type[Any]:
+    """The class that ops and creation functions hand back now."""
+    return _tensor_type
+
+
+_EMPTY = inspect.Parameter.empty
+_new = object.__new__
+
+
+def wrap(value: Any) -> Any:
+    """An array as a tensor of the active type, without copying; a tuple of arrays as a tuple of tensors."""
+    if type(value) is not ndarray:
+        if value is None:
+            return None
+        if type(value) is tuple:
+            return tuple([wrap(part) for part in value])
+        value = np.asarray(value)  # a NumPy scalar, from arrays without dimensions
+    tensor = _new(_tensor_type)
+    tensor.data = value
+    return tensor
+
+
+# --- the front: what users call. Exact signatures save 0.2 us a call over (*inputs, **attributes).
+
+
+def _front(exact: int) -> Call:
+    if exact == 1:
+
+        def front(x: Any, /) -> Any:
+            return front.chain(x)  # type: ignore[attr-defined]
+
+    elif exact == 2:
+
+        def front(a: Any, b: Any, /) -> Any:  # type: ignore[misc]
+            return front.chain(a, b)  # type: ignore[attr-defined]
+
+    else:
+
+        def front(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
+            if len(inputs) != len(front.inputs) or len(attributes) != len(front.attributes):  # type: ignore[attr-defined]
+                inputs, attributes = _arrange(cast(Op, front), inputs, attributes)
+            return front.chain(*inputs, **attributes)  # type: ignore[attr-defined]
+
+    return front
+
+
+def _arrange(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional attributes and keyword inputs to their places, defaults filled in; a chain sees one form only."""
+    names = tuple(op.attributes) if op.variadic else (*op.inputs, *op.attributes)
+    given = {} if op.variadic else dict(zip(names, inputs))
+    if not op.variadic and len(inputs) > len(names):
+        raise DTypeError(f"{op.name}: takes {len(names)} arguments ({', '.join(names)}), got {len(inputs)}")
+    for name, value in attributes.items():
+        if name in given or name not in names:
+            what = "was given twice" if name in given else f"is not one of its arguments ({', '.join(names)})"
+            raise DTypeError(f"{op.name}: {name} {what}")
+        given[name] = value
+    complete = {name: given.get(name, default) for name, default in op.attributes.items()}
+    needed = (*op.inputs[: op.required], *(name for name, value in complete.items() if value is _EMPTY))
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise DTypeError(f"{op.name}: {' and '.join(missing)} must be given")
+    return (inputs if op.variadic else tuple([given.get(name) for name in op.inputs])), complete
+
+
+# --- the base: arrays out of tensors, kernel, tensors out of arrays. The try costs nothing until something raises.
+
+
+def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
+    if exact == 1:
+
+        def base(x: Any) -> Any:
+            try:
+                return wrap(kernel(x.data if isinstance(x, HasArray) else x))
+            except Exception as error:
+                _explain(op, (x,), error)
+
+    elif exact == 2:
+
+        def base(a: Any, b: Any) -> Any:  # type: ignore[misc]
+            try:
+                return wrap(
+                    kernel(a.data if isinstance(a, HasArray) else a, b.data if isinstance(b, HasArray) else b)
+                )
+            except Exception as error:
+                _explain(op, (a, b), error)
+
+    else:
+
+        def base(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
+            result = _run(op, kernel, inputs, attributes)
+            return wrap(result[0] if op.residuals else result)
+
+    return base
+
+
+def _observed(op: Op, kernel: Call, observers: list[Call]) -> Call:
+    residuals = op.residuals
+
+    def observed(*inputs: Any, **attributes: Any) -> Any:
+        output = wrap(_run(op, kernel, inputs, attributes))
+        for observe in observers:
+            observe(op, inputs, attributes, output)
+        return output[0] if residuals else output
+
+    return observed
+
+
+def _run(op: Op, kernel: Call, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    try:
+        return kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+    except Exception as error:
+        _explain(op, inputs, error)
+
+
+def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:
+    manager.load_pending()
+    return op.chain(*inputs, **attributes)
+
+
+_ERRORS = ((IndexError, OutOfRangeError), (TypeError, DTypeError), (ValueError, ShapeError))
+
+
+def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
+    """Raise a kernel's error again with the op's name and what it was given; what is no user's error passes."""
+    names = op.inputs if not op.variadic else [f"{op.inputs[-1]}[{i}]" for i in range(len(inputs))]
+    given = ", ".join(f"{name} {_describe(x)}" for name, x in zip(names, inputs) if x is not None)
+    for kind, ours in _ERRORS:
+        if isinstance(error, kind):
+            raise ours(f"{op.name}: {str(error).strip()} ({given})") from None
+    raise error
+
+
+def _describe(x: Any) -> str:
+    shape = getattr(x.data if isinstance(x, HasArray) else x, "shape", None)
+    return type(x).__name__ if shape is None else str(shape)

@@ -1,0 +1,46 @@
+"""The errors a user can act on: each is one line that says what was given, what was expected, what to do.
+
+A command prints a `TinyTorchError` without a traceback and exits with 1; everything else is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinyTorchError(Exception):
+    """An error that a user can act on, in one line."""
+
+
+class ShapeError(TinyTorchError, ValueError):
+    """Shapes or values that do not fit together."""
+
+
+class DTypeError(TinyTorchError, TypeError):
+    """A dtype or a Python type that the operation does not take."""
+
+
+class OutOfRangeError(TinyTorchError, IndexError):
+    """An index outside the dimension it selects from."""
+
+
+class PluginError(TinyTorchError):
+    """A plugin that is unknown, does not load, or answers a hook that does not exist."""
+
+
+class FileError(TinyTorchError, OSError):
+    """A file that cannot be read or written."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The closing half sentence for an unknown name: the near ones, or all of them.
+
+    >>> did_you_mean("profilr", ["jit", "profiler"])
+    'did you mean profiler?'
+    >>> did_you_mean("xyz", ["jit", "profiler"])
+    'known: jit, profiler'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"

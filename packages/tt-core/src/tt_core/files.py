@@ -1,0 +1,61 @@
+"""Writing files so that a crash, a full disk or a kill leaves the old file or the new one, never half of either."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from tt_core.errors import FileError
+
+_SUFFIX = ".tmp-tinytorch"
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write `data` to `path` whole or not at all: temporary file, flush, fsync, rename, fsync of the folder.
+
+    `data` is the bytes, or a function that writes them to the open file it is given.
+    Raises `FileError`, with the old file untouched, when any of these steps fails.
+
+    >>> import tempfile; folder = tempfile.mkdtemp()
+    >>> write_atomic(Path(folder) / "note.txt", b"kept")
+    >>> (Path(folder) / "note.txt").read_bytes()
+    b'kept'
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + _SUFFIX)
+    try:
+        with open(temporary, "wb") as file:
+            if callable(data):
+                data(file)
+            else:
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise FileError(f"cannot write {path}: {reason}; what was there before is unchanged") from None
+
+
+def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove the temporary files that a killed process left in `folder`; returns what was removed."""
+    stale = sorted(Path(folder).glob(f"*{_SUFFIX}"))
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened for fsync there; NTFS journals the rename itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+"""The questions tt_core asks its plugins. The names are the contract; answers are bound when a plugin comes or goes.
+
+A *chained* hook hands each plugin what the one before it made. The nesting, from the inside out, is
+
+    kernel  <  observers (gradients)  <  wraps marked trylast (memo)  <  plain wraps, in order of
+    registration  <  wraps marked tryfirst (profiler)
+
+so the outermost wrap is the one pluggy would call first. Later acts add hook specifications of their own to the
+same manager with `manager.add_hookspecs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from tt_core.dispatch import Op
+    from tt_core.journey import Milestone, Module
+    from tt_core.layers import Layer
+    from tt_core.tensor import Tensor
+
+hookspec = pluggy.HookspecMarker("tinytorch")
+hookimpl = pluggy.HookimplMarker("tinytorch")
+
+
+@hookspec(firstresult=True)
+def tt_kernel(op: Op) -> Callable[..., Any] | None:
+    """Another kernel for `op`, a function on arrays with the same signature, or None. The first answer wins."""
+
+
+@hookspec
+def tt_wrap_op(op: Op, call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """`call`, which takes and returns tensors, wrapped in something of yours; or None. Chained."""
+
+
+@hookspec(firstresult=True)
+def tt_tensor_type() -> type[Tensor] | None:
+    """The subclass of Tensor that ops and creation functions hand back. The first answer wins."""
+
+
+@hookspec
+def tt_observe_op(op: Op) -> Callable[..., None] | None:
+    """A function `(op, inputs, attributes, output)` called after each call of `op`, or None. Collected."""
+
+
+@hookspec
+def tt_wrap_layer(layer_type: type[Layer], call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """`call(layer, *inputs)`, the forward of every layer of this type, wrapped; or None. Chained."""
+
+
+@hookspec
+def tt_modules() -> Iterable[Module]:
+    """The modules of the journey that this package brings. Collected."""
+
+
+@hookspec
+def tt_milestones() -> Iterable[Milestone]:
+    """The milestones that this package can run. Collected."""
+
+
+@hookspec
+def tt_commands(cli: click.Group) -> None:
+    """Add your subcommands to the command `tt`. Collected."""
+
+
+@hookspec
+def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
+    """`model` made ready for inference (quantized, pruned, compiled), or None. Chained."""

@@ -1,0 +1,520 @@
+"""Module 03, layers: one interface for everything with parameters, and the layers of Act I.
+
+A layer defines `forward` and is called like a function. Tensors marked with `Parameter` and layers assigned as
+attributes are registered under the attribute's name. Nothing here knows how parameters are learnt.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from tt_core import init
+from tt_core.creation import empty, ones, tensor, zeros
+from tt_core.dispatch import Array, op
+from tt_core.errors import DTypeError, ShapeError, TinyTorchError
+from tt_core.plugins import manager
+from tt_core.random import generator
+from tt_core.tensor import Tensor
+
+L = TypeVar("L", bound="Layer")
+
+
+class StateDictError(TinyTorchError):
+    """A state dict that does not fit the layer it is loaded into."""
+
+
+def Parameter(data: Any, dtype: Any = None) -> Tensor:  # noqa: N802 - reads as PyTorch's class
+    """A tensor that training changes; assigned to a layer's attribute, it is registered there.
+
+    >>> Parameter([1.0, 2.0]).is_parameter
+    True
+    """
+    return tensor(data, dtype).as_parameter()
+
+
+class Layer:
+    """Base of all layers (PyTorch's `nn.Module`).
+
+    >>> class Scale(Layer):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.factor = Parameter(2.0)
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> Scale()(tensor([1.0, 2.0])), list(Scale().state_dict())
+    (tensor([2., 4.]), ['factor'])
+    """
+
+    _types: weakref.WeakSet[type[Layer]] = weakref.WeakSet()
+    _chain: Callable[..., Any]
+    _parameters: dict[str, Tensor]
+    _buffers: dict[str, Tensor]
+    _children: dict[str, Layer]
+    training: bool
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        Layer._types.add(cls)
+        _bind(cls)
+
+    def __init__(self) -> None:
+        for registry in ("_parameters", "_buffers", "_children"):
+            object.__setattr__(self, registry, {})
+        self.training = True
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the layer computes; every layer defines it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(self, ...)")
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return type(self)._chain(self, *inputs, **options)
+
+    # --- registration
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_parameters" not in self.__dict__:
+            raise TinyTorchError(f"{type(self).__name__}: call super().__init__() before assigning {name}")
+        self._forget(name)
+        if isinstance(value, Layer):
+            self._children[name] = value
+        elif isinstance(value, Tensor) and value.is_parameter:
+            self._parameters[name] = value
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._forget(name)
+        object.__delattr__(self, name)
+
+    def _forget(self, name: str) -> None:
+        for registry in (self._parameters, self._children):
+            registry.pop(name, None)
+        if name in self._buffers and name in self.__dict__:
+            self._buffers.pop(name)
+
+    def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
+        """Keep `value` (a tensor or None) as state that is not learnt; persistent ones are in the state dict."""
+        setattr(self, name, value)
+        if persistent and value is not None:
+            self._buffers[name] = value
+
+    def register_parameter(self, name: str, value: Tensor | None) -> None:
+        """Same as assigning `value` to the attribute `name`."""
+        setattr(self, name, value)
+
+    def add_layer(self, name: str, layer: Layer) -> None:
+        """Same as assigning `layer` to the attribute `name`, for names that are not identifiers."""
+        setattr(self, name, layer)
+
+    # --- walks over the tree
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all below it, each once, with dotted names."""
+        seen: set[int] = set()
+        stack = [(prefix, self)]
+        while stack:
+            name, layer = stack.pop()
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            yield name, layer
+            stack += [(_join(name, child), below) for child, below in reversed(layer._children.items())]
+
+    def layers(self) -> Iterator[Layer]:
+        """This layer and all below it."""
+        return (layer for _, layer in self.named_layers())
+
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        """The layers directly below."""
+        return iter(self._children.items())
+
+    def children(self) -> Iterator[Layer]:
+        """The layers directly below."""
+        return iter(self._children.values())
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """All parameters with dotted names; one that is shared comes once, under its first name."""
+        seen: set[int] = set()
+        for prefix, layer in self.named_layers():
+            for name, parameter in layer._parameters.items():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield _join(prefix, name), parameter
+
+    def parameters(self) -> Iterator[Tensor]:
+        """All parameters."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """All persistent buffers with dotted names."""
+        return (
+            (_join(prefix, name), buffer)
+            for prefix, layer in self.named_layers()
+            for name, buffer in layer._buffers.items()
+        )
+
+    def buffers(self) -> Iterator[Tensor]:
+        """All persistent buffers."""
+        return (buffer for _, buffer in self.named_buffers())
+
+    def num_parameters(self) -> int:
+        """Number of learnt numbers, shared ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def apply(self: L, function: Callable[[Layer], Any]) -> L:
+        """Call `function` on every layer, children first."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # --- modes
+
+    def train(self: L, mode: bool = True) -> L:
+        """Switch everything below to training (dropout on) or, with False, to evaluation."""
+        for layer in self.layers():
+            layer.training = mode
+        return self
+
+    def eval(self: L) -> L:
+        """Switch everything below to evaluation."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients (Act II sets them)."""
+        for parameter in self.parameters():
+            parameter.grad = None  # type: ignore[attr-defined]
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter and persistent buffer as an array under its dotted name; arrays share memory.
+
+        A parameter that two layers share stands under both names, as in PyTorch.
+        """
+        return {name: entry.data for name, entry in self._state().items()}
+
+    def _state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        stack: list[tuple[str, Layer]] = [("", self)]
+        while stack:
+            prefix, layer = stack.pop()
+            state |= {_join(prefix, name): entry for name, entry in (layer._parameters | layer._buffers).items()}
+            stack += [(_join(prefix, name), child) for name, child in reversed(layer._children.items())]
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy the arrays (or tensors) of `state` into this layer's parameters and buffers.
+
+        Raises `StateDictError` that lists missing, unexpected and misshapen entries, with nothing changed;
+        `strict=False` lets entries be missing or unexpected, shapes must still agree.
+        """
+        own = self._state()
+        problems = [f"{name} is {state[name].shape}, expected {own[name].shape}"
+                    for name in own if name in state and tuple(state[name].shape) != own[name].shape]  # fmt: skip
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        if strict:
+            problems += [f"missing {_some(missing)}"] * bool(missing)
+            problems += [f"unexpected {_some(unexpected)}"] * bool(unexpected)
+        if problems:
+            raise StateDictError(f"{type(self).__name__}: state dict does not fit: {'; '.join(_head(problems))}")
+        for name, entry in own.items():
+            if name in state:
+                np.copyto(entry.data, np.asarray(state[name]), casting="same_kind")
+
+    # --- repr
+
+    def extra_repr(self) -> str:
+        """What the repr shows between this layer's brackets."""
+        return ""
+
+    def __repr__(self) -> str:
+        count = f"  # {self.num_parameters():,} parameters" if self._parameters or self._children else ""
+        return self._tree() + count
+
+    def _tree(self) -> str:
+        if not self._children:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        lines = []
+        for name, child in self._children.items():
+            text = child._tree().replace("\n", "\n  ")
+            lines.append(f"\n  ({name}): {text}" + (f"  # {child.num_parameters():,}" if child.num_parameters() else ""))
+        return f"{type(self).__name__}({self.extra_repr()}{''.join(lines)}\n)"
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(_head(names))
+
+
+def _head(entries: list[str], most: int = 8) -> list[str]:
+    return entries if len(entries) <= most else [*entries[:most], f"... and {len(entries) - most} more"]
+
+
+def _bind(layer_type: type[Layer]) -> None:
+    """Bind the plugins' wraps into the call of this type of layer."""
+    if manager.pending:
+        layer_type._chain = _load_plugins_then_call
+    else:
+        layer_type._chain = manager.chained(
+            "tt_wrap_layer", layer_type.forward, into="call", layer_type=layer_type
+        )
+
+
+def _load_plugins_then_call(layer: Layer, *inputs: Any, **options: Any) -> Any:
+    manager.load_pending()
+    return type(layer)._chain(layer, *inputs, **options)
+
+
+def _bind_all() -> None:
+    for layer_type in list(Layer._types):
+        _bind(layer_type)
+
+
+manager.rebinders.append(_bind_all)
+
+
+# --- containers
+
+
+class Sequential(Layer):
+    """Layers one after the other.
+
+    >>> Sequential(Linear(4, 3), Identity())(ones(2, 4)).shape
+    (2, 3)
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        super().__init__()
+        for i, layer in enumerate(layers):
+            self.append(layer, str(i))
+
+    def append(self, layer: Layer, name: str | None = None) -> Sequential:
+        """Add one layer at the end."""
+        if not isinstance(layer, Layer):
+            raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
+        self.add_layer(name or str(len(self)), layer)
+        return self
+
+    def forward(self, x: Any) -> Any:
+        for layer in self._children.values():
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._children.values())
+
+    def __getitem__(self, index: int) -> Layer:
+        return list(self._children.values())[index]
+
+
+class LayerList(Layer):
+    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`)."""
+
+    def __init__(self, layers: Iterable[Layer] = ()) -> None:
+        super().__init__()
+        for layer in layers:
+            self.append(layer)
+
+    def append(self, layer: Layer) -> LayerList:
+        """Add one layer at the end."""
+        self.add_layer(str(len(self)), layer)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._children.values())
+
+    def __getitem__(self, index: int) -> Layer:
+        return list(self._children.values())[index]
+
+
+class Identity(Layer):
+    """Returns its input."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+# --- linear
+
+
+@op
+def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
+    """`x @ weight.T + bias`; x (..., in), weight (out, in), bias (out,) gives (..., out).
+
+    Leading dimensions are folded into rows, so that BLAS sees one product.
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"weight must be a matrix, got shape {weight.shape}")
+    if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[1]}")
+    rows = x if x.ndim <= 2 else x.reshape(-1, x.shape[-1])
+    result = rows @ weight.T
+    if bias is not None:
+        if result.dtype == np.result_type(result, bias):
+            result += bias
+        else:
+            result = result + bias
+    return result if x.ndim <= 2 else result.reshape(*x.shape[:-1], weight.shape[0])
+
+
+class Linear(Layer):
+    """Affine map `y = x W^T + b`.
+
+    `weight` (out_features, in_features) and `bias` (out_features,) start uniform in +-1/sqrt(in_features), as in
+    PyTorch. Takes (..., in_features), returns (..., out_features).
+
+    >>> Linear(3, 2)(ones(5, 3)).shape
+    (5, 2)
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = empty(out_features, in_features).as_parameter()
+        self.bias = empty(out_features).as_parameter() if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values again."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Any) -> Any:
+        return linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+
+
+# --- layer normalization
+
+
+@op(residuals=True)
+def layer_norm(
+    x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Mean 0 and variance 1 over the last `dims` dimensions, then scaled and shifted (Ba et al. 2016).
+
+    Residuals: the normalized input and 1 / standard deviation.
+    """
+    axes = tuple(range(-dims, 0))
+    shape = x.shape[x.ndim - dims :]
+    if weight is not None and weight.shape != shape:
+        raise ValueError(f"weight has shape {weight.shape}, the last {dims} dimensions of the input are {shape}")
+    count = x.dtype.type(math.prod(shape))
+    normalized = x - x.sum(axes, keepdims=True) / count
+    squares = np.multiply(normalized, normalized)
+    rstd = 1 / np.sqrt(squares.sum(axes, keepdims=True) / count + x.dtype.type(eps))
+    normalized *= rstd
+    result = normalized if weight is None else np.multiply(normalized, weight, out=squares)
+    if bias is not None:
+        result = np.add(result, bias, out=squares)
+    return result, normalized, rstd
+
+
+@op
+def layer_norm_backward(
+    g: Array, normalized: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
+) -> tuple[Array, Array, Array]:
+    """Gradients of `layer_norm` for input, weight and bias; with u = g * weight and n = normalized,
+
+        dx = rstd * (u - mean(u) - n * mean(u * n))
+    """
+    axes, leading = tuple(range(-dims, 0)), tuple(range(g.ndim - dims))
+    count = g.dtype.type(math.prod(g.shape[g.ndim - dims :]))
+    product = g * normalized
+    weight_gradient, bias_gradient = product.sum(leading), g.sum(leading)
+    u = g if weight is None else g * weight
+    if weight is not None:
+        product *= weight
+    projection = product.sum(axes, keepdims=True) / count
+    x_gradient = np.multiply(normalized, projection, out=product)
+    np.subtract(u, x_gradient, out=x_gradient)
+    x_gradient -= u.sum(axes, keepdims=True) / count
+    x_gradient *= rstd
+    return x_gradient, weight_gradient, bias_gradient
+
+
+class LayerNorm(Layer):
+    """Normalizes each example over its last dimensions (Ba, Kiros, Hinton 2016, arXiv:1607.06450).
+
+    `normalized_shape`: an int or the sizes of these dimensions; `weight` and `bias` have that shape.
+
+    >>> LayerNorm(4)(tensor([[1.0, 2.0, 3.0, 4.0]]))
+    tensor([[-1.3416, -0.4472,  0.4472,  1.3416]])
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
+    ) -> None:
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape, self.eps = shape, eps
+        self.weight = ones(*shape).as_parameter() if elementwise_affine else None
+        self.bias = zeros(*shape).as_parameter() if elementwise_affine and bias else None
+
+    def forward(self, x: Any) -> Any:
+        if tuple(x.shape[-len(self.normalized_shape) :]) != self.normalized_shape:
+            raise ShapeError(f"LayerNorm: input {x.shape} does not end in {self.normalized_shape}")
+        return layer_norm(x, self.weight, self.bias, dims=len(self.normalized_shape), eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.normalized_shape))
+
+
+# --- dropout
+
+
+@op(residuals=True)
+def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
+    """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"p is a probability, got {p}")
+    keep = generator().random(x.shape, dtype=np.float32) >= p
+    scale = keep.astype(x.dtype)
+    if 0 < p < 1:
+        scale *= x.dtype.type(1 / (1 - p))
+    return x * scale, scale
+
+
+class Dropout(Layer):
+    """Zeroes elements at random while training, and does nothing in evaluation.
+
+    >>> Dropout(0.5).eval()(ones(3))
+    tensor([1., 1., 1.])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ShapeError(f"Dropout: p is a probability, got {p}")
+        self.p = p
+
+    def forward(self, x: Any) -> Any:
+        return cast(Any, dropout(x, p=self.p)) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

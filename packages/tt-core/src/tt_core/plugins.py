@@ -1,0 +1,143 @@
+"""The plugin manager: who is plugged in, by what name, and in which order their answers nest.
+
+pluggy works here, at the edge, and never inside a computation: hooks are asked when a plugin comes or goes, and
+whoever binds their answers (the ops, the layers) registers a function with `manager.rebinders` to be called then.
+Nothing is loaded by itself: names come from `use(...)`, from `--plugin`, or from the variable TT_PLUGINS.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from tt_core import hookspecs
+from tt_core.errors import PluginError, did_you_mean
+from tt_core.hookspecs import hookimpl as hookimpl
+from tt_core.hookspecs import hookspec as hookspec
+
+GROUP = "tinytorch"
+ACTS_GROUP = "tinytorch.acts"
+
+
+class PluginManager(pluggy.PluginManager):
+    """pluggy's manager, with checked hook names, chained hooks, and rebinding at each change."""
+
+    def __init__(self) -> None:
+        super().__init__(GROUP)
+        self.rebinders: list[Callable[[], None]] = []
+        self.pending: list[str] = []
+        self.add_hookspecs(hookspecs)
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        """Plug `plugin` in and rebind; a plugin whose hooks are misspelt or fail to bind leaves no trace."""
+        self._check_hook_names(plugin, name)
+        registered = super().register(plugin, name)
+        try:
+            self.rebind()
+        except BaseException:
+            self.unregister(plugin)
+            raise
+        return registered
+
+    def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
+        """Unplug by object or by name and rebind: every chain is again what it was before."""
+        removed = super().unregister(plugin, name)
+        self.rebind()
+        return removed
+
+    def rebind(self) -> None:
+        """Have every op and layer ask its hooks again."""
+        for rebind in self.rebinders:
+            rebind()
+
+    def chained(self, hook: str, value: Any, /, *, into: str, **arguments: Any) -> Any:
+        """Hand `value` through every answer to `hook`, innermost first; None leaves it as it is.
+
+        `into` names the hook's parameter that receives the value.
+        """
+        for implementation in getattr(self.hook, hook).get_hookimpls():  # the last one is pluggy's first
+            given = {**arguments, into: value}
+            answer = implementation.function(*(given[name] for name in implementation.argnames))
+            value = value if answer is None else answer
+        return value
+
+    def load_pending(self) -> None:
+        """Plug in what TT_PLUGINS asked for; what does not load is named in a warning and skipped."""
+        names, self.pending = self.pending, []
+        for name in names:
+            try:
+                activate(name)
+            except PluginError as error:
+                warnings.warn(f"TT_PLUGINS: {error}; skipped", stacklevel=4)
+        self.rebind()
+
+    def _check_hook_names(self, plugin: object, name: str | None) -> None:
+        known = [hook for hook in vars(self.hook) if hook.startswith("tt_")]
+        for attribute in dir(plugin):
+            if self.parse_hookimpl_opts(plugin, attribute) is not None and attribute not in known:
+                who = name or self.get_canonical_name(plugin)
+                raise PluginError(f"plugin {who} answers {attribute}, which is no hook; {did_you_mean(attribute, known)}")
+
+
+manager = PluginManager()
+
+
+def available(group: str = GROUP) -> dict[str, EntryPoint]:
+    """The installed plugins by name; nothing is imported."""
+    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
+
+
+def load(entry: EntryPoint) -> object:
+    """Import the plugin behind an entry point; raises `PluginError` that names it and its error."""
+    try:
+        return entry.load()
+    except Exception as error:  # whatever a foreign package raises on import
+        raise PluginError(f"plugin {entry.name} does not load: {type(error).__name__}: {error}") from error
+
+
+def activate(name: str) -> bool:
+    """Plug in the installed plugin `name`; returns whether it was not active before."""
+    if manager.has_plugin(name):
+        return False
+    installed = available()
+    if name not in installed:
+        raise PluginError(f"no plugin is called {name}; {did_you_mean(name, installed)}")
+    plugin = load(installed[name])
+    if manager.has_plugin(name):  # importing it plugged it in, as `import tt_learn` does
+        return False
+    manager.register(plugin, name)
+    return True
+
+
+@contextmanager
+def use(*names: str) -> Iterator[None]:
+    """Run a block with the named plugins active; on leaving, those that were not active before are unplugged.
+
+    Plugins are process-wide: a block in one thread is seen by all. Raises `PluginError` for an unknown name or one
+    that does not load.
+
+    >>> import tt_core
+    >>> with tt_core.use():
+    ...     tt_core.tensor([1.0]) + 1
+    tensor([2.])
+    """
+    activated: list[str] = []
+    try:
+        for name in names:
+            if activate(name):
+                activated.append(name)
+        yield
+    finally:
+        for name in reversed(activated):
+            manager.unregister(name=name)
+
+
+def names_from_environment() -> list[str]:
+    """The names in TT_PLUGINS, separated by commas."""
+    return [name.strip() for name in os.environ.get("TT_PLUGINS", "").split(",") if name.strip()]

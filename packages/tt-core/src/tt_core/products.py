@@ -1,0 +1,24 @@
+"""Module 01, tensor: matrix products. All of them end in BLAS, in shapes it likes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tt_core.dispatch import Array, op
+
+
+@op
+def matmul(a: Array, b: Array, /) -> Array:
+    """`a @ b`: vectors, matrices, and stacks of matrices with broadcasting in front.
+
+    A stack times one matrix is folded into a single product: NumPy's batched matmul reaches a third of its speed.
+    """
+    if b.ndim == 2 and a.ndim > 2:
+        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+    return np.matmul(a, b)
+
+
+@op(name="einsum")
+def einsum_arrays(*operands: Array, equation: str) -> Array:
+    """Sum of products in Einstein's notation, such as `"bij,bjk->bik"`."""
+    return np.einsum(equation, *operands, optimize=len(operands) > 2)

@@ -1,0 +1,123 @@
+"""Module 01, tensor: the ops that reduce a dimension or order its elements.
+
+`dim` is a dimension, a tuple of them, or None for all; `keepdim` leaves a reduced dimension as 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tt_core.dispatch import Array, op
+
+Dim = int | tuple[int, ...] | None
+
+
+@op
+def sum(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Sum; integers and booleans add up in int64."""
+    return np.sum(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Arithmetic mean; raises for integers, as PyTorch does, and gives nan of nothing."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sum(x, axis=dim, keepdims=keepdim) / x.dtype.type(_count(x, dim))
+
+
+@op
+def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Array:
+    """Variance, divided by `n - correction` (1: Bessel's)."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centred = x - np.sum(x, axis=dim, keepdims=True) / x.dtype.type(_count(x, dim))
+        total = np.sum(centred * centred, axis=dim, keepdims=keepdim)
+        return total / x.dtype.type(max(_count(x, dim) - correction, 0))
+
+
+def _count(x: Array, dim: Dim) -> int:
+    return x.size if dim is None else int(np.prod([x.shape[d] for d in np.atleast_1d(dim)]))
+
+
+@op
+def prod(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
+    """Product."""
+    return np.prod(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def amax(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Largest element; its gradient is shared evenly among equals."""
+    return np.amax(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def amin(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Smallest element; its gradient is shared evenly among equals."""
+    return np.amin(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def argmax(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
+    """Index of the first largest element (of the flattened tensor without `dim`)."""
+    return np.argmax(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def argmin(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
+    """Index of the first smallest element (of the flattened tensor without `dim`)."""
+    return np.argmin(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def all(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Whether all elements are true (not zero)."""
+    return np.all(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def any(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Whether any element is true (not zero)."""
+    return np.any(x, axis=dim, keepdims=keepdim)
+
+
+@op
+def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """`log(sum(exp(x)))`, safe at any magnitude."""
+    peak = np.amax(x, axis=dim, keepdims=True)
+    peak = np.where(np.isfinite(peak), peak, 0)
+    with np.errstate(divide="ignore", under="ignore"):
+        total = np.log(np.sum(np.exp(x - peak), axis=dim, keepdims=keepdim))
+    return total + (peak if keepdim else np.squeeze(peak, axis=dim))
+
+
+@op
+def cumsum(x: Array, /, dim: int) -> Array:
+    """Running sum along `dim`."""
+    return np.cumsum(x, axis=dim)
+
+
+@op
+def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool = False) -> Array:
+    """Indices that order `x` along `dim`; `stable` keeps equals in their order."""
+    kind: Any = "stable" if stable else None
+    if not descending:
+        return np.argsort(x, axis=dim, kind=kind)
+    # reversed twice, so that equal elements keep their order in a stable descending sort too
+    last = x.shape[dim] - 1 if x.ndim else 0
+    return np.flip(last - np.argsort(np.flip(x, axis=dim), axis=dim, kind=kind), axis=dim)
+
+
+@op
+def topk_indices(x: Array, /, k: int, dim: int = -1, largest: bool = True) -> Array:
+    """Indices of the `k` largest (or smallest) elements along `dim`, best first."""
+    size = x.shape[dim]
+    if not 0 <= k <= size:
+        raise ValueError(f"k is {k}, but dimension {dim} has {size} elements")
+    order = np.argsort(-x if largest else x, axis=dim, kind="stable")
+    return np.take(order, np.arange(k), axis=dim)

@@ -1,0 +1,661 @@
+"""Module 01, tensor: an array with a shape, a dtype and the operations on it.
+
+A Tensor holds one NumPy array in `data`; every computation is an op (`elementwise.py`, `reductions.py`, `shapes.py`,
+`products.py`), and the methods here only name them as PyTorch does. No gradients: Act II brings a subclass that
+remembers its history, by answering a hook, without changing a line of this file.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from tt_core import elementwise as E
+from tt_core import mutation
+from tt_core import products as P
+from tt_core import reductions as R
+from tt_core import shapes as S
+from tt_core.dispatch import Array, HasArray, Op, set_base_tensor_type
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+
+Dim = int | tuple[int, ...] | None
+T = TypeVar("T", bound="Tensor")
+_int, _float, _bool = int, float, bool  # inside the class these names are methods
+
+
+class ValuesAndIndices(NamedTuple):
+    """What `max(dim)`, `min(dim)`, `sort` and `topk` return."""
+
+    values: Any
+    indices: Any
+
+
+def as_array(data: Any, dtype: Any = None) -> Array:
+    """`data` as an array: Python floats become float32, integers int64; arrays keep their dtype. Copies nothing
+    that is an array already.
+    """
+    if isinstance(data, HasArray):
+        data = data.data
+    given = isinstance(data, (np.ndarray, np.generic))
+    if not given and isinstance(data, (list, tuple)):
+        data = _unwrap_nested(data)
+    try:
+        array = np.asarray(data, dtype=dtype)
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"tensor: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"tensor: holds numbers or booleans, got {array.dtype} from {type(data).__name__}")
+    if dtype is None and not given and array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return array
+
+
+def _unwrap_nested(data: Any) -> Any:
+    return [
+        _unwrap_nested(part) if isinstance(part, (list, tuple)) else part.data if isinstance(part, HasArray) else part
+        for part in data
+    ]
+
+
+def _size(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """`x.view(2, 3)` and `x.view((2, 3))` mean the same."""
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    return tuple(operator.index(n) for n in sizes)
+
+
+def _unary(op: Op) -> Callable[[Any], Any]:
+    def method(self: Any) -> Any:
+        return op(self)
+
+    return _described(method, op)
+
+
+def _binary(op: Op) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return op(self, other)
+
+    return _described(method, op)
+
+
+def _reflected(op: Op) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return op(other, self)
+
+    return _described(method, op)
+
+
+def _described(method: Any, op: Op) -> Any:
+    method.__name__, method.__doc__ = op.name, op.kernel.__doc__
+    return method
+
+
+class Tensor(HasArray):
+    """An n-dimensional array of numbers.
+
+    `data`: nested lists, a NumPy array or a scalar. Without `dtype`, Python floats become float32 and integers int64,
+    and an array keeps its own dtype and its memory. Raises `ShapeError` for ragged lists, `DTypeError` for text.
+
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> x.shape, x.dtype
+    ((2, 2), dtype('float32'))
+    >>> x @ x + 1
+    tensor([[ 8., 11.],
+            [16., 23.]])
+    """
+
+    is_parameter = False
+    __array_priority__ = 1000
+    __array_ufunc__ = None  # `array + tensor` asks the tensor
+    __hash__ = object.__hash__
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        self.data = as_array(data, dtype)
+
+    # --- what it is
+
+    @property
+    def shape(self) -> tuple[_int, ...]:
+        """Size of each dimension."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> _int:
+        """Number of dimensions."""
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.data.dtype
+
+    @property
+    def nbytes(self) -> _int:
+        """Bytes of all elements."""
+        return self.data.nbytes
+
+    @property
+    def strides(self) -> tuple[_int, ...]:
+        """Elements (as in PyTorch, not bytes) from one entry of each dimension to the next."""
+        return tuple(step // self.data.itemsize for step in self.data.strides)
+
+    @property
+    def T(self: T) -> T:
+        """All dimensions in reverse order; a view."""
+        return S.permute(self, dims=tuple(range(self.ndim))[::-1])
+
+    @property
+    def mT(self: T) -> T:
+        """The last two dimensions exchanged; a view."""
+        return S.transpose(self, dim0=-2, dim1=-1)
+
+    def size(self, dim: _int | None = None) -> Any:
+        """Shape, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def stride(self) -> tuple[_int, ...]:
+        """Same as `strides`."""
+        return self.strides
+
+    def dim(self) -> _int:
+        """Number of dimensions."""
+        return self.ndim
+
+    def numel(self) -> _int:
+        """Number of elements."""
+        return self.data.size
+
+    def element_size(self) -> _int:
+        """Bytes of one element."""
+        return self.data.itemsize
+
+    def is_contiguous(self) -> _bool:
+        """Whether the elements lie row by row in memory without gaps."""
+        return bool(self.data.flags.c_contiguous)
+
+    def is_floating_point(self) -> _bool:
+        """Whether the dtype is a float."""
+        return self.data.dtype.kind == "f"
+
+    def __len__(self) -> _int:
+        if not self.ndim:
+            raise DTypeError("len: a tensor without dimensions has no length")
+        return self.shape[0]
+
+    def __iter__(self: T) -> Iterator[T]:
+        if not self.ndim:
+            raise DTypeError("iter: a tensor without dimensions cannot be iterated; use item()")
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"tensor({_format(self.data)}{self._repr_suffix()})"
+
+    def _repr_suffix(self) -> str:
+        default = self.dtype in (np.float32, np.int64, np.bool_)
+        empty = f", shape={self.shape}" if not self.data.size and self.ndim > 1 else ""
+        return empty + ("" if default else f", dtype={self.dtype}")
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.data.size == 1 else format(repr(self), spec)
+
+    # --- out of the tensor
+
+    def numpy(self) -> Array:
+        """The array itself; it shares memory with the tensor."""
+        return self.data
+
+    def __array__(self, dtype: Any = None, copy: _bool | None = None) -> Array:
+        if copy is False and dtype is not None and np.dtype(dtype) != self.dtype:
+            raise ShapeError(f"numpy: {self.dtype} as {np.dtype(dtype)} needs a copy")
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
+    def item(self) -> Any:
+        """The only element as a Python number."""
+        if self.data.size != 1:
+            raise ShapeError(f"item: needs exactly one element, got shape {self.shape}; use tolist()")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self.data.tolist()
+
+    def __float__(self) -> _float:
+        return float(self.item())
+
+    def __int__(self) -> _int:
+        return int(self.item())
+
+    def __index__(self) -> _int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"index: needs an integer tensor, got {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> _bool:
+        if self.data.size != 1:
+            raise ShapeError(f"bool: shape {self.shape} has no single truth value; use any() or all()")
+        return bool(self.data.item())
+
+    # --- dtype and memory
+
+    def to(self: T, dtype: Any) -> T:
+        """In another dtype; itself where it has it already."""
+        return self if self.dtype == dtype else S.cast(self, dtype=np.dtype(dtype))
+
+    def type(self: T, dtype: Any) -> T:
+        """Same as `to`."""
+        return self.to(dtype)
+
+    def float(self: T) -> T:
+        """As float32."""
+        return self.to(np.float32)
+
+    def double(self: T) -> T:
+        """As float64."""
+        return self.to(np.float64)
+
+    def half(self: T) -> T:
+        """As float16."""
+        return self.to(np.float16)
+
+    def long(self: T) -> T:
+        """As int64."""
+        return self.to(np.int64)
+
+    def int(self: T) -> T:
+        """As int32."""
+        return self.to(np.int32)
+
+    def bool(self: T) -> T:
+        """As booleans: False for zero."""
+        return self.to(np.bool_)
+
+    def contiguous(self: T) -> T:
+        """Row by row in memory; itself where it is so already."""
+        return self if self.is_contiguous() else S.contiguous(self)
+
+    def clone(self: T) -> T:
+        """A copy in memory of its own."""
+        return S.clone(self)
+
+    def detach(self: T) -> T:
+        """The same memory without history."""
+        other = object.__new__(type(self))
+        other.data = self.data
+        return other
+
+    def as_parameter(self: T) -> T:
+        """Mark this tensor as one that training changes, and return it; Act II turns its gradients on here."""
+        self.is_parameter = True
+        return self
+
+    # --- shape
+
+    def reshape(self: T, *shape: Any) -> T:
+        """The same elements in another shape; a view where the memory allows it, else a copy."""
+        return S.reshape(self, shape=_size(shape))
+
+    def view(self: T, *shape: Any) -> T:
+        """The same memory in another shape; raises `ShapeError` where that would need a copy."""
+        return S.view(self, shape=_size(shape))
+
+    def view_as(self: T, other: Tensor) -> T:
+        """Same as `view(other.shape)`."""
+        return S.view(self, shape=other.shape)
+
+    def flatten(self: T, start_dim: _int = 0, end_dim: _int = -1) -> T:
+        """Dimensions `start_dim` to `end_dim` as one."""
+        start, end = start_dim % max(self.ndim, 1), end_dim % max(self.ndim, 1)
+        return S.reshape(self, shape=(*self.shape[:start], -1, *self.shape[end + 1 :]))
+
+    def unflatten(self: T, dim: _int, sizes: Sequence[_int]) -> T:
+        """Dimension `dim` as several."""
+        dim %= self.ndim
+        return S.reshape(self, shape=(*self.shape[:dim], *sizes, *self.shape[dim + 1 :]))
+
+    def transpose(self: T, dim0: _int, dim1: _int) -> T:
+        """Two dimensions exchanged; a view."""
+        return S.transpose(self, dim0=dim0, dim1=dim1)
+
+    def permute(self: T, *dims: Any) -> T:
+        """Dimensions in another order; a view."""
+        return S.permute(self, dims=_size(dims))
+
+    def squeeze(self: T, dim: _int | tuple[_int, ...] | None = None) -> T:
+        """Without dimensions of size 1; a view."""
+        return S.squeeze(self, dim=dim)
+
+    def unsqueeze(self: T, dim: _int) -> T:
+        """With a dimension of size 1 at `dim`; a view."""
+        return S.unsqueeze(self, dim=dim)
+
+    def expand(self: T, *shape: Any) -> T:
+        """Dimensions of size 1 repeated, at no cost in memory; a read-only view."""
+        return S.expand(self, shape=_size(shape))
+
+    def expand_as(self: T, other: Tensor) -> T:
+        """Same as `expand(other.shape)`."""
+        return S.expand(self, shape=other.shape)
+
+    def repeat(self: T, *sizes: Any) -> T:
+        """Copies laid side by side: `sizes[i]` times along dimension i (PyTorch's `repeat`, NumPy's `tile`)."""
+        sizes = _size(sizes)
+        lead = len(sizes) - self.ndim
+        if lead < 0:
+            raise ShapeError(f"repeat: needs a size for each dimension, got {sizes} for shape {self.shape}")
+        shape = (1,) * lead + self.shape
+        spread = S.expand(
+            S.reshape(self, shape=tuple(n for size in shape for n in (1, size))),
+            shape=tuple(n for pair in zip(sizes, shape) for n in pair),
+        )
+        return S.reshape(spread, shape=tuple(a * b for a, b in zip(sizes, shape)))
+
+    def repeat_interleave(self: T, repeats: _int, dim: _int) -> T:
+        """Each entry of `dim` `repeats` times in a row."""
+        return S.repeat_interleave(self, repeats=repeats, dim=dim)
+
+    def split(self: T, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[T, ...]:
+        """Pieces of one size (the last may be smaller) or of the listed sizes; views."""
+        total = self.shape[dim]
+        if isinstance(split_size, int):
+            sizes: Sequence[int] = [min(split_size, total - at) for at in range(0, total, split_size)] or [0]
+        else:
+            sizes = split_size
+        if sum(sizes) != total:
+            raise ShapeError(f"split: sizes {list(sizes)} add up to {sum(sizes)}, dimension {dim} has {total}")
+        ends = np.cumsum(sizes).tolist()
+        return tuple(self.narrow(dim, end - size, size) for size, end in zip(sizes, ends))
+
+    def chunk(self: T, chunks: _int, dim: _int = 0) -> tuple[T, ...]:
+        """At most `chunks` pieces of equal size, but for the last; views."""
+        return self.split(max(1, -(-self.shape[dim] // chunks)), dim)
+
+    def narrow(self: T, dim: _int, start: _int, length: _int) -> T:
+        """`length` entries of `dim` from `start` on; a view."""
+        dim = dim % self.ndim
+        return self[(slice(None),) * dim + (slice(start, start + length),)]
+
+    def unbind(self: T, dim: _int = 0) -> tuple[T, ...]:
+        """The entries of one dimension; views."""
+        at = (slice(None),) * (dim % self.ndim)
+        return tuple(self[(*at, i)] for i in range(self.shape[dim]))
+
+    def flip(self: T, *dims: Any) -> T:
+        """In reverse order along `dims`."""
+        return S.flip(self, dims=_size(dims))
+
+    def roll(self: T, shifts: _int, dims: _int) -> T:
+        """Shifted along a dimension, what leaves at one end entering at the other."""
+        return S.roll(self, shifts=shifts, dim=dims)
+
+    def tril(self: T, diagonal: _int = 0) -> T:
+        """Lower triangle, zero above."""
+        return S.tril(self, diagonal=diagonal)
+
+    def triu(self: T, diagonal: _int = 0) -> T:
+        """Upper triangle, zero below."""
+        return S.triu(self, diagonal=diagonal)
+
+    # --- indexing
+
+    def __getitem__(self: T, index: Any) -> T:
+        return S.getitem(self, index=_plain_index(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        def write(data: Array) -> None:
+            data[_plain_index(index)] = value.data if isinstance(value, HasArray) else value
+
+        self._in_place("assignment", "where() or masked_fill()", write)
+
+    def take_along_dim(self: T, indices: Tensor, dim: _int) -> T:
+        """Elements at `indices` along `dim`."""
+        return S.take_along_dim(self, indices, dim=dim)
+
+    def gather(self: T, dim: _int, index: Tensor) -> T:
+        """Elements at `index` along `dim`; the other dimensions of both must agree."""
+        return S.take_along_dim(self, index, dim=dim)
+
+    def index_select(self: T, dim: _int, index: Tensor) -> T:
+        """Entries of `dim` chosen by a one-dimensional `index`."""
+        return S.index_select(self, index, dim=dim)
+
+    def masked_fill(self: T, mask: Tensor, value: _float) -> T:
+        """`value` where `mask` holds."""
+        return E.masked_fill(self, mask, value)
+
+    # --- in place: nothing here is recorded, and Act II refuses it on a tensor that has history
+
+    def _in_place(self: T, what: str, instead: str, write: Callable[[Array], Any]) -> T:
+        """The one door to a change in place: `write(data)`, noted for whoever kept this memory."""
+        if not self.data.flags.writeable:
+            raise ShapeError(f"{what}: this tensor is a read-only view (of expand, or of a file); clone() it first")
+        try:
+            write(self.data)
+        except (ValueError, TypeError, IndexError) as error:
+            kind = OutOfRangeError if isinstance(error, IndexError) else ShapeError
+            raise kind(f"{what}: {error} (tensor {self.shape} {self.dtype})") from None
+        mutation.record(self.data)
+        return self
+
+    def _accumulate(self: T, sign: str, ufunc: Any, other: Any) -> T:
+        value = other.data if isinstance(other, HasArray) else other
+        return self._in_place(f"{sign}=", f"x = x {sign} ...", lambda data: ufunc(data, value, out=data))
+
+    def __iadd__(self: T, other: Any) -> T:
+        return self._accumulate("+", np.add, other)
+
+    def __isub__(self: T, other: Any) -> T:
+        return self._accumulate("-", np.subtract, other)
+
+    def __imul__(self: T, other: Any) -> T:
+        return self._accumulate("*", np.multiply, other)
+
+    def __itruediv__(self: T, other: Any) -> T:
+        return self._accumulate("/", np.true_divide, other)
+
+    def add_(self: T, other: Any, *, alpha: _float = 1) -> T:
+        """`self += alpha * other`."""
+        return self.__iadd__(other if alpha == 1 else other * alpha)
+
+    def sub_(self: T, other: Any, *, alpha: _float = 1) -> T:
+        """`self -= alpha * other`."""
+        return self.__isub__(other if alpha == 1 else other * alpha)
+
+    def mul_(self: T, other: Any) -> T:
+        """`self *= other`."""
+        return self.__imul__(other)
+
+    def div_(self: T, other: Any) -> T:
+        """`self /= other`."""
+        return self.__itruediv__(other)
+
+    def copy_(self: T, source: Any) -> T:
+        """Take over the values of `source`, broadcast to this shape."""
+        value = source.data if isinstance(source, HasArray) else source
+        return self._in_place("copy_", "clone()", lambda data: np.copyto(data, value, casting="same_kind"))
+
+    def fill_(self: T, value: _float) -> T:
+        """Set every element to `value`."""
+        return self._in_place("fill_", "full_like()", lambda data: data.fill(value))
+
+    def zero_(self: T) -> T:
+        """Set every element to 0."""
+        return self._in_place("zero_", "zeros_like()", lambda data: data.fill(0))
+
+    # --- reductions
+
+    def sum(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Sum over `dim`, or over everything."""
+        return R.sum(self, dim=dim, keepdim=keepdim)
+
+    def mean(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Arithmetic mean."""
+        return R.mean(self, dim=dim, keepdim=keepdim)
+
+    def var(self: T, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> T:
+        """Variance, divided by n - `correction`."""
+        return R.var(self, dim=dim, correction=correction, keepdim=keepdim)
+
+    def std(self: T, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> T:
+        """Square root of the variance."""
+        return E.sqrt(R.var(self, dim=dim, correction=correction, keepdim=keepdim))
+
+    def prod(self: T, dim: _int | None = None, keepdim: _bool = False) -> T:
+        """Product."""
+        return R.prod(self, dim=dim, keepdim=keepdim)
+
+    def amax(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Largest element; equals share the gradient."""
+        return R.amax(self, dim=dim, keepdim=keepdim)
+
+    def amin(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Smallest element; equals share the gradient."""
+        return R.amin(self, dim=dim, keepdim=keepdim)
+
+    def max(self, dim: Any = None, keepdim: _bool = False) -> Any:
+        """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair."""
+        return self._extreme(R.amax, R.argmax, E.maximum, dim, keepdim)
+
+    def min(self, dim: Any = None, keepdim: _bool = False) -> Any:
+        """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair."""
+        return self._extreme(R.amin, R.argmin, E.minimum, dim, keepdim)
+
+    def _extreme(self, whole: Any, index: Any, pairwise: Any, dim: Any, keepdim: Any) -> Any:
+        if dim is None:
+            return whole(self)
+        if isinstance(dim, HasArray):
+            return pairwise(self, dim)
+        indices = index(self, dim=dim, keepdim=True)
+        values = S.take_along_dim(self, indices, dim=dim)
+        return ValuesAndIndices(*(t if keepdim else t.squeeze(dim) for t in (values, indices)))
+
+    def argmax(self: T, dim: _int | None = None, keepdim: _bool = False) -> T:
+        """Index of the first largest element."""
+        return R.argmax(self, dim=dim, keepdim=keepdim)
+
+    def argmin(self: T, dim: _int | None = None, keepdim: _bool = False) -> T:
+        """Index of the first smallest element."""
+        return R.argmin(self, dim=dim, keepdim=keepdim)
+
+    def all(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Whether all elements are true."""
+        return R.all(self, dim=dim, keepdim=keepdim)
+
+    def any(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Whether any element is true."""
+        return R.any(self, dim=dim, keepdim=keepdim)
+
+    def logsumexp(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """`log(sum(exp(x)))`."""
+        return R.logsumexp(self, dim=dim, keepdim=keepdim)
+
+    def norm(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+        """Euclidean length."""
+        return E.sqrt(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
+
+    def cumsum(self: T, dim: _int) -> T:
+        """Running sum along `dim`."""
+        return R.cumsum(self, dim=dim)
+
+    def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> ValuesAndIndices:
+        """Ordered along `dim`: `(values, indices)`."""
+        indices = R.argsort(self, dim=dim, descending=descending, stable=stable)
+        return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self, indices)
+
+    def argsort(self: T, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> T:
+        """Indices that order the elements along `dim`."""
+        return R.argsort(self, dim=dim, descending=descending, stable=stable)
+
+    def topk(self, k: _int, dim: _int = -1, largest: _bool = True) -> ValuesAndIndices:
+        """The `k` largest (or smallest) along `dim`, best first: `(values, indices)`."""
+        indices = R.topk_indices(self, k=k, dim=dim, largest=largest)
+        return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim), indices)
+
+    # --- element by element
+
+    def clip(self: T, min: _float | None = None, max: _float | None = None) -> T:
+        """Limited to [min, max]."""
+        return E.clip(self, min=min, max=max)
+
+    clamp = clip
+
+    abs = __abs__ = _unary(E.abs)
+    neg = __neg__ = _unary(E.neg)
+    exp = _unary(E.exp)
+    log = _unary(E.log)
+    log1p = _unary(E.log1p)
+    expm1 = _unary(E.expm1)
+    sqrt = _unary(E.sqrt)
+    sin = _unary(E.sin)
+    cos = _unary(E.cos)
+    erf = _unary(E.erf)
+    sign = _unary(E.sign)
+    floor = _unary(E.floor)
+    ceil = _unary(E.ceil)
+    round = _unary(E.round)
+    isnan = _unary(E.isnan)
+    isfinite = _unary(E.isfinite)
+    __invert__ = logical_not = _unary(E.logical_not)
+
+    def rsqrt(self: T) -> T:
+        """`1 / sqrt(x)`."""
+        return E.pow(self, -0.5)
+
+    def square(self: T) -> T:
+        """`x * x`."""
+        return E.mul(self, self)
+
+    def reciprocal(self: T) -> T:
+        """`1 / x`."""
+        return E.div(1.0, self)
+
+    def __pos__(self: T) -> T:
+        return self
+
+    add = __add__ = _binary(E.add)
+    sub = __sub__ = _binary(E.sub)
+    mul = __mul__ = _binary(E.mul)
+    div = __truediv__ = _binary(E.div)
+    pow = __pow__ = _binary(E.pow)
+    __floordiv__ = _binary(E.floor_divide)
+    __mod__ = _binary(E.remainder)
+    matmul = __matmul__ = _binary(P.matmul)
+    __radd__ = _reflected(E.add)
+    __rsub__ = _reflected(E.sub)
+    __rmul__ = _reflected(E.mul)
+    __rtruediv__ = _reflected(E.div)
+    __rpow__ = _reflected(E.pow)
+    __rfloordiv__ = _reflected(E.floor_divide)
+    __rmod__ = _reflected(E.remainder)
+    __rmatmul__ = _reflected(P.matmul)
+    eq = __eq__ = _binary(E.eq)
+    ne = __ne__ = _binary(E.ne)
+    lt = __lt__ = _binary(E.lt)
+    le = __le__ = _binary(E.le)
+    gt = __gt__ = _binary(E.gt)
+    ge = __ge__ = _binary(E.ge)
+    maximum = _binary(E.maximum)
+    minimum = _binary(E.minimum)
+    logical_and = __and__ = __rand__ = _binary(E.logical_and)
+    logical_or = __or__ = __ror__ = _binary(E.logical_or)
+
+
+def _plain_index(index: Any) -> Any:
+    """An index with arrays in place of the tensors in it."""
+    if isinstance(index, tuple):
+        return tuple(_plain_index(part) for part in index)
+    return index.data if isinstance(index, HasArray) else index
+
+
+def _format(array: Array) -> str:
+    """The numbers as PyTorch prints them: four digits, large tensors abridged, columns aligned."""
+    if not array.size:
+        return "[]"
+    text = np.array2string(
+        array, separator=", ", prefix="tensor(", precision=4, floatmode="maxprec", threshold=1000, max_line_width=80
+    )
+    return cast(str, text)
+
+
+set_base_tensor_type(Tensor)
