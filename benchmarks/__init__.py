@@ -1,0 +1,3 @@
+"""The asv suite, a file an act: `bench_core` is Act I, `bench_perf` Act V."""
+
+from __future__ import annotations

@@ -1,0 +1,39 @@
+"""What the benchmark files share: skipping what a commit has no code for, and plugging plugins in by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+
+
+@contextmanager
+def applicable() -> Iterator[None]:
+    """Turn a failed import into asv's "not applicable", so that commits before an act do not fail."""
+    try:
+        yield
+    except ImportError as error:
+        raise NotImplementedError(str(error)) from None
+
+
+def activate(plugin: str) -> ExitStack:
+    """Plug `plugin` in until the stack is closed; "none" is no plugin, a missing one is not applicable."""
+    with applicable():
+        from tt_core import TinyTorchError, use
+    stack = ExitStack()
+    try:
+        stack.enter_context(use(*[] if plugin == "none" else [plugin]))
+    except TinyTorchError as error:
+        raise NotImplementedError(str(error)) from None
+    return stack
+
+
+def normal(*shape: int) -> np.ndarray:
+    """Float32 numbers that are the same at every call and commit."""
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def integers(high: int, *shape: int) -> np.ndarray:
+    """Int64 numbers from 0 to high - 1, the same at every call and commit."""
+    return np.random.default_rng(0).integers(high, size=shape)
