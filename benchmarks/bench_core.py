@@ -15,16 +15,13 @@ class OpOverhead:
         with applicable():
             from tt_core import Tensor, add, exp
         bare = plugin == "kernel"
-        self.plugins = activate("none" if bare else plugin)
+        activate("none" if bare else plugin)
         self.call = {"exp": exp, "add": add}[op]
         self.inputs = (normal(1),) * {"exp": 1, "add": 2}[op]
         if bare:
             self.call = self.call.kernel
         else:
             self.inputs = tuple(Tensor(array) for array in self.inputs)
-
-    def teardown(self, plugin: str, op: str) -> None:
-        self.plugins.close()
 
     def time_op(self, plugin: str, op: str) -> None:
         self.call(*self.inputs)

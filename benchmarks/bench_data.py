@@ -33,12 +33,9 @@ class Convolution:
         with applicable():
             from tt_core import tensor
             from tt_data import Conv2d
-        self.plugins = activate(plugin)
+        activate(plugin)
         self.layer = Conv2d(32, 64, 3, padding=1)
         self.images = tensor(normal(32, 32, 16, 16))
-
-    def teardown(self, plugin: str) -> None:
-        self.plugins.close()
 
     def time_step(self, plugin: str) -> None:
         self.layer(self.images).sum().backward()

@@ -16,7 +16,7 @@ class GPTStep:
             from tt_core import CrossEntropyLoss, tensor
             from tt_language import GPT, GPTConfig
             from tt_learn import AdamW, clip_grad_norm_
-        self.plugins = activate(plugin)
+        activate(plugin)
         self.clip = clip_grad_norm_
         self.loss = CrossEntropyLoss()
         self.model = GPT(
@@ -25,9 +25,6 @@ class GPTStep:
         self.optimizer = AdamW(self.model.parameters(), lr=1e-3)
         tokens = integers(65, 12, 65)
         self.inputs, self.targets = tensor(tokens[:, :-1]), tensor(tokens[:, 1:])
-
-    def teardown(self, plugin: str) -> None:
-        self.plugins.close()
 
     def step(self) -> None:
         self.optimizer.zero_grad()

@@ -15,14 +15,11 @@ class MLPStep:
         with applicable():
             import tt_learn
             from tt_core import CrossEntropyLoss, Linear, ReLU, Sequential, tensor
-        self.plugins = activate(plugin)
+        activate(plugin)
         self.model = Sequential(Linear(784, 128), ReLU(), Linear(128, 10))
         self.loss = CrossEntropyLoss()
         self.optimizer = getattr(tt_learn, optimizer)(self.model.parameters(), lr=1e-3)
         self.images, self.labels = tensor(normal(64, 784)), tensor(integers(10, 64))
-
-    def teardown(self, plugin: str, optimizer: str) -> None:
-        self.plugins.close()
 
     def step(self) -> None:
         self.optimizer.zero_grad()
@@ -41,10 +38,8 @@ class Backward:
 
     def setup(self) -> None:
         with applicable():
-            import tt_learn  # noqa: F401
-            from tt_core import tensor
-        self.start = tensor(normal(1))
-        self.start.requires_grad = True
+            from tt_learn import Tensor
+        self.start = Tensor(normal(1), requires_grad=True)
 
     def time_chain_of_1000(self) -> None:
         x = self.start

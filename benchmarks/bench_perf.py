@@ -15,15 +15,12 @@ class Generation:
         with applicable():
             from tt_core import tensor
             from tt_language import GPT, GPTConfig, generate
-        self.plugins = activate(plugin)
+        activate(plugin)
         self.model = GPT(
             GPTConfig(vocab_size=512, block_size=256, n_layer=4, n_head=4, n_embd=128, dropout=0.0)
         )
         self.model.eval()
         self.generate, self.prompt = generate, tensor(integers(512, 1, prompt))
-
-    def teardown(self, plugin: str, prompt: int) -> None:
-        self.plugins.close()
 
     def time_32_tokens(self, plugin: str, prompt: int) -> None:
         self.generate(self.model, self.prompt, 32, temperature=0.0)

@@ -17,16 +17,20 @@ def applicable() -> Iterator[None]:
         raise NotImplementedError(str(error)) from None
 
 
-def activate(plugin: str) -> ExitStack:
-    """Plug `plugin` in until the stack is closed; "none" is no plugin, a missing one is not applicable."""
+_plugged = ExitStack()
+
+
+def activate(plugin: str) -> None:
+    """Plug `plugin` in for the rest of the process, which asv starts anew for each combination of parameters.
+
+    "none" plugs nothing in; a plugin that is not installed is not applicable.
+    """
     with applicable():
         from tt_core import TinyTorchError, use
-    stack = ExitStack()
     try:
-        stack.enter_context(use(*[] if plugin == "none" else [plugin]))
+        _plugged.enter_context(use(*[] if plugin == "none" else [plugin]))
     except TinyTorchError as error:
         raise NotImplementedError(str(error)) from None
-    return stack
 
 
 def normal(*shape: int) -> np.ndarray:
