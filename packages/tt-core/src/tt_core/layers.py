@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from tt_core import init
+from tt_core import init, mutation
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, ShapeError, TinyTorchError
@@ -191,12 +191,12 @@ class Layer:
 
     # --- state
 
-    def state_dict(self) -> dict[str, Array]:
-        """Every parameter and persistent buffer as an array under its dotted name; arrays share memory.
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every parameter and persistent buffer, detached, under its dotted name; they share this layer's memory.
 
         A parameter that two layers share stands under both names, as in PyTorch.
         """
-        return {name: entry.data for name, entry in self._state().items()}
+        return {name: entry.detach() for name, entry in self._state().items()}
 
     def _state(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
@@ -208,7 +208,7 @@ class Layer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Copy the arrays (or tensors) of `state` into this layer's parameters and buffers.
+        """Copy the tensors (or arrays) of `state` into this layer's parameters and buffers.
 
         Raises `StateDictError` that lists missing, unexpected and misshapen entries, with nothing changed;
         `strict=False` lets entries be missing or unexpected, shapes must still agree.
@@ -226,6 +226,7 @@ class Layer:
         for name, entry in own.items():
             if name in state:
                 np.copyto(entry.data, np.asarray(state[name]), casting="same_kind")
+                mutation.record(entry.data)
 
     # --- repr
 
@@ -415,41 +416,43 @@ def layer_norm(
 ) -> tuple[Array, Array, Array]:
     """Mean 0 and variance 1 over the last `dims` dimensions, then scaled and shifted (Ba et al. 2016).
 
-    Residuals: the normalized input and 1 / standard deviation.
+    Residuals: mean and 1 / standard deviation.
     """
     axes = tuple(range(-dims, 0))
     shape = x.shape[x.ndim - dims :]
     if weight is not None and weight.shape != shape:
         raise ValueError(f"weight has shape {weight.shape}, the last {dims} dimensions of the input are {shape}")
     count = x.dtype.type(math.prod(shape))
-    normalized = x - x.sum(axes, keepdims=True) / count
-    squares = np.multiply(normalized, normalized)
-    rstd = 1 / np.sqrt(squares.sum(axes, keepdims=True) / count + x.dtype.type(eps))
-    normalized *= rstd
-    result = normalized if weight is None else np.multiply(normalized, weight, out=squares)
+    mean = x.sum(axes, keepdims=True) / count
+    result = x - mean
+    rstd = 1 / np.sqrt((result * result).sum(axes, keepdims=True) / count + x.dtype.type(eps))
+    result *= rstd
+    if weight is not None:
+        result *= weight
     if bias is not None:
-        result = np.add(result, bias, out=squares)
-    return result, normalized, rstd
+        result += bias
+    return result, mean, rstd
 
 
 @op
 def layer_norm_backward(
-    g: Array, normalized: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
+    g: Array, x: Array, mean: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `layer_norm` for input, weight and bias; with u = g * weight and n = normalized,
+    """Gradients of `layer_norm` for input, weight and bias; with u = g * weight and n = (x - mean) * rstd,
 
         dx = rstd * (u - mean(u) - n * mean(u * n))
     """
     axes, leading = tuple(range(-dims, 0)), tuple(range(g.ndim - dims))
     count = g.dtype.type(math.prod(g.shape[g.ndim - dims :]))
+    normalized = x - mean
+    normalized *= rstd
     product = g * normalized
     weight_gradient, bias_gradient = product.sum(leading), g.sum(leading)
     u = g if weight is None else g * weight
     if weight is not None:
         product *= weight
-    projection = product.sum(axes, keepdims=True) / count
-    x_gradient = np.multiply(normalized, projection, out=product)
-    np.subtract(u, x_gradient, out=x_gradient)
+    normalized *= product.sum(axes, keepdims=True) / count
+    x_gradient = np.subtract(u, normalized, out=product)
     x_gradient -= u.sum(axes, keepdims=True) / count
     x_gradient *= rstd
     return x_gradient, weight_gradient, bias_gradient

@@ -285,6 +285,11 @@ class Tensor(HasArray):
         other.data = self.data
         return other
 
+    def __deepcopy__(self: T, memo: dict[_int, Any]) -> T:
+        other = object.__new__(type(self))
+        other.data, other.is_parameter = self.data.copy(), self.is_parameter
+        return other
+
     def as_parameter(self: T) -> T:
         """Mark this tensor as one that training changes, and return it; Act II turns its gradients on here."""
         self.is_parameter = True
@@ -406,7 +411,7 @@ class Tensor(HasArray):
         def write(data: Array) -> None:
             data[_plain_index(index)] = value.data if isinstance(value, HasArray) else value
 
-        self._in_place("assignment", "where() or masked_fill()", write)
+        self._in_place("assignment", "where() or masked_fill()", value, write)
 
     def take_along_dim(self: T, indices: Tensor, dim: _int) -> T:
         """Elements at `indices` along `dim`."""
@@ -426,8 +431,11 @@ class Tensor(HasArray):
 
     # --- in place: nothing here is recorded, and Act II refuses it on a tensor that has history
 
-    def _in_place(self: T, what: str, instead: str, write: Callable[[Array], Any]) -> T:
-        """The one door to a change in place: `write(data)`, noted for whoever kept this memory."""
+    def _in_place(self: T, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> T:
+        """The one door to a change in place: `write(data)` from `source`, noted for whoever kept this memory.
+
+        `what` and `instead` go into the error messages.
+        """
         if not self.data.flags.writeable:
             raise ShapeError(f"{what}: this tensor is a read-only view (of expand, or of a file); clone() it first")
         try:
@@ -440,7 +448,7 @@ class Tensor(HasArray):
 
     def _accumulate(self: T, sign: str, ufunc: Any, other: Any) -> T:
         value = other.data if isinstance(other, HasArray) else other
-        return self._in_place(f"{sign}=", f"x = x {sign} ...", lambda data: ufunc(data, value, out=data))
+        return self._in_place(f"{sign}=", f"x = x {sign} ...", other, lambda data: ufunc(data, value, out=data))
 
     def __iadd__(self: T, other: Any) -> T:
         return self._accumulate("+", np.add, other)
@@ -473,15 +481,15 @@ class Tensor(HasArray):
     def copy_(self: T, source: Any) -> T:
         """Take over the values of `source`, broadcast to this shape."""
         value = source.data if isinstance(source, HasArray) else source
-        return self._in_place("copy_", "clone()", lambda data: np.copyto(data, value, casting="same_kind"))
+        return self._in_place("copy_", "clone()", source, lambda data: np.copyto(data, value, casting="same_kind"))
 
     def fill_(self: T, value: _float) -> T:
         """Set every element to `value`."""
-        return self._in_place("fill_", "full_like()", lambda data: data.fill(value))
+        return self._in_place("fill_", "full_like()", value, lambda data: data.fill(value))
 
     def zero_(self: T) -> T:
         """Set every element to 0."""
-        return self._in_place("zero_", "zeros_like()", lambda data: data.fill(0))
+        return self._in_place("zero_", "zeros_like()", None, lambda data: data.fill(0))
 
     # --- reductions
 

@@ -1,0 +1,5 @@
+"""The tables of derivatives for the ops of Act I; importing a table enters its rules."""
+
+from tt_learn.rules import elementwise, layers, products, reductions, shapes
+
+__all__ = ["elementwise", "layers", "products", "reductions", "shapes"]

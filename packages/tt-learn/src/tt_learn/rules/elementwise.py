@@ -1,0 +1,75 @@
+"""Derivatives of `tt_core.elementwise`. `g` is the gradient of the output; broadcasting is undone elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tt_core import elementwise as E
+from tt_core.creation import zeros_like
+
+from tt_learn.autograd import gradient, non_differentiable
+
+non_differentiable(E.eq, E.ne, E.lt, E.le, E.gt, E.ge, E.logical_and, E.logical_or, E.logical_not)
+non_differentiable(E.isnan, E.isfinite)
+
+gradient(E.add, lambda out, a, b: (lambda g: g, lambda g: g))
+gradient(E.sub, lambda out, a, b: (lambda g: g, lambda g: -g))
+gradient(E.mul, lambda out, a, b: (lambda g: g * b, lambda g: g * a))
+gradient(E.div, lambda out, a, b: (lambda g: g / b, lambda g: -g * out / b))
+gradient(E.pow, lambda out, a, b: (lambda g: g * b * a ** (b - 1) if _nonzero(b) else g * 0, lambda g: _by_exponent(g, out, a)))  # fmt: skip
+gradient(E.remainder, lambda out, a, b: (lambda g: g, lambda g: -g * (a // b)))
+gradient(E.maximum, lambda out, a, b: (lambda g: g * _larger(a, b), lambda g: g * _larger(b, a)))
+gradient(E.minimum, lambda out, a, b: (lambda g: g * _larger(b, a), lambda g: g * _larger(a, b)))
+
+gradient(E.neg, lambda out, x: (lambda g: -g,))
+gradient(E.abs, lambda out, x: (lambda g: g * E.sign(x),))
+gradient(E.exp, lambda out, x: (lambda g: g * out,))
+gradient(E.log, lambda out, x: (lambda g: g / x,))
+gradient(E.log1p, lambda out, x: (lambda g: g / (x + 1),))
+gradient(E.expm1, lambda out, x: (lambda g: g * (out + 1),))
+gradient(E.sqrt, lambda out, x: (lambda g: g / (out * 2),))
+gradient(E.sin, lambda out, x: (lambda g: g * E.cos(x),))
+gradient(E.cos, lambda out, x: (lambda g: -g * E.sin(x),))
+gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-x * x) * (2 / math.sqrt(math.pi)),))
+
+# flat almost everywhere: the gradient is 0, as in PyTorch, not missing
+for flat in (E.sign, E.floor, E.ceil, E.round):
+    gradient(flat, lambda out, x: (zeros_like,))
+gradient(E.floor_divide, lambda out, a, b: (zeros_like, zeros_like))
+
+
+@gradient(E.where)
+def _(out: Any, condition: Any, a: Any, b: Any) -> Any:
+    return None, lambda g: E.where(condition, g, 0.0), lambda g: E.where(condition, 0.0, g)
+
+
+@gradient(E.masked_fill)
+def _(out: Any, x: Any, mask: Any, value: Any) -> Any:
+    return lambda g: E.masked_fill(g, mask, 0.0), None, lambda g: E.where(mask, g, 0.0)
+
+
+@gradient(E.clip)
+def _(out: Any, x: Any, min: Any, max: Any) -> Any:
+    inside = True
+    if min is not None:
+        inside = x >= min
+    if max is not None:
+        inside = (x <= max) & inside
+    return (lambda g: E.where(inside, g, 0.0),)
+
+
+def _larger(a: Any, b: Any) -> Any:
+    """1 where `a` is larger, 1/2 where they are equal."""
+    return (a > b) + 0.5 * (E.eq(a, b))
+
+
+def _nonzero(b: Any) -> bool:
+    return not (isinstance(b, (int, float)) and b == 0)
+
+
+def _by_exponent(g: Any, out: Any, a: Any) -> Any:
+    """Derivative of `a ** b` for b; 0 where a is 0, as in PyTorch."""
+    if isinstance(a, (int, float)):
+        return g * out * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan)
+    return g * out * E.log(E.where(E.eq(a, 0), 1.0, a))

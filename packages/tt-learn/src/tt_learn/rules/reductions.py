@@ -1,0 +1,98 @@
+"""Derivatives of `tt_core.reductions`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tt_core import elementwise as E
+from tt_core import reductions as R
+from tt_core.creation import cat, ones_like
+
+from tt_learn.autograd import gradient, non_differentiable
+
+non_differentiable(R.argmax, R.argmin, R.all, R.any, R.argsort, R.topk_indices)
+
+
+def _kept(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
+    """`g` with the reduced dimensions back as 1."""
+    if keepdim:
+        return g
+    dims = range(len(shape)) if dim is None else [d % len(shape) for d in np.atleast_1d(dim)]
+    return g.reshape(tuple([1 if i in dims else n for i, n in enumerate(shape)]))
+
+
+def _count(shape: tuple[int, ...], dim: Any) -> int:
+    return int(np.prod([shape[d] for d in (range(len(shape)) if dim is None else np.atleast_1d(dim))]))
+
+
+@gradient(R.sum)
+def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    shape = x.shape
+    return (lambda g: _kept(g, shape, dim, keepdim).expand(shape),)
+
+
+@gradient(R.mean)
+def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    shape = x.shape
+    return (lambda g: (_kept(g, shape, dim, keepdim) / _count(shape, dim)).expand(shape),)
+
+
+@gradient(R.var)
+def _(out: Any, x: Any, dim: Any, correction: int, keepdim: bool) -> Any:
+    def for_x(g: Any) -> Any:
+        scale = 2 / max(_count(x.shape, dim) - correction, 1)
+        return _kept(g, x.shape, dim, keepdim) * (x - x.mean(dim, keepdim=True)) * scale
+
+    return (for_x,)
+
+
+@gradient(R.prod)
+def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    """The product of all others, from products of what stands before and after: right with zeros too."""
+
+    def for_x(g: Any) -> Any:
+        flat = x.reshape(-1) if dim is None else x
+        axis = 0 if dim is None else dim % x.ndim
+        others = _running_product(flat, axis) * _running_product(flat.flip(axis), axis).flip(axis)
+        return _kept(g, x.shape, dim, keepdim) * others.reshape(x.shape)
+
+    return (for_x,)
+
+
+def _running_product(x: Any, axis: int) -> Any:
+    """Product of all entries before each one along `axis`."""
+    n = x.shape[axis]
+    if n == 0:
+        return x
+    steps = [ones_like(x.narrow(axis, 0, 1))]
+    for i in range(n - 1):
+        steps.append(steps[-1] * x.narrow(axis, i, 1))
+    return cat(steps, axis)
+
+
+def _extreme(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    def for_x(g: Any) -> Any:
+        chosen = E.eq(x, _kept(out, x.shape, dim, keepdim)).to(g.dtype)
+        return chosen * (_kept(g, x.shape, dim, keepdim) / chosen.sum(dim, keepdim=True))
+
+    return (for_x,)
+
+
+gradient(R.amax, _extreme)
+gradient(R.amin, _extreme)
+
+
+@gradient(R.logsumexp)
+def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    def for_x(g: Any) -> Any:
+        return _kept(g, x.shape, dim, keepdim) * E.exp(x - _kept(out, x.shape, dim, keepdim))
+
+    return (for_x,)
+
+
+@gradient(R.cumsum)
+def _(out: Any, x: Any, dim: int) -> Any:
+    return (lambda g: R.cumsum(g.flip(dim), dim=dim).flip(dim),) if x.ndim else (lambda g: g,)
+
+
