@@ -1,4 +1,4 @@
-"""The layers contracts catch what they are there to catch: imports of a later act or module, however written."""
+"""The layers contracts catch what they are there for: imports of a later act or module, however written."""
 
 from __future__ import annotations
 
