@@ -71,3 +71,8 @@ def tt_commands(cli: click.Group) -> None:
 @hookspec
 def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
     """`model` made ready for inference (quantized, pruned, compiled), or None. Chained."""
+
+
+@hookspec
+def tt_report() -> str | None:
+    """What you measured, as text that a command prints when it ends; or None. Collected."""

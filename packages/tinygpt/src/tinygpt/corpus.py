@@ -1,0 +1,109 @@
+"""Module 20, capstone: the text that TinyGPT learns from.
+
+By default it is the documentation of the Python language that every installation carries for `help()`: about half a
+megabyte of English, a little different in each Python version, with nothing to download.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tt_core.errors import FileError, TinyTorchError
+from tt_language import Tokenizer
+
+SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
+"""What is read from a corpus that is a folder."""
+
+
+class CorpusError(TinyTorchError):
+    """Text that cannot be trained on."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text and where it came from."""
+
+    text: str
+    source: str
+
+
+def read_corpus(path: Path | None) -> Corpus:
+    """The text of a file, of all text files below a folder, or, without a path, the documentation of Python.
+
+    Raises `FileError` for what is missing or unreadable, `CorpusError` for text that is empty.
+    """
+    corpus = _documentation() if path is None else _folder(path) if path.is_dir() else Corpus(_read(path), str(path))
+    if not corpus.text.strip():
+        raise CorpusError(f"corpus {corpus.source} holds no text; name a file or folder with text in --corpus")
+    return corpus
+
+
+def _documentation() -> Corpus:
+    try:
+        from pydoc_data.topics import topics  # part of the standard library, generated from the language reference
+    except ImportError:
+        raise CorpusError(
+            "this Python was installed without its documentation (pydoc_data); name a text with --corpus FILE"
+        ) from None
+    return Corpus("\n\n".join(topics[name].strip() for name in sorted(topics)), "the documentation of Python")
+
+
+def _folder(path: Path) -> Corpus:
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise CorpusError(f"corpus folder {path} has no text files ({', '.join(SUFFIXES)})")
+    return Corpus("\n\n".join(_read(file) for file in files), f"{path} ({len(files)} files)")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"corpus {path} is not UTF-8 (byte {error.start}); convert it first") from None
+    except OSError as error:
+        raise FileError(f"cannot read corpus {path}: {error.strerror or error}") from None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A corpus as token ids: the first part to train on, the last to validate on."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+    def batch(self, batch_size: int, block_size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Random windows of the training part, and the same shifted by one: two arrays (batch, block)."""
+        starts = generator.integers(0, len(self.train) - block_size, size=batch_size)
+        return _windows(self.train, starts, block_size)
+
+    def validation(self, batch_size: int, block_size: int, most: int | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Windows side by side over the validation part, always the same ones; at most `most`, evenly spread."""
+        starts = np.arange(0, len(self.val) - block_size, block_size)
+        if most is not None and len(starts) > most:
+            starts = starts[np.linspace(0, len(starts) - 1, most).astype(int)]
+        return [_windows(self.val, starts[i : i + batch_size], block_size) for i in range(0, len(starts), batch_size)]
+
+
+def _windows(ids: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    at = starts[:, None] + np.arange(length)
+    return ids[at], ids[at + 1]
+
+
+def split_tokens(corpus: Corpus, tokenizer: Tokenizer, block_size: int, val_fraction: float = 0.1) -> Tokens:
+    """Encode a corpus and keep its last `val_fraction` for validation.
+
+    Raises `CorpusError` when either part is shorter than one window of `block_size` + 1 tokens.
+    """
+    ids = np.asarray(tokenizer.encode(corpus.text), dtype=np.int64)
+    at = int(len(ids) * (1 - val_fraction))
+    tokens = Tokens(ids[:at], ids[at:])
+    shortest = min(len(tokens.train), len(tokens.val))
+    if shortest <= block_size:
+        needed = int((block_size + 1) / min(val_fraction, 1 - val_fraction)) + 1
+        raise CorpusError(
+            f"corpus {corpus.source} has {len(ids)} tokens; a context of {block_size} needs at least {needed}, "
+            f"so that training and validation hold one window each; use more text or a smaller --block-size"
+        )
+    return tokens

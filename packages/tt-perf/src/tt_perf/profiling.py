@@ -1,0 +1,167 @@
+"""Module 14, profiling: where time and memory go, by op and by layer.
+
+The plugin `profiler` wraps every op and every layer from outside; nothing that is measured knows of it. Times are
+wall-clock seconds. *Self* time leaves out what was called inside, so the column adds up to the total; FLOPs are worked
+out from shapes for the ops where arithmetic dominates (a multiply-add counts as 2), and are left blank elsewhere.
+
+It measures this process alone and does not see NumPy calls made outside of ops.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from time import perf_counter
+from typing import Any
+
+from tt_core.dispatch import Op
+from tt_core.hookspecs import hookimpl
+from tt_core.layers import Layer
+from tt_core.plugins import manager
+
+
+@dataclass
+class Entry:
+    """What was measured of one op, or of one type of layer."""
+
+    name: str
+    kind: str
+    calls: int = 0
+    seconds: float = 0.0
+    self_seconds: float = 0.0
+    output_bytes: int = 0
+    flops: int = 0
+
+
+def _matmul_flops(inputs: tuple[Any, ...], output: Any) -> int:
+    """`2 * elements of the result * length of the inner dimension`."""
+    return 2 * int(prod(output.shape)) * int(inputs[0].shape[-1])
+
+
+def _attention_flops(inputs: tuple[Any, ...], output: Any) -> int:
+    """Two products of (T, d) with (d, S) for each head."""
+    query, key = inputs[0], inputs[1]
+    return 4 * int(prod(query.shape)) * int(key.shape[-2])
+
+
+def _conv_flops(inputs: tuple[Any, ...], output: Any) -> int:
+    """One multiply-add for each weight of a filter and each element of the result."""
+    return 2 * int(prod(output.shape)) * int(prod(inputs[1].shape[1:]))
+
+
+FLOPS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
+    "matmul": _matmul_flops,
+    "linear": _matmul_flops,
+    "rows_product": lambda inputs, output: 2 * int(prod(output.shape)) * int(prod(inputs[0].shape[:-1])),
+    "scaled_dot_product_attention": _attention_flops,
+    "conv2d": _conv_flops,
+}
+"""FLOPs of an op from its inputs and output; add an entry for an op of your own."""
+
+
+class _Stack(threading.local):
+    """Seconds spent in calls inside the one that is running, one number per depth."""
+
+    def __init__(self) -> None:
+        self.inside: list[float] = [0.0]
+
+
+@dataclass
+class Profiler:
+    """Measures everything that runs while it is active.
+
+    >>> import tt_core
+    >>> with Profiler() as profiler:
+    ...     _ = tt_core.Linear(2, 3)(tt_core.ones(4, 2))
+    >>> [(entry.name, entry.calls, entry.flops) for entry in profiler.entries()]
+    [('Linear', 1, 0), ('linear', 1, 48)]
+    """
+
+    _entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    _stack: _Stack = field(default_factory=_Stack)
+
+    def __enter__(self) -> Profiler:
+        manager.register(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        manager.unregister(self)
+
+    def reset(self) -> None:
+        """Forget what was measured so far."""
+        self._entries.clear()
+
+    def entries(self) -> list[Entry]:
+        """What was measured, layers before ops, the most self time first."""
+        return sorted(self._entries.values(), key=lambda e: (e.kind == "op", -e.self_seconds))
+
+    @hookimpl(tryfirst=True)
+    def tt_wrap_op(self, op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
+        return self._measured("op", op.name, call, FLOPS.get(op.name))
+
+    @hookimpl(tryfirst=True)
+    def tt_wrap_layer(self, layer_type: type[Layer], call: Callable[..., Any]) -> Callable[..., Any]:
+        return self._measured("layer", layer_type.__name__, call, None)
+
+    @hookimpl
+    def tt_report(self) -> str | None:
+        return str(self) if self._entries else None
+
+    def _measured(self, kind: str, name: str, call: Callable[..., Any], flops: Any) -> Callable[..., Any]:
+        inside, entries = self._stack, self._entries
+
+        def measured(*inputs: Any, **attributes: Any) -> Any:
+            inside.inside.append(0.0)
+            start = perf_counter()
+            try:
+                output = call(*inputs, **attributes)
+            finally:
+                seconds = perf_counter() - start
+                children = inside.inside.pop()
+                inside.inside[-1] += seconds
+            entry = entries.setdefault((kind, name), Entry(name, kind))
+            entry.calls += 1
+            entry.seconds += seconds
+            entry.self_seconds += seconds - children
+            entry.output_bytes += sum(tensor.nbytes for tensor in _tensors(output))
+            entry.flops += flops(inputs, output) if flops else 0
+            return output
+
+        return measured
+
+    def __str__(self) -> str:
+        entries = self.entries()
+        total = sum(e.self_seconds for e in entries) or 1.0
+        lines = [f"{'':5} {'name':32} {'calls':>8} {'self s':>9} {'share':>6} {'total s':>9} {'output':>9} {'GFLOP/s':>8}"]
+        for e in entries:
+            rate = f"{e.flops / e.self_seconds / 1e9:8.1f}" if e.flops and e.self_seconds else f"{'':8}"
+            lines.append(
+                f"{e.kind:5} {e.name:32} {e.calls:8} {e.self_seconds:9.4f} {e.self_seconds / total:6.1%} "
+                f"{e.seconds:9.4f} {_size(e.output_bytes):>9} {rate}"
+            )
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def _tensors(output: Any) -> Iterator[Any]:
+    for part in output if isinstance(output, tuple) else (output,):
+        if hasattr(part, "nbytes"):
+            yield part
+
+
+def _size(count: float) -> str:
+    """Bytes as people read them.
+
+    >>> _size(1536)
+    '1.5 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1024 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError  # the loop always returns
+
+
+plugin = Profiler()
+"""What `use("profiler")` activates; `print(tt_perf.profiling.plugin)` shows the table."""
