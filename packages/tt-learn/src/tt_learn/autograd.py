@@ -16,7 +16,7 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import tt_core
@@ -199,6 +199,10 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 _rules: dict[str, Rule | None] = {}
 
 
+@overload
+def gradient(of: Op) -> Callable[[Rule], Rule]: ...
+@overload
+def gradient(of: Op, rule: Rule) -> Rule: ...
 def gradient(of: Op, rule: Rule | None = None) -> Any:
     """Register the derivative of an op: `gradient(op, rule)`, or as a decorator `@gradient(op)`.
 
@@ -223,7 +227,11 @@ def non_differentiable(*ops: Op) -> None:
     _rules.update({each.name: None for each in ops})
 
 
-def formula(of: Op, composition: Callable[..., Any] | None = None) -> Any:
+@overload
+def formula(of: Op) -> Callable[[Rule], Rule]: ...
+@overload
+def formula(of: Op, composition: Rule) -> Rule: ...
+def formula(of: Op, composition: Rule | None = None) -> Any:
     """Register the derivative of a fused op by its formula in other ops: it is run again and differentiated.
 
     For backward kernels, whose own derivatives are needed only for second and higher orders.

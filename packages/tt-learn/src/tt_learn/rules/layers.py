@@ -19,6 +19,7 @@ def _(out: Any, x: Any, weight: Any, bias: Any, dims: int, eps: float) -> Any:
 @formula(layer_norm_backward)
 def _(g: Any, x: Any, mean: Any, rstd: Any, weight: Any, dims: int) -> Any:
     axes, leading = tuple(range(-dims, 0)), tuple(range(g.ndim - dims))
+    rstd = rstd.reshape(*g.shape[: g.ndim - dims], *(1,) * dims)
     centred = x - x.mean(axes, keepdim=True)
     # eps is in rstd: 1/rstd^2 = variance + eps, so it is what the two differ by
     variance = (centred * centred).mean(axes, keepdim=True)
