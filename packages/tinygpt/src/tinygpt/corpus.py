@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from tt_core.errors import FileError, TinyTorchError
 from tt_language import Tokenizer
 
@@ -78,7 +79,9 @@ class Tokens:
         starts = generator.integers(0, len(self.train) - block_size, size=batch_size)
         return _windows(self.train, starts, block_size)
 
-    def validation(self, batch_size: int, block_size: int, most: int | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    def validation(
+        self, batch_size: int, block_size: int, most: int | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Windows side by side over the validation part, always the same ones; at most `most`, evenly spread."""
         starts = np.arange(0, len(self.val) - block_size, block_size)
         if most is not None and len(starts) > most:

@@ -40,10 +40,24 @@ class TrainConfig:
 PRESETS: dict[str, TrainConfig] = {
     "docs": TrainConfig(),
     "nanogpt-cpu": TrainConfig(
-        tokenizer="char", n_layer=4, n_head=4, n_embd=128, block_size=64, batch_size=12, steps=2000, eval_interval=250,
+        tokenizer="char",
+        n_layer=4,
+        n_head=4,
+        n_embd=128,
+        block_size=64,
+        batch_size=12,
+        steps=2000,
+        eval_interval=250,
     ),  # fmt: skip - nanoGPT's published CPU configuration
     "tiny": TrainConfig(
-        tokenizer="bpe", vocab_size=512, n_layer=2, n_head=2, n_embd=64, block_size=64, steps=300, eval_interval=100,
+        tokenizer="bpe",
+        vocab_size=512,
+        n_layer=2,
+        n_head=2,
+        n_embd=64,
+        block_size=64,
+        steps=300,
+        eval_interval=100,
     ),  # fmt: skip - for a first look, some seconds
 }
 

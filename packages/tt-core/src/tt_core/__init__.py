@@ -1,4 +1,5 @@
 """Act I, Foundation: tensors, activations, layers and losses on NumPy, with the dispatch every later act plugs into."""
+from __future__ import annotations
 
 from tt_core.__about__ import __version__ as __version__
 from tt_core.creation import *

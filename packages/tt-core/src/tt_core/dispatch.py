@@ -77,7 +77,8 @@ def op(kernel: Call | None = None, /, *, name: str | None = None, residuals: boo
     observers the whole tuple. Raises `ValueError` when the name is taken or no parameter stands before `/`.
 
     >>> @op
-    ... def _double(x, /): return x * 2
+    ... def _double(x, /):
+    ...     return x * 2
     >>> _double(3.0), _double.kernel(3.0)
     (tensor(6.), 6.0)
     >>> del registry["_double"]
@@ -221,9 +222,7 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
 
         def base(a: Any, b: Any) -> Any:  # type: ignore[misc]
             try:
-                return wrap(
-                    kernel(a.data if isinstance(a, HasArray) else a, b.data if isinstance(b, HasArray) else b)
-                )
+                return wrap(kernel(a.data if isinstance(a, HasArray) else a, b.data if isinstance(b, HasArray) else b))
             except Exception as error:
                 _explain(op, (a, b), error)
 

@@ -19,7 +19,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     `data` is the bytes, or a function that writes them to the open file it is given.
     Raises `FileError`, with the old file untouched, when any of these steps fails.
 
-    >>> import tempfile; folder = tempfile.mkdtemp()
+    >>> import tempfile
+    ...
+    ... folder = tempfile.mkdtemp()
     >>> write_atomic(Path(folder) / "note.txt", b"kept")
     >>> (Path(folder) / "note.txt").read_bytes()
     b'kept'

@@ -28,7 +28,7 @@ class StateDictError(TinyTorchError):
     """A state dict that does not fit the layer it is loaded into."""
 
 
-def Parameter(data: Any, dtype: Any = None) -> Tensor:  # noqa: N802 - reads as PyTorch's class
+def Parameter(data: Any, dtype: Any = None) -> Tensor:
     """A tensor that training changes; assigned to a layer's attribute, it is registered there.
 
     >>> Parameter([1.0, 2.0]).is_parameter
@@ -44,6 +44,7 @@ class Layer:
     ...     def __init__(self):
     ...         super().__init__()
     ...         self.factor = Parameter(2.0)
+    ...
     ...     def forward(self, x):
     ...         return x * self.factor
     >>> Scale()(tensor([1.0, 2.0])), list(Scale().state_dict())
@@ -244,7 +245,9 @@ class Layer:
         lines = []
         for name, child in self._children.items():
             text = child._tree().replace("\n", "\n  ")
-            lines.append(f"\n  ({name}): {text}" + (f"  # {child.num_parameters():,}" if child.num_parameters() else ""))
+            lines.append(
+                f"\n  ({name}): {text}" + (f"  # {child.num_parameters():,}" if child.num_parameters() else "")
+            )
         return f"{type(self).__name__}({self.extra_repr()}{''.join(lines)}\n)"
 
 
@@ -265,9 +268,7 @@ def _bind(layer_type: type[Layer]) -> None:
     if manager.pending:
         layer_type._chain = _load_plugins_then_call
     else:
-        layer_type._chain = manager.chained(
-            "tt_wrap_layer", layer_type.forward, into="call", layer_type=layer_type
-        )
+        layer_type._chain = manager.chained("tt_wrap_layer", layer_type.forward, into="call", layer_type=layer_type)
 
 
 def _load_plugins_then_call(layer: Layer, *inputs: Any, **options: Any) -> Any:
@@ -439,7 +440,7 @@ def layer_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """Gradients of `layer_norm` for input, weight and bias; with u = g * weight and n = (x - mean) * rstd,
 
-        dx = rstd * (u - mean(u) - n * mean(u * n))
+    dx = rstd * (u - mean(u) - n * mean(u * n))
     """
     shape = g.shape[g.ndim - dims :]
     rows = g.reshape(-1, math.prod(shape))
@@ -500,7 +501,7 @@ def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale."""
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
-    keep = generator().random(x.shape, dtype=np.float32) >= p
+    keep = np.asarray(generator().random(x.shape, dtype=np.float32)) >= p
     scale = keep.astype(x.dtype)
     if 0 < p < 1:
         scale *= x.dtype.type(1 / (1 - p))

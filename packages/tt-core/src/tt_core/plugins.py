@@ -82,7 +82,9 @@ class PluginManager(pluggy.PluginManager):
         for attribute in dir(plugin):
             if self.parse_hookimpl_opts(plugin, attribute) is not None and attribute not in known:
                 who = name or self.get_canonical_name(plugin)
-                raise PluginError(f"plugin {who} answers {attribute}, which is no hook; {did_you_mean(attribute, known)}")
+                raise PluginError(
+                    f"plugin {who} answers {attribute}, which is no hook; {did_you_mean(attribute, known)}"
+                )
 
 
 manager = PluginManager()

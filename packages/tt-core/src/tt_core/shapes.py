@@ -103,7 +103,7 @@ def is_basic_index(index: Any) -> bool:
     """Whether `index` takes each element at most once and NumPy answers with a view."""
     parts = index if isinstance(index, tuple) else (index,)
     return builtins.all(
-        part is None or part is ... or isinstance(part, (slice, int, np.integer)) and not isinstance(part, bool)
+        part is None or part is ... or (isinstance(part, (slice, int, np.integer)) and not isinstance(part, bool))
         for part in parts
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,9 +21,13 @@ from tt_core import shapes as S
 from tt_core.dispatch import Array, HasArray, Op, set_base_tensor_type
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Dim = int | tuple[int, ...] | None
-T = TypeVar("T", bound="Tensor")
-_int, _float, _bool = int, float, bool  # inside the class these names are methods
+_int: TypeAlias = int  # inside the class these names are methods
+_float: TypeAlias = float
+_bool: TypeAlias = bool
 
 
 class ValuesAndIndices(NamedTuple):
@@ -142,12 +146,12 @@ class Tensor(HasArray):
         return tuple(step // self.data.itemsize for step in self.data.strides)
 
     @property
-    def T(self: T) -> T:
+    def T(self) -> Self:
         """All dimensions in reverse order; a view."""
         return S.permute(self, dims=tuple(range(self.ndim))[::-1])
 
     @property
-    def mT(self: T) -> T:
+    def mT(self) -> Self:
         """The last two dimensions exchanged; a view."""
         return S.transpose(self, dim0=-2, dim1=-1)
 
@@ -184,7 +188,7 @@ class Tensor(HasArray):
             raise DTypeError("len: a tensor without dimensions has no length")
         return self.shape[0]
 
-    def __iter__(self: T) -> Iterator[T]:
+    def __iter__(self) -> Iterator[Self]:
         if not self.ndim:
             raise DTypeError("iter: a tensor without dimensions cannot be iterated; use item()")
         return (self[i] for i in range(len(self)))
@@ -239,111 +243,111 @@ class Tensor(HasArray):
 
     # --- dtype and memory
 
-    def to(self: T, dtype: Any) -> T:
+    def to(self, dtype: Any) -> Self:
         """In another dtype; itself where it has it already."""
         return self if self.dtype == dtype else S.cast(self, dtype=np.dtype(dtype))
 
-    def type(self: T, dtype: Any) -> T:
+    def type(self, dtype: Any) -> Self:
         """Same as `to`."""
         return self.to(dtype)
 
-    def float(self: T) -> T:
+    def float(self) -> Self:
         """As float32."""
         return self.to(np.float32)
 
-    def double(self: T) -> T:
+    def double(self) -> Self:
         """As float64."""
         return self.to(np.float64)
 
-    def half(self: T) -> T:
+    def half(self) -> Self:
         """As float16."""
         return self.to(np.float16)
 
-    def long(self: T) -> T:
+    def long(self) -> Self:
         """As int64."""
         return self.to(np.int64)
 
-    def int(self: T) -> T:
+    def int(self) -> Self:
         """As int32."""
         return self.to(np.int32)
 
-    def bool(self: T) -> T:
+    def bool(self) -> Self:
         """As booleans: False for zero."""
         return self.to(np.bool_)
 
-    def contiguous(self: T) -> T:
+    def contiguous(self) -> Self:
         """Row by row in memory; itself where it is so already."""
         return self if self.is_contiguous() else S.contiguous(self)
 
-    def clone(self: T) -> T:
+    def clone(self) -> Self:
         """A copy in memory of its own."""
         return S.clone(self)
 
-    def detach(self: T) -> T:
+    def detach(self) -> Self:
         """The same memory without history."""
         other = object.__new__(type(self))
         other.data = self.data
         return other
 
-    def __deepcopy__(self: T, memo: dict[_int, Any]) -> T:
+    def __deepcopy__(self, memo: dict[_int, Any]) -> Self:
         other = object.__new__(type(self))
         other.data, other.is_parameter = self.data.copy(), self.is_parameter
         return other
 
-    def as_parameter(self: T) -> T:
+    def as_parameter(self) -> Self:
         """Mark this tensor as one that training changes, and return it; Act II turns its gradients on here."""
         self.is_parameter = True
         return self
 
     # --- shape
 
-    def reshape(self: T, *shape: Any) -> T:
+    def reshape(self, *shape: Any) -> Self:
         """The same elements in another shape; a view where the memory allows it, else a copy."""
         return S.reshape(self, shape=_size(shape))
 
-    def view(self: T, *shape: Any) -> T:
+    def view(self, *shape: Any) -> Self:
         """The same memory in another shape; raises `ShapeError` where that would need a copy."""
         return S.view(self, shape=_size(shape))
 
-    def view_as(self: T, other: Tensor) -> T:
+    def view_as(self, other: Tensor) -> Self:
         """Same as `view(other.shape)`."""
         return S.view(self, shape=other.shape)
 
-    def flatten(self: T, start_dim: _int = 0, end_dim: _int = -1) -> T:
+    def flatten(self, start_dim: _int = 0, end_dim: _int = -1) -> Self:
         """Dimensions `start_dim` to `end_dim` as one."""
         start, end = start_dim % max(self.ndim, 1), end_dim % max(self.ndim, 1)
         return S.reshape(self, shape=(*self.shape[:start], -1, *self.shape[end + 1 :]))
 
-    def unflatten(self: T, dim: _int, sizes: Sequence[_int]) -> T:
+    def unflatten(self, dim: _int, sizes: Sequence[_int]) -> Self:
         """Dimension `dim` as several."""
         dim %= self.ndim
         return S.reshape(self, shape=(*self.shape[:dim], *sizes, *self.shape[dim + 1 :]))
 
-    def transpose(self: T, dim0: _int, dim1: _int) -> T:
+    def transpose(self, dim0: _int, dim1: _int) -> Self:
         """Two dimensions exchanged; a view."""
         return S.transpose(self, dim0=dim0, dim1=dim1)
 
-    def permute(self: T, *dims: Any) -> T:
+    def permute(self, *dims: Any) -> Self:
         """Dimensions in another order; a view."""
         return S.permute(self, dims=_size(dims))
 
-    def squeeze(self: T, dim: _int | tuple[_int, ...] | None = None) -> T:
+    def squeeze(self, dim: _int | tuple[_int, ...] | None = None) -> Self:
         """Without dimensions of size 1; a view."""
         return S.squeeze(self, dim=dim)
 
-    def unsqueeze(self: T, dim: _int) -> T:
+    def unsqueeze(self, dim: _int) -> Self:
         """With a dimension of size 1 at `dim`; a view."""
         return S.unsqueeze(self, dim=dim)
 
-    def expand(self: T, *shape: Any) -> T:
+    def expand(self, *shape: Any) -> Self:
         """Dimensions of size 1 repeated, at no cost in memory; a read-only view."""
         return S.expand(self, shape=_size(shape))
 
-    def expand_as(self: T, other: Tensor) -> T:
+    def expand_as(self, other: Tensor) -> Self:
         """Same as `expand(other.shape)`."""
         return S.expand(self, shape=other.shape)
 
-    def repeat(self: T, *sizes: Any) -> T:
+    def repeat(self, *sizes: Any) -> Self:
         """Copies laid side by side: `sizes[i]` times along dimension i (PyTorch's `repeat`, NumPy's `tile`)."""
         sizes = _size(sizes)
         lead = len(sizes) - self.ndim
@@ -356,11 +360,11 @@ class Tensor(HasArray):
         )
         return S.reshape(spread, shape=tuple(a * b for a, b in zip(sizes, shape)))
 
-    def repeat_interleave(self: T, repeats: _int, dim: _int) -> T:
+    def repeat_interleave(self, repeats: _int, dim: _int) -> Self:
         """Each entry of `dim` `repeats` times in a row."""
         return S.repeat_interleave(self, repeats=repeats, dim=dim)
 
-    def split(self: T, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[T, ...]:
+    def split(self, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[Self, ...]:
         """Pieces of one size (the last may be smaller) or of the listed sizes; views."""
         total = self.shape[dim]
         if isinstance(split_size, int):
@@ -372,39 +376,39 @@ class Tensor(HasArray):
         ends = np.cumsum(sizes).tolist()
         return tuple(self.narrow(dim, end - size, size) for size, end in zip(sizes, ends))
 
-    def chunk(self: T, chunks: _int, dim: _int = 0) -> tuple[T, ...]:
+    def chunk(self, chunks: _int, dim: _int = 0) -> tuple[Self, ...]:
         """At most `chunks` pieces of equal size, but for the last; views."""
         return self.split(max(1, -(-self.shape[dim] // chunks)), dim)
 
-    def narrow(self: T, dim: _int, start: _int, length: _int) -> T:
+    def narrow(self, dim: _int, start: _int, length: _int) -> Self:
         """`length` entries of `dim` from `start` on; a view."""
         dim = dim % self.ndim
         return self[(slice(None),) * dim + (slice(start, start + length),)]
 
-    def unbind(self: T, dim: _int = 0) -> tuple[T, ...]:
+    def unbind(self, dim: _int = 0) -> tuple[Self, ...]:
         """The entries of one dimension; views."""
         at = (slice(None),) * (dim % self.ndim)
         return tuple(self[(*at, i)] for i in range(self.shape[dim]))
 
-    def flip(self: T, *dims: Any) -> T:
+    def flip(self, *dims: Any) -> Self:
         """In reverse order along `dims`."""
         return S.flip(self, dims=_size(dims))
 
-    def roll(self: T, shifts: _int, dims: _int) -> T:
+    def roll(self, shifts: _int, dims: _int) -> Self:
         """Shifted along a dimension, what leaves at one end entering at the other."""
         return S.roll(self, shifts=shifts, dim=dims)
 
-    def tril(self: T, diagonal: _int = 0) -> T:
+    def tril(self, diagonal: _int = 0) -> Self:
         """Lower triangle, zero above."""
         return S.tril(self, diagonal=diagonal)
 
-    def triu(self: T, diagonal: _int = 0) -> T:
+    def triu(self, diagonal: _int = 0) -> Self:
         """Upper triangle, zero below."""
         return S.triu(self, diagonal=diagonal)
 
     # --- indexing
 
-    def __getitem__(self: T, index: Any) -> T:
+    def __getitem__(self, index: Any) -> Self:
         return S.getitem(self, index=_plain_index(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -413,25 +417,25 @@ class Tensor(HasArray):
 
         self._in_place("assignment", "where() or masked_fill()", value, write)
 
-    def take_along_dim(self: T, indices: Tensor, dim: _int) -> T:
+    def take_along_dim(self, indices: Tensor, dim: _int) -> Self:
         """Elements at `indices` along `dim`."""
         return S.take_along_dim(self, indices, dim=dim)
 
-    def gather(self: T, dim: _int, index: Tensor) -> T:
+    def gather(self, dim: _int, index: Tensor) -> Self:
         """Elements at `index` along `dim`; the other dimensions of both must agree."""
         return S.take_along_dim(self, index, dim=dim)
 
-    def index_select(self: T, dim: _int, index: Tensor) -> T:
+    def index_select(self, dim: _int, index: Tensor) -> Self:
         """Entries of `dim` chosen by a one-dimensional `index`."""
         return S.index_select(self, index, dim=dim)
 
-    def masked_fill(self: T, mask: Tensor, value: _float) -> T:
+    def masked_fill(self, mask: Tensor, value: _float) -> Self:
         """`value` where `mask` holds."""
         return E.masked_fill(self, mask, value)
 
     # --- in place: nothing here is recorded, and Act II refuses it on a tensor that has history
 
-    def _in_place(self: T, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> T:
+    def _in_place(self, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> Self:
         """The one door to a change in place: `write(data)` from `source`, noted for whoever kept this memory.
 
         `what` and `instead` go into the error messages.
@@ -446,78 +450,78 @@ class Tensor(HasArray):
         mutation.record(self.data)
         return self
 
-    def _accumulate(self: T, sign: str, ufunc: Any, other: Any) -> T:
+    def _accumulate(self, sign: str, ufunc: Any, other: Any) -> Self:
         value = other.data if isinstance(other, HasArray) else other
         return self._in_place(f"{sign}=", f"x = x {sign} ...", other, lambda data: ufunc(data, value, out=data))
 
-    def __iadd__(self: T, other: Any) -> T:
+    def __iadd__(self, other: Any) -> Self:
         return self._accumulate("+", np.add, other)
 
-    def __isub__(self: T, other: Any) -> T:
+    def __isub__(self, other: Any) -> Self:
         return self._accumulate("-", np.subtract, other)
 
-    def __imul__(self: T, other: Any) -> T:
+    def __imul__(self, other: Any) -> Self:
         return self._accumulate("*", np.multiply, other)
 
-    def __itruediv__(self: T, other: Any) -> T:
+    def __itruediv__(self, other: Any) -> Self:
         return self._accumulate("/", np.true_divide, other)
 
-    def add_(self: T, other: Any, *, alpha: _float = 1) -> T:
+    def add_(self, other: Any, *, alpha: _float = 1) -> Self:
         """`self += alpha * other`."""
         return self.__iadd__(other if alpha == 1 else other * alpha)
 
-    def sub_(self: T, other: Any, *, alpha: _float = 1) -> T:
+    def sub_(self, other: Any, *, alpha: _float = 1) -> Self:
         """`self -= alpha * other`."""
         return self.__isub__(other if alpha == 1 else other * alpha)
 
-    def mul_(self: T, other: Any) -> T:
+    def mul_(self, other: Any) -> Self:
         """`self *= other`."""
         return self.__imul__(other)
 
-    def div_(self: T, other: Any) -> T:
+    def div_(self, other: Any) -> Self:
         """`self /= other`."""
         return self.__itruediv__(other)
 
-    def copy_(self: T, source: Any) -> T:
+    def copy_(self, source: Any) -> Self:
         """Take over the values of `source`, broadcast to this shape."""
         value = source.data if isinstance(source, HasArray) else source
         return self._in_place("copy_", "clone()", source, lambda data: np.copyto(data, value, casting="same_kind"))
 
-    def fill_(self: T, value: _float) -> T:
+    def fill_(self, value: _float) -> Self:
         """Set every element to `value`."""
         return self._in_place("fill_", "full_like()", value, lambda data: data.fill(value))
 
-    def zero_(self: T) -> T:
+    def zero_(self) -> Self:
         """Set every element to 0."""
         return self._in_place("zero_", "zeros_like()", None, lambda data: data.fill(0))
 
     # --- reductions
 
-    def sum(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def sum(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Sum over `dim`, or over everything."""
         return R.sum(self, dim=dim, keepdim=keepdim)
 
-    def mean(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def mean(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Arithmetic mean."""
         return R.mean(self, dim=dim, keepdim=keepdim)
 
-    def var(self: T, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> T:
+    def var(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
         """Variance, divided by n - `correction`."""
         return R.var(self, dim=dim, correction=correction, keepdim=keepdim)
 
-    def std(self: T, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> T:
+    def std(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
         """Square root of the variance."""
         return E.sqrt(R.var(self, dim=dim, correction=correction, keepdim=keepdim))
 
-    def prod(self: T, dim: _int | None = None, keepdim: _bool = False) -> T:
+    def prod(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
         """Product."""
         return R.prod(self, dim=dim, keepdim=keepdim)
 
-    def amax(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def amax(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Largest element; equals share the gradient."""
         return R.amax(self, dim=dim, keepdim=keepdim)
 
-    def amin(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def amin(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Smallest element; equals share the gradient."""
         return R.amin(self, dim=dim, keepdim=keepdim)
 
@@ -538,31 +542,31 @@ class Tensor(HasArray):
         values = S.take_along_dim(self, indices, dim=dim)
         return ValuesAndIndices(*(t if keepdim else t.squeeze(dim) for t in (values, indices)))
 
-    def argmax(self: T, dim: _int | None = None, keepdim: _bool = False) -> T:
+    def argmax(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
         """Index of the first largest element."""
         return R.argmax(self, dim=dim, keepdim=keepdim)
 
-    def argmin(self: T, dim: _int | None = None, keepdim: _bool = False) -> T:
+    def argmin(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
         """Index of the first smallest element."""
         return R.argmin(self, dim=dim, keepdim=keepdim)
 
-    def all(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def all(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Whether all elements are true."""
         return R.all(self, dim=dim, keepdim=keepdim)
 
-    def any(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def any(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Whether any element is true."""
         return R.any(self, dim=dim, keepdim=keepdim)
 
-    def logsumexp(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def logsumexp(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """`log(sum(exp(x)))`."""
         return R.logsumexp(self, dim=dim, keepdim=keepdim)
 
-    def norm(self: T, dim: Dim = None, keepdim: _bool = False) -> T:
+    def norm(self, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Euclidean length."""
         return E.sqrt(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
 
-    def cumsum(self: T, dim: _int) -> T:
+    def cumsum(self, dim: _int) -> Self:
         """Running sum along `dim`."""
         return R.cumsum(self, dim=dim)
 
@@ -571,7 +575,7 @@ class Tensor(HasArray):
         indices = R.argsort(self, dim=dim, descending=descending, stable=stable)
         return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self, indices)
 
-    def argsort(self: T, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> T:
+    def argsort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> Self:
         """Indices that order the elements along `dim`."""
         return R.argsort(self, dim=dim, descending=descending, stable=stable)
 
@@ -582,7 +586,7 @@ class Tensor(HasArray):
 
     # --- element by element
 
-    def clip(self: T, min: _float | None = None, max: _float | None = None) -> T:
+    def clip(self, min: _float | None = None, max: _float | None = None) -> Self:
         """Limited to [min, max]."""
         return E.clip(self, min=min, max=max)
 
@@ -606,19 +610,19 @@ class Tensor(HasArray):
     isfinite = _unary(E.isfinite)
     __invert__ = logical_not = _unary(E.logical_not)
 
-    def rsqrt(self: T) -> T:
+    def rsqrt(self) -> Self:
         """`1 / sqrt(x)`."""
         return E.pow(self, -0.5)
 
-    def square(self: T) -> T:
+    def square(self) -> Self:
         """`x * x`."""
         return E.mul(self, self)
 
-    def reciprocal(self: T) -> T:
+    def reciprocal(self) -> Self:
         """`1 / x`."""
         return E.div(1.0, self)
 
-    def __pos__(self: T) -> T:
+    def __pos__(self) -> Self:
         return self
 
     add = __add__ = _binary(E.add)
@@ -663,7 +667,7 @@ def _format(array: Array) -> str:
     text = np.array2string(
         array, separator=", ", prefix="tensor(", precision=4, floatmode="maxprec", threshold=1000, max_line_width=80
     )
-    return cast(str, text)
+    return text
 
 
 set_base_tensor_type(Tensor)

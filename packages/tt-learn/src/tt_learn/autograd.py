@@ -16,16 +16,19 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
+
 import tt_core
 from tt_core import mutation
 from tt_core.dispatch import Array, Op, op, wrap
 from tt_core.errors import TinyTorchError
 from tt_core.hookspecs import hookimpl
 
-T = TypeVar("T", bound="Tensor")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Rule = Callable[..., Any]
 Parent = Any  # Node | Tensor | None
 
@@ -114,7 +117,7 @@ class Tensor(tt_core.Tensor):
         """Whether this tensor was made by a user, not by a recorded call."""
         return self.grad_fn is None
 
-    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Ask for a gradient, or stop asking; in place."""
         if requires_grad and self.dtype.kind != "f":
             raise GradientError(f"requires_grad_: only floats have gradients, this tensor is {self.dtype}")
@@ -123,7 +126,7 @@ class Tensor(tt_core.Tensor):
         self.requires_grad = requires_grad
         return self
 
-    def as_parameter(self: T) -> T:
+    def as_parameter(self) -> Self:
         return super().as_parameter().requires_grad_()
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -162,7 +165,7 @@ class Tensor(tt_core.Tensor):
         """Forget the gradient."""
         self.grad = None
 
-    def _in_place(self: T, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> T:
+    def _in_place(self, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> Self:
         if _recording.on:
             for tensor in (self, source):
                 if isinstance(tensor, Tensor) and tensor.requires_grad:
@@ -174,7 +177,7 @@ class Tensor(tt_core.Tensor):
                     )
         return super()._in_place(what, instead, source, write)
 
-    def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if self.grad_fn is not None:
             raise GradientError("deepcopy: this tensor has history; detach() it first")
         other = super().__deepcopy__(memo)
@@ -283,7 +286,18 @@ def _needs_gradient(x: Any) -> bool:
 class Node:
     """One recorded call: where its inputs came from, and how a gradient gets to them."""
 
-    __slots__ = ("name", "number", "parents", "signatures", "functions", "moment", "hooks", "outputs", "own", "__weakref__")
+    __slots__ = (
+        "__weakref__",
+        "functions",
+        "hooks",
+        "moment",
+        "name",
+        "number",
+        "outputs",
+        "own",
+        "parents",
+        "signatures",
+    )
     _numbers = itertools.count()
 
     def __init__(self, name: str, inputs: Sequence[Any], functions: Any, outputs: Sequence[Any]) -> None:
@@ -502,7 +516,7 @@ def grad(
     unless `allow_unused` (its place then holds None).
 
     >>> x = Tensor([3.0], requires_grad=True)
-    >>> (first,) = grad((x ** 3).sum(), x, create_graph=True)
+    >>> (first,) = grad((x**3).sum(), x, create_graph=True)
     >>> grad(first.sum(), x)  # 6 x
     (tensor([18.]),)
     """
@@ -516,7 +530,7 @@ def grad(
         if not _needs_gradient(x):
             raise GradientError(f"grad: input {i} does not require a gradient; call requires_grad_() before using it")
     retain = create_graph if retain_graph is None else retain_graph
-    found = walk(list(zip(roots, weights)), retain, create_graph, cast("list[Tensor]", wanted))
+    found = walk(list(zip(roots, weights)), retain, create_graph, wanted)
     for i, g in enumerate(found):
         if g is None and not allow_unused:
             raise GradientError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get None")
@@ -532,7 +546,9 @@ def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
     stretched = tuple(i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, x.shape[lead:])):
-        raise ValueError(f"a gradient of shape {x.shape} does not fit an input of shape {shape}; the op's rule is wrong")
+        raise ValueError(
+            f"a gradient of shape {x.shape} does not fit an input of shape {shape}; the rule is wrong"
+        )
     return x.sum(stretched, keepdims=True).reshape(shape) if stretched else x.reshape(shape)
 
 

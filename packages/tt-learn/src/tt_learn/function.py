@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import tt_core
-
 from tt_learn.autograd import GradientError, Node, Tensor, _stand_in, enable_grad, is_grad_enabled, no_grad, walk
 
 
@@ -28,11 +27,13 @@ class Function:
     ...     @staticmethod
     ...     def forward(ctx, x):
     ...         return x * 2
+    ...
     ...     @staticmethod
     ...     def backward(ctx, g):
     ...         return g * 2
     >>> x = Tensor([1.0], requires_grad=True)
-    >>> Double.apply(x).sum().backward(); x.grad
+    >>> Double.apply(x).sum().backward()
+    ... x.grad
     tensor([2.])
     """
 
@@ -97,7 +98,8 @@ def checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:
     numbers in both runs. Only for `backward()`: raises `GradientError` under `create_graph`.
 
     >>> x = Tensor([0.5], requires_grad=True)
-    >>> checkpoint(lambda x: x.exp() * x, x).sum().backward(); x.grad
+    >>> checkpoint(lambda x: x.exp() * x, x).sum().backward()
+    ... x.grad
     tensor([2.4731])
     """
     state = tt_core.get_rng_state()

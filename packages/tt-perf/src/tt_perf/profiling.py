@@ -134,7 +134,9 @@ class Profiler:
     def __str__(self) -> str:
         entries = self.entries()
         total = sum(e.self_seconds for e in entries) or 1.0
-        lines = [f"{'':5} {'name':32} {'calls':>8} {'self s':>9} {'share':>6} {'total s':>9} {'output':>9} {'GFLOP/s':>8}"]
+        lines = [
+            f"{'':5} {'name':32} {'calls':>8} {'self s':>9} {'share':>6} {'total s':>9} {'output':>9} {'GFLOP/s':>8}"
+        ]
         for e in entries:
             rate = f"{e.flops / e.self_seconds / 1e9:8.1f}" if e.flops and e.self_seconds else f"{'':8}"
             lines.append(

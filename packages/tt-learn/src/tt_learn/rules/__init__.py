@@ -1,5 +1,7 @@
 """The tables of derivatives for the ops of Act I; importing a table enters its rules."""
 
+from __future__ import annotations
+
 from tt_learn.rules import elementwise, layers, products, reductions, shapes
 
 __all__ = ["elementwise", "layers", "products", "reductions", "shapes"]

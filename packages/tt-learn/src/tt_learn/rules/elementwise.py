@@ -7,7 +7,6 @@ from typing import Any
 
 from tt_core import elementwise as E
 from tt_core.creation import zeros_like
-
 from tt_learn.autograd import gradient, non_differentiable
 
 non_differentiable(E.eq, E.ne, E.lt, E.le, E.gt, E.ge, E.logical_and, E.logical_or, E.logical_not)
@@ -17,7 +16,13 @@ gradient(E.add, lambda out, a, b: (lambda g: g, lambda g: g))
 gradient(E.sub, lambda out, a, b: (lambda g: g, lambda g: -g))
 gradient(E.mul, lambda out, a, b: (lambda g: g * b, lambda g: g * a))
 gradient(E.div, lambda out, a, b: (lambda g: g / b, lambda g: -g * out / b))
-gradient(E.pow, lambda out, a, b: (lambda g: g * b * a ** (b - 1) if _nonzero(b) else g * 0, lambda g: _by_exponent(g, out, a)))  # fmt: skip
+gradient(
+    E.pow,
+    lambda out, a, b: (
+        lambda g: g * b * a ** (b - 1) if _nonzero(b) else g * 0,
+        lambda g: _by_exponent(g, out, a),
+    ),
+)
 gradient(E.remainder, lambda out, a, b: (lambda g: g, lambda g: -g * (a // b)))
 gradient(E.maximum, lambda out, a, b: (lambda g: g * _larger(a, b), lambda g: g * _larger(b, a)))
 gradient(E.minimum, lambda out, a, b: (lambda g: g * _larger(b, a), lambda g: g * _larger(a, b)))

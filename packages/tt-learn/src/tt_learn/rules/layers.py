@@ -6,7 +6,6 @@ from typing import Any
 
 from tt_core import elementwise as E
 from tt_core.layers import dropout, layer_norm, layer_norm_backward
-
 from tt_learn.autograd import formula, gradient
 
 

@@ -8,7 +8,6 @@ from tt_core.creation import einsum
 from tt_core.dispatch import Array, op
 from tt_core.layers import linear
 from tt_core.products import einsum_arrays, matmul
-
 from tt_learn.autograd import gradient, sum_to
 
 
@@ -81,9 +80,7 @@ def _explicit(equation: str, dims: list[int]) -> tuple[list[str], str]:
     free = [chr(c) for c in range(ord("Z"), ord("A") - 1, -1) if chr(c) not in equation]
     most = max((n - len(t) + 3 for t, n in zip(terms, dims) if "..." in t), default=0)
     names = "".join(free[:most])
-    spelt = [
-        t.replace("...", names[most - (n - len(t) + 3) :] if "..." in t else "") for t, n in zip(terms, dims)
-    ]
+    spelt = [t.replace("...", names[most - (n - len(t) + 3) :] if "..." in t else "") for t, n in zip(terms, dims)]
     return spelt, result.replace("...", names)
 
 

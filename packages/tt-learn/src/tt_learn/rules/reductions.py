@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from tt_core import elementwise as E
 from tt_core import reductions as R
 from tt_core.creation import cat, ones_like
-
 from tt_learn.autograd import gradient, non_differentiable
 
 non_differentiable(R.argmax, R.argmin, R.all, R.any, R.argsort, R.topk_indices)
@@ -94,5 +94,3 @@ def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 @gradient(R.cumsum)
 def _(out: Any, x: Any, dim: int) -> Any:
     return (lambda g: R.cumsum(g.flip(dim), dim=dim).flip(dim),) if x.ndim else (lambda g: g,)
-
-

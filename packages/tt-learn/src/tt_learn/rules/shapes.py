@@ -6,8 +6,8 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from tt_core import shapes as S
 
+from tt_core import shapes as S
 from tt_learn.autograd import gradient, sum_to
 
 
@@ -94,5 +94,3 @@ def _(out: Any, x: Any, repeats: int, dim: int) -> Any:
     axis = dim % x.ndim
     shape = (*x.shape[:axis], x.shape[axis], repeats, *x.shape[axis + 1 :])
     return (lambda g: g.reshape(shape).sum(axis + 1),)
-
-
