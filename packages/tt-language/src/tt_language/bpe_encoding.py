@@ -1,0 +1,198 @@
+"""Applying byte-pair merges: how `BPETokenizer` (module 10, tokenization, Act IV) turns text to ids at speed.
+
+Three steps: cut text into pieces by a pattern, look each piece up among those seen before, merge the bytes
+of the rest. Not here: learning the merges (`bpe_training.py`), special tokens and files (`tokenization.py`,
+`tokenizer_json.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from typing import cast
+
+import regex  # type: ignore[import-untyped, unused-ignore]
+
+from tt_language.errors import TokenizerError
+from tt_language.tokenizer_json import byte_alphabet, first_few, short
+
+Pair = tuple[int, int]
+BYTE_ALPHABET = byte_alphabet()
+_BYTE_OF = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
+
+
+def splitter(pattern: str | None) -> Callable[[str], list[str]]:
+    """A function that cuts text into pieces; joined they are the text again, whatever the pattern."""
+    if pattern is None:
+        return _no_split
+    try:
+        compiled = regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise TokenizerError(f"pattern {short(pattern)} is no regular expression: {error}") from None
+    return Splitter(compiled)
+
+
+def _no_split(text: str) -> list[str]:
+    return [text] if text else []
+
+
+@dataclass(frozen=True)
+class Splitter:
+    """Cuts text at the matches of a pattern."""
+
+    pattern: regex.Pattern[str]
+
+    def __call__(self, text: str) -> list[str]:
+        if not self.pattern.groups:  # with groups findall would return those instead of the whole match
+            pieces = cast("list[str]", self.pattern.findall(text))
+            if sum(map(len, pieces)) == len(text):
+                return pieces
+        return self._with_gaps(text)
+
+    def _with_gaps(self, text: str) -> list[str]:
+        """The matches, and what lies between them, as pieces of their own."""
+        pieces, end = [], 0
+        for match in self.pattern.finditer(text):
+            pieces += [text[end : match.start()], match.group()]
+            end = match.end()
+        pieces.append(text[end:])
+        return [piece for piece in pieces if piece]
+
+
+class PieceCache(dict[str, tuple[int, ...]]):
+    """The ids of pieces seen before: words repeat, so most of a text is one dictionary look-up a piece.
+
+    Tiny Shakespeare has 298,000 pieces and 20,000 different ones.
+    Emptied when full, so memory stays near 20 MB.
+    """
+
+    max_entries = 100_000
+    max_length = 64  # characters; longer pieces hardly ever repeat
+
+    def __init__(self, encode: Callable[[str], tuple[int, ...]]) -> None:
+        super().__init__()
+        self.encode = encode
+
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        ids = self.encode(piece)
+        if len(piece) <= self.max_length:
+            if len(self) >= self.max_entries:
+                self.clear()
+            self[piece] = ids
+        return ids
+
+    def __reduce__(self) -> tuple[type[PieceCache], tuple[Callable[[str], tuple[int, ...]]]]:
+        return PieceCache, (self.encode,)  # a copy in another process starts empty
+
+
+_SHORT = 128  # ids; up to here a scan of a flat list beats a heap
+_NO_MERGE = 1 << 60
+
+
+def merge_pairs(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]) -> list[int]:
+    """Merge the pair of lowest rank, leftmost first, until none is left; `ids` is used up.
+
+    `rank[pair]` is how early a pair was learnt, `merged[rank]` the id that it becomes.
+
+    >>> merge_pairs([1, 2, 1, 2, 3], {(2, 3): 1, (1, 2): 0}, [8, 9])
+    [8, 8, 3]
+    """
+    return _merge_short(ids, rank, merged) if len(ids) <= _SHORT else _merge_long(ids, rank, merged)
+
+
+def _merge_short(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]) -> list[int]:
+    """By scans of a flat list, at C speed: O(n²)."""
+    ranks = [rank.get(pair, _NO_MERGE) for pair in pairwise(ids)]
+    while ranks and (best := min(ranks)) != _NO_MERGE:
+        i = ranks.index(best)
+        ids[i : i + 2] = [merged[best]]
+        del ranks[i]
+        if i > 0:
+            ranks[i - 1] = rank.get((ids[i - 1], ids[i]), _NO_MERGE)
+        if i < len(ranks):
+            ranks[i] = rank.get((ids[i], ids[i + 1]), _NO_MERGE)
+    return ids
+
+
+def _merge_long(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]) -> list[int]:
+    """By a heap of candidates over a linked list: O(n log n)."""
+    n = len(ids)
+    after, before = [*range(1, n), -1], list(range(-1, n - 1))
+    # One int an entry, in the order of rank, then place.
+    heap = [rank[pair] * n + i for i, pair in enumerate(pairwise(ids)) if pair in rank]
+    heapify(heap)
+    while heap:
+        best, i = divmod(heappop(heap), n)
+        j = after[i]
+        if j < 0 or rank.get((ids[i], ids[j])) != best:  # one of the two is merged already
+            continue
+        ids[i], ids[j] = merged[best], -1
+        after[i], after[j] = after[j], -1
+        if after[i] >= 0:
+            before[after[i]] = i
+        for left in (before[i], i):
+            right = after[left] if left >= 0 else -1
+            if right >= 0 and (found := rank.get((ids[left], ids[right]))) is not None:
+                heappush(heap, found * n + left)
+    return [i for i in ids if i >= 0]
+
+
+# --- a vocabulary and its merges, checked -------------------------------------------------------------------
+
+
+def spelt_bytes(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], whole: set[str]) -> list[bytes]:
+    """The bytes of each token in order of ids.
+
+    Whole tokens (special and added ones) are spelt in plain text, others in the byte alphabet.
+    """
+    ordinary = {*BYTE_ALPHABET, *(a + b for a, b in merges)}
+    token_bytes = []
+    for token in sorted(vocab, key=vocab.__getitem__):
+        plain = token.encode("utf-8") if token in whole else None
+        if plain is None or token in ordinary:
+            spelt = _bytes_of(token)
+            if plain is not None and plain != spelt:
+                raise TokenizerError(
+                    f"special token {short(token)} is also how the bytes {short(spelt)} are spelt; rename it"
+                )
+            plain = spelt
+        token_bytes.append(plain)
+    return token_bytes
+
+
+def _bytes_of(token: str) -> bytes:
+    try:
+        return bytes([_BYTE_OF[character] for character in token])
+    except KeyError as error:
+        raise TokenizerError(
+            f"token {short(token)} holds {error.args[0]!r}, which is not in the byte"
+            " alphabet: this is no byte-level BPE"
+        ) from None
+
+
+def byte_id_list(vocab: Mapping[str, int]) -> list[int]:
+    """The id of each byte; raises `TokenizerError` when one has none."""
+    missing = [f"0x{byte:02x}" for byte, c in enumerate(BYTE_ALPHABET) if c not in vocab]
+    if missing:
+        raise TokenizerError(
+            f"the vocabulary has no token for {len(missing)} bytes ({first_few(missing)}),"
+            " so it cannot spell every text"
+        )
+    return [vocab[character] for character in BYTE_ALPHABET]
+
+
+def number_merges(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> tuple[dict[Pair, int], list[int]]:
+    """The rank of each pair of ids, and the id that the merge of each rank makes."""
+    ranks: dict[Pair, int] = {}
+    merged = []
+    for rank, (a, b) in enumerate(merges):
+        for token in (a, b, a + b):
+            if token not in vocab:
+                raise TokenizerError(
+                    f"merge {rank} ({short(a)}, {short(b)}) needs token {short(token)}, which is not in the vocabulary"
+                )
+        ranks[vocab[a], vocab[b]] = rank
+        merged.append(vocab[a + b])
+    return ranks, merged

@@ -1,0 +1,425 @@
+"""Tokenizer files of module 10 (tokenization, Act IV): Hugging Face's tokenizer.json and GPT-2's two files.
+
+Reads the byte-level BPE family (GPT-2, Llama 3, and what `tokenizers` trains that way) and the character
+tokenizers written here. Does not read WordPiece, Unigram, SentencePiece-style BPE, normalizers, or added
+tokens that swallow neighbouring spaces: each of these is an error that names it, because ignoring one would
+give wrong ids in silence.
+
+Files come from strangers. Every field is checked before use, a file's splitting pattern is bounded before it
+is compiled, and everything wrong raises `TokenizerError`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from tt_core.errors import FileError
+from tt_core.files import write_atomic
+from tt_language.errors import TokenizerError
+
+PATTERNS = {
+    # openai/gpt-2, src/encoder.py: contractions, then runs of letters, digits or others with at most one
+    # space before.
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    # meta-llama/llama3: contractions in any case, at most three digits, line breaks kept together.
+    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+
+_EVERY_CHARACTER = {
+    "type": "Split",
+    "pattern": {"Regex": "[\\s\\S]"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_PATTERN = 4096  # characters; the longest published one has about 300
+_MAX_REPEATS = 1000  # `regex` unrolls a{n}, so nested repeats in a hostile file would fill the memory
+
+
+class BPEFields(TypedDict):
+    """What a tokenizer.json says about a byte-level BPE tokenizer: the arguments of `BPETokenizer`."""
+
+    vocab: dict[str, int]
+    merges: list[tuple[str, str]]
+    pattern: str | None
+    special_tokens: list[str]
+    added_tokens: list[str]
+    ignore_merges: bool
+    prefix_tokens: list[str]
+    suffix_tokens: list[str]
+
+
+def byte_alphabet() -> list[str]:
+    """GPT-2's printable stand-in for each byte: itself, or the next free character from U+0100.
+
+    >>> byte_alphabet()[ord("A")], byte_alphabet()[ord(" ")]
+    ('A', 'Ġ')
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (chr(0x100 + n) for n in range(256))
+    return [chr(byte) if byte in printable else next(others) for byte in range(256)]
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a UTF-8 file, line ends untouched; raises `TokenizerError` that names the first bad byte.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> _ = path.write_bytes(b"caf\\xe9")
+    >>> read_text(path)
+    Traceback (most recent call last):
+    ...
+    tt_language.errors.TokenizerError: ...a.txt is not UTF-8: byte 0xe9 at offset 3; convert the file to
+    UTF-8 first
+    """
+    try:
+        data = Path(path).read_bytes()
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = f"byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise TokenizerError(f"{path} is not UTF-8: {where}; convert the file to UTF-8 first") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"cannot read {path}: {reason}") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object in a file; raises `TokenizerError` when the file holds anything else."""
+    text = read_text(path)
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TokenizerError(f"{path} is not JSON: {error.msg} in line {error.lineno}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of open brackets
+        raise TokenizerError(f"{path} is not JSON that can be read: a number too long or nesting too deep") from None
+    if "\\ud" in text.lower() and _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
+        raise TokenizerError(f"{path} escapes half of a surrogate pair, which is no character")
+    if not isinstance(data, dict):
+        raise TokenizerError(f"{path} holds a JSON {type(data).__name__}, expected an object")
+    return data
+
+
+def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Write a JSON object whole or not at all."""
+    write_atomic(path, (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+
+
+# --- byte-level BPE -----------------------------------------------------------------------------------------
+
+
+def bpe_to_json(fields: BPEFields) -> dict[str, Any]:
+    """The tokenizer.json object of a byte-level BPE tokenizer; `tokenizers` reads it to the same ids."""
+    vocab, added = fields["vocab"], [*fields["special_tokens"], *fields["added_tokens"]]
+    special = set(fields["special_tokens"])
+    return _tokenizer_json(
+        added_tokens=[
+            _added_token(token, vocab[token], token in special) for token in sorted(added, key=vocab.__getitem__)
+        ],
+        pre_tokenizer=_pattern_to_json(fields["pattern"]),
+        post_processor=_template_to_json(fields["prefix_tokens"], fields["suffix_tokens"], vocab),
+        decoder=_byte_level(use_regex=True),
+        model={
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": fields["ignore_merges"],
+            "vocab": vocab,
+            "merges": [f"{a} {b}" for a, b in fields["merges"]],
+        },
+    )
+
+
+def bpe_from_json(data: Mapping[str, Any]) -> BPEFields:
+    """The arguments of `BPETokenizer`; raises `TokenizerError` for a setting that would be ignored."""
+    model = _model_of(data, "BPE")
+    for option in (
+        "dropout",
+        "unk_token",
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "byte_fallback",
+    ):
+        if model.get(option):
+            raise TokenizerError(f"model.{option} is {short(model[option])}; only byte-level BPE without it is read")
+    if data.get("normalizer") is not None:
+        raise TokenizerError(f"normalizer {_type_of(data['normalizer'])} changes the text; only null is read")
+    vocab = _vocab_of(model)
+    special, added = _added_tokens_of(data, vocab)
+    prefix, suffix = _template_from_json(data.get("post_processor"))
+    return {
+        "vocab": vocab,
+        "merges": _merges_of(model),
+        "pattern": _pattern_from_json(data.get("pre_tokenizer")),
+        "special_tokens": special,
+        "added_tokens": added,
+        "ignore_merges": model.get("ignore_merges") is True,
+        "prefix_tokens": prefix,
+        "suffix_tokens": suffix,
+    }
+
+
+def _vocab_of(model: Mapping[str, Any]) -> dict[str, int]:
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict):
+        raise TokenizerError("model.vocab must be an object from token to id")
+    for token, i in vocab.items():
+        if type(i) is not int:
+            raise TokenizerError(f"model.vocab gives token {short(token)} the id {short(i)}, expected an integer")
+    return dict(vocab)
+
+
+def _merges_of(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Merges are written "a b" before version 0.20 of `tokenizers` and ["a", "b"] after it."""
+    merges = model.get("merges")
+    if not isinstance(merges, list):
+        raise TokenizerError("model.merges must be a list")
+    return [parse_merge(merge, f"merge {n}") for n, merge in enumerate(merges)]
+
+
+def parse_merge(merge: object, where: str) -> tuple[str, str]:
+    """The two halves of one merge, "a b" or ["a", "b"]."""
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, str) and p for p in parts)):
+        raise TokenizerError(f"{where} is {short(merge)}, expected two tokens")
+    return parts[0], parts[1]
+
+
+def _added_tokens_of(data: Mapping[str, Any], vocab: dict[str, int]) -> tuple[list[str], list[str]]:
+    """Names of the special and the other added tokens; their ids are entered into `vocab`."""
+    entries = [] if data.get("added_tokens") is None else data["added_tokens"]
+    if not isinstance(entries, list):
+        raise TokenizerError("added_tokens must be a list")
+    special: list[str] = []
+    added: list[str] = []
+    for entry in entries:
+        token, i = _added_token_of(entry)
+        if vocab.setdefault(token, i) != i:
+            raise TokenizerError(
+                f"added token {short(token)} has id {short(i)}, but model.vocab gives it {vocab[token]}"
+            )
+        (special if entry.get("special") is True else added).append(token)
+    return special, added
+
+
+def _added_token_of(entry: object) -> tuple[str, int]:
+    if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("content"), str):
+        raise TokenizerError(f"added token {short(entry)} has no integer id and text content")
+    for flag in ("lstrip", "rstrip", "single_word"):
+        if entry.get(flag):
+            raise TokenizerError(f"added token {short(entry['content'])} sets {flag}, which is not supported")
+    return entry["content"], entry["id"]
+
+
+def _added_token(content: str, i: int, special: bool) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return {"id": i, "content": content, **flags, "special": special}
+
+
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+def _pattern_to_json(pattern: str | None) -> dict[str, Any]:
+    if pattern is None or pattern == PATTERNS["gpt2"]:
+        return _byte_level(use_regex=pattern is not None)  # ByteLevel's own pattern is GPT-2's
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [split, _byte_level(use_regex=False)]}
+
+
+def _pattern_from_json(pre: object) -> str | None:
+    """The splitting pattern: ByteLevel alone (GPT-2's or none), or one Split before ByteLevel."""
+    steps = pre.get("pretokenizers") if _type_of(pre) == "Sequence" and isinstance(pre, dict) else [pre]
+    names = [_type_of(step) for step in steps] if isinstance(steps, list) else []
+    if not isinstance(steps, list) or names not in (["ByteLevel"], ["Split", "ByteLevel"]):
+        raise TokenizerError(
+            f"pre_tokenizer {' + '.join(names) or 'of this form'} is not byte-level BPE's"
+            " (ByteLevel, or Split then ByteLevel)"
+        )
+    byte_level = steps[-1]
+    if byte_level.get("add_prefix_space", True):
+        raise TokenizerError("pre_tokenizer ByteLevel sets add_prefix_space, which changes the text; set it to false")
+    use_regex = byte_level.get("use_regex", True)
+    if len(steps) == 1:
+        return PATTERNS["gpt2"] if use_regex else None
+    if use_regex:
+        raise TokenizerError("pre_tokenizer splits twice: Split, then ByteLevel with use_regex; set use_regex to false")
+    return _split_pattern(steps[0])
+
+
+def _split_pattern(split: Mapping[str, Any]) -> str:
+    """The regular expression of a Split step, small enough to be compiled safely."""
+    pattern = split.get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    if not isinstance(expression, str) or split.get("behavior") != "Isolated" or split.get("invert"):
+        raise TokenizerError("pre_tokenizer Split needs a Regex pattern, behavior Isolated and invert false")
+    repeats = 1
+    for number in re.findall(r"\{\s*(?:\d*\s*,)?\s*(\d+)\s*\}|\{\s*(\d+)\s*,\s*\}", expression):
+        repeats *= max(1, int("".join(number)[:9]))
+    if len(expression) > _MAX_PATTERN or repeats > _MAX_REPEATS:
+        raise TokenizerError(
+            f"pre_tokenizer Split's pattern is too large: {len(expression)} characters (at most"
+            f" {_MAX_PATTERN}), repeats that multiply to {repeats} (at most {_MAX_REPEATS})"
+        )
+    return expression
+
+
+def _template_to_json(prefix: list[str], suffix: list[str], vocab: Mapping[str, int]) -> dict[str, Any] | None:
+    """A TemplateProcessing step that puts tokens around one text, and around each of a pair."""
+    if not prefix and not suffix:
+        return None
+
+    def around(sequence: str, type_id: int) -> list[dict[str, Any]]:
+        specials = [[{"SpecialToken": {"id": t, "type_id": type_id}} for t in part] for part in (prefix, suffix)]
+        return [*specials[0], {"Sequence": {"id": sequence, "type_id": type_id}}, *specials[1]]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": around("A", 0),
+        "pair": around("A", 0) + around("B", 1),
+        "special_tokens": {t: {"id": t, "ids": [vocab[t]], "tokens": [t]} for t in [*prefix, *suffix]},
+    }
+
+
+def _template_from_json(post: object) -> tuple[list[str], list[str]]:
+    """The special tokens before and after a text; ByteLevel as a post-processor only moves offsets."""
+    steps = post.get("processors") if _type_of(post) == "Sequence" and isinstance(post, dict) else [post]
+    if not isinstance(steps, list):
+        raise TokenizerError("post_processor Sequence has no list of processors")
+    templates = [step for step in steps if step is not None and _type_of(step) != "ByteLevel"]
+    if not templates:
+        return [], []
+    if len(templates) > 1 or _type_of(templates[0]) != "TemplateProcessing":
+        names = " + ".join(_type_of(step) for step in templates)
+        raise TokenizerError(f"post_processor {names} is not read, only one TemplateProcessing and ByteLevel")
+    return _read_template(templates[0].get("single"))
+
+
+def _read_template(single: object) -> tuple[list[str], list[str]]:
+    """[{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}] is (["<s>"], [])."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    seen = 0
+    for item in single if isinstance(single, list) else []:
+        special = item.get("SpecialToken") if isinstance(item, dict) else None
+        if isinstance(special, dict) and isinstance(special.get("id"), str):
+            parts[min(seen, 1)].append(special["id"])
+        elif isinstance(item, dict) and "Sequence" in item:
+            seen += 1
+    if seen != 1:
+        raise TokenizerError(f"post_processor's template {short(single)} does not hold the text once")
+    return parts
+
+
+# --- GPT-2's own two files ----------------------------------------------------------------------------------
+
+
+def read_gpt2(
+    encoder_json: str | os.PathLike[str], vocab_bpe: str | os.PathLike[str]
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of GPT-2's encoder.json and vocab.bpe (or vocab.json and merges.txt)."""
+    lines = read_text(vocab_bpe).split("\n")
+    merges = [
+        parse_merge(line.rstrip("\r"), f"{vocab_bpe} line {n}")
+        for n, line in enumerate(lines, 1)
+        if line.strip() and not line.startswith("#version")
+    ]
+    return _vocab_of({"vocab": read_json(encoder_json)}), merges
+
+
+# --- characters ---------------------------------------------------------------------------------------------
+
+
+def characters_to_json(characters: Sequence[str]) -> dict[str, Any]:
+    """The tokenizer.json object of a character tokenizer: WordLevel, each word one character."""
+    return _tokenizer_json(
+        added_tokens=[],
+        pre_tokenizer=_EVERY_CHARACTER,
+        post_processor=None,
+        decoder={"type": "Fuse"},
+        # WordLevel demands an unk_token; one that no character can equal makes unknown text an error there
+        # too.
+        model={"type": "WordLevel", "vocab": {c: i for i, c in enumerate(characters)}, "unk_token": "<unk>"},
+    )
+
+
+def characters_from_json(data: Mapping[str, Any]) -> list[str]:
+    """The characters, in order of their ids, of a tokenizer.json that `characters_to_json` made."""
+    vocab = _vocab_of(_model_of(data, "WordLevel"))
+    if data.get("pre_tokenizer") != _EVERY_CHARACTER or data.get("normalizer") or data.get("added_tokens"):
+        raise TokenizerError("a WordLevel tokenizer that does not split text into single characters is not read")
+    check_ids(vocab)
+    return sorted(vocab, key=vocab.__getitem__)
+
+
+# --- shared -------------------------------------------------------------------------------------------------
+
+
+def check_ids(vocab: Mapping[str, int]) -> None:
+    """Raise `TokenizerError` unless the ids are 0, 1, ..., n - 1, each once."""
+    if set(vocab.values()) != set(range(len(vocab))):
+        by_id: dict[int, str] = {}
+        for token, i in vocab.items():
+            if not 0 <= i < len(vocab):
+                raise TokenizerError(
+                    f"token {short(token)} has id {short(i)}, expected 0 to {len(vocab) - 1}: there are"
+                    f" {len(vocab)} tokens"
+                )
+            if by_id.setdefault(i, token) != token:
+                raise TokenizerError(f"tokens {short(by_id[i])} and {short(token)} share the id {i}")
+
+
+def model_type(data: Mapping[str, Any]) -> str:
+    """The kind of model in a tokenizer.json object; raises `TokenizerError` when there is none."""
+    name = _type_of(data.get("model"))
+    if name == "nothing":
+        raise TokenizerError("has no model with a type: not a tokenizer.json")
+    return name
+
+
+def _model_of(data: Mapping[str, Any], expected: str) -> Mapping[str, Any]:
+    if (name := model_type(data)) != expected:
+        raise TokenizerError(f"holds a {name} model, expected {expected}")
+    return data["model"]
+
+
+def _tokenizer_json(**parts: Any) -> dict[str, Any]:
+    return {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, **parts}
+
+
+def _type_of(part: object) -> str:
+    name = part.get("type") if isinstance(part, dict) else None
+    return name[:40] if isinstance(name, str) and name.isidentifier() else "nothing"
+
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 60
+
+
+def short(value: object) -> str:
+    """A value as an error may show it: one line, neither long nor deep.
+
+    >>> short("a" * 100)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
+    """
+    return _brief.repr(value)
+
+
+def first_few(items: Iterable[str], limit: int = 5) -> str:
+    """The first few of many things, for an error line.
+
+    >>> first_few("abcdefg", 3)
+    "'a', 'b', 'c' and 4 more"
+    """
+    names = [short(item) for item in items]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,473 @@
+"""Module 10: what the three tokenizers promise, and what they say to bad input."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tt_core.errors import FileError
+from tt_language.bpe_encoding import _merge_long, _merge_short
+from tt_language.bpe_training import learn_merges, merge_word
+from tt_language.errors import TokenizerError
+from tt_language.tokenization import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    StreamDecoder,
+    Tokenizer,
+    compression_report,
+    count_pieces,
+    load_tokenizer,
+)
+
+TEXT = "the theatre there; these three thieves ‘thought’ — naïve 日本語 🙂🏽\n\n  they'd lost 12345 things\t"
+END = "<|end|>"
+BPE = BPETokenizer.train(TEXT, 300, special_tokens=[END])
+UNSPLIT = BPETokenizer.train(TEXT, 290, pattern=None)
+LLAMA = BPETokenizer.train(TEXT, 290, pattern="llama3")
+EACH = [CharTokenizer(TEXT), ByteTokenizer(), BPE, UNSPLIT, LLAMA]
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def one_line(error: pytest.ExceptionInfo[TokenizerError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
+
+
+# --- what they promise ---
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+def test_round_trip_of_known_text(tokenizer):
+    ids = tokenizer.encode(TEXT)
+    assert tokenizer.decode(ids) == TEXT
+    assert tokenizer.decode(np.array(ids)) == TEXT
+    assert max(ids) < tokenizer.vocab_size
+    assert b"".join(map(tokenizer.token_bytes, ids)) == TEXT.encode()
+    assert isinstance(tokenizer, Tokenizer)
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), BPE, UNSPLIT, LLAMA], ids=repr)
+@given(text=ANY_TEXT)
+def test_round_trip_of_any_text(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    for again in (type(tokenizer).load(path), load_tokenizer(path), load_tokenizer(tmp_path)):
+        assert type(again) is type(tokenizer)
+        assert again.vocab_size == tokenizer.vocab_size
+        assert again.encode(TEXT) == tokenizer.encode(TEXT)
+    before = path.read_bytes()
+    load_tokenizer(path).save(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+def test_travels_to_another_process(tokenizer):
+    assert pickle.loads(pickle.dumps(tokenizer)).encode(TEXT) == tokenizer.encode(TEXT)
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+def test_batches_and_empty_text(tokenizer):
+    assert tokenizer.encode_batch([TEXT, "", "the"]) == [tokenizer.encode(TEXT), [], tokenizer.encode("the")]
+    assert tokenizer.decode([]) == ""
+
+
+def test_arrays_have_the_asked_dtype():
+    array = BPE.encode_to_array(TEXT, np.uint16)
+    assert array.dtype == np.uint16
+    assert array.tolist() == BPE.encode(TEXT)
+    assert BPE.encode_to_array("").shape == (0,)
+
+
+def test_gpt2_pattern_splits_as_gpt2_does():
+    pieces = {"It": 1, "'s": 1, " 2024": 1, ",": 1, "  ": 1, " don": 1, "'t": 1, "!!": 1, "\n\n": 1}
+    assert count_pieces("It's 2024,   don't!!\n\n") == Counter(pieces)
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]+", "([a-z])|([0-9]+)", "x*", "(?=a)"])
+def test_nothing_is_lost_by_a_pattern_that_matches_only_parts(pattern):
+    tokenizer = BPETokenizer.train("abc 12 abc 12", 260, pattern=pattern)
+    assert tokenizer.decode(tokenizer.encode("abc, 12! xx ÄÖ")) == "abc, 12! xx ÄÖ"
+
+
+def test_no_token_crosses_a_piece():
+    assert not any(b" " in BPE.token_bytes(i)[1:] for i in range(257, 300) if BPE.token_bytes(i).strip())
+    crossing = BPETokenizer.train("of the of the of the", 262, pattern=None)
+    assert any(b" " in crossing.token_bytes(i).strip() for i in range(256, 262))
+
+
+# --- special tokens ---
+
+
+def test_special_tokens_are_one_id_wherever_they_stand():
+    assert BPE.special_tokens == {END: 0}
+    assert BPE.encode(f"a{END}{END}b") == [*BPE.encode("a"), 0, 0, *BPE.encode("b")]
+    assert BPE.decode([0, *BPE.encode("the"), 0], skip_special_tokens=True) == "the"
+
+
+def test_special_tokens_of_strangers_are_plain_text():
+    ids = BPE.encode(END, allow_special=False)
+    assert 0 not in ids
+    assert BPE.decode(ids) == END
+
+
+def test_the_longest_special_token_wins():
+    tokenizer = BPETokenizer(BPE.vocab, BPE.merges, "gpt2", ["<a>", "<a><b>", END])
+    assert tokenizer.encode("<a><b>") == [tokenizer.special_tokens["<a><b>"]]
+
+
+def test_special_tokens_may_hold_spaces_and_any_character():
+    tokenizer = BPETokenizer.train(TEXT, 280, special_tokens=["<end of text ✂>"])
+    assert tokenizer.encode("a<end of text ✂>")[1:] == [0]
+    assert tokenizer.token_bytes(0) == "<end of text ✂>".encode()
+
+
+def test_prefix_and_suffix_stand_around_each_text(tmp_path):
+    tokenizer = BPETokenizer(BPE.vocab, BPE.merges, "gpt2", [END, "<s>"], prefix_tokens=["<s>"], suffix_tokens=[END])
+    assert tokenizer.encode("the") == [tokenizer.special_tokens["<s>"], *BPE.encode("the"), 0]
+    assert tokenizer.encode("the", add_special_tokens=False) == BPE.encode("the")
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).encode("the") == tokenizer.encode("the")
+
+
+def test_added_tokens_survive_skip_special_tokens(tmp_path):
+    tokenizer = BPETokenizer(BPE.vocab, BPE.merges, "gpt2", [END], added_tokens=["<tool>"])
+    tokenizer.save(tmp_path / "tokenizer.json")
+    for each in (tokenizer, load_tokenizer(tmp_path)):
+        assert each.encode("<tool>") == [300]
+        assert each.decode([0, 300], skip_special_tokens=True) == "<tool>"
+
+
+# --- training and merging ---
+
+
+def naive_merges(words: dict[tuple[int, ...], int], tokens: list[str], vocab_size: int) -> list[tuple[int, int]]:
+    """The definition of byte-pair encoding, with a recount at every merge."""
+    counted, merges = dict(words), []
+    while len(tokens) < vocab_size:
+        counts: Counter[tuple[int, int]] = Counter()
+        for word, n in counted.items():
+            for pair in pairwise(word):
+                counts[pair] += n
+        if not counts:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        tokens.append(f"{tokens[best[0]]}.{tokens[best[1]]}")  # the dot keeps all spellings different
+        counted = {tuple(merge_word(list(word), best, len(tokens) - 1)[0]): n for word, n in counted.items()}
+    return merges
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), max_size=8), st.integers(3, 10))
+def test_incremental_counts_equal_a_recount_at_every_merge(lists, vocab_size):
+    words = Counter(map(tuple, lists))
+    expected = naive_merges(words, ["a", "b", "c"], vocab_size)
+    dotted = [_Dotted("a"), _Dotted("b"), _Dotted("c")]
+    assert learn_merges(words, dotted, vocab_size) == expected
+
+
+class _Dotted(str):
+    """A spelling that remembers how it was put together, so that no two merges share one."""
+
+    __slots__ = ()
+
+    def __add__(self, other: str) -> _Dotted:
+        return _Dotted(f"({self}.{other})")
+
+
+def test_ties_go_to_the_lowest_pair_of_ids():
+    assert learn_merges({(1, 2): 3, (0, 2): 3, (0, 1): 3}, ["a", "b", "c"], 6) == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_a_merge_that_spells_a_special_token_takes_its_id():
+    tokens = ["a", "b", "ab"]
+    assert learn_merges({(0, 1, 0, 1): 5, (0, 1, 0): 1}, tokens, 5) == [(0, 1), (2, 2), (2, 0)]
+    assert tokens == ["a", "b", "ab", "abab", "aba"]
+
+
+@given(st.lists(st.integers(0, 3), max_size=40))
+def test_short_and_long_merging_agree(ids):
+    rank = {pair: n for n, pair in enumerate([(0, 1), (4, 0), (1, 1), (2, 3), (6, 6), (0, 0), (5, 7), (8, 4), (4, 4)])}
+    merged = list(range(4, 13))
+    assert _merge_long(list(ids), rank, merged) == _merge_short(list(ids), rank, merged)
+
+
+def test_a_megabyte_without_a_space_takes_no_quadratic_time():
+    ids = BPE.encode("thea" * 250_000)
+    assert BPE.decode(ids) == "thea" * 250_000
+
+
+def test_training_ends_when_nothing_is_left_to_merge():
+    tokenizer = BPETokenizer.train("ab", 1000)
+    assert (tokenizer.vocab_size, tokenizer.merges) == (257, [("a", "b")])
+    assert BPETokenizer.train("", 300).vocab_size == 256
+    assert BPETokenizer.train(["ab ab", "abc"], 1000, min_frequency=3).merges == [("a", "b")]
+
+
+def test_the_cache_of_pieces_is_bounded(monkeypatch):
+    tokenizer = BPETokenizer.train(TEXT, 290)
+    monkeypatch.setattr(type(tokenizer._pieces), "max_entries", 10)
+    for n in range(100):
+        tokenizer.encode(f"word{n} " * 3)
+        assert len(tokenizer._pieces) <= 10
+    tokenizer.encode("x" * 1000)
+    assert "x" * 1000 not in tokenizer._pieces
+
+
+# --- streaming ---
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+def test_stream_prints_no_half_characters(tokenizer):
+    decoder = StreamDecoder(tokenizer)
+    parts = [decoder.feed(i) for i in tokenizer.encode(TEXT)]
+    assert "".join(parts) == TEXT
+    assert decoder.finish() == ""
+
+
+@given(st.lists(st.integers(0, 255)))
+def test_stream_of_any_bytes_equals_decode(ids):
+    decoder = StreamDecoder(ByteTokenizer())
+    assert "".join(map(decoder.feed, ids)) + decoder.finish() == ByteTokenizer().decode(ids)
+
+
+def test_stream_can_leave_special_tokens_out():
+    decoder = StreamDecoder(BPE, skip_special_tokens=True)
+    assert "".join(map(decoder.feed, [0, *BPE.encode("the"), 0])) == "the"
+
+
+# --- the report ---
+
+
+def test_report_counts_what_the_vocabulary_costs():
+    report = compression_report(BPE, TEXT, n_embd=64)
+    ids = BPE.encode(TEXT)
+    assert report.bytes_per_token == len(TEXT.encode()) / len(ids)
+    assert report.vocab_use == len(set(ids)) / 300
+    assert (report.embedding_parameters, report.embedding_bytes) == (300 * 64, 300 * 64 * 4)
+    assert report.bytes_per_token > compression_report(ByteTokenizer(), TEXT).bytes_per_token == 1
+    with pytest.raises(TokenizerError, match="empty"):
+        compression_report(BPE, "")
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "size"), [(ByteTokenizer(), 256), (BPE, 300), (CharTokenizer("ab"), 2)], ids=repr
+)
+@pytest.mark.parametrize("bad", [-1, 300, 10**20])
+def test_an_id_outside_the_vocabulary_names_id_and_size(tokenizer, size, bad):
+    with pytest.raises(TokenizerError) as error:
+        tokenizer.decode([0, bad])
+    assert one_line(error) == f"id {bad} is outside the vocabulary (size {size}, ids 0 to {size - 1})"
+
+
+@pytest.mark.parametrize("bad", [[1.0], ["a"], [[1]], 5, np.array([1.5]), np.array([[1]]), None])
+def test_ids_that_are_no_flat_integers(bad):
+    with pytest.raises(TokenizerError) as error:
+        BPE.decode(bad)
+    assert "flat sequence of integers" in one_line(error)
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+def test_lone_surrogates_are_named(tokenizer):
+    with pytest.raises(TokenizerError) as error:
+        tokenizer.encode("the\ud800the")
+    assert "U+D800 at index 3" in one_line(error)
+
+
+@pytest.mark.parametrize("tokenizer", EACH, ids=repr)
+@pytest.mark.parametrize("bad", [b"the", None, 5])
+def test_what_is_no_text(tokenizer, bad):
+    with pytest.raises(TokenizerError) as error:
+        tokenizer.encode(bad)
+    assert f"got {type(bad).__name__}" in one_line(error)
+
+
+def test_a_batch_that_is_one_text():
+    with pytest.raises(TokenizerError, match="use encode"):
+        BPE.encode_batch("the")
+
+
+def test_unseen_characters_are_named_with_what_to_do():
+    with pytest.raises(TokenizerError) as error:
+        CharTokenizer("abc").encode("abc\nxyzüvw")
+    assert one_line(error) == (
+        "'\\n', 'v', 'w', 'x', 'y' and 2 more not among the 3 characters of the vocabulary;"
+        " build it from text that has them, or use ByteTokenizer or BPETokenizer, which take any text"
+    )
+
+
+@pytest.mark.parametrize("bad", ["", [], ["ab"], ["a", "a"], ["a", ""], ["\ud800"]])
+def test_a_vocabulary_of_characters_that_is_none(bad):
+    with pytest.raises(TokenizerError) as error:
+        CharTokenizer(bad)
+    one_line(error)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int8])
+def test_a_dtype_too_small_for_the_ids(dtype):
+    with pytest.raises(TokenizerError) as error:
+        BPE.encode_to_array("the", dtype)
+    assert "ids up to 299" in one_line(error)
+
+
+def test_training_that_cannot_work():
+    for arguments, words in [
+        ({"vocab_size": 255}, "less than 256 bytes"),
+        ({"vocab_size": 256, "special_tokens": [END]}, "1 special tokens"),
+        ({"vocab_size": 300, "pattern": "(["}, "no regular expression"),
+        ({"vocab_size": 300, "special_tokens": END}, "in a list"),
+        ({"vocab_size": 300, "special_tokens": [""]}, "one character or more"),
+        ({"vocab_size": 300, "special_tokens": ["é"]}, "rename it"),
+    ]:
+        with pytest.raises(TokenizerError, match=words) as error:
+            BPETokenizer.train(TEXT, **arguments)
+        one_line(error)
+    with pytest.raises(TokenizerError, match="got bytes"):
+        BPETokenizer.train([b"the"], 300)
+
+
+def saved(tmp_path, change):
+    """The path of BPE's file after `change` did something to its JSON object."""
+    path = tmp_path / "tokenizer.json"
+    BPE.save(path)
+    data = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(change(data) or data), "utf-8")
+    return path
+
+
+def put(*keys_and_value):
+    *keys, last, value = keys_and_value
+
+    def change(data):
+        for key in keys:
+            data = data[key]
+        data[last] = value
+
+    return change
+
+
+BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("model", {"type": "WordPiece"}), "holds a WordPiece model"),
+        (put("model", None), "not a tokenizer.json"),
+        (lambda data: [data], "holds a JSON list"),
+        (put("model", "vocab", []), "must be an object"),
+        (put("model", "vocab", "the", "5"), "the id '5'"),
+        (put("model", "vocab", "th", True), "the id True"),
+        (put("model", "vocab", "th", 10**300), "expected 0 to 299"),
+        (put("model", "vocab", "th", 5), "share the id 5"),
+        (put("model", "vocab", "▁the", 300), "not in the byte alphabet"),
+        (put("model", "vocab", {"a": 1, END: 0}), "no token for 255 bytes"),
+        (put("model", "merges", 3), "model.merges must be a list"),
+        (put("model", "merges", 0, "t h e"), "merge 0 is 't h e', expected two tokens"),
+        (put("model", "merges", 3, ["t", 5]), "merge 3"),
+        (put("model", "merges", 2, "q z"), r"merge 2 \('q', 'z'\) needs token 'qz'"),
+        (put("model", "unk_token", "<unk>"), "model.unk_token"),
+        (put("model", "byte_fallback", True), "model.byte_fallback"),
+        (put("normalizer", {"type": "NFC"}), "normalizer NFC"),
+        (put("pre_tokenizer", None), "pre_tokenizer nothing"),
+        (put("pre_tokenizer", {"type": "Metaspace"}), "pre_tokenizer Metaspace"),
+        (put("pre_tokenizer", "add_prefix_space", True), "add_prefix_space"),
+        (
+            put("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Split"}, BPE_LEVEL]}),
+            "splits twice",
+        ),
+        (put("added_tokens", {}), "must be a list"),
+        (put("added_tokens", 5), "must be a list"),
+        (put("added_tokens", [{"id": 0}]), "no integer id"),
+        (put("added_tokens", 0, "id", 7), "has id 7, but"),
+        (put("added_tokens", 0, "lstrip", True), "sets lstrip"),
+        (put("added_tokens", 0, "content", "\ud800"), "surrogate"),
+        (put("post_processor", {"type": "RobertaProcessing"}), "post_processor RobertaProcessing"),
+        (put("post_processor", {"type": "TemplateProcessing", "single": []}), "does not hold the text once"),
+    ],
+)
+def test_a_tokenizer_json_that_cannot_be_honoured(tmp_path, change, words):
+    path = saved(tmp_path, change)
+    with pytest.raises(TokenizerError, match=words) as error:
+        load_tokenizer(path)
+    assert str(path) in one_line(error)
+
+
+@pytest.mark.parametrize("expression", ["([", "a{1001}", "(?:a{40}){40}", "a{2,}{900}", "x" * 5000, "(" * 3000])
+def test_a_pattern_from_a_file_is_bounded(tmp_path, expression):
+    split = {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+    steps = [split, {**BPE_LEVEL, "use_regex": False}]
+    path = saved(tmp_path, put("pre_tokenizer", {"type": "Sequence", "pretokenizers": steps}))
+    with pytest.raises(TokenizerError) as error:
+        load_tokenizer(path)
+    assert "pattern" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"a": \xff}', "not UTF-8: byte 0xff at offset 6"),
+        (b"[" * 200_000, "not JSON"),
+        (b"1" * 10_000, "not JSON that can be read"),
+        (b"{}", "not a tokenizer.json"),
+        (b"\x00\x01", "not JSON"),
+    ],
+)
+def test_a_file_that_is_no_json_object(tmp_path, data, words):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(data)
+    for load in (load_tokenizer, BPETokenizer.load, ByteTokenizer.load, CharTokenizer.load):
+        with pytest.raises(TokenizerError, match=words) as error:
+            load(path)
+        assert str(path) in one_line(error)
+
+
+def test_files_of_another_kind_or_not_there(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with pytest.raises(FileError, match="cannot read"):
+        load_tokenizer(tmp_path)
+    CharTokenizer("abc").save(path)
+    for kind in (BPETokenizer, ByteTokenizer):
+        with pytest.raises(TokenizerError, match="holds a WordLevel model"):
+            kind.load(path)
+    BPE.save(path)
+    with pytest.raises(TokenizerError, match="not plain bytes"):
+        ByteTokenizer.load(path)
+    with pytest.raises(FileError, match="cannot write"):
+        BPE.save(tmp_path / "no" / "such" / "folder.json")
+
+
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_gpt2_files(tmp_path, names):
+    vocab, merges = (tmp_path / name for name in names)
+    vocab.write_text(json.dumps(BPE.vocab), "utf-8")
+    merges.write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in BPE.merges), "utf-8")
+    for tokenizer in (BPETokenizer.from_gpt2(vocab, merges, [END]), BPETokenizer.from_gpt2(vocab, merges)):
+        assert tokenizer.encode(TEXT) == BPE.encode(TEXT)
+    assert load_tokenizer(tmp_path).special_tokens == {"<|endoftext|>": 300}
+    merges.write_text("#version: 0.2\nt h\nth\n", "utf-8")
+    with pytest.raises(TokenizerError, match="line 3 is 'th', expected two tokens") as error:
+        load_tokenizer(tmp_path)
+    one_line(error)
+    merges.write_text("q z\n", "utf-8")
+    with pytest.raises(TokenizerError, match=r"needs token 'qz'"):
+        load_tokenizer(tmp_path)
