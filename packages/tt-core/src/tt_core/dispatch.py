@@ -119,7 +119,7 @@ def bind(op: Op) -> None:
     call = op.base if kernel is None else _base(op, kernel)
     observers = manager.hook.tt_observe_op(op=op)
     if observers:
-        call = _observed(op, kernel or op.kernel, observers)
+        call = _observed(op, kernel or op.kernel, tuple(observers))
     op.chain = manager.chained("tt_wrap_op", call, into="call", op=op)
 
 
@@ -235,7 +235,8 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
     return base
 
 
-def _observed(op: Op, kernel: Call, observers: list[Call]) -> Call:
+@functools.lru_cache(maxsize=4096)  # the same answers give the same object: what came and went leaves no trace
+def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
     residuals = op.residuals
 
     def observed(*inputs: Any, **attributes: Any) -> Any:

@@ -1,0 +1,20 @@
+"""What Act V adds to the command `tt`: the rows of its modules. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from tt_core.hookspecs import hookimpl
+from tt_core.journey import Module
+
+
+class ActPlugin:
+    """Answers the hooks that list the journey."""
+
+    @hookimpl
+    def tt_modules(self) -> list[Module]:
+        return [
+            Module(14, "profiling", 5, "find where time and memory go", "tt_perf.profiling"),
+            Module(17, "memoization", 5, "cache what was computed", "tt_perf.memoization"),
+        ]
+
+
+plugin = ActPlugin()

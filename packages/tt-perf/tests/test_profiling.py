@@ -1,0 +1,83 @@
+"""Module 14: the profiler counts what ran, adds up, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import tt_core
+import tt_learn
+from tt_core.dispatch import registry
+from tt_perf import Profiler
+
+
+def by_name(profiler: Profiler) -> dict[tuple[str, str], object]:
+    return {(entry.kind, entry.name): entry for entry in profiler.entries()}
+
+
+def test_counts_calls_bytes_and_flops() -> None:
+    layer = tt_core.Linear(5, 3)
+    with Profiler() as profiler:
+        for _ in range(4):
+            layer(tt_core.ones(2, 5))
+    entry = by_name(profiler)["op", "linear"]
+    assert (entry.calls, entry.output_bytes, entry.flops) == (4, 4 * 2 * 3 * 4, 4 * 2 * 2 * 3 * 5)
+    assert by_name(profiler)["layer", "Linear"].calls == 4
+
+
+def test_self_times_add_up_to_the_outermost_call() -> None:
+    class Sleeper(tt_core.Layer):
+        def forward(self, x: tt_core.Tensor) -> tt_core.Tensor:
+            time.sleep(0.01)
+            return x + 1
+
+    model = tt_core.Sequential(Sleeper(), Sleeper())
+    with Profiler() as profiler:
+        model(tt_core.ones(2))
+    entries = by_name(profiler)
+    outermost = entries["layer", "Sequential"].seconds
+    assert sum(entry.self_seconds for entry in entries.values()) == pytest.approx(outermost, rel=1e-6)
+    assert entries["layer", "Sleeper"].self_seconds >= 0.02
+    assert entries["layer", "Sequential"].self_seconds < outermost - 0.02
+
+
+def test_backward_ops_are_measured_too() -> None:
+    x = tt_learn.Tensor([[1.0, 2.0]], requires_grad=True)
+    layer = tt_core.Linear(2, 2)
+    with Profiler() as profiler:
+        layer(x).sum().backward()
+    assert {("op", "matmul"), ("op", "rows_product")} <= set(by_name(profiler))
+
+
+def test_results_and_gradients_are_untouched() -> None:
+    x = tt_learn.Tensor([1.0, 2.0], requires_grad=True)
+    plain = (x * x).sum()
+    with tt_core.use("profiler"):
+        measured = (x * x).sum()
+    measured.backward()
+    assert measured.item() == plain.item()
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_an_error_inside_leaves_the_clock_right() -> None:
+    with Profiler() as profiler:
+        with pytest.raises(tt_core.TinyTorchError):
+            tt_core.ones(2) + tt_core.ones(3)
+        tt_core.ones(2) + 1
+    assert by_name(profiler)["op", "add"].calls == 1
+    assert profiler._stack.inside[1:] == []
+
+
+def test_leaves_the_chains_as_they_were() -> None:
+    before = {name: op.chain for name, op in registry.items()}
+    with Profiler():
+        assert all(op.chain is not before[name] for name, op in registry.items())
+    assert all(op.chain is before[name] for name, op in registry.items())
+
+
+def test_report_names_what_ran() -> None:
+    with Profiler() as profiler:
+        tt_core.Linear(2, 2)(tt_core.ones(1, 2))
+    assert "linear" in profiler.tt_report()
+    profiler.reset()
+    assert profiler.tt_report() is None
