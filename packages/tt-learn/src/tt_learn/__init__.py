@@ -22,3 +22,6 @@ from tt_learn.autograd import non_differentiable as non_differentiable
 from tt_learn.autograd import tensor as tensor
 from tt_learn.function import Function as Function
 from tt_learn.function import checkpoint as checkpoint
+from tt_learn.gradcheck import GradcheckError as GradcheckError
+from tt_learn.gradcheck import gradcheck as gradcheck
+from tt_learn.gradcheck import gradgradcheck as gradgradcheck
