@@ -1,20 +1,23 @@
-"""Initial values for parameters, written in place from the one generator (PyTorch's `nn.init`)."""
+"""Initial values for parameters, written in place from the one generator (PyTorch's `nn.init`).
+
+They keep the size of signals steady from layer to layer: a weight's scale follows from its fan-in, the number of
+inputs that are added up, and from the gain that makes up for what the activation takes away.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from tt_core import mutation
+from tt_core.dispatch import Array
+from tt_core.errors import ShapeError
 from tt_core.random import generator
 from tt_core.tensor import Tensor
-
-
-def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    """Uniform in [a, b)."""
-    return _write(x, generator().uniform(a, b, x.shape))
 
 
 def _write(x: Tensor, values: Any) -> Tensor:
@@ -24,8 +27,153 @@ def _write(x: Tensor, values: Any) -> Tensor:
     return x
 
 
-def kaiming_uniform_(x: Tensor, a: float = 0.0) -> Tensor:
-    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in)) (He et al. 2015), for a leaky ReLU of slope `a`."""
-    fan_in = math.prod(x.shape[1:])
-    bound = math.sqrt(6 / ((1 + a * a) * fan_in)) if fan_in else 0.0
+def _fans(name: str, x: Tensor) -> tuple[int, int]:
+    """Inputs and outputs of a weight (out, in, *kernel): each times the size of the kernel."""
+    if x.ndim < 2:
+        raise ShapeError(f"{name}: a fan needs a weight (out, in, ...), got shape {x.shape}")
+    kernel = math.prod(x.shape[2:])
+    return x.shape[1] * kernel, x.shape[0] * kernel
+
+
+def _standard_normal(x: Tensor) -> Array:
+    if x.dtype == np.float64:
+        return generator().standard_normal(x.shape)
+    return generator().standard_normal(x.shape, dtype=np.float32)
+
+
+# --- plain values
+
+
+def constant_(x: Tensor, val: float) -> Tensor:
+    """Every element `val`."""
+    return _write(x, val)
+
+
+def zeros_(x: Tensor) -> Tensor:
+    """Every element 0."""
+    return _write(x, 0)
+
+
+def ones_(x: Tensor) -> Tensor:
+    """Every element 1.
+
+    >>> from tt_core import zeros
+    >>> ones_(zeros(2))
+    tensor([1., 1.])
+    """
+    return _write(x, 1)
+
+
+# --- distributions
+
+
+def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Uniform in [a, b)."""
+    return _write(x, generator().uniform(a, b, x.shape))
+
+
+def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Normal with `mean` and standard deviation `std`."""
+    values = _standard_normal(x)
+    values *= std
+    values += mean
+    return _write(x, values)
+
+
+def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normal with `mean` and `std`, drawn again where it falls outside [a, b] (bounds are absolute, as in PyTorch).
+
+    Raises `ShapeError` where less than a hundredth of the distribution lies between the bounds.
+
+    >>> from tt_core import zeros
+    >>> bool((trunc_normal_(zeros(1000), std=0.02, a=-0.04, b=0.04).abs() <= 0.04).all())
+    True
+    """
+    normal = NormalDist(mean, std)
+    if not normal.cdf(b) - normal.cdf(a) >= 0.01:
+        raise ShapeError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean} and std {std}")
+    values = generator().normal(mean, std, x.shape)
+    while (outside := (values < a) | (values > b)).any():
+        values[outside] = generator().normal(mean, std, np.count_nonzero(outside))
+    return _write(x, values)
+
+
+# --- scales from fans
+
+
+_GAINS: dict[str, Callable[[float], float]] = {
+    "linear": lambda _: 1.0,
+    "sigmoid": lambda _: 1.0,
+    "tanh": lambda _: 5 / 3,
+    "relu": lambda _: math.sqrt(2),
+    "leaky_relu": lambda slope: math.sqrt(2 / (1 + slope**2)),
+}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """What a weight's scale is multiplied by so that signals keep their size through this activation.
+
+    `param` is the slope of "leaky_relu" (0.01 without). Raises `ShapeError` for an unknown name.
+
+    >>> calculate_gain("relu") ** 2
+    2.0000000000000004
+    """
+    if nonlinearity not in _GAINS:
+        raise ShapeError(f"calculate_gain: nonlinearity is one of {', '.join(_GAINS)}, got {nonlinearity!r}")
+    return _GAINS[nonlinearity](0.01 if param is None else param)
+
+
+def _kaiming_std(name: str, x: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ShapeError(f"{name}: mode is 'fan_in' or 'fan_out', got {mode!r}")
+    fan = _fans(name, x)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
+
+
+def kaiming_uniform_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Uniform in +-gain sqrt(3 / fan) (He et al. 2015, arXiv:1502.01852), for a leaky ReLU of slope `a`.
+
+    `mode="fan_in"` keeps the size of signals forward, "fan_out" that of gradients backward.
+    """
+    bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", x, a, mode, nonlinearity)
     return uniform_(x, -bound, bound)
+
+
+def kaiming_normal_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Normal with standard deviation gain / sqrt(fan); arguments as for `kaiming_uniform_`."""
+    return normal_(x, 0.0, _kaiming_std("kaiming_normal_", x, a, mode, nonlinearity))
+
+
+def _xavier_std(name: str, x: Tensor, gain: float) -> float:
+    fans = sum(_fans(name, x))
+    return gain * math.sqrt(2 / fans) if fans else 0.0
+
+
+def xavier_uniform_(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    bound = math.sqrt(3) * _xavier_std("xavier_uniform_", x, gain)
+    return uniform_(x, -bound, bound)
+
+
+def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    return normal_(x, 0.0, _xavier_std("xavier_normal_", x, gain))
+
+
+def orthogonal_(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Rows (or, where there are fewer, columns) at right angles, of length `gain` (Saxe et al. 2013).
+
+    Dimensions after the first count as columns.
+
+    >>> from tt_core import zeros
+    >>> w = orthogonal_(zeros(2, 3))
+    >>> (w @ w.T).round()
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    if x.ndim < 2:
+        raise ShapeError(f"orthogonal_: needs at least two dimensions, got shape {x.shape}")
+    rows, columns = x.shape[0], math.prod(x.shape[1:])
+    q, r = np.linalg.qr(generator().standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.sign(np.diagonal(r))  # makes the choice uniform (Mezzadri 2007)
+    return _write(x, gain * (q if rows >= columns else q.T).reshape(x.shape))

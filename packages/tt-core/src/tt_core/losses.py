@@ -1,0 +1,611 @@
+"""Module 04, losses: one number that says how wrong a model is, which training then makes small.
+
+Most are compositions of ops and read as their formula. Cross entropy is one op with a backward kernel, since its
+input is the largest array of a language model, and so is binary cross entropy, whose gradient at 0 and 1 no
+composition gives. `reduction` is "none" (a loss for each example), "mean" or "sum".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tt_core import elementwise as E
+from tt_core import reductions as R
+from tt_core import shapes as S
+from tt_core.activations import _BLOCK, _peak, _quiet, _sum, log_softmax, softplus
+from tt_core.dispatch import Array, op
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.layers import Layer
+from tt_core.tensor import Tensor
+
+
+def _check_reduction(name: str, reduction: str, *more: str) -> None:
+    known = ("none", "mean", "sum", *more)
+    if reduction not in known:
+        raise ShapeError(f"{name}: reduction is one of {', '.join(known)}, got {reduction!r}")
+
+
+def _reduced(loss: Any, reduction: str) -> Any:
+    return loss if reduction == "none" else R.mean(loss) if reduction == "mean" else R.sum(loss)
+
+
+def _pair(name: str, reduction: str, x: Any, target: Any) -> tuple[Any, Any]:
+    """Prediction and target as tensors of one shape and, where the target holds integers, one dtype."""
+    _check_reduction(name, reduction)
+    x, target = _tensor(x), _tensor(target)
+    if x.shape != target.shape:
+        raise ShapeError(f"{name}: input {x.shape} and target {target.shape} differ; reshape or expand one of them")
+    return x, _like(target, x)
+
+
+def _tensor(x: Any) -> Any:
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _like(target: Any, x: Any) -> Any:
+    """Integers and booleans in the dtype of `x`, which NumPy would promote to float64."""
+    return target if target.dtype.kind == "f" else S.cast(target, dtype=x.dtype)
+
+
+# --- distances between numbers
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Squared error `(x - t)^2`; both of one shape (PyTorch broadcasts with a warning, here it is an error).
+
+    >>> from tt_core import tensor
+    >>> mse_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(2.5)
+    """
+    x, target = _pair("mse_loss", reduction, input, target)
+    difference = E.sub(x, target)
+    return _reduced(E.mul(difference, difference), reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Absolute error `|x - t|`.
+
+    >>> from tt_core import tensor
+    >>> l1_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(1.5)
+    """
+    x, target = _pair("l1_loss", reduction, input, target)
+    return _reduced(E.abs(E.sub(x, target)), reduction)
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """Squared error near 0 and absolute error beyond `beta` (Girshick 2015): with d = |x - t|,
+    `d^2 / (2 beta)` where d < beta, else `d - beta / 2`.
+
+    >>> from tt_core import tensor
+    >>> smooth_l1_loss(tensor([1.0, 3.0]), tensor([0.5, 0.0]), reduction="none")
+    tensor([0.125, 2.5  ])
+    """
+    if beta < 0:
+        raise ShapeError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    x, target = _pair("smooth_l1_loss", reduction, input, target)
+    distance = E.abs(E.sub(x, target))
+    if beta == 0:
+        return _reduced(distance, reduction)
+    near = E.minimum(distance, float(beta))  # near (d - near/2) / beta is both cases at once
+    return _reduced(E.mul(near, E.sub(distance, E.mul(near, 0.5))) / float(beta), reduction)
+
+
+# --- cross entropy: classes by index. The kernel keeps, for each row, the largest logit and the sum of exponentials
+# relative to it. Backward computes the exponentials again from these, so no second array of the size of the logits
+# is kept, and forward holds no more of them than fit in the cache.
+
+
+@op(name="cross_entropy", residuals=True)
+def class_cross_entropy(
+    x: Array, target: Array, weight: Array | None = None, /, ignore_index: int = -100, reduction: str = "mean"
+) -> tuple[Array, Array, Array]:
+    """`log(sum(exp(x))) - x[target]` over dimension 1 of `x` (N, C, ...), `target` (N, ...); or (C,) and ().
+
+    Residuals: the largest logit of each row, and the sum of exponentials of the differences to it.
+    Raises `OutOfRangeError` for a class index that does not exist.
+    """
+    rows = _class_rows(x, target)
+    labels = _checked_labels(target, rows.shape[1], ignore_index)
+    peak, total = np.empty((2, len(rows), 1), dtype=rows.dtype)
+    with _quiet():
+        for block in _row_blocks(rows):
+            peak[block] = _peak(rows[block], 1)
+            shifted = rows[block] - peak[block]
+            total[block] = _sum(np.exp(shifted, out=shifted), 1)
+        kept, weights = _row_weights(labels, weight, ignore_index, rows.dtype)
+        picked = rows[np.arange(len(rows)), np.where(kept, labels, 0)]
+        loss = np.where(kept, weights * (np.log(total[:, 0]) - (picked - peak[:, 0])), 0)
+        return _reduced_rows(loss, weights, reduction, target.shape), peak, total
+
+
+@op
+def cross_entropy_backward(
+    g: Array,
+    x: Array,
+    target: Array,
+    peak: Array,
+    total: Array,
+    weight: Array | None = None,
+    /,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """Gradient of `cross_entropy` for `x`: `g w (softmax(x) - onehot(target))`, divided by sum(w) for the mean."""
+    rows = _class_rows(x, target)
+    labels = target.reshape(-1)
+    with _quiet():
+        kept, weights = _row_weights(labels, weight, ignore_index, rows.dtype)
+        scale = np.where(kept, weights * g.reshape(-1), 0).astype(rows.dtype, copy=False)
+        if reduction == "mean":
+            scale /= weights.sum()
+        result = np.empty(rows.shape, rows.dtype)
+        for block in _row_blocks(rows):
+            part = np.subtract(rows[block], peak[block], out=result[block])
+            np.exp(part, out=part)
+            part *= scale[block, None] / total[block]
+        result[np.arange(len(rows)), np.where(kept, labels, 0)] -= scale
+    return _from_class_rows(result, x.shape)
+
+
+def _class_rows(x: Array, target: Array) -> Array:
+    """`x` as (rows, classes): the class dimension, which is 1 (0 for a single example), goes last."""
+    if x.dtype.kind != "f":
+        raise DTypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    expected = (*x.shape[:1], *x.shape[2:]) if x.ndim > 1 else ()
+    if not x.ndim or target.shape != expected:
+        raise ShapeError(f"class indices of shape {expected} are expected for an input of shape {x.shape}")
+    if x.ndim > 2:
+        x = np.moveaxis(x, 1, -1)
+    return x.reshape(math.prod(expected), x.shape[-1])
+
+
+def _from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
+    if len(shape) <= 2:
+        return rows.reshape(shape)
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _row_blocks(rows: Array) -> Iterator[slice]:
+    """Slices over as many rows as stay in the cache."""
+    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(rows), step))
+
+
+def _checked_labels(target: Array, classes: int, ignore_index: int) -> Array:
+    if target.dtype.kind not in "iu":
+        raise DTypeError(f"class indices are integers, got {target.dtype}")
+    labels = target.reshape(-1)
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        wrong = labels[outside & (labels != ignore_index)]
+        if wrong.size:
+            raise OutOfRangeError(f"class index {wrong[0]} is out of range for {classes} classes (0 to {classes - 1})")
+    return labels
+
+
+def _row_weights(labels: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array]:
+    """Which rows count, and how much each of them does."""
+    kept = labels != ignore_index
+    weights = kept if weight is None else np.where(kept, weight[np.where(kept, labels, 0)], 0)
+    return kept, weights.astype(dtype)
+
+
+def _reduced_rows(loss: Array, weights: Array, reduction: str, shape: tuple[int, ...]) -> Array:
+    if reduction == "none":
+        return loss.reshape(shape)
+    return loss.sum() / weights.sum() if reduction == "mean" else loss.sum()
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """`-log(softmax(x)[target])`: how surprised a model with logits `input` is by the right class.
+
+    `input` is (N, C), (N, C, d1, ...) or (C,), `target` class indices (N,), (N, d1, ...) or (), or probabilities of
+    the shape of `input`; flatten (B, T, V) logits to (B T, V) first. `weight` (C,) scales each class, and the mean
+    is a weighted one; examples with class `ignore_index` do not count; `label_smoothing` mixes the target with the
+    uniform distribution (Szegedy et al. 2016). Raises `OutOfRangeError` for a class that does not exist.
+
+    >>> from tt_core import tensor
+    >>> cross_entropy(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
+    tensor(0.41)
+    """
+    _check_reduction("cross_entropy", reduction)
+    x, target = _tensor(input), _tensor(target)
+    weight = _class_weight("cross_entropy", x, weight)
+    if not 0 <= label_smoothing <= 1:
+        raise ShapeError(f"cross_entropy: label_smoothing is between 0 and 1, got {label_smoothing}")
+    if target.dtype.kind == "f":
+        return _probability_cross_entropy(x, target, weight, reduction, label_smoothing)
+    if label_smoothing:
+        return _smoothed_cross_entropy(x, target, weight, ignore_index, reduction, label_smoothing)
+    return class_cross_entropy(x, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+
+def _class_dim(x: Any) -> int:
+    return 1 if x.ndim > 1 else 0
+
+
+def _class_weight(name: str, x: Any, weight: Any) -> Any:
+    if weight is None:
+        return None
+    classes = x.shape[_class_dim(x)] if x.ndim else 0
+    if weight.shape != (classes,):
+        raise ShapeError(f"{name}: weight needs an entry for each of the {classes} classes, got shape {weight.shape}")
+    return _like(_tensor(weight), x)
+
+
+def _along_classes(x: Any, weight: Any) -> Any:
+    """`weight` (C,) shaped to multiply `x` (N, C, d1, ...)."""
+    return S.reshape(weight, shape=(-1,) + (1,) * (x.ndim - _class_dim(x) - 1))
+
+
+def _probability_cross_entropy(x: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
+    if x.shape != target.shape:
+        raise ShapeError(
+            f"cross_entropy: a target of floats holds probabilities of the input's shape {x.shape}, got {target.shape}"
+        )
+    dim = _class_dim(x)
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / x.shape[dim]
+    terms = E.neg(log_softmax(x, dim=dim)) * target
+    if weight is not None:
+        terms = terms * _along_classes(x, weight)
+    loss = R.sum(terms, dim=dim)
+    return R.sum(loss) / max(1, loss.numel()) if reduction == "mean" else _reduced(loss, reduction)
+
+
+def _smoothed_cross_entropy(
+    x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float
+) -> Any:
+    """(1 - s) of the loss for the right class and s of the mean over all classes."""
+    dim = _class_dim(x)
+    logs = log_softmax(x, dim=dim)
+    right = nll_loss(logs, target, weight, ignore_index, reduction)
+    terms = logs if weight is None else logs * _along_classes(x, weight)
+    every = E.masked_fill(E.neg(R.sum(terms, dim=dim)), E.eq(target, ignore_index), 0.0)
+    if reduction == "mean":
+        _, weights = _weights_of(target.data, weight, ignore_index, x.dtype)
+        every = R.sum(every) / Tensor(weights.sum())
+    elif reduction == "sum":
+        every = R.sum(every)
+    return right * (1 - smoothing) + every * (smoothing / x.shape[dim])
+
+
+def _weights_of(target: Array, weight: Any, ignore_index: int, dtype: Any) -> tuple[Array, Array]:
+    return _row_weights(target, None if weight is None else weight.data, ignore_index, dtype)
+
+
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+    """`-x[target]` for log-probabilities `x`; shapes, weights and errors as for `cross_entropy`.
+
+    >>> from tt_core import tensor
+    >>> nll_loss(tensor([[-0.1, -2.3], [-1.6, -0.2]]), tensor([0, 1]))
+    tensor(0.15)
+    """
+    _check_reduction("nll_loss", reduction)
+    x, target = _tensor(input), _tensor(target)
+    weight = _class_weight("nll_loss", x, weight)
+    try:
+        labels = _checked_labels(target.data, _class_rows(x.data, target.data).shape[1], ignore_index)
+    except TinyTorchError as error:
+        raise type(error)(f"nll_loss: {error}") from None
+    kept, weights = _weights_of(target.data, weight, ignore_index, x.dtype)
+    index = np.where(kept, labels.reshape(target.shape), 0)
+    dim = _class_dim(x)
+    picked = S.squeeze(S.take_along_dim(x, np.expand_dims(index, dim), dim=dim), dim=dim)
+    loss = E.where(kept, E.neg(picked) * Tensor(weights), np.zeros((), x.dtype))
+    return R.sum(loss) / Tensor(weights.sum()) if reduction == "mean" else _reduced(loss, reduction)
+
+
+# --- two classes
+
+
+@op(name="binary_cross_entropy")
+def binary_entropy(x: Array, target: Array, /) -> Array:
+    """`-(t log x + (1 - t) log(1 - x))` for each element, logarithms limited to -100 as in PyTorch.
+
+    Its backward kernel needs both. Raises `ShapeError` for a probability outside [0, 1].
+    """
+    if x.size and not (x.min() >= 0 and x.max() <= 1):
+        raise ShapeError(f"input must hold probabilities between 0 and 1, got {x.min()} to {x.max()}")
+    with _quiet():
+        yes = np.maximum(np.log(x), -100)
+        no = np.maximum(np.log1p(-x), -100)
+        return (target - 1) * no - target * yes
+
+
+@op
+def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array:
+    """Gradient of `binary_cross_entropy` for `x`: `g (x - t) / (x (1 - x))`, the divisor at least 1e-12."""
+    return g * (x - target) / np.maximum((1 - x) * x, 1e-12)
+
+
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+    """`-(t log x + (1 - t) log(1 - x))` for probabilities `x` of "yes"; `weight` scales each element.
+
+    >>> from tt_core import tensor
+    >>> binary_cross_entropy(tensor([0.9, 0.2]), tensor([1.0, 0.0]))
+    tensor(0.1643)
+    """
+    x, target = _pair("binary_cross_entropy", reduction, input, target)
+    loss = binary_entropy(x, target)
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Any:
+    """`binary_cross_entropy` of `sigmoid(x)`, right at any magnitude:
+    `(1 - t) x + (1 + (pos_weight - 1) t) softplus(-x)`.
+
+    >>> from tt_core import tensor
+    >>> binary_cross_entropy_with_logits(tensor([1e4, 0.0]), tensor([1.0, 1.0]))
+    tensor(0.3466)
+    """
+    x, target = _pair("binary_cross_entropy_with_logits", reduction, input, target)
+    loss = softplus(E.neg(x), threshold=math.inf)
+    if pos_weight is not None:
+        loss = loss * ((_like(_tensor(pos_weight), x) - 1) * target + 1)
+    loss = (1 - target) * x + loss
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+# --- distances between distributions and between embeddings
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """Kullback-Leibler divergence `t (log t - x)` of log-probabilities `x` from probabilities `t` (or their
+    logarithms, with `log_target`).
+
+    "mean" divides by the number of elements, as in PyTorch; "batchmean", by the number of examples, is the divergence.
+
+    >>> from tt_core import tensor
+    >>> kl_div(tensor([[0.5, 0.5]]).log(), tensor([[1.0, 0.0]]), reduction="batchmean")
+    tensor(0.6931)
+    """
+    _check_reduction("kl_div", reduction, "batchmean")
+    x, target = _pair("kl_div", "none", input, target)
+    if log_target:
+        loss = E.exp(target) * (target - x)
+    else:  # 0 log 0 is 0
+        loss = target * (E.log(E.where(target.data > 0, target, np.ones((), target.dtype))) - x)
+    if reduction == "batchmean":
+        return R.sum(loss) / (x.shape[0] if x.ndim else 1)
+    return _reduced(loss, reduction)
+
+
+_TINY = 1e-12
+"""Least squared distance or length: the square root has no gradient at 0."""
+
+
+def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
+    """Pulls embeddings of similar pairs together and pushes others `margin` apart (Hadsell, Chopra, LeCun 2006):
+    with D = |a - b|, `(1 - t) D^2 / 2 + t max(0, margin - D)^2 / 2`.
+
+    `a` and `b` are (..., D), `target` (...) is 0 for similar pairs and 1 for the others, as in the paper.
+
+    >>> from tt_core import tensor
+    >>> a, b = tensor([[0.0, 0.0], [0.0, 0.0]]), tensor([[3.0, 4.0], [0.3, 0.4]])
+    >>> contrastive_loss(a, b, tensor([0, 1]), reduction="none")
+    tensor([12.5  ,  0.125])
+    """
+    a, b = _pair("contrastive_loss", reduction, a, b)
+    target = _like(_tensor(target), a)
+    if target.shape != a.shape[:-1]:
+        raise ShapeError(f"contrastive_loss: target needs shape {a.shape[:-1]} for pairs {a.shape}, got {target.shape}")
+    difference = E.sub(a, b)
+    squared = R.sum(E.mul(difference, difference), dim=-1)
+    short = E.clip(margin - E.sqrt(E.clip(squared, min=_TINY)), min=0.0)
+    return _reduced(((1 - target) * squared + target * short * short) * 0.5, reduction)
+
+
+def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str = "mean") -> Any:
+    """Cross entropy of finding, for each `query[i]`, its own `key[i]` among all keys by cosine similarity
+    (van den Oord et al. 2018, arXiv:1807.03748).
+
+    Both are (N, D); similarities are divided by `temperature`, so small ones sharpen the choice.
+
+    >>> from tt_core import eye
+    >>> info_nce_loss(eye(3), eye(3), temperature=1.0)
+    tensor(0.5514)
+    """
+    query, key = _pair("info_nce_loss", reduction, query, key)
+    if query.ndim != 2:
+        raise ShapeError(f"info_nce_loss: embeddings are (N, D), got {query.shape}")
+    if temperature <= 0:
+        raise ShapeError(f"info_nce_loss: temperature must be positive, got {temperature}")
+    similarity = _unit(query) @ _unit(key).T
+    return cross_entropy(similarity / temperature, np.arange(len(query)), reduction=reduction)
+
+
+def _unit(x: Any) -> Any:
+    """Each row with length 1; a row of zeros stays one."""
+    squared = R.sum(E.mul(x, x), dim=-1, keepdim=True)
+    return x / E.sqrt(E.clip(squared, min=_TINY**2))
+
+
+# --- layers
+
+
+class Loss(Layer):
+    """Base of the losses: it holds `reduction`."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        _check_reduction(type(self).__name__, reduction)
+        self.reduction = reduction
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+
+class _WeightedLoss(Loss):
+    weight: Tensor | None
+
+    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.register_buffer("weight", None if weight is None else _tensor(weight))
+
+
+class MSELoss(Loss):
+    """Mean squared error; see `mse_loss`.
+
+    >>> from tt_core import tensor
+    >>> MSELoss()(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(2.5)
+    """
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return mse_loss(input, target, self.reduction)
+
+
+class L1Loss(Loss):
+    """Mean absolute error; see `l1_loss`.
+
+    >>> from tt_core import tensor
+    >>> L1Loss(reduction="sum")(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(3.)
+    """
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return l1_loss(input, target, self.reduction)
+
+
+class SmoothL1Loss(Loss):
+    """Squared error near 0, absolute error beyond `beta`; see `smooth_l1_loss`.
+
+    >>> from tt_core import tensor
+    >>> SmoothL1Loss()(tensor([0.5]), tensor([0.0]))
+    tensor(0.125)
+    """
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.beta = beta
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return smooth_l1_loss(input, target, self.reduction, self.beta)
+
+
+class CrossEntropyLoss(_WeightedLoss):
+    """Cross entropy of logits (N, C, ...) with class indices (N, ...) or probabilities; see `cross_entropy`.
+
+    >>> from tt_core import tensor
+    >>> CrossEntropyLoss()(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
+    tensor(0.41)
+    """
+
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(weight, reduction)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+
+
+class NLLLoss(_WeightedLoss):
+    """Negative log-likelihood of log-probabilities; see `nll_loss`.
+
+    >>> from tt_core import tensor
+    >>> NLLLoss()(tensor([[-0.1, -2.3], [-1.6, -0.2]]), tensor([0, 1]))
+    tensor(0.15)
+    """
+
+    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(weight, reduction)
+        self.ignore_index = ignore_index
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
+
+
+class BCELoss(_WeightedLoss):
+    """Cross entropy of probabilities with targets between 0 and 1; see `binary_cross_entropy`.
+
+    >>> from tt_core import tensor
+    >>> BCELoss()(tensor([0.9, 0.2]), tensor([1.0, 0.0]))
+    tensor(0.1643)
+    """
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return binary_cross_entropy(input, target, self.weight, self.reduction)
+
+
+class BCEWithLogitsLoss(_WeightedLoss):
+    """`BCELoss` of sigmoid(input), right at any magnitude; see `binary_cross_entropy_with_logits`.
+
+    >>> from tt_core import tensor
+    >>> BCEWithLogitsLoss()(tensor([1e4, 0.0]), tensor([1.0, 1.0]))
+    tensor(0.3466)
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+        super().__init__(weight, reduction)
+        self.register_buffer("pos_weight", None if pos_weight is None else _tensor(pos_weight))
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
+
+
+class KLDivLoss(Loss):
+    """Kullback-Leibler divergence from log-probabilities; see `kl_div`.
+
+    >>> from tt_core import tensor
+    >>> KLDivLoss(reduction="batchmean")(tensor([[0.5, 0.5]]).log(), tensor([[1.0, 0.0]]))
+    tensor(0.6931)
+    """
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__("mean")
+        _check_reduction("KLDivLoss", reduction, "batchmean")
+        self.reduction, self.log_target = reduction, log_target
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return kl_div(input, target, self.reduction, self.log_target)
+
+
+class ContrastiveLoss(Loss):
+    """Draws similar pairs together and others `margin` apart; see `contrastive_loss`.
+
+    >>> from tt_core import tensor
+    >>> ContrastiveLoss()(tensor([[0.0, 0.0]]), tensor([[3.0, 4.0]]), tensor([0]))
+    tensor(12.5)
+    """
+
+    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.margin = margin
+
+    def forward(self, a: Any, b: Any, target: Any) -> Any:
+        return contrastive_loss(a, b, target, self.margin, self.reduction)
+
+
+class InfoNCELoss(Loss):
+    """Finds each query's own key among all keys; see `info_nce_loss`.
+
+    >>> from tt_core import eye
+    >>> InfoNCELoss(temperature=1.0)(eye(3), eye(3))
+    tensor(0.5514)
+    """
+
+    def __init__(self, temperature: float = 0.1, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.temperature = temperature
+
+    def forward(self, query: Any, key: Any) -> Any:
+        return info_nce_loss(query, key, self.temperature, self.reduction)
