@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tt_core.errors import FileError
+from tt_language import bpe_encoding
 from tt_language.bpe_encoding import _merge_long, _merge_short
 from tt_language.bpe_training import learn_merges, merge_word
 from tt_language.errors import TokenizerError
@@ -418,6 +419,14 @@ def test_a_pattern_from_a_file_is_bounded(tmp_path, expression):
     with pytest.raises(TokenizerError) as error:
         load_tokenizer(path)
     assert "pattern" in one_line(error)
+
+
+def test_a_pattern_that_backtracks_is_stopped(monkeypatch):
+    tokenizer = BPETokenizer(BPE.vocab, BPE.merges, "(?:a|aa)+b|(?:a|b|ab)*c")
+    monkeypatch.setattr(bpe_encoding, "SECONDS", 0.1)
+    with pytest.raises(TokenizerError, match="it backtracks") as error:
+        tokenizer.encode("a" * 200)
+    one_line(error)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tt_language.tokenizer_json import byte_alphabet, first_few, short
 Pair = tuple[int, int]
 BYTE_ALPHABET = byte_alphabet()
 _BYTE_OF = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
+SECONDS = 10.0  # to cut a text, and one more per 100,000 characters: GPT-2's pattern needs 1/100 of it
 
 
 def splitter(pattern: str | None) -> Callable[[str], list[str]]:
@@ -45,16 +46,26 @@ class Splitter:
     pattern: regex.Pattern[str]
 
     def __call__(self, text: str) -> list[str]:
+        timeout = SECONDS + len(text) / 1e5
+        try:
+            return self._cut(text, timeout)
+        except TimeoutError:
+            raise TokenizerError(
+                f"pattern {short(self.pattern.pattern)} did not cut a text of {len(text)} characters in"
+                f" {timeout:.0f} s: it backtracks; write it without nested repeats"
+            ) from None
+
+    def _cut(self, text: str, timeout: float) -> list[str]:
         if not self.pattern.groups:  # with groups findall would return those instead of the whole match
-            pieces = cast("list[str]", self.pattern.findall(text))
+            pieces = cast("list[str]", self.pattern.findall(text, timeout=timeout))
             if sum(map(len, pieces)) == len(text):
                 return pieces
-        return self._with_gaps(text)
+        return self._cut_with_gaps(text, timeout)
 
-    def _with_gaps(self, text: str) -> list[str]:
+    def _cut_with_gaps(self, text: str, timeout: float) -> list[str]:
         """The matches, and what lies between them, as pieces of their own."""
         pieces, end = [], 0
-        for match in self.pattern.finditer(text):
+        for match in self.pattern.finditer(text, timeout=timeout):
             pieces += [text[end : match.start()], match.group()]
             end = match.end()
         pieces.append(text[end:])
