@@ -1,0 +1,24 @@
+"""Ready datasets: MNIST, Fashion-MNIST, CIFAR-10 and text from files or the network, and generated ones."""
+
+from __future__ import annotations
+
+from tt_data.datasets.cifar import read_cifar_batch, read_cifar_binary
+from tt_data.datasets.download import DownloadError
+from tt_data.datasets.generated import GeneratedDigits, GeneratedShapes
+from tt_data.datasets.idx import read_idx
+from tt_data.datasets.images import CIFAR10, MNIST, FashionMNIST, ImageDataset
+from tt_data.datasets.text import Text
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "DownloadError",
+    "FashionMNIST",
+    "GeneratedDigits",
+    "GeneratedShapes",
+    "ImageDataset",
+    "Text",
+    "read_cifar_batch",
+    "read_cifar_binary",
+    "read_idx",
+]

@@ -1,0 +1,107 @@
+"""Preparing one batch: read the samples, collate, transform, each from the batch's own random stream.
+
+Part of module 08 (Act III). A `Fetcher` is what runs in a worker, a thread or in place, the same in all
+three: it maps a `Task` to a batch of arrays and holds no state that the next batch could depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tt_data import seeding
+from tt_data.collate import default_collate, to_arrays
+from tt_data.dataset import IterableDataset, fetch_batch
+
+Collate = Callable[[Any], Any]
+Transform = Callable[[Any], Any]
+
+
+class Task(NamedTuple):
+    """One batch to prepare: the `number`-th of epoch run `run`, with that epoch's seed."""
+
+    run: int  # counts a loader's epochs, so that a stream knows when to start again
+    number: int
+    seed: int
+    indices: npt.NDArray[np.int64] | range  # sample numbers; of a stream, the positions to read
+
+
+class EndOfStream:
+    """Stands in for a batch that a stream did not reach."""
+
+
+@dataclass
+class Fetcher:
+    """Maps a task to a batch of arrays.
+
+    `collate_fn` gets the list of samples; without one, a dataset with `__getitems__` is asked for the whole
+    batch. `transform` gets the first field of a batch that is a tuple or list (the images of images and
+    labels), else the whole batch.
+    """
+
+    dataset: Any
+    collate_fn: Collate | None = None
+    transform: Transform | None = None
+    drop_last: bool = False
+    _stream: _Stream | None = field(default=None, repr=False, init=False)
+
+    def __call__(self, task: Task) -> Any:
+        with seeding.drawing_from(seeding.stream(task.seed, task.number + 1)):
+            if isinstance(task.indices, range):
+                batch = self._streamed(task, task.indices)
+            else:
+                batch = self._indexed(task.indices)
+            if isinstance(batch, EndOfStream) or self.transform is None:
+                return batch
+            return self._transformed(batch)
+
+    def _indexed(self, indices: npt.NDArray[np.int64]) -> Any:
+        if self.collate_fn is None:
+            return to_arrays(fetch_batch(self.dataset, indices))
+        return to_arrays(self.collate_fn([self.dataset[int(index)] for index in indices]))
+
+    def _streamed(self, task: Task, wanted: range) -> Any:
+        if self._stream is None or self._stream.run != task.run:
+            self._stream = _Stream(self.dataset, task, wanted.start)
+        samples = self._stream.read(wanted)
+        if len(samples) < (len(wanted) if self.drop_last else 1):
+            return EndOfStream()
+        return to_arrays((self.collate_fn or default_collate)(samples))
+
+    def _transformed(self, batch: Any) -> Any:
+        if self.transform is None:
+            return batch
+        if isinstance(batch, (tuple, list)):
+            first, *rest = batch
+            values = [to_arrays(self.transform(first)), *rest]
+            return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
+        return to_arrays(self.transform(batch))
+
+
+class _Stream:
+    """A stream's iterator and how far it was read. Its own chance comes from the epoch, not from any one
+    batch.
+    """
+
+    def __init__(self, dataset: IterableDataset, task: Task, position: int) -> None:
+        self.run, self.position = task.run, position
+        self._rng = seeding.stream(task.seed, seeding.ORDER)
+        self._samples = self._start(dataset, position)
+
+    def _start(self, dataset: IterableDataset, position: int) -> Iterator[Any]:
+        with seeding.drawing_from(self._rng):
+            if hasattr(dataset, "iter_from"):
+                return iter(dataset.iter_from(position))
+            return islice(iter(dataset), position, None)
+
+    def read(self, wanted: range) -> list[Any]:
+        with seeding.drawing_from(self._rng):
+            skip = wanted.start - self.position  # batches in between are another worker's
+            samples = list(islice(self._samples, skip, skip + len(wanted)))
+        self.position = wanted.stop
+        return samples

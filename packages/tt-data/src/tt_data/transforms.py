@@ -1,0 +1,249 @@
+"""Changes to a whole batch of images at once: flip, crop, normalize, cut out, distort.
+
+Part of module 08 (Act III). A transform maps an array (N, C, H, W) to another; no loop runs over the N
+images. Chance comes from `tt_data.seeding.generator()`: in a loader the batch's own, so augmentation is the
+same for any number of workers. Transforms do not read files, and know nothing of labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tt_core.errors import ShapeError
+from tt_data import seeding
+
+Images = npt.NDArray[Any]
+
+
+class Compose:
+    """One transform after another.
+
+    >>> Compose([ToFloat(), Normalize(0.5, 0.5)])(np.full((1, 1, 2, 2), 255, np.uint8)).max()
+    np.float32(1.0)
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, x: Any) -> Any:
+        for transform in self.transforms:
+            x = transform(x)
+        return x
+
+
+class ToFloat:
+    """Bytes 0 ... 255 to float32 in [0, 1]; other numbers to float32 unchanged.
+
+    >>> ToFloat()(np.array([0, 51, 255], np.uint8))
+    array([0. , 0.2, 1. ], dtype=float32)
+    """
+
+    def __call__(self, x: Images) -> Images:
+        return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x.astype(np.float32)
+
+
+class Normalize:
+    """(x - mean) / std, one value a channel or one for all; float32 in, float32 out.
+
+    >>> Normalize([1.0], [2.0])(np.full((1, 1, 1, 2), 5, np.float32))
+    array([[[[2., 2.]]]], dtype=float32)
+    """
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        self.mean, self.std = (np.asarray(value, np.float32).reshape(-1, 1, 1) for value in (mean, std))
+        if (self.std <= 0).any():
+            raise ShapeError(f"Normalize: std must be > 0, got {std}")
+
+    def __call__(self, x: Images) -> Images:
+        _check_images("Normalize", x)
+        for values in (self.mean, self.std):
+            if len(values) not in (1, x.shape[1]):
+                raise ShapeError(f"Normalize: got {len(values)} values for images of {x.shape[1]} channels {x.shape}")
+        return (x - self.mean) / self.std
+
+
+class RandomHorizontalFlip:
+    """Mirrors each image left to right with probability `p`.
+
+    >>> RandomHorizontalFlip(p=1)(np.array([[[[1, 2, 3]]]]))
+    array([[[[3, 2, 1]]]])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = _probability("RandomHorizontalFlip", p)
+
+    def __call__(self, x: Images) -> Images:
+        _check_images("RandomHorizontalFlip", x)
+        chosen = seeding.generator().random(len(x)) < self.p
+        out = x.copy()
+        out[chosen] = x[chosen, :, :, ::-1]
+        return out
+
+
+class RandomCrop:
+    """Cuts `size` (height, width, or one number) at a random place, after padding each side by `padding`
+    pixels.
+
+    `padding_mode` is NumPy's: "constant" (zeros) or "reflect". Raises `ShapeError` when the padded image is
+    smaller.
+
+    >>> RandomCrop(2)(np.zeros((5, 3, 4, 4))).shape
+    (5, 3, 2, 2)
+    """
+
+    def __init__(self, size: int | tuple[int, int], padding: int = 0, padding_mode: str = "constant") -> None:
+        if padding_mode not in ("constant", "reflect"):
+            raise ShapeError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
+        self.size, self.padding, self.padding_mode = _pair(size), padding, padding_mode
+
+    def __call__(self, x: Images) -> Images:
+        _check_images("RandomCrop", x)
+        p, (height, width) = self.padding, self.size
+        padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), mode=self.padding_mode)  # type: ignore[call-overload]
+        room = padded.shape[2] - height, padded.shape[3] - width
+        if min(room) < 0:
+            raise ShapeError(f"RandomCrop: cannot cut {self.size} out of images {x.shape} with padding {p}")
+        rng, n = seeding.generator(), len(x)
+        top, left = rng.integers(0, room[0] + 1, n), rng.integers(0, room[1] + 1, n)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.size, axis=(2, 3))  # a view (N, C, y, x, h, w)
+        return np.ascontiguousarray(windows[np.arange(n), :, top, left])
+
+
+class Cutout:
+    """Sets a square of `size` pixels, centred anywhere, to `value` (DeVries and Taylor 2017,
+    arXiv:1708.04552).
+
+    The square may reach over the edge, as in the paper: what falls outside is not made up for.
+
+    >>> Cutout(2)(np.ones((1, 1, 8, 8))).sum() < 64
+    np.True_
+    """
+
+    def __init__(self, size: int, value: float = 0.0) -> None:
+        if size < 1:
+            raise ShapeError(f"Cutout: size must be >= 1, got {size}")
+        self.size, self.value = size, value
+
+    def __call__(self, x: Images) -> Images:
+        _check_images("Cutout", x)
+        n, _, height, width = x.shape
+        rng = seeding.generator()
+        rows = self._covered(rng.integers(0, height, (n,)), height)
+        columns = self._covered(rng.integers(0, width, (n,)), width)
+        return np.where((rows[:, :, None] & columns[:, None, :])[:, None], np.asarray(self.value, x.dtype), x)
+
+    def _covered(self, centre: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.bool_]:
+        start = centre[:, None] - self.size // 2
+        places = np.arange(length)
+        return (places >= start) & (places < start + self.size)
+
+
+class RandomAffine:
+    """Rotates, shifts, scales and shears each image by random amounts, about its centre, with bilinear
+    sampling.
+
+    `degrees` and `shear` (degrees) are drawn from +-their value, `translate` is the largest shift as a
+    fraction of (width, height), `scale` the range of the factor. Outside the image is `fill`. Names are
+    torchvision's.
+
+    >>> x = np.random.default_rng(0).random((2, 1, 5, 5), np.float32)
+    >>> bool(np.allclose(RandomAffine(degrees=0)(x), x, atol=1e-6))
+    True
+    """
+
+    def __init__(
+        self,
+        degrees: float,
+        translate: tuple[float, float] = (0, 0),
+        scale: tuple[float, float] = (1, 1),
+        shear: float = 0,
+        fill: float = 0.0,
+    ) -> None:
+        if scale[0] <= 0 or scale[1] < scale[0]:
+            raise ShapeError(f"RandomAffine: scale must be a range (low, high) with 0 < low <= high, got {scale}")
+        if not 0 <= shear < 90:
+            raise ShapeError(f"RandomAffine: shear must be at least 0 and below 90 degrees, got {shear}")
+        self.degrees, self.translate, self.scale, self.shear, self.fill = (
+            degrees,
+            translate,
+            scale,
+            shear,
+            fill,
+        )
+
+    def __call__(self, x: Images) -> Images:
+        _check_images("RandomAffine", x)
+        matrices, shifts = self._draw(len(x), width=x.shape[3], height=x.shape[2])
+        return affine(x, matrices, shifts, self.fill)
+
+    def _draw(self, n: int, width: int, height: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """From a place in the result to its place in the source: matrices (N, 2, 2) and shifts (N, 2), as (x,
+        y).
+        """
+        rng = seeding.generator()
+        angle = np.radians(rng.uniform(-self.degrees, self.degrees, n))
+        slant = np.tan(np.radians(rng.uniform(-self.shear, self.shear, n)))
+        size = rng.uniform(*self.scale, n)
+        shifts = rng.uniform(-1, 1, (n, 2)) * (self.translate[0] * width, self.translate[1] * height)
+        cos, sin = np.cos(angle), np.sin(angle)
+        rotate = np.stack([cos, -sin, sin, cos], -1).reshape(n, 2, 2) * size[:, None, None]
+        shear = np.zeros((n, 2, 2)) + np.eye(2)
+        shear[:, 0, 1] = slant
+        return np.asarray(np.linalg.inv(rotate @ shear), np.float64), shifts
+
+
+def affine(x: Images, matrices: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64], fill: float = 0.0) -> Images:
+    """Resample images (N, C, H, W): the pixel at p, from the centre, is the source's at `matrix @ (p -
+    shift)`.
+
+    >>> x = np.arange(3.0).reshape(1, 1, 1, 3)
+    >>> affine(x, np.eye(2)[None], np.array([[1.0, 0.0]]), fill=-1)[0, 0, 0]
+    array([-1.,  0.,  1.])
+    """
+    height, width = x.shape[2:]
+    ys, xs = np.mgrid[:height, :width].reshape(2, -1)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    places = np.stack([xs, ys], -1) - centre  # (H W, 2)
+    source = (places[None] - shifts[:, None]) @ matrices.transpose(0, 2, 1) + centre  # (N, H W, 2)
+    return _bilinear(x, source[..., 0], source[..., 1], fill).reshape(x.shape)
+
+
+def _bilinear(x: Images, column: npt.NDArray[Any], row: npt.NDArray[Any], fill: float) -> Images:
+    """Images (N, C, H, W) read between their pixels at `column` and `row` (N, P): (N, C, P)."""
+    left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
+    dx, dy = (column - left).astype(x.dtype)[:, None], (row - top).astype(x.dtype)[:, None]
+    upper = _pixels(x, left, top, fill) * (1 - dx) + _pixels(x, left + 1, top, fill) * dx
+    lower = _pixels(x, left, top + 1, fill) * (1 - dx) + _pixels(x, left + 1, top + 1, fill) * dx
+    return upper * (1 - dy) + lower * dy
+
+
+def _pixels(x: Images, column: npt.NDArray[np.int64], row: npt.NDArray[np.int64], fill: float) -> Images:
+    n, channels, height, width = x.shape
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    places = np.where(inside, row * width + column, 0)[:, None]
+    places = np.broadcast_to(places, (n, channels, places.shape[2]))
+    values = np.take_along_axis(x.reshape(n, channels, height * width), places, 2)
+    return np.where(inside[:, None], values, np.asarray(fill, x.dtype))
+
+
+def _check_images(who: str, x: Images) -> None:
+    if x.ndim != 4:
+        raise ShapeError(f"{who}: expected images (N, C, H, W), got shape {x.shape}")
+
+
+def _probability(who: str, p: float) -> float:
+    if not 0 <= p <= 1 or math.isnan(p):
+        raise ShapeError(f"{who}: p must be between 0 and 1, got {p}")
+    return p
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ShapeError(f"RandomCrop: size must be >= 1, got {size}")
+    return height, width
