@@ -79,8 +79,8 @@ def op(kernel: Call | None = None, /, *, name: str | None = None, residuals: boo
     >>> @op
     ... def _double(x, /):
     ...     return x * 2
-    >>> _double(3.0), _double.kernel(3.0)
-    (tensor(6.), 6.0)
+    >>> _double([3]), _double.kernel(3)
+    (tensor([3, 3]), 6)
     >>> del registry["_double"]
     """
     if kernel is None:

@@ -17,11 +17,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     """Write `data` to `path` whole or not at all: temporary file, flush, fsync, rename, fsync of the folder.
 
     `data` is the bytes, or a function that writes them to the open file it is given.
-    Raises `FileError`, with the old file untouched, when any of these steps fails.
+    Raises `FileError` when any of these steps fails; until the rename, the old file is untouched.
 
     >>> import tempfile
-    ...
-    ... folder = tempfile.mkdtemp()
+    >>> folder = tempfile.mkdtemp()
     >>> write_atomic(Path(folder) / "note.txt", b"kept")
     >>> (Path(folder) / "note.txt").read_bytes()
     b'kept'
@@ -29,20 +28,32 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     path = Path(path)
     temporary = path.with_name(path.name + _SUFFIX)
     try:
-        with open(temporary, "wb") as file:
-            if callable(data):
-                data(file)
-            else:
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, data)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise FileError(f"cannot write {path}: {reason}; what was there before is unchanged") from None
+        if not isinstance(error, OSError):
+            raise
+        raise FileError(f"cannot write {path}: {_reason(error)}; what was there before is unchanged") from None
+    try:
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FileError(f"wrote {path}, but cannot sync its folder: {_reason(error)}; save it again") from None
+
+
+def _write_synced(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+    with open(path, "wb") as file:
+        if callable(data):
+            data(file)
+        else:
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:

@@ -36,13 +36,19 @@ class PluginManager(pluggy.PluginManager):
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
         """Plug `plugin` in and rebind; a plugin whose hooks are misspelt or fail to bind leaves no trace."""
-        self._check_hook_names(plugin, name)
-        registered = super().register(plugin, name)
+        who = name or self.get_canonical_name(plugin)
+        if self.is_registered(plugin) or self.has_plugin(who):
+            raise PluginError(f"plugin {who} is active already; unregister it first")
+        self._check_hooks(plugin, who)
         try:
+            registered = super().register(plugin, name)
             self.rebind()
-        except BaseException:
+        except pluggy.PluginValidationError as error:
             self.unregister(plugin)
-            raise
+            raise PluginError(f"plugin {who}: {str(error).splitlines()[-1]}") from None
+        except Exception as error:  # whatever its hooks raise
+            self.unregister(plugin)
+            raise PluginError(f"plugin {who} fails when asked: {type(error).__name__}: {error}") from error
         return registered
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
@@ -77,14 +83,17 @@ class PluginManager(pluggy.PluginManager):
                 warnings.warn(f"TT_PLUGINS: {error}; skipped", stacklevel=4)
         self.rebind()
 
-    def _check_hook_names(self, plugin: object, name: str | None) -> None:
+    def _check_hooks(self, plugin: object, who: str) -> None:
         known = [hook for hook in vars(self.hook) if hook.startswith("tt_")]
         for attribute in dir(plugin):
-            if self.parse_hookimpl_opts(plugin, attribute) is not None and attribute not in known:
-                who = name or self.get_canonical_name(plugin)
-                raise PluginError(
-                    f"plugin {who} answers {attribute}, which is no hook; {did_you_mean(attribute, known)}"
-                )
+            options = self.parse_hookimpl_opts(plugin, attribute)
+            if options is None:
+                continue
+            hook = options.get("specname") or attribute
+            if hook not in known:
+                raise PluginError(f"plugin {who} answers {hook}, which is no hook; {did_you_mean(hook, known)}")
+            if options["wrapper"] or options["hookwrapper"]:
+                raise PluginError(f"plugin {who}: {hook} takes a plain function, not a wrapper of pluggy's")
 
 
 manager = PluginManager()
