@@ -12,25 +12,29 @@ changed behind a tensor's back through `.data` or `.numpy()`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
+import inspect
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
 import tt_core
 from tt_core import mutation
 from tt_core.dispatch import Array, Op, op, wrap
-from tt_core.errors import TinyTorchError
+from tt_core.errors import ShapeError, TinyTorchError
 from tt_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+F = TypeVar("F", bound=Callable[..., Any])
 Rule = Callable[..., Any]
-Parent = Any  # Node | Tensor | None
+Hook = Callable[["Tensor"], Any]
 
 
 class GradientError(TinyTorchError, RuntimeError):
@@ -47,12 +51,12 @@ class _Recording(threading.local):
 _recording = _Recording()
 
 
-class _RecordingMode(contextlib.ContextDecorator):
+class _RecordingMode:
     """A block, or a decorated function, in which recording is on or off."""
 
     def __init__(self, mode: bool) -> None:
         self._mode = mode
-        self._before: list[bool] = []  # a stack: a decorated function may call itself
+        self._before: list[bool] = []  # a stack: one object may be entered again inside itself
 
     def __enter__(self) -> None:
         self._before.append(_recording.on)
@@ -60,6 +64,35 @@ class _RecordingMode(contextlib.ContextDecorator):
 
     def __exit__(self, *_: object) -> None:
         _recording.on = self._before.pop()
+
+    def __call__(self, function: F) -> F:
+        """`function` run in this mode; each call has a stack of its own, since threads may call it together."""
+        decorate = _decorated_generator if inspect.isgeneratorfunction(function) else _decorated
+        return cast(F, functools.wraps(function)(decorate(function, self._mode)))
+
+
+def _decorated(function: Callable[..., Any], mode: bool) -> Callable[..., Any]:
+    def run(*inputs: Any, **options: Any) -> Any:
+        with _RecordingMode(mode):
+            return function(*inputs, **options)
+
+    return run
+
+
+def _decorated_generator(function: Callable[..., Any], mode: bool) -> Callable[..., Any]:
+    """A generator's body runs in the mode, whoever reads it does not."""
+
+    def run(*inputs: Any, **options: Any) -> Iterator[Any]:
+        with contextlib.closing(function(*inputs, **options)) as steps:
+            while True:
+                try:
+                    with _RecordingMode(mode):
+                        value = next(steps)
+                except StopIteration:
+                    return
+                yield value
+
+    return run
 
 
 class no_grad(_RecordingMode):
@@ -105,7 +138,8 @@ class Tensor(tt_core.Tensor):
     grad: Tensor | None = None
     grad_fn: Node | None = None
     _output = 0  # which output of grad_fn this is
-    _hooks: list[Callable[[Tensor], Tensor | None]] | None = None  # of a leaf; others keep theirs at the node
+    _retains = False
+    _hooks: list[Hook] | None = None  # of a leaf; others keep theirs at the node
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
         super().__init__(data, dtype)
@@ -136,30 +170,30 @@ class Tensor(tt_core.Tensor):
         unless `retain_graph` (or `create_graph`, which records the backward pass itself for further derivatives).
         Raises `GradientError` without history, for a released graph, and for a saved tensor that was changed.
         """
-        walk([(self, gradient)], retain_graph or create_graph, create_graph)
+        _Walk(retain_graph or create_graph, create_graph).run([(self, gradient)])
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook(gradient)` when this tensor's gradient is known; what it returns replaces the gradient.
+    def register_hook(self, hook: Hook) -> HookHandle:
+        """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns replaces the gradient.
 
-        Returns a function that removes the hook.
+        `remove()` of the result takes the hook out again.
         """
         if not self.requires_grad:
             raise GradientError("register_hook: this tensor does not require a gradient")
         if self.grad_fn is None:
             hooks = self._hooks = self._hooks or []
         else:
+            self.grad_fn.hooks = self.grad_fn.hooks or {}
             hooks = self.grad_fn.hooks.setdefault(self._output, [])
         hooks.append(hook)
-        return lambda: hooks.remove(hook)
+        return HookHandle(hooks, hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of a tensor that is no leaf in `grad` too."""
-
-        def keep(gradient: Tensor) -> None:
-            self.grad = gradient if self.grad is None else self.grad + gradient
-
-        if self.grad_fn is not None:
-            self.register_hook(keep)
+        """Keep the gradient in `grad` of a tensor that is no leaf too."""
+        if not self.requires_grad:
+            raise GradientError("retain_grad: this tensor does not require a gradient")
+        if self.grad_fn is not None and not self._retains:
+            self._retains = True
+            self.register_hook(_keeper(self))
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -190,6 +224,30 @@ class Tensor(tt_core.Tensor):
         return super()._repr_suffix() + (history if self.requires_grad else "")
 
 
+class HookHandle:
+    """What `register_hook` returns, to take the hook out again."""
+
+    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        """Take the hook out; a second time does nothing."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
+def _keeper(x: Tensor) -> Hook:
+    """A hook that adds to `x.grad`; it holds `x` weakly, for `x` holds the hook."""
+    weak = weakref.ref(x)
+
+    def keep(g: Tensor) -> None:
+        kept = weak()
+        if kept is not None:
+            kept.grad = g if kept.grad is None else kept.grad + g
+
+    return keep
+
+
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor with a copy of `data`, asking for a gradient or not."""
     made = cast(Tensor, tt_core.tensor(data, dtype))
@@ -199,7 +257,13 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 # --- rules
 
 
-_rules: dict[str, Rule | None] = {}
+class _Entry(NamedTuple):
+    rule: Rule
+    keeps_output: bool
+    """Whether an inner function of the rule names the op's output."""
+
+
+_rules: dict[str, _Entry | None] = {}
 
 
 @overload
@@ -221,7 +285,7 @@ def gradient(of: Op, rule: Rule | None = None) -> Any:
         return lambda decorated: gradient(of, decorated)
     if of.name in _rules:
         raise GradientError(f"{of.name} has a gradient rule already; take it out with forget_rule({of.name}) first")
-    _rules[of.name] = rule
+    _rules[of.name] = _Entry(rule, _keeps_output(rule))
     return rule
 
 
@@ -244,24 +308,23 @@ def formula(of: Op, composition: Rule | None = None) -> Any:
         return lambda decorated: formula(of, decorated)
 
     def rule(out: Any, *inputs: Any, **attributes: Any) -> Any:
-        def all_inputs(g: Any) -> tuple[Any, ...]:
-            with enable_grad():
-                # fresh names for the inputs: gradients stop here, and flow on from here at the next order
-                own = [x.view(x.shape) if _needs_gradient(x) else x for x in inputs]
-                results = composition(*own, **attributes)
-            pairs = zip(results, g) if isinstance(results, tuple) else [(results, g)]
-            roots = [(result, part) for result, part in pairs if part is not None and result.requires_grad]
-            wanted = [x for x in own if _needs_gradient(x)]
-            found = iter(walk(roots, True, _recording.on, wanted))
-            return tuple([next(found) if _needs_gradient(x) else None for x in own])
-
-        return all_inputs
+        return Again(lambda: composition(*inputs, **attributes), closed=True)
 
     return gradient(of, rule)
 
 
+def _keeps_output(rule: Rule) -> bool:
+    code = getattr(rule, "__code__", None)
+    return code is None or (code.co_varnames[:1] != () and code.co_varnames[0] in code.co_cellvars)
+
+
 def rule_of(of: Op) -> Rule | None:
     """The rule of an op; None for a non-differentiable one. Raises `GradientError` where there is neither."""
+    entry = _entry_of(of)
+    return entry and entry.rule
+
+
+def _entry_of(of: Op) -> _Entry | None:
     try:
         return _rules[of.name]
     except KeyError:
@@ -276,100 +339,116 @@ def forget_rule(of: Op) -> None:
     _rules.pop(of.name, None)
 
 
-def _needs_gradient(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.requires_grad
-
-
 # --- the graph
+
+
+class Again:
+    """A call that is run again when a gradient reaches it; the walk goes on through what is recorded then.
+
+    `closed`: what is recorded leads to the call's inputs alone, not to tensors that the function knows from elsewhere.
+    """
+
+    def __init__(self, run: Callable[[], Any], closed: bool) -> None:
+        self.run, self.closed = run, closed
 
 
 class Node:
     """One recorded call: where its inputs came from, and how a gradient gets to them."""
 
-    __slots__ = (
-        "__weakref__",
-        "functions",
-        "hooks",
-        "moment",
-        "name",
-        "number",
-        "outputs",
-        "own",
-        "parents",
-        "signatures",
-    )
+    __slots__ = ("__weakref__", "functions", "hooks", "moment", "name", "number", "outputs", "own", "parents")
     _numbers = itertools.count()
 
-    def __init__(self, name: str, inputs: Sequence[Any], functions: Any, outputs: Sequence[Any]) -> None:
+    def __init__(self, name: str, parents: list[Edge | None], functions: Any, outputs: Sequence[Tensor]) -> None:
         self.name = name
         self.number = next(Node._numbers)  # calls are numbered as they happen: walking back is counting down
-        self.parents: list[Parent] = [
-            (x.grad_fn or x, x._output) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs
-        ]
-        self.signatures = [None if p is None else (x.shape, x.dtype) for p, x in zip(self.parents, inputs)]
-        if type(functions) is tuple:  # what an input without gradient would have kept alive is let go
-            functions = tuple([f if parent else None for f, parent in zip(functions, self.parents)])
-        self.functions = functions
+        self.parents = parents
+        if None in parents and type(functions) is tuple:  # what such an input would have kept alive is let go
+            functions = tuple([f if parent else None for f, parent in zip(functions, parents)])
+        self.functions = functions  # None once released
         self.moment = mutation.now()
-        self.hooks: dict[int, list[Callable[[Tensor], Tensor | None]]] = {}
-        self.outputs = [(x.shape, x.dtype) for x in outputs]
-        self.own: list[Tensor] = []  # stand-ins for this node's outputs that its functions keep
+        self.hooks: dict[int, list[Hook]] | None = None
+        self.outputs = [(x.data.shape, x.data.dtype) for x in outputs]
+        self.own: Sequence[Tensor] = ()  # stand-ins for this node's outputs that its functions keep
 
     def attach(self, outputs: Sequence[Tensor]) -> None:
         """Make this node the history of its outputs; those that are no floats have none."""
         for i, x in enumerate(outputs):
             if x.data.dtype.kind == "f":
-                x.requires_grad, x.grad_fn, x._output = True, self, i
+                x.requires_grad, x.grad_fn = True, self
+                if i:
+                    x._output = i
 
     def input_gradients(self, gradients: list[Any]) -> Sequence[Any]:
         """Gradients of the inputs from those of the outputs (None where nothing arrived)."""
-        if self.functions is None:
-            raise GradientError(
-                f"backward: the graph behind {self.name} was released by an earlier backward; "
-                f"pass retain_graph=True to that one"
-            )
-        self._check_unchanged()
         g = gradients[0] if len(gradients) == 1 else tuple(gradients)
         if type(self.functions) is not tuple:
             found = self.functions(g)
             return found if type(found) is tuple else (found,)
         return [None if function is None else function(g) for function in self.functions]
 
-    def _check_unchanged(self) -> None:
+    def check(self) -> None:
+        """Raise `GradientError` when the graph was released, or what it kept was changed since."""
+        if self.functions is None:
+            raise GradientError(
+                f"backward: the graph behind {self.name} was released by an earlier backward; "
+                f"pass retain_graph=True to that one"
+            )
         if mutation.now() == self.moment:
             return
         for kept in self.saved():
-            if mutation.changed_since(kept.data, self.moment):
+            if mutation.changed_since(kept, self.moment):
                 raise GradientError(
                     f"backward: a tensor of shape {kept.shape} that {self.name} kept for its gradient was changed "
                     f"in place afterwards; clone() it before changing it"
                 )
 
-    def saved(self) -> Iterator[tt_core.Tensor]:
-        """The tensors that this node keeps in memory for its gradient."""
-        functions = self.functions if type(self.functions) is tuple else (self.functions,)
-        for function in functions:
+    def saved(self) -> Iterator[Array]:
+        """The arrays that this node keeps in memory for its gradient."""
+        for function in self.functions if type(self.functions) is tuple else (self.functions,):
+            function = function.run if type(function) is Again else function
             for cell in getattr(function, "__closure__", None) or ():
-                contents = cell.cell_contents
-                for value in contents if isinstance(contents, (tuple, list)) else (contents,):
-                    if isinstance(value, tt_core.Tensor):
-                        yield value
+                yield from _arrays_in(cell.cell_contents)
 
     def __repr__(self) -> str:
         return f"<{self.name} #{self.number}>"
 
 
-def record(op: Op, rule: Rule, inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
+Edge = tuple[Any, int]  # (node, which of its outputs) or (leaf, 0)
+
+
+def _edge(x: Tensor) -> Edge:
+    return x.grad_fn or x, x._output
+
+
+def _edges(inputs: Sequence[Any]) -> list[Edge | None]:
+    """Where each input came from; None for what needs no gradient."""
+    return [(x.grad_fn or x, x._output) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]
+
+
+def _arrays_in(value: Any) -> Iterator[Array]:
+    if isinstance(value, tt_core.Tensor):
+        yield value.data
+    elif isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _arrays_in(part)
+
+
+def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
     """Hang a node for one call behind its output tensors. Residuals have no gradient of their own."""
-    several = type(output) is tuple
-    everything = output if several else (output,)
-    outputs = everything[:1] if op.residuals else everything
-    own: list[Tensor] = []
-    if several or rule.__code__.co_varnames[0] in rule.__code__.co_cellvars:
+    entry = _entry_of(op)
+    if entry is None:
+        return
+    outputs = output if type(output) is tuple else (output,)
+    own: Sequence[Tensor] = ()
+    if entry.keeps_output or outputs is output:
         # A rule that keeps its own output would close a circle of references: it gets a stand-in on the same memory.
-        everything = tuple([_stand_in(x) for x in everything])
-        own = list(everything[: len(outputs)])
-    node = Node(op.name, inputs, rule(everything if several else everything[0], *inputs, **attributes), outputs)
+        own = tuple([_stand_in(x) for x in outputs])
+        output = own if outputs is output else own[0]
+    if op.residuals:
+        own, outputs = own[:1], outputs[:1]
+    node = Node(op.name, edges, entry.rule(output, *inputs, **attributes), outputs)
     node.own = own
     node.attach(outputs)
 
@@ -383,84 +462,171 @@ def _stand_in(x: Tensor) -> Tensor:
 # --- the walk back
 
 
-def walk(
-    roots: Sequence[tuple[Tensor, Any]],
-    retain_graph: bool,
-    create_graph: bool,
-    wanted: Sequence[Tensor] | None = None,
-) -> list[Tensor | None]:
-    """From the roots with their gradients to the leaves, newest call first, each node once.
+class _Walk:
+    """One pass from the roots with their gradients to the leaves, newest call first, each node once.
 
     Without `wanted`, the leaves' gradients are added to their `grad`; with it, the gradients of these tensors are
-    returned and nothing is added.
+    returned, only the nodes between are visited, and no `grad` is touched.
     """
-    arrived: dict[Node, list[Any]] = {}  # gradients of a node's outputs
-    leaves: dict[int, tuple[Tensor, Any]] = {}
-    queue: list[tuple[int, Node]] = []
-    catch = None if wanted is None else {(id(x.grad_fn or x), x._output): i for i, x in enumerate(wanted)}
-    caught: list[Tensor | None] = [None] * len(wanted or ())
 
-    def arrive(at: Node | Tensor, output: int, g: Any) -> None:
-        if isinstance(at, Tensor):
-            before = leaves.get(id(at))
-            leaves[id(at)] = (at, g if before is None else before[1] + g)
+    def __init__(self, retain_graph: bool, create_graph: bool, wanted: Sequence[Tensor] | None = None) -> None:
+        self.retain_graph, self.create_graph = retain_graph, create_graph
+        self.waiting: list[int] = []  # a heap of negated numbers of the nodes that a gradient arrived at
+        self.arrived: dict[int, tuple[Node, list[Any]]] = {}  # these nodes, and the gradients of their outputs
+        self.leaves: dict[int, tuple[Tensor, Any]] = {}
+        self.shared: set[int] = set()  # ids of arrays that somebody else may hold, so that no `grad` takes them over
+        self.wanted = None if wanted is None else [_edge(x) for x in wanted]
+        self.targets = {(id(at), output) for at, output in self.wanted or ()}
+        self.caught: dict[tuple[int, int], Tensor] = {}
+        self.between: set[int] | None = None  # numbers of the nodes to visit; None for all
+
+    def run(self, roots: Sequence[tuple[Tensor, Any]]) -> list[Tensor | None]:
+        """Walk; returns the gradients of `wanted`, None for those that were not reached."""
+        with _RecordingMode(self.create_graph):
+            starts = [(_root_gradient(root, g), *_edge(root)) for root, g in roots]
+            if self.wanted is not None:
+                self.between = _between([at for _, at, _ in starts], self.targets)
+            self.fresh = next(Node._numbers)  # what is run again on the way is newer
+            self.shared.update(id(_owner(g.data)) for g, _, _ in starts)
+            for g, at, output in starts:
+                self.arrive(at, output, g)
+            while self.waiting:
+                self._visit(*self.arrived.pop(-heapq.heappop(self.waiting)))
+            for leaf, g in self.leaves.values():
+                self._settle(leaf, self._hooked(leaf, 0, leaf._hooks or (), g))
+        return [self.caught.get((id(at), output)) for at, output in self.wanted or ()]
+
+    def arrive(self, at: Any, output: int, g: Any) -> None:
+        """Add a gradient to what has arrived at one output of a node, or at a leaf."""
+        if self.between is not None and not self._is_on_the_way(at, output):
             return
-        gradients = arrived.get(at)
-        if gradients is None:
-            gradients = arrived[at] = [None] * len(at.outputs)
-            heapq.heappush(queue, (-at.number, at))
+        if type(at) is not Node:
+            before = self.leaves.get(id(at))
+            self.leaves[id(at)] = (at, g if before is None else before[1] + g)
+            return
+        entry = self.arrived.get(at.number)
+        if entry is None:
+            heapq.heappush(self.waiting, -at.number)
+            entry = self.arrived[at.number] = (at, [None] * len(at.outputs))
+        gradients = entry[1]
         gradients[output] = g if gradients[output] is None else gradients[output] + g
 
-    with _RecordingMode(create_graph):
-        for root, g in roots:
-            arrive(root.grad_fn or root, root._output, _root_gradient(root, g))
-        while queue:
-            _, node = heapq.heappop(queue)
-            gradients = arrived.pop(node)
+    def _is_on_the_way(self, at: Any, output: int) -> bool:
+        if (id(at), output) in self.targets:
+            return True
+        return type(at) is Node and (at.number >= self.fresh or at.number in cast("set[int]", self.between))
+
+    def _visit(self, node: Node, gradients: list[Any]) -> None:
+        if node.hooks or self.targets:
+            hooks = node.hooks or {}
             for i, g in enumerate(gradients):
                 if g is not None:
-                    for hook in node.hooks.get(i, ()):
-                        g = gradients[i] = _hooked(hook, g)
-                    if catch is not None and (id(node), i) in catch:
-                        caught[catch[id(node), i]] = g
-            _visit(node, gradients, create_graph, arrive)
-            if not retain_graph:
-                node.functions = None
-        for leaf, g in leaves.values():
-            for hook in leaf._hooks or ():
-                g = _hooked(hook, g)
-            leaves[id(leaf)] = (leaf, g)
-            if catch is not None and (id(leaf), leaf._output) in catch:
-                caught[catch[id(leaf), leaf._output]] = g
-        if wanted is None:
-            _accumulate(leaves, {id(_owner(g.data)) for _, g in roots if isinstance(g, tt_core.Tensor)})
-    return caught
+                    gradients[i] = self._hooked(node, i, hooks.get(i, ()), g)
+        if self.between is not None and node.number < self.fresh and node.number not in self.between:
+            return  # a target, and the way ends here
+        node.check()
+        if type(node.functions) is Again:
+            self._run_again(node.functions, gradients)
+        else:
+            self._pass_on(node, gradients)
+        if not self.retain_graph:
+            node.functions = None
+
+    def _pass_on(self, node: Node, gradients: list[Any]) -> None:
+        """The gradients of a node's inputs, each in the shape and dtype of its input, to where these came from."""
+        if node.own and self.create_graph:  # what the rule kept of its own output gets its history back meanwhile
+            node.attach(node.own)
+        try:
+            found = node.input_gradients(gradients)
+        finally:
+            for x in node.own if self.create_graph else ():
+                x.requires_grad, x.grad_fn = False, None
+        for edge, g in zip(node.parents, found):
+            if edge is not None and g is not None:
+                at, output = edge
+                shape, dtype = at.outputs[output] if type(at) is Node else (at.data.shape, at.data.dtype)
+                if g.data.shape != shape or g.data.dtype != dtype:
+                    g = _fit(node.name, g, shape, dtype)
+                self.arrive(at, output, g)
+
+    def _run_again(self, again: Again, gradients: list[Any]) -> None:
+        with enable_grad():
+            outputs = again.run()
+        for x, g in zip(outputs if isinstance(outputs, tuple) else (outputs,), gradients):
+            if g is not None and isinstance(x, Tensor) and x.requires_grad:
+                self.arrive(*_edge(x), g)
+
+    def _hooked(self, at: Any, output: int, hooks: Sequence[Hook], g: Tensor) -> Tensor:
+        """The gradient after the hooks; caught if it is wanted."""
+        for hook in tuple(hooks):
+            self.shared.add(id(_owner(g.data)))
+            replaced = hook(g)
+            if replaced is not None:
+                g = _checked_replacement(replaced, g)
+                self.shared.add(id(_owner(g.data)))
+        if (id(at), output) in self.targets:
+            self.caught[id(at), output] = g
+        return g
+
+    def _settle(self, leaf: Tensor, g: Tensor) -> None:
+        """Add to `leaf.grad`, whose memory is its own, since users scale it in place."""
+        if self.wanted is not None:
+            return
+        with _settling:
+            if leaf.grad is None:
+                leaf.grad = self._owned(g)
+            elif self.create_graph or leaf.grad.requires_grad or not _fits_into(g, leaf.grad):
+                leaf.grad = leaf.grad + g
+            else:
+                np.add(leaf.grad.data, g.data, out=leaf.grad.data)
+                mutation.record(leaf.grad.data)
+
+    def _owned(self, g: Tensor) -> Tensor:
+        owner = _owner(g.data)
+        if id(owner) in self.shared or not g.data.flags.writeable or owner.size != g.data.size:
+            return g.clone()
+        self.shared.add(id(owner))
+        return g
 
 
-def _visit(node: Node, gradients: list[Any], create_graph: bool, arrive: Callable[..., None]) -> None:
-    if create_graph:  # what the rule kept of its own output gets its history back while the rule runs
-        node.attach(node.own)
-    try:
-        found = node.input_gradients(gradients)
-    finally:
-        for x in node.own if create_graph else ():
-            x.requires_grad, x.grad_fn = False, None
-    for parent, signature, g in zip(node.parents, node.signatures, found):
-        if parent is not None and g is not None:
-            arrive(*parent, _fit(node.name, g, *signature))
+_settling = threading.Lock()  # two threads may reach one leaf
+
+
+def _between(starts: Sequence[Any], targets: set[tuple[int, int]]) -> set[int] | None:
+    """Numbers of the nodes that lie between the starts and the targets; None where that cannot be known."""
+    seen: dict[int, Node] = {}
+    stack = [at for at in starts if type(at) is Node]
+    while stack:
+        node = stack.pop()
+        if node.number not in seen:
+            seen[node.number] = node
+            stack += [edge[0] for edge in node.parents if edge and type(edge[0]) is Node]
+    found: set[int] = set()
+    for number in sorted(seen):  # inputs before what was computed from them
+        node = seen[number]
+        if type(node.functions) is Again and not node.functions.closed:
+            return None
+        if any(_leads_to(edge, found, targets) for edge in node.parents if edge):
+            found.add(number)
+    return found
+
+
+def _leads_to(edge: Edge, found: set[int], targets: set[tuple[int, int]]) -> bool:
+    at, output = edge
+    return (id(at), output) in targets or (type(at) is Node and at.number in found)
 
 
 def _fit(name: str, g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """A gradient in the shape and dtype of its input: the one place where broadcasting is undone."""
-    if g.data.dtype != dtype:
-        g = g.to(dtype)
-    if g.data.shape == shape:
-        return g
-    return sum_to(g, shape=shape)
+    g = g.to(dtype)
+    try:
+        return g if g.data.shape == shape else sum_to(g, shape=shape)
+    except ShapeError as error:
+        raise GradientError(f"backward: the gradient rule of {name} is wrong ({error})") from None
 
 
-def _root_gradient(root: Tensor, g: Any) -> Tensor:
-    if not root.requires_grad:
+def _root_gradient(root: Any, g: Any) -> Tensor:
+    if not (isinstance(root, Tensor) and root.requires_grad):
         raise GradientError(
             "backward: this tensor has no history; nothing it was computed from requires a gradient"
             " (or it was computed under no_grad())"
@@ -472,28 +638,21 @@ def _root_gradient(root: Tensor, g: Any) -> Tensor:
                 f"pass gradient=, or reduce it to one number with sum() or mean()"
             )
         return cast(Tensor, wrap(np.ones(root.shape, root.dtype)))
-    g = g if isinstance(g, Tensor) else cast(Tensor, wrap(np.asarray(g, dtype=root.dtype)))
+    g = g.to(root.dtype) if isinstance(g, Tensor) else cast(Tensor, wrap(np.asarray(g, dtype=root.dtype)))
     if g.shape != root.shape:
         raise GradientError(f"backward: gradient has shape {g.shape}, the tensor has {root.shape}")
     return g
 
 
-def _hooked(hook: Callable[[Tensor], Tensor | None], g: Tensor) -> Tensor:
-    replaced = hook(g)
-    return g if replaced is None else replaced
+def _checked_replacement(replaced: Any, g: Tensor) -> Tensor:
+    if not isinstance(replaced, Tensor) or replaced.shape != g.shape:
+        what = f"shape {replaced.shape}" if isinstance(replaced, Tensor) else type(replaced).__name__
+        raise GradientError(f"hook: returned {what} for a gradient of shape {g.shape}; return such a tensor or None")
+    return replaced
 
 
-def _accumulate(leaves: dict[int, tuple[Tensor, Any]], taken: set[int]) -> None:
-    """Add each leaf's gradient to its `grad`. Each `grad` gets memory of its own, since users scale it in place."""
-    for leaf, g in leaves.values():
-        if leaf.grad is not None:
-            leaf.grad = leaf.grad + g
-            continue
-        owner = _owner(g.data)
-        if id(owner) in taken or not g.data.flags.writeable or owner.size != g.data.size:
-            g = g.clone()
-        taken.add(id(owner))
-        leaf.grad = g
+def _fits_into(g: Tensor, total: Tensor) -> bool:
+    return total.data.dtype == g.data.dtype and total.data.shape == g.data.shape and total.data.flags.writeable
 
 
 def _owner(array: Array) -> Array:
@@ -521,16 +680,16 @@ def grad(
     (tensor([18.]),)
     """
     roots = [outputs] if isinstance(outputs, tt_core.Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, tt_core.Tensor) else list(inputs)
+    wanted: list[Any] = [inputs] if isinstance(inputs, tt_core.Tensor) else list(inputs)
     weights = [None] * len(roots) if grad_outputs is None else grad_outputs
     weights = [weights] if isinstance(weights, tt_core.Tensor) else list(weights)
     if len(weights) != len(roots):
         raise GradientError(f"grad: {len(roots)} outputs but {len(weights)} grad_outputs")
     for i, x in enumerate(wanted):
-        if not _needs_gradient(x):
+        if not (isinstance(x, Tensor) and x.requires_grad):
             raise GradientError(f"grad: input {i} does not require a gradient; call requires_grad_() before using it")
     retain = create_graph if retain_graph is None else retain_graph
-    found = walk(list(zip(roots, weights)), retain, create_graph, wanted)
+    found = _Walk(retain, create_graph, wanted).run(list(zip(roots, weights)))
     for i, g in enumerate(found):
         if g is None and not allow_unused:
             raise GradientError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get None")
@@ -546,9 +705,7 @@ def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
     stretched = tuple(i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, x.shape[lead:])):
-        raise ValueError(
-            f"a gradient of shape {x.shape} does not fit an input of shape {shape}; the rule is wrong"
-        )
+        raise ValueError(f"a gradient of shape {x.shape} does not fit an input of shape {shape}; the rule is wrong")
     return x.sum(stretched, keepdims=True).reshape(shape) if stretched else x.reshape(shape)
 
 
@@ -574,16 +731,10 @@ class AutogradPlugin:
 
 
 def _observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
-    if not _recording.on:
-        return
-    for x in inputs:
-        if isinstance(x, Tensor) and x.requires_grad:
-            break
-    else:
-        return
-    rule = rule_of(op)
-    if rule is not None:
-        record(op, rule, inputs, attributes, output)
+    if _recording.on:
+        edges = _edges(inputs)
+        if any(edges):
+            record(op, edges, inputs, attributes, output)
 
 
 plugin = AutogradPlugin()

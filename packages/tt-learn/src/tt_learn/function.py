@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import tt_core
-from tt_learn.autograd import GradientError, Node, Tensor, _stand_in, enable_grad, is_grad_enabled, no_grad, walk
+from tt_learn.autograd import Again, GradientError, Node, Tensor, _edges, _stand_in, is_grad_enabled, no_grad
 
 
 class Context:
@@ -33,7 +33,7 @@ class Function:
     ...         return g * 2
     >>> x = Tensor([1.0], requires_grad=True)
     >>> Double.apply(x).sum().backward()
-    ... x.grad
+    >>> x.grad
     tensor([2.])
     """
 
@@ -49,79 +49,101 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Any, **options: Any) -> Any:
-        """Run it, recorded as one operation."""
+        """Run it, recorded as one operation; only positional inputs get gradients.
+
+        Raises `GradientError` for an option that requires a gradient, and in backward for a wrong number of them.
+        """
         ctx = Context()
-        ctx.needs_input_grad = tuple(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+        ctx.needs_input_grad = tuple([isinstance(x, Tensor) and x.requires_grad for x in inputs])
+        _refuse_gradients(cls.__name__, options)
         with no_grad():
             output = cls.forward(ctx, *inputs, **options)
         if not (is_grad_enabled() and any(ctx.needs_input_grad)):
             return output
-        single = not isinstance(output, tuple)
-        outputs = [x.detach() for x in ((output,) if single else output)]  # an input handed through stays itself
+        outputs = _detached(cls.__name__, output)  # an input handed through stays itself
         _record_function(cls, ctx, inputs, outputs)
-        return outputs[0] if single else tuple(outputs)
+        return outputs if isinstance(output, tuple) else outputs[0]
 
 
-def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], outputs: list[Any]) -> None:
-    stand_ins = [_stand_in(x) for x in outputs]
-    saved = tuple([_own_output(x, outputs, stand_ins) for x in ctx.saved_tensors])
+def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+    own = tuple([_stand_in(x) for x in outputs])
+    saved = tuple([_own_output(x, outputs, own) for x in ctx.saved_tensors])
+    ctx.saved_tensors = ()  # the outputs among them would close a circle of references
 
     def all_inputs(g: Any) -> tuple[Any, ...]:
+        gradients = g if isinstance(g, tuple) else (g,)
         ctx.saved_tensors = saved
-        found = cls.backward(ctx, *(g if isinstance(g, tuple) else (g,)))
-        found = found if isinstance(found, tuple) else (found,)
-        if len(found) != len(inputs_given):
-            raise GradientError(
-                f"{cls.__name__}.backward returned {len(found)} gradients, forward took {len(inputs_given)} inputs"
-            )
-        return found
+        found = cls.backward(ctx, *[_zeros_for(x) if g is None else g for g, x in zip(gradients, own)])
+        return _checked_gradients(cls.__name__, found, ctx.needs_input_grad)
 
-    inputs_given = [None] * len(inputs)
-    ctx.saved_tensors = ()
-    node = Node(cls.__name__, inputs, all_inputs, outputs)
-    node.own = stand_ins
+    node = Node(cls.__name__, _edges(inputs), all_inputs, outputs)
+    node.own = own
     node.attach(outputs)
 
 
-def _own_output(x: Any, outputs: list[Any], stand_ins: list[Tensor]) -> Any:
+def _own_output(x: Any, outputs: tuple[Tensor, ...], own: tuple[Tensor, ...]) -> Any:
     """A saved output without its history, which would close a circle of references."""
-    for output, stand_in in zip(outputs, stand_ins):
+    for output, stand_in in zip(outputs, own):
         if isinstance(x, tt_core.Tensor) and x.data is output.data:
             return stand_in
     return x
 
 
-def checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:
-    """`function(*inputs)` without keeping what its backward needs: it is run again there (Chen et al. 2016).
+def _detached(name: str, output: Any) -> tuple[Tensor, ...]:
+    outputs = output if isinstance(output, tuple) else (output,)
+    for x in outputs:
+        if not isinstance(x, Tensor):
+            raise GradientError(f"{name}: returns tensors or a tuple of them, got {type(x).__name__}")
+    return tuple([x.detach() for x in outputs])
 
-    Memory for the block falls to its inputs and outputs, time rises by one forward pass. Dropout draws the same
-    numbers in both runs. Only for `backward()`: raises `GradientError` under `create_graph`.
+
+def _refuse_gradients(name: str, options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        if isinstance(value, Tensor) and value.requires_grad:
+            raise GradientError(f"{name}: {key} requires a gradient but is a keyword; pass it as a positional input")
+
+
+def _zeros_for(x: Tensor) -> Tensor:
+    return cast(Tensor, tt_core.zeros_like(x))
+
+
+def _checked_gradients(name: str, found: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
+    """One gradient an input, each in memory that no caller of backward can hold on to."""
+    found = found if isinstance(found, tuple) else (found,)
+    if len(found) != len(needed):
+        raise GradientError(f"{name}.backward returned {len(found)} gradients, forward took {len(needed)} inputs")
+    for g in found:
+        if g is not None and not isinstance(g, Tensor):
+            raise GradientError(f"{name}.backward returned {type(g).__name__} as a gradient; return tensors or None")
+    return tuple([g.clone() if needs and g is not None else None for g, needs in zip(found, needed)])
+
+
+def checkpoint(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    """`function(*inputs, **options)` without keeping what its backward needs: it is run again there.
+
+    Memory for the block falls to its inputs and outputs, time rises by one forward pass (Chen et al. 2016,
+    arXiv:1604.06174). Dropout draws the same numbers in both runs, and the results have the same bits. Tensors that
+    the function knows from elsewhere, a layer's parameters, get their gradients too.
 
     >>> x = Tensor([0.5], requires_grad=True)
     >>> checkpoint(lambda x: x.exp() * x, x).sum().backward()
-    ... x.grad
+    >>> x.grad
     tensor([2.4731])
     """
     state = tt_core.get_rng_state()
     with no_grad():
-        output = function(*inputs)
+        output = function(*inputs, **options)
     if not is_grad_enabled():
         return output
-    single = not isinstance(output, tuple)
-    outputs = tuple([x.detach() for x in ((output,) if single else output)])
+    outputs = _detached("checkpoint", output)
 
-    def all_inputs(g: Any) -> tuple[Any, ...]:
-        if is_grad_enabled():
-            raise GradientError("checkpoint: create_graph is not possible through it; call the function itself")
+    def run() -> Any:
         now = tt_core.get_rng_state()
         tt_core.set_rng_state(state)
-        own = [x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in inputs]
-        with enable_grad():
-            again = function(*own)
-        tt_core.set_rng_state(now)
-        pairs = [(again, g)] if single else zip(again, g)
-        walk([(x, part) for x, part in pairs if part is not None and x.requires_grad], False, False)
-        return tuple([x.grad if isinstance(x, Tensor) else None for x in own])
+        try:
+            return function(*inputs, **options)
+        finally:
+            tt_core.set_rng_state(now)
 
-    Node("checkpoint", inputs, all_inputs, outputs).attach(outputs)
-    return outputs[0] if single else outputs
+    Node("checkpoint", _edges(inputs), Again(run, closed=False), outputs).attach(outputs)
+    return outputs if isinstance(output, tuple) else outputs[0]

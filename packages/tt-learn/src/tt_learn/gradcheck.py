@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
+
 import tt_core
 from tt_core.dispatch import Array, wrap
-
 from tt_learn.autograd import GradientError, Tensor, enable_grad, grad, no_grad
 
 
