@@ -100,9 +100,12 @@ def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
     return wrap(generator().standard_normal(_size(size), dtype=dtype))
 
 
-def randint(low: int, high: int | None = None, size: Sequence[int] = (), dtype: Any = np.int64) -> Tensor:
-    """Whole numbers from `low` to `high` - 1; with one bound, from 0."""
-    low, high = (0, low) if high is None else (low, high)
+def randint(
+    low: int, high: int | Sequence[int] | None = None, size: Sequence[int] = (), dtype: Any = np.int64
+) -> Tensor:
+    """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0."""
+    if high is None or isinstance(high, Sequence):
+        return randint(0, low, size if high is None else high, dtype)
     return wrap(np.asarray(generator().integers(low, high, size=tuple(size), dtype=dtype)))
 
 
@@ -130,7 +133,13 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """`a` where `condition` holds, `b` elsewhere."""
+    """`a` where `condition` holds, `b` elsewhere.
+
+    >>> where(tensor([True, False]), 1.0, 0.0)
+    tensor([1., 0.])
+    """
+    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):  # NumPy would make two Python floats float64
+        a = as_array(a)
     return E.where(condition, a, b)
 
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, Protocol, cast, overload
 import numpy as np
 from numpy import ndarray
 
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.errors import DTypeError, kind_of
 from tt_core.plugins import manager
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -260,17 +260,14 @@ def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:
     return op.chain(*inputs, **attributes)
 
 
-_ERRORS = ((IndexError, OutOfRangeError), (TypeError, DTypeError), (ValueError, ShapeError))
-
-
 def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     """Raise a kernel's error again with the op's name and what it was given; what is no user's error passes."""
     names = op.inputs if not op.variadic else [f"{op.inputs[-1]}[{i}]" for i in range(len(inputs))]
     given = ", ".join(f"{name} {_describe(x)}" for name, x in zip(names, inputs) if x is not None)
-    for kind, ours in _ERRORS:
-        if isinstance(error, kind):
-            raise ours(f"{op.name}: {str(error).strip()} ({given})") from None
-    raise error
+    ours = kind_of(error)
+    if ours is None:
+        raise error
+    raise ours(f"{op.name}: {str(error).strip()} ({given})") from None
 
 
 def _describe(x: Any) -> str:

@@ -55,10 +55,12 @@ def remainder(a: Array, b: Array, /) -> Array:
 
 
 @op
-def pow(a: Array, b: Array, /) -> Array:
+def pow(a: Array, b: Any, /) -> Array:
     """`a ** b`."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.power(a, b)
+        if type(b) in (int, float) and b == 3:  # the C library's pow takes 20 times as long
+            return a * a * a
+        return a**b  # NumPy's operator, unlike np.power, knows -1, 0.5, 1 and 2
 
 
 @op

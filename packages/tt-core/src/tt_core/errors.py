@@ -33,6 +33,18 @@ class FileError(TinyTorchError, OSError):
     """A file that cannot be read or written."""
 
 
+_OURS = ((IndexError, OutOfRangeError), (TypeError, DTypeError), (ValueError, ShapeError))
+
+
+def kind_of(error: Exception) -> type[TinyTorchError] | None:
+    """Our class for an error that NumPy raised; None for what no user can act on.
+
+    >>> kind_of(IndexError()).__name__
+    'OutOfRangeError'
+    """
+    return next((ours for theirs, ours in _OURS if isinstance(error, theirs)), None)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The closing half sentence for an unknown name: the near ones, or all of them.
 

@@ -364,7 +364,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
         raise ValueError(f"weight must be a matrix, got shape {weight.shape}")
     if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[1]}")
-    rows = x if x.ndim <= 2 else x.reshape(-1, x.shape[-1])
+    rows = x if x.ndim <= 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     result = rows @ weight.T
     if bias is not None:
         if result.dtype == np.result_type(result, bias):

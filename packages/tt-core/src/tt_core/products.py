@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tt_core.dispatch import Array, op
@@ -14,11 +16,12 @@ def matmul(a: Array, b: Array, /) -> Array:
     A stack times one matrix is folded into a single product: NumPy's batched matmul reaches a third of its speed.
     """
     if b.ndim == 2 and a.ndim > 2:
-        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+        return (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
 
 
 @op(name="einsum")
 def einsum_arrays(*operands: Array, equation: str) -> Array:
     """Sum of products in Einstein's notation, such as `"bij,bjk->bik"`."""
-    return np.einsum(equation, *operands, optimize=len(operands) > 2)
+    return np.einsum(equation, *operands, optimize=len(operands) > 1)

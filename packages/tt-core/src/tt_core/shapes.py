@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tt_core.dispatch import Array, op
 
@@ -46,7 +47,7 @@ def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     """Without dimensions of size 1 (all, or those of `dim` that are 1); a view."""
     if dim is None:
         return np.squeeze(x)
-    dims = dim if isinstance(dim, tuple) else (dim,)
+    dims = normalize_axis_tuple(dim, x.ndim)
     return np.squeeze(x, axis=tuple(d for d in dims if x.shape[d] == 1))
 
 
@@ -85,7 +86,11 @@ def cast(x: Array, /, dtype: Any) -> Array:
 @op
 def getitem(x: Array, /, index: Any) -> Array:
     """`x[index]`: a view for integers, slices, None and `...`; a copy for index arrays and masks."""
-    return x[index]
+    taken = x[index]
+    if isinstance(taken, np.ndarray):
+        return taken
+    # a single element, which NumPy copies out unless asked for an array
+    return x[(*index, ...)] if isinstance(index, tuple) else x[index, ...]
 
 
 @op
@@ -118,7 +123,9 @@ def take_along_dim(x: Array, indices: Array, /, dim: int) -> Array:
 def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[int, ...]) -> Array:
     """Gradient of `take_along_dim`: `g` added up where it was taken from."""
     total = np.zeros(shape, dtype=g.dtype)
-    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    # a dimension of size 1 was broadcast: its one element was taken each time
+    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in g.shape)])
+    grid = [at if n > 1 else np.zeros_like(at) for at, n in zip(grid, shape)]
     grid[dim] = indices
     np.add.at(total, tuple(grid), g)
     return total

@@ -7,6 +7,7 @@ remembers its history, by answering a hook, without changing a line of this file
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -19,7 +20,7 @@ from tt_core import products as P
 from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.dispatch import Array, HasArray, Op, set_base_tensor_type
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -315,12 +316,15 @@ class Tensor(HasArray):
 
     def flatten(self, start_dim: _int = 0, end_dim: _int = -1) -> Self:
         """Dimensions `start_dim` to `end_dim` as one."""
-        start, end = start_dim % max(self.ndim, 1), end_dim % max(self.ndim, 1)
-        return S.reshape(self, shape=(*self.shape[:start], -1, *self.shape[end + 1 :]))
+        start, end = self._dim("flatten", start_dim), self._dim("flatten", end_dim)
+        if start > end:
+            raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} (shape {self.shape})")
+        together = math.prod(self.shape[start : end + 1])
+        return S.reshape(self, shape=(*self.shape[:start], together, *self.shape[end + 1 :]))
 
     def unflatten(self, dim: _int, sizes: Sequence[_int]) -> Self:
         """Dimension `dim` as several."""
-        dim %= self.ndim
+        dim = self._dim("unflatten", dim)
         return S.reshape(self, shape=(*self.shape[:dim], *sizes, *self.shape[dim + 1 :]))
 
     def transpose(self, dim0: _int, dim1: _int) -> Self:
@@ -366,8 +370,11 @@ class Tensor(HasArray):
 
     def split(self, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[Self, ...]:
         """Pieces of one size (the last may be smaller) or of the listed sizes; views."""
+        dim = self._dim("split", dim)
         total = self.shape[dim]
         if isinstance(split_size, int):
+            if split_size < 1:
+                raise ShapeError(f"split: split_size must be positive, got {split_size}")
             sizes: Sequence[int] = [min(split_size, total - at) for at in range(0, total, split_size)] or [0]
         else:
             sizes = split_size
@@ -378,17 +385,30 @@ class Tensor(HasArray):
 
     def chunk(self, chunks: _int, dim: _int = 0) -> tuple[Self, ...]:
         """At most `chunks` pieces of equal size, but for the last; views."""
-        return self.split(max(1, -(-self.shape[dim] // chunks)), dim)
+        if chunks < 1:
+            raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
+        return self.split(max(1, -(-self.shape[self._dim("chunk", dim)] // chunks)), dim)
 
     def narrow(self, dim: _int, start: _int, length: _int) -> Self:
         """`length` entries of `dim` from `start` on; a view."""
-        dim = dim % self.ndim
+        dim = self._dim("narrow", dim)
+        start = start + self.shape[dim] if start < 0 else start
+        if not 0 <= start <= start + length <= self.shape[dim]:
+            raise OutOfRangeError(
+                f"narrow: {length} entries from {start} on do not fit dimension {dim} of {self.shape}"
+            )
         return self[(slice(None),) * dim + (slice(start, start + length),)]
+
+    def _dim(self, what: str, dim: _int) -> _int:
+        """`dim` counted from the front."""
+        if not -max(self.ndim, 1) <= dim < max(self.ndim, 1):
+            raise OutOfRangeError(f"{what}: dim {dim} is out of range for shape {self.shape}")
+        return dim % max(self.ndim, 1)
 
     def unbind(self, dim: _int = 0) -> tuple[Self, ...]:
         """The entries of one dimension; views."""
-        at = (slice(None),) * (dim % self.ndim)
-        return tuple(self[(*at, i)] for i in range(self.shape[dim]))
+        dim = self._dim("unbind", dim)
+        return tuple(self[(*(slice(None),) * dim, i)] for i in range(self.shape[dim]))
 
     def flip(self, *dims: Any) -> Self:
         """In reverse order along `dims`."""
@@ -422,8 +442,11 @@ class Tensor(HasArray):
         return S.take_along_dim(self, indices, dim=dim)
 
     def gather(self, dim: _int, index: Tensor) -> Self:
-        """Elements at `index` along `dim`; the other dimensions of both must agree."""
-        return S.take_along_dim(self, index, dim=dim)
+        """Elements at `index` along `dim`; along the others, `index` may be smaller and takes the first entries."""
+        dim = self._dim("gather", dim)
+        first = tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
+        covered = self if index.shape == self.shape else self[first]
+        return S.take_along_dim(covered, index, dim=dim)
 
     def index_select(self, dim: _int, index: Tensor) -> Self:
         """Entries of `dim` chosen by a one-dimensional `index`."""
@@ -445,7 +468,7 @@ class Tensor(HasArray):
         try:
             write(self.data)
         except (ValueError, TypeError, IndexError) as error:
-            kind = OutOfRangeError if isinstance(error, IndexError) else ShapeError
+            kind = kind_of(error) or ShapeError
             raise kind(f"{what}: {error} (tensor {self.shape} {self.dtype})") from None
         mutation.record(self.data)
         return self
