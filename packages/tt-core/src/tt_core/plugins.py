@@ -44,7 +44,8 @@ class PluginManager(pluggy.PluginManager):
             registered = super().register(plugin, name)
             self.rebind()
         except pluggy.PluginValidationError as error:
-            self.unregister(plugin)
+            if self.is_registered(plugin):  # so it is with pluggy before 1.7
+                self.unregister(plugin)
             raise PluginError(f"plugin {who}: {str(error).splitlines()[-1]}") from None
         except Exception as error:  # whatever its hooks raise
             self.unregister(plugin)

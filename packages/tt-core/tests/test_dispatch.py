@@ -1,0 +1,464 @@
+"""The contract between the framework and its plugins, written as its specification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core
+from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, plugins, relu, tensor, use
+from tt_core.dispatch import Op, registry
+from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
+from tt_core.hookspecs import hookspec as core_hookspec
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Every test ends with the plugins, the ops and the chains that it found."""
+    plugged, ops = manager.get_plugins(), dict(registry)
+    chains = {name: defined.chain for name, defined in registry.items()}
+    yield
+    for plugin in manager.get_plugins() - plugged:
+        manager.unregister(plugin)
+    assert registry == ops
+    assert {name: defined.chain for name, defined in registry.items()} == chains
+
+
+@pytest.fixture
+def double() -> Iterator[Op]:
+    """An op of our own."""
+
+    @op
+    def double(x: Any, /) -> Any:
+        """Twice x."""
+        return x * 2
+
+    yield double
+    del registry["double"]
+
+
+class Answers:
+    """A plugin made of functions."""
+
+    def __init__(self, **hooks: Any) -> None:
+        vars(self).update(hooks)
+
+
+def plugin(**hooks: Any) -> Answers:
+    """A plugin that answers the given hooks."""
+    return Answers(**{name: hookimpl(answer) for name, answer in hooks.items()})
+
+
+def tracer(trace: list[str], name: str, **options: Any) -> Answers:
+    """A plugin that notes when it is entered and left around every op."""
+
+    def tt_wrap_op(op: Op, call: Any) -> Any:
+        def wrapped(*inputs: Any, **attributes: Any) -> Any:
+            trace.append(f"{name} in")
+            result = call(*inputs, **attributes)
+            trace.append(f"{name} out")
+            return result
+
+        return wrapped
+
+    return Answers(tt_wrap_op=hookimpl(tt_wrap_op, **options))
+
+
+# --- ops
+
+
+def test_an_op_knows_its_name_kernel_inputs_and_attributes() -> None:
+    assert tt_core.softmax.name == "softmax"
+    assert tt_core.softmax.inputs == ("x",)
+    assert tt_core.softmax.attributes == {"dim": -1}
+    assert isinstance(tt_core.softmax.kernel(np.zeros(2)), np.ndarray)
+    assert tt_core.linear.inputs == ("x", "weight", "bias")
+    assert tt_core.linear.required == 2
+
+
+def test_inputs_are_tensors_arrays_or_numbers(double: Op) -> None:
+    for given in (tensor([1.0]), np.ones(1, "f4"), 1):
+        result = double(given)
+        assert type(result) is tt_core.dispatch.tensor_type()
+        assert result.tolist() in ([2.0], 2)
+
+
+def test_attributes_may_be_positional_and_optional_inputs_named() -> None:
+    x = tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert tt_core.sum(x, 0).tolist() == tt_core.sum(x, dim=0).tolist() == [4, 6]
+    weight, bias = tensor([[1.0, 1.0]]), tensor([10.0])
+    assert tt_core.linear(x, weight, bias=bias).tolist() == [[13], [17]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: tt_core.softmax(x, dimm=1), "dimm"),
+        (lambda x: tt_core.softmax(x, 1, dim=1), "dim was given twice"),
+        (lambda x: tt_core.softmax(), "x must be given"),
+        (lambda x: tt_core.softmax(x, 1, 2), "takes 2 arguments"),
+        (lambda x: tt_core.linear(x), "weight must be given"),
+        (lambda x: tt_core.transpose(x, 0), "dim1 must be given"),
+    ],
+)
+def test_a_wrong_call_is_an_error_that_names_the_op_and_the_argument(call: Any, message: str) -> None:
+    with pytest.raises(DTypeError, match=message):
+        call(tensor([[1.0]]))
+
+
+def test_errors_of_kernels_name_the_op_and_the_shapes() -> None:
+    with pytest.raises(ShapeError, match=r"^add: .*\(a \(2,\), b \(3,\)\)$"):
+        tensor([1, 2]) + tensor([1, 2, 3])
+    with pytest.raises(OutOfRangeError, match=r"^getitem: "):
+        tensor([1, 2])[5]
+    with pytest.raises(DTypeError, match=r"^mean: needs a floating dtype, got int64; call .float\(\) first"):
+        tensor([1, 2]).mean()
+
+
+def test_errors_of_ours_are_the_errors_that_python_would_raise() -> None:
+    assert issubclass(ShapeError, ValueError)
+    assert issubclass(DTypeError, TypeError)
+    assert issubclass(OutOfRangeError, IndexError)
+
+
+def test_what_is_no_users_error_passes_unchanged() -> None:
+    @op
+    def broken(x: Any, /) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    try:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            broken(tensor([1.0]))
+    finally:
+        del registry["broken"]
+
+
+def test_a_name_is_taken_once_and_an_op_has_inputs() -> None:
+    with pytest.raises(ValueError, match="op relu exists already"):
+        op(name="relu")(lambda x, /: x)
+    with pytest.raises(ValueError, match="no parameter stands before '/'"):
+
+        @op
+        def without_inputs(dim: int) -> Any:
+            return dim
+
+
+def test_residuals_reach_observers_and_not_callers() -> None:
+    seen: list[Any] = []
+    watcher = plugin(tt_observe_op=lambda op: lambda *call: seen.append(call) if op.name == "gelu" else None)
+    manager.register(watcher)
+    x = tensor([1.0])
+    result = tt_core.gelu(x)
+    (observed_op, inputs, attributes, output), *_ = [call for call in seen if call]
+    assert isinstance(result, Tensor)
+    assert observed_op is tt_core.gelu
+    assert inputs[0] is x
+    assert attributes == {"approximate": "none"}
+    assert output[0] is result
+    assert len(output) == 2
+
+
+# --- hooks, one by one
+
+
+def test_tt_kernel_runs_another_kernel_and_the_first_answer_wins(double: Op) -> None:
+    late = plugin(tt_kernel=lambda op: (lambda x: x * 100) if op is double else None)
+    manager.register(plugin(tt_kernel=lambda op: (lambda x: x * 10) if op is double else None))
+    assert double(tensor([1.0])).tolist() == [10]
+    manager.register(late)  # pluggy asks the newest first
+    assert double(tensor([1.0])).tolist() == [100]
+    manager.unregister(late)
+    assert double(tensor([1.0])).tolist() == [10]
+    assert relu(tensor([1.0])).tolist() == [1]
+
+
+def test_tt_kernel_is_observed_and_wrapped_like_the_own_one(double: Op) -> None:
+    trace: list[str] = []
+    manager.register(plugin(tt_kernel=lambda op: (lambda x: trace.append("kernel") or x) if op is double else None))
+    manager.register(plugin(tt_observe_op=lambda op: lambda *_: trace.append("observer")))
+    manager.register(tracer(trace, "wrap"))
+    double(tensor([1.0]))
+    assert trace == ["wrap in", "kernel", "observer", "wrap out"]
+
+
+def test_tt_tensor_type_is_what_ops_and_creation_hand_back() -> None:
+    class Special(Tensor):
+        pass
+
+    before = type(tt_core.zeros(1))
+    special = plugin(tt_tensor_type=lambda: Special)
+    manager.register(special)
+    assert type(tt_core.zeros(1)) is type(relu(tensor([1.0]))) is Special
+    manager.unregister(special)
+    assert type(tt_core.zeros(1)) is before
+
+
+def test_tt_observe_op_sees_inputs_attributes_and_output(double: Op) -> None:
+    seen: list[Any] = []
+    manager.register(plugin(tt_observe_op=lambda op: (lambda *call: seen.append(call)) if op is double else None))
+    x = tensor([1.0])
+    result = double(x)
+    relu(x)
+    assert [(call[0], call[1][0] is x, call[2], call[3] is result) for call in seen] == [(double, True, {}, True)]
+
+
+def test_tt_wrap_op_may_decline(double: Op) -> None:
+    before = double.chain
+    manager.register(plugin(tt_wrap_op=lambda op, call: None))
+    assert double.chain is before
+
+
+def test_tt_wrap_layer_wraps_one_type_of_layer() -> None:
+    calls: list[str] = []
+
+    def wrap(layer_type: type[Layer], call: Any) -> Any:
+        def wrapped(layer: Layer, *inputs: Any) -> Any:
+            calls.append(type(layer).__name__)
+            return call(layer, *inputs)
+
+        return wrapped if layer_type is Linear else None
+
+    wrapper = plugin(tt_wrap_layer=lambda layer_type, call: wrap(layer_type, call))
+    model = tt_core.Sequential(Linear(2, 2), tt_core.ReLU())
+    manager.register(wrapper)
+    model(tt_core.ones(1, 2))
+    assert calls == ["Linear"]
+
+    class Late(Linear):
+        """A layer that is defined while the plugin is active is asked for too."""
+
+    assert calls == ["Linear"]
+    manager.unregister(wrapper)
+    model(tt_core.ones(1, 2))
+    assert calls == ["Linear"]
+
+
+def test_tt_prepare_model_hands_the_model_from_plugin_to_plugin() -> None:
+    manager.register(plugin(tt_prepare_model=lambda model, options: tt_core.Sequential(model, tt_core.ReLU())))
+    manager.register(plugin(tt_prepare_model=lambda model, options: options.setdefault("seen", model) and None))
+    options: dict[str, Any] = {}
+    prepared = manager.chained("tt_prepare_model", Linear(1, 1), into="model", options=options)
+    assert isinstance(prepared[1], tt_core.ReLU)
+    assert options["seen"] is prepared
+
+
+@pytest.mark.parametrize("hook", ["tt_modules", "tt_milestones", "tt_commands", "tt_report"])
+def test_collected_hooks_give_every_answer(hook: str) -> None:
+    arguments = {"cli": None} if hook == "tt_commands" else {}
+    before = len(getattr(manager.hook, hook)(**arguments))
+    for name in ("a", "b"):
+        answer = (lambda cli, name=name: [name]) if arguments else (lambda name=name: [name])
+        manager.register(Answers(**{hook: hookimpl(answer)}), name)
+    answers = getattr(manager.hook, hook)(**arguments)
+    assert len(answers) == before + 2
+    assert [a for a in answers if a in (["a"], ["b"])] == [["b"], ["a"]]
+
+
+def test_every_hook_has_a_test_and_says_what_it_does() -> None:
+    with open(__file__, encoding="utf-8") as file:
+        source = file.read()
+    hooks = [name for name in vars(tt_core.hookspecs) if name.startswith("tt_")]
+    assert len(hooks) >= 9
+    for name in hooks:
+        assert f"test_{name}" in source or f'"{name}"' in source, f"{name} has no test"
+        assert getattr(tt_core.hookspecs, name).__doc__
+
+
+def test_later_acts_bring_hooks_of_their_own() -> None:
+    class Specs:
+        @hookspec
+        def tt_of_a_later_act(self, x: int) -> int | None:
+            """A hook."""
+
+    assert hookspec is core_hookspec
+    late = plugin(tt_of_a_later_act=lambda x: x + 1)
+    with pytest.raises(PluginError, match="tt_of_a_later_act, which is no hook"):
+        manager.register(late)
+    manager.add_hookspecs(Specs)
+    try:
+        manager.register(late)
+        assert manager.hook.tt_of_a_later_act(x=1) == [2]
+        manager.unregister(late)
+    finally:
+        delattr(manager.hook, "tt_of_a_later_act")
+
+
+# --- nesting
+
+
+def test_answers_nest_kernel_observers_trylast_plain_in_order_tryfirst(double: Op) -> None:
+    trace: list[str] = []
+    manager.register(tracer(trace, "profiler", tryfirst=True))
+    manager.register(tracer(trace, "plain 1"))
+    manager.register(tracer(trace, "memo", trylast=True))
+    manager.register(plugin(tt_kernel=lambda op: (lambda x: trace.append("kernel") or x) if op is double else None))
+    manager.register(tracer(trace, "plain 2"))
+    manager.register(plugin(tt_observe_op=lambda op: (lambda *_: trace.append("gradients")) if op is double else None))
+    double(tensor([1.0]))
+    entered = ["profiler in", "plain 2 in", "plain 1 in", "memo in"]
+    left = ["memo out", "plain 1 out", "plain 2 out", "profiler out"]
+    assert trace == [*entered, "kernel", "gradients", *left]
+
+
+def test_three_plugins_that_come_and_go_leave_the_identical_chain() -> None:
+    before = {name: defined.chain for name, defined in registry.items()}
+    trace: list[str] = []
+    three = [
+        tracer(trace, "wrap"),
+        plugin(tt_kernel=lambda op: op.kernel),
+        plugin(tt_observe_op=lambda op: lambda *_: None),
+    ]
+    for each in three:
+        manager.register(each)
+    assert all(defined.chain is not before[name] for name, defined in registry.items())
+    for each in three:
+        manager.unregister(each)
+    assert all(defined.chain is before[name] for name, defined in registry.items())
+
+
+def test_without_plugins_the_chain_is_the_base() -> None:
+    found = [(p, manager.get_name(p)) for p in manager.get_plugins()]
+    for each, _ in found:
+        manager.unregister(each)
+    try:
+        assert all(defined.chain is defined.base for defined in registry.values())
+    finally:
+        for each, name in found:
+            manager.register(each, name)
+
+
+# --- mistakes
+
+
+def test_a_misspelt_hook_is_an_error_that_names_the_near_one() -> None:
+    with pytest.raises(PluginError, match=r"plugin mine answers tt_kernl, which is no hook; did you mean tt_kernel\?"):
+        manager.register(plugin(tt_kernl=lambda op: None), "mine")
+    assert not manager.has_plugin("mine")
+
+
+def test_a_hook_may_be_answered_under_another_name(double: Op) -> None:
+    fast = Answers(mine=hookimpl(lambda op: (lambda x: x) if op is double else None, specname="tt_kernel"))
+    manager.register(fast)
+    assert double(tensor([1.0])).tolist() == [1]
+
+
+def test_a_misspelt_argument_is_an_error_and_leaves_no_trace() -> None:
+    wrong = plugin(tt_kernel=lambda opp: None)
+    with pytest.raises(PluginError, match="opp"):
+        manager.register(wrong, "wrong")
+    assert not manager.is_registered(wrong)
+
+
+def test_pluggys_wrappers_are_refused() -> None:
+    def tt_kernel(op: Op) -> Any:
+        return (yield)
+
+    with pytest.raises(PluginError, match="tt_kernel takes a plain function"):
+        manager.register(Answers(tt_kernel=hookimpl(tt_kernel, wrapper=True)), "wrapper")
+
+
+def test_a_plugin_that_fails_while_it_is_bound_leaves_no_trace() -> None:
+    def tt_kernel(op: Op) -> Any:
+        if op.name == "tril":
+            raise RuntimeError("no kernel today")
+
+    before = {name: defined.chain for name, defined in registry.items()}
+    with pytest.raises(PluginError, match="plugin faulty fails when asked: RuntimeError: no kernel today"):
+        manager.register(plugin(tt_kernel=tt_kernel), "faulty")
+    assert not manager.has_plugin("faulty")
+    assert all(defined.chain is before[name] for name, defined in registry.items())
+
+
+def test_a_plugin_is_registered_once() -> None:
+    once = plugin(tt_kernel=lambda op: None)
+    manager.register(once, "once")
+    with pytest.raises(PluginError, match="once is active already"):
+        manager.register(once, "once")
+    with pytest.raises(PluginError, match="once is active already"):
+        manager.register(plugin(), "once")
+    assert manager.has_plugin("once")
+
+
+# --- plugins by name
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Entry points `ten`, `hundred` and `broken`, as if distributions had brought them."""
+    module = ModuleType("some_plugins")
+    module.ten = plugin(tt_kernel=lambda op: (lambda x: x * 10) if op.name == "double" else None)  # type: ignore[attr-defined]
+    module.hundred = plugin(tt_kernel=lambda op: (lambda x: x * 100) if op.name == "double" else None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "some_plugins", module)
+    values = {"ten": "some_plugins:ten", "hundred": "some_plugins:hundred", "broken": "no_such_module:plugin"}
+    entries = [EntryPoint(name, value, plugins.GROUP) for name, value in values.items()]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == plugins.GROUP else [])
+    return vars(module)
+
+
+def test_use_plugs_in_for_a_block(double: Op, installed: dict[str, Any]) -> None:
+    with use("ten"):
+        assert double(tensor([1.0])).tolist() == [10]
+    assert double(tensor([1.0])).tolist() == [2]
+
+
+def test_use_nests_and_leaves_what_was_active_before(double: Op, installed: dict[str, Any]) -> None:
+    with use("ten"):
+        with use("hundred", "ten"):
+            assert double(tensor([1.0])).tolist() == [100]
+        assert double(tensor([1.0])).tolist() == [10]
+    assert not manager.has_plugin("ten")
+
+
+def test_use_unplugs_after_an_error_too(double: Op, installed: dict[str, Any]) -> None:
+    with pytest.raises(KeyError), use("ten"):
+        raise KeyError
+    assert not manager.has_plugin("ten")
+
+
+def test_an_unknown_plugin_is_an_error_that_names_the_near_ones(installed: dict[str, Any]) -> None:
+    with pytest.raises(PluginError, match=r"no plugin is called tenn; did you mean ten\?"), use("tenn"):
+        pass
+    with pytest.raises(PluginError, match="no plugin is called xyz; known: broken, hundred, ten"), use("xyz"):
+        pass
+
+
+def test_a_plugin_that_does_not_load_is_named_and_the_others_are_unplugged(installed: dict[str, Any]) -> None:
+    with pytest.raises(PluginError, match="plugin broken does not load: ModuleNotFoundError"), use("ten", "broken"):
+        pass
+    assert not manager.has_plugin("ten")
+
+
+def test_nothing_is_imported_to_list_what_is_available(installed: dict[str, Any]) -> None:
+    assert list(plugins.available()) == ["broken", "hundred", "ten"]
+
+
+def test_tt_plugins_are_loaded_at_the_first_op_and_what_fails_is_named(
+    double: Op, installed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TT_PLUGINS", "ten, broken,,tenn")
+    assert plugins.names_from_environment() == ["ten", "broken", "tenn"]
+    manager.pending = plugins.names_from_environment()
+    manager.rebind()
+    assert not manager.has_plugin("ten")
+    with pytest.warns(UserWarning, match="TT_PLUGINS: .*; skipped") as caught:
+        assert double(tensor([1.0])).tolist() == [10]
+    assert ["broken" in str(w.message) or "tenn" in str(w.message) for w in caught] == [True, True]
+    assert manager.has_plugin("ten")
+    assert double(tensor([1.0])).tolist() == [10]  # and warns no more
+
+
+def test_tt_plugins_are_loaded_at_the_first_layer_too(
+    double: Op, installed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doubling(Layer):
+        def forward(self, x: Any) -> Any:
+            return double(x)
+
+    manager.pending = ["ten"]
+    manager.rebind()
+    assert Doubling()(tensor([1.0])).tolist() == [10]
