@@ -1,0 +1,106 @@
+"""A write that fails at any step leaves the old file and says so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from tt_core import files
+from tt_core.errors import FileError
+from tt_core.files import remove_stale, write_atomic
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with something in it."""
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"old")
+    return file
+
+
+def failing(*_: Any, **__: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+class FullDisk:
+    """A file of which one method fails."""
+
+    def __init__(self, file: BinaryIO, method: str) -> None:
+        self.file, self.method = file, method
+
+    def __getattr__(self, name: str) -> Any:
+        return failing if name == self.method else getattr(self.file, name)
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def test_bytes_and_functions_are_written(path: Path) -> None:
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    write_atomic(str(path), lambda file: file.write(b"newer"))
+    assert path.read_bytes() == b"newer"
+    write_atomic(path.with_name("another"), b"")
+    assert path.with_name("another").read_bytes() == b""
+
+
+@pytest.mark.parametrize("step", ["write", "flush", "fsync", "replace", "open"])
+def test_an_error_at_any_step_leaves_the_old_file(path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if step in ("write", "flush"):
+        monkeypatch.setattr(files, "open", lambda *a: FullDisk(open(*a), step), raising=False)  # noqa: SIM115
+    elif step == "open":
+        monkeypatch.setattr(files, "open", failing, raising=False)
+    else:
+        monkeypatch.setattr(os, step, failing)
+    with pytest.raises(FileError, match=r"cannot write .*weights.bin: No space left on device; .* unchanged"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["weights.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad array"), KeyboardInterrupt()])
+def test_another_error_while_writing_passes_and_leaves_the_old_file(path: Path, error: BaseException) -> None:
+    def write(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomic(path, write)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["weights.bin"]
+
+
+def test_a_folder_that_does_not_sync_is_an_error_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_sync_folder", failing)
+    with pytest.raises(FileError, match="cannot sync its folder: No space left on device"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_the_data_is_synced_before_the_rename_and_the_folder_after(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    sync, replace, folder = os.fsync, os.replace, files._sync_folder
+    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append("fsync"), sync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *a: (steps.append("replace"), replace(*a)))
+    monkeypatch.setattr(files, "_sync_folder", lambda p: (steps.append("folder"), folder(p)))
+    write_atomic(path, b"new")
+    assert steps[:3] == ["fsync", "replace", "folder"]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"cannot write .*nowhere.*: No such file or directory"):
+        write_atomic(tmp_path / "nowhere" / "file", b"")
+
+
+def test_stale_temporary_files_are_removed_and_nothing_else(path: Path) -> None:
+    stale = path.with_name("weights.bin.tmp-tinytorch")
+    stale.write_bytes(b"half")
+    assert remove_stale(path.parent) == [stale]
+    assert os.listdir(path.parent) == ["weights.bin"]
+    assert remove_stale(path.parent) == []
