@@ -7,3 +7,11 @@ from tt_core.errors import TinyTorchError
 
 class TokenizerError(TinyTorchError, ValueError):
     """Text, ids or a tokenizer file that a tokenizer cannot use."""
+
+
+class ConfigError(TinyTorchError, ValueError):
+    """Sizes or options of which no model or generation can be made."""
+
+
+class CheckpointError(TinyTorchError, ValueError):
+    """A checkpoint that is not complete or does not fit its model."""

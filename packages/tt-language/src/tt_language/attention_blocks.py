@@ -1,0 +1,286 @@
+"""The kernels of module 12 (attention, Act IV): softmax(q k^T) v and its gradients, a block of queries at a time.
+
+Inside, arrays have five dimensions: q (B, H, G, T, D) with H key-value heads that G query heads share, k and v
+(B, H, 1, S, D). Scores are laid out keys first, (B, H, G, S, T): maxima over keys then run along the rows of memory,
+3 times as fast in NumPy. They stay exp(score - peak); dividing by their total is left to the results, which are
+smaller.
+
+Heads stay where the projection put them: NumPy's batched product is as fast on strided heads as on packed ones, and
+faster than a Python loop over heads (64 x 64 x 32: 0.23 against 0.31 ms; 256 x 256 x 64: 1.7 against 1.8 ms).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tt_core.dispatch import Array
+
+_KEPT = 128 * 128
+"""Up to so many scores a head, backward finds them in memory; beyond, it computes them again."""
+_TILE = 1 << 19
+"""Scores worked on at a time, so that they stay in the second-level cache."""
+
+
+class Block(NamedTuple):
+    """Some rows of the batch, some queries, and the keys that these can see."""
+
+    rows: slice
+    queries: slice
+    keys: slice
+
+    def of_queries(self, x: Array) -> Array:
+        """The part of (B, H, G, T, n)."""
+        return x[self.rows, :, :, self.queries]
+
+    def of_keys(self, x: Array) -> Array:
+        """The part of (B, H, G, S, n)."""
+        return x[self.rows, :, :, self.keys]
+
+    def of_totals(self, x: Array) -> Array:
+        """The part of (B, H, G, 1, T)."""
+        return x[self.rows, ..., self.queries]
+
+    def of_mask(self, mask: Array) -> Array:
+        """The part of (B or 1, H or 1, G or 1, T, S)."""
+        return mask[self.rows if mask.shape[0] > 1 else slice(None)][..., self.queries, self.keys]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call: the arrays in five dimensions, and what was said beside them."""
+
+    q: Array
+    k: Array
+    v: Array
+    mask: Array | None
+    scale: float
+    dropout_p: float
+    is_causal: bool
+    offset: int
+    """Where it is causal, query i sees keys 0 ... i + offset."""
+    seed: int
+    lead: tuple[int, ...]
+    """The dimensions before heads, which B stands for."""
+
+    def outside(self, x: Array) -> Array:
+        """(B, H, G, n, m) as (*lead, heads, n, m)."""
+        lead = self.lead if x.shape[0] == self.q.shape[0] else (1,) * len(self.lead)
+        return x.reshape(*lead, x.shape[1] * x.shape[2], *x.shape[3:])
+
+    @property
+    def whole(self) -> bool:
+        """Whether all is one block, whose weights are kept for backward."""
+        return self.q.shape[-2] * self.k.shape[-2] <= _KEPT
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that cover all queries; keys that no query of a block sees are left out of it."""
+        (batch, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
+        fitting = max(1, _TILE // max(1, heads * groups * keys))  # queries whose scores fill a tile
+        step = max(1, queries if self.whole else min(64, max(16, fitting)))
+        rows = max(1, batch if self.whole else fitting // step)
+        for row in range(0, batch, rows):
+            for start in range(0, queries, step):
+                end = min(start + step, queries)
+                seen = keys if not self.is_causal or self.whole else min(keys, max(0, end + self.offset))
+                yield Block(slice(row, row + rows), slice(start, end), slice(0, seen))
+
+    def scores(self, block: Block) -> Array:
+        """Products of keys and scaled queries, minus infinity where a query may not look: (B, H, G, S, T)."""
+        queries = block.of_queries(self.q) * self.q.dtype.type(self.scale)
+        scores = block.of_keys(self.k) @ queries.swapaxes(-1, -2)
+        if self.mask is not None:
+            part = block.of_mask(self.mask).swapaxes(-1, -2)
+            if part.dtype == np.bool_:
+                np.copyto(scores, -np.inf, where=~part)
+            else:
+                scores += part
+        if self.is_causal:
+            self._hide_future(scores, block)
+        return scores
+
+    def _hide_future(self, scores: Array, block: Block) -> None:
+        """Keys up to the first query's own are seen by all queries of the block, and need no look."""
+        first = max(0, block.queries.start + self.offset + 1)
+        late = np.arange(first, block.keys.stop)
+        if late.size:
+            seen = np.arange(block.queries.start, block.queries.stop) + self.offset
+            np.copyto(scores[..., first:, :], -np.inf, where=late[:, None] > seen)
+
+    def dropout_scale(self, weights: Array, block: Block) -> Array:
+        """0 or 1/(1-p) for each weight of a block: the same numbers in forward and backward."""
+        draws = np.random.default_rng([self.seed, block.rows.start, block.queries.start])
+        scale = (np.asarray(draws.random(weights.shape, dtype=np.float32)) >= self.dropout_p).astype(weights.dtype)
+        if self.dropout_p < 1:
+            scale *= scale.dtype.type(1 / (1 - self.dropout_p))
+        return scale
+
+
+def attend(problem: Problem) -> tuple[Array, Array, Array, Array]:
+    """The result (B, H, G, T, E), peak and total of each query's scores (B, H, G, 1, T), and the weights if kept."""
+    q, v = problem.q, problem.v
+    out = heads_inside((*q.shape[:4], v.shape[-1]), q.dtype)
+    peak = np.empty((*q.shape[:3], 1, q.shape[3]), q.dtype)
+    total = np.empty_like(peak)
+    kept = np.empty(0, q.dtype)
+    for block in problem.blocks():
+        weights = problem.scores(block)
+        block.of_totals(peak)[...] = own_peak = _peak(weights)
+        _exponentials(weights, own_peak)
+        block.of_totals(total)[...] = own_total = _total(weights)
+        if problem.whole:
+            kept = weights
+        if problem.dropout_p:
+            weights = weights * problem.dropout_scale(weights, block)
+        result = block.of_queries(out)
+        np.matmul(weights.swapaxes(-1, -2), block.of_keys(v), out=result)
+        result /= _as_column(own_total)
+    return out, peak, total, kept
+
+
+def attend_backward(
+    problem: Problem, g: Array, out: Array, peak: Array, total: Array, kept: Array, mask_gradient: bool
+) -> tuple[Array, Array, Array, Array | None]:
+    """Gradients for q, k, v (k's and v's summed over G) and, if asked for, for an additive mask.
+
+    With w = exp(score - peak), h = g / total and r = sum(h * out) of each query,
+
+        dv = w^T h      d score = w (h v^T - r)      dq = scale * d score k      dk = scale * d score^T q
+    """
+    q, k, v = problem.q, problem.k, problem.v
+    h = g / _as_column(total)
+    r = np.einsum("...e,...e->...", h, out)[..., None, :]
+    dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, v))
+    dk.fill(0)
+    dv.fill(0)
+    dmask = np.zeros(problem.mask.shape, q.dtype) if mask_gradient and problem.mask is not None else None
+    for block in problem.blocks():
+        weights = kept if kept.size else _exponentials(problem.scores(block), block.of_totals(peak))
+        scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
+        own_h = block.of_queries(h)
+        _add(block.of_keys(dv), (weights if scale is None else weights * scale) @ own_h)
+        slope = block.of_keys(v) @ own_h.swapaxes(-1, -2)
+        if scale is not None:
+            slope *= scale
+        slope -= block.of_totals(r)
+        slope *= weights
+        if dmask is not None:
+            _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
+        np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
+        _add(block.of_keys(dk), slope @ block.of_queries(q))
+    for gradient in (dq, dk):
+        gradient *= gradient.dtype.type(problem.scale)
+    return dq, dk, dv, dmask
+
+
+def heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
+    """(B, H, G, T, n) on memory ordered (B, T, H, G, n), so that joining heads afterwards copies nothing."""
+    batch, heads, groups, length, size = shape
+    return np.empty((batch, length, heads, groups, size), dtype).transpose(0, 2, 3, 1, 4)
+
+
+def _peak(scores: Array) -> Array:
+    """The largest score of each query; 0 where it may see nothing, so that no infinity meets another."""
+    peak = scores.max(-2, keepdims=True, initial=-np.inf)
+    np.copyto(peak, 0, where=np.isneginf(peak))
+    return peak
+
+
+def _exponentials(scores: Array, peak: Array) -> Array:
+    """exp(score - peak), in place."""
+    scores -= peak
+    with np.errstate(under="ignore"):
+        return np.exp(scores, out=scores)
+
+
+def _total(weights: Array) -> Array:
+    """Sum over keys; 1 where it is 0, since such a query's result is 0 already."""
+    total = np.einsum("...st->...t", weights)[..., None, :]
+    np.copyto(total, 1, where=total == 0)
+    return total
+
+
+def _as_column(x: Array) -> Array:
+    """(B, H, G, 1, T) as (B, H, G, T, 1)."""
+    return x.swapaxes(-1, -2)
+
+
+def _add(target: Array, part: Array) -> None:
+    """`target += part`, with dimensions that are 1 in the target summed."""
+    repeated = tuple(i for i, (n, m) in enumerate(zip(target.shape, part.shape)) if n == 1 and m != 1)
+    target += part.sum(repeated, keepdims=True) if repeated else part
+
+
+# --- five dimensions and back
+
+
+def problem_of(
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    *,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    causal_offset: int,
+    seed: int,
+) -> Problem:
+    """The call in five dimensions. Raises `ValueError` or `TypeError` for arrays that do not fit together."""
+    _check(query, key, value, attn_mask, dropout_p)
+    query, key, value = (x if x.ndim > 2 else x[None] for x in (query, key, value))
+    heads, shared = query.shape[-3], (key.shape[-3] if enable_gqa else query.shape[-3])
+    if enable_gqa and (shared == 0 or heads % shared or value.shape[-3] != shared):
+        raise ValueError(
+            f"enable_gqa: {heads} query heads cannot share {shared} key and {value.shape[-3]} value heads evenly"
+        )
+    lead = np.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
+    if not enable_gqa:
+        heads = shared = np.broadcast_shapes(query.shape[-3:-2], key.shape[-3:-2], value.shape[-3:-2])[0]
+    batch, groups = math.prod(lead), heads // max(shared, 1)
+    q = _spread(query, lead, heads).reshape(batch, shared, groups, *query.shape[-2:])
+    k = _spread(key, lead, shared).reshape(batch, shared, 1, *key.shape[-2:])
+    v = _spread(value, lead, shared).reshape(batch, shared, 1, *value.shape[-2:])
+    mask = None if attn_mask is None else _five_dimensional_mask(attn_mask, lead, q, k)
+    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
+    return Problem(q, k, v, mask, scale, dropout_p, is_causal, causal_offset, seed, lead)
+
+
+def _check(query: Array, key: Array, value: Array, attn_mask: Array | None, dropout_p: float) -> None:
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise ValueError("query, key and value are (..., length, features)")
+    if not query.dtype == key.dtype == value.dtype or query.dtype.kind != "f":
+        raise TypeError(f"needs floats of one dtype, got {query.dtype}, {key.dtype} and {value.dtype}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"query has {query.shape[-1]} features, key {key.shape[-1]}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"there are {key.shape[-2]} keys but {value.shape[-2]} values")
+    if attn_mask is not None and attn_mask.dtype.kind not in "bf":
+        raise TypeError(f"attn_mask is boolean (true: may look) or floats to add, got {attn_mask.dtype}")
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"dropout_p is a probability, got {dropout_p}")
+
+
+def _spread(x: Array, lead: tuple[int, ...], heads: int) -> Array:
+    shape = (*lead, heads, *x.shape[-2:])
+    return x if x.shape == shape else np.broadcast_to(x, shape)
+
+
+def _five_dimensional_mask(mask: Array, lead: tuple[int, ...], q: Array, k: Array) -> Array:
+    """(B or 1, H or 1, G or 1, T, S): dimensions that are 1 stay 1, so that nothing is copied."""
+    (_, shared, groups, queries, _), keys = q.shape, k.shape[-2]
+    full = (*lead, shared * groups, queries, keys)
+    if mask.ndim > len(full):
+        raise ValueError(f"attn_mask has shape {mask.shape}, which does not broadcast to {full}")
+    shape = (1,) * (len(full) - mask.ndim) + mask.shape
+    if any(n not in (1, m) for n, m in zip(shape, full)):
+        raise ValueError(f"attn_mask has shape {mask.shape}, which does not broadcast to {full}")
+    own_lead = lead if any(n > 1 for n in shape[:-3]) else (1,) * len(lead)
+    own_heads = (1, 1) if shape[-3] == 1 else (shared, groups)
+    spread = np.broadcast_to(mask.reshape(shape), (*own_lead, shape[-3], queries, keys))
+    return spread.reshape(math.prod(own_lead), *own_heads, queries, keys)

@@ -1,0 +1,360 @@
+"""Module 11, embeddings: from token ids to vectors, and from positions to vectors or rotations.
+
+A table of vectors (`Embedding`) and three ways to say where a token stands: learnt vectors, fixed sine waves, and
+rotations of queries and keys. `nearest`, `picture` and `memory_footprint` look at a trained table. Text becomes ids
+in module 10; what attention does with the vectors is module 12.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from tt_core.creation import randn, tensor
+from tt_core.dispatch import Array, op
+from tt_core.errors import OutOfRangeError, ShapeError
+from tt_core.files import write_atomic
+from tt_core.layers import Layer
+from tt_core.tensor import Tensor
+from tt_learn.autograd import gradient
+
+# --- a table of vectors
+
+
+@op
+def embedding(ids: Array, weight: Array, /, padding_idx: int | None = None) -> Array:
+    """Row `ids[...]` of `weight` (entries, dim) for each id: (...) gives (..., dim).
+
+    `padding_idx` names a row that receives no gradient. Raises for ids outside the table.
+    """
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids are whole numbers, got {ids.dtype}")
+    check_ids(ids, weight.shape[0])
+    return weight[ids]
+
+
+def check_ids(ids: Array, size: int) -> None:
+    """Raise `IndexError` that names an id outside 0 ... size - 1 (a negative one would count from the end)."""
+    if ids.size and (ids.min() < 0 or ids.max() >= size):
+        wrong = ids[(ids < 0) | (ids >= size)].flat[0]
+        raise IndexError(f"id {wrong} is outside the vocabulary, which has {size} entries (0 to {size - 1})")
+
+
+@op
+def embedding_backward(g: Array, ids: Array, /, size: int, padding_idx: int | None = None) -> Array:
+    """Gradient of `embedding` for its weight (size, dim): each row of `g` added to the row it was taken from.
+
+    Repeated ids make this a sum, which NumPy has no fast form of for rows. Measured on 1024 ids of 1024 and dim 384:
+    `np.add.at` on rows 2.9 ms, sort and `np.add.reduceat` 7.7, one-hot product 3.0, on single elements 0.9, row by
+    row 0.7. Rows narrower than 256 are faster by elements.
+    """
+    dim = g.shape[-1]
+    ids, rows = ids.reshape(-1), g.reshape(-1, dim)
+    total = np.zeros((size, dim), g.dtype)
+    if dim < 256:
+        np.add.at(total.reshape(-1), (ids[:, None] * dim + np.arange(dim)).reshape(-1), rows.reshape(-1))
+    else:
+        for i, row in zip(ids.tolist(), rows):
+            total[i] += row
+    if padding_idx is not None:
+        total[padding_idx] = 0
+    return total
+
+
+@gradient(embedding)
+def _(out: Any, ids: Any, weight: Any, padding_idx: int | None) -> Any:
+    size = weight.shape[0]
+    return None, lambda g: embedding_backward(g, ids, size=size, padding_idx=padding_idx)
+
+
+@gradient(embedding_backward)
+def _(out: Any, g: Any, ids: Any, size: int, padding_idx: int | None) -> Any:
+    def for_g(gg: Any) -> Any:
+        rows = embedding(ids, gg)
+        keep = None if padding_idx is None else np.asarray(ids) != padding_idx
+        return rows if keep is None else rows * keep[..., None].astype(rows.dtype)
+
+    return for_g, None
+
+
+class Embedding(Layer):
+    """A table of `num_embeddings` vectors of `embedding_dim` numbers, looked up by id (PyTorch's `nn.Embedding`).
+
+    `weight` (num_embeddings, embedding_dim) starts standard normal. The row `padding_idx` starts at zero and is never
+    changed by a gradient. Takes ids (...), returns (..., embedding_dim). Raises `OutOfRangeError` for ids outside.
+
+    >>> Embedding(10, 4)(tensor([[1, 2, 3]])).shape
+    (1, 3, 4)
+    """
+
+    weight: Tensor
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        super().__init__()
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise OutOfRangeError(f"Embedding: padding_idx {padding_idx} is outside its {num_embeddings} entries")
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.weight = randn(num_embeddings, embedding_dim).as_parameter()
+        if self.padding_idx is not None:
+            self.weight.data[self.padding_idx] = 0
+
+    def forward(self, ids: Any) -> Any:
+        return embedding(ids, self.weight, padding_idx=self.padding_idx)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+# --- where a token stands
+
+
+class PositionalEmbedding(Embedding):
+    """A learnt vector for each of `max_length` positions, as GPT-2 has it; starts normal with deviation 0.02.
+
+    Takes positions (...) and returns (..., dim).
+
+    >>> PositionalEmbedding(16, 4)(tensor([0, 1])).shape
+    (2, 4)
+    """
+
+    def __init__(self, max_length: int, dim: int) -> None:
+        super().__init__(max_length, dim)
+        self.weight.data *= np.float32(0.02)
+
+
+class SinusoidalEmbedding(Layer):
+    """Sine waves of falling frequency, one vector for each of `max_length` positions; nothing is learnt.
+
+    PE(p, 2i) = sin(p / base^(2i/dim)), PE(p, 2i + 1) = cos of the same (Vaswani et al. 2017, section 3.5).
+    Takes positions (...) and returns (..., dim). Raises `ShapeError` for an odd `dim`.
+
+    >>> SinusoidalEmbedding(16, 2)(tensor([0]))
+    tensor([[0., 1.]])
+    """
+
+    table: Tensor
+
+    def __init__(self, max_length: int, dim: int, base: float = 10000.0) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ShapeError(f"SinusoidalEmbedding: dim {dim} is odd; a sine and a cosine share each frequency")
+        self.max_length, self.dim = max_length, dim
+        angle = np.arange(max_length)[:, None] / base ** (np.arange(0, dim, 2) / dim)  # (max_length, dim / 2)
+        table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(max_length, dim)
+        self.register_buffer("table", tensor(table, np.float32), persistent=False)
+
+    def forward(self, positions: Any) -> Any:
+        return embedding(positions, self.table)
+
+    def extra_repr(self) -> str:
+        return f"{self.max_length}, {self.dim}"
+
+
+@op
+def rotary(x: Array, cos: Array, sin: Array, /) -> Array:
+    """Each pair (x[i], x[i + dim/2]) turned by its angle; x (..., T, dim), cos and sin (..., T, dim/2).
+
+    Su et al. 2021 (arXiv:2104.09864), with the halves split as in Llama's checkpoints rather than interleaved.
+    """
+    half = x.shape[-1] // 2
+    if x.shape[-1] % 2 or cos.shape[-1] != half:
+        raise ValueError(f"{x.shape[-1]} features need {x.shape[-1] / 2:g} angles, got {cos.shape[-1]}")
+    first, second = x[..., :half], x[..., half:]
+    result = np.empty_like(x)
+    np.multiply(first, cos, out=result[..., :half])
+    result[..., :half] -= second * sin
+    np.multiply(second, cos, out=result[..., half:])
+    result[..., half:] += first * sin
+    return result
+
+
+@gradient(rotary)
+def _(out: Any, x: Any, cos: Any, sin: Any) -> Any:
+    """A rotation's transpose turns back."""
+    return lambda g: rotary(g, cos, -sin), None, None
+
+
+class RotaryEmbedding(Layer):
+    """Turns queries and keys by angles that grow with their position, so that products depend on distances alone.
+
+    Frequencies are `theta ** (-2i / dim)`. `scaling` stretches them to longer texts as Llama's configurations say:
+    {"rope_type": "linear", "factor": 2.0}, or "llama3" with its four numbers. Takes x (batch, heads, T, dim) and
+    positions (T,) or (batch, T), returns the shape of x. Raises `OutOfRangeError` for a position from `max_length` on.
+
+    >>> x = randn(1, 2, 3, 8)
+    >>> turned = RotaryEmbedding(8, max_length=16)(x, tensor([0, 1, 2]))
+    >>> bool(np.allclose(turned.norm(dim=-1).data, x.norm(dim=-1).data, atol=1e-5))
+    True
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self, dim: int, max_length: int = 2048, theta: float = 10000.0, scaling: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ShapeError(f"RotaryEmbedding: dim {dim} is odd; features turn in pairs")
+        self.dim, self.max_length, self.theta = dim, max_length, theta
+        # float32 all the way, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4
+        exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+        frequency = _scaled(1 / np.float32(theta) ** exponent, dict(scaling or {}))
+        angle = np.arange(max_length, dtype=np.float32)[:, None] * frequency  # (max_length, dim / 2)
+        self.register_buffer("cos", tensor(np.cos(angle)), persistent=False)
+        self.register_buffer("sin", tensor(np.sin(angle)), persistent=False)
+
+    def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2)."""
+        where = np.asarray(positions)
+        if where.size and not 0 <= where.min() <= where.max() < self.max_length:
+            raise OutOfRangeError(
+                f"RotaryEmbedding: position {where.max() if where.min() >= 0 else where.min()} is outside its "
+                f"{self.max_length} positions"
+            )
+        where = where if where.ndim == 1 else where[:, None]
+        return self.cos[where], self.sin[where]
+
+    def forward(self, x: Any, positions: Any) -> Any:
+        return rotary(x, *self.angles(positions))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, theta={self.theta:g}"
+
+
+def _scaled(frequency: Array, scaling: dict[str, Any]) -> Array:
+    """Frequencies lowered for longer texts."""
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "default":
+        return frequency
+    if kind == "linear":
+        return frequency / np.float32(scaling["factor"])
+    if kind == "llama3":
+        return _llama3_scaled(frequency, **{k: v for k, v in scaling.items() if k not in ("rope_type", "type")})
+    raise ShapeError(f"RotaryEmbedding: scaling {kind!r} is not known; known: default, linear, llama3")
+
+
+def _llama3_scaled(
+    frequency: Array,
+    factor: float,
+    low_freq_factor: float,
+    high_freq_factor: float,
+    original_max_position_embeddings: int,
+    **_: Any,
+) -> Array:
+    """Slow waves divided by `factor`, fast ones kept, those between blended (Llama 3.1)."""
+    turns = original_max_position_embeddings * frequency / (2 * math.pi)  # within the text it was trained on
+    blend = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
+    return ((1 - blend) * frequency / factor + blend * frequency).astype(np.float32)
+
+
+# --- looking at a trained table
+
+
+def _table(source: Any) -> Array:
+    """The (entries, dim) array of an Embedding, a tensor or an array."""
+    weight = source.weight if isinstance(source, Embedding) else source
+    table = np.asarray(weight.data if isinstance(weight, Tensor) else weight)
+    if table.ndim != 2:
+        raise ShapeError(f"embedding table: expected (entries, dim), got shape {table.shape}")
+    return table
+
+
+def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
+    """The `k` entries whose vectors point most nearly the same way as `query`, best first: (id, cosine).
+
+    `source` is an Embedding or a table (entries, dim); `query` an id, which is left out of the answer, or a vector.
+
+    >>> nearest(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), 0, k=1)[0][0]
+    1
+    """
+    table = _table(source)
+    own = query if isinstance(query, (int, np.integer)) else None
+    if own is not None:
+        check_ids(np.asarray(own), len(table))
+    vector = table[own] if own is not None else np.asarray(query.data if isinstance(query, Tensor) else query)
+    if vector.shape != table.shape[1:]:
+        raise ShapeError(f"nearest: the vector has shape {vector.shape}, the table's have {table.shape[1:]}")
+    lengths = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)
+    cosine = np.divide(table @ vector, lengths, out=np.zeros(len(table), table.dtype), where=lengths > 0)
+    order = np.argsort(-cosine, kind="stable")
+    return [(int(i), float(cosine[i])) for i in order if i != own][:k]
+
+
+def picture(
+    source: Any, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None
+) -> None:
+    """Draw the vectors of `ids` in the plane in which they differ most (principal components), as SVG at `path`.
+
+    `labels` are the texts at the points, the ids themselves by default. Raises `ShapeError` for fewer than 2 ids.
+    """
+    table = _table(source)
+    if len(ids) < 2 or (labels is not None and len(labels) != len(ids)):
+        raise ShapeError(f"picture: needs 2 ids or more and a label for each, got {len(ids)} ids")
+    check_ids(np.asarray(ids), len(table))
+    names = [str(i) for i in ids] if labels is None else labels
+    write_atomic(path, _svg(_plane(table[list(ids)]), names).encode("utf-8"))
+
+
+def _plane(vectors: Array) -> Array:
+    """(n, dim) to (n, 2): coordinates along the two directions of largest variance, scaled to [0, 1]."""
+    centred = vectors - vectors.mean(0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    flat = np.zeros((len(vectors), 2))
+    flat[:, : min(2, len(size))] = (left * size)[:, :2]
+    low, span = flat.min(0), np.ptp(flat, axis=0)
+    return (flat - low) / np.where(span > 0, span, 1)
+
+
+def _svg(points: Array, names: Sequence[str], width: int = 720, height: int = 540, margin: int = 36) -> str:
+    def dots() -> Iterator[str]:
+        for (x, y), name in zip(points, names):
+            at_x, at_y = margin + x * (width - 2 * margin), margin + (1 - y) * (height - 2 * margin)
+            visible = escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in name))
+            yield f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="2.5" fill="#36c"/>'
+            yield f'<text x="{at_x + 4:.1f}" y="{at_y + 4:.1f}">{visible}</text>'
+
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
+    head += ' font-size="11">'
+    return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *dots(), "</svg>\n"])
+
+
+# --- what it costs
+
+
+@dataclass(frozen=True)
+class MemoryFootprint:
+    """Bytes of a model's parameters: those in embedding tables, beside all others."""
+
+    embeddings: dict[str, int]
+    """Bytes of each table by its name in the model."""
+    rest: int
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return sum(self.embeddings.values()) + self.rest
+
+    def __str__(self) -> str:
+        rows = [*self.embeddings.items(), ("everything else", self.rest), ("total", self.total)]
+        wide = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:{wide}}  {n / 1e6:10.2f} MB  {n / max(self.total, 1):6.1%}" for name, n in rows)
+
+
+def memory_footprint(model: Layer) -> MemoryFootprint:
+    """How much of a model's memory its embedding tables take; a table shared with the output counts once.
+
+    >>> memory_footprint(Embedding(1000, 10)).embeddings
+    {'weight': 40000}
+    """
+    tables = {id(layer.weight) for layer in model.layers() if isinstance(layer, Embedding)}
+    named = dict(model.named_parameters())
+    found = {name: p.nbytes for name, p in named.items() if id(p) in tables}
+    return MemoryFootprint(found, sum(p.nbytes for p in named.values()) - sum(found.values()))

@@ -1,0 +1,383 @@
+"""Text from a model (module 13, transformers, Act IV): the next token, again and again.
+
+`generate` runs a batch of prompts to the end, `stream` yields the tokens of one prompt as they come. Whoever answers
+the hook `tt_past` remembers keys and values between tokens, and the tokens are the same without; nothing here knows
+how.
+
+A text longer than the context moves through it in jumps: when the window is full, its older half is dropped and the
+model reads the rest anew. So a window holds between half the context and all of it, and remembering stays possible.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tt_core.creation import tensor
+from tt_core.dispatch import Array
+from tt_core.errors import ShapeError
+from tt_core.layers import Layer
+from tt_core.plugins import manager
+from tt_core.random import generator
+from tt_language.embeddings import check_ids
+from tt_language.errors import ConfigError
+from tt_learn.autograd import no_grad
+
+Stop = int | str | Sequence[int]
+
+
+class Decoder(Protocol):
+    """What stop strings need: ids to text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for."""
+
+
+# --- from logits to a token
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen from logits: filters are applied in the order of the fields.
+
+    `temperature` 0 takes the most likely token. `top_k` keeps the k most likely, `top_p` the fewest that have this
+    probability together (Holtzman et al. 2019, arXiv:1904.09751), `min_p` those with at least this part of the
+    likeliest one's (Nguyen et al. 2024, arXiv:2407.01082). `repetition_penalty` above 1 makes tokens rarer that the
+    text holds already (Keskar et al. 2019, arXiv:1909.05858). Raises `ConfigError` for values out of range.
+
+    >>> Sampling(temperature=0).choose(np.array([0.1, 2.0, 0.3]), [], np.random.default_rng(0))
+    1
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("temperature", 0 <= self.temperature < np.inf, "0 (the likeliest) or more"),
+            ("top_k", self.top_k is None or self.top_k >= 1, "1 or more"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+        )
+        for name, fine, expected in checks:
+            if not fine:
+                raise ConfigError(f"generate: {name} is {getattr(self, name)}, expected {expected}")
+
+    def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
+        """A token for logits (vocab,) after `text`."""
+        logits = self.penalized(logits, text)
+        if self.temperature == 0:
+            return int(logits.argmax())
+        p = self.probabilities(logits)
+        return int(np.searchsorted(p.cumsum(), random.random() * p.sum(), side="right").clip(0, len(p) - 1))
+
+    def penalized(self, logits: Array, text: Sequence[int]) -> Array:
+        """Logits of tokens in `text` moved down: divided by the penalty where positive, multiplied where negative."""
+        if self.repetition_penalty == 1 or not len(text):
+            return logits
+        logits, seen = logits.copy(), np.unique(np.asarray(text))
+        old = logits[seen]
+        logits[seen] = np.where(old > 0, old / self.repetition_penalty, old * self.repetition_penalty)
+        return logits
+
+    def probabilities(self, logits: Array) -> Array:
+        """Probabilities (vocab,), not normalized, of the tokens that the filters leave."""
+        scaled = logits.astype(np.float64) / self.temperature
+        if self.top_k is not None and self.top_k < len(scaled):
+            scaled = np.where(scaled >= np.partition(scaled, -self.top_k)[-self.top_k], scaled, -np.inf)
+        p = np.exp(scaled - scaled.max())
+        if self.top_p is not None and self.top_p < 1:
+            p = _nucleus(p, self.top_p)
+        if self.min_p is not None:
+            p = np.where(p >= self.min_p * p.max(), p, 0)
+        return p
+
+
+def _nucleus(p: Array, top_p: float) -> Array:
+    """The likeliest tokens, up to the one with which they reach `top_p` of the whole."""
+    order = np.argsort(-p, kind="stable")
+    before = np.cumsum(p[order]) - p[order]
+    kept = order[before < top_p * p.sum()]
+    result = np.zeros_like(p)
+    result[kept] = p[kept]
+    return result
+
+
+# --- from texts to logits
+
+
+def window_start(length: int, block_size: int) -> int:
+    """How many tokens of a text of `length` the window has left behind: 0, or a multiple of half the context.
+
+    >>> [window_start(n, 8) for n in (8, 9, 12, 13)]
+    [0, 4, 4, 8]
+    """
+    half = max(1, block_size // 2)
+    return -(-max(0, length - block_size) // half) * half
+
+
+class _Reader:
+    """Feeds texts, which grow by one token at a time, to a model and gives the logits after each."""
+
+    def __init__(self, model: Any, rows: int) -> None:
+        self.model, self.block_size = model, model.config.block_size
+        self.past = manager.hook.tt_past(model=model, rows=rows, length=self.block_size)
+        self.starts: list[int] = []
+
+    def logits(self, texts: Sequence[Sequence[int]]) -> Array:
+        """(rows, vocab) for the token after each text."""
+        starts = [window_start(len(text), self.block_size) for text in texts]
+        windows = [text[start:] for text, start in zip(texts, starts)]
+        fresh = self.past is None or self.past.length == 0 or starts != self.starts
+        if fresh and self.past is not None:
+            self.past.clear()
+        self.starts = starts
+        wide = max(map(len, windows))
+        pads = np.array([wide - len(window) for window in windows])
+        ids = np.array([[0] * (wide - len(window)) + list(window) for window in windows])
+        positions = np.maximum(np.arange(wide) - pads[:, None], 0)  # (rows, wide)
+        if not fresh:
+            ids, positions = ids[:, -1:], positions[:, -1:]
+        options: dict[str, Any] = {"past": self.past, "logits_to_keep": 1}
+        if pads.any():  # rows of different length are padded on the left; nobody looks there
+            visible = np.arange(wide) >= pads[:, None]
+            options |= {"positions": tensor(positions), "attn_mask": tensor(visible[:, None, None])}
+        return self.model(tensor(ids), **options).data[:, -1]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Follow the texts: row i is now what row `rows[i]` was."""
+        self.starts = [self.starts[row] for row in rows]
+        if self.past is not None:
+            self.past.select(rows)
+
+
+# --- generation
+
+
+def generate(
+    model: Any,
+    prompts: Any,
+    max_new_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop: Sequence[Stop] = (),
+    tokenizer: Decoder | None = None,
+    seed: int | None = None,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+) -> list[list[int]]:
+    """Continue each of `prompts` by up to `max_new_tokens` tokens; returns the new tokens of each.
+
+    `prompts`: ids of one text, or of several of any lengths. `temperature` to `repetition_penalty` as for `Sampling`.
+    `stop` ends a text as soon as its new tokens end with one of these ids or sequences of ids, or their text holds one
+    of these strings (for which `tokenizer` decodes); what stopped it is part of the result. `seed` makes the
+    result independent of what was drawn before, and of the other prompts. `num_beams` above 1 searches for the
+    likeliest continuation instead, scored by log probability / length ** length_penalty.
+    Of a prompt longer than the context, its last `block_size` tokens are read, and a warning says so.
+    Raises `ShapeError` for an empty prompt, `OutOfRangeError` for ids outside the vocabulary.
+
+    >>> from tt_language.transformers import GPT, GPTConfig
+    >>> model = GPT(GPTConfig(vocab_size=10, block_size=8, n_layer=1, n_head=2, n_embd=8))
+    >>> [len(new) for new in generate(model, [[1, 2, 3], [4]], max_new_tokens=5, seed=0)]
+    [5, 5]
+    """
+    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    texts, ended = _cropped(model, _as_texts(prompts)), _stopping(stop, tokenizer)
+    if num_beams > 1:
+        return [_beam_search(model, text, max_new_tokens, ended, num_beams, length_penalty) for text in texts]
+    new: list[list[int]] = [[] for _ in texts]
+    for row, token in _steps(model, texts, max_new_tokens, sampling, ended, seed):
+        new[row].append(token)
+    return new
+
+
+def stream(
+    model: Any,
+    prompt: Any,
+    max_new_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop: Sequence[Stop] = (),
+    tokenizer: Decoder | None = None,
+    seed: int | None = None,
+) -> Iterator[int]:
+    """The tokens that `generate` would return for one prompt, each as soon as it is chosen.
+
+    >>> from tt_language.transformers import GPT, GPTConfig
+    >>> model = GPT(GPTConfig(vocab_size=10, block_size=8, n_layer=1, n_head=2, n_embd=8))
+    >>> list(stream(model, [1], 4, seed=0)) == generate(model, [1], 4, seed=0)[0]
+    True
+    """
+    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    texts, ended = _cropped(model, _as_texts(prompt)), _stopping(stop, tokenizer)
+    if len(texts) > 1:
+        raise ShapeError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
+    return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, seed))
+
+
+def _steps(
+    model: Any,
+    texts: list[list[int]],
+    max_new_tokens: int,
+    sampling: Sampling,
+    ended: Callable[[list[int]], bool],
+    seed: int | None,
+) -> Iterator[tuple[int, int]]:
+    """(row, new token) for each row of each step; rows that have ended leave the batch."""
+    base = int(generator().integers(1 << 62)) if seed is None else seed
+    random = [np.random.default_rng([base, row]) for row in range(len(texts))]
+    reader, alive = _Reader(model, len(texts)), list(range(len(texts)))
+    new: list[list[int]] = [[] for _ in texts]
+    for _ in range(max_new_tokens):
+        with _evaluating(model), no_grad():
+            logits = reader.logits([texts[row] + new[row] for row in alive])
+        for row, its_logits in zip(alive, logits):
+            token = sampling.choose(its_logits, texts[row] + new[row], random[row])
+            new[row].append(token)
+            yield row, token
+        going = [i for i, row in enumerate(alive) if not ended(new[row])]
+        if not going:
+            return
+        if len(going) < len(alive):
+            reader.select(going)
+            alive = [alive[i] for i in going]
+
+
+class _evaluating:
+    """A block in which the model does not drop out; each layer's mode is put back afterwards."""
+
+    def __init__(self, model: Layer) -> None:
+        self.training = [layer for layer in model.layers() if layer.training]
+
+    def __enter__(self) -> None:
+        for layer in self.training:
+            layer.training = False
+
+    def __exit__(self, *_: object) -> None:
+        for layer in self.training:
+            layer.training = True
+
+
+# --- beams
+
+
+@dataclass(frozen=True)
+class _Beam:
+    new: list[int]
+    score: float
+    """Sum of log probabilities."""
+
+    def rank(self, length_penalty: float) -> float:
+        return self.score / len(self.new) ** length_penalty
+
+
+def _beam_search(
+    model: Any,
+    text: list[int],
+    max_new_tokens: int,
+    ended: Callable[[list[int]], bool],
+    num_beams: int,
+    length_penalty: float,
+) -> list[int]:
+    """The best of what stopped and of what is left at the end."""
+    reader, beams, done = _Reader(model, num_beams), [_Beam([], 0.0)], []
+    for _ in range(max_new_tokens):
+        with _evaluating(model), no_grad():
+            logits = reader.logits([text + beam.new for beam in beams])
+        candidates = _extended(beams, logits, 2 * num_beams)  # twice as many, since some may stop
+        done += [beam for _, beam in candidates[:num_beams] if ended(beam.new)]
+        going = [(parent, beam) for parent, beam in candidates if not ended(beam.new)][:num_beams]
+        if not going or _settled(done, [beam for _, beam in going], num_beams, length_penalty):
+            break
+        reader.select([parent for parent, _ in going])
+        beams = [beam for _, beam in going]
+    finished = done or [beam for beam in beams if beam.new]
+    if done and len(done) < num_beams:
+        finished = [*done, *(beam for beam in beams if beam.new)]
+    return max(finished, key=lambda beam: beam.rank(length_penalty)).new if finished else []
+
+
+def _extended(beams: Sequence[_Beam], logits: Array, most: int) -> list[tuple[int, _Beam]]:
+    """The best continuations by one token: (row it came from, beam), best first."""
+    wide = logits.astype(np.float64)
+    peak = wide.max(-1, keepdims=True)
+    scores = wide - peak - np.log(np.exp(wide - peak).sum(-1, keepdims=True))
+    scores += np.array([beam.score for beam in beams])[:, None]
+    best = np.argsort(-scores, axis=None, kind="stable")[:most]
+    rows, tokens = np.unravel_index(best, scores.shape)
+    return [
+        (int(row), _Beam([*beams[row].new, int(token)], float(scores[row, token]))) for row, token in zip(rows, tokens)
+    ]
+
+
+def _settled(done: Sequence[_Beam], going: Sequence[_Beam], num_beams: int, length_penalty: float) -> bool:
+    """Whether enough beams have stopped, and the best one going ranks below the worst of the best stopped."""
+    if len(done) < num_beams:
+        return False
+    ranks = sorted((beam.rank(length_penalty) for beam in done), reverse=True)
+    return max(beam.rank(length_penalty) for beam in going) <= ranks[num_beams - 1]
+
+
+# --- prompts and stops
+
+
+def _as_texts(prompts: Any) -> list[list[int]]:
+    """Ids of one text, or of several, as lists."""
+    plain = prompts.tolist() if hasattr(prompts, "tolist") else [getattr(p, "tolist", lambda p=p: p)() for p in prompts]
+    texts = [list(p) for p in plain] if plain and not isinstance(plain[0], (int, np.integer)) else [list(plain)]
+    for i, text in enumerate(texts):
+        if not text:
+            raise ShapeError(f"generate: prompt {i} is empty; give it a token, such as the one for end of text")
+    return texts
+
+
+def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
+    size, vocab = model.config.block_size, model.config.vocab_size
+    for i, text in enumerate(texts):
+        ids = np.asarray(text)
+        if ids.dtype.kind not in "iu":
+            raise ShapeError(f"generate: prompt {i} holds {ids.dtype} values, ids are whole numbers")
+        check_ids(ids, vocab)
+        if len(text) > size:
+            warnings.warn(
+                f"generate: prompt {i} has {len(text)} tokens, the context {size}; "
+                f"its first {len(text) - size} are not read",
+                stacklevel=3,
+            )
+    return [text[-size:] for text in texts]
+
+
+def _stopping(stop: Sequence[Stop], tokenizer: Decoder | None) -> Callable[[list[int]], bool]:
+    """Whether new tokens end a text."""
+    stops = [stop] if isinstance(stop, (int, str)) else list(stop)
+    strings = [s for s in stops if isinstance(s, str)]
+    sequences = [[s] if isinstance(s, (int, np.integer)) else list(s) for s in stops if not isinstance(s, str)]
+    if strings and tokenizer is None:
+        raise ConfigError("generate: stop strings need tokenizer=, which decodes the tokens")
+    if not all(strings) or not all(sequences):
+        raise ConfigError("generate: a stop is empty, which would end every text at once")
+    longest = max((len(s.encode("utf-8")) for s in strings), default=0)
+
+    def ended(new: list[int]) -> bool:
+        if any(new[-len(s) :] == s for s in sequences):
+            return True
+        # every token is at least one byte, so what the last one completes lies within the last `longest` and itself
+        return bool(strings) and any(s in tokenizer.decode(new[-longest - 4 :]) for s in strings)  # type: ignore[union-attr]
+
+    return ended

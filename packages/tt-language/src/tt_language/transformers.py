@@ -1,0 +1,515 @@
+"""Module 13, transformers: blocks of attention and feed-forward layers, stacked into GPT and the model of 2017.
+
+`GPT` from a frozen `GPTConfig` covers the families of GPT-2 (learnt positions, LayerNorm, GELU) and Llama (rotary
+positions, RMSNorm, SwiGLU, grouped queries); `Transformer` is the encoder-decoder of Vaswani et al. Checkpoint files
+are read in `pretrained.py`, text is generated in `generation.py`, and training is module 07's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tt_core import elementwise as E
+from tt_core import init
+from tt_core.activations import gelu, relu, silu
+from tt_core.creation import arange, ones
+from tt_core.dispatch import Array, op
+from tt_core.errors import ShapeError
+from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
+from tt_core.tensor import Tensor
+from tt_language.attention import MultiHeadAttention
+from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
+from tt_language.errors import ConfigError
+from tt_language.hookspecs import Past
+from tt_learn.autograd import formula, gradient
+
+# --- RMS normalization
+
+
+@op(residuals=True)
+def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None) -> tuple[Array, Array]:
+    """x / sqrt(mean(x^2) + eps) over the last dimension, times `weight` (Zhang and Sennrich 2019, arXiv:1910.07467).
+
+    `eps` is the dtype's own by default, as in PyTorch. Residual: 1 / root mean square.
+    """
+    if weight is not None and weight.shape != x.shape[-1:]:
+        raise ValueError(f"weight has shape {weight.shape}, the input's last dimension is {x.shape[-1:]}")
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    mean_square = np.einsum("...i,...i->...", x, x)[..., None] / x.dtype.type(x.shape[-1])
+    rstd = 1 / np.sqrt(mean_square + x.dtype.type(eps))
+    result = x * rstd
+    if weight is not None:
+        result *= weight
+    return result, rstd
+
+
+@op
+def rms_norm_backward(g: Array, x: Array, rstd: Array, weight: Array | None = None, /) -> tuple[Array, Array]:
+    """Gradients of `rms_norm` for input and weight; with u = g * weight and n = x * rstd,
+
+    dx = rstd * (u - n * mean(u * n))
+    """
+    normalized = x * rstd
+    u = g if weight is None else g * weight
+    slope = np.einsum("...i,...i->...", u, normalized)[..., None] / x.dtype.type(x.shape[-1])
+    weight_gradient = np.einsum("ni,ni->i", g.reshape(-1, x.shape[-1]), normalized.reshape(-1, x.shape[-1]))
+    normalized *= slope
+    x_gradient = np.subtract(u, normalized, out=normalized)
+    x_gradient *= rstd
+    return x_gradient, weight_gradient
+
+
+@gradient(rms_norm)
+def _(out: Any, x: Any, weight: Any, eps: float | None) -> Any:
+    _, rstd = out
+    return lambda g: rms_norm_backward(g, x, rstd, weight)
+
+
+@formula(rms_norm_backward)
+def _(g: Any, x: Any, rstd: Any, weight: Any) -> Any:
+    mean_square = (x * x).mean(-1, keepdim=True)
+    eps = (1 / (rstd * rstd) - mean_square).detach()  # rstd holds it: 1 / rstd^2 = mean square + eps
+    scale = 1 / E.sqrt(mean_square + eps)
+    normalized = x * scale
+    u = g if weight is None else g * weight
+    leading = tuple(range(g.ndim - 1))
+    return scale * (u - normalized * (u * normalized).mean(-1, keepdim=True)), (g * normalized).sum(leading)
+
+
+class RMSNorm(Layer):
+    """Each vector divided by its root mean square, times a learnt `weight` that starts at 1.
+
+    `normalized_shape` is the size of the last dimension. Keeps the shape.
+
+    >>> from tt_core import tensor
+    >>> RMSNorm(2)(tensor([[3.0, 4.0]]))
+    tensor([[0.8485, 1.1314]])
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True) -> None:
+        super().__init__()
+        self.normalized_shape, self.eps = normalized_shape, eps
+        self.weight = ones(normalized_shape).as_parameter() if elementwise_affine else None
+
+    def forward(self, x: Any) -> Any:
+        return rms_norm(x, self.weight, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return str(self.normalized_shape)
+
+
+# --- feed-forward layers
+
+
+class FeedForward(Layer):
+    """Two linear maps with an activation between them, for each position by itself.
+
+    `hidden_dim` is 4 times `embed_dim` by default; `activation` is "gelu", "gelu_tanh" (GPT-2's) or "relu".
+    Takes and returns (..., embed_dim).
+
+    >>> FeedForward(4)(ones(2, 3, 4)).shape
+    (2, 3, 4)
+    """
+
+    def __init__(
+        self, embed_dim: int, hidden_dim: int | None = None, activation: str = "gelu", bias: bool = True
+    ) -> None:
+        super().__init__()
+        hidden_dim = 4 * embed_dim if hidden_dim is None else hidden_dim
+        self.activation = activation
+        self.up = Linear(embed_dim, hidden_dim, bias)
+        self.down = Linear(hidden_dim, embed_dim, bias)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(_activate(self.activation, self.up(x)))
+
+    def extra_repr(self) -> str:
+        return self.activation
+
+
+def _activate(name: str, x: Any) -> Any:
+    if name == "relu":
+        return relu(x)
+    return gelu(x, approximate="tanh" if name == "gelu_tanh" else "none")
+
+
+class SwiGLU(Layer):
+    """down(silu(gate(x)) * up(x)), the feed-forward layer of Llama (Shazeer 2020, arXiv:2002.05202).
+
+    `hidden_dim` is 8/3 of `embed_dim` by default, which makes it as large as a `FeedForward`. Takes and returns
+    (..., embed_dim).
+
+    >>> SwiGLU(6)(ones(2, 3, 6)).shape
+    (2, 3, 6)
+    """
+
+    def __init__(self, embed_dim: int, hidden_dim: int | None = None, bias: bool = False) -> None:
+        super().__init__()
+        hidden_dim = 8 * embed_dim // 3 if hidden_dim is None else hidden_dim
+        self.gate = Linear(embed_dim, hidden_dim, bias)
+        self.up = Linear(embed_dim, hidden_dim, bias)
+        self.down = Linear(hidden_dim, embed_dim, bias)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(silu(self.gate(x)) * self.up(x))
+
+
+def _norm(kind: str, dim: int, eps: float, bias: bool) -> Layer:
+    return RMSNorm(dim, eps=eps) if kind == "rms" else LayerNorm(dim, eps=eps, bias=bias)
+
+
+def _mlp(kind: str, dim: int, hidden_dim: int | None, bias: bool) -> Layer:
+    return SwiGLU(dim, hidden_dim, bias) if kind == "swiglu" else FeedForward(dim, hidden_dim, kind, bias)
+
+
+# --- blocks and stacks
+
+
+class TransformerBlock(Layer):
+    """Attention and a feed-forward layer, each added to what came in.
+
+    `norm_first` normalizes what a part reads (GPT-2), else the sum after it (2017). `parallel` lets both parts read
+    the same input, which is normalized once. `cross` adds a part between them that looks at an encoder's output.
+    `mlp` is "gelu", "gelu_tanh", "relu" or "swiglu", `norm` "layer" or "rms". Dropout applies to what each part adds
+    and to the attention weights. Takes and returns (batch, T, embed_dim).
+
+    >>> TransformerBlock(8, num_heads=2, causal=True)(ones(1, 5, 8)).shape
+    (1, 5, 8)
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        hidden_dim: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        norm: str = "layer",
+        norm_eps: float = 1e-5,
+        mlp: str = "gelu",
+        causal: bool = False,
+        cross: bool = False,
+        norm_first: bool = True,
+        parallel: bool = False,
+    ) -> None:
+        super().__init__()
+        if parallel and (cross or not norm_first):
+            raise ConfigError("TransformerBlock: parallel goes with norm_first and without cross")
+        self.norm_first, self.parallel = norm_first, parallel
+        heads: dict[str, Any] = {"num_kv_heads": num_kv_heads, "head_dim": head_dim}
+        self.norm1 = _norm(norm, embed_dim, norm_eps, bias)
+        self.attention = MultiHeadAttention(embed_dim, num_heads, dropout, bias, causal=causal, **heads)
+        self.norm_cross = _norm(norm, embed_dim, norm_eps, bias) if cross else None
+        self.cross_attention = MultiHeadAttention(embed_dim, num_heads, dropout, bias, **heads) if cross else None
+        self.norm2 = None if parallel else _norm(norm, embed_dim, norm_eps, bias)
+        self.mlp = _mlp(mlp, embed_dim, hidden_dim, bias)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        x: Any,
+        attn_mask: Any = None,
+        *,
+        memory: Any = None,
+        memory_mask: Any = None,
+        angles: tuple[Any, Any] | None = None,
+        past: Past | None = None,
+    ) -> Any:
+        """`memory` (batch, S, embed_dim) is an encoder's output; masks are true where a query may look."""
+        if self.parallel:
+            h = self.norm1(x)
+            return x + self.dropout(self.attention(h, None, attn_mask, angles=angles, past=past) + self.mlp(h))
+        x = self._add(x, self.norm1, lambda h: self.attention(h, None, attn_mask, angles=angles, past=past))
+        if self.cross_attention is not None:
+            x = self._add(x, self.norm_cross, lambda h: self.cross_attention(h, memory, memory_mask))
+        return self._add(x, self.norm2, self.mlp)
+
+    def _add(self, x: Any, norm: Any, part: Any) -> Any:
+        if self.norm_first:
+            return x + self.dropout(part(norm(x)))
+        return norm(x + self.dropout(part(x)))
+
+
+class TransformerEncoder(Layer):
+    """`num_layers` blocks that see the whole text; options as for `TransformerBlock`.
+
+    With `norm_first` a last normalization follows. Takes and returns (batch, T, embed_dim).
+
+    >>> TransformerEncoder(2, 8, num_heads=2)(ones(1, 5, 8)).shape
+    (1, 5, 8)
+    """
+
+    causal = cross = False
+
+    def __init__(self, num_layers: int, embed_dim: int, num_heads: int, **options: Any) -> None:
+        super().__init__()
+        kinds: dict[str, Any] = {"causal": self.causal, "cross": self.cross}
+        self.blocks = LayerList(TransformerBlock(embed_dim, num_heads, **kinds, **options) for _ in range(num_layers))
+        last = options.get("norm_first", True)
+        kind, eps, bias = options.get("norm", "layer"), options.get("norm_eps", 1e-5), options.get("bias", True)
+        self.norm = _norm(kind, embed_dim, eps, bias) if last else None
+
+    def forward(self, x: Any, attn_mask: Any = None, **options: Any) -> Any:
+        for block in self.blocks:
+            x = block(x, attn_mask, **options)
+        return x if self.norm is None else self.norm(x)
+
+
+class TransformerDecoder(TransformerEncoder):
+    """`num_layers` causal blocks that look at an encoder's output too: `decoder(x, memory=encoded)`."""
+
+    causal = cross = True
+
+
+class Transformer(Layer):
+    """The encoder-decoder of Vaswani et al. 2017 (arXiv:1706.03762) with sinusoidal positions.
+
+    Takes ids of a source (batch, S) and of the target so far (batch, T), returns logits (batch, T, target_vocab) for
+    the tokens after each. Ids equal to `padding_idx` in the source are not looked at.
+
+    >>> from tt_core import tensor
+    >>> model = Transformer(20, 30, embed_dim=16, num_heads=2, num_layers=1)
+    >>> model(tensor([[1, 2, 3]]), tensor([[0, 4]])).shape
+    (1, 2, 30)
+    """
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        embed_dim: int = 512,
+        num_heads: int = 8,
+        num_layers: int = 6,
+        hidden_dim: int | None = None,
+        dropout: float = 0.1,
+        max_length: int = 512,
+        padding_idx: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        options = {"hidden_dim": hidden_dim, "dropout": dropout, "mlp": "relu", "norm_first": False, **options}
+        self.max_length, self.padding_idx = max_length, padding_idx
+        self.scale = math.sqrt(embed_dim)
+        self.source = Embedding(source_vocab, embed_dim)
+        self.target = Embedding(target_vocab, embed_dim)
+        self.positions = SinusoidalEmbedding(max_length, embed_dim)
+        self.dropout = Dropout(dropout)
+        self.encoder = TransformerEncoder(num_layers, embed_dim, num_heads, **options)
+        self.decoder = TransformerDecoder(num_layers, embed_dim, num_heads, **options)
+        self.head = Linear(embed_dim, target_vocab)
+        for table in (self.source, self.target):  # times sqrt(embed_dim) they are as large as the positions
+            init.normal_(table.weight, std=embed_dim**-0.5)
+
+    def forward(self, source: Any, target: Any) -> Any:
+        return self.decode(target, self.encode(source), source)
+
+    def encode(self, source: Any) -> Any:
+        """Vectors (batch, S, embed_dim) for source ids (batch, S)."""
+        return self.encoder(self._embedded(self.source, source), self._visible(source))
+
+    def decode(self, target: Any, memory: Any, source: Any) -> Any:
+        """Logits (batch, T, target_vocab) for target ids and the encoded source."""
+        x = self._embedded(self.target, target)
+        return self.head(self.decoder(x, memory=memory, memory_mask=self._visible(source)))
+
+    def _embedded(self, table: Layer, ids: Any) -> Any:
+        if ids.shape[-1] > self.max_length:
+            raise ShapeError(f"Transformer: {ids.shape[-1]} tokens, at most max_length = {self.max_length}")
+        return self.dropout(table(ids) * self.scale + self.positions(arange(ids.shape[-1])))
+
+    def _visible(self, source: Any) -> Any:
+        """(batch, 1, 1, S), true where there is no padding."""
+        return None if self.padding_idx is None else (np.asarray(source) != self.padding_idx)[:, None, None]
+
+
+# --- GPT
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a `GPT`; names are nanoGPT's, with what Llama's family needs beside them.
+
+    Raises `ConfigError` for values that make no model.
+
+    >>> GPTConfig(vocab_size=65, n_embd=128, n_head=4).head_size
+    32
+    """
+
+    vocab_size: int = 50257
+    block_size: int = 1024
+    """Longest text it can look at, in tokens."""
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    dropout: float = 0.0
+    bias: bool = True
+    n_kv_head: int | None = None
+    """Key-value heads that query heads share; as many as `n_head` by default."""
+    position: str = "learned"
+    """learned, rotary or none"""
+    norm: str = "layer"
+    """layer or rms"""
+    norm_eps: float = 1e-5
+    mlp: str = "gelu"
+    """gelu, gelu_tanh (GPT-2's), relu or swiglu"""
+    intermediate_size: int | None = None
+    """Hidden features of the feed-forward layers; 4 times n_embd (8/3 for swiglu) by default."""
+    head_dim: int | None = None
+    """Features a head; n_embd / n_head by default."""
+    tie_weights: bool = True
+    """Whether the output shares the token table."""
+    rope_theta: float = 10000.0
+    rope_scaling: Mapping[str, Any] | None = None
+    parallel: bool = False
+    """Whether attention and feed-forward layer of a block read the same input."""
+
+    def __post_init__(self) -> None:
+        sizes = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        for name in (*sizes, "n_kv_head", "intermediate_size", "head_dim"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < (0 if name == "n_layer" else 1)):
+                raise ConfigError(f"GPTConfig: {name} is a positive whole number, got {value!r}")
+        choices = {"position": ("learned", "rotary", "none"), "norm": ("layer", "rms"),
+                   "mlp": ("gelu", "gelu_tanh", "relu", "swiglu")}  # fmt: skip
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"GPTConfig: {name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.head_dim is None and self.n_embd % self.n_head:
+            raise ConfigError(f"GPTConfig: n_embd {self.n_embd} does not divide into n_head {self.n_head}")
+        if self.n_head % (self.n_kv_head or self.n_head):
+            raise ConfigError(f"GPTConfig: n_head {self.n_head} cannot share n_kv_head {self.n_kv_head} evenly")
+        if self.position == "rotary" and self.head_size % 2:
+            raise ConfigError(f"GPTConfig: rotary positions turn pairs, a head has {self.head_size} features")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"GPTConfig: dropout is a probability below 1, got {self.dropout!r}")
+
+    @property
+    def head_size(self) -> int:
+        """Features of one head."""
+        return self.head_dim or self.n_embd // self.n_head
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
+        """The config that `to_dict` gave. Raises `ConfigError` for a name it does not know."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ConfigError(f"GPTConfig: unknown {', '.join(unknown)}")
+        return cls(**values)
+
+
+class GPT(Layer):
+    """A decoder-only language model (Radford et al. 2019; Touvron et al. 2023), shaped by a `GPTConfig`.
+
+    Takes ids (batch, T), returns logits (batch, T, vocab_size) for the token after each. Weights start normal with
+    deviation 0.02, those that write to the residual stream divided by sqrt(2 * n_layer), biases 0, as GPT-2's.
+
+    >>> from tt_core import tensor
+    >>> model = GPT(GPTConfig(vocab_size=10, block_size=8, n_layer=1, n_head=2, n_embd=8))
+    >>> model(tensor([[1, 2, 3]])).shape
+    (1, 3, 10)
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.wpe = Embedding(config.block_size, config.n_embd) if config.position == "learned" else None
+        self.rotary = _rotary_of(config) if config.position == "rotary" else None
+        self.dropout = Dropout(config.dropout)
+        self.blocks = LayerList(_block_of(config) for _ in range(config.n_layer))
+        self.norm = _norm(config.norm, config.n_embd, config.norm_eps, config.bias)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.lm_head.weight = self.wte.weight
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values again."""
+        for layer in self.layers():
+            if isinstance(layer, (Linear, Embedding)):
+                init.normal_(layer.weight, std=0.02)
+            if isinstance(layer, Linear) and layer.bias is not None:
+                init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out_proj.weight", "down.weight")):
+                init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layer))
+
+    def forward(
+        self,
+        ids: Any,
+        *,
+        positions: Any = None,
+        attn_mask: Any = None,
+        past: Past | None = None,
+        logits_to_keep: int = 0,
+    ) -> Any:
+        """Logits for ids (batch, T), or for the last `logits_to_keep` of them alone.
+
+        `positions` (T,) or (batch, T) are counted from what `past` remembers by default; `attn_mask` broadcasts to
+        (batch, heads, T, S) and hides more than what is later. Raises `ShapeError` for more than `block_size`.
+        """
+        before, length = (0 if past is None else past.length), ids.shape[-1]
+        if before + length > self.config.block_size:
+            raise ShapeError(
+                f"GPT: {before + length} tokens, but the context (block_size) has {self.config.block_size}; "
+                f"keep the last {self.config.block_size}"
+            )
+        if positions is None:
+            positions = arange(before, before + length)
+        x = self.wte(ids)  # (batch, T, n_embd)
+        if self.wpe is not None:
+            x = x + self.wpe(positions)
+        angles = None if self.rotary is None else self.rotary.angles(positions)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, attn_mask, angles=angles, past=past)
+        if logits_to_keep:
+            x = x[:, -logits_to_keep:]
+        return self.lm_head(self.norm(x))  # (batch, T, vocab_size)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> GPT:
+        """The model in a folder in Hugging Face's format (config.json and *.safetensors), of GPT-2's or Llama's family.
+
+        Raises `CheckpointError` or `ConfigError` that says what does not fit.
+        """
+        from tt_language.pretrained import load_pretrained
+
+        return load_pretrained(folder)
+
+
+def _rotary_of(config: GPTConfig) -> RotaryEmbedding:
+    return RotaryEmbedding(config.head_size, config.block_size, config.rope_theta, config.rope_scaling)
+
+
+def _block_of(config: GPTConfig) -> TransformerBlock:
+    return TransformerBlock(
+        config.n_embd,
+        config.n_head,
+        num_kv_heads=config.n_kv_head,
+        head_dim=config.head_dim,
+        hidden_dim=config.intermediate_size,
+        dropout=config.dropout,
+        bias=config.bias,
+        norm=config.norm,
+        norm_eps=config.norm_eps,
+        mlp=config.mlp,
+        causal=True,
+        parallel=config.parallel,
+    )
