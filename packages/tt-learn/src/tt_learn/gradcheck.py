@@ -123,7 +123,7 @@ def _checked_inputs(inputs: Sequence[Any]) -> list[tuple[int, Tensor]]:
 def _check_input(position: int, x: Tensor) -> None:
     if x.dtype != np.float64:
         raise GradientError(f"gradcheck: input {position} is {x.dtype}; only float64 is exact enough, use double()")
-    overlaps = any(step == 0 and n > 1 for step, n in zip(x.strides, x.shape))
+    overlaps = x.numel() > 0 and any(step == 0 and n > 1 for step, n in zip(x.strides, x.shape))
     if overlaps or not x.data.flags.writeable:
         raise GradientError(f"gradcheck: entries of input {position} share memory (an expanded view?); clone() it")
 
