@@ -1,0 +1,577 @@
+"""Tensors do to numbers what NumPy does, under PyTorch's names."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tt_core
+from tt_core import Tensor, from_numpy, tensor
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+
+floats = st.floats(-100, 100, width=32)
+arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4), elements=floats)
+filled = hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=4), elements=floats)
+
+
+def same(result: Any, expected: Any) -> None:
+    """Equal in shape, dtype and, but for rounding, in value."""
+    assert isinstance(result, Tensor)
+    expected = np.asarray(expected)
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+# --- dtypes
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, "float32"),
+        ([1.0, 2], "float32"),
+        ([[1, 2], [3, 4]], "int64"),
+        ([True, False], "bool"),
+        ([], "float32"),
+        (np.zeros(2), "float64"),
+        (np.float64(1), "float64"),
+        (np.zeros(2, "float16"), "float16"),
+        (np.zeros(2, "uint8"), "uint8"),
+        ([tensor(1.0), tensor(2.0)], "float32"),
+        (range(3), "int64"),
+    ],
+)
+def test_python_floats_become_float32_and_arrays_keep_their_dtype(data: Any, dtype: str) -> None:
+    assert Tensor(data).dtype == tensor(data).dtype == np.dtype(dtype)
+
+
+def test_a_dtype_that_is_given_holds() -> None:
+    assert tensor([1, 2], dtype=np.float64).dtype == np.float64
+    assert tensor([1.7], dtype="int64").tolist() == [1]
+
+
+def test_tensor_copies_and_from_numpy_shares() -> None:
+    array = np.zeros(2, "f4")
+    copy, shared, wrapped = tensor(array), from_numpy(array), Tensor(array)
+    array[0] = 1
+    assert (copy.tolist(), shared.tolist(), wrapped.tolist()) == ([0, 0], [1, 0], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [([[1, 2], [3]], ShapeError), ("text", DTypeError), ([None], DTypeError), (1j, DTypeError), (object(), DTypeError)],
+)
+def test_what_is_no_array_of_numbers_is_an_error(data: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^tensor: "):
+        Tensor(data)
+
+
+def test_from_numpy_takes_arrays_only() -> None:
+    with pytest.raises(DTypeError, match=r"from_numpy: needs a NumPy array, got list; use tensor\(\)"):
+        from_numpy([1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [("float", "f4"), ("double", "f8"), ("half", "f2"), ("long", "i8"), ("int", "i4"), ("bool", "?")],
+)
+def test_casts(method: str, dtype: str) -> None:
+    x = tensor([0.0, 1.5, -2.0])
+    same(getattr(x, method)(), x.numpy().astype(dtype))
+
+
+def test_a_python_number_takes_the_dtype_of_the_tensor() -> None:
+    for dtype in ("float16", "float32", "float64", "int64"):
+        assert (tensor([1, 2], dtype=dtype) * 2).dtype == dtype
+    assert (tensor([1.0]) * 2.5).dtype == np.float32
+
+
+# --- operators
+
+
+@pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.eq, operator.lt, operator.ge])
+@given(pair=hnp.mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_dims=4, max_side=3), data=st.data())
+def test_binary_operators_broadcast_as_numpys(op: Callable[[Any, Any], Any], pair: Any, data: st.DataObject) -> None:
+    a, b = (data.draw(hnp.arrays(np.float32, shape, elements=floats)) for shape in pair.input_shapes)
+    same(op(Tensor(a), Tensor(b)), op(a, b))
+    same(op(Tensor(a), b), op(a, b))
+    same(op(a, Tensor(b)), op(a, b))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.truediv,
+        operator.floordiv,
+        operator.mod,
+        operator.pow,
+        operator.eq,
+        operator.ne,
+        operator.lt,
+        operator.le,
+        operator.gt,
+        operator.ge,
+    ],
+)
+def test_reflected_operators(op: Callable[[Any, Any], Any]) -> None:
+    x = np.array([1.0, 2.0, 3.0], "f4")
+    same(op(2.0, Tensor(x)), op(np.float32(2), x))
+    same(op(Tensor(x), 2.0), op(x, np.float32(2)))
+    same(op(x, Tensor(x)), op(x, x))
+
+
+def test_reflected_matmul_and_logic() -> None:
+    x = np.arange(4, dtype="f4").reshape(2, 2)
+    same(x @ Tensor(x), x @ x)
+    yes = np.array([True, False])
+    same(yes & Tensor(yes), yes)
+    same(Tensor(yes) | ~yes, [True, True])
+    same(~Tensor(yes), ~yes)
+
+
+def test_division_and_powers_give_infinities_without_warnings() -> None:
+    x = tensor([-1.0, 0.0, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (x / 0).tolist()[::2] == [-np.inf, np.inf]
+        assert np.isnan((x / 0).tolist()[1])
+        assert (x**-1).tolist() == [-1, np.inf, 1]
+        assert np.isnan((x**0.5).tolist()[0])
+        assert x.log().tolist()[1:] == [-np.inf, 0]
+        assert tensor([1e4]).exp().tolist() == [np.inf]
+
+
+@pytest.mark.parametrize("power", [-2, -1, 0, 0.5, 1, 2, 3, 3.0, 4])
+def test_powers(power: float) -> None:
+    x = np.array([0.5, 1.0, 3.0], "f4")
+    same(Tensor(x) ** power, np.power(x, np.float32(power)))
+
+
+@pytest.mark.parametrize(
+    "name", ["exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "sign", "floor", "ceil", "round", "abs", "isnan"]
+)
+@given(x=hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_side=3), elements=st.floats(0, 10, width=32)))
+def test_functions_of_one(name: str, x: np.ndarray) -> None:
+    with np.errstate(all="ignore"):
+        same(getattr(Tensor(x), name)(), getattr(np, name)(x))
+
+
+def test_erf_is_that_of_the_c_library() -> None:
+    import math
+
+    x = np.linspace(-6, 6, 1001)
+    exact = np.array([math.erf(v) for v in x])
+    np.testing.assert_allclose(Tensor(x).erf().numpy(), exact, rtol=1e-15)
+    np.testing.assert_allclose(Tensor(x.astype("f4")).erf().numpy(), exact, atol=5e-7)
+
+
+# --- reductions
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "amax", "amin", "all", "any", "var", "std"])
+@given(x=filled, data=st.data())
+def test_reductions(name: str, x: np.ndarray, data: st.DataObject) -> None:
+    dims = data.draw(st.none() | st.sets(st.integers(0, x.ndim - 1), min_size=1).map(lambda s: tuple(sorted(s))))
+    keepdim = data.draw(st.booleans())
+    options = {"ddof": 1} if name in ("var", "std") else {}
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = getattr(np, name)(x.astype("f8"), axis=dims, keepdims=keepdim, **options)
+    result = getattr(Tensor(x), name)(dim=dims, keepdim=keepdim)
+    assert result.shape == np.shape(expected)
+    if not np.isnan(expected).any():
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-3, atol=1e-2)
+    else:  # less elements than degrees of freedom: PyTorch gives nan for these too
+        assert not np.isfinite(result.numpy()[np.isnan(expected)]).any()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])
+def test_integers_add_up_in_int64(dtype: str) -> None:
+    x = np.array([1, 0, 100], dtype)
+    same(Tensor(x).sum(), np.sum(x, dtype="i8"))
+    same(Tensor(x).prod(), np.prod(x, dtype="i8"))
+    same(Tensor(x).cumsum(0), np.cumsum(x, dtype="i8"))
+
+
+@given(x=filled)
+def test_max_and_min_along_a_dimension_give_values_and_indices(x: np.ndarray) -> None:
+    for dim in range(-x.ndim, x.ndim):
+        values, indices = Tensor(x).max(dim)
+        same(values, x.max(dim))
+        same(indices, x.argmax(dim))
+        values, indices = Tensor(x).min(dim, keepdim=True)
+        same(values, x.min(dim, keepdims=True))
+        same(indices, x.argmin(dim, keepdims=True))
+    same(Tensor(x).max(), x.max())
+    same(Tensor(x).min(Tensor(x + 1)), x)
+
+
+@given(x=filled, data=st.data())
+def test_sort_argsort_and_topk(x: np.ndarray, data: st.DataObject) -> None:
+    dim = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    k = data.draw(st.integers(0, x.shape[dim]))
+    ordered = np.sort(x, axis=dim)
+    same(Tensor(x).sort(dim).values, ordered)
+    same(Tensor(x).sort(dim, descending=True).values, np.flip(ordered, dim))
+    for largest in (True, False):
+        values, indices = Tensor(x).topk(k, dim, largest)
+        best = np.flip(ordered, dim) if largest else ordered
+        same(values, np.take(best, range(k), axis=dim))
+        np.testing.assert_array_equal(np.take_along_axis(x, indices.numpy(), dim), values.numpy())
+
+
+def test_a_stable_sort_keeps_equals_in_their_order() -> None:
+    x = tensor([1, 0, 1, 0])
+    assert x.argsort(stable=True).tolist() == [1, 3, 0, 2]
+    assert x.argsort(stable=True, descending=True).tolist() == [0, 2, 1, 3]
+
+
+def test_topk_orders_unsigned_numbers_and_puts_nan_first() -> None:
+    assert tensor(np.array([0, 255, 7], "u1")).topk(2).values.tolist() == [255, 7]
+    assert np.isnan(tensor([1.0, float("nan"), 2.0]).topk(1).values.item())
+    with pytest.raises(ShapeError, match="k is 4, but dimension -1 has 3 elements"):
+        tensor([1, 2, 3]).topk(4)
+
+
+def test_logsumexp_at_the_limits() -> None:
+    limit = float(np.finfo("f4").max)
+    x = tensor([[limit, -limit], [1e4, 1e4], [-np.inf, 0.0], [-np.inf, -np.inf], [np.inf, 0.0]])
+    np.testing.assert_allclose(x.logsumexp(-1).numpy(), [limit, 1e4 + np.log(2), 0, -np.inf, np.inf], rtol=1e-6)
+    assert tensor([0.0, 0.0]).logsumexp(0, keepdim=True).shape == (1,)
+
+
+# --- matrix products
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3,), (3,)),
+        ((2, 3), (3,)),
+        ((3,), (3, 2)),
+        ((2, 3), (3, 4)),
+        ((5, 2, 3), (3, 4)),
+        ((5, 2, 3), (5, 3, 4)),
+        ((5, 1, 2, 3), (6, 3, 4)),
+        ((2, 3), (5, 3, 4)),
+        ((0, 2, 3), (3, 4)),
+        ((2, 3, 0), (0, 4)),
+        ((2, 0), (0, 2)),
+    ],
+)
+def test_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    x, y = np.random.default_rng(0).random(a, "f4"), np.random.default_rng(1).random(b, "f4")
+    same(Tensor(x) @ Tensor(y), x @ y)
+
+
+def test_matmul_of_shapes_that_do_not_fit_names_them() -> None:
+    with pytest.raises(ShapeError, match=r"^matmul: .*\(a \(2, 3\), b \(2, 3\)\)"):
+        tt_core.ones(2, 3) @ tt_core.ones(2, 3)
+
+
+@pytest.mark.parametrize("equation", ["ij,jk->ik", "ij,ij->", "ij->ji", "ij,jk,kl->il"])
+def test_einsum(equation: str) -> None:
+    operands = [np.random.default_rng(i).random((3, 3), "f4") for i in range(equation.count(",") + 1)]
+    same(tt_core.einsum(equation, *map(Tensor, operands)), np.einsum(equation, *operands))
+
+
+# --- indexing
+
+
+@given(x=arrays, data=st.data())
+def test_basic_indices_are_numpys_and_share_memory(x: np.ndarray, data: st.DataObject) -> None:
+    index = data.draw(hnp.basic_indices(x.shape, allow_newaxis=True, allow_ellipsis=True))
+    taken = Tensor(x)[index]
+    same(taken, x[index])
+    assert np.shares_memory(taken.numpy(), x) or not taken.numel()
+
+
+@given(x=filled, data=st.data())
+def test_advanced_indices_are_numpys_and_copy(x: np.ndarray, data: st.DataObject) -> None:
+    rows = data.draw(hnp.arrays(np.int64, hnp.array_shapes(max_dims=2), elements=st.integers(0, len(x) - 1)))
+    mask = data.draw(hnp.arrays(np.bool_, x.shape))
+    for index in (rows, mask):
+        taken = Tensor(x)[Tensor(index)]
+        same(taken, x[index])
+        assert not np.shares_memory(taken.numpy(), x)
+    same(Tensor(x)[rows.tolist()], x[rows.tolist()])
+
+
+def test_an_element_is_a_view() -> None:
+    x = tensor([1.0, 2.0])
+    x[0].fill_(5.0)
+    assert x.tolist() == [5, 2]
+
+
+@given(x=filled, data=st.data())
+def test_assignment_writes_where_the_index_points(x: np.ndarray, data: st.DataObject) -> None:
+    index = data.draw(hnp.basic_indices(x.shape, allow_ellipsis=True))
+    expected, result = x.copy(), tensor(x)
+    expected[index] = 7
+    result[index] = 7
+    same(result, expected)
+    expected[expected > 0] = -1
+    result[result > 0] = tensor(-1.0)
+    same(result, expected)
+
+
+def test_a_wrong_index_is_an_error_that_names_the_shape() -> None:
+    x = tt_core.zeros(2, 3)
+    with pytest.raises(OutOfRangeError, match=r"getitem: index 2 is out of bounds .*\(x \(2, 3\)\)"):
+        x[2]
+    with pytest.raises(OutOfRangeError, match=r"assignment: index 5 is out of bounds .*tensor \(2, 3\) float32"):
+        x[5] = 1
+    with pytest.raises(ShapeError, match=r"assignment: could not broadcast"):
+        x[0] = tt_core.zeros(4)
+
+
+def test_gather_and_take_along_dim() -> None:
+    x = np.arange(12, dtype="f4").reshape(3, 4)
+    index = np.array([[0, 3], [1, 1]])
+    same(Tensor(x).gather(1, Tensor(index)), np.take_along_axis(x[:2], index, 1))
+    same(Tensor(x).gather(0, tensor([[2]])), [[np.float32(8)]])
+    same(Tensor(x).take_along_dim(tensor([[0], [1], [2]]), 1), x[range(3), range(3)][:, None])
+
+
+def test_index_select_and_masked_fill() -> None:
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    same(Tensor(x).index_select(1, tensor([2, 0])), x[:, [2, 0]])
+    same(Tensor(x).masked_fill(Tensor(x) > 2, -1), np.where(x > 2, np.float32(-1), x))
+
+
+# --- in place
+
+
+def test_in_place_operators_keep_the_memory() -> None:
+    x = tensor([1.0, 2.0])
+    data, view = x.data, x[1:]
+    x += 1
+    x *= tensor([2.0, 3.0])
+    x -= 1
+    x /= 2
+    assert x.data is data
+    assert x.tolist() == [1.5, 4]
+    assert view.tolist() == [4]
+    assert x.add_(1, alpha=2).sub_(1).mul_(2).div_(4).tolist() == [1.25, 2.5]
+    assert x.copy_([1, 2]).tolist() == [1, 2]
+    assert x.fill_(3).tolist() == [3, 3]
+    assert x.zero_().tolist() == [0, 0]
+
+
+def test_in_place_errors_say_what_was_given() -> None:
+    x, y = tt_core.zeros(2), tensor([1, 2])
+    with pytest.raises(ShapeError, match=r"\+=: .*\(tensor \(2,\) float32\)"):
+        x += tt_core.zeros(3)
+    with pytest.raises(DTypeError, match=r"\+=: .*\(tensor \(2,\) int64\)"):
+        y += 1.5
+    with pytest.raises(ShapeError, match=r"fill_: this tensor is a read-only view .*clone\(\) it first"):
+        tt_core.zeros(1).expand(3).fill_(1)
+
+
+# --- shapes
+
+
+@given(x=filled, data=st.data())
+def test_permute_transpose_and_T(x: np.ndarray, data: st.DataObject) -> None:
+    dims = data.draw(st.permutations(range(x.ndim)))
+    same(Tensor(x).permute(dims), x.transpose(dims))
+    same(Tensor(x).permute(*dims), x.transpose(dims))
+    same(Tensor(x).transpose(0, -1), x.swapaxes(0, -1))
+    same(Tensor(x).T, x.T)
+
+
+@given(x=arrays)
+def test_flatten_reshape_squeeze_unsqueeze(x: np.ndarray) -> None:
+    same(Tensor(x).flatten(), x.reshape(x.size))
+    same(Tensor(x).reshape(x.size), x.reshape(x.size))
+    same(Tensor(x).unsqueeze(0), x[None])
+    same(Tensor(x).unsqueeze(-1), x[..., None])
+    same(Tensor(x).squeeze(), x.squeeze())
+    if x.ndim > 1:
+        same(Tensor(x).flatten(1), x.reshape(len(x), int(np.prod(x.shape[1:]))))
+        same(Tensor(x).squeeze(0), x.squeeze(0) if len(x) == 1 else x)
+
+
+def test_unflatten_expand_repeat() -> None:
+    x = np.arange(6, dtype="f4").reshape(1, 6)
+    same(Tensor(x).unflatten(1, (2, 3)), x.reshape(1, 2, 3))
+    same(Tensor(x).expand(4, -1), np.broadcast_to(x, (4, 6)))
+    same(Tensor(x).expand(2, 4, 6), np.broadcast_to(x, (2, 4, 6)))
+    same(Tensor(x).repeat(2, 1, 3), np.tile(x, (2, 1, 3)))
+    same(Tensor(x).repeat_interleave(2, 1), np.repeat(x, 2, 1))
+    same(Tensor(x).flip(1), x[:, ::-1])
+    same(Tensor(x).roll(2, 1), np.roll(x, 2, 1))
+    same(Tensor(x).tril(1), np.tril(x, 1))
+    same(Tensor(x).triu(1), np.triu(x, 1))
+
+
+def test_split_chunk_narrow_unbind() -> None:
+    x = np.arange(10, dtype="f4").reshape(5, 2)
+    assert [t.shape for t in Tensor(x).split(2)] == [(2, 2), (2, 2), (1, 2)]
+    assert [t.shape for t in Tensor(x).split([1, 4])] == [(1, 2), (4, 2)]
+    assert [t.shape for t in Tensor(x).chunk(3)] == [(2, 2), (2, 2), (1, 2)]
+    assert [t.shape for t in Tensor(x).chunk(2, dim=-1)] == [(5, 1), (5, 1)]
+    same(Tensor(x).narrow(0, -3, 2), x[2:4])
+    assert [t.tolist() for t in Tensor(x).unbind(1)] == x.T.tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: x.view(5), ShapeError, "view: cannot reshape"),
+        (lambda x: x.T.view(6), ShapeError, "view: .* use reshape, which copies"),
+        (lambda x: x.reshape(4), ShapeError, r"reshape: .*\(x \(2, 3\)\)"),
+        (lambda x: x.flatten(2), OutOfRangeError, r"flatten: dim 2 is out of range for shape \(2, 3\)"),
+        (lambda x: x.flatten(1, 0), ShapeError, "start_dim 1 comes after end_dim 0"),
+        (lambda x: x.narrow(0, 1, 2), OutOfRangeError, "2 entries from 1 on do not fit dimension 0"),
+        (lambda x: x.split(0), ShapeError, "split_size must be positive, got 0"),
+        (lambda x: x.split([1, 2]), ShapeError, r"sizes \[1, 2\] add up to 3, dimension 0 has 2"),
+        (lambda x: x.chunk(0), ShapeError, "chunks must be positive"),
+        (lambda x: x.unbind(2), OutOfRangeError, "dim 2 is out of range"),
+        (lambda x: x.squeeze(4), OutOfRangeError, "squeeze: axis 4 is out of bounds"),
+        (lambda x: x.transpose(0, 2), OutOfRangeError, "transpose: "),
+        (lambda x: x.permute(0), ShapeError, "permute: "),
+        (lambda x: x.expand(3, 3), ShapeError, "expand: "),
+        (lambda x: x.repeat(2), ShapeError, "repeat: needs a size for each dimension"),
+        (lambda x: x.sum(2), OutOfRangeError, "sum: axis 2 is out of bounds"),
+        (lambda x: x.item(), ShapeError, "needs exactly one element, got shape"),
+        (lambda x: bool(x), ShapeError, "has no single truth value"),
+        (lambda x: len(x.sum()), DTypeError, "no length"),
+        (lambda x: iter(x.sum()), DTypeError, "cannot be iterated"),
+        (lambda x: [0][x.sum()], DTypeError, "needs an integer tensor, got float32"),
+        (lambda x: x.clip(), ShapeError, "at least one of min and max"),
+    ],
+)
+def test_bad_arguments_are_named(call: Callable[[Tensor], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(tt_core.zeros(2, 3))
+
+
+# --- what it is
+
+
+def test_strides_count_elements_and_contiguity_is_told() -> None:
+    x = tt_core.zeros(2, 3, 4)
+    assert x.strides == x.stride() == (12, 4, 1)
+    assert x.T.strides == (1, 4, 12)
+    assert x.is_contiguous()
+    assert not x.T.is_contiguous()
+    assert x.contiguous() is x
+    assert x.T.contiguous().is_contiguous()
+    assert (x.nbytes, x.numel(), x.element_size(), x.ndim, x.dim(), x.size(1), len(x)) == (96, 24, 4, 3, 3, 3, 2)
+    assert tt_core.zeros(()).contiguous().shape == ()
+
+
+def test_scalars_become_python_numbers() -> None:
+    assert (tensor(2.5).item(), float(tensor([2.5])), int(tensor(2.5)), bool(tensor(0))) == (2.5, 2.5, 2, False)
+    assert ["a", "b"][tensor(1)] == "b"
+    assert f"{tensor(1.23456):.2f}" == "1.23"
+    assert 3 in tensor([1, 2, 3])
+
+
+def test_numpy_reads_a_tensor_without_a_copy() -> None:
+    x = tensor([1.0, 2.0])
+    assert np.shares_memory(np.asarray(x), x.data)
+    assert np.asarray(x, dtype="f8").dtype == np.float64
+
+
+# --- repr
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (1.5, "tensor(1.5)"),
+        (3, "tensor(3)"),
+        (True, "tensor(True)"),
+        ([], "tensor([])"),
+        (np.zeros((0, 3), "f4"), "tensor([], shape=(0, 3))"),
+        ([1, 20], "tensor([ 1, 20])"),
+        ([float("nan"), float("inf"), -1.0], "tensor([nan, inf, -1.])"),
+        (np.array([1.0]), "tensor([1.], dtype=float64)"),
+        (np.array([[1, 2], [3, 4]], "i4"), "tensor([[1, 2],\n        [3, 4]], dtype=int32)"),
+        ([1e-8, 1.0], "tensor([1.e-08, 1.e+00])"),
+        ([0.123456789], "tensor([0.1235])"),
+    ],
+)
+def test_repr(data: Any, text: str) -> None:
+    assert repr(tensor(data)) == text
+
+
+@given(x=hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=12)))
+def test_repr_of_any_shape_is_short_and_names_what_it_leaves_out(x: np.ndarray) -> None:
+    text = repr(Tensor(x))
+    assert text.startswith("tensor(")
+    assert max(map(len, text.splitlines())) <= 100
+    assert ("..." in text) == (x.size > 1000)
+
+
+def test_repr_of_a_large_tensor_is_quick_to_read() -> None:
+    text = repr(tt_core.zeros(10_000, 1_000))
+    assert len(text.splitlines()) == 7
+    assert "..." in text
+
+
+# --- creation
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (tt_core.zeros(2, 3), np.zeros((2, 3), "f4")),
+        (tt_core.ones((2,)), np.ones(2, "f4")),
+        (tt_core.zeros(()), np.zeros((), "f4")),
+        (tt_core.full((2,), 3), np.full(2, 3)),
+        (tt_core.full((2,), 3.0), np.full(2, 3, "f4")),
+        (tt_core.full_like(tensor([1, 2]), 3), np.full(2, 3)),
+        (tt_core.zeros_like(tensor([1, 2])), np.zeros(2, "i8")),
+        (tt_core.ones_like(tensor([1.0]), dtype="f8"), np.ones(1)),
+        (tt_core.arange(3), np.arange(3)),
+        (tt_core.arange(1, 2, 0.5), np.array([1, 1.5], "f4")),
+        (tt_core.arange(3, dtype="f4"), np.arange(3, dtype="f4")),
+        (tt_core.linspace(0, 1, 3), np.array([0, 0.5, 1], "f4")),
+        (tt_core.eye(2, 3), np.eye(2, 3, dtype="f4")),
+        (tt_core.cat([tensor([[1]]), tensor([[2]])], dim=1), np.array([[1, 2]])),
+        (tt_core.stack([tensor([1]), tensor([2])], dim=1), np.array([[1, 2]])),
+        (tt_core.where(tensor([True, False]), 1.0, 0.0), np.array([1, 0], "f4")),
+        (tt_core.where(tensor([True, False]), tensor([1.0, 2.0]), 0), np.array([1, 0], "f4")),
+        (tt_core.pad(tensor([[1.0]]), (1, 2)), np.array([[0, 1, 0, 0]], "f4")),
+        (tt_core.pad(tensor([[1.0]]), (0, 0, 1, 0), value=5), np.array([[5], [1]], "f4")),
+    ],
+)
+def test_creation(made: Tensor, expected: np.ndarray) -> None:
+    same(made, expected)
+
+
+def test_random_creation() -> None:
+    assert tt_core.rand(2, 3).dtype == tt_core.randn(2, 3).dtype == np.float32
+    assert tt_core.randn(2, dtype=np.float64).dtype == np.float64
+    assert tt_core.randint(3, (50,)).max() <= 2
+    assert tt_core.randint(3, 5, (50,)).min() >= 3
+    assert tt_core.randint(3, size=(2, 2)).shape == (2, 2)
+    assert sorted(tt_core.randperm(5).tolist()) == list(range(5))
+
+
+def test_nothing_to_join_is_an_error() -> None:
+    for join in (tt_core.cat, tt_core.stack):
+        with pytest.raises(ShapeError, match="needs at least one tensor"):
+            join([])
+
+
+def test_all_that_is_exported_exists_and_hides_no_builtin() -> None:
+    import builtins
+
+    assert not set(tt_core.__all__) & set(dir(builtins))
+    assert all(hasattr(tt_core, name) for name in tt_core.__all__)
