@@ -1,0 +1,98 @@
+"""Module 20, capstone: the run folder, which holds all that a training run leaves behind.
+
+    config.json         the model's and the training's options, the corpus, the versions
+    tokenizer.json      Hugging Face's format
+    model.safetensors   the weights at the last save
+    metrics.jsonl       one object a line: step, train_loss, val_loss, tokens_per_second, seconds
+    loss.svg            the loss curve
+    checkpoint/         what resuming needs: optimizer, schedule, generator
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tt_core.errors import FileError, did_you_mean
+from tt_core.files import remove_stale, write_atomic
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of a run are."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def loss_curve(self) -> Path:
+        return self.path / "loss.svg"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @classmethod
+    def create(cls, path: Path | None) -> RunFolder:
+        """A new folder: `path`, or a dated one under `runs/`. Raises `FileError` where a run is already."""
+        folder = cls(path or Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
+        if folder.config.exists():
+            raise FileError(
+                f"{folder.path} holds a run already; go on with it by --resume {folder.path}, or name another --out"
+            )
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot create run folder {folder.path}: {error.strerror or error}") from None
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | None) -> RunFolder:
+        """An existing run: `path`, or the newest one under `runs/`. Raises `FileError` where there is no model."""
+        folder = cls(path or _newest(Path("runs")))
+        if not folder.path.is_dir():
+            near = [entry.name for entry in folder.path.parent.glob("*") if entry.is_dir()]
+            raise FileError(f"no run folder {folder.path}; {did_you_mean(folder.path.name, near)}")
+        remove_stale(folder.path)
+        if not folder.config.exists():
+            raise FileError(f"{folder.path} is no run: it has no config.json; train one with: tinygpt train --out ...")
+        return folder
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.json whole or not at all."""
+        write_atomic(self.config, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """The contents of config.json; raises `FileError` for one that is damaged."""
+        try:
+            config = json.loads(self.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise FileError(f"{self.config} is damaged: {error}") from None
+        if not isinstance(config, dict):
+            raise FileError(f"{self.config} is damaged: expected an object, got {type(config).__name__}")
+        return config
+
+
+def _newest(runs: Path) -> Path:
+    found = sorted((path.parent for path in runs.glob("*/config.json")), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileError("no run was named and there is none under runs/; train one with: tinygpt train")
+    return found[-1]
