@@ -16,6 +16,7 @@ import numpy as np
 
 from tt_core.dispatch import Array, op
 from tt_core.elementwise import erf
+from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 
 _BLOCK = 1 << 15
@@ -60,9 +61,10 @@ def relu_backward(g: Array, out: Array, /) -> Array:
 @op
 def leaky_relu(x: Array, /, negative_slope: float = 0.01) -> Array:
     """`x` above 0, `negative_slope * x` below (Maas et al. 2013). Its backward kernel needs `x`."""
-    result = np.minimum(x, 0) * negative_slope
-    result += np.maximum(x, 0)
-    return result
+    with _quiet():
+        result = np.minimum(x, 0) * negative_slope
+        result += np.maximum(x, 0)
+        return result
 
 
 @op
@@ -240,7 +242,7 @@ _GELU = {"none": (_gelu_exact, _gelu_exact_backward), "tanh": (_gelu_tanh, _gelu
 
 def _gelu_form(approximate: str) -> tuple[Callable[..., None], Callable[..., None]]:
     if approximate not in _GELU:
-        raise ValueError(f"approximate is 'none' or 'tanh', got {approximate!r}")
+        raise ShapeError(f"approximate is 'none' or 'tanh', got {approximate!r}")
     return _GELU[approximate]
 
 
