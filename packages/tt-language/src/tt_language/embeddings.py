@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from tt_core.creation import randn, tensor
+from tt_core.creation import from_numpy, randn, tensor
 from tt_core.dispatch import Array, op
 from tt_core.errors import OutOfRangeError, ShapeError
 from tt_core.files import write_atomic
@@ -194,8 +194,7 @@ class RotaryEmbedding(Layer):
     True
     """
 
-    cos: Tensor
-    sin: Tensor
+    frequency: Tensor
 
     def __init__(
         self, dim: int, max_length: int = 2048, theta: float = 10000.0, scaling: Mapping[str, Any] | None = None
@@ -207,20 +206,17 @@ class RotaryEmbedding(Layer):
         # float32 all the way, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4
         exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
         frequency = _scaled(1 / np.float32(theta) ** exponent, dict(scaling or {}))
-        angle = np.arange(max_length, dtype=np.float32)[:, None] * frequency  # (max_length, dim / 2)
-        self.register_buffer("cos", tensor(np.cos(angle)), persistent=False)
-        self.register_buffer("sin", tensor(np.sin(angle)), persistent=False)
+        self.register_buffer("frequency", tensor(frequency), persistent=False)
 
     def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2)."""
         where = np.asarray(positions)
         if where.size and not 0 <= where.min() <= where.max() < self.max_length:
-            raise OutOfRangeError(
-                f"RotaryEmbedding: position {where.max() if where.min() >= 0 else where.min()} is outside its "
-                f"{self.max_length} positions"
-            )
+            wrong = where.min() if where.min() < 0 else where.max()
+            raise OutOfRangeError(f"RotaryEmbedding: position {wrong} is outside its {self.max_length} positions")
         where = where if where.ndim == 1 else where[:, None]
-        return self.cos[where], self.sin[where]
+        angle = where[..., None].astype(np.float32) * self.frequency.data
+        return from_numpy(np.cos(angle)), from_numpy(np.sin(angle))
 
     def forward(self, x: Any, positions: Any) -> Any:
         return rotary(x, *self.angles(positions))

@@ -89,7 +89,7 @@ class RMSNorm(Layer):
     `normalized_shape` is the size of the last dimension. Keeps the shape.
 
     >>> from tt_core import tensor
-    >>> RMSNorm(2)(tensor([[3.0, 4.0]]))
+    >>> RMSNorm(2)(tensor([[3.0, 4.0]])).detach()
     tensor([[0.8485, 1.1314]])
     """
 

@@ -1,0 +1,281 @@
+"""`GPT` from checkpoints in Hugging Face's format, of GPT-2's and Llama's families (module 13, Act IV).
+
+config.json says the shape, safetensors files hold the weights. The two are held against each other before a model is
+made: a tensor that is missing, misshapen or left over is an error, since a weight that is silently not used is worse.
+Tokenizers are read in module 10, downloads are not made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tt_language.errors import CheckpointError, ConfigError
+from tt_language.shards import Checkpoint, first_few, read_json_object
+from tt_language.transformers import GPT, GPTConfig
+
+
+def load_pretrained(folder: str | os.PathLike[str]) -> GPT:
+    """The model in `folder`, in evaluation mode. Raises `CheckpointError` or `ConfigError` in one line."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    config = read_config(folder / "config.json")
+    checkpoint = Checkpoint(folder)
+    sources = _checked(config, checkpoint)
+    model = GPT(config)
+    state = dict(model.named_parameters())
+    for source in sources:
+        target = state[source.name].data
+        parts = [checkpoint.read(name) for name in source.tensors]
+        np.copyto(target, np.concatenate([x.T if source.transposed else x for x in parts]), casting="same_kind")
+    return model.eval()
+
+
+# --- config.json
+
+
+def read_config(path: str | os.PathLike[str]) -> GPTConfig:
+    """The `GPTConfig` that a config.json describes; raises `ConfigError` for what `GPT` cannot be."""
+    path = Path(path)
+    fields = _Fields(path, read_json_object(path))
+    families = {"gpt2": _gpt2_config, "llama": _llama_config, "mistral": _llama_config}
+    family = fields.values.get("model_type")
+    if not isinstance(family, str) or family not in families:
+        raise ConfigError(f"{path}: model_type is {str(family)[:40]!r}, expected {', '.join(families)}")
+    try:
+        return families[family](fields)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The entries of a config.json, read with the type that is expected."""
+
+    path: Path
+    values: Mapping[str, Any]
+
+    def whole(self, *names: str) -> int:
+        """A positive whole number under the first of `names` that is there."""
+        for name in names:
+            if name in self.values:
+                fine = type(self.values[name]) is int and 0 < self.values[name] < 1 << 40
+                return int(self._checked(name, fine, "positive whole number"))
+        raise ConfigError(f"{self.path}: has no {names[0]}")
+
+    def maybe_whole(self, name: str) -> int | None:
+        """The same, or None where it is missing or null."""
+        return self.whole(name) if self.values.get(name) is not None else None
+
+    def number(self, name: str, default: float) -> float:
+        """A positive number."""
+        value = self.values.get(name, default)
+        return float(self._checked(name, type(value) in (int, float) and 0 < value < 1e30, "positive number", value))
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.values.get(name, default)
+        return bool(self._checked(name, isinstance(value, bool), "true or false", value))
+
+    def need(self, name: str, default: Any, *known: Any) -> None:
+        """Raise unless the entry is one of the `known` values."""
+        value = self.values.get(name, default)
+        if not any(value is k or (type(value) is type(k) and value == k) for k in known):
+            supported = ", ".join(map(str, known))
+            raise ConfigError(f"{name} is {str(value)[:40]}, which is not supported (only {supported})")
+
+    def _checked(self, name: str, fine: bool, expected: str, value: Any = None) -> Any:
+        value = self.values[name] if value is None else value
+        if not fine:
+            raise ConfigError(f"{name} is {str(value)[:40]!r}, expected a {expected}".replace("a true", "true"))
+        return value
+
+
+_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
+
+
+def _gpt2_config(fields: _Fields) -> GPTConfig:
+    activation = fields.values.get("activation_function", "gelu_new")
+    fields.need("activation_function", "gelu_new", *_ACTIVATIONS)
+    fields.need("scale_attn_weights", True, True)
+    fields.need("scale_attn_by_inverse_layer_idx", False, False)
+    fields.need("add_cross_attention", False, False)
+    return GPTConfig(
+        vocab_size=fields.whole("vocab_size"),
+        block_size=fields.whole("n_positions", "n_ctx"),
+        n_layer=fields.whole("n_layer"),
+        n_head=fields.whole("n_head"),
+        n_embd=fields.whole("n_embd"),
+        mlp=_ACTIVATIONS[activation],
+        intermediate_size=fields.maybe_whole("n_inner"),
+        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
+        tie_weights=fields.flag("tie_word_embeddings", True),
+    )
+
+
+def _llama_config(fields: _Fields) -> GPTConfig:
+    context = fields.whole("max_position_embeddings")
+    window = fields.maybe_whole("sliding_window")
+    bias = fields.flag("attention_bias", False)
+    fields.need("hidden_act", "silu", "silu", "swish")
+    fields.need("mlp_bias", False, bias)
+    theta, scaling = _rope(fields)
+    return GPTConfig(
+        vocab_size=fields.whole("vocab_size"),
+        block_size=context if window is None else min(context, window),  # within its window it is plain attention
+        n_layer=fields.whole("num_hidden_layers"),
+        n_head=fields.whole("num_attention_heads"),
+        n_kv_head=fields.maybe_whole("num_key_value_heads"),
+        n_embd=fields.whole("hidden_size"),
+        head_dim=fields.maybe_whole("head_dim"),
+        bias=bias,
+        position="rotary",
+        norm="rms",
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        mlp="swiglu",
+        intermediate_size=fields.whole("intermediate_size"),
+        tie_weights=fields.flag("tie_word_embeddings", False),
+        rope_theta=theta,
+        rope_scaling=scaling,
+    )
+
+
+def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
+    """Base and scaling of rotary positions: `rope_parameters` holds both in newer files."""
+    given = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"rope_parameters is {str(given)[:40]!r}, expected an object")
+    inner = _Fields(fields.path, given)
+    theta = inner.number("rope_theta", fields.number("rope_theta", 10000.0))
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    names = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor",
+             "original_max_position_embeddings")}.get(kind if isinstance(kind, str) else "")  # fmt: skip
+    if names is None:
+        raise ConfigError(f"rope_type is {str(kind)[:40]!r}, expected default, linear or llama3")
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ConfigError(f"rope_type {kind} has no {missing[0]}")
+    return theta, {"rope_type": kind, **{name: inner.number(name, 1) for name in names}}
+
+
+# --- which tensor goes where
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A parameter of `GPT`: its name and shape, and the tensors that it is put together from, one below the other."""
+
+    name: str
+    shape: tuple[int, ...]
+    tensors: tuple[str, ...]
+    transposed: bool = False
+    """GPT-2 stores its projections as (in, out)."""
+
+
+def _gpt2_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
+    width, hidden = c.n_embd, c.intermediate_size or 4 * c.n_embd
+    yield _Source("wte.weight", (c.vocab_size, width), (f"{prefix}wte.weight",))
+    yield _Source("wpe.weight", (c.block_size, width), (f"{prefix}wpe.weight",))
+    yield from _pair("norm", (width,), f"{prefix}ln_f")
+    if not c.tie_weights:
+        yield _Source("lm_head.weight", (c.vocab_size, width), ("lm_head.weight",))
+    for i in range(c.n_layer):
+        ours, theirs = f"blocks.{i}", f"{prefix}h.{i}"
+        yield from _pair(f"{ours}.norm1", (width,), f"{theirs}.ln_1")
+        yield from _pair(f"{ours}.attention.in_proj", (3 * width, width), f"{theirs}.attn.c_attn")
+        yield from _pair(f"{ours}.attention.out_proj", (width, width), f"{theirs}.attn.c_proj")
+        yield from _pair(f"{ours}.norm2", (width,), f"{theirs}.ln_2")
+        yield from _pair(f"{ours}.mlp.up", (hidden, width), f"{theirs}.mlp.c_fc")
+        yield from _pair(f"{ours}.mlp.down", (width, hidden), f"{theirs}.mlp.c_proj")
+
+
+def _pair(ours: str, shape: tuple[int, ...], theirs: str) -> Iterator[_Source]:
+    yield _Source(f"{ours}.weight", shape, (f"{theirs}.weight",), transposed=len(shape) == 2)
+    yield _Source(f"{ours}.bias", shape[:1], (f"{theirs}.bias",))
+
+
+def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
+    width, hidden = c.n_embd, c.intermediate_size or 0
+    inner, packed = c.n_head * c.head_size, (c.n_head + 2 * (c.n_kv_head or c.n_head)) * c.head_size
+    yield _Source("wte.weight", (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
+    yield _Source("norm.weight", (width,), (f"{prefix}norm.weight",))
+    if not c.tie_weights:
+        yield _Source("lm_head.weight", (c.vocab_size, width), ("lm_head.weight",))
+    for i in range(c.n_layer):
+        ours, theirs = f"blocks.{i}", f"{prefix}layers.{i}"
+        yield _Source(f"{ours}.norm1.weight", (width,), (f"{theirs}.input_layernorm.weight",))
+        yield _Source(f"{ours}.norm2.weight", (width,), (f"{theirs}.post_attention_layernorm.weight",))
+        linears = (
+            ("attention.in_proj", (packed, width), ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            ("attention.out_proj", (width, inner), ("self_attn.o_proj",)),
+            ("mlp.gate", (hidden, width), ("mlp.gate_proj",)),
+            ("mlp.up", (hidden, width), ("mlp.up_proj",)),
+            ("mlp.down", (width, hidden), ("mlp.down_proj",)),
+        )
+        for name, shape, parts in linears:
+            yield _Source(f"{ours}.{name}.weight", shape, tuple(f"{theirs}.{part}.weight" for part in parts))
+            if c.bias:
+                yield _Source(f"{ours}.{name}.bias", shape[:1], tuple(f"{theirs}.{part}.bias" for part in parts))
+
+
+def _checked(config: GPTConfig, checkpoint: Checkpoint) -> list[_Source]:
+    """The sources of all parameters, once each is known to be there in its shape and nothing to be left over."""
+    sources: list[_Source] = []
+    problems: list[str] = []
+    used: set[str] = set()
+    for source in _sources(config, checkpoint):
+        sources.append(source)
+        used.update(source.tensors)
+        problems += _problems(source, checkpoint)
+        if len(problems) > 3:
+            break
+    else:
+        left = [name for name in checkpoint.entries if name not in used and not _computed(name, config)]
+        problems += [f"{first_few(left)} in the files but not in the model"] * bool(left)
+    if problems:
+        more = " and more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{checkpoint.folder}: does not fit its config.json: {'; '.join(problems[:3])}{more}")
+    return sources
+
+
+def _sources(config: GPTConfig, checkpoint: Checkpoint) -> Iterator[_Source]:
+    """Files of the bare model, without its head, have no prefix."""
+    rotary = config.position == "rotary"
+    prefix = "model." if rotary else "transformer."
+    bare = not any(name.startswith(prefix) for name in checkpoint.entries)
+    return (_llama_sources if rotary else _gpt2_sources)(config, "" if bare else prefix)
+
+
+def _problems(source: _Source, checkpoint: Checkpoint) -> list[str]:
+    missing = [name for name in source.tensors if name not in checkpoint.entries]
+    if missing:
+        return [f"{missing[0]} is missing"]
+    shapes = [checkpoint.entries[name].shape for name in source.tensors]
+    found = _stacked([shape[::-1] if source.transposed else shape for shape in shapes])
+    if found != source.shape:
+        expected = source.shape[::-1] if source.transposed else source.shape
+        given = " + ".join(map(str, shapes))
+        return [f"{source.tensors[0]} is {given}, expected {expected}"]
+    return []
+
+
+def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
+    """The shape of arrays put below each other; None where they do not fit."""
+    if any(len(shape) == 0 or shape[1:] != shapes[0][1:] for shape in shapes):
+        return None
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+def _computed(name: str, config: GPTConfig) -> bool:
+    """Tensors that hold nothing learnt: masks, frequencies, and the head of a model whose head is its token table."""
+    return name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")) or (
+        config.tie_weights and name == "lm_head.weight"
+    )
