@@ -1,0 +1,309 @@
+"""Module 09, spatial: batch normalization, and dropout of whole channels.
+
+Statistics are over everything but the channels, dimension 1. The kernels go through the images a few at a time, so
+that the several passes over each meet it in cache; memory is read twice and written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tt_core import Tensor, mutation
+from tt_core import elementwise as E
+from tt_core.creation import ones, zeros
+from tt_core.dispatch import Array, op
+from tt_core.errors import ShapeError
+from tt_core.layers import Layer
+from tt_core.random import generator
+from tt_data.windows import BLOCK
+from tt_learn.autograd import formula, gradient
+
+
+@op
+def batch_norm(
+    x: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Mean 0 and variance 1 in each channel of this batch, then scaled and shifted (Ioffe & Szegedy 2015).
+
+    x (N, C, ...), weight (C,), bias (C,) gives the result like x, and the mean and the (biased) variance (C,).
+
+    >>> from tt_core import tensor
+    >>> y, mean, var = batch_norm(tensor([[1.0, 10.0], [3.0, 30.0]]))
+    >>> y, mean, var
+    (tensor([[-1., -1.],
+            [ 1.,  1.]]), tensor([ 2., 20.]), tensor([  1., 100.]))
+    """
+    _check(x, weight, bias)
+    flat = _flat(x)
+    count = x.dtype.type(flat.shape[0] * flat.shape[2])
+    if count < 2:
+        raise ValueError("one value in each channel has no variance; pass more than one, or call eval()")
+    mean = flat.sum(2).sum(0)[:, None] / count
+    var = np.zeros_like(mean)
+    for part in _blocks(flat):
+        centred = flat[part] - mean
+        var[:, 0] += np.einsum("ncl,ncl->c", centred, centred)
+    var /= count
+    return _scaled(x, mean, var, weight, bias, eps), mean[:, 0], var[:, 0]
+
+
+@op
+def batch_norm_backward(
+    g: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, /, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Gradients of `batch_norm` for input, weight and bias; with n the normalized input and rstd = 1 / sqrt(var + eps),
+
+    dweight = sum(g n)      dbias = sum(g)      dx = weight rstd (g - dbias / count - n dweight / count)
+    """
+    flat, gradients = _flat(x), _flat(g)
+    count = x.dtype.type(flat.shape[0] * flat.shape[2])
+    mean, rstd = mean[:, None], 1 / np.sqrt(var + x.dtype.type(eps))[:, None]
+    total, projected = gradients.sum(2).sum(0)[:, None], np.zeros_like(mean)
+    for part in _blocks(flat):
+        projected[:, 0] += np.einsum("ncl,ncl->c", flat[part] - mean, gradients[part])
+    projected *= rstd
+    scale = rstd if weight is None else rstd * weight[:, None]
+    slope, shift = projected * rstd / count, total / count
+    out = np.empty(flat.shape, dtype=np.result_type(g, x))
+    for part in _blocks(flat):
+        own = np.subtract(flat[part], mean, out=out[part])
+        own *= slope
+        own += shift
+        np.subtract(gradients[part], own, out=own)
+        own *= scale
+    return out.reshape(x.shape), projected[:, 0], total[:, 0]
+
+
+@op
+def batch_norm_inference(
+    x: Array, mean: Array, var: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
+) -> Array:
+    """`(x - mean) / sqrt(var + eps) * weight + bias` with the mean and variance of each channel given, all (C,)."""
+    _check(x, weight, bias)
+    if mean.shape != x.shape[1:2] or var.shape != x.shape[1:2]:
+        raise ValueError(f"mean {mean.shape} and var {var.shape} must have one entry for each of {x.shape[1]} channels")
+    return _scaled(x, mean[:, None], var[:, None], weight, bias, eps)
+
+
+def _scaled(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
+    flat = _flat(x)
+    scale = 1 / np.sqrt(var + var.dtype.type(eps))
+    if weight is not None:
+        scale = scale * weight[:, None]
+    out = np.empty(flat.shape, dtype=np.result_type(x, scale))
+    for part in _blocks(flat):
+        own = np.subtract(flat[part], mean, out=out[part])
+        own *= scale
+        if bias is not None:
+            own += bias[:, None]
+    return out.reshape(x.shape)
+
+
+def _flat(x: Array) -> Array:
+    """(N, C, L)."""
+    return x.reshape(*x.shape[:2], -1) if x.size else x.reshape(*x.shape[:2], int(np.prod(x.shape[2:])))
+
+
+def _blocks(flat: Array) -> Iterator[slice]:
+    """Slices of the batch that fit into a quarter of the cache: a block, its gradient and what is made of them."""
+    step = max(1, BLOCK // 4 // max(1, flat[:1].nbytes))
+    return (slice(i, i + step) for i in range(0, flat.shape[0], step))
+
+
+def _check(x: Array, weight: Array | None, bias: Array | None) -> None:
+    if x.ndim < 2:
+        raise ValueError(f"input has {x.ndim} dimensions, expected (N, C, ...)")
+    for name, per_channel in (("weight", weight), ("bias", bias)):
+        if per_channel is not None and per_channel.shape != x.shape[1:2]:
+            raise ValueError(f"{name} has shape {per_channel.shape}, input has {x.shape[1]} channels")
+
+
+# --- derivatives
+
+
+def _spread(per_channel: Any, ndim: int) -> Any:
+    """(C,) as (1, C, 1, ...), which broadcasts over an input."""
+    return per_channel.reshape((1, -1) + (1,) * (ndim - 2))
+
+
+def _others(ndim: int) -> tuple[int, ...]:
+    return (0, *range(2, ndim))
+
+
+@gradient(batch_norm)
+def _(out: Any, x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    _, mean, var = out
+
+    def for_all(g: Any) -> Any:
+        by_y, by_mean, by_var = g
+        count = x.numel() // x.shape[1]
+        found = (0.0, None, None) if by_y is None else batch_norm_backward(by_y, x, mean, var, weight, eps=eps)
+        by_x = found[0]
+        if by_mean is not None:
+            by_x = by_x + _spread(by_mean / count, x.ndim).expand(x.shape)
+        if by_var is not None:
+            by_x = by_x + (x - _spread(mean, x.ndim)) * _spread(by_var * (2 / count), x.ndim)
+        return by_x, found[1], found[2]
+
+    return for_all
+
+
+@formula(batch_norm_backward)
+def _(g: Any, x: Any, mean: Any, var: Any, weight: Any, eps: float) -> Any:
+    over = _others(x.ndim)
+    centred = x - x.mean(over, keepdim=True)  # mean and var were made of x: their own derivatives are in here
+    rstd = 1 / E.sqrt((centred * centred).mean(over, keepdim=True) + eps)
+    normalized = centred * rstd
+    scale = rstd if weight is None else rstd * _spread(weight, x.ndim)
+    projected = normalized * (g * normalized).mean(over, keepdim=True)
+    return scale * (g - g.mean(over, keepdim=True) - projected), (g * normalized).sum(over), g.sum(over)
+
+
+@gradient(batch_norm_inference)
+def _(out: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float) -> Any:
+    ndim, over = x.ndim, _others(x.ndim)
+    rstd = 1 / E.sqrt(var + eps)
+    scale = rstd if weight is None else rstd * weight
+    return (
+        lambda g: g * _spread(scale, ndim),
+        lambda g: -g.sum(over) * scale,
+        lambda g: (g * (x - _spread(mean, ndim))).sum(over) * scale * rstd * rstd * -0.5,
+        lambda g: (g * (x - _spread(mean, ndim))).sum(over) * rstd,
+        lambda g: g.sum(over),
+    )
+
+
+# --- layers
+
+
+class _BatchNorm(Layer):
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+    _ndims: tuple[int, ...]
+    _expected: str
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self.weight = ones(num_features).as_parameter() if affine else None
+        self.bias = zeros(num_features).as_parameter() if affine else None
+        self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
+        self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", zeros(dtype=np.int64) if track_running_stats else None)
+
+    def forward(self, x: Any) -> Any:
+        if x.ndim not in self._ndims or x.shape[1] != self.num_features:
+            expected = self._expected.replace("C", str(self.num_features))
+            raise ShapeError(f"{type(self).__name__}: input has shape {x.shape}, expected {expected}")
+        if not self.training and self.running_mean is not None:
+            return batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        y, mean, var = batch_norm(x, self.weight, self.bias, eps=self.eps)
+        if self.training and self.track_running_stats:
+            count = x.numel() // self.num_features
+            self._track(mean.data, var.data * (count / (count - 1)))
+        return y
+
+    def _track(self, mean: Array, var: Array) -> None:
+        """Move the running statistics towards this batch's: by `momentum`, or to the mean of all batches so far."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.data += 1
+        step = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
+        for running, new in ((self.running_mean.data, mean), (self.running_var.data, var)):
+            np.copyto(running, running * (1 - step) + new * step, casting="same_kind")
+            mutation.record(running)
+
+    def extra_repr(self) -> str:
+        usual = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+        unusual = {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+        return ", ".join([str(self.num_features), *(f"{name}={value}" for name, value in unusual.items())])
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalizes each channel of (N, C, H, W) over the batch (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    Training uses the batch's own mean and variance and moves `running_mean` and `running_var` (unbiased) towards them
+    by `momentum` (None: their mean over all batches); evaluation uses these. `weight` starts at 1, `bias` at 0, (C,).
+    Raises `ShapeError` for other shapes, and in training for a single value a channel.
+
+    >>> from tt_core import ones
+    >>> BatchNorm2d(3)(ones(2, 3, 4, 4)).shape
+    (2, 3, 4, 4)
+    """
+
+    _ndims, _expected = (4,), "(N, C, H, W)"
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalizes each channel of (N, C) or (N, C, L) over the batch; otherwise as `BatchNorm2d`.
+
+    >>> from tt_core import tensor
+    >>> BatchNorm1d(1)(tensor([[1.0], [3.0]]))
+    tensor([[-1.],
+            [ 1.]], grad_fn=batch_norm)
+    """
+
+    _ndims, _expected = (2, 3), "(N, C) or (N, C, L)"
+
+
+# --- dropout of channels
+
+
+@op(residuals=True)
+def dropout2d(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
+    """Each channel of each image 0 with probability `p`, else scaled by 1/(1-p) (Tompson et al. 2015).
+
+    x (N, C, ...). Residual: the scale (N, C, 1, ...).
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p is a probability, got {p}")
+    if x.ndim < 3:
+        raise ValueError(f"input has {x.ndim} dimensions, expected (N, C, H, W) or (C, H, W)")
+    channels = x.shape[: x.ndim - 2]  # (N, C), or (C,) of one image
+    keep = generator().random(channels, dtype=np.float32) >= p
+    scale = keep.astype(x.dtype) * x.dtype.type(1 / (1 - p) if p < 1 else 0)
+    scale = scale.reshape(*channels, 1, 1)
+    return x * scale, scale
+
+
+@gradient(dropout2d)
+def _(out: Any, x: Any, p: float) -> Any:
+    _, scale = out
+    return (lambda g: g * scale,)
+
+
+class Dropout2d(Layer):
+    """Zeroes whole channels at random while training, and does nothing in evaluation (Tompson et al. 2015).
+
+    Neighbouring pixels say the same, so dropping single ones teaches little. Takes (N, C, H, W) or (C, H, W).
+
+    >>> from tt_core import ones
+    >>> Dropout2d(0.5).eval()(ones(1, 2, 1, 1)).tolist()
+    [[[[1.0]], [[1.0]]]]
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ShapeError(f"Dropout2d: p is a probability, got {p}")
+        self.p = p
+
+    def forward(self, x: Any) -> Any:
+        return dropout2d(x, p=self.p) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
