@@ -355,7 +355,7 @@ class Again:
 class Node:
     """One recorded call: where its inputs came from, and how a gradient gets to them."""
 
-    __slots__ = ("__weakref__", "functions", "hooks", "moment", "name", "number", "outputs", "own", "parents")
+    __slots__ = ("__weakref__", "functions", "hooks", "moment", "name", "number", "outputs", "parents")
     _numbers = itertools.count()
 
     def __init__(self, name: str, parents: list[Edge | None], functions: Any, outputs: Sequence[Tensor]) -> None:
@@ -368,15 +368,17 @@ class Node:
         self.moment = mutation.now()
         self.hooks: dict[int, list[Hook]] | None = None
         self.outputs = [(x.data.shape, x.data.dtype) for x in outputs]
-        self.own: Sequence[Tensor] = ()  # stand-ins for this node's outputs that its functions keep
 
-    def attach(self, outputs: Sequence[Tensor]) -> None:
+    def attach(self, outputs: Sequence[Tensor], recalled: Sequence[Tensor] = ()) -> None:
         """Make this node the history of its outputs; those that are no floats have none."""
         for i, x in enumerate(outputs):
             if x.data.dtype.kind == "f":
                 x.requires_grad, x.grad_fn = True, self
                 if i:
                     x._output = i
+        for i, x in enumerate(recalled):
+            if x.data.dtype.kind == "f":
+                x.requires_grad, x._node, x._output = True, weakref.ref(self), i  # type: ignore[attr-defined]
 
     def input_gradients(self, gradients: list[Any]) -> Sequence[Any]:
         """Gradients of the inputs from those of the outputs (None where nothing arrived)."""
@@ -441,22 +443,40 @@ def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: 
     if entry is None:
         return
     outputs = output if type(output) is tuple else (output,)
-    own: Sequence[Tensor] = ()
+    recalled: Sequence[Tensor] = ()
     if entry.keeps_output or outputs is output:
-        # A rule that keeps its own output would close a circle of references: it gets a stand-in on the same memory.
-        own = tuple([_stand_in(x) for x in outputs])
-        output = own if outputs is output else own[0]
+        recalled = _recalled(outputs)
+        output = recalled if outputs is output else recalled[0]
     if op.residuals:
-        own, outputs = own[:1], outputs[:1]
-    node = Node(op.name, edges, entry.rule(output, *inputs, **attributes), outputs)
-    node.own = own
-    node.attach(outputs)
+        recalled, outputs = recalled[:1], outputs[:1]
+    Node(op.name, edges, entry.rule(output, *inputs, **attributes), outputs).attach(outputs, recalled)
 
 
-def _stand_in(x: Tensor) -> Tensor:
-    other = object.__new__(Tensor)
-    other.data = x.data
-    return other
+class _Recalled(Tensor):
+    """A node's output as the node's own rule keeps it: the same memory, and the node by a weak reference.
+
+    The output itself would close a circle of references. Whatever is computed from this one while the backward pass
+    is recorded holds the node strongly, so higher derivatives find their way.
+    """
+
+    _node: Callable[[], Node | None] = staticmethod(lambda: None)
+
+    @property
+    def grad_fn(self) -> Node | None:  # type: ignore[override]
+        return self._node()
+
+    def detach(self) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, wrap(self.data))
+
+
+def _recalled(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple([_with_data(_Recalled, x.data) for x in outputs])
+
+
+def _with_data(cls: type[Tensor], data: Array) -> Tensor:
+    x = object.__new__(cls)
+    x.data = data
+    return x
 
 
 # --- the walk back
@@ -534,14 +554,7 @@ class _Walk:
 
     def _pass_on(self, node: Node, gradients: list[Any]) -> None:
         """The gradients of a node's inputs, each in the shape and dtype of its input, to where these came from."""
-        if node.own and self.create_graph:  # what the rule kept of its own output gets its history back meanwhile
-            node.attach(node.own)
-        try:
-            found = node.input_gradients(gradients)
-        finally:
-            for x in node.own if self.create_graph else ():
-                x.requires_grad, x.grad_fn = False, None
-        for edge, g in zip(node.parents, found):
+        for edge, g in zip(node.parents, node.input_gradients(gradients)):
             if edge is not None and g is not None:
                 at, output = edge
                 shape, dtype = at.outputs[output] if type(at) is Node else (at.data.shape, at.data.dtype)

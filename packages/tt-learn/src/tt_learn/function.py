@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import tt_core
-from tt_learn.autograd import Again, GradientError, Node, Tensor, _edges, _stand_in, is_grad_enabled, no_grad
+from tt_learn.autograd import Again, GradientError, Node, Tensor, _edges, _recalled, is_grad_enabled, no_grad
 
 
 class Context:
@@ -66,7 +66,7 @@ class Function:
 
 
 def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    own = tuple([_stand_in(x) for x in outputs])
+    own = _recalled(outputs)
     saved = tuple([_own_output(x, outputs, own) for x in ctx.saved_tensors])
     ctx.saved_tensors = ()  # the outputs among them would close a circle of references
 
@@ -76,16 +76,14 @@ def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...],
         found = cls.backward(ctx, *[_zeros_for(x) if g is None else g for g, x in zip(gradients, own)])
         return _checked_gradients(cls.__name__, found, ctx.needs_input_grad)
 
-    node = Node(cls.__name__, _edges(inputs), all_inputs, outputs)
-    node.own = own
-    node.attach(outputs)
+    Node(cls.__name__, _edges(inputs), all_inputs, outputs).attach(outputs, own)
 
 
 def _own_output(x: Any, outputs: tuple[Tensor, ...], own: tuple[Tensor, ...]) -> Any:
     """A saved output without its history, which would close a circle of references."""
-    for output, stand_in in zip(outputs, own):
+    for output, recalled in zip(outputs, own):
         if isinstance(x, tt_core.Tensor) and x.data is output.data:
-            return stand_in
+            return recalled
     return x
 
 

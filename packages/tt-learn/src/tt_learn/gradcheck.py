@@ -14,7 +14,7 @@ import numpy as np
 
 import tt_core
 from tt_core.dispatch import Array, wrap
-from tt_learn.autograd import GradientError, Tensor, enable_grad, grad, no_grad
+from tt_learn.autograd import GradientError, Tensor, grad
 
 
 class GradcheckError(GradientError):
@@ -50,8 +50,7 @@ def gradcheck(
 
     def weighted() -> float:
         tt_core.set_rng_state(state)
-        with no_grad():
-            results = _as_list(function(*given))
+        results = _as_list(function(*given))  # recorded, for a function that calls grad() itself
         return float(sum(np.sum(w * y.data) for w, y in zip(weights, results) if y.dtype.kind == "f"))
 
     for (position, x), gradient in zip(checked, found):
@@ -89,8 +88,7 @@ def gradgradcheck(
         raise GradientError("gradgradcheck: no output depends on an input that requires a gradient")
 
     def gradients(*_: Any) -> list[Tensor]:
-        with enable_grad():
-            found = grad(outputs_with_history(), wanted, weights, create_graph=True, allow_unused=True)
+        found = grad(outputs_with_history(), wanted, weights, create_graph=True, allow_unused=True)
         return [g for g in found if g is not None]
 
     return gradcheck(gradients, [*given, *weights], eps, atol, rtol)
