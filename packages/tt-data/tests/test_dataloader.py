@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loader_cases import Chancy, Listed, Named, Numbers, Stream, collate_sum
 
@@ -193,6 +193,7 @@ def test_an_epoch_left_early_does_not_spill_into_the_next(way):
 # --- resume ---
 
 
+@settings(deadline=None)
 @given(stop=st.integers(0, 7), shuffle=st.booleans(), prefetch=st.sampled_from([0, 3]))
 def test_a_resumed_epoch_is_the_same_epoch(stop, shuffle, prefetch):
     tt_core.manual_seed(5)
@@ -271,6 +272,7 @@ def test_subset_and_concat_agree_with_indexing():
     assert x.tolist() == [101, 100]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.lists(st.floats(0.01, 1), min_size=1, max_size=4))
 def test_random_split_is_a_partition(count, weights):
     fractions = [w / sum(weights) for w in weights]

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tt_core.errors import FileError, OutOfRangeError, ShapeError
@@ -92,6 +92,7 @@ def test_a_mapped_file_cut_while_in_use_is_an_error_not_a_signal(files):
 # --- shards ---
 
 
+@settings(deadline=None)  # it writes to disk
 @given(count=st.integers(1, 60), batch=st.integers(1, 25), shard=st.integers(1, 40), seed=st.integers(0, 99))
 def test_shards_hold_what_was_written(tmp_path_factory, count, batch, shard, seed):
     folder = tmp_path_factory.mktemp("shards") / "s"
@@ -124,7 +125,7 @@ def test_shards_in_a_loader(shards, workers):
 def test_few_files_are_open_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_MAX_OPEN", 4)
     data = ShardedDataset(write_shards(tmp_path / "s", cut(100, 10), shard_bytes=5 * 14))
-    assert len(data.shards) == 12 + (100 % 5 > 0) or len(data.shards) >= 12
+    assert len(data.shards) == 20
     (_, y) = data.__getitems__(np.arange(99, -1, -1))
     assert (y == np.arange(99, -1, -1)).all()
     assert len(data._open) <= 4
@@ -251,28 +252,32 @@ def test_a_sharded_dataset_travels_as_a_path(shards):
 MEASURE = """
 import sys, resource, numpy as np
 from tt_data import DataLoader, MemmapDataset, ShardedDataset
-kind, path = sys.argv[1:]
+kind, order, path = sys.argv[1:]
 data = MemmapDataset(path) if kind == "memmap" else ShardedDataset(path)
 def resident():
     for line in open("/proc/self/status", encoding="utf-8"):
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
 start = resident()
-total = sum(float(x.numpy()[:, 0].sum()) for (x,) in DataLoader(data, batch_size=64, shuffle=len(sys.argv) > 9))
+total = sum(float(x.numpy()[:, 0].sum()) for (x,) in DataLoader(data, batch_size=512, shuffle=order == "shuffled"))
 print(resident() - start)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("order", ["in order", "shuffled"])
 @pytest.mark.parametrize("kind", ["memmap", "sharded"])
-def test_streaming_needs_a_fraction_of_the_file_in_memory(tmp_path, kind):
-    rows = np.random.default_rng(0).random((4096, 16384), np.float32)  # 268 MB
+def test_streaming_needs_a_fraction_of_the_file_in_memory(tmp_path, kind, order):
+    rows = np.random.default_rng(0).random((32768, 3072), np.float32)  # 403 MB
     if kind == "memmap":
         np.save(tmp_path / "x.npy", rows)
     else:
         write_shards(tmp_path / "x.npy", [(rows,)], fields=["x"], shard_bytes=32 << 20)
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, kind, str(tmp_path / "x.npy")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, kind, order, str(tmp_path / "x.npy")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     shutil.rmtree(tmp_path, ignore_errors=True)
-    assert float(done.stdout) < 170  # MB; the budget of the maps is 128
+    assert float(done.stdout) < 200  # MB; the budget of the maps is 128

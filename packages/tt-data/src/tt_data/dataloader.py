@@ -167,11 +167,11 @@ class DataLoader:
 
         >>> loader = DataLoader(TensorDataset(np.arange(6)), 2, shuffle=True)
         >>> batches = iter(loader)
-        ... _ = next(batches)
-        ... state = loader.state_dict()
+        >>> _ = next(batches)
+        >>> state = loader.state_dict()
         >>> rest = [x.tolist() for (x,) in batches]
         >>> loader.load_state_dict(state)
-        ... [x.tolist() for (x,) in loader] == rest
+        >>> [x.tolist() for (x,) in loader] == rest
         True
         """
         for name, here in (("batch_size", self.batch_size), ("samples", self._samples())):

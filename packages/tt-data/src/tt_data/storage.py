@@ -29,7 +29,8 @@ INDEX = "index.json"
 _FORMAT, _VERSION = "tinytorch-shards", 1
 _MAX_INDEX = 1 << 26  # bytes; a million shards need less
 _HASH_CHUNK = 1 << 20  # bytes
-_FAULT_AROUND = 1 << 16  # bytes that Linux maps when one is touched
+_FOLIO = 1 << 21  # bytes that a touched one may bring in: Linux 6 maps a file's pages in folios of up to 2 MB
+_GAP = 1 << 14  # bytes: reading that much too much costs less than another call
 _MAX_OPEN = 64  # files; macOS allows a process 256
 
 Fields = tuple[npt.NDArray[Any], ...]
@@ -47,8 +48,7 @@ class MemmapDataset(Dataset):
     in use; `ShapeError` when lengths differ.
 
     >>> import tempfile
-    ...
-    ... path = Path(tempfile.mkdtemp()) / "x.npy"
+    >>> path = Path(tempfile.mkdtemp()) / "x.npy"
     >>> np.save(path, np.arange(6.0).reshape(3, 2))
     >>> MemmapDataset(path)[1]
     (array([2., 3.]),)
@@ -72,8 +72,7 @@ class MemmapDataset(Dataset):
 
     def __getitems__(self, indices: Indices) -> Fields:
         self._check_sizes()
-        maps = self._within_budget(len(indices))
-        return tuple(np.asarray(array[indices]) for array in maps)
+        return tuple(self._gather(number, indices) for number in range(len(self._maps)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": None}  # a map sent to a worker would arrive as a copy of the file
@@ -85,12 +84,22 @@ class MemmapDataset(Dataset):
     def _open(self) -> list[npt.NDArray[Any]]:
         return [_map_npy(path) for path in self.files]
 
-    def _within_budget(self, rows: int) -> list[npt.NDArray[Any]]:
-        cost = sum(rows * (math.prod(array.shape[1:]) * array.itemsize + _FAULT_AROUND) for array in self._maps)
+    def _gather(self, number: int, indices: Indices) -> npt.NDArray[Any]:
+        """Rows of one file, so many at a time that they stay within the budget wherever they lie."""
+        shape, dtype = self._maps[number].shape[1:], self._maps[number].dtype  # no name may hold a map open
+        row_bytes = math.prod(shape) * dtype.itemsize
+        out = np.empty((len(indices), *shape), dtype)
+        step = max(1, self.resident_bytes // (_FOLIO + row_bytes))
+        for start in range(0, len(indices), step):
+            rows = indices[start : start + step]
+            self._make_room(len(np.unique(rows * row_bytes // _FOLIO)) * _FOLIO + len(rows) * row_bytes)
+            out[start : start + step] = self._maps[number][rows]
+        return out
+
+    def _make_room(self, cost: int) -> None:
         self._touched += cost
         if self._touched > self.resident_bytes:
             self._maps, self._touched = self._open(), cost
-        return self._maps
 
     def _check_sizes(self) -> None:
         """A map of a file that was cut short kills the process with SIGBUS; an error is better."""
@@ -148,8 +157,7 @@ class ShardedDataset(Dataset):
     of a damaged shard is ever delivered.
 
     >>> import tempfile
-    ...
-    ... folder = tempfile.mkdtemp()
+    >>> folder = tempfile.mkdtemp()
     >>> _ = write_shards(folder, [(np.arange(5), np.arange(5) % 2)], fields=("value", "odd"))
     >>> ShardedDataset(folder)[3]
     (np.int64(3), np.int64(1))
@@ -160,6 +168,7 @@ class ShardedDataset(Dataset):
         self.fields, self.shards = _read_index(self.folder)
         self._ends = np.cumsum([shard.count for shard in self.shards], dtype=np.int64)
         self._verified: set[int] = set()
+        self._starts: dict[Path, int] = {}  # where each file's rows begin, once its header was checked
         self._open: OrderedDict[Path, _RowFile] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -195,7 +204,8 @@ class ShardedDataset(Dataset):
         if path not in self._open:
             while len(self._open) >= _MAX_OPEN:
                 self._open.popitem(last=False)[1].file.close()
-            self._open[path] = _RowFile(path, field, count)
+            self._open[path] = _RowFile(path, field, count, self._starts.get(path))
+            self._starts[path] = self._open[path].start
         self._open.move_to_end(path)
         return self._open[path]
 
@@ -220,14 +230,14 @@ class ShardedDataset(Dataset):
 class _RowFile:
     """An open .npy file of a shard, read by row numbers."""
 
-    def __init__(self, path: Path, field: Field, count: int) -> None:
+    def __init__(self, path: Path, field: Field, count: int, start: int | None) -> None:
         self.path, self._field = path, field
         try:
             self.file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by its dataset)
         except OSError as error:
             raise FileError(f"{path}: cannot be opened ({error.strerror})") from None
         try:
-            self._start = self._check_header(count)
+            self.start = self._check_header(count) if start is None else start
         except BaseException:
             self.file.close()
             raise
@@ -256,18 +266,26 @@ class _RowFile:
             raise FileError(f"{self.path}: checksum differs from {INDEX}; the shard is damaged, write it again")
 
     def read(self, rows: Indices) -> npt.NDArray[Any]:
-        """The given rows, sorted; neighbours are read in one go."""
+        """The given rows, which are sorted; what lies close together is read in one go."""
         out = np.empty((len(rows), *self._field.shape), self._field.dtype)
-        if self._field.row_bytes == 0:
+        if self._field.row_bytes == 0 or not len(rows):
             return out
-        bytes_out = out.reshape(len(rows), -1).view(np.uint8)
-        starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1).tolist()
-        for start, stop in zip(starts, [*starts[1:], len(rows)]):
-            self._read_into(bytes_out[start:stop].reshape(-1).data, int(rows[start]))
+        ends = np.flatnonzero(np.diff(rows) * self._field.row_bytes > _GAP) + 1
+        for start, stop in zip([0, *ends.tolist()], [*ends.tolist(), len(rows)]):
+            self._read_run(rows[start:stop], out[start:stop])
         return out
 
+    def _read_run(self, rows: Indices, out: npt.NDArray[Any]) -> None:
+        first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
+        if (np.diff(rows) == 1).all():
+            self._read_into(out.reshape(-1).view(np.uint8).data, first)
+        else:  # with gaps, or a row twice
+            span = np.empty((count, *self._field.shape), self._field.dtype)
+            self._read_into(span.reshape(-1).view(np.uint8).data, first)
+            out[...] = span[rows - first]
+
     def _read_into(self, target: memoryview, row: int) -> None:
-        self.file.seek(self._start + row * self._field.row_bytes)
+        self.file.seek(self.start + row * self._field.row_bytes)
         done = 0
         while done < len(target):
             got = self.file.readinto(target[done:])  # type: ignore[attr-defined]

@@ -118,7 +118,7 @@ class GeneratedDigits(_Generated):
         for digit, segments in enumerate(_DIGITS):
             chosen = labels == digit
             points = segments.reshape(-1, 2) @ matrices[chosen].transpose(0, 2, 1) + shifts[chosen]
-            distance[chosen] = _distance(places, points.reshape(len(points), -1, 2, 2).astype(np.float32))
+            distance[chosen] = _distance(places, points.reshape(len(points), len(segments), 2, 2).astype(np.float32))
         width = (0.07 + 0.08 * draws[:, 0, None]).astype(np.float32)  # half a stroke, of a page of 2
         ink = np.clip((width - distance) * self.size / 2 + 0.5, 0, 1)  # one pixel of soft edge
         return np.asarray(ink, np.float32).reshape(-1, 1, self.size, self.size)

@@ -30,8 +30,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> npt.ND
     than `max_bytes`.
 
     >>> import tempfile
-    ...
-    ... path = Path(tempfile.mkdtemp()) / "labels-idx1-ubyte"
+    >>> path = Path(tempfile.mkdtemp()) / "labels-idx1-ubyte"
     >>> _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
     >>> read_idx(path)
     array([7, 2, 1], dtype=uint8)

@@ -36,9 +36,8 @@ class Text(Dataset):
     Raises `FileError` for a file that is missing, no UTF-8, or shorter than one window and its target.
 
     >>> import tempfile
-    ...
-    ... path = Path(tempfile.mkdtemp()) / "a.txt"
-    ... _ = path.write_bytes(b"abcdefg")
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> _ = path.write_bytes(b"abcdefg")
     >>> Text(path, block_size=3)[1]
     (array([100, 101, 102]), array([101, 102, 103]))
     """
