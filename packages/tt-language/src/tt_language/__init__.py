@@ -43,6 +43,7 @@ from tt_language.transformers import Transformer as Transformer
 from tt_language.transformers import TransformerBlock as TransformerBlock
 from tt_language.transformers import TransformerDecoder as TransformerDecoder
 from tt_language.transformers import TransformerEncoder as TransformerEncoder
+from tt_language.transformers import next_token_loss as next_token_loss
 from tt_language.transformers import rms_norm as rms_norm
 
 if not hasattr(_manager.hook, "tt_past"):

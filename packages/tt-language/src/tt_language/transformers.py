@@ -23,6 +23,7 @@ from tt_core.creation import arange, ones
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
+from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
 from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
@@ -492,6 +493,16 @@ class GPT(Layer):
         from tt_language.pretrained import load_pretrained
 
         return load_pretrained(folder)
+
+
+def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Any:
+    """Mean cross entropy of logits (..., vocab) for the tokens `targets` (...) that came; `ignore_index` is left out.
+
+    >>> from tt_core import tensor, zeros
+    >>> round(next_token_loss(zeros(1, 3, 10), tensor([[1, 2, 3]])).item(), 4)  # log(10)
+    2.3026
+    """
+    return cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=ignore_index)
 
 
 def _rotary_of(config: GPTConfig) -> RotaryEmbedding:
