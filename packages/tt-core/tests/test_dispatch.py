@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -393,7 +394,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     module = ModuleType("some_plugins")
     module.ten = plugin(tt_kernel=lambda op: (lambda x: x * 10) if op.name == "double" else None)  # type: ignore[attr-defined]
     module.hundred = plugin(tt_kernel=lambda op: (lambda x: x * 100) if op.name == "double" else None)  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "some_plugins", module)
+    monkeypatch.setitem(sys.modules, "some_plugins", module)
     values = {"ten": "some_plugins:ten", "hundred": "some_plugins:hundred", "broken": "no_such_module:plugin"}
     entries = [EntryPoint(name, value, plugins.GROUP) for name, value in values.items()]
     monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == plugins.GROUP else [])

@@ -58,6 +58,8 @@ class Op(Protocol):
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any: ...
 
+    def __hash__(self) -> int: ...
+
 
 registry: dict[str, Op] = {}
 """Every op by its name."""

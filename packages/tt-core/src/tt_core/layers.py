@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Layer:
     (tensor([2., 4.]), ['factor'])
     """
 
-    _types: weakref.WeakSet[type[Layer]] = weakref.WeakSet()
+    _types: ClassVar[weakref.WeakSet[type[Layer]]] = weakref.WeakSet()
     _chain: Callable[..., Any]
     _parameters: dict[str, Tensor]
     _buffers: dict[str, Tensor]

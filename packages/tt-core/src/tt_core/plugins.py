@@ -143,7 +143,7 @@ def use(*names: str) -> Iterator[None]:
     try:
         for name in names:
             if activate(name):
-                activated.append(name)
+                activated.append(name)  # noqa: PERF401 - known at once, in case the next one fails
         yield
     finally:
         for name in reversed(activated):
