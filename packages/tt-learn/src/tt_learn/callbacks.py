@@ -1,0 +1,247 @@
+"""Part of module 07: what a trainer shows and writes while it trains.
+
+A callback is told of steps, log lines, validations and epochs, and may end training; it never changes how a step is
+computed. `Checkpoints` comes last whatever the order given, so that it saves what the others concluded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tt_core.errors import FileError
+from tt_core.files import remove_stale, write_atomic
+from tt_learn.svg import line_chart
+from tt_learn.training import Callback, Record, Trainer, TrainingError
+
+
+class _Best:
+    """The best value so far of one metric."""
+
+    def __init__(self, owner: str, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        if mode not in ("min", "max"):
+            raise TrainingError(f"{owner}: mode is {mode!r}, expected 'min' or 'max'")
+        self.owner, self.monitor, self.sign, self.min_delta = owner, monitor, 1 if mode == "min" else -1, min_delta
+        self.value: float | None = None
+
+    def improved(self, metrics: Mapping[str, float]) -> bool:
+        """Take note of new metrics; whether they are the best."""
+        if self.monitor not in metrics:
+            known = ", ".join(metrics)
+            raise TrainingError(f"{self.owner}: no metric is called {self.monitor}; validation gives {known}")
+        value = metrics[self.monitor]
+        better = self.value is None or self.sign * value < self.sign * self.value - self.min_delta
+        if better and not math.isnan(value):
+            self.value = value
+            return True
+        return False
+
+
+class EarlyStopping(Callback):
+    """Ends training when a metric has not improved by more than `min_delta` in `patience` validations.
+
+    >>> EarlyStopping(patience=3).monitor
+    'val_loss'
+    """
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, mode: str = "min") -> None:
+        self._best = _Best("EarlyStopping", monitor, mode, min_delta)
+        self.monitor, self.patience, self.bad = monitor, patience, 0
+
+    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self.bad = 0 if self._best.improved(metrics) else self.bad + 1
+        if self.bad >= self.patience:
+            trainer.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best.value, "bad": self.bad}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._best.value, self.bad = state_dict["best"], state_dict["bad"]
+
+
+class Checkpoints(Callback):
+    """Keeps `last.safetensors` and `best.safetensors` in `folder`, each whole at any moment.
+
+    The last is written every `every` steps (without it, every epoch), and when training ends or is interrupted, which
+    is told together with `resume_hint`. The best is the one with the best `monitor` of all validations.
+    """
+
+    runs_last = True
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        every: int | None = None,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        resume_hint: str = "",
+    ) -> None:
+        if every is not None and every < 1:
+            raise TrainingError(f"Checkpoints: every is {every}, expected 1 or more steps")
+        self.folder, self.every, self.resume_hint = Path(folder), every, resume_hint
+        self.last, self.best = self.folder / "last.safetensors", self.folder / "best.safetensors"
+        self._best = _Best("Checkpoints", monitor, mode)
+        self._best_is_due = False
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot create folder {self.folder}: {error.strerror or error}") from None
+        remove_stale(self.folder)
+
+    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self._best_is_due = self._best.improved(metrics)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        self._save(trainer, self.every is not None and trainer.step % self.every == 0)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        self._save(trainer, self.every is None)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self._save(trainer, True)
+        if trainer.interrupted:
+            hint = f"; {self.resume_hint}" if self.resume_hint else ""
+            print(f"stopped after step {trainer.step}, saved {self.last}{hint}")
+
+    def _save(self, trainer: Trainer, last_is_due: bool) -> None:
+        if self._best_is_due:
+            self._best_is_due = False
+            trainer.save(self.best)
+        if last_is_due:
+            trainer.save(self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best.value}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._best.value = state_dict["best"]
+
+
+class JSONLog(Callback):
+    """One JSON object a line: step, train_loss, val_loss, tokens_per_second, seconds and more.
+
+    After a resume, lines that the checkpoint does not know are taken out, so that no step is there twice.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        write_atomic(self.path, "".join(map(_json_line, trainer.history)).encode())
+
+    def on_log(self, trainer: Trainer, record: Record) -> None:
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(_json_line(record))
+        except OSError as error:
+            raise FileError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+
+def _json_line(record: Record) -> str:
+    plain = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in record.items()}
+    return json.dumps(plain) + "\n"
+
+
+class LossCurve(Callback):
+    """The losses over the steps as an SVG, drawn again after each validation or epoch and at the end."""
+
+    def __init__(self, path: str | os.PathLike[str], title: str = "Loss") -> None:
+        self.path, self.title = Path(path), title
+
+    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self._draw(trainer)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        self._draw(trainer)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self._draw(trainer)
+
+    def _draw(self, trainer: Trainer) -> None:
+        series = {
+            name.replace("_loss", ""): [(r["step"], r[name]) for r in trainer.history if r.get(name) is not None]
+            for name in ("train_loss", "val_loss")
+        }
+        write_atomic(self.path, line_chart(series, self.title, "step", "loss").encode())
+
+
+class ProgressBar(Callback):
+    """Loss, tokens or examples a second and time left: a bar on a terminal, plain lines elsewhere.
+
+    `console`: a `rich.console.Console`; standard output by default.
+    """
+
+    def __init__(self, console: Any = None) -> None:
+        self._console = console
+        self._bar: Any = None
+        self._task: Any = None
+        self._shown = 0.0
+        self._started = (0.0, 0)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        from rich.console import Console
+
+        self._console = self._console or Console()
+        self._started = (time.perf_counter(), trainer.step)
+        if self._console.is_terminal:
+            self._bar = _rich_bar(self._console)
+            self._task = self._bar.add_task("", rate="", total=trainer.total_steps, completed=trainer.step)
+            self._bar.start()
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self._bar is not None and time.perf_counter() - self._shown > 0.1:
+            self._shown = time.perf_counter()
+            self._bar.update(self._task, completed=trainer.step, description=f"loss {trainer.loss:.4f}")
+
+    def on_log(self, trainer: Trainer, record: Record) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, rate=_rate(record))
+        if self._bar is None or record["val_loss"] is not None:
+            self._print(trainer, record)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.step)
+            self._bar.stop()
+            self._bar = None
+
+    def _print(self, trainer: Trainer, record: Record) -> None:
+        total = "" if trainer.total_steps is None else f"/{trainer.total_steps}"
+        numbers = [
+            f"{name.replace('_', ' ')} {value:.4f}"
+            for name, value in record.items()
+            if name.startswith(("train_", "val_")) and value is not None
+        ]
+        left = self._left(trainer)
+        parts = [f"step {trainer.step}{total}", *numbers, _rate(record), left and f"{left} left"]
+        self._console.print("  ".join(filter(None, parts)), highlight=False, soft_wrap=True)
+
+    def _left(self, trainer: Trainer) -> str:
+        since, first = self._started
+        steps = trainer.step - first
+        if not steps or trainer.total_steps is None or trainer.total_steps <= trainer.step:
+            return ""
+        seconds = round((time.perf_counter() - since) / steps * (trainer.total_steps - trainer.step))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _rich_bar(console: Any) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns: list[Any] = ["{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
+    return Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)
+
+
+def _rate(record: Record) -> str:
+    for name in ("tokens", "examples"):
+        if record.get(f"{name}_per_second"):
+            return f"{record[f'{name}_per_second']:,.0f} {name}/s"
+    return ""

@@ -1,0 +1,217 @@
+"""Part of module 07: everything that a run needs to go on, in one file that is either whole or not there.
+
+A checkpoint is one `.safetensors` file. Its arrays are the tensors of all parts, by dotted name, so that any reader of
+that format sees the weights under `model.`; its metadata holds one JSON text, `tinytorch`, with everything else.
+It is written through `tt_core.files.write_atomic` - one temporary file, one rename - so a kill at any moment leaves
+the old checkpoint or the new one. Nothing in it is ever executed. (Recomputing activations instead of storing them
+is `tt_learn.checkpoint`, another thing of the same name.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+import tt_core
+from tt_core.dispatch import Array
+from tt_core.errors import TinyTorchError
+from tt_core.files import write_atomic
+from tt_learn.__about__ import __version__
+
+FORMAT = 1
+_KEY, _KEY_SUM = "tinytorch", "tinytorch.crc32"
+_TENSOR = "$tensor"
+Arrays = dict[str, Array]
+
+
+class CheckpointError(TinyTorchError):
+    """A checkpoint that is damaged, of another kind, or does not fit."""
+
+
+def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
+    """Write `parts` to `path`, with the framework's generator and the versions and thread count it ran with.
+
+    Each part is an object with `state_dict()` (model, optimizer, scheduler, loader) or plain data: tensors, arrays,
+    numbers, strings, None, lists and dicts of these. Raises `FileError`, the old file intact, when it cannot be
+    written, and `CheckpointError` for data that it cannot hold.
+
+    >>> import tempfile
+    ...
+    ... path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> model = tt_core.Linear(3, 2)
+    >>> save_checkpoint(path, model=model, step=10)
+    >>> load_checkpoint(path, model=model)["step"]
+    10
+    """
+    arrays: Arrays = {}
+    tree = {name: _pack(_state_of(part), name, arrays) for name, part in parts.items()}
+    document = {
+        "format": FORMAT,
+        "parts": tree,
+        "generator": tt_core.get_rng_state(),
+        "environment": environment(),
+        "crc32": {name: _sum(array) for name, array in arrays.items()},
+    }
+    text = json.dumps(document)
+    save_tensors(path, arrays, {_KEY: text, _KEY_SUM: _sum(text.encode())})
+
+
+def load_checkpoint(path: str | os.PathLike[str], generator: bool = True, **parts: Any) -> dict[str, Any]:
+    """Read `path`, hand each of `parts` its state through `load_state_dict`, and return all that was saved.
+
+    The generator is restored unless told otherwise. Everything is read and checked first: names, sizes, shapes and
+    sums. Raises `CheckpointError` for a missing, damaged or foreign file, and what a part raises for a state that
+    does not fit; parts before that one have been loaded by then.
+    """
+    document, tree = read_checkpoint(path)
+    for name, part in parts.items():
+        if name not in tree:
+            raise CheckpointError(f"{path}: holds no {name}; it has {', '.join(tree) or 'nothing'}")
+        part.load_state_dict(tree[name])
+    if generator:
+        tt_core.set_rng_state(document["generator"])
+    return {**tree, "environment": document["environment"]}
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON document of a checkpoint and its parts, with arrays in their places; changes nothing."""
+    arrays, metadata = load_tensors(path)
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path}: holds tensors, but is no checkpoint of a training run")
+    if metadata.get(_KEY_SUM) != _sum(metadata[_KEY].encode()):
+        raise CheckpointError(f"{path}: its description is not what was saved; the file is damaged")
+    document = json.loads(metadata[_KEY])
+    if document["format"] != FORMAT:
+        raise CheckpointError(f"{path}: has checkpoint format {document['format']}, this version reads {FORMAT}")
+    for name, expected in document["crc32"].items():
+        if name not in arrays or _sum(arrays[name]) != expected:
+            raise CheckpointError(f"{path}: {name} is not what was saved; the file is damaged")
+    return document, {name: _unpack(part, arrays) for name, part in document["parts"].items()}
+
+
+def save_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors or arrays by name to a `.safetensors` file, whole or not at all.
+
+    >>> import tempfile
+    ...
+    ... path = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> save_tensors(path, tt_core.Linear(3, 2).state_dict())
+    >>> {name: array.shape for name, array in load_tensors(path)[0].items()}
+    {'bias': (2,), 'weight': (2, 3)}
+    """
+    # safetensors 0.8.0 writes the memory of an array that is not C-contiguous as if it were, without an error
+    arrays = {name: np.asarray(tensor).copy("C") if _scattered(tensor) else np.asarray(tensor)
+              for name, tensor in tensors.items()}  # fmt: skip
+    write_atomic(path, safetensors.numpy.save(arrays, dict(metadata or {})))
+
+
+def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
+    """The arrays of a `.safetensors` file by name, and its metadata.
+
+    The library checks shapes against the file's size before anything is allocated. Raises `CheckpointError`.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({_line(error)})") from None
+
+
+def _scattered(tensor: Any) -> bool:
+    return not np.asarray(tensor).flags.c_contiguous
+
+
+def _sum(data: Any) -> str:
+    """CRC-32, against bits that rot; no protection against intent."""
+    return f"{zlib.crc32(np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data):08x}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+# --- trees of data as arrays and JSON
+
+
+def _state_of(part: Any) -> Any:
+    return part.state_dict() if hasattr(part, "state_dict") else part
+
+
+def _pack(value: Any, name: str, arrays: Arrays) -> Any:
+    """`value` as JSON; its arrays go to `arrays` and leave their names."""
+    if isinstance(value, (tt_core.Tensor, np.ndarray)):
+        if name in arrays:
+            raise CheckpointError(f"save_checkpoint: two tensors are both called {name}")
+        arrays[name] = np.asarray(value)
+        return {_TENSOR: name}
+    if isinstance(value, Mapping):
+        if _TENSOR in value:
+            raise CheckpointError(f"save_checkpoint: {name} has a key {_TENSOR}, which stands for a tensor here")
+        return {str(key): _pack(entry, f"{name}.{key}", arrays) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_pack(entry, f"{name}.{i}", arrays) for i, entry in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise CheckpointError(f"save_checkpoint: {name} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+
+def _unpack(value: Any, arrays: Arrays) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_TENSOR}:
+            return arrays[value[_TENSOR]]
+        return {key: _unpack(entry, arrays) for key, entry in value.items()}
+    return [_unpack(entry, arrays) for entry in value] if isinstance(value, list) else value
+
+
+# --- what else decides the bits
+
+
+def environment() -> dict[str, Any]:
+    """What the bits of a run depend on beside its own state: versions, machine, and threads (products are summed
+    in another order with another number of threads).
+    """
+    return {
+        "tt_core": tt_core.__version__,
+        "tt_learn": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "threads": thread_count(),
+    }
+
+
+def environment_changes(saved: Mapping[str, Any]) -> list[str]:
+    """What differs here from the environment that a checkpoint was saved in, as `threads 2 -> 4`."""
+    return [f"{name} {saved.get(name)} -> {here}" for name, here in environment().items() if saved.get(name) != here]
+
+
+def thread_count() -> int:
+    """Threads that matrix products run on, as far as that can be known."""
+    try:
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:
+        names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+        told = [os.environ[name] for name in names if os.environ.get(name, "").isdigit()]
+        return int(told[0]) if told else _cores()
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=_cores())
+
+
+def _cores() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,78 @@
+"""Part of module 06: gradients held in bounds before an optimizer uses them, in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import tt_core
+from tt_core import mutation
+from tt_core.dispatch import Array
+from tt_core.errors import ShapeError
+from tt_learn.autograd import GradientError, Tensor
+from tt_learn.blocks import BLOCK
+
+
+def clip_grad_norm_(
+    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Scale all gradients together so that their common norm is at most `max_norm` (Pascanu et al. 2013).
+
+    `parameters`: one tensor or an iterable. Returns the norm before clipping, a tensor without dimensions. A norm
+    that is no number makes all gradients so, unless `error_if_nonfinite`, which raises `GradientError`.
+
+    >>> w = Tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> clip_grad_norm_(w, 1.0), w.grad
+    (tensor(10.), tensor([0.6, 0.8]))
+    """
+    gradients = list(_gradients(parameters))
+    total = _norm(gradients, float(norm_type))
+    if error_if_nonfinite and not math.isfinite(total):
+        raise GradientError(f"clip_grad_norm_: the gradients' norm is {total}; lower the learning rate")
+    scale = float(max_norm) / (total + 1e-6)
+    if not scale >= 1:  # true for nan, which must not go unnoticed
+        for g in gradients:
+            np.multiply(g, scale, out=g)
+            mutation.record(g)
+    dtype = gradients[0].dtype if gradients else np.dtype(np.float32)
+    return Tensor(np.asarray(total, dtype))
+
+
+def clip_grad_value_(parameters: Any, clip_value: float) -> None:
+    """Clip each element of each gradient to [-clip_value, clip_value].
+
+    >>> w = Tensor([0.1, 3.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    ... clip_grad_value_(w, 1.0)
+    ... w.grad
+    tensor([0.2, 1. ])
+    """
+    for g in _gradients(parameters):
+        np.clip(g, -clip_value, clip_value, out=g)
+        mutation.record(g)
+
+
+def _gradients(parameters: Any) -> Iterator[Array]:
+    given: Any = [parameters] if isinstance(parameters, tt_core.Tensor) else parameters
+    return (p.grad.data for p in given if getattr(p, "grad", None) is not None)
+
+
+def _norm(gradients: list[Array], p: float) -> float:
+    if p <= 0:
+        raise ShapeError(f"clip_grad_norm_: norm_type is {p}, expected a number above 0 or inf")
+    pieces = (piece for g in gradients for piece in _pieces(g))
+    if p == math.inf:
+        return max((float(np.abs(piece).max()) for piece in pieces), default=0.0)
+    if p == 2:
+        return math.sqrt(math.fsum(float(np.dot(piece, piece)) for piece in pieces))
+    return math.fsum(float((np.abs(piece) ** p).sum()) for piece in pieces) ** (1 / p)
+
+
+def _pieces(g: Array) -> Iterator[Array]:
+    """A gradient as short vectors, so that a float32 sum of squares stays exact to some parts in a million."""
+    flat = g.reshape(-1)
+    return (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))

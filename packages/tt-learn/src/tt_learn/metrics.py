@@ -1,0 +1,68 @@
+"""Part of module 07: what is measured beside the loss. Each takes tensors or arrays and returns a Python number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tt_core.dispatch import Array
+from tt_core.errors import ShapeError
+
+
+def accuracy(output: Any, target: Any) -> float:
+    """Share of examples whose largest score is at the class index; output (..., classes), target (...).
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    return top_k_accuracy(output, target, 1)
+
+
+def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
+    """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...)."""
+    scores, classes = np.asarray(output), np.asarray(target)
+    if scores.shape[:-1] != classes.shape:
+        raise ShapeError(f"accuracy: scores {scores.shape} do not fit class indices {classes.shape}")
+    if k == 1:
+        return float((scores.argmax(-1) == classes).mean())
+    k = min(k, scores.shape[-1])
+    best = np.argpartition(scores, -k, axis=-1)[..., -k:]
+    return float((best == classes[..., None]).any(-1).mean())
+
+
+def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
+    """Share of examples on the right side of `threshold`: 0 for logits, 0.5 for probabilities; equal shapes.
+
+    >>> binary_accuracy(np.array([-1.0, 2.0]), np.array([0, 1]))
+    1.0
+    """
+    scores, truth = np.asarray(output), np.asarray(target)
+    if scores.shape != truth.shape:
+        raise ShapeError(f"binary_accuracy: output {scores.shape} and target {truth.shape} differ")
+    return float(((scores > threshold) == (truth > 0.5)).mean())
+
+
+def confusion_matrix(output: Any, target: Any) -> Array:
+    """How often class i (row) was taken for class j (column); output (n, classes), target (n,).
+
+    >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    array([[0, 0],
+           [1, 1]])
+    """
+    scores, classes = np.asarray(output), np.asarray(target)
+    if scores.ndim != 2 or scores.shape[:1] != classes.shape:
+        raise ShapeError(f"confusion_matrix: expected (n, classes) and (n,), got {scores.shape} and {classes.shape}")
+    n = scores.shape[1]
+    counted: Array = np.bincount(classes * n + scores.argmax(-1), minlength=n * n).reshape(n, n)
+    return counted
+
+
+def perplexity(loss: float) -> float:
+    """Among how many equally likely tokens a language model with this cross entropy is undecided: e^loss.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return math.exp(loss) if loss < 700 else math.inf

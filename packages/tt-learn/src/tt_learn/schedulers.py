@@ -1,0 +1,336 @@
+"""Part of module 06: how the learning rate changes while training.
+
+A schedule is a formula of the number of steps done, `lr_at(t, base)`, so it depends on nothing but `t` and the
+rates that the optimizer started with, and resumes by restoring `t`. Names, arguments and values are PyTorch's
+(`CosineWarmupLR` is nanoGPT's). Call `step()` after each `optimizer.step()`, or once an epoch.
+`ReduceLROnPlateau` is the exception: it follows a measured value.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tt_learn.optimizers import Optimizer, OptimizerError
+
+Factor = Callable[[int], float]
+
+
+class Scheduler:
+    """Base of the schedules that are formulas: sets every group's `lr` from the steps done, 0 at first."""
+
+    _state: tuple[str, ...] = ("last_epoch", "base_lrs")
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.base_lrs: list[Any] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+        self.last_epoch = 0
+        self._apply()
+
+    def lr_at(self, t: int, base: float) -> float:
+        """The learning rate after `t` steps of a group that started with `base`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no lr_at()")
+
+    def step(self) -> None:
+        """Go one step on."""
+        self.last_epoch += 1
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """The learning rate of each group now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _apply(self) -> None:
+        for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs)):
+            group["lr"] = self._lr(i, base)
+
+    def _lr(self, i: int, base: float) -> float:
+        return self.lr_at(self.last_epoch, base)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, in plain JSON; its formula comes from the constructor."""
+        return {name: _copied(getattr(self, name)) for name in self._state}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Stand where `state_dict` was taken, and set the learning rates so."""
+        missing = [name for name in self._state if name not in state_dict]
+        if missing:
+            raise OptimizerError(f"{type(self).__name__}: the state has no {missing[0]}; it is another schedule's")
+        if len(state_dict.get("base_lrs", self.optimizer.param_groups)) != len(self.optimizer.param_groups):
+            raise OptimizerError(f"{type(self).__name__}: the state is of another number of parameter groups")
+        for name in self._state:
+            setattr(self, name, _copied(state_dict[name]))
+        self._apply()
+
+
+def _copied(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+class StepLR(Scheduler):
+    """`gamma` times smaller every `step_size` steps: base gamma^floor(t / step_size).
+
+    >>> from tt_learn.optimizers import SGD
+    >>> from tt_learn.autograd import Tensor
+    >>> schedule = StepLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), step_size=2)
+    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
+    [1.0, 1.0, 0.1, 0.1]
+    """
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size, self.gamma = _positive("StepLR: step_size", step_size), gamma
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        return float(base * self.gamma ** (t // self.step_size))
+
+
+class MultiStepLR(Scheduler):
+    """`gamma` times smaller at each of the `milestones`."""
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        self.milestones, self.gamma = sorted(milestones), gamma
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        return float(base * self.gamma ** bisect.bisect_right(self.milestones, t))
+
+
+class ExponentialLR(Scheduler):
+    """`gamma` times smaller at each step: base gamma^t."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        return float(base * self.gamma**t)
+
+
+class CosineAnnealingLR(Scheduler):
+    """Half a cosine from the base down to `eta_min` in `T_max` steps, and up again (Loshchilov and Hutter 2017)."""
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        self.T_max, self.eta_min = _positive("CosineAnnealingLR: T_max", T_max), eta_min
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        return cosine(base, self.eta_min, t / self.T_max)
+
+
+class CosineWarmupLR(Scheduler):
+    """Up in a line for `warmup_steps`, down to `min_lr` along half a cosine at `total_steps`, and there it stays.
+
+    The schedule that GPTs are trained with, as nanoGPT computes it: step t of the warm-up has
+    base (t + 1) / (warmup_steps + 1), so that no step is wasted on a rate of 0.
+
+    >>> from tt_learn.optimizers import SGD
+    >>> from tt_learn.autograd import Tensor
+    >>> schedule = CosineWarmupLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), 3, 9, min_lr=0.1)
+    >>> [round(schedule.lr_at(t, 1.0), 3) for t in (0, 1, 2, 3, 6, 9, 12)]
+    [0.25, 0.5, 0.75, 1.0, 0.55, 0.1, 0.1]
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int, total_steps: int, min_lr: float = 0.0) -> None:
+        if not 0 <= warmup_steps < total_steps:
+            raise OptimizerError(
+                f"CosineWarmupLR: warmup_steps is {warmup_steps}, expected 0 or more and fewer than the "
+                f"{total_steps} total_steps"
+            )
+        self.warmup_steps, self.total_steps, self.min_lr = warmup_steps, total_steps, min_lr
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        if t < self.warmup_steps:
+            return base * (t + 1) / (self.warmup_steps + 1)
+        done = (t - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        return cosine(base, self.min_lr, min(done, 1.0))
+
+
+class LambdaLR(Scheduler):
+    """The base times a function of the steps done; a list holds one function a parameter group."""
+
+    def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor]) -> None:
+        groups = len(optimizer.param_groups)
+        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != groups:
+            raise OptimizerError(f"LambdaLR: got {len(self.lr_lambdas)} functions for {groups} parameter groups")
+        super().__init__(optimizer)
+
+    def _lr(self, i: int, base: float) -> float:
+        return base * self.lr_lambdas[i](self.last_epoch)
+
+
+class OneCycleLR(Scheduler):
+    """Up to `max_lr` and down far below the start, while momentum goes the other way (Smith and Topin 2018).
+
+    From max_lr / div_factor to max_lr in the first `pct_start` of all steps, then to that start / final_div_factor;
+    `three_phase` comes down to the start in as many steps as it went up, then to the end. The number of steps is
+    `total_steps`, or `epochs * steps_per_epoch`. Raises `OptimizerError` for a step beyond them.
+    """
+
+    _state = ("last_epoch",)
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> None:
+        if total_steps is None and (epochs is None or steps_per_epoch is None):
+            raise OptimizerError("OneCycleLR: give total_steps, or epochs and steps_per_epoch")
+        if anneal_strategy not in ("cos", "linear"):
+            raise OptimizerError(f"OneCycleLR: anneal_strategy is {anneal_strategy!r}, expected 'cos' or 'linear'")
+        if not 0 <= pct_start <= 1:
+            raise OptimizerError(f"OneCycleLR: pct_start is {pct_start}, expected a number in [0, 1]")
+        groups = optimizer.param_groups
+        if cycle_momentum and not all("momentum" in group or "betas" in group for group in groups):
+            raise OptimizerError("OneCycleLR: this optimizer has no momentum to cycle; pass cycle_momentum=False")
+        self.total_steps = _positive("OneCycleLR: total_steps", total_steps or (epochs or 0) * (steps_per_epoch or 0))
+        self.between = cosine if anneal_strategy == "cos" else linear
+        self.ends = self._phase_ends(pct_start, three_phase)
+        self.max_lrs = _one_each("OneCycleLR: max_lr", max_lr, len(groups))
+        start, end = 1 / div_factor, 1 / div_factor / final_div_factor
+        self.factors = [start, 1.0, start, end] if three_phase else [start, 1.0, end]
+        self.momenta = [max_momentum, base_momentum, max_momentum, max_momentum] if cycle_momentum else []
+        super().__init__(optimizer)
+        for group, highest in zip(groups, self.max_lrs):
+            group["initial_lr"] = highest * start
+
+    def _phase_ends(self, pct_start: float, three_phase: bool) -> list[float]:
+        top = pct_start * self.total_steps - 1
+        last = self.total_steps - 1.0
+        return [top, 2 * top, last] if three_phase else [top, last]
+
+    def _at(self, values: Sequence[float], t: int) -> float:
+        i = min(bisect.bisect_left(self.ends, t), len(self.ends) - 1)
+        begin = self.ends[i - 1] if i else 0.0
+        return self.between(values[i], values[i + 1], (t - begin) / (self.ends[i] - begin))
+
+    def _lr(self, i: int, base: float) -> float:
+        return self.max_lrs[i] * self._at(self.factors, self.last_epoch)
+
+    def _apply(self) -> None:
+        if self.last_epoch > self.total_steps:
+            raise OptimizerError(f"OneCycleLR: step {self.last_epoch} is beyond the {self.total_steps} total steps")
+        super()._apply()
+        for group in self.optimizer.param_groups if self.momenta else ():
+            momentum = self._at(self.momenta, self.last_epoch)
+            if "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            else:
+                group["momentum"] = momentum
+
+
+class ReduceLROnPlateau:
+    """The learning rate is multiplied by `factor` when a measured value has not improved for `patience` steps.
+
+    `mode`: whether "min" or "max" is better. An improvement is one by more than `threshold`, a share of the best
+    value ("rel") or an amount ("abs"). After a reduction, `cooldown` steps are not counted. No rate goes below
+    `min_lr`, and none changes by less than `eps`.
+    """
+
+    _state = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | Sequence[float] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        if factor >= 1:
+            raise OptimizerError(f"ReduceLROnPlateau: factor is {factor}, expected a number below 1")
+        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
+            given = f"{mode!r} and {threshold_mode!r}"
+            raise OptimizerError(f"ReduceLROnPlateau: got {given}, expected mode 'min' or 'max' and 'rel' or 'abs'")
+        groups = len(optimizer.param_groups)
+        self.min_lrs = _one_each("ReduceLROnPlateau: min_lr", min_lr, groups)
+        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
+        self.threshold, self.threshold_mode, self.cooldown, self.eps = threshold, threshold_mode, cooldown, eps
+        self.best: float | None = None
+        self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
+
+    def step(self, metrics: float) -> None:
+        """Take note of the value measured now."""
+        value = float(metrics)
+        self.last_epoch += 1
+        if self._is_better(value):
+            self.best, self.num_bad_epochs = value, 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self._reduce()
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+
+    def _is_better(self, value: float) -> bool:
+        if self.best is None:
+            return not math.isnan(value)
+        sign = 1 if self.mode == "min" else -1
+        change = self.threshold * (self.best if self.threshold_mode == "rel" else 1.0)
+        return sign * value < sign * (self.best - sign * change)
+
+    def _reduce(self) -> None:
+        for group, lowest in zip(self.optimizer.param_groups, self.min_lrs):
+            lr = max(group["lr"] * self.factor, lowest)
+            if group["lr"] - lr > self.eps:
+                group["lr"] = lr
+
+    def get_last_lr(self) -> list[float]:
+        """The learning rate of each group now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured so far, in plain JSON; the rates themselves are in the optimizer's state."""
+        return {name: getattr(self, name) for name in self._state}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Stand where `state_dict` was taken."""
+        missing = [name for name in self._state if name not in state_dict]
+        if missing:
+            raise OptimizerError(f"ReduceLROnPlateau: the state has no {missing[0]}; it is another schedule's")
+        for name in self._state:
+            setattr(self, name, state_dict[name])
+
+
+def cosine(start: float, end: float, done: float) -> float:
+    """Half a cosine from `start` (done = 0) to `end` (done = 1)."""
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+def linear(start: float, end: float, done: float) -> float:
+    """A line from `start` (done = 0) to `end` (done = 1)."""
+    return start + (end - start) * done
+
+
+def _positive(what: str, n: int) -> int:
+    if n < 1:
+        raise OptimizerError(f"{what} is {n}, expected 1 or more")
+    return n
+
+
+def _one_each(what: str, given: float | Sequence[float], groups: int) -> list[float]:
+    values = [float(given)] * groups if isinstance(given, (int, float)) else list(given)
+    if len(values) != groups:
+        raise OptimizerError(f"{what} has {len(values)} values for {groups} parameter groups")
+    return values

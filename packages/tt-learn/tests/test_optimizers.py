@@ -1,0 +1,366 @@
+"""Optimizers: formulas, blocks, groups, state and memory (numbers beside PyTorch's are in tests/parity)."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core
+import tt_learn
+from tt_learn import Tensor, blocks, optimizers
+from tt_learn.muon import Muon, orthogonalize
+
+ALL: dict[str, Callable[[Any], optimizers.Optimizer]] = {
+    "SGD": lambda p: optimizers.SGD(p, lr=0.1),
+    "SGD decayed": lambda p: optimizers.SGD(p, lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.1),
+    "SGDMomentum": lambda p: optimizers.SGDMomentum(p, lr=0.05, nesterov=True),
+    "RMSprop": lambda p: optimizers.RMSprop(p, momentum=0.5, centered=True),
+    "Adagrad": lambda p: optimizers.Adagrad(p, lr=0.1, initial_accumulator_value=0.1),
+    "Adam": lambda p: optimizers.Adam(p, lr=0.01),
+    "Adam amsgrad": lambda p: optimizers.Adam(p, lr=0.01, amsgrad=True),
+    "AdamW": lambda p: optimizers.AdamW(p, lr=0.01),
+    "Lion": lambda p: optimizers.Lion(p, lr=0.01),
+    "Muon": lambda p: Muon(
+        [
+            {"params": [x for x in p if x.ndim == 2]},
+            {"params": [x for x in p if x.ndim != 2], "use_muon": False},
+        ],
+        lr=0.01,
+    ),
+}
+every_optimizer = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
+
+
+def parameters(shapes: list[tuple[int, ...]], dtype: str = "float64") -> list[Tensor]:
+    draw = np.random.default_rng(0)
+    return [Tensor(np.asarray(draw.standard_normal(shape), dtype), requires_grad=True) for shape in shapes]
+
+
+def give_gradients(ps: list[Tensor], seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    for p in ps:
+        p.grad = Tensor(np.asarray(draw.standard_normal(p.shape), p.dtype))
+
+
+SHAPES: list[tuple[int, ...]] = [(3, 5), (), (7,), (2, 3, 4), (5_000,), (90, 400), (1, 40_000), (0, 3), (4, 4)]
+
+
+# --- every optimizer
+
+
+@every_optimizer
+def test_a_bowl_is_descended(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    ps = parameters([(6, 4), (4,), ()])
+    optimizer = make(ps)
+    losses = []
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = sum((p * p).sum() for p in ps)
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@every_optimizer
+def test_blocks_change_no_bit(make: Callable[[Any], optimizers.Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large and small blocks, in one parameter or across several, give the same numbers."""
+    results = []
+    for size, small in ((64, 16), (1 << 20, 1 << 10)):
+        monkeypatch.setattr(blocks, "BLOCK", size)
+        monkeypatch.setattr(blocks, "SMALL", small)
+        ps = parameters([(3, 5), (7,), (), (2, 3, 4), (30, 40), (200,), (1, 300), (0, 2)])
+        optimizer = make(ps)
+        for step in range(5):
+            give_gradients(ps, step)
+            optimizer.step()
+        results.append([p.data for p in ps])
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
+
+
+@every_optimizer
+def test_memory_layout_changes_no_bit(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    plain, turned = parameters([(300, 200), (8, 6)]), parameters([(300, 200), (8, 6)])
+    for p in turned:
+        p.data = np.asfortranarray(p.data)
+    first, second = make(plain), make(turned)
+    for step in range(3):
+        give_gradients(plain, step)
+        for p, q in zip(plain, turned):
+            q.grad = Tensor(np.asfortranarray(p.grad.data))
+        first.step()
+        second.step()
+    for p, q in zip(plain, turned):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+@every_optimizer
+def test_a_run_goes_on_from_its_state_to_the_bit(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    straight = parameters(SHAPES, "float32")
+    optimizer = make(straight)
+    for step in range(4):
+        give_gradients(straight, step)
+        if step < 2:
+            straight[2].grad = None  # its own number of steps is part of the state
+        optimizer.step()
+    again = [Tensor(p.data.copy(), requires_grad=True) for p in straight]
+    continued = make(again)
+    continued.load_state_dict(optimizer.state_dict())
+    for step in range(4, 7):
+        for ps, each in ((straight, optimizer), (again, continued)):
+            give_gradients(ps, step)
+            each.step()
+    for p, q in zip(straight, again):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+@every_optimizer
+def test_a_step_allocates_nothing_of_a_parameters_size(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    ps = parameters([(300, 400), (50,), (3,)], "float32")
+    optimizer = make(ps)
+    give_gradients(ps, 0)
+    optimizer.step()
+    tracemalloc.start()
+    optimizer.step()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000  # the large parameter has 480,000 bytes
+
+
+@every_optimizer
+def test_parameters_without_a_gradient_stay(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    ps = parameters(SHAPES)
+    before = [p.data.copy() for p in ps]
+    optimizer = make(ps)
+    give_gradients(ps, 0)
+    ps[0].grad = ps[5].grad = None
+    optimizer.step()
+    for i, (p, old) in enumerate(zip(ps, before)):
+        assert np.array_equal(p.data, old) == (i in (0, 5) or not p.data.size), i
+
+
+@every_optimizer
+def test_gradients_are_only_read(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    ps = parameters(SHAPES)
+    optimizer = make(ps)
+    give_gradients(ps, 0)
+    before = [p.grad.data.copy() for p in ps]
+    for p in ps:
+        p.grad.data.flags.writeable = False
+    optimizer.step()
+    for p, g in zip(ps, before):
+        np.testing.assert_array_equal(p.grad.data, g)
+
+
+def test_autograd_is_told_of_the_change() -> None:
+    (p,) = parameters([(3,)])
+    loss = (p * p).sum()
+    p.grad = Tensor(np.ones(3))
+    optimizers.SGD([p], lr=0.1).step()
+    with pytest.raises(tt_learn.GradientError, match="changed in place"):
+        loss.backward()
+
+
+def test_a_parameter_may_get_another_array() -> None:
+    ps = parameters([(3,), (2,), (50_000,)])
+    optimizer = optimizers.SGD(ps, lr=1.0)
+    give_gradients(ps, 0)
+    optimizer.step()
+    for p in ps:
+        p.data = np.zeros_like(p.data)
+    optimizer.step()
+    for p in ps:
+        np.testing.assert_array_equal(p.data, -p.grad.data)
+    ps[0].data = np.zeros(4)
+    with pytest.raises(tt_core.TinyTorchError, match="make a new optimizer"):
+        optimizer.step()
+
+
+def test_two_dtypes_in_one_group() -> None:
+    ps = parameters([(3, 3)]) + parameters([(3, 3), (4,)], "float32")
+    optimizer = optimizers.Adam(ps, lr=0.1)
+    give_gradients(ps, 0)
+    optimizer.step()
+    state = optimizer.state_dict()["state"]
+    assert [str(state[i]["exp_avg"].dtype) for i in range(3)] == ["float64", "float32", "float32"]
+
+
+def test_a_closure_runs_first_and_its_result_comes_back() -> None:
+    (p,) = parameters([(2,)])
+    optimizer = optimizers.SGD([p], lr=0.5)
+    before = p.data.copy()
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with tt_learn.no_grad():
+        loss = optimizer.step(closure)
+    assert loss.item() == pytest.approx((before**2).sum())
+    np.testing.assert_allclose(p.data, 0, atol=1e-12)
+
+
+def test_zero_grad() -> None:
+    (p,) = parameters([(2,)])
+    give_gradients([p], 0)
+    optimizer = optimizers.SGD([p])
+    optimizer.zero_grad(set_to_none=False)
+    np.testing.assert_array_equal(p.grad.data, 0)
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+# --- memory
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("SGD", 1), ("SGDMomentum", 2), ("Lion", 2), ("Adam", 3), ("Adam amsgrad", 4), ("RMSprop", 4)]
+)
+def test_memory_is_what_is_held(name: str, factor: float) -> None:
+    ps = parameters([(100, 80), (80,)], "float32")
+    optimizer = ALL[name](ps)
+    told = optimizer.memory()
+    assert (told.count, told.parameters, told.gradients) == (8080, 32320, 32320)
+    assert told.factor == factor
+    give_gradients(ps, 0)
+    optimizer.step()
+    held = [x.nbytes for entry in optimizer.state_dict()["state"].values() for x in entry.values() if x is not None
+            and not isinstance(x, int)]  # fmt: skip
+    assert told.state == sum(held)
+    assert optimizer.memory() == told
+
+
+# --- groups and state
+
+
+def test_groups_have_options_of_their_own() -> None:
+    a, b = parameters([(2,), (2,)])
+    optimizer = optimizers.SGD([{"params": [a]}, {"params": b, "lr": 0.0}], lr=1.0)
+    before = [a.data.copy(), b.data.copy()]
+    give_gradients([a, b], 0)
+    optimizer.step()
+    np.testing.assert_array_equal(a.data, before[0] - a.grad.data)
+    np.testing.assert_array_equal(b.data, before[1])
+    assert "group 1: 2 parameters, lr=0.0" in repr(optimizer)
+
+
+def test_a_state_dict_is_json_but_for_its_tensors() -> None:
+    import json
+
+    ps = parameters([(2, 2), (3,)])
+    optimizer = optimizers.AdamW(ps)
+    give_gradients(ps, 0)
+    optimizer.step()
+    state = optimizer.state_dict()
+    plain = json.loads(json.dumps(state, default=lambda tensor: tensor.tolist()))
+    assert plain["param_groups"][0]["params"] == [0, 1]
+    assert plain["state"]["1"]["step"] == 1
+    plain["state"] = {
+        i: {name: np.array(value) if name != "step" else value for name, value in entry.items()}
+        for i, entry in plain["state"].items()
+    }
+    other = optimizers.AdamW(parameters([(2, 2), (3,)]))
+    other.load_state_dict(plain)
+    assert other.param_groups[0]["betas"] == (0.9, 0.999)
+    np.testing.assert_array_equal(other.state_dict()["state"][0]["exp_avg"].data, state["state"][0]["exp_avg"].data)
+
+
+def test_a_state_that_does_not_fit_changes_nothing() -> None:
+    ps = parameters([(2, 2), (3,)])
+    optimizer = optimizers.Adam(ps, lr=0.5)
+    give_gradients(ps, 0)
+    optimizer.step()
+    before = optimizer.state_dict()["state"][0]["exp_avg"].data.copy()
+    three = optimizers.Adam(parameters([(2, 2), (3,), (1,)]))
+    with pytest.raises(optimizers.OptimizerError, match=r"groups of \[3\] parameters, this optimizer of \[2\]"):
+        optimizer.load_state_dict(three.state_dict())
+    other = parameters([(2, 2), (4,)])
+    misfit = optimizers.Adam(other, lr=0.1)
+    give_gradients(other, 0)
+    misfit.step()
+    with pytest.raises(optimizers.OptimizerError, match=r"exp_avg of parameter 1 has shape \(4,\)"):
+        optimizer.load_state_dict(misfit.state_dict())
+    sgd = optimizers.SGDMomentum(ps)
+    sgd.step()
+    with pytest.raises(optimizers.OptimizerError, match="exp_avg of parameter 0 is missing"):
+        optimizer.load_state_dict(sgd.state_dict())
+    np.testing.assert_array_equal(optimizer.state_dict()["state"][0]["exp_avg"].data, before)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+# --- bad input
+
+
+def test_what_cannot_be_learnt_is_refused() -> None:
+    weight = Tensor([1.0], requires_grad=True)
+    history = weight * 2
+    for params, message in [
+        ([], "got no parameters"),
+        ([tt_core.Tensor([1.0])], "import tt_learn before making the model"),
+        ([Tensor([1.0])], r"parameter 0 \(1,\) does not require a gradient"),
+        ([history], "is a result of mul; only leaves"),
+        ([weight, weight], "parameter 1 .* is given twice"),
+        ([{"params": [weight]}, {"params": [weight]}], "given twice"),
+        ([1.0], "is a float, expected a tensor"),
+        ([{"params": [weight], "learning_rate": 1}], "no option learning_rate; there are: lr"),
+    ]:
+        with pytest.raises(optimizers.OptimizerError, match=message):
+            optimizers.SGD(params)
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    def weight() -> list[Tensor]:
+        return [Tensor([1.0], requires_grad=True)]
+
+    for make, message in [
+        (lambda: optimizers.SGD(weight(), lr=-1.0), "lr is -1.0, expected a number >= 0"),
+        (lambda: optimizers.SGD(weight(), lr=float("nan")), "lr is nan"),
+        (lambda: optimizers.SGD(weight(), nesterov=True), "nesterov needs a momentum above 0"),
+        (lambda: optimizers.Adam(weight(), betas=(0.9, 1.0)), r"betas holds 1.0, expected numbers in \[0, 1\)"),
+        (lambda: optimizers.RMSprop(weight(), alpha=1.0), "alpha holds 1.0"),
+        (lambda: optimizers.Adagrad(weight(), lr_decay=-1), "lr_decay is -1"),
+        (lambda: Muon(weight()), r"shape \(1,\) is no matrix; put it into a group with use_muon=False"),
+        (lambda: Muon(parameters([(2, 2)]), adjust_lr_fn="x"), "expected 'original' or 'match_rms_adamw'"),
+    ]:
+        with pytest.raises(optimizers.OptimizerError, match=message):
+            make()
+
+
+# --- Muon and clipping
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (5, 5)])
+def test_orthogonalized_singular_values_are_about_one(shape: tuple[int, int]) -> None:
+    u = np.random.default_rng(0).standard_normal(shape)
+    rows, columns = sorted(shape)
+    room = [np.empty(s) for s in [(rows, columns)] * 3 + [(rows, rows)] * 2]
+    values = np.linalg.svd(orthogonalize(u, (3.4445, -4.7750, 2.0315), 5, 1e-7, room), compute_uv=False)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_muon_takes_a_zero_gradient() -> None:
+    (p,) = parameters([(3, 2)])
+    p.grad = Tensor(np.zeros((3, 2)))
+    before = p.data.copy()
+    Muon([p], lr=0.1, weight_decay=0.0).step()
+    np.testing.assert_array_equal(p.data, before)
+
+
+def test_clipping_leaves_small_gradients_alone() -> None:
+    ps = parameters([(3,), (2, 2)])
+    give_gradients(ps, 0)
+    before = [p.grad.data.copy() for p in ps]
+    assert tt_learn.clip_grad_norm_(ps, 1e6).item() == pytest.approx(
+        np.sqrt(sum((g**2).sum() for g in before)), rel=1e-12
+    )
+    for p, g in zip(ps, before):
+        np.testing.assert_array_equal(p.grad.data, g)
+    assert tt_learn.clip_grad_norm_([Tensor([1.0], requires_grad=True)], 1.0).item() == 0
