@@ -2,4 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tinygpt.__about__ import __version__ as __version__
+
+if TYPE_CHECKING:
+    from tinygpt.capstone import TinyGPT as TinyGPT
+
+
+def __getattr__(name: str) -> Any:
+    """`tinygpt.TinyGPT` is imported when it is asked for, so that the command's help stays quick."""
+    if name == "TinyGPT":
+        from tinygpt.capstone import TinyGPT
+
+        return TinyGPT
+    raise AttributeError(f"module tinygpt has no attribute {name}")

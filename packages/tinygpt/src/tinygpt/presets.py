@@ -22,6 +22,8 @@ class TrainConfig:
     block_size: int = 128
     dropout: float = 0.0
     bias: bool = False
+    mlp: str = "gelu"
+    """gelu, gelu_tanh, relu or swiglu"""
     steps: int = 1200
     batch_size: int = 8
     learning_rate: float = 1e-3

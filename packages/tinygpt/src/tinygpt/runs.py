@@ -1,11 +1,11 @@
 """Module 20, capstone: the run folder, which holds all that a training run leaves behind.
 
-    config.json         the model's and the training's options, the corpus, the versions
-    tokenizer.json      Hugging Face's format
-    model.safetensors   the weights at the last save
-    metrics.jsonl       one object a line: step, train_loss, val_loss, tokens_per_second, seconds
-    loss.svg            the loss curve
-    checkpoint/         what resuming needs: optimizer, schedule, generator
+config.json         the model's and the training's options, the corpus, the versions
+tokenizer.json      Hugging Face's format
+model.safetensors   the weights at the last save
+metrics.jsonl       one object a line: step, train_loss, val_loss, tokens_per_second, seconds
+loss.svg            the loss curve
+checkpoint/         what resuming needs: optimizer, schedule, generator
 """
 
 from __future__ import annotations

@@ -1,0 +1,146 @@
+"""The command `tinygpt`: train, generate, info. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinygpt.presets import PRESETS, TrainConfig, preset
+from tt_core.errors import TinyTorchError
+from tt_core.plugins import manager, use
+
+Command = Callable[..., Any]
+
+
+def train_options(command: Command) -> Command:
+    """One option for each field of TrainConfig, so that a preset can be changed at any point."""
+    for field in reversed(dataclasses.fields(TrainConfig)):
+        kind = {"str": str, "int": int, "float": float, "bool": bool}[str(field.type)]
+        name = "--" + field.name.replace("_", "-")
+        declared = f"{name}/--no-{name[2:]}" if kind is bool else name
+        command = click.option(declared, field.name, type=kind, default=None, help="changes the preset")(command)
+    return command
+
+
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, metavar="NAME", help="run with this plugin (see: tt plugins)"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tinygpt")
+def cli() -> None:
+    """Train a small GPT and let it write, on the CPU, in minutes."""
+
+
+@cli.command()
+@click.option(
+    "--preset", "name", default="docs", show_default=True, metavar="NAME", help=f"one of {', '.join(PRESETS)}"
+)
+@click.option(
+    "--corpus",
+    type=click.Path(path_type=Path),
+    help="a text file or a folder of them [default: Python's documentation]",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="the run's folder [default: a dated one under runs/]")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="go on with this run")
+@plugin_option
+@train_options
+def train(
+    name: str, corpus: Path | None, out: Path | None, resume: Path | None, plugins: tuple[str, ...], **changes: Any
+) -> None:
+    """Train on a text and write a run folder."""
+    config = preset(name, **changes)
+    with use(*plugins), reported():
+        from tinygpt import train as job
+
+        if resume is None:
+            folder = job.start(config, corpus, out, click.echo)
+        else:
+            given = [key for key, value in changes.items() if value is not None and key != "steps"]
+            if given or corpus or out:
+                raise TinyTorchError(
+                    "--resume takes the run's own options; only --steps and --plugin can be given with it"
+                )
+            folder = job.resume(resume, changes["steps"], click.echo)
+    click.echo(f"let it write: tinygpt generate {folder.path}")
+
+
+@cli.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--prompt", default="\n", help="text to continue")
+@click.option("--max-new-tokens", default=200, show_default=True, type=click.IntRange(min=1))
+@click.option("--temperature", default=0.8, show_default=True, type=float, help="0 takes the likeliest token")
+@click.option("--top-k", type=int, help="choose among the k likeliest tokens")
+@click.option("--top-p", type=float, help="choose among the likeliest tokens of this total probability")
+@click.option("--repetition-penalty", default=1.0, show_default=True, type=float)
+@click.option("--stop", multiple=True, help="end at this text")
+@click.option("--seed", type=int, help="write the same again")
+@plugin_option
+def generate(run: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
+    """Continue a prompt with a trained model (RUN: a run folder, the newest one by default)."""
+    with use(*plugins), reported():
+        from tinygpt.capstone import TinyGPT
+
+        pieces = TinyGPT.load(run).generate(prompt, **options)
+        write(prompt.lstrip("\n"))
+        for text in pieces:
+            write(text)
+        write("\n")
+
+
+@cli.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+def info(run: Path | None) -> None:
+    """Say what a run holds: model, options, last figures."""
+    from tinygpt.runs import RunFolder
+
+    folder = RunFolder.open(run)
+    config = folder.read_config()
+    click.echo(f"run: {folder.path}")
+    for part in ("model", "training", "corpus", "versions"):
+        entries = config.get(part, {})
+        click.echo(f"{part}: " + ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None))
+    if folder.metrics.exists():
+        lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+        click.echo(f"last figures: {lines[-1] if lines else 'none'}")
+
+
+def write(text: str) -> None:
+    """Text to standard output at once, characters that its encoding lacks replaced."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Print, at the end of a command, what plugins measured."""
+    yield
+    for report in manager.hook.tt_report():
+        click.echo(report, err=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; what a user can act on is one line on standard error and exit code 1."""
+    try:
+        cli.main(arguments, prog_name="tinygpt", standalone_mode=False)
+    except TinyTorchError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

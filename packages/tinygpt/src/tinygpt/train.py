@@ -1,0 +1,211 @@
+"""Module 20, capstone: the main job, from a text to a trained model in a run folder.
+
+Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> random windows -> model -> loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tt_core
+from tinygpt.capstone import TinyGPT, model_config
+from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.presets import TrainConfig
+from tinygpt.runs import RunFolder
+from tt_core import from_numpy
+from tt_core.errors import FileError, TinyTorchError
+from tt_language import (
+    GPT,
+    BPETokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    GPTConfig,
+    Tokenizer,
+    load_tokenizer,
+    next_token_loss,
+)
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer
+from tt_learn.training import Callback
+
+Say = Callable[[str], None]
+
+
+def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: Say = print) -> RunFolder:
+    """Train a new model on a text. Returns the run folder; raises `TinyTorchError` for what cannot be trained."""
+    tt_core.manual_seed(config.seed)
+    corpus = read_corpus(corpus_path)
+    tokenizer = learn_tokenizer(config, corpus)
+    tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
+    model = GPT(gpt_config(config, tokenizer.vocab_size))
+    folder = RunFolder.create(out)
+    folder.write_config(_described(config, model.config, corpus, corpus_path))
+    gpt = TinyGPT(model, tokenizer)
+    tokenizer.save(folder.tokenizer)
+    _introduce(gpt, tokens, corpus, folder, say)
+    return _run(gpt, tokens, config, folder, None, say)
+
+
+def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
+    """Go on with a run from its last checkpoint, to the same bits as if it had never stopped.
+
+    `steps` changes how many are to be done in all. Raises `FileError` without a run or a checkpoint there.
+    """
+    folder = RunFolder.open(path)
+    described = folder.read_config()
+    checkpoint = folder.checkpoint / "last.safetensors"
+    if not checkpoint.exists():
+        raise FileError(f"{folder.path} holds no checkpoint to go on from (checkpoint/last.safetensors)")
+    config = _train_config(folder, described)
+    config = dataclasses.replace(config, steps=steps or config.steps)
+    source = described.get("corpus", {}).get("path")
+    corpus = read_corpus(Path(source) if source else None)
+    tokenizer = load_tokenizer(folder.tokenizer)
+    tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
+    tt_core.manual_seed(config.seed)
+    gpt = TinyGPT(GPT(model_config(folder, described)), tokenizer)
+    _introduce(gpt, tokens, corpus, folder, say)
+    return _run(gpt, tokens, config, folder, checkpoint, say)
+
+
+def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
+    """The tokenizer that `config` names, learnt from the text where there is something to learn."""
+    if config.tokenizer == "char":
+        return CharTokenizer(corpus.text)
+    if config.tokenizer == "byte":
+        return ByteTokenizer()
+    if config.tokenizer == "bpe":
+        return BPETokenizer.train(corpus.text, config.vocab_size)
+    raise TinyTorchError(f"tokenizer is {config.tokenizer!r}, expected char, byte or bpe")
+
+
+def gpt_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
+    """The model's part of the training options."""
+    return GPTConfig(
+        vocab_size=vocab_size,
+        block_size=config.block_size,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_embd=config.n_embd,
+        dropout=config.dropout,
+        bias=config.bias,
+        mlp=config.mlp,
+    )
+
+
+def _run(
+    gpt: TinyGPT, tokens: Tokens, config: TrainConfig, folder: RunFolder, checkpoint: Path | None, say: Say
+) -> RunFolder:
+    optimizer = optimizer_for(gpt.model, config)
+    trainer = Trainer(
+        gpt.model,
+        optimizer,
+        next_token_loss,
+        scheduler=CosineWarmupLR(optimizer, min(config.warmup_steps, config.steps - 1), config.steps, config.min_lr),
+        clip_grad_norm=config.grad_clip or None,
+        tokens_per_step=config.batch_size * config.block_size,
+        callbacks=[
+            ProgressBar(),
+            JSONLog(folder.metrics),
+            LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
+            SaveModel(gpt, folder),
+            Checkpoints(
+                folder.checkpoint,
+                every=config.eval_interval,
+                resume_hint=f"go on with: tinygpt train --resume {folder.path}",
+            ),
+        ],
+    )
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+
+    def batch(step: int) -> tuple[Any, Any]:
+        x, y = tokens.batch(config.batch_size, config.block_size, tt_core.generator())
+        return from_numpy(x), from_numpy(y)
+
+    trainer.fit(
+        batch,
+        steps=config.steps,
+        val=lambda: validate(gpt.model, tokens, config, config.eval_windows),
+        val_every=config.eval_interval,
+    )
+    whole = validate(gpt.model, tokens, config, None)
+    say(f"validation loss over all of the held-out text: {whole:.4f} ({trainer.seconds:.0f} s of training)")
+    return folder
+
+
+def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
+    """AdamW that decays matrices alone: biases and norms are left out, as in nanoGPT."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], config.learning_rate, (config.beta1, config.beta2))
+
+
+def validate(model: GPT, tokens: Tokens, config: TrainConfig, windows: int | None) -> float:
+    """Mean loss over windows of the validation text, always the same ones; all of it without `windows`."""
+    from tt_learn import no_grad
+
+    total = count = 0.0
+    model.eval()
+    with no_grad():
+        for x, y in tokens.validation(2 * config.batch_size, config.block_size, windows):
+            total += next_token_loss(model(from_numpy(x)), from_numpy(y)).item() * x.size
+            count += x.size
+    model.train()
+    return total / count
+
+
+class SaveModel(Callback):
+    """Writes model.safetensors after each validation and at the end, whole at any moment."""
+
+    def __init__(self, gpt: TinyGPT, folder: RunFolder) -> None:
+        self.gpt, self.folder = gpt, folder
+
+    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self.gpt.save(self.folder)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self.gpt.save(self.folder)
+
+
+def _introduce(gpt: TinyGPT, tokens: Tokens, corpus: Corpus, folder: RunFolder, say: Say) -> None:
+    say(f"corpus: {corpus.source}, {len(corpus.text):,} characters")
+    say(
+        f"tokens: {len(tokens.train):,} to train on, {len(tokens.val):,} to validate on, "
+        f"vocabulary {gpt.tokenizer.vocab_size:,}"
+    )
+    say(f"model: {gpt.model.num_parameters():,} parameters")
+    say(f"run: {folder.path}")
+
+
+def _described(config: TrainConfig, model: GPTConfig, corpus: Corpus, path: Path | None) -> dict[str, Any]:
+    """What config.json holds."""
+    return {
+        "model": model.to_dict(),
+        "training": dataclasses.asdict(config),
+        "corpus": {
+            "source": corpus.source,
+            "path": None if path is None else str(path.resolve()),
+            "characters": len(corpus.text),
+        },
+        "versions": {"tinygpt": _version(), "python": platform.python_version()},
+    }
+
+
+def _version() -> str:
+    from tinygpt.__about__ import __version__
+
+    return __version__
+
+
+def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig(**described["training"])
+    except (KeyError, TypeError) as error:
+        raise FileError(f"{folder.config} is damaged: training options do not fit ({error})") from None
