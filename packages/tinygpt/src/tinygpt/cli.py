@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tinygpt.presets import PRESETS, TrainConfig, preset
+from tt_core.cli import run
 from tt_core.errors import TinyTorchError
 from tt_core.plugins import manager, use
 
@@ -73,7 +74,7 @@ def train(
 
 
 @cli.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run_folder", metavar="[RUN]", required=False, type=path_option)
 @click.option("--prompt", default="\n", help="text to continue")
 @click.option("--max-new-tokens", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--temperature", default=0.8, show_default=True, type=float, help="0 takes the likeliest token")
@@ -83,12 +84,12 @@ def train(
 @click.option("--stop", multiple=True, help="end at this text")
 @click.option("--seed", type=int, help="write the same again")
 @plugin_option
-def generate(run: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
+def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
     """Continue a prompt with a trained model (RUN: a run folder, the newest one by default)."""
     with use(*plugins), reported():
         from tinygpt.capstone import TinyGPT
 
-        pieces = TinyGPT.load(run).generate(prompt, **options)
+        pieces = TinyGPT.load(run_folder).generate(prompt, **options)
         write(prompt.lstrip("\n"))
         for text in pieces:
             write(text)
@@ -96,12 +97,12 @@ def generate(run: Path | None, prompt: str, plugins: tuple[str, ...], **options:
 
 
 @cli.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
-def info(run: Path | None) -> None:
+@click.argument("run_folder", metavar="[RUN]", required=False, type=path_option)
+def info(run_folder: Path | None) -> None:
     """Say what a run holds: model, options, last figures."""
     from tinygpt.runs import RunFolder
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(run_folder)
     config = folder.read_config()
     click.echo(f"run: {folder.path}")
     for part in ("model", "training", "corpus", "versions"):
@@ -128,18 +129,8 @@ def reported() -> Iterator[None]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; what a user can act on is one line on standard error and exit code 1."""
-    try:
-        cli.main(arguments, prog_name="tinygpt", standalone_mode=False)
-    except TinyTorchError as error:
-        click.echo(f"error: {error}", err=True)
-        return 1
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    return 0
+    """The command `tinygpt`."""
+    return run(cli, "tinygpt", arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,163 @@
+"""The command `tt`: the journey, its milestones, and what is plugged in. Later acts add subcommands by `tt_commands`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tt_core.errors import PluginError, TinyTorchError, did_you_mean
+from tt_core.hookspecs import hookimpl
+from tt_core.journey import Milestone, Module, act_name, deferred
+from tt_core.plugins import ACTS_GROUP, available, load, manager
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from rich.table import Table
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tt-core")
+def cli() -> None:
+    """TinyTorch in six acts: the journey, its milestones, and the plugins."""
+
+
+@cli.command()
+def plugins() -> None:
+    """List the installed plugins: name, distribution, version, hooks, state."""
+    table = _table("name", "distribution", "version", "hooks", "state")
+    for name, entry in available().items():
+        dist = entry.dist
+        hooks, state = _hooks_and_state(entry)
+        table.add_row(name, dist.name if dist else "", dist.version if dist else "", hooks, state)
+    _show(table)
+
+
+def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
+    """The hooks a plugin answers and whether it is plugged in; for one that does not load, its error."""
+    try:
+        plugin = load(entry)
+    except PluginError as error:
+        return "", str(error)
+    answered = [name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name) is not None]
+    return " ".join(answered), "active" if manager.has_plugin(entry.name) else "available"
+
+
+@cli.command()
+def journey() -> None:
+    """List the modules of the journey that are installed, and the milestones."""
+    table = _table("", "module", "act", "can I ...?", "read it in")
+    for module in sorted(_modules(), key=lambda module: module.number):
+        table.add_row(f"{module.number:02}", module.name, act_name(module.act), module.capability, module.path)
+    _show(table)
+    table = _table("year", "milestone", "act", "what it shows")
+    for milestone in sorted(_milestones(), key=lambda milestone: milestone.year):
+        table.add_row(str(milestone.year), milestone.name, act_name(milestone.act), milestone.title)
+    _show(table)
+
+
+@cli.command()
+@click.argument("name")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("TT_DATA_HOME"),
+    help="folder with data sets, such as mnist/ [default: $TT_DATA_HOME]",
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("milestones"), help="folder for pictures")
+def milestone(name: str, data_dir: Path | None, out: Path) -> None:
+    """Run a moment of history with what is installed, and print what it reached."""
+    known = {milestone.name: milestone for milestone in _milestones()}
+    if name not in known:
+        raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
+    chosen = known[name]
+    click.echo(f"{chosen.year}: {chosen.title}")
+    chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
+
+
+def _modules() -> list[Module]:
+    return [module for answer in manager.hook.tt_modules() for module in answer]
+
+
+def _milestones() -> list[Milestone]:
+    return [milestone for answer in manager.hook.tt_milestones() for milestone in answer]
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 120)
+    console.print()
+
+
+class Act1Plugin:
+    """What Act I itself brings to the journey."""
+
+    @hookimpl
+    def tt_modules(self) -> list[Module]:
+        return [
+            Module(1, "tensor", 1, "manipulate tensors", "tt_core.tensor"),
+            Module(2, "activations", 1, "add nonlinearity", "tt_core.activations"),
+            Module(3, "layers", 1, "build network layers", "tt_core.layers"),
+            Module(4, "losses", 1, "measure loss", "tt_core.losses"),
+        ]
+
+    @hookimpl
+    def tt_milestones(self) -> list[Milestone]:
+        run = deferred("tt_core.milestones:perceptron")
+        return [Milestone("perceptron", 1957, "Rosenblatt's perceptron learns to tell two classes apart", 1, run)]
+
+
+plugin = Act1Plugin()
+
+
+def load_acts() -> None:
+    """Plug in what each installed act adds to the command; one that does not load is named and skipped."""
+    if not manager.has_plugin("act-1"):
+        manager.register(plugin, "act-1")
+    for name, entry in available(ACTS_GROUP).items():
+        try:
+            if not manager.has_plugin(f"act-{name}"):
+                manager.register(load(entry), f"act-{name}")
+        except PluginError as error:
+            click.echo(f"warning: {error}; skipped", err=True)
+    manager.hook.tt_commands(cli=cli)
+
+
+def run(command: click.Group, name: str, arguments: list[str] | None = None) -> int:
+    """Run a command line; what a user can act on is one line on standard error and exit code 1, no traceback."""
+    try:
+        command.main(arguments, prog_name=name, standalone_mode=False)
+    except TinyTorchError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `tt`."""
+    load_acts()
+    return run(cli, "tt", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
