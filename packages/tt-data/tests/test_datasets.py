@@ -46,7 +46,8 @@ def test_idx_files_of_every_type(tmp_path, dtype, shape, zipped):
         (b"\0\0\x08\x00", "no IDX"),
         (b"\0\0\x08\x03\0\0\0\x02", "within its header"),
         (b"\0\0\x08\xff" + b"\0\0\0\x01" * 255 + b"x", "255 dimensions"),
-        (idx(digits(3)[0])[:-1], "promises 2,352 bytes"),
+        (idx(digits(3)[0])[:-1], "cut short"),
+        (idx(digits(3)[0])[:99], "promises 2,352 bytes"),
         (idx(digits(3)[0]) + b"x", "goes on after"),
         (b"\0\0\x0e\x04" + b"\xff" * 16 + bytes(64), "at most"),
     ],
@@ -54,10 +55,6 @@ def test_idx_files_of_every_type(tmp_path, dtype, shape, zipped):
 def test_damaged_idx_files_are_one_line(tmp_path, content, error):
     path = tmp_path / "labels"
     path.write_bytes(content)
-    if "promises" in error:  # a plain file's size tells before anything is read
-        with pytest.raises(FileError, match="promises|cut short"):
-            read_idx(path)
-        return
     with pytest.raises(FileError, match=error) as caught:
         read_idx(path)
     assert str(path) in str(caught.value)

@@ -29,9 +29,8 @@ def train_options(command: Command) -> Command:
     return command
 
 
-plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, metavar="NAME", help="run with this plugin (see: tt plugins)"
-)
+path_option = click.Path(path_type=Path)
+plugin_option = click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="use it (see: tt plugins)")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,16 +40,10 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option(
-    "--preset", "name", default="docs", show_default=True, metavar="NAME", help=f"one of {', '.join(PRESETS)}"
-)
-@click.option(
-    "--corpus",
-    type=click.Path(path_type=Path),
-    help="a text file or a folder of them [default: Python's documentation]",
-)
-@click.option("--out", type=click.Path(path_type=Path), help="the run's folder [default: a dated one under runs/]")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="go on with this run")
+@click.option("--preset", "name", default="docs", show_default=True, metavar="NAME", help=", ".join(PRESETS))
+@click.option("--corpus", type=path_option, help="a text file or a folder of them [default: Python's documentation]")
+@click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
+@click.option("--resume", type=path_option, metavar="RUN", help="go on with this run")
 @plugin_option
 @train_options
 def train(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
 
     from tt_core.dispatch import Op
@@ -61,6 +63,15 @@ def tt_modules() -> Iterable[Module]:
 @hookspec
 def tt_milestones() -> Iterable[Milestone]:
     """The milestones that this package can run. Collected."""
+
+
+@hookspec(firstresult=True)
+def tt_dataset(name: str, data_dir: Path | None) -> Any:
+    """The dataset `name` for a milestone, from `data_dir` or from where you keep yours, or None.
+
+    "mnist": four arrays, training images (60000, 28, 28) uint8 and labels (60000,), then those of the test set.
+    The first answer wins; raise only what the user should act on.
+    """
 
 
 @hookspec

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tt_core.errors import TinyTorchError
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,28 @@ def act_name(act: int) -> str:
     'I Foundation'
     """
     return ("I Foundation", "II Learning", "III Data & Scale", "IV Language", "V Production", "VI Integration")[act - 1]
+
+
+class Shortfall(TinyTorchError):
+    """A milestone that did not reach what it claims."""
+
+
+def require(milestone: str, what: str, reached: float, needed: float) -> None:
+    """Raise `Shortfall` unless `reached` is at least `needed`; both are shares of 1.
+
+    >>> require("xor", "accuracy of two layers", 1.0, 1.0)
+    """
+    if not reached >= needed:
+        raise Shortfall(f"{milestone}: {what} is {reached:.2%}, {needed:.0%} was to be reached")
+
+
+def deferred(where: str) -> Callable[..., Any]:
+    """The function `"package.module:name"`, imported when it is called: a command's list of names stays quick."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return pkgutil.resolve_name(where)(*arguments, **options)
+
+    return call
 
 
 def in_data_dir(data_dir: Path | None, *parts: str) -> Path | None:

@@ -105,7 +105,7 @@ def open_source(source: Path, block_size: int) -> tuple[Sequence[str], Iterator[
     if source.suffix == ".npy":
         return _open_arrays([source])
     if "idx" in source.name and "ubyte" in source.name:
-        from tt_data.datasets.idx import read_idx
+        from tt_learn.idx import read_idx
 
         return ["value"], iter([(read_idx(source),)])
     if source.name.endswith("_batch") or source.name.startswith("data_batch") or source.suffix == ".bin":

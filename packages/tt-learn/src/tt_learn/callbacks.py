@@ -213,6 +213,9 @@ class ProgressBar(Callback):
             self._bar.stop()
             self._bar = None
 
+    def on_abort(self, trainer: Trainer) -> None:
+        self.on_train_end(trainer)  # or the cursor would stay hidden
+
     def _print(self, trainer: Trainer, record: Record) -> None:
         total = "" if trainer.total_steps is None else f"/{trainer.total_steps}"
         numbers = [

@@ -67,6 +67,9 @@ class Callback:
     def on_train_end(self, trainer: Trainer) -> None:
         """Training is over, or was interrupted (`trainer.interrupted`)."""
 
+    def on_abort(self, trainer: Trainer) -> None:
+        """Training ends by an exception, after which the trainer's state is not to be saved."""
+
     def state_dict(self) -> dict[str, Any]:
         """What this callback needs to go on, in plain data."""
         return {}
@@ -184,11 +187,15 @@ class Trainer:
         self.interrupted = self.should_stop = False
         self.model.train()
         with self._interruptible():
-            self._tell("on_fit_start")
-            self._run(plan)
-            if not self.interrupted:
-                self._conclude(plan)
-            self._tell("on_train_end")
+            try:
+                self._tell("on_fit_start")
+                self._run(plan)
+                if not self.interrupted:
+                    self._conclude(plan)
+                self._tell("on_train_end")
+            except BaseException:
+                self._tell("on_abort")
+                raise
         if self.interrupted:
             raise KeyboardInterrupt
 
@@ -208,6 +215,7 @@ class Trainer:
     def _epoch(self, batches: Any) -> Iterator[list[Any]]:
         """The batches of each step of what is left of this epoch."""
         if callable(batches):
+            self._resumed = None
             while True:
                 yield [batches(self.step) for _ in range(self.accumulate)]
         # After an epoch's last batch, a loader that was restored has an empty rest to give before it starts anew.
@@ -320,6 +328,8 @@ class Trainer:
     def _validate(self, val: Any, schedule: bool = True) -> dict[str, float]:
         metrics = self._measured(val) if callable(val) else self.evaluate(val)
         if schedule and isinstance(self.scheduler, ReduceLROnPlateau):
+            if "val_loss" not in metrics:
+                raise TrainingError("Trainer: ReduceLROnPlateau needs val_loss, which the val function does not return")
             self.scheduler.step(metrics["val_loss"])
         self._tell("on_validation", metrics)
         return metrics

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tt_data.datasets.cifar import read_cifar_batch, read_cifar_binary
 from tt_data.datasets.download import DownloadError
 from tt_data.datasets.generated import GeneratedDigits, GeneratedShapes
-from tt_data.datasets.idx import read_idx
 from tt_data.datasets.images import CIFAR10, MNIST, FashionMNIST, ImageDataset
 from tt_data.datasets.text import Text
+from tt_learn.idx import read_idx
 
 __all__ = [
     "CIFAR10",

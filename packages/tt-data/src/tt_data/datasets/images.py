@@ -19,7 +19,7 @@ from tt_core.files import write_atomic
 from tt_data.dataset import Dataset, Indices, wrap_index
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
-from tt_data.datasets.idx import read_idx
+from tt_learn.idx import read_idx
 
 Root = Union[str, "os.PathLike[str]", None]
 
