@@ -111,6 +111,9 @@ class Checkpoints(Callback):
             hint = f"; {self.resume_hint}" if self.resume_hint else ""
             print(f"stopped after step {trainer.step}, saved {self.last}{hint}")
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._save(trainer, False)
+
     def _save(self, trainer: Trainer, last_is_due: bool) -> None:
         if self._best_is_due:
             self._best_is_due = False
@@ -162,7 +165,7 @@ class LossCurve(Callback):
     def on_epoch_end(self, trainer: Trainer) -> None:
         self._draw(trainer)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Trainer) -> None:
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
@@ -207,14 +210,14 @@ class ProgressBar(Callback):
         if self._bar is None or record["val_loss"] is not None:
             self._print(trainer, record)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Trainer) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.step)
             self._bar.stop()
             self._bar = None
 
     def on_abort(self, trainer: Trainer) -> None:
-        self.on_train_end(trainer)  # or the cursor would stay hidden
+        self.on_fit_end(trainer)  # or the cursor would stay hidden
 
     def _print(self, trainer: Trainer, record: Record) -> None:
         total = "" if trainer.total_steps is None else f"/{trainer.total_steps}"

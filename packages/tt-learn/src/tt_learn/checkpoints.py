@@ -45,8 +45,7 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
     written, and `CheckpointError` for data that it cannot hold.
 
     >>> import tempfile
-    ...
-    ... path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
     >>> model = tt_core.Linear(3, 2)
     >>> save_checkpoint(path, model=model, step=10)
     >>> load_checkpoint(path, model=model)["step"]
@@ -104,8 +103,7 @@ def save_tensors(
     """Write tensors or arrays by name to a `.safetensors` file, whole or not at all.
 
     >>> import tempfile
-    ...
-    ... path = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
     >>> save_tensors(path, tt_core.Linear(3, 2).state_dict())
     >>> {name: array.shape for name, array in load_tensors(path)[0].items()}
     {'bias': (2,), 'weight': (2, 3)}

@@ -47,8 +47,8 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
 
     >>> w = Tensor([0.1, 3.0], requires_grad=True)
     >>> (w * w).sum().backward()
-    ... clip_grad_value_(w, 1.0)
-    ... w.grad
+    >>> clip_grad_value_(w, 1.0)
+    >>> w.grad
     tensor([0.2, 1. ])
     """
     for g in _gradients(parameters):

@@ -29,8 +29,8 @@ class Muon(Optimizer):
     >>> groups = [{"params": [w]}, {"params": [b], "use_muon": False, "lr": 1e-3}]
     >>> muon = Muon(groups, lr=0.02)
     >>> ((w * w).sum() + (b * b).sum()).backward()
-    ... muon.step()
-    ... b
+    >>> muon.step()
+    >>> b
     tensor([0.9989], requires_grad=True)
     """
 

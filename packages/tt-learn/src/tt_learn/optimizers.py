@@ -324,8 +324,8 @@ class SGD(Optimizer):
     >>> w = Tensor([1.0], requires_grad=True)
     >>> sgd = SGD([w], lr=0.1)
     >>> (w * w).sum().backward()
-    ... sgd.step()
-    ... w
+    >>> sgd.step()
+    >>> w
     tensor([0.8], requires_grad=True)
     """
 
@@ -399,8 +399,8 @@ class Adagrad(Optimizer):
     >>> w = Tensor([1.0], requires_grad=True)
     >>> adagrad = Adagrad([w], lr=0.1)
     >>> (w * w).sum().backward()
-    ... adagrad.step()
-    ... w
+    >>> adagrad.step()
+    >>> w
     tensor([0.9], requires_grad=True)
     """
 
@@ -447,8 +447,8 @@ class RMSprop(Optimizer):
     >>> w = Tensor([1.0], requires_grad=True)
     >>> rmsprop = RMSprop([w], lr=0.1, alpha=0.75)
     >>> (w * w).sum().backward()
-    ... rmsprop.step()
-    ... w
+    >>> rmsprop.step()
+    >>> w
     tensor([0.8], requires_grad=True)
     """
 
@@ -524,8 +524,8 @@ class Adam(Optimizer):
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = Adam([w], lr=0.1)
     >>> (w * w).sum().backward()
-    ... optimizer.step()
-    ... w
+    >>> optimizer.step()
+    >>> w
     tensor([0.9], requires_grad=True)
     """
 
@@ -559,8 +559,8 @@ class AdamW(Adam):
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = AdamW([w], lr=0.1, weight_decay=0.5)
     >>> (w * w).sum().backward()
-    ... optimizer.step()
-    ... w
+    >>> optimizer.step()
+    >>> w
     tensor([0.85], requires_grad=True)
     """
 
@@ -592,8 +592,8 @@ class Lion(Optimizer):
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = Lion([w], lr=0.1)
     >>> (w * w).sum().backward()
-    ... optimizer.step()
-    ... w
+    >>> optimizer.step()
+    >>> w
     tensor([0.9], requires_grad=True)
     """
 

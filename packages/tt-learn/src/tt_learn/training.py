@@ -65,7 +65,10 @@ class Callback:
         """The data was seen once more."""
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """Training is over, or was interrupted (`trainer.interrupted`)."""
+        """The last step is done, or training was interrupted (`trainer.interrupted`); going on is still exact."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """The last validation and line of the log, which no unbroken run would have had here, are there too."""
 
     def on_abort(self, trainer: Trainer) -> None:
         """Training ends by an exception, after which the trainer's state is not to be saved."""
@@ -108,7 +111,7 @@ class Trainer:
     >>> from tt_learn import SGD
     >>> model = tt_core.Linear(1, 1)
     >>> x = tt_core.tensor([[0.0], [1.0]])
-    ... batches = [(x, 2 * x + 1)]
+    >>> batches = [(x, 2 * x + 1)]
     >>> trainer = Trainer(model, SGD(model.parameters(), lr=0.5), lambda out, y: ((out - y) ** 2).mean())
     >>> trainer.fit(batches, epochs=200)
     >>> round(model(tt_core.tensor([[3.0]])).item(), 3)
@@ -190,9 +193,10 @@ class Trainer:
             try:
                 self._tell("on_fit_start")
                 self._run(plan)
+                self._tell("on_train_end")
                 if not self.interrupted:
                     self._conclude(plan)
-                self._tell("on_train_end")
+                self._tell("on_fit_end")
             except BaseException:
                 self._tell("on_abort")
                 raise

@@ -1,0 +1,525 @@
+"""The trainer: what a step is, exact resume for every optimizer, callbacks, and what stops a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core
+from tt_core import tensor
+from tt_learn import (
+    SGD,
+    AdamW,
+    Callback,
+    Checkpoints,
+    CosineWarmupLR,
+    EarlyStopping,
+    JSONLog,
+    LossCurve,
+    Muon,
+    ProgressBar,
+    ReduceLROnPlateau,
+    StepLR,
+    Trainer,
+    TrainingError,
+    accuracy,
+    binary_accuracy,
+    confusion_matrix,
+    optimizers,
+    perplexity,
+    svg,
+    top_k_accuracy,
+)
+
+
+class Loader:
+    """Shuffled batches of (x, y) with a state, as a data loader of a later act has."""
+
+    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
+        self.x, self.y, self.batch_size = x, y, batch_size
+        self.order: list[int] = []
+        self.position = 0
+        self.resuming = False
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        if not self.resuming:
+            self.order, self.position = tt_core.generator().permutation(len(self.x)).tolist(), 0
+        self.resuming = False
+        while self.position < len(self):
+            some = self.order[self.position * self.batch_size :][: self.batch_size]
+            self.position += 1
+            yield tensor(self.x[some]), tensor(self.y[some])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.order, self.position, self.resuming = state["order"], state["position"], True
+
+
+def data(n: int = 22) -> tuple[Any, Any]:
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((n, 6)).astype("float32")
+    return x, (x[:, 0] * x[:, 1] > 0).astype("int64") + (x[:, 2] > 1)
+
+
+def network(seed: int = 0) -> Any:
+    tt_core.manual_seed(seed)
+    layers = [tt_core.Linear(6, 16), tt_core.ReLU(), tt_core.Dropout(0.3), tt_core.Linear(16, 3)]
+    return tt_core.Sequential(*layers)
+
+
+class StopAfter(Callback):
+    def __init__(self, step: int) -> None:
+        self.last_step = step
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.step == self.last_step:
+            trainer.stop()
+
+
+def mse(output: Any, y: Any) -> Any:
+    return ((output - y) ** 2).mean()
+
+
+# --- exact resume
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "SGD": lambda m: optimizers.SGD(m.parameters(), lr=0.1),
+    "SGDMomentum": lambda m: optimizers.SGDMomentum(m.parameters(), lr=0.05, nesterov=True),
+    "RMSprop": lambda m: optimizers.RMSprop(m.parameters(), momentum=0.5, centered=True),
+    "Adagrad": lambda m: optimizers.Adagrad(m.parameters(), lr=0.1),
+    "Adam": lambda m: optimizers.Adam(m.parameters(), lr=0.01, amsgrad=True),
+    "AdamW": lambda m: optimizers.AdamW(m.parameters(), lr=0.01, weight_decay=0.1),
+    "Lion": lambda m: optimizers.Lion(m.parameters(), lr=0.01),
+    "Muon": lambda m: Muon(
+        [
+            {"params": [p for p in m.parameters() if p.ndim == 2]},
+            {"params": [p for p in m.parameters() if p.ndim != 2], "use_muon": False},
+        ],
+        lr=0.02,
+    ),
+}
+SCHEDULES: dict[str, Callable[[Any], Any]] = {
+    "warm-up": lambda o: CosineWarmupLR(o, 3, 12),
+    "plateau": lambda o: ReduceLROnPlateau(o, factor=0.5, patience=0, threshold=0.5),
+}
+
+
+def run(
+    optimizer: str,
+    schedule: str = "warm-up",
+    seed: int = 0,
+    callbacks: Any = (),
+    resume: Path | None = None,
+    accumulate: int = 2,
+    val_every: int | None = None,
+    batches: Any = None,
+) -> Trainer:
+    """Three epochs of 6 batches, two a step, with dropout, shuffling, clipping, a schedule and validation."""
+    model = network(seed)
+    made = OPTIMIZERS[optimizer](model)
+    trainer = Trainer(
+        model,
+        made,
+        tt_core.cross_entropy,
+        scheduler=SCHEDULES[schedule](made),
+        callbacks=[EarlyStopping(patience=50), *callbacks],
+        accumulate=accumulate,
+        clip_grad_norm=0.5,
+        log_every=2,
+    )
+    if resume is not None:
+        trainer.resume(resume)
+    x, y = data()
+    trainer.fit(batches or Loader(x, y, 4), steps=1000, epochs=3, val=Loader(x, y, 8), val_every=val_every)
+    return trainer
+
+
+def assert_same_bits(a: Trainer, b: Trainer) -> None:
+    for p, q in zip(a.model.parameters(), b.model.parameters()):
+        np.testing.assert_array_equal(p.data, q.data)
+    first, second = a.optimizer.state_dict(), b.optimizer.state_dict()
+    assert first["param_groups"] == second["param_groups"]
+    for i, entry in first["state"].items():
+        for name, value in entry.items():
+            np.testing.assert_array_equal(np.asarray(value), np.asarray(second["state"][i][name]))
+    assert a.scheduler.state_dict() == b.scheduler.state_dict()
+    timed = ("seconds", "examples_per_second")
+    without_times = [[{k: v for k, v in r.items() if k not in timed} for r in t.history] for t in (a, b)]
+    assert without_times[0] == without_times[1]
+    assert (a.step, a.epoch) == (b.step, b.epoch)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])  # 3 is the end of an epoch of 3 steps
+def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str, stop_after: int) -> None:
+    straight = run(optimizer)
+    generator = tt_core.get_rng_state()
+    run(optimizer, callbacks=[StopAfter(stop_after), Checkpoints(tmp_path)])
+    continued = run(optimizer, seed=99, resume=tmp_path)
+    assert_same_bits(straight, continued)
+    assert tt_core.get_rng_state() == generator
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("val_every", [None, 2])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_every_step_can_be_resumed(tmp_path: Path, schedule: str, val_every: int | None, accumulate: int) -> None:
+    """Each checkpoint written on the way, whatever was due after its step."""
+    options: dict[str, Any] = {"schedule": schedule, "val_every": val_every, "accumulate": accumulate}
+
+    class Keep(Callback):
+        runs_last = True
+
+        def on_step_end(self, trainer: Trainer) -> None:
+            trainer.save(tmp_path / f"step{trainer.step}.safetensors")
+
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            trainer.save(tmp_path / f"epoch{trainer.epoch}.safetensors")
+
+    straight = run("AdamW", callbacks=[Keep()], **options)
+    saved = sorted(tmp_path.iterdir())
+    assert len(saved) == straight.step + 3
+    for path in saved:
+        assert_same_bits(straight, run("AdamW", seed=99, resume=path, **options))
+
+
+def test_a_batch_function_is_resumed(tmp_path: Path) -> None:
+    x, y = data()
+
+    def next_batch(step: int) -> Any:
+        some = tt_core.generator().integers(0, len(x), 5)
+        return tensor(x[some]), tensor(y[some])
+
+    def train(steps_now: int, folder: Path, resume: bool = False) -> Trainer:
+        model = network(int(resume))
+        trainer = Trainer(
+            model,
+            AdamW(model.parameters()),
+            compute_loss=lambda model, batch: tt_core.cross_entropy(model(batch[0]), batch[1]),
+            callbacks=[StopAfter(steps_now), Checkpoints(folder, every=1)],
+            tokens_per_step=5,
+        )
+        if resume:
+            trainer.resume(folder)
+        trainer.fit(next_batch, steps=15)
+        return trainer
+
+    straight = train(100, tmp_path / "straight")
+    train(7, tmp_path / "stopped")
+    continued = train(100, tmp_path / "stopped", resume=True)
+    assert continued.step == straight.step == 15
+    for p, q in zip(straight.model.parameters(), continued.model.parameters()):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_validation_changes_no_bit() -> None:
+    weights = [run("SGD", val_every=every).model[0].weight.data for every in (1, 3, None)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    np.testing.assert_array_equal(weights[0], weights[2])
+
+
+def test_a_plain_list_is_resumed_at_the_end_of_epochs_only(tmp_path: Path) -> None:
+    x, y = data()
+    batches = [(tensor(x[i : i + 4]), tensor(y[i : i + 4])) for i in range(0, 22, 4)]
+    straight = run("Adam", batches=batches)
+
+    class Keep(Callback):
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            trainer.save(tmp_path / f"{trainer.epoch}.safetensors")
+
+    run("Adam", batches=batches, callbacks=[Keep(), StopAfter(8), Checkpoints(tmp_path)])
+    assert_same_bits(straight, run("Adam", seed=9, batches=batches, resume=tmp_path / "1.safetensors"))
+    with pytest.raises(TrainingError, match=r"4 batches into epoch 3.*exact=False\) begins"):
+        run("Adam", batches=batches, resume=tmp_path)
+    model = network()
+    trainer = Trainer(model, OPTIMIZERS["Adam"](model), tt_core.cross_entropy, accumulate=2)
+    trainer.resume(tmp_path, exact=False)
+    trainer.fit(batches, epochs=3)
+    assert (trainer.step, trainer.epoch) == (8 + 3, 3)
+
+
+def test_another_environment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("SGD", callbacks=[Checkpoints(tmp_path)])
+    monkeypatch.setattr("tt_learn.checkpoints.thread_count", lambda: 99)
+    with pytest.warns(UserWarning, match="last bits may differ.*threads .* -> 99"):
+        run("SGD", resume=tmp_path)
+
+
+# --- what a step is
+
+
+def test_accumulated_steps_are_those_of_large_batches() -> None:
+    x, y = np.random.default_rng(0).standard_normal((2, 8, 3)), np.random.default_rng(1).standard_normal((2, 8, 1))
+    results = []
+    for accumulate, size in ((1, 8), (4, 2)):
+        tt_core.manual_seed(0)
+        model = tt_core.Linear(3, 1)
+        batches = [
+            (tensor(x[i, j : j + size]), tensor(y[i, j : j + size])) for i in range(2) for j in range(0, 8, size)
+        ]
+        trainer = Trainer(model, SGD(model.parameters(), lr=0.1), mse, accumulate=accumulate)
+        trainer.fit(batches, epochs=2)
+        assert trainer.step == 4
+        results.append(model.weight.data)
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
+
+
+def test_the_rest_of_an_epoch_is_a_step_of_its_own() -> None:
+    model = tt_core.Linear(1, 1)
+    batches = [(tt_core.ones(2, 1), tt_core.ones(2, 1))] * 5
+    trainer = Trainer(model, SGD(model.parameters()), mse, accumulate=2)
+    trainer.fit(batches, epochs=2)
+    assert trainer.step == trainer.total_steps == 6
+
+
+def test_evaluation_weights_batches_and_leaves_everything_as_it_was() -> None:
+    x, y = data()
+    model = network()
+    trainer = Trainer(model, SGD(model.parameters()), tt_core.cross_entropy, metrics={"accuracy": accuracy})
+    before = tt_core.get_rng_state()
+    found = trainer.evaluate(Loader(x, y, 5))
+    assert tt_core.get_rng_state() == before
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+    output = model.eval()(tensor(x))
+    assert found["val_loss"] == pytest.approx(tt_core.cross_entropy(output, tensor(y)).item(), rel=1e-5)
+    assert found["val_accuracy"] == pytest.approx(accuracy(output, y))
+
+
+def test_one_batch_is_learnt_by_heart() -> None:
+    x, y = data()
+    model = tt_core.Sequential(tt_core.Linear(6, 32), tt_core.ReLU(), tt_core.Linear(32, 3))
+    trainer = Trainer(model, AdamW(model.parameters(), lr=0.02), tt_core.cross_entropy)
+    trainer.fit(Loader(x, y, 8), steps=150, overfit_one_batch=True)
+    assert trainer.loss < 0.01
+
+
+def test_schedules_step_with_steps_or_epochs() -> None:
+    x, y = data()
+    for each, expected in (("step", 0.5**12), ("epoch", 0.5**2)):
+        model = network()
+        sgd = SGD(model.parameters(), lr=1.0)
+        trainer = Trainer(model, sgd, tt_core.cross_entropy, scheduler=StepLR(sgd, 1, 0.5), schedule_each=each)
+        trainer.fit(Loader(x, y, 4), epochs=2)
+        assert sgd.param_groups[0]["lr"] == pytest.approx(expected)
+
+
+# --- callbacks
+
+
+def test_early_stopping_waits_for_its_patience() -> None:
+    model = tt_core.Linear(1, 1)
+    values = iter([3.0, 2.0, 2.5, 2.0, 1.9, 2.0, 2.0, 2.0, 0.0])
+    batches = [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
+    trainer = Trainer(model, SGD(model.parameters()), mse, callbacks=[EarlyStopping(patience=3)])
+    trainer.fit(batches, epochs=50, val=lambda: next(values))
+    assert trainer.epoch == 8
+
+
+def test_best_and_last_are_kept(tmp_path: Path) -> None:
+    model = tt_core.Linear(1, 1)
+    values = iter([3.0, 1.0, 2.0, 2.5])
+    batches = [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
+    (tmp_path / "last.safetensors.tmp-tinytorch").write_bytes(b"half")
+    trainer = Trainer(model, SGD(model.parameters(), lr=0.1), mse, callbacks=[Checkpoints(tmp_path)])
+    trainer.fit(batches, epochs=4, val=lambda: {"val_loss": next(values)})
+    for name, step in (("best", 2), ("last", 4)):
+        again = Trainer(tt_core.Linear(1, 1), SGD(model.parameters()), mse)
+        again.optimizer = SGD(again.model.parameters())
+        again.resume(tmp_path / f"{name}.safetensors")
+        assert again.step == step
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors"]
+
+
+def test_the_log_holds_each_step_once_after_a_resume(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    run("SGD", callbacks=[StopAfter(3), Checkpoints(tmp_path, every=1)])
+    log.write_text('{"step": 3}\n{"step": 4, "train_loss": 1}\n', encoding="utf-8")  # from a run that was killed later
+    run("SGD", callbacks=[JSONLog(log)], resume=tmp_path)
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(r["step"], r["val_loss"] is not None) for r in records] == [
+        (2, False), (3, True), (4, False), (6, False), (6, True), (8, False), (9, True)
+    ]  # fmt: skip
+    assert {"step", "train_loss", "val_loss", "tokens_per_second", "seconds"} <= set(records[0])
+
+
+def test_progress_is_plain_lines_without_a_terminal() -> None:
+    from rich.console import Console
+
+    text = io.StringIO()
+    run("SGD", callbacks=[ProgressBar(Console(file=text, width=40))])
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("step 2/9  train loss ")
+    assert "examples/s" in lines[0]
+    assert lines[0].endswith("left")
+    assert "val loss" in lines[1]
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    from rich.console import Console
+
+    text = io.StringIO()
+    run("SGD", callbacks=[ProgressBar(Console(file=text, width=100, force_terminal=True))])
+    assert "9/9" in text.getvalue()
+    assert "loss" in text.getvalue()
+
+
+def test_the_loss_curve_is_drawn(tmp_path: Path) -> None:
+    run("SGD", callbacks=[LossCurve(tmp_path / "loss.svg", title="a < b")])
+    root = ElementTree.fromstring((tmp_path / "loss.svg").read_text(encoding="utf-8"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(root.findall(f"{space}polyline")) == 2
+    texts = [text.text for text in root.findall(f"{space}text")]
+    assert {"a < b", "step", "loss", "train", "val"} <= set(texts)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [(0, 1.0)],
+        [(0, 1.0), (1, 1.0)],
+        [(0, 1e-9), (1, 2e-9)],
+        [(0, -1e12), (1e9, 1e12)],
+        [(0, math.nan), (1, math.inf), (2, 3.0)],
+        [(i, i * 0.5) for i in range(10_000)],
+    ],
+    ids=["none", "one", "level", "tiny", "huge", "not finite", "many"],
+)
+def test_charts_of_any_values(points: list[tuple[float, float]]) -> None:
+    text = svg.line_chart({"series": points}, "title")
+    ElementTree.fromstring(text)
+    assert "nan" not in text
+    assert len(text) < 60_000
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.3, 9.1], [-5.0, 5.0], [1e-9, 3e-9], [99.0, 101.0], [7.0]])
+def test_ticks_enclose_the_values_in_equal_steps(values: list[float]) -> None:
+    marks = svg.ticks(values)
+    assert marks[0] <= min(values)
+    assert marks[-1] >= max(values)
+    assert 3 <= len(marks) <= 9
+    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-6)
+
+
+def test_metrics() -> None:
+    scores = np.array([[5.0, 1.0, 2.0], [0.0, 1.0, 2.0], [3.0, 2.0, 1.0]])
+    classes = np.array([0, 1, 2])
+    assert accuracy(tensor(scores), tensor(classes)) == pytest.approx(1 / 3)
+    assert top_k_accuracy(scores, classes, k=2) == pytest.approx(2 / 3)
+    assert top_k_accuracy(scores, classes, k=9) == 1.0
+    assert binary_accuracy(np.array([0.2, 0.7]), np.array([1, 1]), threshold=0.5) == 0.5
+    np.testing.assert_array_equal(confusion_matrix(scores, classes), [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
+    assert perplexity(math.log(50)) == pytest.approx(50)
+    assert perplexity(1e9) == math.inf
+    with pytest.raises(tt_core.TinyTorchError, match=r"scores \(3, 3\) do not fit class indices \(2,\)"):
+        accuracy(scores, classes[:2])
+
+
+# --- what stops a run
+
+
+def test_ctrl_c_saves_says_how_to_resume_and_is_raised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    straight = run("Adam")
+
+    class PressCtrlC(Callback):
+        def on_log(self, trainer: Trainer, record: Any) -> None:
+            if trainer.step == 4:
+                signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run("Adam", callbacks=[PressCtrlC(), Checkpoints(tmp_path, resume_hint="go on with: train --resume")])
+    assert signal.getsignal(signal.SIGINT) is before
+    out = capsys.readouterr().out
+    assert out == f"stopped after step 4, saved {tmp_path / 'last.safetensors'}; go on with: train --resume\n"
+    assert_same_bits(straight, run("Adam", seed=5, resume=tmp_path))
+
+
+def test_the_second_ctrl_c_does_not_wait() -> None:
+    aborted = []
+
+    class PressTwice(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+        def on_abort(self, trainer: Trainer) -> None:
+            aborted.append(trainer.step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("SGD", callbacks=[PressTwice()])
+    assert aborted == [1]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_the_step() -> None:
+    model = tt_core.Linear(1, 1)
+    before = model.weight.data.copy()
+    bad = (tt_core.ones(1, 1), tensor([[math.nan]]))
+    with pytest.raises(TrainingError, match="the loss is nan after 0 steps; lower the learning rate"):
+        Trainer(model, SGD(model.parameters()), mse).fit([bad], epochs=1)
+    np.testing.assert_array_equal(model.weight.data, before)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    run("SGD", callbacks=[StopAfter(2), Checkpoints(tmp_path)])
+    monkeypatch.setattr("tt_core.files.os.fsync", full)
+    with pytest.raises(tt_core.TinyTorchError, match="what was there before is unchanged"):
+        run("SGD", callbacks=[Checkpoints(tmp_path, every=1)], resume=tmp_path)
+    monkeypatch.undo()
+    assert run("SGD", resume=tmp_path).step == 9
+
+
+def trainer_of(**options: Any) -> Trainer:
+    model = tt_core.Linear(1, 1)
+    return Trainer(model, SGD(model.parameters()), **{"loss_fn": mse, **options})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: trainer_of(loss_fn=None), "give one of loss_fn and compute_loss"),
+        (lambda: trainer_of(compute_loss=mse), "give one of loss_fn and compute_loss"),
+        (lambda: trainer_of(loss_fn=None, compute_loss=mse, metrics={"a": accuracy}), "metrics need loss_fn"),
+        (lambda: trainer_of(accumulate=0), "accumulate is 0, expected 1 or more"),
+        (lambda: trainer_of(schedule_each="day"), "schedule_each is 'day'"),
+        (lambda: trainer_of().fit([]), "give steps or epochs"),
+        (lambda: trainer_of().fit([], epochs=1), "the loader gave no batches"),
+        (lambda: trainer_of().fit(lambda step: 1, epochs=1), "a batch function has no epochs; give steps"),
+        (lambda: trainer_of().fit(3, steps=1), "batches is a int, expected a loader"),
+        (lambda: trainer_of().fit([1], steps=1), r"needs batches \(x, y\); use compute_loss"),
+        (lambda: trainer_of().fit([], steps=1, overfit_one_batch=True), "the loader gave no batches"),
+        (lambda: trainer_of().fit([1], steps=1, val=[1], val_every=0), "val_every is 0"),
+        (lambda: trainer_of().evaluate([]), "evaluate: got no batches"),
+        (lambda: Checkpoints("x", every=0), "every is 0, expected 1 or more"),
+        (lambda: EarlyStopping(mode="least"), "mode is 'least', expected 'min' or 'max'"),
+        (lambda: EarlyStopping("f1").on_validation(trainer_of(), {"val_loss": 1.0}), "no metric is called f1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        make()
+
+
+def test_the_training_loader_cannot_validate() -> None:
+    loader = Loader(*data(), 4)
+    with pytest.raises(TrainingError, match="val is the training loader"):
+        trainer_of().fit(loader, epochs=1, val=loader)
