@@ -53,7 +53,7 @@ def scaled_dot_product_attention(
     lets query i see keys 0 to i, counted from the first of each as in PyTorch; `causal_offset=S - T` counts from the
     last, which is what queries need whose earlier keys are remembered. `enable_gqa` lets groups of query heads share
     a key-value head. `scale` is 1/sqrt(D) by default. A query that may see nothing gets zeros.
-    Residuals: peak and total of each query's scores, the weights where they are kept, the dropout seed.
+    Residuals: log(sum(exp(score))) of each query, the weights where they are kept, the dropout seed.
 
     >>> from tt_core import ones
     >>> scaled_dot_product_attention(ones(1, 2, 3), ones(1, 2, 3), ones(1, 2, 3), is_causal=True).shape
@@ -64,10 +64,10 @@ def scaled_dot_product_attention(
         query, key, value, attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa,
         causal_offset=causal_offset, seed=seed,
     )  # fmt: skip
-    out, peak, total, kept = attend(problem)
+    out, lse, kept = attend(problem)
     result = problem.outside(out)
     plain = max(query.ndim, key.ndim, value.ndim) == 2  # no heads at all
-    return result[0] if plain else result, peak, total, kept, np.asarray(seed)
+    return result[0] if plain else result, lse, kept, np.asarray(seed)
 
 
 @op
@@ -77,8 +77,7 @@ def scaled_dot_product_attention_backward(
     key: Array,
     value: Array,
     out: Array,
-    peak: Array,
-    total: Array,
+    lse: Array,
     kept: Array,
     seed: Array,
     attn_mask: Array | None = None,
@@ -96,9 +95,7 @@ def scaled_dot_product_attention_backward(
         causal_offset=causal_offset, seed=int(seed),
     )  # fmt: skip
     shape = (*problem.q.shape[:4], problem.v.shape[-1])
-    dq, dk, dv, dmask = attend_backward(
-        problem, g.reshape(shape), out.reshape(shape), peak, total, kept, mask_gradient
-    )
+    dq, dk, dv, dmask = attend_backward(problem, g.reshape(shape), out.reshape(shape), lse, kept, mask_gradient)
     mask_part = np.empty(0, dq.dtype) if dmask is None else problem.outside(dmask)
     return problem.outside(dq), problem.outside(dk), problem.outside(dv), mask_part
 
@@ -117,7 +114,7 @@ def _(out: Any, query: Any, key: Any, value: Any, attn_mask: Any, **attributes: 
 
 @formula(scaled_dot_product_attention_backward)
 def _(
-    g: Any, query: Any, key: Any, value: Any, out: Any, peak: Any, total: Any, kept: Any, seed: Any, attn_mask: Any,
+    g: Any, query: Any, key: Any, value: Any, out: Any, lse: Any, kept: Any, seed: Any, attn_mask: Any,
     dropout_p: float, scale: float | None, enable_gqa: bool, mask_gradient: bool, **attributes: Any,
 ) -> Any:  # fmt: skip
     """The same in elementary ops, from the inputs alone: what forward left is a function of them."""

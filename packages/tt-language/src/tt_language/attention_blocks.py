@@ -1,9 +1,9 @@
 """The kernels of module 12 (attention, Act IV): softmax(q k^T) v and its gradients, a block of queries at a time.
 
 Inside, arrays have five dimensions: q (B, H, G, T, D) with H key-value heads that G query heads share, k and v
-(B, H, 1, S, D). Scores are laid out keys first, (B, H, G, S, T): maxima over keys then run along the rows of memory,
-3 times as fast in NumPy. They stay exp(score - peak); dividing by their total is left to the results, which are
-smaller.
+(B, H, 1, S, D). Scores are laid out keys first, (B, H, G, S, T): maxima and sums over keys then run along the rows of
+memory, 3 times as fast in NumPy. What a pass over the scores would do is left to a product where it can be:
+subtracting a number of each query is one more feature of q and k.
 
 Heads stay where the projection put them: NumPy's batched product is as fast on strided heads as on packed ones, and
 faster than a Python loop over heads (64 x 64 x 32: 0.23 against 0.31 ms; 256 x 256 x 64: 1.7 against 1.8 ms).
@@ -41,7 +41,7 @@ class Block(NamedTuple):
         """The part of (B, H, G, S, n)."""
         return x[self.rows, :, :, self.keys]
 
-    def of_totals(self, x: Array) -> Array:
+    def of_lse(self, x: Array) -> Array:
         """The part of (B, H, G, 1, T)."""
         return x[self.rows, ..., self.queries]
 
@@ -73,6 +73,11 @@ class Problem:
         return x.reshape(*lead, x.shape[1] * x.shape[2], *x.shape[3:])
 
     @property
+    def scaled_q(self) -> Array:
+        """Queries with the scale in them, on contiguous heads."""
+        return self.q * self.q.dtype.type(self.scale)
+
+    @property
     def whole(self) -> bool:
         """Whether all is one block, whose weights are kept for backward."""
         return self.q.shape[-2] * self.k.shape[-2] <= _KEPT
@@ -89,10 +94,22 @@ class Problem:
                 seen = keys if not self.is_causal or self.whole else min(keys, max(0, end + self.offset))
                 yield Block(slice(row, row + rows), slice(start, end), slice(0, seen))
 
-    def scores(self, block: Block) -> Array:
-        """Products of keys and scaled queries, minus infinity where a query may not look: (B, H, G, S, T)."""
-        queries = block.of_queries(self.q) * self.q.dtype.type(self.scale)
-        scores = block.of_keys(self.k) @ queries.swapaxes(-1, -2)
+    @property
+    def bounded(self) -> bool:
+        """Whether no score can be so large that its exponential overflows, by |q k| <= |q| |k|.
+
+        Then softmax needs no largest score to subtract, which takes two passes of five.
+        """
+        if self.mask is not None and self.mask.dtype != np.bool_:
+            return False
+        limit = np.log(np.finfo(self.q.dtype).max) / 2
+        return bool(_longest(self.q) * _longest(self.k) * self.scale**2 < limit**2)
+
+    def scores(self, block: Block, q: Array, k: Array, room: Array) -> Array:
+        """Products of keys and queries, minus infinity where a query may not look: (B, H, G, S, T), in `room`."""
+        queries, keys = block.of_queries(q), block.of_keys(k)
+        scores = _in_room(room, (*queries.shape[:3], keys.shape[-2], queries.shape[-2]))
+        np.matmul(keys, queries.swapaxes(-1, -2), out=scores)
         if self.mask is not None:
             part = block.of_mask(self.mask).swapaxes(-1, -2)
             if part.dtype == np.bool_:
@@ -109,7 +126,14 @@ class Problem:
         late = np.arange(first, block.keys.stop)
         if late.size:
             seen = np.arange(block.queries.start, block.queries.stop) + self.offset
-            np.copyto(scores[..., first:, :], -np.inf, where=late[:, None] > seen)
+            scores[..., first:, :] += np.where(late[:, None] > seen, -np.inf, 0).astype(scores.dtype)
+
+    @property
+    def room(self) -> Array:
+        """Memory for the scores of one block after the other."""
+        heads = self.q.shape[1] * self.q.shape[2]
+        sizes = [self.q[b.rows].shape[0] * heads * _length(b.queries) * _length(b.keys) for b in self.blocks()]
+        return np.empty(max(sizes, default=0), self.q.dtype)
 
     def dropout_scale(self, weights: Array, block: Block) -> Array:
         """0 or 1/(1-p) for each weight of a block: the same numbers in forward and backward."""
@@ -120,60 +144,59 @@ class Problem:
         return scale
 
 
-def attend(problem: Problem) -> tuple[Array, Array, Array, Array]:
-    """The result (B, H, G, T, E), peak and total of each query's scores (B, H, G, 1, T), and the weights if kept."""
-    q, v = problem.q, problem.v
+def attend(problem: Problem) -> tuple[Array, Array, Array]:
+    """The result (B, H, G, T, E), log(sum(exp(score))) of each query (B, H, G, 1, T), and the weights if kept."""
+    q, v, bounded = problem.scaled_q, problem.v, problem.bounded
     out = heads_inside((*q.shape[:4], v.shape[-1]), q.dtype)
-    peak = np.empty((*q.shape[:3], 1, q.shape[3]), q.dtype)
-    total = np.empty_like(peak)
-    kept = np.empty(0, q.dtype)
+    lse = np.empty((*q.shape[:3], 1, q.shape[3]), q.dtype)
+    room = problem.room
+    weights = room
     for block in problem.blocks():
-        weights = problem.scores(block)
-        block.of_totals(peak)[...] = own_peak = _peak(weights)
-        _exponentials(weights, own_peak)
-        block.of_totals(total)[...] = own_total = _total(weights)
-        if problem.whole:
-            kept = weights
-        if problem.dropout_p:
-            weights = weights * problem.dropout_scale(weights, block)
-        result = block.of_queries(out)
-        np.matmul(weights.swapaxes(-1, -2), block.of_keys(v), out=result)
-        result /= _as_column(own_total)
-    return out, peak, total, kept
+        weights = problem.scores(block, q, problem.k, room)
+        block.of_lse(lse)[...] = _softmax(weights, bounded)
+        dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
+        np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
+    return out, lse, weights if problem.whole else np.empty(0, q.dtype)
 
 
 def attend_backward(
-    problem: Problem, g: Array, out: Array, peak: Array, total: Array, kept: Array, mask_gradient: bool
+    problem: Problem, g: Array, out: Array, lse: Array, kept: Array, mask_gradient: bool
 ) -> tuple[Array, Array, Array, Array | None]:
     """Gradients for q, k, v (k's and v's summed over G) and, if asked for, for an additive mask.
 
-    With w = exp(score - peak), h = g / total and r = sum(h * out) of each query,
+    With the weights w = exp(score - lse) and r = sum(g * out) of each query,
 
-        dv = w^T h      d score = w (h v^T - r)      dq = scale * d score k      dk = scale * d score^T q
+        dv = w^T g      d score = w (g v^T - r)      dq = scale * d score k      dk = scale * d score^T q
     """
-    q, k, v = problem.q, problem.k, problem.v
-    h = g / _as_column(total)
-    r = np.einsum("...e,...e->...", h, out)[..., None, :]
+    q, k, v = problem.scaled_q, problem.k, problem.v
+    r = np.einsum("...e,...e->...", g, out)[..., None]
+    g_less, v_more = _with_feature(g, -r), _with_feature(v, 1)  # their product is g v^T - r
+    q_less, k_more = (_with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1)) if not kept.size else (q, k)
     dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, v))
-    dk.fill(0)
-    dv.fill(0)
+    if not problem.whole:
+        dk.fill(0)
+        dv.fill(0)
     dmask = np.zeros(problem.mask.shape, q.dtype) if mask_gradient and problem.mask is not None else None
+    weights_room, slope_room = (kept if kept.size else problem.room), problem.room
     for block in problem.blocks():
-        weights = kept if kept.size else _exponentials(problem.scores(block), block.of_totals(peak))
+        weights = kept if kept.size else _exp(problem.scores(block, q_less, k_more, weights_room))
         scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
-        own_h = block.of_queries(h)
-        _add(block.of_keys(dv), (weights if scale is None else weights * scale) @ own_h)
-        slope = block.of_keys(v) @ own_h.swapaxes(-1, -2)
-        if scale is not None:
+        own_g = block.of_queries(g)
+        _product(weights if scale is None else weights * scale, own_g, block.of_keys(dv), problem.whole)
+        slope = np.matmul(
+            block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=_in_room(slope_room, weights.shape)
+        )
+        if scale is not None:  # it applies to g v^T alone
+            own_r = block.of_queries(r).swapaxes(-1, -2)
+            slope += own_r
             slope *= scale
-        slope -= block.of_totals(r)
+            slope -= own_r
         slope *= weights
         if dmask is not None:
             _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
         np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
-        _add(block.of_keys(dk), slope @ block.of_queries(q))
-    for gradient in (dq, dk):
-        gradient *= gradient.dtype.type(problem.scale)
+        _product(slope, block.of_queries(q), block.of_keys(dk), problem.whole)
+    dq *= dq.dtype.type(problem.scale)  # dk has it from q
     return dq, dk, dv, dmask
 
 
@@ -183,30 +206,56 @@ def heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
     return np.empty((batch, length, heads, groups, size), dtype).transpose(0, 2, 3, 1, 4)
 
 
-def _peak(scores: Array) -> Array:
-    """The largest score of each query; 0 where it may see nothing, so that no infinity meets another."""
-    peak = scores.max(-2, keepdims=True, initial=-np.inf)
-    np.copyto(peak, 0, where=np.isneginf(peak))
-    return peak
+def _softmax(scores: Array, bounded: bool) -> Array:
+    """Scores turned into weights in place; returns log(sum(exp(score))) of each query, 0 where it sees nothing."""
+    peak = None
+    if not bounded:
+        peak = scores.max(-2, keepdims=True, initial=-np.inf)
+        np.copyto(peak, 0, where=np.isneginf(peak))  # no infinity may meet another
+        scores -= peak
+    total = np.einsum("...st->...t", _exp(scores))[..., None, :]
+    np.copyto(total, 1, where=total == 0)
+    scores *= 1 / total
+    return np.log(total) if peak is None else np.log(total) + peak
 
 
-def _exponentials(scores: Array, peak: Array) -> Array:
-    """exp(score - peak), in place."""
-    scores -= peak
+def _exp(scores: Array) -> Array:
     with np.errstate(under="ignore"):
         return np.exp(scores, out=scores)
 
 
-def _total(weights: Array) -> Array:
-    """Sum over keys; 1 where it is 0, since such a query's result is 0 already."""
-    total = np.einsum("...st->...t", weights)[..., None, :]
-    np.copyto(total, 1, where=total == 0)
-    return total
+def _with_feature(x: Array, value: Any) -> Array:
+    """(..., n) with one more feature."""
+    wide = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
+    wide[..., :-1] = x
+    wide[..., -1:] = value
+    return wide
 
 
-def _as_column(x: Array) -> Array:
-    """(B, H, G, 1, T) as (B, H, G, T, 1)."""
-    return x.swapaxes(-1, -2)
+def _longest(x: Array) -> float:
+    """The largest squared length of any vector."""
+    return float(np.einsum("...d,...d->...", x, x).max(initial=0))
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
+
+
+def _in_room(room: Array, shape: tuple[int, ...]) -> Array:
+    return room.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
+def _product(a: Array, b: Array, target: Array, fresh: bool) -> None:
+    """`a @ b` added to the target, or written there where nothing is yet; summed over groups that share a head."""
+    if fresh and target.shape[2] == a.shape[2]:
+        np.matmul(a, b, out=target)
+        return
+    part = a @ b
+    part = part.sum(2, keepdims=True) if target.shape[2] != part.shape[2] else part
+    if fresh:
+        target[...] = part
+    else:
+        target += part
 
 
 def _add(target: Array, part: Array) -> None:

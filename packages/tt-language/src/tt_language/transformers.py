@@ -363,8 +363,8 @@ class GPTConfig:
     norm: str = "layer"
     """layer or rms"""
     norm_eps: float = 1e-5
-    mlp: str = "gelu"
-    """gelu, gelu_tanh (GPT-2's), relu or swiglu"""
+    mlp: str = "gelu_tanh"
+    """gelu_tanh (GPT-2's, and the cheaper one), gelu (exact), relu or swiglu"""
     intermediate_size: int | None = None
     """Hidden features of the feed-forward layers; 4 times n_embd (8/3 for swiglu) by default."""
     head_dim: int | None = None
