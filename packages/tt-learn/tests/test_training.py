@@ -49,7 +49,7 @@ class Loader:
         self.x, self.y, self.batch_size = x, y, batch_size
         self.order: list[int] = []
         self.position = 0
-        self.resuming = False
+        self.resuming = self.ended = False
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
@@ -57,17 +57,29 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         if not self.resuming:
             self.order, self.position = tt_core.generator().permutation(len(self.x)).tolist(), 0
-        self.resuming = False
+        self.resuming = self.ended = False
         while self.position < len(self):
             some = self.order[self.position * self.batch_size :][: self.batch_size]
             self.position += 1
             yield tensor(self.x[some]), tensor(self.y[some])
+        self.ended = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"order": self.order, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.order, self.position, self.resuming = state["order"], state["position"], True
+
+
+class ForgetfulLoader(Loader):
+    """One whose state after an epoch's end is that of a new epoch, not of an empty rest."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "ended": self.ended}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.resuming = not state["ended"]
 
 
 def data(n: int = 22) -> tuple[Any, Any]:
@@ -128,6 +140,7 @@ def run(
     accumulate: int = 2,
     val_every: int | None = None,
     batches: Any = None,
+    loader: type[Loader] = Loader,
 ) -> Trainer:
     """Three epochs of 6 batches, two a step, with dropout, shuffling, clipping, a schedule and validation."""
     model = network(seed)
@@ -145,7 +158,7 @@ def run(
     if resume is not None:
         trainer.resume(resume)
     x, y = data()
-    trainer.fit(batches or Loader(x, y, 4), steps=1000, epochs=3, val=Loader(x, y, 8), val_every=val_every)
+    trainer.fit(batches or loader(x, y, 4), steps=1000, epochs=3, val=Loader(x, y, 8), val_every=val_every)
     return trainer
 
 
@@ -177,10 +190,13 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str, s
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("val_every", [None, 2])
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_every_step_can_be_resumed(tmp_path: Path, schedule: str, val_every: int | None, accumulate: int) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("loader", [Loader, ForgetfulLoader])
+def test_every_step_can_be_resumed(
+    tmp_path: Path, schedule: str, val_every: int | None, accumulate: int, loader: type[Loader]
+) -> None:
     """Each checkpoint written on the way, whatever was due after its step."""
-    options: dict[str, Any] = {"schedule": schedule, "val_every": val_every, "accumulate": accumulate}
+    options: dict[str, Any] = {"schedule": schedule, "val_every": val_every, "accumulate": accumulate, "loader": loader}
 
     class Keep(Callback):
         runs_last = True
@@ -196,6 +212,21 @@ def test_every_step_can_be_resumed(tmp_path: Path, schedule: str, val_every: int
     assert len(saved) == straight.step + 3
     for path in saved:
         assert_same_bits(straight, run("AdamW", seed=99, resume=path, **options))
+
+
+@pytest.mark.parametrize("loader", [Loader, ForgetfulLoader])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_fitting_in_pieces_gives_the_same_bits(loader: type[Loader], accumulate: int) -> None:
+    x, y = data()
+    weights = []
+    for pieces in ([9], [1, 2, 3, 4, 5, 9]):
+        model = network()
+        trainer = Trainer(model, AdamW(model.parameters()), tt_core.cross_entropy, accumulate=accumulate)
+        batches = loader(x, y, 4)
+        for steps in pieces:
+            trainer.fit(batches, steps=steps)
+        weights.append(model[0].weight.data)
+    np.testing.assert_array_equal(*weights)
 
 
 def test_a_batch_function_is_resumed(tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ class Trainer:
         self.history: list[Record] = []
         self.interrupted = self.should_stop = False
         self._window = {"loss": 0.0, "steps": 0, "examples": 0, "seconds": 0.0}
+        self._epoch_is_over = False  # the loader was seen to end, but what follows an epoch is not done yet
         self._batches: Any = None
         self._resumed: dict[str, Any] | None = None
 
@@ -169,7 +170,7 @@ class Trainer:
         val_every: int | None = None,
         overfit_one_batch: bool = False,
     ) -> None:
-        """Train until `steps` steps or `epochs` epochs are done in all, those before a resume included.
+        """Train until `steps` steps or `epochs` epochs are done in all, those before a resume or in earlier calls too.
 
         batches: a loader that gives an epoch's batches each time it is iterated, or a function `step -> batch` that
             draws from the framework's generator (then there are no epochs). A loader without `state_dict` can be
@@ -222,12 +223,15 @@ class Trainer:
             self._resumed = None
             while True:
                 yield [batches(self.step) for _ in range(self.accumulate)]
-        # After an epoch's last batch, a loader that was restored has an empty rest to give before it starts anew.
-        for _ in range(2 if self._resumed else 1):
+        if self._epoch_is_over:  # it was, when the checkpoint was made; the loader knows that too
+            return
+        # Restored after an epoch's last batch, some loaders first give what is left of it: nothing.
+        attempts, self._resumed = 2 if self._resumed else 1, None
+        for _ in range(attempts):
             remaining = iter(batches)
             while group := list(itertools.islice(remaining, self.accumulate)):
+                self._epoch_is_over = len(group) < self.accumulate
                 yield group
-            self._resumed = None
             if self.batches_in_epoch:
                 return
         raise TrainingError("fit: the loader gave no batches; a generator is used up after one epoch, a list is not")
@@ -277,7 +281,7 @@ class Trainer:
         self._tell("on_step_end")
 
     def _end_epoch(self, plan: _Plan) -> None:
-        self.epoch, self.batches_in_epoch = self.epoch + 1, 0
+        self.epoch, self.batches_in_epoch, self._epoch_is_over = self.epoch + 1, 0, False
         self._schedule("epoch")
         if plan.val is not None and plan.val_every is None:
             self._log(self._validate(plan.val))
@@ -429,12 +433,14 @@ class Trainer:
         """Counters, history, and the callbacks' state; models and optimizers have their own."""
         callbacks = {name: callback.state_dict() for name, callback in self._named_callbacks()}
         counters = {name: getattr(self, name) for name in ("step", "epoch", "batches_in_epoch", "seconds")}
-        return {**counters, "window": self._window, "history": self.history, "callbacks": callbacks}
+        counters |= {"epoch_is_over": self._epoch_is_over, "window": self._window}
+        return {**counters, "history": self.history, "callbacks": callbacks}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         for name in ("step", "epoch", "batches_in_epoch", "seconds"):
             setattr(self, name, state_dict[name])
+        self._epoch_is_over = state_dict["epoch_is_over"]
         self._window, self.history = dict(state_dict["window"]), list(state_dict["history"])
         for name, callback in self._named_callbacks():
             if state_dict["callbacks"].get(name):
@@ -448,7 +454,9 @@ class Trainer:
             yield kind if seen[kind] == 1 else f"{kind}.{seen[kind]}", callback
 
     def _continue_loader(self, batches: Any) -> None:
-        self._batches = batches
+        before, self._batches = self._batches, batches
+        if self._resumed is None and self.batches_in_epoch:  # an earlier fit of this trainer stopped in an epoch
+            self._resumed = {"loader": _position(batches) if batches is before else None, "exact": False}
         if self._resumed is None or callable(batches):
             return
         if self._resumed["loader"] is not None and hasattr(batches, "load_state_dict"):
@@ -459,7 +467,7 @@ class Trainer:
                 f"loader has no load_state_dict to go on there; resume(path, exact=False) begins the epoch again"
             )
         else:
-            self.batches_in_epoch = 0
+            self.batches_in_epoch, self._epoch_is_over = 0, False
 
     # --- arguments of fit
 
