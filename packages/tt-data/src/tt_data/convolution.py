@@ -20,6 +20,7 @@ from tt_core.creation import empty
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
+from tt_data.threads import in_parallel
 from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
 from tt_learn.autograd import gradient
 
@@ -54,7 +55,7 @@ def conv2d(
     kernels = weight.reshape(groups, o // groups, -1)
     out = np.empty((n, o, *w.out), dtype=np.result_type(x, weight))
     for images, rows in w.blocks(n, _row_bytes(w, x.shape[1], x.itemsize)):
-        block = columns[:, :, :, images, rows]
+        block = gathered(columns[:, :, :, images, rows])
         result = kernels @ block.reshape(groups, kernels.shape[2], -1)
         if bias is not None:
             result += bias.reshape(groups, -1, 1)
@@ -81,10 +82,7 @@ def conv2d_input(
     for images, rows in w.blocks(n, _row_bytes(w, c, g.itemsize)):
         block = g[images, :, rows].swapaxes(0, 1)  # (O, images, rows, W')
         columns = kernels @ block.reshape(groups, kernels.shape[2], -1)
-        columns = columns.reshape(c, *w.kernel, *block.shape[1:])
-        total = padded[images]
-        for i, j, met in w.positions(rows):
-            total[met] += columns[:, i, j].swapaxes(0, 1)
+        scatter(columns.reshape(c, *w.kernel, *block.shape[1:]), w, rows, padded[images])
     return w.crop(padded)
 
 
@@ -105,9 +103,27 @@ def conv2d_weight(
     columns = w.columns(w.pad(x))
     total = np.zeros((groups, o // groups, c // groups * math.prod(w.kernel)), dtype=np.result_type(g, x))
     for images, rows in w.blocks(n, _row_bytes(w, c, x.itemsize)):
-        block = columns[:, :, :, images, rows].reshape(groups, total.shape[2], -1)
+        block = gathered(columns[:, :, :, images, rows]).reshape(groups, total.shape[2], -1)
         total += g[images, :, rows].swapaxes(0, 1).reshape(groups, total.shape[1], -1) @ block.swapaxes(1, 2)
     return total.reshape(o, c // groups, *w.kernel)
+
+
+def gathered(block: Array) -> Array:
+    """Columns in memory of their own, which BLAS wants: the copy that im2col is, some channels in each thread."""
+    copy = np.empty(block.shape, dtype=block.dtype)
+    in_parallel(lambda channels: np.copyto(copy[channels], block[channels]), len(block), copy.nbytes)
+    return copy
+
+
+def scatter(columns: Array, w: Windows, rows: slice, padded: Array) -> None:
+    """Add columns (C, kh, kw, N, rows, W') up in the padded images they belong to, some channels in each thread."""
+
+    def add(channels: slice) -> None:
+        total = padded[:, channels]
+        for i, j, met in w.positions(rows):
+            total[met] += columns[channels, i, j].swapaxes(0, 1)
+
+    in_parallel(add, len(columns), columns.nbytes)
 
 
 def _row_bytes(w: Windows, channels: int, itemsize: int) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tt_core.dispatch import Array, op
 from tt_core.layers import Layer
+from tt_data.threads import in_parallel
 from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
 from tt_learn.autograd import gradient
 
@@ -41,15 +42,20 @@ def max_pool2d(
     """
     w = _pool_windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     padded = w.pad(x, -math.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min)
-    at = w.positions()
-    largest = padded[next(at)[2]].copy()
+    largest = np.empty((*x.shape[:2], *w.out), dtype=x.dtype)
     index = np.zeros(largest.shape, dtype=_index_dtype(w))
+    in_parallel(lambda images: _find_largest(padded[images], w, largest[images], index[images]), len(x), x.nbytes)
+    return largest, index
+
+
+def _find_largest(padded: Array, w: Windows, largest: Array, index: Array) -> None:
+    at = w.positions()
+    np.copyto(largest, padded[next(at)[2]])
     for i, j, met in at:
         seen = padded[met]
         # places come in rising order, so the larger number is the later place; a masked copy is 6 times slower
         np.maximum(index, (seen > largest) * index.dtype.type(i * w.kernel[1] + j), out=index)
         np.maximum(largest, seen, out=largest)
-    return largest, index
 
 
 @op
@@ -67,6 +73,11 @@ def max_pool2d_backward(
     """Gradient of `max_pool2d` for its input of `size` (H, W): each `g` goes to the place its element came from."""
     w = windows(size, kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
     padded = np.zeros((*g.shape[:2], *w.padded_size), dtype=g.dtype)
+    in_parallel(lambda images: _put_back(g[images], index[images], w, padded[images]), len(g), padded.nbytes)
+    return w.crop(padded)
+
+
+def _put_back(g: Array, index: Array, w: Windows, padded: Array) -> None:
     apart = w.stride[0] >= w.kernel[0] and w.stride[1] >= w.kernel[1] and w.dilation == (1, 1)
     for i, j, met in w.positions():
         chosen = index == i * w.kernel[1] + j
@@ -74,7 +85,6 @@ def max_pool2d_backward(
             np.multiply(g, chosen, out=padded[met])
         else:
             padded[met] += g * chosen
-    return w.crop(padded)
 
 
 @op
