@@ -9,6 +9,7 @@ from tt_language.attention import MultiHeadAttention as MultiHeadAttention
 from tt_language.attention import attention_weights as attention_weights
 from tt_language.attention import heat_map as heat_map
 from tt_language.attention import scaled_dot_product_attention as scaled_dot_product_attention
+from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding as Embedding
 from tt_language.embeddings import MemoryFootprint as MemoryFootprint
 from tt_language.embeddings import PositionalEmbedding as PositionalEmbedding
@@ -36,7 +37,6 @@ from tt_language.tokenization import load_tokenizer as load_tokenizer
 from tt_language.tokenizer_json import read_text as read_text
 from tt_language.transformers import GPT as GPT
 from tt_language.transformers import FeedForward as FeedForward
-from tt_language.transformers import GPTConfig as GPTConfig
 from tt_language.transformers import RMSNorm as RMSNorm
 from tt_language.transformers import SwiGLU as SwiGLU
 from tt_language.transformers import Transformer as Transformer

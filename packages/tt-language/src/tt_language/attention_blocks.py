@@ -24,6 +24,8 @@ _KEPT = 128 * 128
 """Up to so many scores a head, backward finds them in memory; beyond, it computes them again."""
 _TILE = 1 << 19
 """Scores worked on at a time, so that they stay in the second-level cache."""
+_STEP = (16, 64)
+"""Fewest and most queries in a block: fewer make products slow, more compute scores that nobody may see."""
 
 
 class Block(NamedTuple):
@@ -86,7 +88,7 @@ class Problem:
         """The blocks that cover all queries; keys that no query of a block sees are left out of it."""
         (batch, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
         fitting = max(1, _TILE // max(1, heads * groups * keys))  # queries whose scores fill a tile
-        step = max(1, queries if self.whole else min(64, max(16, fitting)))
+        step = max(1, queries if self.whole else min(_STEP[1], max(_STEP[0], fitting)))
         rows = max(1, batch if self.whole else fitting // step)
         for row in range(0, batch, rows):
             for start in range(0, queries, step):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
@@ -40,10 +40,10 @@ def embedding(ids: Array, weight: Array, /, padding_idx: int | None = None) -> A
 
 
 def check_ids(ids: Array, size: int) -> None:
-    """Raise `IndexError` that names an id outside 0 ... size - 1 (a negative one would count from the end)."""
+    """Raise `OutOfRangeError` that names an id outside 0 ... size - 1 (a negative one would count from the end)."""
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         wrong = ids[(ids < 0) | (ids >= size)].flat[0]
-        raise IndexError(f"id {wrong} is outside the vocabulary, which has {size} entries (0 to {size - 1})")
+        raise OutOfRangeError(f"id {wrong} is outside the vocabulary, which has {size} entries (0 to {size - 1})")
 
 
 @op
@@ -230,11 +230,18 @@ def _scaled(frequency: Array, scaling: dict[str, Any]) -> Array:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return frequency
-    if kind == "linear":
-        return frequency / np.float32(scaling["factor"])
-    if kind == "llama3":
-        return _llama3_scaled(frequency, **{k: v for k, v in scaling.items() if k not in ("rope_type", "type")})
-    raise ShapeError(f"RotaryEmbedding: scaling {kind!r} is not known; known: default, linear, llama3")
+    if kind not in _SCALINGS:
+        raise ShapeError(f"RotaryEmbedding: scaling {str(kind)[:40]!r} is not known; known: default, linear, llama3")
+    scale, needed = _SCALINGS[kind]
+    numbers = [scaling.get(name) for name in needed]
+    for name, value in zip(needed, numbers):
+        if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+            raise ShapeError(f"RotaryEmbedding: scaling {kind} needs a positive {name}, got {str(value)[:40]}")
+    return scale(frequency, *numbers)
+
+
+def _linearly_scaled(frequency: Array, factor: float) -> Array:
+    return frequency / np.float32(factor)
 
 
 def _llama3_scaled(
@@ -243,12 +250,21 @@ def _llama3_scaled(
     low_freq_factor: float,
     high_freq_factor: float,
     original_max_position_embeddings: int,
-    **_: Any,
 ) -> Array:
     """Slow waves divided by `factor`, fast ones kept, those between blended (Llama 3.1)."""
     turns = original_max_position_embeddings * frequency / (2 * math.pi)  # within the text it was trained on
-    blend = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
+    width = max(high_freq_factor - low_freq_factor, 1e-9)
+    blend = np.clip((turns - low_freq_factor) / width, 0, 1)
     return ((1 - blend) * frequency / factor + blend * frequency).astype(np.float32)
+
+
+_SCALINGS: dict[Any, tuple[Callable[..., Array], tuple[str, ...]]] = {
+    "linear": (_linearly_scaled, ("factor",)),
+    "llama3": (
+        _llama3_scaled,
+        ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    ),
+}
 
 
 # --- looking at a trained table

@@ -1,17 +1,14 @@
 """Module 13, transformers: blocks of attention and feed-forward layers, stacked into GPT and the model of 2017.
 
-`GPT` from a frozen `GPTConfig` covers the families of GPT-2 (learnt positions, LayerNorm, GELU) and Llama (rotary
-positions, RMSNorm, SwiGLU, grouped queries); `Transformer` is the encoder-decoder of Vaswani et al. Checkpoint files
-are read in `pretrained.py`, text is generated in `generation.py`, and training is module 07's.
+`GPT` from a frozen `GPTConfig` (`config.py`) covers the families of GPT-2 (learnt positions, LayerNorm, GELU) and
+Llama (rotary positions, RMSNorm, SwiGLU, grouped queries); `Transformer` is the encoder-decoder of Vaswani et al.
+Checkpoint files are read in `pretrained.py`, text is generated in `generation.py`, and training is module 07's.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +23,7 @@ from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
+from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
 from tt_language.errors import ConfigError
 from tt_language.hookspecs import Past
@@ -336,82 +334,6 @@ class Transformer(Layer):
 
 
 # --- GPT
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape of a `GPT`; names are nanoGPT's, with what Llama's family needs beside them.
-
-    Raises `ConfigError` for values that make no model.
-
-    >>> GPTConfig(vocab_size=65, n_embd=128, n_head=4).head_size
-    32
-    """
-
-    vocab_size: int = 50257
-    block_size: int = 1024
-    """Longest text it can look at, in tokens."""
-    n_layer: int = 12
-    n_head: int = 12
-    n_embd: int = 768
-    dropout: float = 0.0
-    bias: bool = True
-    n_kv_head: int | None = None
-    """Key-value heads that query heads share; as many as `n_head` by default."""
-    position: str = "learned"
-    """learned, rotary or none"""
-    norm: str = "layer"
-    """layer or rms"""
-    norm_eps: float = 1e-5
-    mlp: str = "gelu_tanh"
-    """gelu_tanh (GPT-2's, and the cheaper one), gelu (exact), relu or swiglu"""
-    intermediate_size: int | None = None
-    """Hidden features of the feed-forward layers; 4 times n_embd (8/3 for swiglu) by default."""
-    head_dim: int | None = None
-    """Features a head; n_embd / n_head by default."""
-    tie_weights: bool = True
-    """Whether the output shares the token table."""
-    rope_theta: float = 10000.0
-    rope_scaling: Mapping[str, Any] | None = None
-    parallel: bool = False
-    """Whether attention and feed-forward layer of a block read the same input."""
-
-    def __post_init__(self) -> None:
-        sizes = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        for name in (*sizes, "n_kv_head", "intermediate_size", "head_dim"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < (0 if name == "n_layer" else 1)):
-                raise ConfigError(f"GPTConfig: {name} is a positive whole number, got {value!r}")
-        choices = {"position": ("learned", "rotary", "none"), "norm": ("layer", "rms"),
-                   "mlp": ("gelu", "gelu_tanh", "relu", "swiglu")}  # fmt: skip
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"GPTConfig: {name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.head_dim is None and self.n_embd % self.n_head:
-            raise ConfigError(f"GPTConfig: n_embd {self.n_embd} does not divide into n_head {self.n_head}")
-        if self.n_head % (self.n_kv_head or self.n_head):
-            raise ConfigError(f"GPTConfig: n_head {self.n_head} cannot share n_kv_head {self.n_kv_head} evenly")
-        if self.position == "rotary" and self.head_size % 2:
-            raise ConfigError(f"GPTConfig: rotary positions turn pairs, a head has {self.head_size} features")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"GPTConfig: dropout is a probability below 1, got {self.dropout!r}")
-
-    @property
-    def head_size(self) -> int:
-        """Features of one head."""
-        return self.head_dim or self.n_embd // self.n_head
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
-        """The config that `to_dict` gave. Raises `ConfigError` for a name it does not know."""
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigError(f"GPTConfig: unknown {', '.join(unknown)}")
-        return cls(**values)
 
 
 class GPT(Layer):

@@ -1,0 +1,211 @@
+"""Module 11: tables, positions, rotations, and what is shown of a trained table."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tt_core
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_language import (
+    GPT,
+    Embedding,
+    GPTConfig,
+    PositionalEmbedding,
+    RotaryEmbedding,
+    SinusoidalEmbedding,
+    embedding,
+    memory_footprint,
+    nearest,
+    picture,
+    rotary,
+)
+from tt_language.embeddings import embedding_backward
+from tt_learn import Tensor, gradcheck, gradgradcheck
+
+
+def leaf(*shape: int, seed: int = 0) -> Tensor:
+    return Tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True)
+
+
+# --- tables
+
+
+def test_looks_rows_up() -> None:
+    table = Embedding(5, 3)
+    ids = tt_core.tensor([[4, 0], [2, 2]])
+    assert np.array_equal(table(ids).numpy(), table.weight.numpy()[ids.numpy()])
+
+
+@pytest.mark.parametrize("padding_idx", [None, 2])
+def test_gradients_of_both_orders(padding_idx: int | None) -> None:
+    ids = tt_core.tensor([[1, 2, 1], [0, 2, 4]])
+
+    def look_up(weight: Tensor) -> Tensor:
+        out = embedding(ids, weight * weight, padding_idx=padding_idx)
+        if padding_idx is None:
+            return out
+        return out * tt_core.tensor((ids.numpy() != padding_idx)[..., None].astype(float))  # its row is held still
+
+    assert gradcheck(look_up, [leaf(5, 3)])
+    assert gradgradcheck(look_up, [leaf(5, 3)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=40), st.sampled_from([1, 3, 255, 256, 300]))
+def test_backward_adds_repeated_rows_up(ids: list[int], dim: int) -> None:
+    g = np.random.default_rng(len(ids)).standard_normal((len(ids), dim)).astype(np.float32)
+    expected = np.zeros((7, dim), np.float32)
+    np.add.at(expected, np.array(ids, dtype=int), g)
+    found = embedding_backward.kernel(g, np.array(ids, dtype=int), size=7)
+    assert np.array_equal(found, expected)  # in the same order, so to the bit
+
+
+def test_the_padding_row_starts_at_zero_and_stays() -> None:
+    table = Embedding(5, 3, padding_idx=-1)
+    assert table.padding_idx == 4
+    table(tt_core.tensor([4, 4, 1])).sum().backward()
+    assert not table.weight.numpy()[4].any()
+    assert not table.weight.grad.numpy()[4].any()
+    assert table.weight.grad.numpy()[1].all()
+
+
+@pytest.mark.parametrize("wrong", [5, -1, 1 << 40])
+def test_an_id_outside_is_named_with_the_size(wrong: int) -> None:
+    with pytest.raises(OutOfRangeError, match=rf"id {wrong} is outside the vocabulary, which has 5 entries"):
+        Embedding(5, 3)(tt_core.tensor([0, wrong]))
+
+
+def test_ids_are_whole_numbers() -> None:
+    with pytest.raises(DTypeError, match="ids are whole numbers, got float32"):
+        Embedding(5, 3)(tt_core.tensor([0.0]))
+
+
+def test_a_padding_row_outside_the_table_is_an_error() -> None:
+    with pytest.raises(OutOfRangeError, match="padding_idx 5"):
+        Embedding(5, 3, padding_idx=5)
+
+
+# --- positions
+
+
+def test_sine_waves_are_those_of_the_paper() -> None:
+    found = SinusoidalEmbedding(8, 6)(tt_core.arange(8)).numpy()
+    for position in range(8):
+        for i in range(3):
+            angle = position / 10000 ** (2 * i / 6)
+            assert found[position, 2 * i] == pytest.approx(math.sin(angle), abs=1e-6)
+            assert found[position, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-6)
+    assert not SinusoidalEmbedding(8, 6).state_dict()
+
+
+def test_learnt_positions_are_parameters() -> None:
+    layer = PositionalEmbedding(16, 4)
+    assert list(layer.state_dict()) == ["weight"]
+    assert layer(tt_core.arange(3)).shape == (3, 4)
+
+
+def test_odd_sizes_are_refused() -> None:
+    with pytest.raises(ShapeError, match="odd"):
+        SinusoidalEmbedding(8, 5)
+    with pytest.raises(ShapeError, match="odd"):
+        RotaryEmbedding(5)
+
+
+# --- rotations
+
+
+def test_products_of_rotated_vectors_depend_on_distance_alone() -> None:
+    turn = RotaryEmbedding(8, max_length=64)
+    q, k = tt_core.randn(1, 1, 1, 8), tt_core.randn(1, 1, 1, 8)
+
+    def product(i: int, j: int) -> float:
+        return float((turn(q, tt_core.tensor([i])) * turn(k, tt_core.tensor([j]))).sum().item())
+
+    assert product(7, 3) == pytest.approx(product(60, 56), abs=1e-4)
+    assert product(7, 3) != pytest.approx(product(7, 4), abs=1e-4)
+
+
+def test_rotation_is_checked_against_finite_differences() -> None:
+    cos, sin = RotaryEmbedding(4).angles(tt_core.arange(3))
+    cos, sin = cos.double(), sin.double()
+    assert gradcheck(lambda x: rotary(x, cos, sin), [leaf(2, 2, 3, 4)])
+    assert gradgradcheck(lambda x: rotary(x * x, cos, sin), [leaf(2, 2, 3, 4)])
+
+
+def test_each_row_of_a_batch_may_have_positions_of_its_own() -> None:
+    turn, x = RotaryEmbedding(4), tt_core.randn(2, 3, 2, 4)
+    both = turn(x, tt_core.tensor([[0, 1], [5, 6]])).numpy()
+    assert np.array_equal(both[1], turn(x[1:], tt_core.tensor([5, 6])).numpy()[0])
+
+
+def test_scaled_frequencies() -> None:
+    plain = RotaryEmbedding(8).frequency.numpy()
+    assert np.allclose(RotaryEmbedding(8, scaling={"type": "linear", "factor": 4.0}).frequency.numpy(), plain / 4)
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 64}  # fmt: skip
+    found = RotaryEmbedding(8, scaling=llama3).frequency.numpy()
+    assert found[0] == plain[0]  # 10 turns in 64 positions: kept
+    assert found[-1] == pytest.approx(plain[-1] / 8)  # 0.01 turns: stretched
+    with pytest.raises(ShapeError, match="'yarn' is not known"):
+        RotaryEmbedding(8, scaling={"rope_type": "yarn"})
+    with pytest.raises(ShapeError, match="linear needs a positive factor, got None"):
+        RotaryEmbedding(8, scaling={"rope_type": "linear"})
+
+
+@pytest.mark.parametrize("wrong", [-1, 16])
+def test_a_position_outside_is_named(wrong: int) -> None:
+    with pytest.raises(OutOfRangeError, match=f"position {wrong} is outside its 16 positions"):
+        RotaryEmbedding(4, max_length=16).angles(tt_core.tensor([0, wrong]))
+
+
+# --- looking at a table
+
+
+def test_nearest_finds_what_points_the_same_way() -> None:
+    table = np.array([[1.0, 0.0], [2.0, 0.2], [0.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
+    assert [i for i, _ in nearest(table, 0, k=2)] == [1, 2]
+    assert nearest(table, np.array([0.0, 3.0]), k=1) == [(2, 1.0)]
+    assert dict(nearest(table, 4))[0] == 0  # a vector of zeros is near nothing
+    with pytest.raises(ShapeError, match="vector has shape"):
+        nearest(table, np.zeros(3))
+    with pytest.raises(IndexError, match="id 5"):
+        nearest(table, 5)
+
+
+def test_the_picture_is_svg_with_a_point_a_token(tmp_path: Path) -> None:
+    picture(Embedding(9, 5), [0, 3, 8], tmp_path / "table.svg", labels=["<a>", "\n", "é"])
+    root = ET.parse(tmp_path / "table.svg").getroot()
+    names = [element.text for element in root.iter() if element.tag.endswith("text")]
+    assert names == ["<a>", "\\n", "é"]
+
+
+def test_pictures_need_two_ids_and_their_labels(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="2 ids or more"):
+        picture(Embedding(9, 5), [0], tmp_path / "table.svg")
+    with pytest.raises(ShapeError, match="label for each"):
+        picture(Embedding(9, 5), [0, 1], tmp_path / "table.svg", labels=["a"])
+
+
+def test_points_in_a_plane_keep_their_distances(tmp_path: Path) -> None:
+    corners = np.array([[0.0, 0, 0], [4, 0, 0], [4, 1, 0], [0, 1, 0]]) + 7
+    picture(corners, range(4), tmp_path / "square.svg")
+    circles = [e for e in ET.parse(tmp_path / "square.svg").getroot().iter() if e.tag.endswith("circle")]
+    at = np.array([[float(c.get("cx", 0)), float(c.get("cy", 0))] for c in circles])
+    wide = np.ptp(at[:, 0])
+    assert wide == pytest.approx(720 - 72, abs=0.2)  # the long side lies along the width
+    assert np.linalg.norm(at[0] - at[1]) == pytest.approx(wide, rel=0.01)
+
+
+def test_memory_footprint_counts_a_shared_table_once() -> None:
+    model = GPT(GPTConfig(vocab_size=100, block_size=8, n_layer=1, n_head=2, n_embd=16))
+    found = memory_footprint(model)
+    assert found.embeddings == {"wte.weight": 100 * 16 * 4, "wpe.weight": 8 * 16 * 4}
+    assert found.total == 4 * model.num_parameters()
+    assert "everything else" in str(found)

@@ -1,0 +1,321 @@
+"""Generation: sampling against its definitions, windows, batches, beams, and that remembering changes no token."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core
+from tt_core.creation import cat
+from tt_core.errors import OutOfRangeError, ShapeError
+from tt_core.plugins import hookimpl, manager
+from tt_language import GPT, ByteTokenizer, ConfigError, GPTConfig, Sampling, generate, stream
+from tt_language.generation import window_start
+from tt_learn import no_grad
+
+LLAMA = {"position": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "n_kv_head": 2}
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
+
+
+def model_of(family: str = "gpt2", seed: int = 0, **sizes: Any) -> GPT:
+    tt_core.manual_seed(seed)
+    shape = {"vocab_size": 23, "block_size": 12, "n_layer": 2, "n_head": 4, "n_embd": 16, **sizes}
+    model = GPT(GPTConfig(**shape, **(LLAMA if family == "llama" else {})))
+    for parameter in model.parameters():
+        parameter.data *= np.float32(5)  # opinions strong enough to differ from token to token
+    return model
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def model(request: pytest.FixtureRequest) -> GPT:
+    return model_of(request.param)
+
+
+class ListPast:
+    """The simplest thing that remembers."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Any, tuple[Any, Any]] = {}
+        self.reads = 0
+
+    @property
+    def length(self) -> int:
+        return next((k.shape[2] for k, _ in self.kept.values()), 0)
+
+    def extend(self, layer: Any, k: Any, v: Any) -> tuple[Any, Any]:
+        self.reads += k.shape[2]
+        if layer in self.kept:
+            before_k, before_v = self.kept[layer]
+            k, v = cat([before_k, k], 2), cat([before_v, v], 2)
+        self.kept[layer] = (k, v)
+        return k, v
+
+    def select(self, rows: Sequence[int]) -> None:
+        self.kept = {layer: (k[list(rows)], v[list(rows)]) for layer, (k, v) in self.kept.items()}
+
+    def clear(self) -> None:
+        self.kept.clear()
+
+
+class Remembering:
+    def __init__(self) -> None:
+        self.made: list[ListPast] = []
+
+    @hookimpl
+    def tt_past(self, model: Any, rows: int, length: int) -> ListPast:
+        self.made.append(ListPast())
+        return self.made[-1]
+
+
+@contextmanager
+def remembering() -> Iterator[Remembering]:
+    plugin = Remembering()
+    manager.register(plugin)
+    try:
+        yield plugin
+    finally:
+        manager.unregister(plugin)
+
+
+def slowly(model: GPT, text: list[int], count: int) -> list[int]:
+    """Greedy decoding, spelt out."""
+    new: list[int] = []
+    for _ in range(count):
+        whole = text + new
+        with no_grad():
+            logits = model(tt_core.tensor([whole[window_start(len(whole), model.config.block_size) :]]))
+        new.append(int(logits.numpy()[0, -1].argmax()))
+    return new
+
+
+# --- whole texts
+
+
+def test_greedy_decoding_far_past_the_context(model: GPT) -> None:
+    expected = [slowly(model, text, 40) for text in PROMPTS]
+    assert len({tuple(text) for text in expected}) == 3
+    assert [generate(model, text, 40, temperature=0)[0] for text in PROMPTS] == expected
+    assert generate(model, PROMPTS, 40, temperature=0) == expected  # side by side, with padding
+
+
+WAYS: list[dict[str, Any]] = [
+    {"temperature": 0}, {"seed": 1}, {"seed": 2, "top_k": 5, "repetition_penalty": 1.3}, {"num_beams": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_remembering_changes_no_token(model: GPT, options: dict[str, Any]) -> None:
+    plain = generate(model, PROMPTS, 40, **options)
+    with remembering() as plugin:
+        assert generate(model, PROMPTS, 40, **options) == plain
+    read = sum(past.reads for past in plugin.made) / model.config.n_layer
+    rows = len(PROMPTS) * options.get("num_beams", 1)
+    assert read < 40 * rows * 6  # without remembering it is near 40 * rows * 9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_remembering_changes_no_token_of_other_models(seed: int) -> None:
+    model = model_of("llama" if seed % 2 else "gpt2", seed=seed, block_size=40, n_embd=32)
+    plain = generate(model, [[seed]], 100, seed=seed)
+    with remembering():
+        assert generate(model, [[seed]], 100, seed=seed) == plain
+
+
+def test_rows_of_a_batch_do_not_depend_on_each_other(model: GPT) -> None:
+    together = generate(model, PROMPTS, 30, seed=7)
+    assert generate(model, PROMPTS[:1], 30, seed=7) == together[:1]
+    assert generate(model, PROMPTS[:2], 30, seed=7) == together[:2]
+
+
+def test_seeds(model: GPT) -> None:
+    assert generate(model, [1], 20, seed=1) == generate(model, [1], 20, seed=1)
+    assert generate(model, [1], 20, seed=1) != generate(model, [1], 20, seed=2)
+    tt_core.manual_seed(5)
+    first = generate(model, [1], 20)
+    assert generate(model, [1], 20) != first
+    tt_core.manual_seed(5)
+    assert generate(model, [1], 20) == first
+
+
+def test_streaming_gives_each_token_when_it_is_chosen(model: GPT) -> None:
+    tokens = stream(model, [1, 2], 10, seed=3)
+    assert next(tokens) == generate(model, [1, 2], 1, seed=3)[0][0]
+    assert list(tokens) == generate(model, [1, 2], 10, seed=3)[0][1:]
+
+
+def test_the_model_is_left_in_the_mode_it_was_in() -> None:
+    model = model_of(dropout=0.5)
+    assert generate(model, [1], 8, temperature=0) == generate(model, [1], 8, temperature=0)
+    assert all(layer.training for layer in model.layers())
+    model.blocks[0].eval()
+    generate(model, [1], 2)
+    assert not model.blocks[0].training
+    assert model.blocks[1].training
+
+
+def test_prompts_may_be_tensors_arrays_or_lists(model: GPT) -> None:
+    expected = generate(model, [[1, 2], [3, 4]], 3, seed=0)
+    assert generate(model, tt_core.tensor([[1, 2], [3, 4]]), 3, seed=0) == expected
+    assert generate(model, np.array([[1, 2], [3, 4]]), 3, seed=0) == expected
+    assert generate(model, [tt_core.tensor([1, 2]), np.array([3, 4])], 3, seed=0) == expected
+    assert generate(model, tt_core.tensor([1, 2]), 3, seed=0) == expected[:1]
+    assert generate(model, [1], 0) == [[]]
+
+
+# --- stops
+
+
+def test_stops_end_one_row_and_not_the_others(model: GPT) -> None:
+    plain = generate(model, PROMPTS, 20, seed=4)
+    stop = plain[1][2]
+    cut = [row[: row.index(stop) + 1] if stop in row else row for row in plain]
+    assert generate(model, PROMPTS, 20, seed=4, stop=[stop]) == cut
+    with remembering():
+        assert generate(model, PROMPTS, 20, seed=4, stop=[stop]) == cut
+
+
+def test_stops_may_be_sequences_and_strings() -> None:
+    model = model_of(vocab_size=256)
+    plain = generate(model, [65], 30, seed=0)[0]
+    assert generate(model, [65], 30, seed=0, stop=[plain[4:7]])[0] == plain[:7]
+    tokenizer = ByteTokenizer()
+    readable = next(i for i in range(3, 28) if plain[i] < 128 and plain[i + 1] < 128)
+    wanted = tokenizer.decode(plain[readable : readable + 2])
+    found = generate(model, [65], 30, seed=0, stop=[wanted], tokenizer=tokenizer)[0]
+    assert found == plain[: len(found)]
+    assert tokenizer.decode(found[-2:]) == wanted
+    assert wanted not in tokenizer.decode(found[:-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stop": ["."]}, "need tokenizer="),
+        ({"stop": [[]]}, "a stop is empty"),
+        ({"stop": [""], "tokenizer": ByteTokenizer()}, "a stop is empty"),
+        ({"temperature": -1.0}, "temperature is -1.0, expected 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_k": 0}, "top_k is 0, expected 1 or more"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"min_p": 1.5}, "min_p is 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generate(model_of(), [1], 3, **options)
+
+
+# --- prompts
+
+
+def test_a_long_prompt_is_cropped_and_said_to_be(model: GPT) -> None:
+    text = [i % 23 for i in range(17)]
+    with pytest.warns(UserWarning, match="prompt 0 has 17 tokens, the context 12; its first 5 are not read"):
+        found = generate(model, text, 5, temperature=0)
+    assert found == generate(model, text[-12:], 5, temperature=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generate(model, text[-12:], 1)
+
+
+def test_prompts_that_cannot_be_read(model: GPT) -> None:
+    with pytest.raises(ShapeError, match="prompt 1 is empty"):
+        generate(model, [[1], []], 3)
+    with pytest.raises(ShapeError, match="prompt 0 is empty"):
+        generate(model, [], 3)
+    with pytest.raises(OutOfRangeError, match="id 23 is outside the vocabulary, which has 23 entries"):
+        generate(model, [1, 23], 3)
+    with pytest.raises(ShapeError, match="whole numbers"):
+        generate(model, [[1.5]], 3)
+    with pytest.raises(ShapeError, match="one prompt at a time"):
+        stream(model, [[1], [2]], 3)
+
+
+def test_windows_move_by_half_a_context() -> None:
+    for length in range(1, 60):
+        start = window_start(length, 12)
+        assert length - start <= 12
+        assert length - start > 6 or start == 0
+        assert window_start(length + 1, 12) >= start
+    assert [window_start(n, 1) for n in (1, 2, 3)] == [0, 1, 2]
+
+
+# --- sampling
+
+
+def drawn(sampling: Sampling, logits: np.ndarray, text: Sequence[int] = (), n: int = 4000) -> np.ndarray:
+    random = np.random.default_rng(0)
+    return np.bincount([sampling.choose(logits, text, random) for _ in range(n)], minlength=len(logits)) / n
+
+
+LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.06, 0.04], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), [0.5, 0.25, 0.15, 0.06, 0.04]),
+        (Sampling(temperature=0.5), [0.7246, 0.1811, 0.0652, 0.0104, 0.0046]),
+        (Sampling(top_k=2), [2 / 3, 1 / 3, 0, 0, 0]),
+        (Sampling(top_k=99), [0.5, 0.25, 0.15, 0.06, 0.04]),
+        (Sampling(top_p=0.6), [2 / 3, 1 / 3, 0, 0, 0]),
+        (Sampling(top_p=0.4), [1, 0, 0, 0, 0]),
+        (Sampling(top_p=1.0), [0.5, 0.25, 0.15, 0.06, 0.04]),
+        (Sampling(min_p=0.4), [2 / 3, 1 / 3, 0, 0, 0]),
+        (Sampling(top_k=3, top_p=0.8), [2 / 3, 1 / 3, 0, 0, 0]),  # of 0.9: 0.56 + 0.28 reach 0.8
+    ],
+)
+def test_draws_follow_the_probabilities(sampling: Sampling, expected: list[float]) -> None:
+    assert np.allclose(drawn(sampling, LOGITS), expected, atol=0.03)
+
+
+def test_repetition_penalty_moves_seen_tokens_down() -> None:
+    sampling = Sampling(repetition_penalty=2.0)
+    logits = np.array([2.0, -2.0, 1.0], np.float32)
+    assert np.array_equal(sampling.penalized(logits, [0, 1, 1]), [1.0, -4.0, 1.0])
+    assert np.array_equal(logits, [2.0, -2.0, 1.0])
+
+
+def test_extreme_logits() -> None:
+    assert Sampling().choose(np.array([-np.inf, 1e30, 3e38], np.float32), [], np.random.default_rng(0)) == 2
+    assert set(np.flatnonzero(drawn(Sampling(), np.array([0, 0, -np.inf], np.float32), n=200))) == {0, 1}
+
+
+# --- beams
+
+
+def log_probability(model: GPT, text: list[int], new: Sequence[int]) -> float:
+    with no_grad():
+        logits = model(tt_core.tensor([text + list(new)])).numpy().astype(np.float64)[0]
+    total = 0.0
+    for i, token in enumerate(new):
+        row = logits[len(text) + i - 1]
+        total += row[token] - row.max() - np.log(np.exp(row - row.max()).sum())
+    return total
+
+
+def test_beams_wide_enough_find_the_likeliest_text() -> None:
+    model = model_of(vocab_size=4)
+    best = max(itertools.product(range(4), repeat=3), key=lambda new: log_probability(model, [1], new))
+    assert generate(model, [1], 3, num_beams=64)[0] == list(best)
+
+
+def test_beams_are_no_worse_than_greedy(model: GPT) -> None:
+    greedy = generate(model, [3], 6, temperature=0)[0]
+    beams = generate(model, [3], 6, num_beams=4)[0]
+    assert log_probability(model, [3], beams) >= log_probability(model, [3], greedy) - 1e-4
+
+
+def test_a_beam_that_stops_competes_by_its_length() -> None:
+    model = model_of(vocab_size=4)
+    short, long = (generate(model, [1], 6, num_beams=16, stop=[2], length_penalty=p)[0] for p in (-5.0, 5.0))
+    assert len(short) <= len(long)
+    for new in (short, long):
+        assert 2 not in new[:-1]
