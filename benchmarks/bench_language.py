@@ -13,12 +13,12 @@ class GPTStep:
 
     def setup(self, plugin: str) -> None:
         with applicable():
-            from tt_core import CrossEntropyLoss, tensor
-            from tt_language import GPT, GPTConfig
+            from tt_core import tensor
+            from tt_language import GPT, GPTConfig, next_token_loss
             from tt_learn import AdamW, clip_grad_norm_
         activate(plugin)
         self.clip = clip_grad_norm_
-        self.loss = CrossEntropyLoss()
+        self.loss = next_token_loss
         self.model = GPT(
             GPTConfig(vocab_size=65, block_size=64, n_layer=4, n_head=4, n_embd=128, dropout=0.0)
         )

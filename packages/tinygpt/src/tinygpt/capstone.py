@@ -13,6 +13,7 @@ from typing import Any
 from tinygpt.runs import RunFolder
 from tt_core.errors import FileError
 from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
+from tt_language.errors import ConfigError
 from tt_learn import load_tensors, save_tensors
 
 
@@ -43,8 +44,9 @@ class TinyGPT:
             raise FileError(
                 f"{folder.path} holds no model.safetensors yet; go on with: tinygpt train --resume {folder.path}"
             )
-        model = GPT(model_config(folder, config))
-        model.load_state_dict(load_tensors(folder.model)[0])
+        weights = load_tensors(folder.model)[0]
+        model = new_model(folder, config, sum(array.size for array in weights.values()))
+        model.load_state_dict(weights)
         return cls(model.eval(), load_tokenizer(folder.tokenizer))
 
     def save(self, folder: RunFolder) -> None:
@@ -58,17 +60,32 @@ class TinyGPT:
         """Continue `prompt`; yields the text as it comes, never half a character.
 
         `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty, seed.
-        Raises `TokenizerError` for a character that the tokenizer never saw.
+        Raises `TokenizerError` for a character that the tokenizer never saw, when called: before the first text.
         """
         ids = self.tokenizer.encode(prompt) or self.tokenizer.encode("\n")
+        return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling))
+
+    def _texts(self, tokens: Iterator[int]) -> Iterator[str]:
         decoder = StreamDecoder(self.tokenizer)
-        for token in stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling):
+        for token in tokens:
             yield decoder.feed(token)
         yield decoder.finish()
 
 
-def model_config(folder: RunFolder, config: Mapping[str, Any]) -> GPTConfig:
-    """The part of a run's config.json that shapes the model; raises `FileError` where it has none."""
+def new_model(folder: RunFolder, config: Mapping[str, Any], weights: int) -> GPT:
+    """A model of the shape that a run's config.json says, for a file that holds so many `weights`.
+
+    Raises `FileError` for a config.json without a shape, or with one so large that it is not worth allocating.
+    """
     if not isinstance(config.get("model"), dict):
         raise FileError(f"{folder.config} is damaged: it has no entry 'model'")
-    return GPTConfig.from_dict(config["model"])
+    try:
+        shape = GPTConfig.from_dict(config["model"])
+    except (ConfigError, TypeError) as error:
+        raise FileError(f"{folder.config} is damaged: {error}") from None
+    described = shape.n_embd * max(shape.vocab_size, shape.n_layer, shape.intermediate_size or 1)
+    if shape.position == "learned":
+        described = max(described, shape.n_embd * shape.block_size)
+    if described > weights:
+        raise FileError(f"{folder.config} describes {described:,} weights or more, the saved model has {weights:,}")
+    return GPT(shape)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tinygpt.presets import PRESETS, TrainConfig, preset
-from tt_core.cli import run
+from tt_core.command import run
 from tt_core.errors import TinyTorchError
 from tt_core.plugins import manager, use
 
@@ -75,7 +75,7 @@ def train(
 @click.option("--top-p", type=float, help="choose among the likeliest tokens of this total probability")
 @click.option("--repetition-penalty", default=1.0, show_default=True, type=float)
 @click.option("--stop", multiple=True, help="end at this text")
-@click.option("--seed", type=int, help="write the same again")
+@click.option("--seed", type=click.IntRange(min=0), help="write the same again")
 @plugin_option
 def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
     """Continue a prompt with a trained model (RUN: a run folder, the newest one by default)."""
@@ -100,6 +100,8 @@ def info(run_folder: Path | None) -> None:
     click.echo(f"run: {folder.path}")
     for part in ("model", "training", "corpus", "versions"):
         entries = config.get(part, {})
+        if not isinstance(entries, dict):
+            raise TinyTorchError(f"{folder.config} is damaged: {part} is no object")
         click.echo(f"{part}: " + ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None))
     if folder.metrics.exists():
         lines = folder.metrics.read_text(encoding="utf-8").splitlines()

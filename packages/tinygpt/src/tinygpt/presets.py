@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tt_core.errors import TinyTorchError, did_you_mean
@@ -38,6 +40,29 @@ class TrainConfig:
     val_fraction: float = 0.1
     seed: int = 1337
 
+    def __post_init__(self) -> None:
+        """Raise `TinyTorchError` for what cannot be trained; the model's own options are checked by `GPTConfig`."""
+        for field in dataclasses.fields(self):
+            value, kinds = getattr(self, field.name), _KINDS[str(field.type)]
+            if type(value) not in kinds:
+                raise TinyTorchError(f"{field.name} is {value!r}, expected {field.type}")
+        for name, fine, expected in self._checks():
+            if not fine:
+                raise TinyTorchError(f"{name} is {getattr(self, name)}, expected {expected}")
+
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        for name in ("n_layer", "steps", "batch_size", "eval_interval", "eval_windows"):
+            yield name, getattr(self, name) >= 1, "1 or more"
+        for name in ("learning_rate", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed"):
+            yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
+        for name in ("beta1", "beta2"):
+            yield name, 0 <= getattr(self, name) < 1, "at least 0 and below 1"
+        yield "val_fraction", 0 < self.val_fraction < 1, "between 0 and 1"
+        yield "tokenizer", self.tokenizer in TOKENIZERS, ", ".join(TOKENIZERS)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
+TOKENIZERS = ("char", "byte", "bpe")
 
 PRESETS: dict[str, TrainConfig] = {
     "docs": TrainConfig(),

@@ -10,6 +10,7 @@ checkpoint/         what resuming needs: optimizer, schedule, generator
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from dataclasses import dataclass
@@ -69,8 +70,10 @@ class RunFolder:
         """An existing run: `path`, or the newest one under `runs/`. Raises `FileError` where there is no model."""
         folder = cls(path or _newest(Path("runs")))
         if not folder.path.is_dir():
-            near = [entry.name for entry in folder.path.parent.glob("*") if entry.is_dir()]
-            raise FileError(f"no run folder {folder.path}; {did_you_mean(folder.path.name, near)}")
+            runs = [str(config.parent) for config in folder.path.parent.glob("*/config.json")]
+            near = difflib.get_close_matches(str(folder.path), runs)
+            advice = did_you_mean(str(folder.path), near) if near else "train one with: tinygpt train --out ..."
+            raise FileError(f"no run folder {folder.path}; {advice}")
         remove_stale(folder.path)
         if not folder.config.exists():
             raise FileError(f"{folder.path} is no run: it has no config.json; train one with: tinygpt train --out ...")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tt_core
-from tinygpt.capstone import TinyGPT, model_config
+from tinygpt.capstone import TinyGPT, new_model
 from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
 from tinygpt.presets import TrainConfig
 from tinygpt.runs import RunFolder
@@ -28,7 +28,7 @@ from tt_language import (
     load_tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, load_tensors
 from tt_learn.training import Callback
 
 Say = Callable[[str], None]
@@ -58,15 +58,18 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     described = folder.read_config()
     checkpoint = folder.checkpoint / "last.safetensors"
     if not checkpoint.exists():
-        raise FileError(f"{folder.path} holds no checkpoint to go on from (checkpoint/last.safetensors)")
+        raise FileError(
+            f"{folder.path} holds no checkpoint/last.safetensors to go on from; train anew with another --out"
+        )
     config = _train_config(folder, described)
     config = dataclasses.replace(config, steps=steps or config.steps)
-    source = described.get("corpus", {}).get("path")
-    corpus = read_corpus(Path(source) if source else None)
+    corpus = read_corpus(_corpus_path(folder, described))
     tokenizer = load_tokenizer(folder.tokenizer)
     tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
     tt_core.manual_seed(config.seed)
-    gpt = TinyGPT(GPT(model_config(folder, described)), tokenizer)
+    saved = load_tensors(checkpoint)[0]
+    weights = sum(array.size for name, array in saved.items() if name.startswith("model."))
+    gpt = TinyGPT(new_model(folder, described, weights), tokenizer)
     _introduce(gpt, tokens, corpus, folder, say)
     return _run(gpt, tokens, config, folder, checkpoint, say)
 
@@ -207,5 +210,13 @@ def _version() -> str:
 def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfig:
     try:
         return TrainConfig(**described["training"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, TinyTorchError) as error:
         raise FileError(f"{folder.config} is damaged: training options do not fit ({error})") from None
+
+
+def _corpus_path(folder: RunFolder, described: Mapping[str, Any]) -> Path | None:
+    corpus = described.get("corpus")
+    path = corpus.get("path", 0) if isinstance(corpus, dict) else 0
+    if path is not None and not isinstance(path, str):
+        raise FileError(f"{folder.config} is damaged: it does not say what corpus was trained on")
+    return None if path is None else Path(path)

@@ -136,11 +136,12 @@ class _Reader:
         """(rows, vocab) for the token after each text."""
         starts = [window_start(len(text), self.block_size) for text in texts]
         windows = [text[start:] for text, start in zip(texts, starts)]
-        fresh = self.past is None or self.past.length == 0 or starts != self.starts
+        wide = max(map(len, windows))
+        # what is remembered has the padding it was read with, which changes when the longest text leaves
+        fresh = self.past is None or self.past.length != wide - 1 or starts != self.starts
         if fresh and self.past is not None:
             self.past.clear()
         self.starts = starts
-        wide = max(map(len, windows))
         pads = np.array([wide - len(window) for window in windows])
         ids = np.array([[0] * (wide - len(window)) + list(window) for window in windows])
         positions = np.maximum(np.arange(wide) - pads[:, None], 0)  # (rows, wide)

@@ -1,0 +1,226 @@
+"""What a user can get wrong, and what can happen to files: one line, exit code 1, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinygpt.cli import main
+
+Refused = Callable[..., str]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- the text
+
+
+def test_a_corpus_that_is_missing(refused: Refused, tmp_path: Path) -> None:
+    assert "cannot read corpus" in refused("train", "--corpus", tmp_path / "no.txt", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"", "holds no text"), (b" \n\n", "holds no text"), (b"caf\xe9 au lait", "not UTF-8 (byte 3)"),
+     (b"short", "a smaller --block-size")],
+    ids=["empty", "blank", "latin-1", "short"],
+)  # fmt: skip
+def test_a_corpus_that_cannot_be_trained_on(data: bytes, said: str, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(data)
+    assert said in refused("train", "--corpus", tmp_path / "text.txt", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_text(refused: Refused, tmp_path: Path) -> None:
+    assert "has no text files" in refused("train", "--corpus", tmp_path, "--out", tmp_path / "run")
+
+
+# --- names and options
+
+
+def test_unknown_names_come_with_the_near_ones(refused: Refused, trained: Path) -> None:
+    assert "did you mean nanogpt-cpu?" in refused("train", "--preset", "nanogpt_cpu")
+    assert "did you mean profiler?" in refused("train", "--plugin", "profilr")
+    assert "did you mean kv-cache?" in refused("generate", trained, "--plugin", "kvcache")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("steps", 0), ("batch-size", 0), ("block-size", 0), ("n-head", 5), ("n-layer", 0), ("val-fraction", 1),
+     ("eval-interval", 0), ("eval-windows", 0), ("seed", -1), ("beta1", 1.5), ("learning-rate", -1),
+     ("learning-rate", "inf"), ("dropout", 2), ("mlp", "glu"), ("tokenizer", "word")],
+)  # fmt: skip
+def test_options_out_of_range_are_named_before_anything_is_written(
+    option: str, value: object, refused: Refused, corpus: Path, tmp_path: Path
+) -> None:
+    arguments = ("--corpus", corpus, "--tokenizer", "byte", "--block-size", 16)
+    line = refused("train", *arguments, "--out", tmp_path / "run", f"--{option}", value)
+    assert option.replace("-", "_") in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("temperature", -1), ("temperature", "nan"), ("top-k", 0), ("top-p", 2), ("stop", "")]
+)
+def test_sampling_out_of_range_is_said_before_text_appears(
+    option: str, value: object, refused: Refused, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert option.replace("-", "_") in refused("generate", trained, f"--{option}", value)
+
+
+def test_a_prompt_with_characters_never_seen(
+    refused: Refused, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "'€' not among" in refused("generate", trained, "--prompt", "the €")
+
+
+def test_nothing_of_a_refused_prompt_is_printed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(trained), "--prompt", "the €"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("default:generate. prompt")
+def test_a_prompt_longer_than_the_context_is_a_warning_in_one_line(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", str(trained), "--prompt", "the cat sat on the mat", "--max-new-tokens", "3"]) == 0
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: generate: prompt 0 has 22 tokens, the context 16")
+    assert warned.count("\n") == 1
+
+
+# --- the folder
+
+
+def test_a_folder_that_holds_a_run_is_not_written_to(
+    refused: Refused, train: Callable[..., int], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    assert train(run) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert contents(run) == before
+
+
+def test_an_out_that_is_a_file(refused: Refused, corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    line = refused("train", "--corpus", corpus, "--preset", "tiny", "--block-size", 16, "--out", tmp_path / "file")
+    assert "cannot create run folder" in line
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
+
+
+def test_a_run_that_is_not_there(refused: Refused, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rum").mkdir()  # near, but no run
+    assert refused("generate", tmp_path / "runn").endswith(f"did you mean {run}?\n")
+    assert "train one with" in refused("generate", tmp_path / "elsewhere" / "x")
+    assert "is no run" in refused("info", tmp_path)
+
+
+def test_no_run_at_all(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "train one with: tinygpt train" in refused("generate")
+
+
+def test_a_run_without_model_or_checkpoint(refused: Refused, run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    assert "tinygpt train --resume" in refused("generate", run)
+    (run / "checkpoint" / "last.safetensors").unlink()
+    assert "no checkpoint/last.safetensors" in refused("train", "--resume", run)
+
+
+def test_resuming_with_other_options(refused: Refused, run: Path) -> None:
+    assert "only --steps and --plugin" in refused("train", "--resume", run, "--seed", 1)
+
+
+# --- damage
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "noise": lambda data: b"\xff\x00" * 40,
+    "list": lambda data: b"[1]",
+    "object": lambda data: b"{}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors", "checkpoint/last.safetensors"])
+def test_a_damaged_file_is_named_and_left_alone(file: str, damage: str, refused: Refused, run: Path) -> None:
+    path = run / file
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    before = contents(run)
+    command = ["train", "--resume"] if file.startswith("checkpoint") else ["generate"]
+    assert path.name in refused(*command, run)
+    assert contents(run) == before
+
+
+def test_a_flipped_bit_in_a_checkpoint(refused: Refused, run: Path) -> None:
+    path = run / "checkpoint" / "last.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert "is not what was saved" in refused("train", "--resume", run)
+
+
+def set_entry(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            config = config[key]
+        config[keys[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("command", "keys", "to"),
+    [("generate", ("model",), [1]), ("generate", ("model", "n_embd"), "a"), ("generate", ("model", "n_embd"), 64),
+     ("generate", ("model", "n_embd"), 10**9), ("generate", ("model", "n_layer"), 10**9),
+     ("generate", ("model", "block_size"), 10**9), ("generate", ("model", "new"), 1), ("train", ("training",), [1]),
+     ("train", ("training", "steps"), "many"), ("train", ("training", "new"), 1), ("train", ("corpus",), []),
+     ("train", ("corpus", "path"), 3), ("train", ("corpus", "path"), "gone.txt"), ("info", ("model",), [1])],
+    ids=str,
+)  # fmt: skip
+def test_a_config_that_does_not_fit(command: str, keys: tuple[str, ...], to: Any, refused: Refused, run: Path) -> None:
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    set_entry(*keys, to=to)(config)
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(command, *(["--resume"] if command == "train" else []), run)
+
+
+# --- a disk that is full
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_from_the_start(
+    train: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    assert train(tmp_path / "run") == 1
+    line = capsys.readouterr().err
+    assert os.strerror(errno.ENOSPC) in line
+    assert line.count("\n") == 1
+    assert contents(tmp_path / "run") == {}
+
+
+def test_a_disk_that_fills_while_a_run_goes_on(refused: Refused, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ("config.json", "tokenizer.json", "model.safetensors", "checkpoint/last.safetensors")
+    before = {name: contents(run)[name] for name in kept}
+    fsync, calls = os.fsync, iter(range(100))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: fsync(descriptor) if next(calls) < 3 else full())
+    assert os.strerror(errno.ENOSPC) in refused("train", "--resume", run, "--steps", 40)
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert {name: contents(run)[name] for name in kept} == before
+    assert not list(run.rglob("*.tmp-*"))
+    assert main(["train", "--resume", str(run), "--steps", "40"]) == 0  # once there is room again

@@ -1,0 +1,131 @@
+"""Generation streams, can be repeated, and is the same with keys and values remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import tt_core
+from tinygpt.capstone import TinyGPT
+from tinygpt.cli import main
+from tt_language import GPT, BPETokenizer, ByteTokenizer, GPTConfig
+
+SIZES = {"vocab_size": 256, "block_size": 12, "n_layer": 2, "n_embd": 16}
+SHAPES = {
+    "learned": GPTConfig(**SIZES, n_head=2),
+    "rotary": GPTConfig(**SIZES, n_head=4, n_kv_head=2, position="rotary", norm="rms", mlp="swiglu"),
+}
+
+
+@pytest.fixture(params=SHAPES)
+def gpt(request: pytest.FixtureRequest) -> TinyGPT:
+    tt_core.manual_seed(3)
+    model = GPT(SHAPES[request.param]).eval()
+    for parameter in model.parameters():  # as far apart as a trained model's, or all logits would be nearly equal
+        parameter.data *= 8
+    return TinyGPT(model, ByteTokenizer())
+
+
+def test_streams_a_token_at_a_time(trained: Path) -> None:
+    pieces = list(TinyGPT.load(trained).generate("the ", 20, seed=0))
+    assert len(pieces) == 21  # the last one is what was held back of a character: nothing here
+    assert all(len(piece) == 1 for piece in pieces[:-1])
+
+
+def test_writes_what_it_learnt(trained: Path) -> None:
+    text = "".join(TinyGPT.load(trained).generate("the ", 200, seed=0, temperature=0.5))
+    assert {"the", "cat", "dog", "mat"} & set(text.split())
+
+
+def test_a_seed_repeats_and_another_differs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = []
+    for seed in (1, 1, 2):
+        assert main(["generate", str(trained), "--prompt", "a dog", "--seed", str(seed)]) == 0
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1] != written[2]
+    assert all(text.startswith("a dog") and len(text) == 5 + 200 + 1 for text in written)
+
+
+def test_stops_at_a_text(trained: Path) -> None:
+    text = "".join(TinyGPT.load(trained).generate("the ", 200, seed=0, temperature=0.5, stop=["at"]))
+    assert text.endswith("at")
+    assert len(text) < 200
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.0, "top_k": 40}, {"top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("prompt", ["x", "a prompt longer than the window of twelve"], ids=["short", "long"])
+@pytest.mark.filterwarnings("ignore:generate. prompt")
+def test_kv_cache_gives_the_same_tokens(gpt: TinyGPT, prompt: str, sampling: dict[str, Any]) -> None:
+    plain = "".join(gpt.generate(prompt, 40, seed=5, **sampling))  # 40 is past the context's end several times
+    with tt_core.use("kv-cache"):
+        cached = "".join(gpt.generate(prompt, 40, seed=5, **sampling))
+    assert cached == plain
+    assert len(set(plain)) > 3
+
+
+def test_kv_cache_on_the_command_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = []
+    for extra in ([], ["--plugin", "kv-cache"]):
+        assert main(["generate", str(trained), "--seed", "0", *extra]) == 0
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1]
+
+
+def test_a_saved_model_generates_the_same(gpt: TinyGPT, tmp_path: Path) -> None:
+    from tinygpt.runs import RunFolder
+
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_config({"model": gpt.model.config.to_dict()})
+    gpt.save(folder)
+    again = TinyGPT.load(folder.path)
+    assert list(again.generate("x", 10, seed=1)) == list(gpt.generate("x", 10, seed=1))
+
+
+def test_the_newest_run_is_the_default(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    run.rename(tmp_path / "runs" / "only")
+    monkeypatch.chdir(tmp_path)
+    assert TinyGPT.load().model.num_parameters() > 0
+
+
+def hugging_face_folder(folder: Path) -> dict[str, np.ndarray]:
+    """A GPT-2 of one block with random weights, in the names and orders of Hugging Face."""
+    tokenizer = BPETokenizer.train("the cat sat on the mat. " * 20, 270)
+    width, context, vocab = 8, 16, tokenizer.vocab_size
+    shapes = {"wte.weight": (vocab, width), "wpe.weight": (context, width)}
+    matrices = {"attn.c_attn": 3 * width, "attn.c_proj": width, "mlp.c_fc": 4 * width, "mlp.c_proj": width}
+    for name, out in matrices.items():  # stored as (in, out)
+        inner = 4 * width if name == "mlp.c_proj" else width
+        shapes |= {f"h.0.{name}.weight": (inner, out), f"h.0.{name}.bias": (out,)}
+    for name in ("h.0.ln_1", "h.0.ln_2", "ln_f"):
+        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+    random = np.random.default_rng(0)
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = {"model_type": "gpt2", "vocab_size": vocab, "n_positions": context, "n_layer": 1, "n_head": 2,
+              "n_embd": width}  # fmt: skip
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(weights, folder / "model.safetensors")
+    tokenizer.save(folder / "tokenizer.json")
+    return weights
+
+
+def test_loads_hugging_faces_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = hugging_face_folder(tmp_path / "gpt2")
+    gpt = TinyGPT.load(tmp_path / "gpt2")
+    projection = dict(gpt.model.named_parameters())["blocks.0.attention.in_proj.weight"]
+    np.testing.assert_array_equal(projection.numpy(), weights["h.0.attn.c_attn.weight"].T)
+    assert main(["generate", str(tmp_path / "gpt2"), "--prompt", "the cat", "--max-new-tokens", "5"]) == 0
+    assert capsys.readouterr().out.startswith("the cat")
+
+
+def test_info_says_what_a_run_holds(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(trained)]) == 0
+    told = capsys.readouterr().out
+    assert "n_embd=32" in told
+    assert '"step": 30' in told

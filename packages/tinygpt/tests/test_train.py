@@ -1,0 +1,124 @@
+"""Training writes a whole run folder, learns, and goes on from an interruption to the same bits."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import tinygpt.train
+from tinygpt.capstone import TinyGPT
+from tinygpt.cli import main
+from tinygpt.corpus import Corpus, read_corpus, split_tokens
+from tt_language import BPETokenizer, ByteTokenizer
+from tt_learn import ProgressBar, Trainer
+
+Train = Callable[..., int]
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def losses(run: Path) -> list[tuple[Any, ...]]:
+    return [(line["step"], line["train_loss"], line["val_loss"]) for line in figures(run)]
+
+
+def test_leaves_a_whole_run_folder(trained: Path) -> None:
+    files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    written = {"config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "loss.svg"}
+    assert files == written | {"checkpoint/last.safetensors", "checkpoint/best.safetensors"}
+
+
+def test_metrics_hold_the_figures_of_each_line(trained: Path) -> None:
+    lines = figures(trained)
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert all({"train_loss", "val_loss", "tokens_per_second", "seconds"} <= line.keys() for line in lines)
+    assert all(line["tokens_per_second"] > 0 for line in lines)
+
+
+def test_loss_curve_is_well_formed(trained: Path) -> None:
+    root = ElementTree.parse(trained / "loss.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(root.findall("{*}polyline")) == 2
+
+
+def test_loss_falls_on_a_text_that_can_be_learnt(trained: Path) -> None:
+    first, *_, last = figures(trained)
+    assert last["val_loss"] < first["val_loss"] - 0.3
+    assert last["val_loss"] < 2.0  # log(17 characters) is 2.8
+
+
+def test_the_same_seed_gives_the_same_bits(train: Train, trained: Path, tmp_path: Path) -> None:
+    assert train(tmp_path / "again") == 0
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("step", [4, 10, 17])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    step: int, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ProgressBar):
+        def on_step_end(self, trainer: Trainer) -> None:
+            if trainer.step == step:
+                signal.raise_signal(signal.SIGINT)
+
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert train(whole, "--dropout", 0.1) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(tinygpt.train, "ProgressBar", Interrupted)
+        assert train(halves, "--dropout", 0.1) == 130
+    assert f"tinygpt train --resume {halves}" in capsys.readouterr().out
+    assert TinyGPT.load(halves).model.num_parameters() > 0  # what was learnt can be used at once
+    assert main(["train", "--resume", str(halves)]) == 0
+    assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert losses(halves) == losses(whole)
+
+
+def test_a_finished_run_takes_more_steps(run: Path) -> None:
+    assert main(["train", "--resume", str(run), "--steps", "40"]) == 0
+    assert [line["step"] for line in figures(run)] == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "bpe"])
+def test_trains_with_each_tokenizer(tokenizer: str, train: Train, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(out, "--tokenizer", tokenizer, "--vocab-size", 280, "--steps", 2) == 0
+    loaded = TinyGPT.load(out).tokenizer
+    assert isinstance(loaded, {"byte": ByteTokenizer, "bpe": BPETokenizer}[tokenizer])
+    assert loaded.decode(loaded.encode("the cat")) == "the cat"
+
+
+def test_plugins_do_not_change_what_is_learnt(
+    train: Train, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", "--plugin", "profiler") == 0
+    assert "linear" in capsys.readouterr().err
+    assert losses(tmp_path / "run") == losses(trained)
+
+
+def test_every_python_carries_the_default_corpus() -> None:
+    corpus = read_corpus(None)
+    assert len(corpus.text) > 300_000
+    assert "expression" in corpus.text
+
+
+def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("b.txt", "a.md", "inner/c.txt", "picture.png"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    assert read_corpus(tmp_path).text == "a.md\n\nb.txt\n\ninner/c.txt"
+
+
+def test_validation_windows_never_overlap_training() -> None:
+    text = "".join(map(chr, range(100, 200)))
+    tokens = split_tokens(Corpus(text, "text"), ByteTokenizer(), 4, 0.25)
+    assert [*tokens.train, *tokens.val] == ByteTokenizer().encode(text)
+    x, y = tokens.validation(3, 4)[0]
+    assert x.shape == (3, 4)
+    assert (x[:, 1:] == y[:, :-1]).all()

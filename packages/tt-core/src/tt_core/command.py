@@ -1,0 +1,39 @@
+"""How a command of ours ends: what a user can act on is one line on standard error, never a traceback.
+
+The commands themselves are in `cli.py`, and in the later acts' own packages; both run through here.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import click
+
+from tt_core.errors import TinyTorchError
+
+
+def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code: 1 for a `TinyTorchError`, 2 for usage, 130 for Ctrl-C.
+
+    >>> run(click.Command("hello", callback=lambda: click.echo("hi")), "hello", [])
+    hi
+    0
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            command.main(arguments, prog_name=name, standalone_mode=False)
+    except TinyTorchError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return 0
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line; where in the code it was raised says nothing to who typed the command."""
+    click.echo(f"warning: {message}", err=True)
