@@ -1,0 +1,138 @@
+"""The command `tt`, run as a user runs it: a process of its own, and what it says and exits with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGIN = """
+from tt_core.plugins import hookimpl
+from tt_core.errors import TinyTorchError
+from tt_core.journey import Milestone, Module
+
+
+class Act:
+    @hookimpl
+    def tt_modules(self):
+        return [Module(77, "testing", 6, "be sure", "foreign.testing")]
+
+    @hookimpl
+    def tt_milestones(self):
+        return [Milestone("falling-short", 1999, "A claim not reached", 6, self.run)]
+
+    @hookimpl
+    def tt_commands(self, cli):
+        cli.command("greet")(lambda: print("hello from a plugin"))
+
+    def run(self, data_dir, out):
+        raise TinyTorchError(f"falling-short: reached nothing with {data_dir}")
+
+
+class Plugin:
+    @hookimpl
+    def tt_wrap_op(self, op, call):
+        return call
+
+
+act, plugin = Act(), Plugin()
+"""
+ENTRIES = """\
+[tinytorch]
+foreign = foreign:plugin
+broken = foreign_broken:plugin
+
+[tinytorch.acts]
+foreign = foreign:act
+broken = foreign_broken:act
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as pip leaves it behind: a distribution with a plugin that works and one that raises on import."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "foreign.py").write_text(PLUGIN, encoding="utf-8")
+    (site / "foreign_broken.py").write_text("raise RuntimeError('broken on purpose')\n", encoding="utf-8")
+    info = site / "tt_foreign-3.2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tt-foreign\nVersion: 3.2.1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(ENTRIES, encoding="utf-8")
+    return site
+
+
+def tt(*arguments: str, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    path = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])] if site else []
+    environment = {**os.environ, "COLUMNS": "160", "PYTHONIOENCODING": "utf-8"}
+    environment |= {"PYTHONPATH": os.pathsep.join(path)} if path else {}
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from tt_core.cli import main; sys.exit(main())", *arguments],
+        capture_output=True, text=True, encoding="utf-8", env=environment, cwd=cwd, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_help_lists_the_commands() -> None:
+    done = tt("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("journey", "milestone", "plugins"))
+
+
+def test_journey_lists_this_acts_modules_and_milestone() -> None:
+    done = tt("journey")
+    assert done.returncode == 0
+    for name in ("tensor", "activations", "layers", "losses", "perceptron"):
+        assert name in done.stdout
+    assert done.stdout.index("tensor") < done.stdout.index("losses")
+
+
+def test_plugins_names_distribution_version_hooks_and_state(installed: Path) -> None:
+    done = tt("plugins", site=installed)
+    assert done.returncode == 0
+    row = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["foreign"])
+    assert row.split() == ["foreign", "tt-foreign", "3.2.1", "tt_wrap_op", "available"]
+
+
+def test_a_plugin_that_does_not_load_is_named_and_hides_no_other(installed: Path) -> None:
+    done = tt("plugins", site=installed)
+    assert done.returncode == 0
+    assert "broken does not load: RuntimeError: broken on purpose" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_act_that_does_not_load_is_named_and_hides_no_other(installed: Path) -> None:
+    done = tt("journey", site=installed)
+    assert done.returncode == 0
+    warned = [line for line in done.stderr.splitlines() if line.startswith("warning: plugin broken")]
+    assert len(warned) == 1
+    assert "RuntimeError: broken on purpose" in warned[0]
+    assert "foreign.testing" in done.stdout
+    assert "tensor" in done.stdout
+
+
+def test_an_act_brings_commands(installed: Path) -> None:
+    done = tt("greet", site=installed)
+    assert (done.returncode, done.stdout.strip()) == (0, "hello from a plugin")
+
+
+def test_an_unknown_milestone_comes_with_the_near_ones(tmp_path: Path) -> None:
+    done = tt("milestone", "perceptrn", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: no milestone is called perceptrn; did you mean perceptron?"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_user_can_act_on_is_one_line(installed: Path, tmp_path: Path) -> None:
+    done = tt("milestone", "falling-short", "--data-dir", "mine", site=installed, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: falling-short: reached nothing with mine"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_does_not_exist_is_wrong_usage() -> None:
+    done = tt("jurney")
+    assert done.returncode == 2
+    assert "jurney" in done.stderr
+    assert "Traceback" not in done.stderr
