@@ -1,4 +1,4 @@
-"""What Act III brings to the command `tt`: its rows of the journey and `tt data`.
+"""What Act III brings to the command `tt`: its rows of the journey, its milestone and `tt data`.
 
 Loaded at every start of `tt`, so it imports NumPy's part of the package only once a command runs.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tt_core.errors import FileError
-from tt_core.journey import Module
+from tt_core.journey import Milestone, Module, deferred
 from tt_core.plugins import hookimpl
 
 if TYPE_CHECKING:
@@ -39,6 +39,15 @@ class Act:
             Module(8, "dataloader", 3, "load data", "tt_data.dataloader"),
             Module(9, "spatial", 3, "process images", "tt_data.spatial"),
         )
+
+    @hookimpl
+    def tt_milestones(self) -> Iterable[Milestone]:
+        title = "Convolutional networks read digits (LeNet-5) and know things in photographs"
+        return (Milestone("cnn", 1998, title, 3, deferred("tt_data.milestones:cnn")),)
+
+    @hookimpl
+    def tt_dataset(self, name: str, data_dir: Path | None) -> Any:
+        return deferred("tt_data.milestones:dataset_arrays")(name, data_dir)
 
     @hookimpl
     def tt_commands(self, cli: click.Group) -> None:

@@ -1,7 +1,7 @@
 """One piece of work for each core: NumPy lets go of Python's lock while it copies and computes. Beside module 09.
 
-BLAS uses all cores by itself, all else in NumPy one: the copies of im2col, and pooling. Slices never overlap, so results
-do not depend on the number of threads.
+BLAS uses all cores by itself, all else in NumPy one: the copies of im2col, and pooling. Slices never overlap, so
+results do not depend on the number of threads.
 """
 
 from __future__ import annotations
