@@ -1,0 +1,240 @@
+"""Act IV side by side with PyTorch and `transformers`: values and gradients within 1e-5 (float32), logits within 1e-4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core as tt
+from tt_language import (
+    GPT,
+    Embedding,
+    MultiHeadAttention,
+    RMSNorm,
+    TransformerBlock,
+    generate,
+    scaled_dot_product_attention,
+)
+from tt_language import attention_blocks as blocks
+
+torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install torch")
+F = torch.nn.functional
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def agree(ours: Any, theirs: Any, tolerance: float = 1e-5) -> None:
+    expected = theirs.detach().numpy()
+    assert ours.shape == expected.shape
+    assert ours.dtype == expected.dtype
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def compare(ours: Callable[..., Any], theirs: Callable[..., Any], arrays: Sequence[np.ndarray]) -> None:
+    """Result, and gradients of the inputs for a random gradient of the result."""
+    mine = [tt.tensor(x).requires_grad_() for x in arrays]
+    yours = [torch.tensor(x, requires_grad=True) for x in arrays]
+    a, b = ours(*mine), theirs(*yours)
+    agree(a, b)
+    g = draw(*a.shape, seed=99)
+    a.backward(tt.tensor(g))
+    b.backward(torch.tensor(g))
+    for x, y in zip(mine, yours):
+        agree(x.grad, y.grad)
+
+
+# --- attention
+
+MASKS: dict[str, Callable[[int, int], Any]] = {
+    "none": lambda t, s: None,
+    "boolean": lambda t, s: np.random.default_rng(3).random((t, s)) > 0.3,
+    "added": lambda t, s: draw(t, s, seed=4),
+    "added, a row each": lambda t, s: draw(2, 1, t, s, seed=4),
+}
+
+
+@pytest.mark.parametrize("lengths", [(7, 7), (5, 9), (9, 5), (1, 8), (150, 150), (150, 190)])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"enable_gqa": True}])
+def test_attention(lengths: tuple[int, int], mask: str, options: dict[str, Any]) -> None:
+    attention_agrees(lengths, mask, options)
+
+
+@pytest.mark.parametrize("lengths", [(7, 7), (5, 9), (9, 5), (1, 8), (150, 150), (150, 190)])
+@pytest.mark.parametrize("options", [{}, {"enable_gqa": True, "scale": 0.3}])
+def test_causal_attention(lengths: tuple[int, int], options: dict[str, Any]) -> None:
+    attention_agrees(lengths, "none", {"is_causal": True, **options})
+
+
+def attention_agrees(lengths: tuple[int, int], mask: str, options: dict[str, Any]) -> None:
+    queries, keys = lengths
+    shared = 2 if options.get("enable_gqa") else 4
+    visible = MASKS[mask](queries, keys)
+    if visible is not None and visible.dtype == bool:
+        visible[:, 0] = True
+    ours, theirs = (None, None) if visible is None else (tt.tensor(visible), torch.tensor(visible))
+    compare(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, ours, **options),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, theirs, **options),
+        [draw(2, 4, queries, 16), draw(2, shared, keys, 16, seed=1), draw(2, shared, keys, 12, seed=2)],
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_gradient_of_an_added_mask(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not whole:
+        monkeypatch.setattr(blocks, "_KEPT", 0)
+    compare(
+        scaled_dot_product_attention,
+        F.scaled_dot_product_attention,
+        [draw(2, 4, 30, 8), draw(2, 4, 30, 8, seed=1), draw(2, 4, 30, 8, seed=2), draw(4, 30, 30, seed=3)],
+    )
+
+
+def test_a_query_that_sees_nothing() -> None:
+    visible = np.array([[True, True], [False, False]])
+    compare(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, tt.tensor(visible)),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.tensor(visible)),
+        [draw(1, 1, 2, 4), draw(1, 1, 2, 4, seed=1), draw(1, 1, 2, 4, seed=2)],
+    )
+
+
+def same_attention(heads: int, bias: bool) -> tuple[Any, Any]:
+    theirs = torch.nn.MultiheadAttention(12, heads, bias=bias, batch_first=True)
+    ours = MultiHeadAttention(12, heads, bias=bias)
+    state = {name.replace("in_proj_", "in_proj."): x.detach().numpy() for name, x in theirs.state_dict().items()}
+    if bias:
+        state |= {name: draw(*x.shape, seed=7) for name, x in state.items() if name.endswith("bias")}
+        theirs.in_proj_bias.data = torch.tensor(state["in_proj.bias"])
+        theirs.out_proj.bias.data = torch.tensor(state["out_proj.bias"])
+    ours.load_state_dict(state)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_multi_head_attention(bias: bool) -> None:
+    ours, theirs = same_attention(3, bias)
+    visible = np.tri(5, dtype=bool)
+    compare(ours, lambda x: theirs(x, x, x, need_weights=False)[0], [draw(2, 5, 12)])
+    compare(
+        lambda x: ours(x, None, tt.tensor(visible)),
+        lambda x: theirs(x, x, x, attn_mask=torch.tensor(~visible), need_weights=False)[0],
+        [draw(2, 5, 12)],
+    )
+    compare(ours, lambda x, m: theirs(x, m, m, need_weights=False)[0], [draw(2, 5, 12), draw(2, 7, 12, seed=1)])
+    _, weights = ours(tt.tensor(draw(2, 5, 12)), need_weights=True)
+    x = torch.tensor(draw(2, 5, 12))
+    agree(weights, theirs(x, x, x, need_weights=True, average_attn_weights=False)[1])
+
+
+# --- layers
+
+
+@pytest.mark.parametrize("padding_idx", [None, 3])
+@pytest.mark.parametrize("dim", [5, 300])
+def test_embedding(padding_idx: int | None, dim: int) -> None:
+    ours, theirs = Embedding(9, dim, padding_idx), torch.nn.Embedding(9, dim, padding_idx)
+    theirs.weight.data = torch.tensor(ours.weight.numpy())
+    ids = np.random.default_rng(0).integers(0, 9, (4, 11))
+    a, b = ours(tt.tensor(ids)), theirs(torch.tensor(ids))
+    agree(a, b)
+    a.backward(tt.tensor(draw(4, 11, dim)))
+    b.backward(torch.tensor(draw(4, 11, dim)))
+    agree(ours.weight.grad, theirs.weight.grad)
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 5, 8)])
+def test_layer_norm(shape: tuple[int, ...]) -> None:
+    weight, bias = draw(8, seed=1), draw(8, seed=2)
+    compare(tt.layer_norm, lambda x, w, b: F.layer_norm(x, (8,), w, b), [draw(*shape), weight, bias])
+
+
+@pytest.mark.parametrize("eps", [None, 1e-3])
+def test_rms_norm(eps: float | None) -> None:
+    ours, theirs = RMSNorm(8, eps), torch.nn.RMSNorm(8, eps)
+    compare(ours, theirs, [draw(2, 5, 8)])
+    agree(ours.weight.grad, theirs.weight.grad)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_transformer_encoder_layer(norm_first: bool, activation: str) -> None:
+    theirs = torch.nn.TransformerEncoderLayer(
+        12, 3, 20, dropout=0.0, activation=activation, batch_first=True, norm_first=norm_first
+    )
+    ours = TransformerBlock(12, 3, hidden_dim=20, mlp=activation, norm_first=norm_first)
+    ours.load_state_dict({our_name(name): x.numpy() for name, x in theirs.state_dict().items()})
+    compare(ours, theirs, [draw(2, 5, 12)])
+    gradients = {name: p.grad for name, p in ours.named_parameters()}
+    for name, p in theirs.named_parameters():
+        agree(gradients[our_name(name)], p.grad)
+
+
+def our_name(name: str) -> str:
+    """The name that a parameter of PyTorch's TransformerEncoderLayer has in a TransformerBlock."""
+    names = {"self_attn": "attention", "in_proj_": "in_proj.", "linear1": "mlp.up", "linear2": "mlp.down"}
+    for old, new in names.items():
+        name = name.replace(old, new)
+    return name
+
+
+# --- whole models from Hugging Face's files
+
+
+def configured(family: str) -> Any:
+    transformers = pytest.importorskip("transformers", reason="parity needs transformers: pip install transformers")
+    if family.startswith("gpt2"):
+        changes = {"activation_function": "relu", "n_inner": 40} if family == "gpt2-relu" else {}
+        config = transformers.GPT2Config(
+            vocab_size=97, n_positions=48, n_embd=32, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0, **changes
+        )
+        return transformers.GPT2LMHeadModel(config)
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    if family == "llama3":
+        rope |= {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                 "original_max_position_embeddings": 16}  # fmt: skip
+    config = transformers.LlamaConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=48, rope_parameters=rope,
+        tie_word_embeddings=family == "llama3", attention_bias=family == "llama-bias", mlp_bias=family == "llama-bias",
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("family", ["gpt2", "gpt2-relu", "llama", "llama3", "llama-bias"])
+def test_logits_of_a_checkpoint(family: str, shards: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = configured(family).eval()
+    for p in theirs.parameters():  # away from the start, where all logits are near 0 and all biases are 0
+        p.data += 0.1 * torch.randn_like(p)
+    size = sum(p.numel() * 4 for p in theirs.parameters())
+    theirs.save_pretrained(tmp_path, max_shard_size=size // shards if shards > 1 else "1GB")
+    assert (tmp_path / "model.safetensors.index.json").exists() == (shards > 1)
+    ours = GPT.from_pretrained(tmp_path)
+    ids = np.random.default_rng(0).integers(0, 97, (3, 48))
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids)).logits
+    agree(ours(tt.tensor(ids)), expected, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_greedy_tokens_of_a_checkpoint(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs = configured(family).eval()
+    for p in theirs.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    theirs.save_pretrained(tmp_path)
+    prompt = [5, 6, 7]
+    expected = theirs.generate(
+        torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
+    )[0].tolist()
+    assert generate(GPT.from_pretrained(tmp_path), prompt, 40, temperature=0)[0] == expected[3:]
