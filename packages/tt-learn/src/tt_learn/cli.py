@@ -1,0 +1,30 @@
+"""What Act II brings to the command `tt`: its rows of the journey and its milestones. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tt_core.journey import Milestone, Module, deferred
+from tt_core.plugins import hookimpl
+
+
+class Act:
+    """Act II's answers to the hooks."""
+
+    @hookimpl
+    def tt_modules(self) -> Iterable[Module]:
+        return (
+            Module(5, "autograd", 2, "compute gradients", "tt_learn.autograd"),
+            Module(6, "optimizers", 2, "optimize parameters", "tt_learn.optimizers"),
+            Module(7, "training", 2, "train models", "tt_learn.training"),
+        )
+
+    @hookimpl
+    def tt_milestones(self) -> Iterable[Milestone]:
+        return (
+            Milestone("xor", 1969, "The XOR crisis", 2, deferred("tt_learn.milestones:xor")),
+            Milestone("mlp", 1986, "Backpropagation reads digits", 2, deferred("tt_learn.milestones:mlp")),
+        )
+
+
+plugin = Act()
