@@ -140,6 +140,16 @@ def test_resuming_with_other_options(refused: Refused, run: Path) -> None:
     assert "only --steps and --plugin" in refused("train", "--resume", run, "--seed", 1)
 
 
+def test_resuming_on_another_text(refused: Refused, train: Callable[..., int], corpus: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(corpus.read_bytes())
+    assert train(tmp_path / "run", "--corpus", text, "--steps", 2) == 0
+    text.write_bytes(corpus.read_bytes().replace(b"dog", b"cat"))
+    before = contents(tmp_path / "run")
+    assert "is not the text" in refused("train", "--resume", tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
 # --- damage
 
 
@@ -215,10 +225,10 @@ def test_a_disk_that_is_full_from_the_start(
 
 
 def test_a_disk_that_fills_while_a_run_goes_on(refused: Refused, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = ("config.json", "tokenizer.json", "model.safetensors", "checkpoint/last.safetensors")
+    kept = ("tokenizer.json", "model.safetensors", "checkpoint/last.safetensors")
     before = {name: contents(run)[name] for name in kept}
     fsync, calls = os.fsync, iter(range(100))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: fsync(descriptor) if next(calls) < 3 else full())
+    monkeypatch.setattr(os, "fsync", lambda descriptor: fsync(descriptor) if next(calls) < 4 else full())
     assert os.strerror(errno.ENOSPC) in refused("train", "--resume", run, "--steps", 40)
     monkeypatch.setattr(os, "fsync", fsync)
     assert {name: contents(run)[name] for name in kept} == before

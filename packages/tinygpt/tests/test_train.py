@@ -83,6 +83,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 def test_a_finished_run_takes_more_steps(run: Path) -> None:
     assert main(["train", "--resume", str(run), "--steps", "40"]) == 0
     assert [line["step"] for line in figures(run)] == [10, 20, 30, 40]
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["training"]["steps"] == 40
 
 
 @pytest.mark.parametrize("tokenizer", ["byte", "bpe"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 import tt_core
 import tt_learn
 from tt_core.dispatch import registry

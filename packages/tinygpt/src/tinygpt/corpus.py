@@ -6,6 +6,7 @@ megabyte of English, a little different in each Python version, with nothing to 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Corpus:
 
     text: str
     source: str
+
+    @property
+    def sha256(self) -> str:
+        """By which a resumed run knows its text again."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def read_corpus(path: Path | None) -> Corpus:

@@ -13,7 +13,7 @@ from typing import Any
 
 import tt_core
 from tinygpt.capstone import TinyGPT, new_model
-from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.corpus import Corpus, CorpusError, Tokens, read_corpus, split_tokens
 from tinygpt.presets import TrainConfig
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
@@ -28,7 +28,7 @@ from tt_language import (
     load_tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, load_tensors
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, load_tensors, no_grad
 from tt_learn.training import Callback
 
 Say = Callable[[str], None]
@@ -63,13 +63,14 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
         )
     config = _train_config(folder, described)
     config = dataclasses.replace(config, steps=steps or config.steps)
-    corpus = read_corpus(_corpus_path(folder, described))
+    corpus = _same_corpus(folder, described)
     tokenizer = load_tokenizer(folder.tokenizer)
     tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
     tt_core.manual_seed(config.seed)
     saved = load_tensors(checkpoint)[0]
     weights = sum(array.size for name, array in saved.items() if name.startswith("model."))
     gpt = TinyGPT(new_model(folder, described, weights), tokenizer)
+    folder.write_config({**described, "training": dataclasses.asdict(config)})
     _introduce(gpt, tokens, corpus, folder, say)
     return _run(gpt, tokens, config, folder, checkpoint, say)
 
@@ -152,8 +153,6 @@ def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
 
 def validate(model: GPT, tokens: Tokens, config: TrainConfig, windows: int | None) -> float:
     """Mean loss over windows of the validation text, always the same ones; all of it without `windows`."""
-    from tt_learn import no_grad
-
     total = count = 0.0
     model.eval()
     with no_grad():
@@ -196,6 +195,7 @@ def _described(config: TrainConfig, model: GPTConfig, corpus: Corpus, path: Path
             "source": corpus.source,
             "path": None if path is None else str(path.resolve()),
             "characters": len(corpus.text),
+            "sha256": corpus.sha256,
         },
         "versions": {"tinygpt": _version(), "python": platform.python_version()},
     }
@@ -214,9 +214,13 @@ def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfi
         raise FileError(f"{folder.config} is damaged: training options do not fit ({error})") from None
 
 
-def _corpus_path(folder: RunFolder, described: Mapping[str, Any]) -> Path | None:
-    corpus = described.get("corpus")
-    path = corpus.get("path", 0) if isinstance(corpus, dict) else 0
-    if path is not None and not isinstance(path, str):
+def _same_corpus(folder: RunFolder, described: Mapping[str, Any]) -> Corpus:
+    """The text that a run was begun with; another one, such as another Python's documentation, is refused."""
+    known = described.get("corpus")
+    path = known.get("path", 0) if isinstance(known, dict) else 0
+    if not isinstance(known, dict) or not (path is None or isinstance(path, str)):
         raise FileError(f"{folder.config} is damaged: it does not say what corpus was trained on")
-    return None if path is None else Path(path)
+    corpus = read_corpus(None if path is None else Path(path))
+    if corpus.sha256 != known.get("sha256"):
+        raise CorpusError(f"{corpus.source} is not the text that {folder.path} was trained on; put it back as it was")
+    return corpus
