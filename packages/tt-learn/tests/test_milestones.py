@@ -58,7 +58,7 @@ def test_mlp_refuses_to_claim_what_it_did_not_reach(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(milestones, "EPOCHS", 1)
     monkeypatch.setattr(milestones, "find_digits", lambda _: (*draw_digits(200, rng), *draw_digits(100, rng)))
     rng = np.random.default_rng(0)
-    with pytest.raises(Shortfall, match="mlp: accuracy after the first epoch is .*95% was to be reached"):
+    with pytest.raises(Shortfall, match=r"mlp: accuracy after the first epoch is .*95% was to be reached"):
         mlp()
 
 

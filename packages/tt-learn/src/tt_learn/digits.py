@@ -45,9 +45,8 @@ def _paths(strokes: str, count: int, rng: np.random.Generator) -> Array:
     bent = points + rng.normal(0, 0.25, (count, *points.shape))
     turn, slant = rng.normal(0, 0.15, (2, count))
     scales = rng.normal((2.4, 2.1), (0.3, 0.2), (count, 2))
-    turns = np.stack(
-        [np.stack([np.cos(turn), -np.sin(turn) + slant], -1), np.stack([np.sin(turn), np.cos(turn)], -1)], 1
-    )
+    rows = [[np.cos(turn), slant - np.sin(turn)], [np.sin(turn), np.cos(turn)]]  # (2, 2, count)
+    turns = np.moveaxis(np.array(rows), -1, 0)
     shifts = SIDE / 2 + rng.normal(0, 1, (count, 1, 2))
     return bent @ (turns * scales[:, :, None]).transpose(0, 2, 1) + shifts
 
