@@ -224,13 +224,21 @@ def test_a_disk_that_is_full_from_the_start(
     assert contents(tmp_path / "run") == {}
 
 
-def test_a_disk_that_fills_while_a_run_goes_on(refused: Refused, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = ("tokenizer.json", "model.safetensors", "checkpoint/last.safetensors")
-    before = {name: contents(run)[name] for name in kept}
-    fsync, calls = os.fsync, iter(range(100))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: fsync(descriptor) if next(calls) < 4 else full())
-    assert os.strerror(errno.ENOSPC) in refused("train", "--resume", run, "--steps", 40)
-    monkeypatch.setattr(os, "fsync", fsync)
-    assert {name: contents(run)[name] for name in kept} == before
+@pytest.mark.parametrize("name", ["loss.svg", "tokenizer.json", "model.safetensors", "checkpoint/last.safetensors"])
+def test_a_disk_that_fills_while_a_file_is_saved(
+    name: str, refused: Refused, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, fsync = contents(run), os.fsync
+
+    def fills(descriptor: int) -> None:
+        if list(run.glob(f"{name}.tmp-*")):  # the file beside the old one, which is to replace it
+            full()
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fills)
+        assert os.strerror(errno.ENOSPC) in refused("train", "--resume", run, "--steps", 40)
+    assert contents(run)[name] == before[name]
     assert not list(run.rglob("*.tmp-*"))
+    assert main(["generate", str(run), "--max-new-tokens", "3"]) == 0
     assert main(["train", "--resume", str(run), "--steps", "40"]) == 0  # once there is room again
