@@ -150,6 +150,12 @@ def test_resuming_on_another_text(refused: Refused, train: Callable[..., int], c
     assert contents(tmp_path / "run") == before
 
 
+def test_resuming_to_fewer_steps_than_were_done(refused: Refused, run: Path) -> None:
+    before = contents(run)
+    assert "has done 30 steps already" in refused("train", "--resume", run, "--steps", 20)
+    assert contents(run) == before
+
+
 # --- damage
 
 

@@ -28,7 +28,8 @@ from tt_language import (
     load_tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, load_tensors, no_grad
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, no_grad
+from tt_learn.checkpoints import read_checkpoint
 from tt_learn.training import Callback
 
 Say = Callable[[str], None]
@@ -56,23 +57,17 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     """
     folder = RunFolder.open(path)
     described = folder.read_config()
-    checkpoint = folder.checkpoint / "last.safetensors"
-    if not checkpoint.exists():
-        raise FileError(
-            f"{folder.path} holds no checkpoint/last.safetensors to go on from; train anew with another --out"
-        )
     config = _train_config(folder, described)
-    config = dataclasses.replace(config, steps=steps or config.steps)
+    config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
+    weights = _saved_weights(folder, config.steps)
     corpus = _same_corpus(folder, described)
     tokenizer = load_tokenizer(folder.tokenizer)
     tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
     tt_core.manual_seed(config.seed)
-    saved = load_tensors(checkpoint)[0]
-    weights = sum(array.size for name, array in saved.items() if name.startswith("model."))
     gpt = TinyGPT(new_model(folder, described, weights), tokenizer)
     folder.write_config({**described, "training": dataclasses.asdict(config)})
     _introduce(gpt, tokens, corpus, folder, say)
-    return _run(gpt, tokens, config, folder, checkpoint, say)
+    return _run(gpt, tokens, config, folder, folder.checkpoint / "last.safetensors", say)
 
 
 def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
@@ -212,6 +207,21 @@ def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfi
         return TrainConfig(**described["training"])
     except (KeyError, TypeError, TinyTorchError) as error:
         raise FileError(f"{folder.config} is damaged: training options do not fit ({error})") from None
+
+
+def _saved_weights(folder: RunFolder, steps: int) -> int:
+    """How many weights the last checkpoint holds, once it is known to be whole and not beyond `steps`."""
+    path = folder.checkpoint / "last.safetensors"
+    if not path.exists():
+        raise FileError(f"{folder.path} holds no checkpoint/{path.name} to go on from; train anew with another --out")
+    saved = read_checkpoint(path)[1]
+    try:
+        done, weights = saved["trainer"]["step"], sum(array.size for array in saved["model"].values())
+    except (KeyError, TypeError, AttributeError):
+        raise FileError(f"{path} is no checkpoint of a training run; train anew with another --out") from None
+    if steps < done:
+        raise TinyTorchError(f"{folder.path} has done {done} steps already, --steps {steps} is fewer")
+    return weights
 
 
 def _same_corpus(folder: RunFolder, described: Mapping[str, Any]) -> Corpus:
