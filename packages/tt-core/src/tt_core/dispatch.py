@@ -242,7 +242,11 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
     residuals = op.residuals
 
     def observed(*inputs: Any, **attributes: Any) -> Any:
-        output = wrap(_run(op, kernel, inputs, attributes))
+        try:  # as in `_run`, whose call would take 0.1 us
+            result = kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+        except Exception as error:
+            _explain(op, inputs, error)
+        output = wrap(result)
         for observe in observers:
             observe(op, inputs, attributes, output)
         return output[0] if residuals else output
