@@ -248,6 +248,12 @@ def test_tt_prepare_model_hands_the_model_from_plugin_to_plugin() -> None:
     assert options["seen"] is prepared
 
 
+def test_tt_dataset_takes_the_first_answer() -> None:
+    manager.register(plugin(tt_dataset=lambda name, data_dir: (name, data_dir)), "a")
+    manager.register(plugin(tt_dataset=lambda name, data_dir: None), "b")
+    assert manager.hook.tt_dataset(name="mnist", data_dir=None) == ("mnist", None)
+
+
 @pytest.mark.parametrize("hook", ["tt_modules", "tt_milestones", "tt_commands", "tt_report"])
 def test_collected_hooks_give_every_answer(hook: str) -> None:
     arguments = {"cli": None} if hook == "tt_commands" else {}
