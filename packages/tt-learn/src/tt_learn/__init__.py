@@ -37,6 +37,7 @@ from tt_learn.function import checkpoint as checkpoint
 from tt_learn.gradcheck import GradcheckError as GradcheckError
 from tt_learn.gradcheck import gradcheck as gradcheck
 from tt_learn.gradcheck import gradgradcheck as gradgradcheck
+from tt_learn.graph import draw_graph as draw_graph
 from tt_learn.metrics import accuracy as accuracy
 from tt_learn.metrics import binary_accuracy as binary_accuracy
 from tt_learn.metrics import confusion_matrix as confusion_matrix
