@@ -1,7 +1,8 @@
 """Reading IDX files, the format of MNIST (LeCun, http://yann.lecun.com/exdb/mnist/), plain or gzipped.
 
-Stands beside module 07, whose milestone reads MNIST; Act III's datasets read with it too. A file's header is checked against what the file can hold before anything is
-allocated; a gzip file is unpacked no further than its header promises.
+Stands beside module 07, whose milestone reads MNIST; Act III's datasets read with it too. A file's header is checked
+against what the file can hold before anything is allocated; a gzip file is unpacked no further than its header
+promises.
 """
 
 from __future__ import annotations

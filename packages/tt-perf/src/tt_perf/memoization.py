@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from tt_core.creation import from_numpy
 from tt_core.dispatch import Array
 from tt_core.hookspecs import hookimpl
