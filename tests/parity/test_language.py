@@ -1,4 +1,4 @@
-"""Act IV side by side with PyTorch and `transformers`: values and gradients within 1e-5 (float32), logits within 1e-4."""
+"""Act IV beside PyTorch and `transformers`: values and gradients within 1e-5 in float32, logits within 1e-4."""
 
 from __future__ import annotations
 

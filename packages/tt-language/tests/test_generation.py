@@ -180,6 +180,15 @@ def test_stops_end_one_row_and_not_the_others(model: GPT) -> None:
         assert generate(model, PROMPTS, 20, seed=4, stop=[stop]) == cut
 
 
+def test_the_longest_text_may_leave_first(model: GPT) -> None:
+    """What was remembered has the padding it was read with; the others must not look at it afterwards."""
+    plain = generate(model, PROMPTS, 20, temperature=0)
+    stop = plain[2][1]
+    cut = [row[: row.index(stop) + 1] if stop in row else row for row in plain]
+    with remembering():
+        assert generate(model, PROMPTS, 20, temperature=0, stop=[stop]) == cut
+
+
 def test_stops_may_be_sequences_and_strings() -> None:
     model = model_of(vocab_size=256)
     plain = generate(model, [65], 30, seed=0)[0]

@@ -23,8 +23,9 @@ from tt_language.shards import Checkpoint
 
 Arrays = dict[str, np.ndarray]
 GPT2 = {"model_type": "gpt2", "vocab_size": 13, "n_positions": 6, "n_embd": 8, "n_layer": 2, "n_head": 2}
-LLAMA = {"model_type": "llama", "vocab_size": 13, "max_position_embeddings": 6, "hidden_size": 8, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 12}  # fmt: skip
+LLAMA = {"model_type": "llama", "vocab_size": 13, "max_position_embeddings": 6, "hidden_size": 8,
+         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+         "intermediate_size": 12}  # fmt: skip
 
 
 def numbers(**shapes: tuple[int, ...]) -> Arrays:
@@ -44,10 +45,10 @@ def gpt2_arrays(prefix: str = "transformer.") -> Arrays:
 def llama_arrays() -> Arrays:
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (13, 8), "norm.weight": (8,)}
     for i in range(2):
-        for name, size in {"input_layernorm": (8,), "post_attention_layernorm": (8,), "self_attn.q_proj": (8, 8),
-                           "self_attn.k_proj": (4, 8), "self_attn.v_proj": (4, 8), "self_attn.o_proj": (8, 8),
-                           "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8), "mlp.down_proj": (8, 12)}.items():  # fmt: skip
-            shapes[f"layers.{i}.{name}.weight"] = size
+        sizes = {"input_layernorm": (8,), "post_attention_layernorm": (8,), "self_attn.q_proj": (8, 8),
+                 "self_attn.k_proj": (4, 8), "self_attn.v_proj": (4, 8), "self_attn.o_proj": (8, 8),
+                 "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8), "mlp.down_proj": (8, 12)}  # fmt: skip
+        shapes |= {f"layers.{i}.{name}.weight": size for name, size in sizes.items()}
     return numbers(**{f"model.{name}": shape for name, shape in shapes.items()}, **{"lm_head.weight": (13, 8)})
 
 
@@ -275,8 +276,8 @@ def test_any_configuration_is_read_or_refused(
     path = tmp_path_factory.getbasetemp() / "fuzzed.json"
     path.write_text(json.dumps({**base, **changes}), encoding="utf-8")
     try:
-        config = read_config(path)
+        read = read_config(path).to_dict()
     except TinyTorchError as error:
-        assert "\n" not in str(error)
-    else:
-        assert config.n_embd >= 1
+        read = {"error": str(error)}
+    assert "\n" not in read.get("error", "")
+    assert read.get("n_embd", 1) >= 1

@@ -7,8 +7,9 @@ from tt_language import hookspecs as _hookspecs
 from tt_language.__about__ import __version__ as __version__
 from tt_language.attention import MultiHeadAttention as MultiHeadAttention
 from tt_language.attention import attention_weights as attention_weights
-from tt_language.attention import heat_map as heat_map
 from tt_language.attention import scaled_dot_product_attention as scaled_dot_product_attention
+from tt_language.attention_maps import heat_map as heat_map
+from tt_language.attention_maps import record_attention as record_attention
 from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding as Embedding
 from tt_language.embeddings import MemoryFootprint as MemoryFootprint

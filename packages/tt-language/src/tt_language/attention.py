@@ -10,10 +10,7 @@ around it. Blocks of transformers are module 13; remembering keys between calls 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -22,7 +19,6 @@ from tt_core import init
 from tt_core.creation import zeros
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
-from tt_core.files import write_atomic
 from tt_core.layers import Layer, Linear, linear
 from tt_core.random import generator
 from tt_language.attention_blocks import attend, attend_backward, problem_of
@@ -323,49 +319,3 @@ class MultiHeadAttention(Layer):
     def extra_repr(self) -> str:
         shared = f", num_kv_heads={self.num_kv_heads}" if self.num_kv_heads != self.num_heads else ""
         return f"{self.embed_dim}, num_heads={self.num_heads}{shared}" + ", causal" * self.causal
-
-
-# --- pictures
-
-
-def heat_map(
-    weights: Any, path: str | os.PathLike[str], queries: Sequence[str] = (), keys: Sequence[str] = ()
-) -> None:
-    """Draw attention weights (heads, T, S), or (T, S), as SVG at `path`: a panel a head, dark where much is taken.
-
-    `queries` label the rows and `keys` the columns. Raises `ShapeError` for labels that do not fit.
-    """
-    panels = np.asarray(weights.data if hasattr(weights, "data") else weights)
-    panels = panels[None] if panels.ndim == 2 else panels
-    if panels.ndim != 3 or len(queries) not in (0, panels.shape[1]) or len(keys) not in (0, panels.shape[2]):
-        raise ShapeError(
-            f"heat_map: weights are (heads, T, S) with a label for each row and column, got {panels.shape} with "
-            f"{len(queries)} and {len(keys)} labels"
-        )
-    write_atomic(path, "\n".join(_panels(panels, queries, keys)).encode("utf-8"))
-
-
-def _panels(panels: Array, queries: Sequence[str], keys: Sequence[str], cell: int = 14) -> Iterator[str]:
-    heads, rows, columns = panels.shape
-    left, top = 12 + 7 * max(map(len, queries), default=0), 24 + 7 * max(map(len, keys), default=0)
-    width, height = left + columns * cell + 12, top + rows * cell + 12
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {heads * width} {height}"'
-    yield ' font-family="monospace" font-size="11">'
-    yield f'<rect width="{heads * width}" height="{height}" fill="white"/>'
-    for h, panel in enumerate(panels):
-        yield f'<g transform="translate({h * width + left},{top})"><text y="{12 - top}">head {h}</text>'
-        for (i, j), w in np.ndenumerate(panel):
-            shade = 255 - round(255 * float(min(max(w, 0), 1)))
-            where = f'x="{j * cell}" y="{i * cell}" width="{cell}" height="{cell}"'
-            yield f'<rect {where} fill="rgb({shade},{shade},255)"/>'
-        for i, name in enumerate(queries):
-            yield f'<text x="-4" y="{i * cell + 11}" text-anchor="end">{_visible(name)}</text>'
-        for j, name in enumerate(keys):
-            yield f'<text transform="translate({j * cell + 11},-4) rotate(-90)">{_visible(name)}</text>'
-        yield "</g>"
-    yield "</svg>\n"
-
-
-def _visible(text: str) -> str:
-    """Text as SVG may hold it: control characters spelt out."""
-    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))

@@ -7,6 +7,7 @@ Checkpoint files are read in `pretrained.py`, text is generated in `generation.p
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from tt_core import elementwise as E
 from tt_core import init
 from tt_core.activations import gelu, relu, silu
-from tt_core.creation import arange, ones
+from tt_core.creation import arange, ones, tensor
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
@@ -27,7 +28,7 @@ from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
 from tt_language.errors import ConfigError
 from tt_language.hookspecs import Past
-from tt_learn.autograd import formula, gradient
+from tt_learn.autograd import formula, gradient, no_grad
 
 # --- RMS normalization
 
@@ -322,6 +323,16 @@ class Transformer(Layer):
         """Logits (batch, T, target_vocab) for target ids and the encoded source."""
         x = self._embedded(self.target, target)
         return self.head(self.decoder(x, memory=memory, memory_mask=self._visible(source)))
+
+    def translate(self, source: Any, start: int, end: int, max_length: int = 100) -> list[list[int]]:
+        """The likeliest next token, again and again, for each row of source ids (batch, S); without start and end."""
+        with no_grad():
+            memory = self.encode(source)
+            target = np.full((source.shape[0], 1), start)
+            while target.shape[1] <= max_length and not (target == end).any(1).all():
+                logits = self.decode(tensor(target), memory, source)
+                target = np.concatenate([target, logits.data[:, -1:].argmax(-1)], axis=1)
+        return [[*itertools.takewhile(lambda token: token != end, row)] for row in target[:, 1:].tolist()]
 
     def _embedded(self, table: Layer, ids: Any) -> Any:
         if ids.shape[-1] > self.max_length:
