@@ -266,13 +266,6 @@ def test_collected_hooks_give_every_answer(hook: str) -> None:
     assert [a for a in answers if a in (["a"], ["b"])] == [["b"], ["a"]]
 
 
-def test_tt_dataset_takes_the_first_answer() -> None:
-    assert manager.hook.tt_dataset(name="nothing", data_dir=None) is None
-    manager.register(plugin(tt_dataset=lambda name, data_dir: ("mine", name)))
-    manager.register(plugin(tt_dataset=lambda name, data_dir: None))
-    assert manager.hook.tt_dataset(name="mnist", data_dir=None) == ("mine", "mnist")
-
-
 def test_tt_report_collects_what_plugins_measured() -> None:
     manager.register(plugin(tt_report=lambda: "measured"))
     manager.register(plugin(tt_report=lambda: None))

@@ -24,7 +24,7 @@ class TrainConfig:
     block_size: int = 128
     dropout: float = 0.0
     bias: bool = False
-    mlp: str = "gelu"
+    mlp: str = "gelu_tanh"
     """gelu, gelu_tanh, relu or swiglu"""
     steps: int = 1200
     batch_size: int = 8
