@@ -12,13 +12,14 @@ faster than a Python loop over heads (64 x 64 x 32: 0.23 against 0.31 ms; 256 x 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tt_core.dispatch import Array
+from tt_data.threads import in_parallel
 
 _KEPT = 128 * 128
 """Up to so many scores a head, backward finds them in memory; beyond, it computes them again."""
@@ -84,17 +85,24 @@ class Problem:
         """Whether all is one block, whose weights are kept for backward."""
         return self.q.shape[-2] * self.k.shape[-2] <= _KEPT
 
-    def blocks(self) -> Iterator[Block]:
-        """The blocks that cover all queries; keys that no query of a block sees are left out of it."""
-        (batch, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
-        fitting = max(1, _TILE // max(1, heads * groups * keys))  # queries whose scores fill a tile
+    def blocks(self, rows: slice) -> Iterator[Block]:
+        """The blocks that cover all queries of some rows; keys that no query of a block sees are left out of it."""
+        (_, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
+        fitting = _TILE // max(1, _length(rows) * heads * groups * keys)  # queries whose scores fill a tile
         step = max(1, queries if self.whole else min(_STEP[1], max(_STEP[0], fitting)))
-        rows = max(1, batch if self.whole else fitting // step)
-        for row in range(0, batch, rows):
-            for start in range(0, queries, step):
-                end = min(start + step, queries)
-                seen = keys if not self.is_causal or self.whole else min(keys, max(0, end + self.offset))
-                yield Block(slice(row, row + rows), slice(start, end), slice(0, seen))
+        for start in range(0, queries, step):
+            end = min(start + step, queries)
+            seen = keys if not self.is_causal or self.whole else min(keys, max(0, end + self.offset))
+            yield Block(rows, slice(start, end), slice(0, seen))
+
+    def share(self, work: Callable[[slice], None], alone: bool = False) -> None:
+        """Call `work` with slices of the rows: on several cores where it is worth it, and never too many at once."""
+        batch, scores = self.q.shape[0], math.prod(self.q.shape[:4]) * self.k.shape[-2]
+        if alone:
+            for row in range(batch):
+                work(slice(row, row + 1))
+        elif scores:
+            in_parallel(work, batch, 4 * scores * self.q.itemsize)
 
     @property
     def bounded(self) -> bool:
@@ -130,17 +138,17 @@ class Problem:
             seen = np.arange(block.queries.start, block.queries.stop) + self.offset
             scores[..., first:, :] += np.where(late[:, None] > seen, -np.inf, 0).astype(scores.dtype)
 
-    @property
-    def room(self) -> Array:
-        """Memory for the scores of one block after the other."""
-        heads = self.q.shape[1] * self.q.shape[2]
-        sizes = [self.q[b.rows].shape[0] * heads * _length(b.queries) * _length(b.keys) for b in self.blocks()]
-        return np.empty(max(sizes, default=0), self.q.dtype)
+    def room(self, rows: slice) -> Array:
+        """Memory for the scores of one block of these rows after the other."""
+        heads = _length(rows) * self.q.shape[1] * self.q.shape[2]
+        return np.empty(max(heads * _length(b.queries) * _length(b.keys) for b in self.blocks(rows)), self.q.dtype)
 
     def dropout_scale(self, weights: Array, block: Block) -> Array:
-        """0 or 1/(1-p) for each weight of a block: the same numbers in forward and backward."""
-        draws = np.random.default_rng([self.seed, block.rows.start, block.queries.start])
-        scale = (np.asarray(draws.random(weights.shape, dtype=np.float32)) >= self.dropout_p).astype(weights.dtype)
+        """0 or 1/(1-p) for each weight of a block: the same in forward and backward, and on any number of cores."""
+        scale = np.empty_like(weights)
+        for row, part in enumerate(scale, block.rows.start):
+            draws = np.random.default_rng([self.seed, row, block.queries.start]).random(part.shape, np.float32)
+            np.greater_equal(draws, self.dropout_p, out=part, casting="unsafe")
         if self.dropout_p < 1:
             scale *= scale.dtype.type(1 / (1 - self.dropout_p))
         return scale
@@ -148,17 +156,24 @@ class Problem:
 
 def attend(problem: Problem) -> tuple[Array, Array, Array]:
     """The result (B, H, G, T, E), log(sum(exp(score))) of each query (B, H, G, 1, T), and the weights if kept."""
-    q, v, bounded = problem.scaled_q, problem.v, problem.bounded
-    out = heads_inside((*q.shape[:4], v.shape[-1]), q.dtype)
-    lse = np.empty((*q.shape[:3], 1, q.shape[3]), q.dtype)
-    room = problem.room
-    weights = room
-    for block in problem.blocks():
-        weights = problem.scores(block, q, problem.k, room)
-        block.of_lse(lse)[...] = _softmax(weights, bounded)
-        dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
-        np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
-    return out, lse, weights if problem.whole else np.empty(0, q.dtype)
+    q, k, v, bounded = problem.scaled_q, problem.k, problem.v, problem.bounded
+    batch, heads, groups, queries, _ = q.shape
+    out = heads_inside((batch, heads, groups, queries, v.shape[-1]), q.dtype)
+    if not k.shape[-2]:
+        out.fill(0)
+    lse = np.zeros((batch, heads, groups, 1, queries), q.dtype)
+    kept = np.empty((batch, heads, groups, k.shape[-2], queries) if problem.whole else 0, q.dtype)
+
+    def work(rows: slice) -> None:
+        room = kept[rows] if problem.whole else problem.room(rows)
+        for block in problem.blocks(rows):
+            weights = problem.scores(block, q, k, room)
+            block.of_lse(lse)[...] = _softmax(weights, bounded)
+            dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
+            np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
+
+    problem.share(work)
+    return out, lse, kept
 
 
 def attend_backward(
@@ -170,36 +185,45 @@ def attend_backward(
 
         dv = w^T g      d score = w (g v^T - r)      dq = scale * d score k      dk = scale * d score^T q
     """
-    q, k, v = problem.scaled_q, problem.k, problem.v
-    r = np.einsum("...e,...e->...", g, out)[..., None]
-    g_less, v_more = _with_feature(g, -r), _with_feature(v, 1)  # their product is g v^T - r
-    q_less, k_more = (_with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1)) if not kept.size else (q, k)
-    dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, v))
-    if not problem.whole:
+    q, k = problem.scaled_q, problem.k
+    dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, problem.v))
+    if not problem.whole or not kept.size:
+        dq.fill(0)
         dk.fill(0)
         dv.fill(0)
     dmask = np.zeros(problem.mask.shape, q.dtype) if mask_gradient and problem.mask is not None else None
-    weights_room, slope_room = (kept if kept.size else problem.room), problem.room
-    for block in problem.blocks():
-        weights = kept if kept.size else _exp(problem.scores(block, q_less, k_more, weights_room))
-        scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
-        own_g = block.of_queries(g)
-        _product(weights if scale is None else weights * scale, own_g, block.of_keys(dv), problem.whole)
-        slope = np.matmul(
-            block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=_in_room(slope_room, weights.shape)
-        )
-        if scale is not None:  # it applies to g v^T alone
-            own_r = block.of_queries(r).swapaxes(-1, -2)
-            slope += own_r
-            slope *= scale
-            slope -= own_r
-        slope *= weights
-        if dmask is not None:
-            _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
-        np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
-        _product(slope, block.of_queries(q), block.of_keys(dk), problem.whole)
+    r = np.einsum("...e,...e->...", g, out)[..., None]
+    g_less, v_more = _with_feature(g, -r), _with_feature(problem.v, 1)  # their product is g v^T - r
+    q_less, k_more = (q, k) if kept.size else (_with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1))
+
+    def work(rows: slice) -> None:
+        weights_room, slope_room = (kept[rows] if problem.whole else problem.room(rows)), problem.room(rows)
+        for block in problem.blocks(rows):
+            weights = weights_room if problem.whole else _exp(problem.scores(block, q_less, k_more, weights_room))
+            scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
+            dropped = weights if scale is None else weights * scale
+            _product(dropped, block.of_queries(g), block.of_keys(dv), problem.whole)
+            slope = _in_room(slope_room, weights.shape)
+            np.matmul(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
+            if scale is not None:
+                _drop(slope, scale, block.of_queries(r))
+            slope *= weights
+            if dmask is not None:
+                _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
+            np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
+            _product(slope, block.of_queries(q), block.of_keys(dk), problem.whole)
+
+    problem.share(work, alone=dmask is not None)  # rows may share a mask
     dq *= dq.dtype.type(problem.scale)  # dk has it from q
     return dq, dk, dv, dmask
+
+
+def _drop(slope: Array, scale: Array, r: Array) -> None:
+    """g v^T - r to (g v^T) * scale - r, in place."""
+    r = r.swapaxes(-1, -2)
+    slope += r
+    slope *= scale
+    slope -= r
 
 
 def heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
