@@ -222,11 +222,13 @@ def test_layers_take_one_image_without_a_batch() -> None:
 
 
 def test_initial_values_have_the_distribution_of_pytorch() -> None:
-    ours, theirs = tt_data.Conv2d(16, 64, 3, groups=2), torch.nn.Conv2d(16, 64, 3, groups=2)
+    """Uniform within the same bound; of 512 draws, the largest misses it by 5 % once in 10^11 runs."""
+    ours, theirs = tt_data.Conv2d(16, 512, 3, groups=2), torch.nn.Conv2d(16, 512, 3, groups=2)
     for name, p in theirs.named_parameters():
         mine, yours = dict(ours.named_parameters())[name].numpy(), p.detach().numpy()
-        assert abs(mine.std() / yours.std() - 1) < 0.2
-        assert abs(np.abs(mine).max() / np.abs(yours).max() - 1) < 0.05
+        assert abs(np.abs(mine).max() / np.abs(yours).max() - 1) < 0.06
+        assert abs(mine.mean()) < 0.3 * np.abs(yours).max()
+        assert abs(mine.std() * np.sqrt(3) / np.abs(yours).max() - 1) < 0.2
 
 
 def test_a_network_learns_the_same() -> None:
