@@ -64,7 +64,7 @@ def _train_on_xor(model: tt_core.Layer, steps: int = 300) -> float:
 
 # --- 1986
 
-EPOCHS, BATCH, RATE = 8, 128, 2e-3
+EPOCHS, BATCH, RATE = 6, 128, 2e-3
 
 
 def mlp(data_dir: Path | None = None, out: Path | None = None) -> None:
