@@ -311,6 +311,13 @@ def test_own_samplers_may_be_any_iterable():
     assert labels(DataLoader(Numbers(9), batch_sampler=[[0, 1, 2], [5]])) == [[0, -1, -2], [-5]]
 
 
+@pytest.mark.parametrize("way", WAYS[:3], ids=str)
+def test_an_empty_batch_does_not_end_the_epoch(way):
+    data = TensorDataset(np.arange(5))
+    with DataLoader(data, batch_sampler=[[1, 2], [], [4]], **way) as loader:
+        assert [x.tolist() for (x,) in loader] == [[1, 2], [], [4]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

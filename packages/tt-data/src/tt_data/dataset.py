@@ -161,8 +161,7 @@ class ConcatDataset(Dataset):
 def random_split(
     dataset: Dataset, lengths: Sequence[float], generator: np.random.Generator | None = None
 ) -> list[Subset]:
-    """Cut `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to
-    1.
+    """Cut `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
 
     What rounding down leaves over goes to the parts one by one, from the first. Raises `ShapeError` when the
     lengths do not sum to the dataset's. PyTorch's `random_split`.
@@ -222,9 +221,7 @@ def as_indices(indices: Any, length: int, who: str) -> Indices:
 
 
 def wrap_index(index: int, length: int, who: str) -> int:
-    """A possibly negative `index` as 0 ... length - 1; raises `OutOfRangeError`, which ends a plain `for`
-    loop.
-    """
+    """A possibly negative `index` as 0 ... length - 1; raises `OutOfRangeError`, which ends a plain `for` loop."""
     if not -length <= index < length:
         raise OutOfRangeError(f"{who}: index {index} is outside a dataset of {length} samples")
     return index % length

@@ -84,9 +84,7 @@ class Fetcher:
 
 
 class _Stream:
-    """A stream's iterator and how far it was read. Its own chance comes from the epoch, not from any one
-    batch.
-    """
+    """A stream's iterator and how far it was read. Its own chance comes from the epoch, not from any one batch."""
 
     def __init__(self, dataset: IterableDataset, task: Task, position: int) -> None:
         self.run, self.position = task.run, position

@@ -160,16 +160,12 @@ def load_sent(job: bytes) -> Any:
 
 
 def encode(message: Any) -> memoryview:
-    """A message as `Connection.send` would encode it, so that failing to encode is not taken for failing to
-    send.
-    """
+    """A message as `Connection.send` would encode it, so that failing to encode is not taken for failing to send."""
     return ForkingPickler.dumps(message)
 
 
 class _SharingPickler(ForkingPickler):
-    """What multiprocessing itself sends objects with; a large array goes into the arena, once for all
-    workers.
-    """
+    """What multiprocessing itself sends objects with; a large array goes into the arena, once for all workers."""
 
     def __init__(self, buffer: io.BytesIO, arena: Arena) -> None:
         super().__init__(buffer)

@@ -22,8 +22,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Sampler:
-    """Gives the numbers of the samples to read, in order: define `indices`, or `__iter__` for an endless
-    order.
+    """Gives the numbers of the samples to read, in order: define `indices`, or `__iter__` for an endless order.
 
     >>> class EveryOther(Sampler):
     ...     def indices(self):
@@ -98,8 +97,7 @@ class SubsetRandomSampler(Sampler):
 
 
 class WeightedRandomSampler(Sampler):
-    """`num_samples` draws, sample `i` with probability proportional to `weights[i]`: for classes of unequal
-    size.
+    """`num_samples` draws, sample `i` with probability proportional to `weights[i]`: for classes of unequal size.
 
     Raises `ShapeError` for negative weights, or more draws without replacement than there are positive
     weights.
@@ -127,8 +125,7 @@ class WeightedRandomSampler(Sampler):
 
 
 class BlockShuffleSampler(Sampler):
-    """Shuffles blocks of neighbours, then the samples within a window of `window` blocks: for data on slow
-    disks.
+    """Shuffles blocks of neighbours, then the samples within a window of `window` blocks: for data on slow disks.
 
     Every sample comes once; reads stay within `window` blocks at a time, so a disk or a `ShardedDataset`
     reads nearly in sequence (block = samples in a shard). The larger the window, the closer to a full

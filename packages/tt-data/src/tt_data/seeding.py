@@ -58,7 +58,5 @@ def stream(seed: int, number: int) -> np.random.Generator:
 
 
 def draw_seed(rng: np.random.Generator | None = None) -> int:
-    """One epoch's seed, 63 bits so that JSON and int64 hold it, drawn from `rng` or the framework's
-    generator.
-    """
+    """One epoch's seed, 63 bits so that JSON and int64 hold it, drawn from `rng` or the framework's generator."""
     return int((rng or tt_core.random.generator()).integers(0, 2**63 - 1))

@@ -37,8 +37,7 @@ Fields = tuple[npt.NDArray[Any], ...]
 
 
 class MemmapDataset(Dataset):
-    """`.npy` files of one length, side by side, mapped into memory: sample `i` is the tuple of their rows
-    `i`.
+    """`.npy` files of one length, side by side, mapped into memory: sample `i` is the tuple of their rows `i`.
 
     A mapped page counts as this process's memory once it is touched. So the maps are opened anew when reads
     may have touched `resident_bytes`; the pages stay in the system's cache, and reading them again costs a
@@ -146,8 +145,7 @@ class Shard:
 
 
 class ShardedDataset(Dataset):
-    """A folder of shards written by `write_shards` (or `tt data shard`): sample `i` is the tuple of its
-    fields.
+    """A folder of shards written by `write_shards` (or `tt data shard`): sample `i` is the tuple of its fields.
 
     The index is checked against the files' sizes when the folder is opened; a shard's checksum when this
     process first reads from it (`verify=False` leaves that out). Rows are read, not mapped, so memory stays
@@ -300,8 +298,7 @@ def write_shards(
     fields: Sequence[str] = ("image", "label"),
     shard_bytes: int = 64 << 20,
 ) -> Path:
-    """Write batches, each a tuple of arrays (batch, ...), one a field, as a folder that `ShardedDataset`
-    reads.
+    """Write batches, each a tuple of arrays (batch, ...), one a field, as a folder that `ShardedDataset` reads.
 
     Memory stays at about two shards and one batch. The index is written last, so an interrupted writing
     leaves no dataset. Returns the folder. Raises `ShapeError` when batches do not fit together, `FileError`

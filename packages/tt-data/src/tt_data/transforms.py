@@ -86,8 +86,7 @@ class RandomHorizontalFlip:
 
 
 class RandomCrop:
-    """Cuts `size` (height, width, or one number) at a random place, after padding each side by `padding`
-    pixels.
+    """Cuts `size` (height, width, or one number) at a random place, after padding each side by `padding` pixels.
 
     `padding_mode` is NumPy's: "constant" (zeros) or "reflect". Raises `ShapeError` when the padded image is
     smaller.
@@ -115,8 +114,7 @@ class RandomCrop:
 
 
 class Cutout:
-    """Sets a square of `size` pixels, centred anywhere, to `value` (DeVries and Taylor 2017,
-    arXiv:1708.04552).
+    """Sets a square of `size` pixels, centred anywhere, to `value` (DeVries and Taylor 2017, arXiv:1708.04552).
 
     The square may reach over the edge, as in the paper: what falls outside is not made up for.
 
@@ -144,8 +142,7 @@ class Cutout:
 
 
 class RandomAffine:
-    """Rotates, shifts, scales and shears each image by random amounts, about its centre, with bilinear
-    sampling.
+    """Rotates, shifts, scales and shears each image by random amounts, about its centre, with bilinear sampling.
 
     `degrees` and `shear` (degrees) are drawn from +-their value, `translate` is the largest shift as a
     fraction of (width, height), `scale` the range of the factor. Outside the image is `fill`. Names are
@@ -182,9 +179,7 @@ class RandomAffine:
         return affine(x, matrices, shifts, self.fill)
 
     def _draw(self, n: int, width: int, height: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """From a place in the result to its place in the source: matrices (N, 2, 2) and shifts (N, 2), as (x,
-        y).
-        """
+        """From a place in the result to its place in the source: matrices (N, 2, 2) and shifts (N, 2), as (x, y)."""
         rng = seeding.generator()
         angle = np.radians(rng.uniform(-self.degrees, self.degrees, n))
         slant = np.tan(np.radians(rng.uniform(-self.shear, self.shear, n)))
@@ -198,8 +193,7 @@ class RandomAffine:
 
 
 def affine(x: Images, matrices: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64], fill: float = 0.0) -> Images:
-    """Resample images (N, C, H, W): the pixel at p, from the centre, is the source's at `matrix @ (p -
-    shift)`.
+    """Resample images (N, C, H, W): the pixel at p, from the centre, is the source's at `matrix @ (p - shift)`.
 
     >>> x = np.arange(3.0).reshape(1, 1, 1, 3)
     >>> affine(x, np.eye(2)[None], np.array([[1.0, 0.0]]), fill=-1)[0, 0, 0]

@@ -76,9 +76,7 @@ class InlinePool:
 
 
 class ThreadPool:
-    """One thread that prepares batches while the loop computes; NumPy lets go of the interpreter for most of
-    it.
-    """
+    """One thread that prepares batches while the loop computes; most of NumPy runs beside other Python."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -300,7 +298,7 @@ class _Worker:
     def give(self, number: int, task: Task, arena: Arena) -> None:
         slot = self.free.pop()
         self.pending[number] = (slot, task.number)
-        count = 0
+        count = None
         if isinstance(task.indices, np.ndarray):
             count = len(task.indices)
             slot.grow(task.indices.nbytes, arena)
@@ -447,9 +445,9 @@ class _Server:
         except Exception:
             return encode(("failed", number, traceback.format_exc()))
 
-    def _prepare(self, number: int, slot: int, name: str, count: int, task: Task) -> Any:
+    def _prepare(self, number: int, slot: int, name: str, count: int | None, task: Task) -> Any:
         memory = self._attach(slot, name)
-        if count:
+        if count is not None:
             task = task._replace(indices=np.ndarray(count, np.int64, buffer_of(memory)).copy())
         batch = self._fetcher(task)
         size = size_of(batch)

@@ -52,9 +52,7 @@ class _DType:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: takes an array's state apart itself, and believes no size it has not
-    counted.
-    """
+    """Stands in for numpy.ndarray: takes an array's state apart itself, and believes no size it has not counted."""
 
     array: npt.NDArray[Any] | None = None
 

@@ -37,9 +37,7 @@ class Remote:
 
 
 def cache_home() -> Path:
-    """The folder for downloaded datasets: `TT_DATA_HOME`, else the user's cache (as the operating system has
-    it).
-    """
+    """The folder for downloaded datasets: `TT_DATA_HOME`, else the user's cache (as the operating system has it)."""
     import pooch  # type: ignore[import-untyped, unused-ignore]  # 0.2 s that few calls need
 
     return Path(os.environ.get(HOME_VARIABLE) or pooch.os_cache("tinytorch") / "data")

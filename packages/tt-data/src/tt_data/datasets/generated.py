@@ -97,8 +97,7 @@ _DIGITS = tuple(_segments(strokes) for strokes in _STROKES)
 
 
 class GeneratedDigits(_Generated):
-    """Generated, not handwritten: digits drawn by strokes, then rotated, slanted, scaled, shifted and made
-    noisy.
+    """Generated, not handwritten: digits drawn by strokes, then rotated, slanted, scaled, shifted and made noisy.
 
     A sample is (image (1, size, size) float32 in [0, 1], label). For lessons without a network; see `MNIST`.
 
@@ -182,9 +181,7 @@ class GeneratedShapes(_Generated):
 
 
 def _two_colours(ground: npt.NDArray[np.float64], paint: npt.NDArray[np.float64]) -> tuple[Any, Any]:
-    """Random colours (N, 3) that differ enough to be seen: the paint's brightness is pushed away from the
-    ground's.
-    """
+    """Random colours (N, 3) that differ enough to be seen: the paint's brightness is pushed away from the ground's."""
     away = np.where(ground.mean(-1, keepdims=True) > 0.5, 0.0, 1.0)
     return ground, 0.5 * paint + 0.5 * away
 
