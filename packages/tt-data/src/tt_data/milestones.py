@@ -111,7 +111,7 @@ def things(data_dir: Path | None = None, out: Path | None = None, seed: int = 0)
     augment = transforms.Compose(
         [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4, padding_mode="reflect"), normalize]
     )
-    recipe = Recipe(epochs=10, max_lr=0.2, label_smoothing=0.1)
+    recipe = Recipe(epochs=8, max_lr=0.2, label_smoothing=0.1)
     reached = _train("small CNN", small_cnn, found, recipe, augment, normalize, out, seed)
     require("cnn", f"accuracy of the small network on {found.name}", reached, 0.75 if found.real else 0.95)
     return reached

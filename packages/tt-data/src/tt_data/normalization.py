@@ -1,12 +1,12 @@
 """Module 09, spatial: batch normalization, and dropout of whole channels.
 
-Statistics are over everything but the channels, dimension 1. The kernels go through the images a few at a time, so
-that the several passes over each meet it in cache; memory is read twice and written once.
+Statistics are over everything but the channels, dimension 1, so channels do not know of each other: the kernels take
+a few at a time through all their passes, which meet them in cache, and different ones in each thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.random import generator
-from tt_data.windows import BLOCK
+from tt_data.threads import in_parallel
 from tt_learn.autograd import formula, gradient
 
 
@@ -41,13 +41,18 @@ def batch_norm(
     count = x.dtype.type(flat.shape[0] * flat.shape[2])
     if count < 2:
         raise ValueError("one value in each channel has no variance; pass more than one, or call eval()")
-    mean = flat.sum(2).sum(0)[:, None] / count
-    var = np.zeros_like(mean)
-    for part in _blocks(flat):
-        centred = flat[part] - mean
-        var[:, 0] += np.einsum("ncl,ncl->c", centred, centred)
-    var /= count
-    return _scaled(x, mean, var, weight, bias, eps), mean[:, 0], var[:, 0]
+    mean, var = np.empty((2, flat.shape[1]), dtype=x.dtype)
+    out = np.empty(flat.shape, dtype=_result_dtype(x, weight, bias))
+
+    def normalize(channels: slice) -> None:
+        own = flat[:, channels]
+        mean[channels] = own.sum(2).sum(0) / count
+        centred = np.subtract(own, mean[channels, None], out=out[:, channels])
+        var[channels] = np.einsum("ncl,ncl->c", centred, centred) / count
+        _scale(centred, var, weight, bias, eps, channels)
+
+    in_parallel(normalize, flat.shape[1], flat.nbytes + out.nbytes)
+    return out.reshape(x.shape), mean, var
 
 
 @op
@@ -60,21 +65,23 @@ def batch_norm_backward(
     """
     flat, gradients = _flat(x), _flat(g)
     count = x.dtype.type(flat.shape[0] * flat.shape[2])
-    mean, rstd = mean[:, None], 1 / np.sqrt(var + x.dtype.type(eps))[:, None]
-    total, projected = gradients.sum(2).sum(0)[:, None], np.zeros_like(mean)
-    for part in _blocks(flat):
-        projected[:, 0] += np.einsum("ncl,ncl->c", flat[part] - mean, gradients[part])
-    projected *= rstd
-    scale = rstd if weight is None else rstd * weight[:, None]
-    slope, shift = projected * rstd / count, total / count
-    out = np.empty(flat.shape, dtype=np.result_type(g, x))
-    for part in _blocks(flat):
-        own = np.subtract(flat[part], mean, out=out[part])
-        own *= slope
-        own += shift
-        np.subtract(gradients[part], own, out=own)
-        own *= scale
-    return out.reshape(x.shape), projected[:, 0], total[:, 0]
+    rstd = 1 / np.sqrt(var + x.dtype.type(eps))
+    scale = rstd if weight is None else rstd * weight
+    out = np.empty(flat.shape, dtype=np.result_type(g, x, scale))
+    by_weight, by_bias = np.empty((2, flat.shape[1]), dtype=out.dtype)
+
+    def differentiate(channels: slice) -> None:
+        upstream = gradients[:, channels]
+        own = np.subtract(flat[:, channels], mean[channels, None], out=out[:, channels])
+        by_bias[channels] = upstream.sum(2).sum(0)
+        by_weight[channels] = np.einsum("ncl,ncl->c", own, upstream) * rstd[channels]
+        own *= (by_weight[channels] * rstd[channels] / count)[:, None]
+        own += by_bias[channels, None] / count
+        np.subtract(upstream, own, out=own)
+        own *= scale[channels, None]
+
+    in_parallel(differentiate, flat.shape[1], flat.nbytes + gradients.nbytes + out.nbytes)
+    return out.reshape(x.shape), by_weight, by_bias
 
 
 @op
@@ -85,32 +92,32 @@ def batch_norm_inference(
     _check(x, weight, bias)
     if mean.shape != x.shape[1:2] or var.shape != x.shape[1:2]:
         raise ValueError(f"mean {mean.shape} and var {var.shape} must have one entry for each of {x.shape[1]} channels")
-    return _scaled(x, mean[:, None], var[:, None], weight, bias, eps)
-
-
-def _scaled(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     flat = _flat(x)
-    scale = 1 / np.sqrt(var + var.dtype.type(eps))
-    if weight is not None:
-        scale = scale * weight[:, None]
-    out = np.empty(flat.shape, dtype=np.result_type(x, scale))
-    for part in _blocks(flat):
-        own = np.subtract(flat[part], mean, out=out[part])
-        own *= scale
-        if bias is not None:
-            own += bias[:, None]
+    out = np.empty(flat.shape, dtype=_result_dtype(x, mean, weight, bias))
+
+    def normalize(channels: slice) -> None:
+        centred = np.subtract(flat[:, channels], mean[channels, None], out=out[:, channels])
+        _scale(centred, var, weight, bias, eps, channels)
+
+    in_parallel(normalize, flat.shape[1], flat.nbytes + out.nbytes)
     return out.reshape(x.shape)
+
+
+def _scale(centred: Array, var: Array, weight: Array | None, bias: Array | None, eps: float, channels: slice) -> None:
+    """From centred values (N, c, L) of these channels to the result, in place."""
+    scale = 1 / np.sqrt(var[channels] + var.dtype.type(eps))
+    centred *= (scale if weight is None else scale * weight[channels])[:, None]
+    if bias is not None:
+        centred += bias[channels, None]
+
+
+def _result_dtype(*arrays: Array | None) -> Any:
+    return np.result_type(*[array for array in arrays if array is not None])
 
 
 def _flat(x: Array) -> Array:
     """(N, C, L)."""
-    return x.reshape(*x.shape[:2], -1) if x.size else x.reshape(*x.shape[:2], int(np.prod(x.shape[2:])))
-
-
-def _blocks(flat: Array) -> Iterator[slice]:
-    """Slices of the batch that fit into a quarter of the cache: a block, its gradient and what is made of them."""
-    step = max(1, BLOCK // 4 // max(1, flat[:1].nbytes))
-    return (slice(i, i + step) for i in range(0, flat.shape[0], step))
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
 def _check(x: Array, weight: Array | None, bias: Array | None) -> None:
