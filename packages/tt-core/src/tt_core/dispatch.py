@@ -49,6 +49,8 @@ class Op(Protocol):
     """How many of them must be given; the rest are None where they are not."""
     attributes: dict[str, Any]
     """Names of its attributes with their defaults (`inspect.Parameter.empty` where there is none)."""
+    defaulted: bool
+    """Whether every attribute has a default."""
     variadic: bool
     """Whether it takes any number of inputs."""
     residuals: bool
@@ -106,6 +108,7 @@ def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
     defined.name, defined.kernel, defined.residuals = name, kernel, residuals
     defined.inputs, defined.required, defined.variadic = inputs, required, variadic
     defined.attributes = attributes
+    defined.defaulted = all(default is not _EMPTY for default in attributes.values())
     defined.base = _base(defined, kernel, exact)
     registry[name] = defined
     bind(defined)
@@ -191,6 +194,8 @@ def _front(exact: int) -> Call:
 
 def _arrange(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional attributes and keyword inputs to their places, defaults filled in; a chain sees one form only."""
+    if not attributes and op.defaulted and len(inputs) == len(op.inputs):
+        return inputs, op.attributes  # the usual call; the chain's ** makes the copy
     names = tuple(op.attributes) if op.variadic else (*op.inputs, *op.attributes)
     given = {} if op.variadic else dict(zip(names, inputs))
     if not op.variadic and len(inputs) > len(names):
@@ -230,9 +235,14 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
 
     else:
 
+        residuals = op.residuals
+
         def base(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
-            result = _run(op, kernel, inputs, attributes)
-            return wrap(result[0] if op.residuals else result)
+            try:
+                result = kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+            except Exception as error:
+                _explain(op, inputs, error)
+            return wrap(result[0] if residuals else result)
 
     return base
 
@@ -242,7 +252,7 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
     residuals = op.residuals
 
     def observed(*inputs: Any, **attributes: Any) -> Any:
-        try:  # as in `_run`, whose call would take 0.1 us
+        try:  # here as in `base`, since a call of its own would take 0.1 us
             result = kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
         except Exception as error:
             _explain(op, inputs, error)
@@ -252,13 +262,6 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
         return output[0] if residuals else output
 
     return observed
-
-
-def _run(op: Op, kernel: Call, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
-    try:
-        return kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
-    except Exception as error:
-        _explain(op, inputs, error)
 
 
 def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:
