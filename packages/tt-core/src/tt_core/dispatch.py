@@ -234,7 +234,6 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
                 _explain(op, (a, b), error)
 
     else:
-
         residuals = op.residuals
 
         def base(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
