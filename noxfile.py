@@ -136,9 +136,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Run mypy over the sources of all six packages."""
     needed = {
-        r
-        for act in ACTS
-        for r in nox.project.load_toml(package(act) / "pyproject.toml")["project"]["dependencies"]
+        r for act in ACTS for r in nox.project.load_toml(package(act) / "pyproject.toml")["project"]["dependencies"]
     }
     session.install(*tools("types"), *sorted(r for r in needed if not r.startswith(ACTS)))
     session.run("mypy", *session.posargs)
@@ -174,9 +172,7 @@ def build(session: nox.Session) -> None:
     """Build sdist and wheel of all six packages into dist/, each wheel from its sdist."""
     session.install(*tools("build"))
     for act in ACTS:
-        session.run(
-            "python", "-m", "build", "--no-isolation", "--outdir", str(ROOT / "dist"), str(package(act))
-        )
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(ROOT / "dist"), str(package(act)))
 
 
 @nox.session(requires=["wheels"], venv_backend="virtualenv")

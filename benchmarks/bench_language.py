@@ -19,9 +19,7 @@ class GPTStep:
         activate(plugin)
         self.clip = clip_grad_norm_
         self.loss = next_token_loss
-        self.model = GPT(
-            GPTConfig(vocab_size=65, block_size=64, n_layer=4, n_head=4, n_embd=128, dropout=0.0)
-        )
+        self.model = GPT(GPTConfig(vocab_size=65, block_size=64, n_layer=4, n_head=4, n_embd=128, dropout=0.0))
         self.optimizer = AdamW(self.model.parameters(), lr=1e-3)
         tokens = integers(65, 12, 65)
         self.inputs, self.targets = tensor(tokens[:, :-1]), tensor(tokens[:, 1:])

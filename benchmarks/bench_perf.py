@@ -16,9 +16,7 @@ class Generation:
             from tt_core import tensor
             from tt_language import GPT, GPTConfig, generate
         activate(plugin)
-        self.model = GPT(
-            GPTConfig(vocab_size=512, block_size=256, n_layer=4, n_head=4, n_embd=128, dropout=0.0)
-        )
+        self.model = GPT(GPTConfig(vocab_size=512, block_size=256, n_layer=4, n_head=4, n_embd=128, dropout=0.0))
         self.model.eval()
         self.generate, self.prompt = generate, tensor(integers(512, 1, prompt))
 

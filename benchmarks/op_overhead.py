@@ -93,14 +93,11 @@ def main() -> int:
     for name, row in rows.items():
         budget = row["kernel"] + row["Tensor"] + row["np.add"]
         cells = "".join(
-            f"{value:8.3f}"
-            for value in (*row.values(), row["op"] - row["kernel"], budget, row["op"] / budget)
+            f"{value:8.3f}" for value in (*row.values(), row["op"] - row["kernel"], budget, row["op"] / budget)
         )
         print(f"{name:<12}{cells}")
     ops, changed, same = chains_left()
-    print(
-        f"\n{ops} ops: three plugins changed the chains of {changed}; unplugged, {same} are identical again"
-    )
+    print(f"\n{ops} ops: three plugins changed the chains of {changed}; unplugged, {same} are identical again")
     return 0 if same == ops else 1
 
 

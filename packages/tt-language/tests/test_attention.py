@@ -48,7 +48,9 @@ OPTIONS = {
     "mask a row": ((2, 2, 4, 6), np.random.default_rng(6).random((2, 1, 1, 6)) > 0.3, {}),
     "added mask": ((2, 2, 4, 6), np.random.default_rng(7).standard_normal((4, 6)), {}),
     "added mask a head, and causal": (
-        (2, 2, 4, 4), np.random.default_rng(8).standard_normal((2, 4, 4)), {"is_causal": True},
+        (2, 2, 4, 4),
+        np.random.default_rng(8).standard_normal((2, 4, 4)),
+        {"is_causal": True},
     ),
     "groups": ((2, 4, 3, 5, 2), None, {"enable_gqa": True}),
     "groups, mask a head": ((2, 4, 3, 5, 2), np.random.default_rng(9).random((4, 3, 5)) > 0.3, {"enable_gqa": True}),

@@ -18,6 +18,7 @@ from tinygpt.presets import TrainConfig
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
 from tt_core.errors import FileError, TinyTorchError
+from tt_core.heap import keep_freed_memory
 from tt_language import (
     GPT,
     BPETokenizer,
@@ -98,6 +99,7 @@ def gpt_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
 def _run(
     gpt: TinyGPT, tokens: Tokens, config: TrainConfig, folder: RunFolder, checkpoint: Path | None, say: Say
 ) -> RunFolder:
+    keep_freed_memory()
     optimizer = optimizer_for(gpt.model, config)
     trainer = Trainer(
         gpt.model,

@@ -64,9 +64,7 @@ def record_attention() -> Iterator[list[Array]]:
         manager.unregister(recorder)
 
 
-def heat_map(
-    weights: Any, path: str | os.PathLike[str], queries: Sequence[str] = (), keys: Sequence[str] = ()
-) -> None:
+def heat_map(weights: Any, path: str | os.PathLike[str], queries: Sequence[str] = (), keys: Sequence[str] = ()) -> None:
     """Draw attention weights (heads, T, S), or (T, S), as SVG at `path`: a panel a head, dark where much is taken.
 
     `queries` label the rows and `keys` the columns. Raises `ShapeError` for labels that do not fit.

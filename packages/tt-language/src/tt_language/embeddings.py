@@ -300,9 +300,7 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
     return [(int(i), float(cosine[i])) for i in order if i != own][:k]
 
 
-def picture(
-    source: Any, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None
-) -> None:
+def picture(source: Any, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None) -> None:
     """Draw the vectors of `ids` in the plane in which they differ most (principal components), as SVG at `path`.
 
     `labels` are the texts at the points, the ids themselves by default. Raises `ShapeError` for fewer than 2 ids.
