@@ -1,4 +1,4 @@
-"""Act V, Production: profiling, quantization, compression, memoization and acceleration as plugins."""
+"""Act V, Production: profiling and caching as plugins that are swapped by name."""
 
 from __future__ import annotations
 
