@@ -276,14 +276,18 @@ def _smoothed_cross_entropy(
     every = E.masked_fill(E.neg(R.sum(terms, dim=dim)), E.eq(target, ignore_index), 0.0)
     if reduction == "mean":
         _, weights = _weights_of(target.data, weight, ignore_index, x.dtype)
-        every = R.sum(every) / Tensor(weights.sum())
+        every = R.sum(every) / R.sum(weights)
     elif reduction == "sum":
         every = R.sum(every)
     return right * (1 - smoothing) + every * (smoothing / x.shape[dim])
 
 
-def _weights_of(target: Array, weight: Any, ignore_index: int, dtype: Any) -> tuple[Array, Array]:
-    return _row_weights(target, None if weight is None else weight.data, ignore_index, dtype)
+def _weights_of(target: Array, weight: Any, ignore_index: int, dtype: Any) -> tuple[Array, Any]:
+    """Which targets count, and how much each of them does: in ops, so that a learnt weight gets its gradient."""
+    kept = target != ignore_index
+    if weight is None:
+        return kept, Tensor(kept.astype(dtype))
+    return kept, E.where(kept, S.getitem(weight, index=np.where(kept, target, 0)), np.zeros((), dtype))
 
 
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
@@ -304,8 +308,8 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     index = np.where(kept, labels.reshape(target.shape), 0)
     dim = _class_dim(x)
     picked = S.squeeze(S.take_along_dim(x, np.expand_dims(index, dim), dim=dim), dim=dim)
-    loss = E.where(kept, E.neg(picked) * Tensor(weights), np.zeros((), x.dtype))
-    return R.sum(loss) / Tensor(weights.sum()) if reduction == "mean" else _reduced(loss, reduction)
+    loss = E.where(kept, E.neg(picked) * weights, np.zeros((), x.dtype))
+    return R.sum(loss) / R.sum(weights) if reduction == "mean" else _reduced(loss, reduction)
 
 
 # --- two classes
