@@ -24,6 +24,10 @@ from tt_language.embeddings import rotary as rotary
 from tt_language.errors import CheckpointError as CheckpointError
 from tt_language.errors import ConfigError as ConfigError
 from tt_language.errors import TokenizerError as TokenizerError
+from tt_language.feed_forward import FeedForward as FeedForward
+from tt_language.feed_forward import RMSNorm as RMSNorm
+from tt_language.feed_forward import SwiGLU as SwiGLU
+from tt_language.feed_forward import rms_norm as rms_norm
 from tt_language.generation import Sampling as Sampling
 from tt_language.generation import generate as generate
 from tt_language.generation import stream as stream
@@ -37,15 +41,11 @@ from tt_language.tokenization import compression_report as compression_report
 from tt_language.tokenization import load_tokenizer as load_tokenizer
 from tt_language.tokenizer_json import read_text as read_text
 from tt_language.transformers import GPT as GPT
-from tt_language.transformers import FeedForward as FeedForward
-from tt_language.transformers import RMSNorm as RMSNorm
-from tt_language.transformers import SwiGLU as SwiGLU
 from tt_language.transformers import Transformer as Transformer
 from tt_language.transformers import TransformerBlock as TransformerBlock
 from tt_language.transformers import TransformerDecoder as TransformerDecoder
 from tt_language.transformers import TransformerEncoder as TransformerEncoder
 from tt_language.transformers import next_token_loss as next_token_loss
-from tt_language.transformers import rms_norm as rms_norm
 
 if not hasattr(_manager.hook, "tt_past"):
     _manager.add_hookspecs(_hookspecs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tt_core.errors import TinyTorchError
+from tt_learn.checkpoints import CheckpointError as CheckpointError
 
 
 class TokenizerError(TinyTorchError, ValueError):
@@ -11,7 +12,3 @@ class TokenizerError(TinyTorchError, ValueError):
 
 class ConfigError(TinyTorchError, ValueError):
     """Sizes or options of which no model or generation can be made."""
-
-
-class CheckpointError(TinyTorchError, ValueError):
-    """A checkpoint that is not complete or does not fit its model."""

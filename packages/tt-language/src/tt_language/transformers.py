@@ -14,153 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import elementwise as E
 from tt_core import init
-from tt_core.activations import gelu, relu, silu
-from tt_core.creation import arange, ones, tensor
-from tt_core.dispatch import Array, op
+from tt_core.creation import arange, tensor
 from tt_core.errors import ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
-from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
 from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
 from tt_language.errors import ConfigError
+from tt_language.feed_forward import FeedForward, RMSNorm, SwiGLU
 from tt_language.hookspecs import Past
-from tt_learn.autograd import formula, gradient, no_grad
+from tt_learn.autograd import no_grad
 
-# --- RMS normalization
-
-
-@op(residuals=True)
-def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None) -> tuple[Array, Array]:
-    """x / sqrt(mean(x^2) + eps) over the last dimension, times `weight` (Zhang and Sennrich 2019, arXiv:1910.07467).
-
-    `eps` is the dtype's own by default, as in PyTorch. Residual: 1 / root mean square.
-    """
-    if weight is not None and weight.shape != x.shape[-1:]:
-        raise ValueError(f"weight has shape {weight.shape}, the input's last dimension is {x.shape[-1:]}")
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    mean_square = np.einsum("...i,...i->...", x, x)[..., None] / x.dtype.type(x.shape[-1])
-    rstd = 1 / np.sqrt(mean_square + x.dtype.type(eps))
-    result = x * rstd
-    if weight is not None:
-        result *= weight
-    return result, rstd
-
-
-@op
-def rms_norm_backward(g: Array, x: Array, rstd: Array, weight: Array | None = None, /) -> tuple[Array, Array]:
-    """Gradients of `rms_norm` for input and weight; with u = g * weight and n = x * rstd,
-
-    dx = rstd * (u - n * mean(u * n))
-    """
-    normalized = x * rstd
-    u = g if weight is None else g * weight
-    slope = np.einsum("...i,...i->...", u, normalized)[..., None] / x.dtype.type(x.shape[-1])
-    weight_gradient = np.einsum("ni,ni->i", g.reshape(-1, x.shape[-1]), normalized.reshape(-1, x.shape[-1]))
-    normalized *= slope
-    x_gradient = np.subtract(u, normalized, out=normalized)
-    x_gradient *= rstd
-    return x_gradient, weight_gradient
-
-
-@gradient(rms_norm)
-def _(out: Any, x: Any, weight: Any, eps: float | None) -> Any:
-    _, rstd = out
-    return lambda g: rms_norm_backward(g, x, rstd, weight)
-
-
-@formula(rms_norm_backward)
-def _(g: Any, x: Any, rstd: Any, weight: Any) -> Any:
-    mean_square = (x * x).mean(-1, keepdim=True)
-    eps = (1 / (rstd * rstd) - mean_square).detach()  # rstd holds it: 1 / rstd^2 = mean square + eps
-    scale = 1 / E.sqrt(mean_square + eps)
-    normalized = x * scale
-    u = g if weight is None else g * weight
-    leading = tuple(range(g.ndim - 1))
-    return scale * (u - normalized * (u * normalized).mean(-1, keepdim=True)), (g * normalized).sum(leading)
-
-
-class RMSNorm(Layer):
-    """Each vector divided by its root mean square, times a learnt `weight` that starts at 1.
-
-    `normalized_shape` is the size of the last dimension. Keeps the shape.
-
-    >>> from tt_core import tensor
-    >>> RMSNorm(2)(tensor([[3.0, 4.0]])).detach()
-    tensor([[0.8485, 1.1314]])
-    """
-
-    weight: Tensor | None
-
-    def __init__(self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True) -> None:
-        super().__init__()
-        self.normalized_shape, self.eps = normalized_shape, eps
-        self.weight = ones(normalized_shape).as_parameter() if elementwise_affine else None
-
-    def forward(self, x: Any) -> Any:
-        return rms_norm(x, self.weight, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return str(self.normalized_shape)
-
-
-# --- feed-forward layers
-
-
-class FeedForward(Layer):
-    """Two linear maps with an activation between them, for each position by itself.
-
-    `hidden_dim` is 4 times `embed_dim` by default; `activation` is "gelu", "gelu_tanh" (GPT-2's) or "relu".
-    Takes and returns (..., embed_dim).
-
-    >>> FeedForward(4)(ones(2, 3, 4)).shape
-    (2, 3, 4)
-    """
-
-    def __init__(
-        self, embed_dim: int, hidden_dim: int | None = None, activation: str = "gelu", bias: bool = True
-    ) -> None:
-        super().__init__()
-        hidden_dim = 4 * embed_dim if hidden_dim is None else hidden_dim
-        self.activation = activation
-        self.up = Linear(embed_dim, hidden_dim, bias)
-        self.down = Linear(hidden_dim, embed_dim, bias)
-
-    def forward(self, x: Any) -> Any:
-        return self.down(_activate(self.activation, self.up(x)))
-
-    def extra_repr(self) -> str:
-        return self.activation
-
-
-def _activate(name: str, x: Any) -> Any:
-    if name == "relu":
-        return relu(x)
-    return gelu(x, approximate="tanh" if name == "gelu_tanh" else "none")
-
-
-class SwiGLU(Layer):
-    """down(silu(gate(x)) * up(x)), the feed-forward layer of Llama (Shazeer 2020, arXiv:2002.05202).
-
-    `hidden_dim` is 8/3 of `embed_dim` by default, which makes it as large as a `FeedForward`. Takes and returns
-    (..., embed_dim).
-
-    >>> SwiGLU(6)(ones(2, 3, 6)).shape
-    (2, 3, 6)
-    """
-
-    def __init__(self, embed_dim: int, hidden_dim: int | None = None, bias: bool = False) -> None:
-        super().__init__()
-        hidden_dim = 8 * embed_dim // 3 if hidden_dim is None else hidden_dim
-        self.gate = Linear(embed_dim, hidden_dim, bias)
-        self.up = Linear(embed_dim, hidden_dim, bias)
-        self.down = Linear(hidden_dim, embed_dim, bias)
-
-    def forward(self, x: Any) -> Any:
-        return self.down(silu(self.gate(x)) * self.up(x))
+# --- blocks and stacks
 
 
 def _norm(kind: str, dim: int, eps: float, bias: bool) -> Layer:
@@ -171,9 +38,6 @@ def _mlp(kind: str, dim: int, hidden_dim: int | None, bias: bool) -> Layer:
     return SwiGLU(dim, hidden_dim, bias) if kind == "swiglu" else FeedForward(dim, hidden_dim, kind, bias)
 
 
-# --- blocks and stacks
-
-
 class TransformerBlock(Layer):
     """Attention and a feed-forward layer, each added to what came in.
 
@@ -182,6 +46,7 @@ class TransformerBlock(Layer):
     `mlp` is "gelu", "gelu_tanh", "relu" or "swiglu", `norm` "layer" or "rms". Dropout applies to what each part adds
     and to the attention weights. Takes and returns (batch, T, embed_dim).
 
+    >>> from tt_core import ones
     >>> TransformerBlock(8, num_heads=2, causal=True)(ones(1, 5, 8)).shape
     (1, 5, 8)
     """
@@ -247,6 +112,7 @@ class TransformerEncoder(Layer):
 
     With `norm_first` a last normalization follows. Takes and returns (batch, T, embed_dim).
 
+    >>> from tt_core import ones
     >>> TransformerEncoder(2, 8, num_heads=2)(ones(1, 5, 8)).shape
     (1, 5, 8)
     """
