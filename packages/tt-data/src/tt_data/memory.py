@@ -1,8 +1,9 @@
 """Shared memory between a loader and its workers: who owns it, and how a batch is laid out in it.
 
-Part of module 08 (Act III). The process that trains creates every segment and is the only one to remove one,
-so nothing is left behind however a worker ends. If that process itself is killed, Python's resource tracker
-removes them.
+Part of module 08 (Act III). The process that trains creates every segment and is the only one to remove one, so
+nothing is left behind however a worker ends. A segment loses its name once its workers hold it: from then on the
+system itself frees it with its last holder, even if all of them are killed at once. Until then Python's resource
+tracker looks after it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ class Arena:
 
     def __init__(self) -> None:
         self._segments: dict[str, SharedMemory] = {}
+        self._named: set[str] = set()
+
+    @property
+    def segments(self) -> list[SharedMemory]:
+        """What is held now."""
+        return list(self._segments.values())
 
     def create(self, size: int) -> SharedMemory:
         """A new segment of at least `size` bytes. Raises `TinyTorchError` when there is no room for it."""
@@ -42,6 +49,7 @@ class Arena:
         try:
             segment = SharedMemory(name, create=True, size=max(size, 1))
             self._segments[segment.name] = segment
+            self._named.add(segment.name)
             _reserve(segment)
         except OSError as error:
             raise TinyTorchError(
@@ -50,15 +58,24 @@ class Arena:
             ) from None
         return segment
 
+    def unname(self, segment: SharedMemory) -> None:
+        """Take a segment's name away once everybody who needs it has opened it."""
+        if segment.name in self._named:
+            self._named.remove(segment.name)
+            with contextlib.suppress(FileNotFoundError):
+                segment.unlink()  # on Windows nothing: there a segment ends with its last holder anyway
+
     def remove(self, segment: SharedMemory) -> None:
         """Give one segment back to the system."""
         self._segments.pop(segment.name, None)
-        _remove(segment)
+        with contextlib.suppress(BufferError):  # an exception's traceback may hold a view; its end unmaps it
+            segment.close()
+        self.unname(segment)
 
     def close(self) -> None:
         """Give everything back."""
-        while self._segments:
-            _remove(self._segments.popitem()[1])
+        for segment in self.segments:
+            self.remove(segment)
 
 
 def _reserve(segment: SharedMemory) -> None:
@@ -67,13 +84,6 @@ def _reserve(segment: SharedMemory) -> None:
     if hasattr(os, "posix_fallocate") and path.exists():
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, segment.size)
-
-
-def _remove(segment: SharedMemory) -> None:
-    with contextlib.suppress(BufferError):  # an exception's traceback may still hold a view; its end unmaps it
-        segment.close()
-    with contextlib.suppress(FileNotFoundError):
-        segment.unlink()
 
 
 def buffer_of(segment: SharedMemory) -> memoryview:

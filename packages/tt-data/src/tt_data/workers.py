@@ -149,6 +149,7 @@ class ProcessPool:
         self._ready: dict[int, Any] = {}
         self._submitted = 0
         self._arena = Arena()
+        self._sent: list[SharedMemory] = []
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._arena, os.getpid())
         try:
@@ -159,6 +160,7 @@ class ProcessPool:
 
     def _start(self, fetcher: Fetcher, init: WorkerInit | None, count: int, slots: int, method: str) -> None:
         job = _encode((fetcher, init), self._arena)
+        self._sent = self._arena.segments  # the dataset's arrays
         context = multiprocessing.get_context(method)
         with _single_threaded_blas():
             for index in range(count):
@@ -231,16 +233,23 @@ class ProcessPool:
             self._fail_dead(worker)
         if kind == "ready":
             worker.started = True
+            if all(worker.started for worker in self._workers):
+                self._unname(self._sent)
         elif kind == "grow":
             worker.grow(number, content, self._arena)
         elif kind == "batch":
             slot, _ = worker.release(number)
+            self._unname([slot.memory])
             self._ready[number] = load(content, buffer_of(slot.memory))
         elif number is not None:
             _, batch = worker.release(number)
             self._ready[number] = _Failure(f"{worker} failed on batch {batch}:\n{content}")
         else:
             self._fail(f"{worker} could not start:\n{content}")
+
+    def _unname(self, segments: list[SharedMemory]) -> None:
+        for segment in segments:
+            self._arena.unname(segment)
 
     def _fail_dead(self, worker: _Worker) -> NoReturn:
         last_words = worker.last_words()
