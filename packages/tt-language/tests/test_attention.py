@@ -11,7 +11,6 @@ import pytest
 
 import tt_core
 from tt_core.errors import DTypeError, ShapeError
-from tt_data import threads
 from tt_language import MultiHeadAttention, attention_weights, heat_map, scaled_dot_product_attention
 from tt_language import attention_blocks as blocks
 from tt_language.attention import join_heads, split_heads
@@ -58,13 +57,15 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(params=["whole", "blocks"])
+@pytest.fixture(params=["one block", "kept blocks", "blocks computed again"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run once with the weights kept, and once in small blocks that are computed again."""
-    if request.param == "blocks":
-        monkeypatch.setattr(blocks, "_KEPT", 0)
-        monkeypatch.setattr(blocks, "_TILE", 1)  # one row of the batch at a time
-        monkeypatch.setattr(blocks, "_STEP", (2, 2))  # two queries at a time
+    """Run in one block, and in blocks of one row and two queries, with and without keeping their weights."""
+    if request.param != "one block":
+        monkeypatch.setattr(blocks, "_ONE", -1)
+        monkeypatch.setattr(blocks, "_TILE", 1)
+        monkeypatch.setattr(blocks, "_STEP", (2, 2))
+    if request.param == "blocks computed again":
+        monkeypatch.setattr(blocks, "_KEPT", -1)
     return str(request.param)
 
 
@@ -277,20 +278,3 @@ def test_the_heat_map_is_svg_with_a_cell_a_weight(tmp_path: Path) -> None:
     assert cells[1] == "rgb(255,255,255)"
     with pytest.raises(ShapeError, match="a label for each"):
         heat_map(np.eye(3), tmp_path / "heads.svg", ["a"])
-
-
-@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"dropout_p": 0.3}])
-def test_results_do_not_depend_on_the_number_of_cores(
-    options: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = []
-    for cores in (1, 3):
-        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
-        monkeypatch.setattr(threads, "SMALL", 0)
-        monkeypatch.setattr(threads, "PIECE", 4096 // cores)
-        tt_core.manual_seed(0)
-        x = inputs(5, 2, 6, 6)
-        out = scaled_dot_product_attention(*x, **options)
-        out.backward(Tensor(np.random.default_rng(1).standard_normal(out.shape)))
-        found.append([out.numpy(), *(part.grad.numpy() for part in x)])
-    assert all(np.array_equal(a, b) for a, b in zip(*found))

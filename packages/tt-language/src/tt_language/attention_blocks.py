@@ -12,19 +12,20 @@ faster than a Python loop over heads (64 x 64 x 32: 0.23 against 0.31 ms; 256 x 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tt_core.dispatch import Array
-from tt_data.threads import in_parallel
 
-_KEPT = 128 * 128
-"""Up to so many scores a head, backward finds them in memory; beyond, it computes them again."""
+_KEPT = 256 * 256
+"""Up to so many scores a head, backward finds the weights in memory; beyond, it computes them again."""
+_ONE = 128 * 128
+"""Up to so many scores a head, all queries are one block."""
 _TILE = 1 << 19
-"""Scores worked on at a time, so that they stay in the second-level cache."""
+"""Scores worked on at a time, so that they stay in the second-level cache. Threads over rows were no gain: BLAS
+lets one product in at a time, and two threads of small ones waited for each other."""
 _STEP = (16, 64)
 """Fewest and most queries in a block: fewer make products slow, more compute scores that nobody may see."""
 
@@ -35,6 +36,11 @@ class Block(NamedTuple):
     rows: slice
     queries: slice
     keys: slice
+
+    def shape_of(self, q: Array) -> tuple[int, ...]:
+        """The shape of its scores, (B, H, G, S, T)."""
+        rows, queries = self.rows.stop - self.rows.start, self.queries.stop - self.queries.start
+        return rows, q.shape[1], q.shape[2], self.keys.stop, queries
 
     def of_queries(self, x: Array) -> Array:
         """The part of (B, H, G, T, n)."""
@@ -80,29 +86,32 @@ class Problem:
         """Queries with the scale in them, on contiguous heads."""
         return self.q * self.q.dtype.type(self.scale)
 
+    def blocks(self) -> list[tuple[Block, slice]]:
+        """Blocks that cover all queries, without keys that no query of a block sees, and where their weights go.
+
+        The place is one of its own in memory for all weights where they are kept, else the same for all.
+        """
+        (batch, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
+        fitting = max(1, _TILE // max(1, heads * groups * keys))  # queries of one row whose scores fill a tile
+        one = queries * keys <= _ONE
+        step = max(1, queries if one else min(_STEP[1], max(_STEP[0], fitting)))
+        rows = max(1, batch if one else fitting // step)
+        found: list[tuple[Block, slice]] = []
+        at = 0
+        for row in range(0, batch, rows):
+            for start in range(0, queries, step):
+                end = min(start + step, queries)
+                seen = keys if not self.is_causal or one else min(keys, max(0, end + self.offset))
+                block = Block(slice(row, min(row + rows, batch)), slice(start, end), slice(0, seen))
+                size = (block.rows.stop - row) * heads * groups * (end - start) * seen
+                found.append((block, slice(at, at + size)))
+                at += size if self.keeps else 0
+        return found
+
     @property
-    def whole(self) -> bool:
-        """Whether all is one block, whose weights are kept for backward."""
+    def keeps(self) -> bool:
+        """Whether backward finds the weights in memory."""
         return self.q.shape[-2] * self.k.shape[-2] <= _KEPT
-
-    def blocks(self, rows: slice) -> Iterator[Block]:
-        """The blocks that cover all queries of some rows; keys that no query of a block sees are left out of it."""
-        (_, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
-        fitting = _TILE // max(1, _length(rows) * heads * groups * keys)  # queries whose scores fill a tile
-        step = max(1, queries if self.whole else min(_STEP[1], max(_STEP[0], fitting)))
-        for start in range(0, queries, step):
-            end = min(start + step, queries)
-            seen = keys if not self.is_causal or self.whole else min(keys, max(0, end + self.offset))
-            yield Block(rows, slice(start, end), slice(0, seen))
-
-    def share(self, work: Callable[[slice], None], alone: bool = False) -> None:
-        """Call `work` with slices of the rows: on several cores where it is worth it, and never too many at once."""
-        batch, scores = self.q.shape[0], math.prod(self.q.shape[:4]) * self.k.shape[-2]
-        if alone:
-            for row in range(batch):
-                work(slice(row, row + 1))
-        elif scores:
-            in_parallel(work, batch, 4 * scores * self.q.itemsize)
 
     @property
     def bounded(self) -> bool:
@@ -118,7 +127,7 @@ class Problem:
     def scores(self, block: Block, q: Array, k: Array, room: Array) -> Array:
         """Products of keys and queries, minus infinity where a query may not look: (B, H, G, S, T), in `room`."""
         queries, keys = block.of_queries(q), block.of_keys(k)
-        scores = _in_room(room, (*queries.shape[:3], keys.shape[-2], queries.shape[-2]))
+        scores = room.reshape(block.shape_of(q))
         np.matmul(keys, queries.swapaxes(-1, -2), out=scores)
         if self.mask is not None:
             part = block.of_mask(self.mask).swapaxes(-1, -2)
@@ -138,13 +147,8 @@ class Problem:
             seen = np.arange(block.queries.start, block.queries.stop) + self.offset
             scores[..., first:, :] += np.where(late[:, None] > seen, -np.inf, 0).astype(scores.dtype)
 
-    def room(self, rows: slice) -> Array:
-        """Memory for the scores of one block of these rows after the other."""
-        heads = _length(rows) * self.q.shape[1] * self.q.shape[2]
-        return np.empty(max(heads * _length(b.queries) * _length(b.keys) for b in self.blocks(rows)), self.q.dtype)
-
     def dropout_scale(self, weights: Array, block: Block) -> Array:
-        """0 or 1/(1-p) for each weight of a block: the same in forward and backward, and on any number of cores."""
+        """0 or 1/(1-p) for each weight of a block: the same in forward and backward."""
         scale = np.empty_like(weights)
         for row, part in enumerate(scale, block.rows.start):
             draws = np.random.default_rng([self.seed, row, block.queries.start]).random(part.shape, np.float32)
@@ -156,24 +160,16 @@ class Problem:
 
 def attend(problem: Problem) -> tuple[Array, Array, Array]:
     """The result (B, H, G, T, E), log(sum(exp(score))) of each query (B, H, G, 1, T), and the weights if kept."""
-    q, k, v, bounded = problem.scaled_q, problem.k, problem.v, problem.bounded
-    batch, heads, groups, queries, _ = q.shape
-    out = heads_inside((batch, heads, groups, queries, v.shape[-1]), q.dtype)
-    if not k.shape[-2]:
-        out.fill(0)
-    lse = np.zeros((batch, heads, groups, 1, queries), q.dtype)
-    kept = np.empty((batch, heads, groups, k.shape[-2], queries) if problem.whole else 0, q.dtype)
-
-    def work(rows: slice) -> None:
-        room = kept[rows] if problem.whole else problem.room(rows)
-        for block in problem.blocks(rows):
-            weights = problem.scores(block, q, k, room)
-            block.of_lse(lse)[...] = _softmax(weights, bounded)
-            dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
-            np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
-
-    problem.share(work)
-    return out, lse, kept
+    q, k, v, bounded, blocks = problem.scaled_q, problem.k, problem.v, problem.bounded, problem.blocks()
+    out = heads_inside((*q.shape[:4], v.shape[-1]), q.dtype)
+    lse = np.empty((*q.shape[:3], 1, q.shape[3]), q.dtype)
+    memory = _memory(blocks, q.dtype)
+    for block, place in blocks:
+        weights = problem.scores(block, q, k, memory[place])
+        block.of_lse(lse)[...] = _softmax(weights, bounded)
+        dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
+        np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
+    return out, lse, memory if problem.keeps else memory[:0].copy()
 
 
 def attend_backward(
@@ -185,37 +181,40 @@ def attend_backward(
 
         dv = w^T g      d score = w (g v^T - r)      dq = scale * d score k      dk = scale * d score^T q
     """
-    q, k = problem.scaled_q, problem.k
+    q, k, blocks = problem.scaled_q, problem.k, problem.blocks()
     dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, problem.v))
-    if not problem.whole or not kept.size:
-        dq.fill(0)
+    if not blocks:
         dk.fill(0)
         dv.fill(0)
     dmask = np.zeros(problem.mask.shape, q.dtype) if mask_gradient and problem.mask is not None else None
     r = np.einsum("...e,...e->...", g, out)[..., None]
     g_less, v_more = _with_feature(g, -r), _with_feature(problem.v, 1)  # their product is g v^T - r
-    q_less, k_more = (q, k) if kept.size else (_with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1))
-
-    def work(rows: slice) -> None:
-        weights_room, slope_room = (kept[rows] if problem.whole else problem.room(rows)), problem.room(rows)
-        for block in problem.blocks(rows):
-            weights = weights_room if problem.whole else _exp(problem.scores(block, q_less, k_more, weights_room))
-            scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
-            dropped = weights if scale is None else weights * scale
-            _product(dropped, block.of_queries(g), block.of_keys(dv), problem.whole)
-            slope = _in_room(slope_room, weights.shape)
-            np.matmul(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
-            if scale is not None:
-                _drop(slope, scale, block.of_queries(r))
-            slope *= weights
-            if dmask is not None:
-                _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
-            np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
-            _product(slope, block.of_queries(q), block.of_keys(dk), problem.whole)
-
-    problem.share(work, alone=dmask is not None)  # rows may share a mask
+    if not problem.keeps:
+        kept, q_less, k_more = _memory(blocks, q.dtype), _with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1)
+    slopes = np.empty(max((place.stop - place.start for _, place in blocks), default=0), q.dtype)
+    for block, place in reversed(blocks):  # the last queries see most keys: what they write, the others add to
+        shape = block.shape_of(q)
+        weights = kept[place].reshape(shape)
+        if not problem.keeps:
+            _exp(problem.scores(block, q_less, k_more, kept[place]))
+        scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
+        fresh = block.queries.stop == q.shape[-2]
+        _product(weights if scale is None else weights * scale, block.of_queries(g), dv, block, fresh)
+        slope = slopes[: weights.size].reshape(shape)
+        np.matmul(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
+        if scale is not None:
+            _drop(slope, scale, block.of_queries(r))
+        slope *= weights
+        if dmask is not None:
+            _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
+        np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
+        _product(slope, block.of_queries(q), dk, block, fresh)
     dq *= dq.dtype.type(problem.scale)  # dk has it from q
     return dq, dk, dv, dmask
+
+
+def _memory(blocks: list[tuple[Block, slice]], dtype: Any) -> Array:
+    return np.empty(max((place.stop for _, place in blocks), default=0), dtype)
 
 
 def _drop(slope: Array, scale: Array, r: Array) -> None:
@@ -263,25 +262,17 @@ def _longest(x: Array) -> float:
     return float(np.einsum("...d,...d->...", x, x).max(initial=0))
 
 
-def _length(part: slice) -> int:
-    return int(part.stop - part.start)
-
-
-def _in_room(room: Array, shape: tuple[int, ...]) -> Array:
-    return room.reshape(-1)[: math.prod(shape)].reshape(shape)
-
-
-def _product(a: Array, b: Array, target: Array, fresh: bool) -> None:
-    """`a @ b` added to the target, or written there where nothing is yet; summed over groups that share a head."""
-    if fresh and target.shape[2] == a.shape[2]:
-        np.matmul(a, b, out=target)
+def _product(a: Array, b: Array, target: Array, block: Block, fresh: bool) -> None:
+    """`a @ b` written to the block's keys, or added to what is there; summed over groups that share a head."""
+    part = block.of_keys(target)
+    if not fresh:
+        _add(part, a @ b)
         return
-    part = a @ b
-    part = part.sum(2, keepdims=True) if target.shape[2] != part.shape[2] else part
-    if fresh:
-        target[...] = part
+    target[block.rows, :, :, block.keys.stop :] = 0
+    if part.shape[2] == a.shape[2]:
+        np.matmul(a, b, out=part)
     else:
-        target += part
+        np.sum(a @ b, axis=2, keepdims=True, out=part)
 
 
 def _add(target: Array, part: Array) -> None:
