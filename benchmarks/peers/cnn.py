@@ -8,13 +8,11 @@ cross entropy, backward, one step of Adam. Each side runs in a process of its ow
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 from collections.abc import Callable
 
 import numpy as np
-from side_by_side import compare, report, table
+from side_by_side import main
 
 CHANNELS = (3, 32, 64, 128)
 BATCH, SIZE, CLASSES = 64, 32, 10
@@ -26,7 +24,7 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(CLASSES, size=BATCH)
 
 
-def tinytorch_step() -> tuple[Callable[[], object], str]:
+def tinytorch_step(_: str) -> tuple[Callable[[], object], str]:
     import tt_core as C
     import tt_data as D
     import tt_learn
@@ -51,7 +49,7 @@ def tinytorch_step() -> tuple[Callable[[], object], str]:
     return step, f"tinytorch {tt_learn.__version__}, numpy {np.__version__}"
 
 
-def torch_step() -> tuple[Callable[[], object], str]:
+def torch_step(_: str) -> tuple[Callable[[], object], str]:
     import torch
     from torch import nn
 
@@ -74,33 +72,5 @@ def torch_step() -> tuple[Callable[[], object], str]:
     return step, f"torch {torch.__version__} eager, {torch.get_num_threads()} threads"
 
 
-def work(side: str, plugins: list[str]) -> None:
-    """Be one side: measure and print."""
-    if side == "torch":
-        step, detail = torch_step()
-        return report(step, detail=detail)
-    from tt_core import use
-
-    with use(*plugins):
-        step, detail = tinytorch_step()
-        report(step, detail=detail)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plugin", action="append", default=[], help="also measure with this plugin of tt-perf")
-    parser.add_argument("--side", help="measure one side in this process and print JSON")
-    options = parser.parse_args()
-    if options.side:
-        return work(options.side, options.plugin)
-    me = [sys.executable, __file__]
-    sides = {"pytorch": [*me, "--side", "torch"], "tinytorch": [*me, "--side", "tinytorch"]}
-    if options.plugin:
-        named = [argument for plugin in options.plugin for argument in ("--plugin", plugin)]
-        sides[f"tinytorch {'+'.join(options.plugin)}"] = [*me, "--side", "tinytorch", *named]
-    print(table(compare(sides, options.rounds), against="pytorch"))
-
-
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, tinytorch_step, torch_step, {"32x32": 20})

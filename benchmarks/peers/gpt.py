@@ -10,14 +10,12 @@ memory as its programs do (`tt_core.heap`). Each side runs in a process of its o
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from side_by_side import compare, report, table
+from side_by_side import main
 
 SIZES = {"small": (65, 64, 4, 4, 128, 12), "medium": (1024, 256, 6, 6, 384, 4)}
 """Vocabulary, context, layers, heads, features, batch."""
@@ -32,11 +30,9 @@ def batch(size: str) -> tuple[np.ndarray, np.ndarray]:
 def tinytorch_step(size: str) -> tuple[Callable[[], object], str]:
     import tt_language
     from tt_core import tensor
-    from tt_core.heap import keep_freed_memory
     from tt_language import GPT, GPTConfig, next_token_loss
     from tt_learn import AdamW, clip_grad_norm_
 
-    keep_freed_memory()
     vocab, context, layers, heads, features, _ = SIZES[size]
     model = GPT(GPTConfig(vocab, context, layers, heads, features, bias=False))
     optimizer = AdamW(model.parameters(), lr=1e-3)
@@ -119,35 +115,5 @@ def torch_model(size: str) -> Any:
     return Model()
 
 
-def work(side: str, size: str, plugins: list[str]) -> None:
-    """Be one side: measure and print."""
-    repeats = 40 if size == "small" else 12
-    if side == "torch":
-        step, detail = torch_step(size)
-        return report(step, repeats=repeats, detail=detail)
-    from tt_core import use
-
-    with use(*plugins):
-        step, detail = tinytorch_step(size)
-        report(step, repeats=repeats, detail=detail)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=sorted(SIZES), default="small")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plugin", action="append", default=[], help="also measure with this plugin of tt-perf")
-    parser.add_argument("--side", help="measure one side in this process and print JSON")
-    options = parser.parse_args()
-    if options.side:
-        return work(options.side, options.size, options.plugin)
-    me = [sys.executable, __file__, "--size", options.size]
-    sides = {"pytorch": [*me, "--side", "torch"], "tinytorch": [*me, "--side", "tinytorch"]}
-    if options.plugin:
-        named = [argument for plugin in options.plugin for argument in ("--plugin", plugin)]
-        sides[f"tinytorch {'+'.join(options.plugin)}"] = [*me, "--side", "tinytorch", *named]
-    print(table(compare(sides, options.rounds), against="pytorch"))
-
-
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, tinytorch_step, torch_step, {"small": 40, "medium": 12})

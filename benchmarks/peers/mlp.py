@@ -8,13 +8,11 @@ the memory of a step. Each side runs in a process of its own, on all threads.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 from collections.abc import Callable
 
 import numpy as np
-from side_by_side import compare, report, table
+from side_by_side import main
 
 SIZES = {"small": ([784, 128, 10], 64, 2000), "deep": ([1024] * 11, 256, 20)}
 """Widths, batch, steps that are timed."""
@@ -66,30 +64,5 @@ def torch_step(size: str) -> tuple[Callable[[], object], str]:
     return step, f"torch {torch.__version__} eager, {torch.get_num_threads()} threads"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plugin", action="append", default=[])
-    parser.add_argument("--side", choices=("tinytorch", "torch"), help="run one side alone and print its JSON")
-    given = parser.parse_args()
-    if given.side is None:
-        command = [sys.executable, __file__, "--size", given.size, "--side"]
-        plugins = [word for name in given.plugin for word in ("--plugin", name)]
-        sides = {"tinytorch": [*command, "tinytorch", *plugins], "torch": [*command, "torch"]}
-        print(f"MLP {given.size}, a training step, NumPy kernels and plugins: {', '.join(given.plugin) or 'none'}")
-        print(table(compare(sides, given.rounds), "torch"))
-        return
-    if given.side == "torch":
-        step, detail = torch_step(given.size)
-        report(step, repeats=SIZES[given.size][2], warmup=20, detail=detail)
-        return
-    import tt_core
-
-    with tt_core.use(*given.plugin):
-        step, detail = tinytorch_step(given.size)
-        report(step, repeats=SIZES[given.size][2], warmup=20, detail=detail)
-
-
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, tinytorch_step, torch_step, {name: steps for name, (_, _, steps) in SIZES.items()})

@@ -6,10 +6,13 @@ turns within a round, and what is compared is the ratio within each round; the t
 A worker ends by printing one line of JSON, which `report` does for it:
 
     {"seconds": 0.041, "memory": 612000000, "detail": "torch 2.13.0"}
+
+`main` is the command line of a comparison of two training steps; `gpt.py`, `cnn.py` and `mlp.py` give it the steps.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -84,3 +87,38 @@ def table(found: Mapping[str, list[Measurement]], against: str) -> str:
         spread = f"{statistics.median(each):5.2f}  ({min(each):.2f} to {max(each):.2f})"
         lines.append(f"{name:{width}}  {milliseconds:9.2f}  {memory:7.0f}  {spread}  {measurements[-1].detail}")
     return "\n".join(lines)
+
+
+MakeStep = Callable[[str], tuple[Callable[[], object], str]]
+"""From the name of a size to one training step, and a word on what runs it."""
+
+
+def main(script: str, doc: str, tinytorch: MakeStep, torch: MakeStep, repeats: Mapping[str, int]) -> None:
+    """The command line of `script`: compare both sides, or be one of them. `repeats`: steps to time for each size."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--size", choices=sorted(repeats), default=next(iter(repeats)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--plugin", action="append", default=[], help="also measure with this plugin of tt-perf")
+    parser.add_argument("--side", choices=("pytorch", "tinytorch"), help="measure one side here and print JSON")
+    options = parser.parse_args()
+    if options.side == "pytorch":
+        step, detail = torch(options.size)
+        return report(step, repeats=repeats[options.size], detail=detail)
+    if options.side == "tinytorch":
+        return _report_tinytorch(tinytorch, options.size, options.plugin, repeats[options.size])
+    me = [sys.executable, script, "--size", options.size]
+    sides = {side: [*me, "--side", side] for side in ("pytorch", "tinytorch")}
+    if options.plugin:
+        named = [argument for plugin in options.plugin for argument in ("--plugin", plugin)]
+        sides[f"tinytorch {'+'.join(options.plugin)}"] = [*sides["tinytorch"], *named]
+    print(table(compare(sides, options.rounds), against="pytorch"))
+
+
+def _report_tinytorch(tinytorch: MakeStep, size: str, plugins: list[str], repeats: int) -> None:
+    from tt_core import use
+    from tt_core.heap import keep_freed_memory
+
+    keep_freed_memory()  # as TinyTorch's programs do
+    with use(*plugins):
+        step, detail = tinytorch(size)
+        report(step, repeats=repeats, detail=detail)

@@ -78,6 +78,9 @@ def milestone(name: str, data_dir: Path | None, out: Path) -> None:
     if name not in known:
         raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
     chosen = known[name]
+    from tt_core.heap import keep_freed_memory
+
+    keep_freed_memory()
     click.echo(f"{chosen.year}: {chosen.title}")
     chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.tensor import Tensor
 
-L = TypeVar("L", bound="Layer")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class StateDictError(TinyTorchError):
@@ -166,7 +167,7 @@ class Layer:
         """Number of learnt numbers, shared ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def apply(self: L, function: Callable[[Layer], Any]) -> L:
+    def apply(self, function: Callable[[Layer], Any]) -> Self:
         """Call `function` on every layer, children first."""
         for child in self.children():
             child.apply(function)
@@ -175,13 +176,13 @@ class Layer:
 
     # --- modes
 
-    def train(self: L, mode: bool = True) -> L:
+    def train(self, mode: bool = True) -> Self:
         """Switch everything below to training (dropout on) or, with False, to evaluation."""
         for layer in self.layers():
             layer.training = mode
         return self
 
-    def eval(self: L) -> L:
+    def eval(self) -> Self:
         """Switch everything below to evaluation."""
         return self.train(False)
 
@@ -287,50 +288,13 @@ manager.rebinders.append(_bind_all)
 # --- containers
 
 
-class Sequential(Layer):
-    """Layers one after the other.
+class _Numbered(Layer):
+    """Layers in order, registered under their numbers."""
 
-    >>> Sequential(Linear(4, 3), Identity())(ones(2, 4)).shape
-    (2, 3)
-    """
-
-    def __init__(self, *layers: Layer) -> None:
-        super().__init__()
-        for i, layer in enumerate(layers):
-            self.append(layer, str(i))
-
-    def append(self, layer: Layer, name: str | None = None) -> Sequential:
+    def append(self, layer: Layer) -> Self:
         """Add one layer at the end."""
         if not isinstance(layer, Layer):
             raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
-        self.add_layer(name or str(len(self)), layer)
-        return self
-
-    def forward(self, x: Any) -> Any:
-        for layer in self._children.values():
-            x = layer(x)
-        return x
-
-    def __len__(self) -> int:
-        return len(self._children)
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self._children.values())
-
-    def __getitem__(self, index: int) -> Layer:
-        return list(self._children.values())[index]
-
-
-class LayerList(Layer):
-    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`)."""
-
-    def __init__(self, layers: Iterable[Layer] = ()) -> None:
-        super().__init__()
-        for layer in layers:
-            self.append(layer)
-
-    def append(self, layer: Layer) -> LayerList:
-        """Add one layer at the end."""
         self.add_layer(str(len(self)), layer)
         return self
 
@@ -342,6 +306,33 @@ class LayerList(Layer):
 
     def __getitem__(self, index: int) -> Layer:
         return list(self._children.values())[index]
+
+
+class Sequential(_Numbered):
+    """Layers one after the other.
+
+    >>> Sequential(Linear(4, 3), Identity())(ones(2, 4)).shape
+    (2, 3)
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        super().__init__()
+        for layer in layers:
+            self.append(layer)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self._children.values():
+            x = layer(x)
+        return x
+
+
+class LayerList(_Numbered):
+    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`)."""
+
+    def __init__(self, layers: Iterable[Layer] = ()) -> None:
+        super().__init__()
+        for layer in layers:
+            self.append(layer)
 
 
 class Identity(Layer):

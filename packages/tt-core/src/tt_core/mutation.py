@@ -23,15 +23,16 @@ def record(array: np.ndarray) -> None:
     """Note that `array`, and so all that shares its memory, is being changed now."""
     global _clock
     _clock += 1
-    _changed[id(_owner(array))] = _clock
+    _changed[id(owner(array))] = _clock
 
 
 def changed_since(array: np.ndarray, moment: int) -> bool:
     """Whether `array` was changed after the clock stood at `moment`."""
-    return _clock > moment and _changed.get(id(_owner(array)), 0) > moment
+    return _clock > moment and _changed.get(id(owner(array)), 0) > moment
 
 
-def _owner(array: np.ndarray) -> np.ndarray:
+def owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory `array` is a view of; itself where it is none."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

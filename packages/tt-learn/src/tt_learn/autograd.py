@@ -514,7 +514,7 @@ class _Walk:
             if self.wanted is not None:
                 self.between = _between([at for _, at, _ in starts], self.targets)
             self.fresh = next(Node._numbers)  # what is run again on the way is newer
-            self.shared.update(id(_owner(g.data)) for g, _, _ in starts)
+            self.shared.update(id(mutation.owner(g.data)) for g, _, _ in starts)
             for g, at, output in starts:
                 self.arrive(at, output, g)
             while self.waiting:
@@ -580,11 +580,11 @@ class _Walk:
     def _hooked(self, at: Any, output: int, hooks: Sequence[Hook], g: Tensor) -> Tensor:
         """The gradient after the hooks; caught if it is wanted."""
         for hook in tuple(hooks):
-            self.shared.add(id(_owner(g.data)))
+            self.shared.add(id(mutation.owner(g.data)))
             replaced = hook(g)
             if replaced is not None:
                 g = _checked_replacement(replaced, g)
-                self.shared.add(id(_owner(g.data)))
+                self.shared.add(id(mutation.owner(g.data)))
         if (id(at), output) in self.targets:
             self.caught[id(at), output] = g
         return g
@@ -603,7 +603,7 @@ class _Walk:
                 mutation.record(leaf.grad.data)
 
     def _owned(self, g: Tensor) -> Tensor:
-        owner = _owner(g.data)
+        owner = mutation.owner(g.data)
         if id(owner) in self.shared or not g.data.flags.writeable or owner.size != g.data.size:
             return g.clone()
         self.shared.add(id(owner))
@@ -674,12 +674,6 @@ def _checked_replacement(replaced: Any, g: Tensor) -> Tensor:
 
 def _fits_into(g: Tensor, total: Tensor) -> bool:
     return total.data.dtype == g.data.dtype and total.data.shape == g.data.shape and total.data.flags.writeable
-
-
-def _owner(array: Array) -> Array:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def grad(
