@@ -158,10 +158,17 @@ def test_softmax_at_the_extremes_is_a_distribution() -> None:
     assert tt_core.log_softmax(tensor([1e4, 0.0])).tolist() == [0, -1e4]
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 31, 64, 100, 128, 129])
-def test_the_folded_maximum_is_the_maximum(n: int) -> None:
-    x = np.random.default_rng(n).normal(size=(5, n)).astype("f4")
-    np.testing.assert_array_equal(activations._folded_peak(x), x.max(-1, keepdims=True))
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 64, 65, 129])
+@pytest.mark.parametrize("rows", [0, 5, 2 * activations._BLOCK // 10 + 1])  # none, some, three blocks of ten columns
+def test_the_peak_of_rows_is_their_maximum(rows: int, n: int) -> None:
+    x = np.random.default_rng(n).normal(size=(rows, n)).astype("f4")
+    np.testing.assert_array_equal(activations._peak(x, 1), x.max(-1, keepdims=True))
+    np.testing.assert_array_equal(activations._peak(x[::2, ::-1], -1), x[::2].max(-1, keepdims=True))
+
+
+def test_the_peak_of_a_row_with_a_nan_is_nan() -> None:
+    x = np.array([[1, np.nan, 3], [1, 2, 3]], dtype="f4")
+    np.testing.assert_array_equal(activations._peak(x, 1), [[np.nan], [3]])
 
 
 def test_integers_become_float32_where_pytorch_does_so() -> None:

@@ -282,22 +282,18 @@ def _sum(x: Array, dim: int) -> Array:
 
 
 def _peak(x: Array, dim: int) -> Array:
-    """Maximum over `dim`, kept as 1. Many short rows are folded in halves: NumPy's own loop starts anew for each row
-    and takes 2.7 instead of 1.3 ms for 24576 x 64, and 11 instead of 2.3 ms for 153600 x 10.
+    """Maximum over `dim`, kept as 1. Short rows are laid out as columns: NumPy's own loop starts anew for each row
+    and takes 11 instead of 3 ms for 153600 x 10, 7 instead of 3 us for 64 x 10.
     """
-    if x.ndim and dim in (-1, x.ndim - 1) and 8 <= x.shape[-1] <= 128 and x.size > _BLOCK:
-        return _folded_peak(x)
+    if x.ndim and dim in (-1, x.ndim - 1) and 1 <= x.shape[-1] <= 64:
+        rows = x.reshape(-1, x.shape[-1])
+        peak = np.empty(len(rows), x.dtype)
+        step = _BLOCK // x.shape[-1]
+        for start in range(0, len(rows), step):
+            columns = np.ascontiguousarray(rows[start : start + step].T)
+            np.maximum.reduce(columns, axis=0, out=peak[start : start + step])
+        return peak.reshape(*x.shape[:-1], 1)
     return np.amax(x, axis=dim, keepdims=True)
-
-
-def _folded_peak(x: Array) -> Array:
-    while (n := x.shape[-1]) > 1:
-        half = n // 2
-        folded = np.maximum(x[..., :half], x[..., half : 2 * half])
-        if n % 2:
-            np.maximum(folded[..., :1], x[..., -1:], out=folded[..., :1])
-        x = folded
-    return x
 
 
 def _checked(x: Any, dim: int) -> Array:

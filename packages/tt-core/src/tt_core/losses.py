@@ -110,16 +110,19 @@ def class_cross_entropy(
     Raises `OutOfRangeError` for a class index that does not exist.
     """
     rows = _class_rows(x, target)
-    labels = _checked_labels(target, rows.shape[1], ignore_index)
+    labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
     peak, total = np.empty((2, len(rows), 1), dtype=rows.dtype)
     with _quiet():
         for block in _row_blocks(rows):
             peak[block] = _peak(rows[block], 1)
             shifted = rows[block] - peak[block]
             total[block] = _sum(np.exp(shifted, out=shifted), 1)
-        kept, weights = _row_weights(labels, weight, ignore_index, rows.dtype)
-        picked = rows[np.arange(len(rows)), np.where(kept, labels, 0)]
-        loss = np.where(kept, weights * (np.log(total[:, 0]) - (picked - peak[:, 0])), 0)
+        picked = rows[np.arange(len(rows)), labels]
+        picked -= peak[:, 0]
+        loss = np.log(total[:, 0])
+        loss -= picked
+        if kept is not None:
+            loss = np.where(kept, weights * loss, 0)
         return _reduced_rows(loss, weights, reduction, target.shape), peak, total
 
 
@@ -137,18 +140,17 @@ def cross_entropy_backward(
 ) -> Array:
     """Gradient of `cross_entropy` for `x`: `g w (softmax(x) - onehot(target))`, divided by sum(w) for the mean."""
     rows = _class_rows(x, target)
-    labels = target.reshape(-1)
+    labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
     with _quiet():
-        kept, weights = _row_weights(labels, weight, ignore_index, rows.dtype)
-        scale = np.where(kept, weights * g.reshape(-1), 0).astype(rows.dtype, copy=False)
+        scale = g.reshape(-1) if kept is None else np.where(kept, weights * g.reshape(-1), 0)
         if reduction == "mean":
-            scale /= weights.sum()
+            scale = scale / (len(rows) if weights is None else weights.sum())
         result = np.empty(rows.shape, rows.dtype)
         for block in _row_blocks(rows):
             part = np.subtract(rows[block], peak[block], out=result[block])
             np.exp(part, out=part)
-            part *= scale[block, None] / total[block]
-        result[np.arange(len(rows)), np.where(kept, labels, 0)] -= scale
+            part *= scale[block if len(scale) > 1 else ..., None] / total[block]
+        result[np.arange(len(rows)), labels] -= scale
     return _from_class_rows(result, x.shape)
 
 
@@ -177,28 +179,40 @@ def _row_blocks(rows: Array) -> Iterator[slice]:
 
 
 def _checked_labels(target: Array, classes: int, ignore_index: int) -> Array:
+    """`target` as one row of class indices, each of them a class or `ignore_index`."""
     if target.dtype.kind not in "iu":
         raise DTypeError(f"class indices are integers, got {target.dtype}")
     labels = target.reshape(-1)
-    outside = (labels < 0) | (labels >= classes)
-    if outside.any():
-        wrong = labels[outside & (labels != ignore_index)]
+    if not _all_below(labels, classes):
+        wrong = labels[((labels < 0) | (labels >= classes)) & (labels != ignore_index)]
         if wrong.size:
             raise OutOfRangeError(f"class index {wrong[0]} is out of range for {classes} classes (0 to {classes - 1})")
     return labels
 
 
-def _row_weights(labels: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array]:
-    """Which rows count, and how much each of them does."""
+def _all_below(labels: Array, classes: int) -> bool:
+    """Whether all lie in [0, classes): as unsigned numbers, negative ones are above too."""
+    return bool(np.maximum.reduce(labels.astype(np.uint64), initial=0) < classes) if labels.size else True
+
+
+def _counted(
+    target: Array, weight: Array | None, classes: int, ignore_index: int, dtype: Any
+) -> tuple[Array, Array | None, Array | None]:
+    """Class indices that can be looked up, which rows count, and how much each does; None, None where all count 1."""
+    labels = _checked_labels(target, classes, ignore_index)
+    if weight is None and not 0 <= ignore_index < classes and _all_below(labels, classes):
+        return labels, None, None
     kept = labels != ignore_index
-    weights = kept if weight is None else np.where(kept, weight[np.where(kept, labels, 0)], 0)
-    return kept, weights.astype(dtype)
+    labels = np.where(kept, labels, 0)
+    weights = kept if weight is None else np.where(kept, weight[labels], 0)
+    return labels, kept, weights.astype(dtype)
 
 
-def _reduced_rows(loss: Array, weights: Array, reduction: str, shape: tuple[int, ...]) -> Array:
+def _reduced_rows(loss: Array, weights: Array | None, reduction: str, shape: tuple[int, ...]) -> Array:
     if reduction == "none":
         return loss.reshape(shape)
-    return loss.sum() / weights.sum() if reduction == "mean" else loss.sum()
+    total = loss.sum()
+    return total if reduction == "sum" else total / (loss.size if weights is None else weights.sum())
 
 
 def cross_entropy(

@@ -74,16 +74,27 @@ def conv2d_input(
     dilation: IntOrPair = 1,
     groups: int = 1,
 ) -> Array:
-    """Gradient of `conv2d` for its input of `size` (H, W): each `g` (N, O, H', W') spread over its patch (col2im)."""
+    """Gradient of `conv2d` for its input of `size` (H, W): each `g` (N, O, H', W') spread over its patch.
+
+    Where windows move by one column, what `g` gives to the columns of a patch is gathered before the product, as im2col
+    does, and only what it gives to the rows is added up behind it: a third of the additions of a 3x3 kernel.
+    """
     w = windows(size, weight.shape[2:], stride, padding, dilation)
-    n, c = g.shape[0], weight.shape[1] * groups
-    kernels = weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
-    padded = np.zeros((n, c, *w.padded_size), dtype=np.result_type(g, weight))
-    for images, rows in w.blocks(n, _row_bytes(w, c, g.itemsize)):
+    (n, o), (c, kh, kw) = g.shape[:2], weight.shape[1:]
+    kernels = weight.reshape(groups, o // groups, c, kh, kw)
+    if w.touching:
+        kernels = kernels.transpose(0, 2, 3, 1, 4).reshape(groups, c * kh, -1)
+    else:
+        kernels = kernels.transpose(0, 2, 3, 4, 1).reshape(groups, c * kh * kw, -1)
+    total = np.zeros((n, c * groups, *size), dtype=np.result_type(g, weight))
+    row_bytes = groups * max(kernels.shape[1:]) * (size[1] if w.touching else w.out[1]) * total.itemsize
+    for images, rows in w.blocks(n, row_bytes):
         block = g[images, :, rows].swapaxes(0, 1)  # (O, images, rows, W')
+        if w.touching:
+            block = _shifted(block, w)  # (O, kw, images, rows, W)
         columns = kernels @ block.reshape(groups, kernels.shape[2], -1)
-        scatter(columns.reshape(c, *w.kernel, *block.shape[1:]), w, rows, padded[images])
-    return w.crop(padded)
+        scatter(columns.reshape(c * groups, kh, -1, *block.shape[-3:]), w, rows, total[images])
+    return total
 
 
 @op
@@ -101,11 +112,13 @@ def conv2d_weight(
     w = windows(x.shape[2:], kernel_size, stride, padding, dilation)
     (n, c), o = x.shape[:2], g.shape[1]
     columns = w.columns(w.pad(x))
-    total = np.zeros((groups, o // groups, c // groups * math.prod(w.kernel)), dtype=np.result_type(g, x))
+    # patches x channels: OpenBLAS takes a third longer for the transposed product
+    total = np.zeros((groups, c // groups * math.prod(w.kernel), o // groups), dtype=np.result_type(g, x))
     for images, rows in w.blocks(n, _row_bytes(w, c, x.itemsize)):
-        block = gathered(columns[:, :, :, images, rows]).reshape(groups, total.shape[2], -1)
-        total += g[images, :, rows].swapaxes(0, 1).reshape(groups, total.shape[1], -1) @ block.swapaxes(1, 2)
-    return total.reshape(o, c // groups, *w.kernel)
+        block = gathered(columns[:, :, :, images, rows]).reshape(groups, total.shape[1], -1)
+        into = g[images, :, rows].swapaxes(0, 1).reshape(groups, total.shape[2], -1)
+        total += block @ into.swapaxes(1, 2)
+    return total.swapaxes(1, 2).reshape(o, c // groups, *w.kernel)
 
 
 def gathered(block: Array) -> Array:
@@ -115,13 +128,34 @@ def gathered(block: Array) -> Array:
     return copy
 
 
-def scatter(columns: Array, w: Windows, rows: slice, padded: Array) -> None:
-    """Add columns (C, kh, kw, N, rows, W') up in the padded images they belong to, some channels in each thread."""
+def _shifted(block: Array, w: Windows) -> Array:
+    """(O, N, rows, W') to (O, kw, N, rows, W): at each column of the image, the window that meets it with its jth."""
+    o, *between, _ = block.shape
+    shifted = np.zeros((o, w.kernel[1], *between, w.size[1]), dtype=block.dtype)
+
+    def shift(channels: slice) -> None:
+        for j in range(w.kernel[1]):
+            met, elements = w.meeting(1, j)
+            shifted[channels, j, ..., elements] = block[channels, ..., met]
+
+    in_parallel(shift, o, shifted.nbytes)
+    return shifted
+
+
+def scatter(columns: Array, w: Windows, rows: slice, images: Array) -> None:
+    """Add columns (C, kh, kw, N, rows, W') up in the images (N, C, H, W) they belong to, some channels in each thread.
+
+    `rows` are those of the windows. What `_shifted` has gathered is (C, kh, 1, N, rows, W).
+    """
+    everywhere = slice(None), slice(None)
 
     def add(channels: slice) -> None:
-        total = padded[:, channels]
-        for i, j, met in w.positions(rows):
-            total[met] += columns[channels, i, j].swapaxes(0, 1)
+        total = images[:, channels]
+        for i in range(w.kernel[0]):
+            down, y = w.meeting(0, i, rows)
+            for j in range(columns.shape[2]):
+                across, x = everywhere if w.touching else w.meeting(1, j)
+                total[:, :, y, x] += columns[channels, i, j, :, down, across].swapaxes(0, 1)
 
     in_parallel(add, len(columns), columns.nbytes)
 

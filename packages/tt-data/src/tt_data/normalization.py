@@ -1,7 +1,8 @@
 """Module 09, spatial: batch normalization, and dropout of whole channels.
 
 Statistics are over everything but the channels, dimension 1, so channels do not know of each other: the kernels take
-a few at a time through all their passes, which meet them in cache, and different ones in each thread.
+a few at a time through all their passes, and different ones in each thread. They do so in memory of their own: where
+images lie a power of two apart, the same channel of all images falls on the same few lines of a cache.
 """
 
 from __future__ import annotations
@@ -45,11 +46,10 @@ def batch_norm(
     out = np.empty(flat.shape, dtype=_result_dtype(x, weight, bias))
 
     def normalize(channels: slice) -> None:
-        own = flat[:, channels]
-        mean[channels] = own.sum(2).sum(0) / count
-        centred = np.subtract(own, mean[channels, None], out=out[:, channels])
+        mean[channels] = np.einsum("ncl->c", flat[:, channels]) / count
+        centred = flat[:, channels] - mean[channels, None]
         var[channels] = np.einsum("ncl,ncl->c", centred, centred) / count
-        _scale(centred, var, weight, bias, eps, channels)
+        _scale(centred, var, weight, bias, eps, channels, out)
 
     in_parallel(normalize, flat.shape[1], flat.nbytes + out.nbytes)
     return out.reshape(x.shape), mean, var
@@ -71,14 +71,14 @@ def batch_norm_backward(
     by_weight, by_bias = np.empty((2, flat.shape[1]), dtype=out.dtype)
 
     def differentiate(channels: slice) -> None:
-        upstream = gradients[:, channels]
-        own = np.subtract(flat[:, channels], mean[channels, None], out=out[:, channels])
-        by_bias[channels] = upstream.sum(2).sum(0)
+        upstream = gradients[:, channels].copy()
+        own = flat[:, channels] - mean[channels, None]
+        by_bias[channels] = np.einsum("ncl->c", upstream)
         by_weight[channels] = np.einsum("ncl,ncl->c", own, upstream) * rstd[channels]
         own *= (by_weight[channels] * rstd[channels] / count)[:, None]
         own += by_bias[channels, None] / count
         np.subtract(upstream, own, out=own)
-        own *= scale[channels, None]
+        np.multiply(own, scale[channels, None], out=out[:, channels])
 
     in_parallel(differentiate, flat.shape[1], flat.nbytes + gradients.nbytes + out.nbytes)
     return out.reshape(x.shape), by_weight, by_bias
@@ -96,19 +96,22 @@ def batch_norm_inference(
     out = np.empty(flat.shape, dtype=_result_dtype(x, mean, weight, bias))
 
     def normalize(channels: slice) -> None:
-        centred = np.subtract(flat[:, channels], mean[channels, None], out=out[:, channels])
-        _scale(centred, var, weight, bias, eps, channels)
+        _scale(flat[:, channels] - mean[channels, None], var, weight, bias, eps, channels, out)
 
     in_parallel(normalize, flat.shape[1], flat.nbytes + out.nbytes)
     return out.reshape(x.shape)
 
 
-def _scale(centred: Array, var: Array, weight: Array | None, bias: Array | None, eps: float, channels: slice) -> None:
-    """From centred values (N, c, L) of these channels to the result, in place."""
+def _scale(
+    centred: Array, var: Array, weight: Array | None, bias: Array | None, eps: float, channels: slice, out: Array
+) -> None:
+    """From centred values (N, c, L), which are overwritten, to the result of these channels."""
     scale = 1 / np.sqrt(var[channels] + var.dtype.type(eps))
-    centred *= (scale if weight is None else scale * weight[channels])[:, None]
-    if bias is not None:
-        centred += bias[channels, None]
+    scale = (scale if weight is None else scale * weight[channels])[:, None]
+    if bias is None:
+        np.multiply(centred, scale, out=out[:, channels])
+    else:
+        np.add(np.multiply(centred, scale, out=centred), bias[channels, None], out=out[:, channels])
 
 
 def _result_dtype(*arrays: Array | None) -> Any:

@@ -19,9 +19,9 @@ from tt_core.errors import ShapeError
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
 
-BLOCK = 2 << 20
-"""Bytes of columns worked on at once: they stay in a core's L2 cache. On 2 MB of L2, 64 images of 3x32x32 take 2.4 ms
-in blocks and 5.6 ms in one piece."""
+BLOCK = 4 << 20
+"""Bytes of columns worked on at once: two cores with 2 MB of L2 each share them, and fewer blocks wake fewer threads. A
+training step on 64 images of 3-32-64-128 channels takes 68 ms in blocks of 1 MB, 60 in 4 MB and 59 in 8 MB."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Windows:
         """Rows and columns with padding."""
         (top, bottom), (left, right) = self.padding
         return top + self.size[0] + bottom, left + self.size[1] + right
+
+    @property
+    def touching(self) -> bool:
+        """Whether a window starts at every column."""
+        return self.stride[1] == 1
 
     def pad(self, x: Array, value: float = 0) -> Array:
         """`x` with its padding; `x` itself where there is none."""
@@ -64,17 +69,25 @@ class Windows:
         strides = (channels, row * apart_rows, column * apart_columns, images, row * down, column * right)
         return as_strided(padded, shape, strides, writeable=False)
 
-    def positions(self, rows: slice | None = None) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-        """Each place (i, j) of the kernel, with the index of what it meets in a padded image, all windows at once.
-
-        `rows` limits it to some rows of windows.
-        """
-        first, last = (rows.start, rows.stop) if rows else (0, self.out[0])
+    def positions(self) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+        """Each place (i, j) of the kernel, with the index of what it meets in a padded image, all windows at once."""
         for i in range(self.kernel[0]):
-            down = _every(i * self.dilation[0] + first * self.stride[0], last - first, self.stride[0])
+            down = _every(i * self.dilation[0], self.out[0], self.stride[0])
             for j in range(self.kernel[1]):
                 across = _every(j * self.dilation[1], self.out[1], self.stride[1])
                 yield i, j, (slice(None), slice(None), down, across)
+
+    def meeting(self, d: int, place: int, some: slice | None = None) -> tuple[slice, slice]:
+        """Along dimension `d`, which windows meet the image with their element `place`, and which elements they meet.
+
+        `some` limits it to a range of windows, and the answer counts from its start.
+        """
+        first, last = (some.start, some.stop) if some else (0, self.out[d])
+        offset, stride = place * self.dilation[d] - self.padding[d][0], self.stride[d]
+        start = max(first, -(offset // stride))
+        stop = max(start, min(last, (self.size[d] - 1 - offset) // stride + 1))
+        at = start * stride + offset
+        return slice(start - first, stop - first), slice(at, at + (stop - start) * stride, stride)
 
     def blocks(self, images: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
         """(images, rows of windows) in pieces of about `BLOCK` bytes, where one row of windows takes `row_bytes`."""
