@@ -106,11 +106,11 @@ def torch_model(size: str) -> Any:
                     scale = math.sqrt(2 * layers) if name.endswith(("out.weight", "down.weight")) else 1
                     nn.init.normal_(parameter, std=0.02 / scale)
 
-        def forward(self, ids: Any) -> Any:
+        def forward(self, ids: Any, last: int = 0) -> Any:
             x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
             for block in self.blocks:
                 x = block(x)
-            return self.head(self.norm(x))
+            return self.head(self.norm(x[:, -last:]))
 
     return Model()
 

@@ -41,12 +41,11 @@ class Case:
         self.op, self.formula, self.backward, self.needs, self.attributes = op, formula, backward, needs, attributes
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        out = self.op.kernel(x, **self.attributes)
-        return out[0] if self.op.residuals else out
+        return np.asarray(self.op.kernel(x, **self.attributes))
 
     def gradient(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
         out = self.op.kernel(x, **self.attributes)
-        needed = {"x": (x,), "out": (out,), "residual": (x, *out[1:])}[self.needs]
+        needed = {"x": (x,), "out": (out,), "x and out": (x, out)}[self.needs]
         return self.backward.kernel(g, *needed, **self.attributes)
 
 
@@ -69,12 +68,12 @@ CASES = {
         beta=3.0,
         threshold=2.0,
     ),
-    "gelu": Case(A.gelu, lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2, A.gelu_backward, "residual"),
+    "gelu": Case(A.gelu, lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2, A.gelu_backward, "x and out"),
     "gelu tanh": Case(
         A.gelu,
         lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
         A.gelu_backward,
-        "residual",
+        "x and out",
         approximate="tanh",
     ),
     "softmax": Case(A.softmax, _softmax, A.softmax_backward, "out"),
@@ -120,6 +119,14 @@ def test_extremes_saturate_in_silence(case: Case) -> None:
     assert not np.isnan(result).any()
     assert np.isfinite(slope).all()
     assert result.dtype == slope.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_the_slope_of_gelu_around_0_is_a_half(dtype: str) -> None:
+    least, eps = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).eps
+    x = np.array([0.0, -0.0, least, -least, 4 * np.finfo(dtype).tiny, -4 * np.finfo(dtype).tiny, 1e-6, -1e-6], dtype)
+    for name in ("gelu", "gelu tanh"):
+        np.testing.assert_allclose(CASES[name].gradient(np.ones_like(x), x), 0.5, atol=2e-6 + 4 * float(eps))
 
 
 def test_infinities_and_nan_stay_silent(case: Case) -> None:

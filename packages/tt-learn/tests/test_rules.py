@@ -162,7 +162,7 @@ def _layer_norm_backward(g: Any, x: Any, weight: Any = None, dims: int = 1) -> A
 
 
 def _gelu_backward(g: Any, x: Any, approximate: str = "none") -> Any:
-    return A.gelu_backward(g, x, wrap(A.gelu.kernel(x.data, approximate=approximate)[1]), approximate=approximate)
+    return A.gelu_backward(g, x, wrap(A.gelu.kernel(x.data, approximate=approximate)), approximate=approximate)
 
 
 MASK = np.array([[True, False, True], [False, True, False]])

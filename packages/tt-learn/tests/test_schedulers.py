@@ -82,6 +82,18 @@ def test_one_cycle_ends_after_its_steps() -> None:
         schedule.step()
 
 
+@pytest.mark.parametrize("pct_start", [0.0, 0.1, 1.0])  # no way up, the top at the first step, no way down
+def test_one_cycle_with_a_phase_of_no_steps(pct_start: float) -> None:
+    schedule = schedulers.OneCycleLR(optimizer(name="RMSprop"), 1.0, total_steps=10, pct_start=pct_start)
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.get_last_lr()[0])
+        schedule.step()
+    assert max(rates) == pytest.approx(1.0, abs=0.1)
+    assert rates.index(max(rates)) == (9 if pct_start == 1 else 0)
+    assert rates == sorted(rates, reverse=pct_start < 1)
+
+
 def test_plateau_goes_on_from_its_state() -> None:
     values = [3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     straight = optimizer()

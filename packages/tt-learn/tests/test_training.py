@@ -377,6 +377,16 @@ def test_best_and_last_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors"]
 
 
+def test_a_state_of_another_version_is_refused_before_anything_changes() -> None:
+    model = network(0)
+    trainer = Trainer(model, SGD(model.parameters(), lr=0.1), tt_core.mse_loss)
+    old = {**trainer.state_dict(), "step": 7}
+    del old["epoch_is_over"]
+    with pytest.raises(TrainingError, match="the state has no epoch_is_over; another version saved it"):
+        trainer.load_state_dict(old)
+    assert trainer.step == 0
+
+
 def test_the_log_holds_each_step_once_after_a_resume(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     run("SGD", callbacks=[StopAfter(3), Checkpoints(tmp_path, every=1)])

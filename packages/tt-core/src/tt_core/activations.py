@@ -195,37 +195,48 @@ _SATURATED = 16.0
 """Beyond it the gate of the tanh form is 0 or 1 in float64 too; limiting x there keeps 0 times infinity away."""
 
 
-def _gelu_exact(x: Array, out: Array, gate: Array) -> None:
+def _gelu_exact(x: Array, out: Array) -> None:
     np.multiply(x, math.sqrt(0.5), out=out)
-    np.add(erf.kernel(out), 1, out=gate)
-    np.multiply(gate, 0.5, out=gate)
-    np.multiply(x, gate, out=out)
+    np.add(erf.kernel(out), 1, out=out)
+    np.multiply(out, 0.5, out=out)
+    np.multiply(x, out, out=out)
 
 
-def _gelu_tanh(x: Array, out: Array, gate: Array) -> None:
-    np.multiply(x, x, out=gate)
-    np.multiply(gate, _CUBIC * _SQRT_2_OVER_PI, out=gate)
-    np.add(gate, _SQRT_2_OVER_PI, out=gate)
-    np.multiply(gate, x, out=gate)
-    np.tanh(gate, out=gate)
-    np.multiply(gate, 0.5, out=gate)
-    np.add(gate, 0.5, out=gate)
-    np.multiply(x, gate, out=out)
+def _gelu_tanh(x: Array, out: Array) -> None:
+    np.multiply(x, x, out=out)
+    np.multiply(out, _CUBIC * _SQRT_2_OVER_PI, out=out)
+    np.add(out, _SQRT_2_OVER_PI, out=out)
+    np.multiply(out, x, out=out)
+    np.tanh(out, out=out)
+    np.multiply(out, 0.5, out=out)
+    np.add(out, 0.5, out=out)
+    np.multiply(x, out, out=out)
 
 
-def _gelu_exact_backward(g: Array, x: Array, gate: Array, out: Array) -> None:
+def _gate(x: Array, result: Array) -> Array:
+    """The gate again, from `result = x gate`: their ratio, kept off 0 / 0 by less than the dtype resolves."""
+    gate = np.copysign(x.dtype.type(4) * np.finfo(x.dtype).tiny, x)
+    divisor = x + gate
+    gate *= 0.5
+    gate += result
+    gate /= divisor
+    return gate
+
+
+def _gelu_exact_backward(g: Array, x: Array, result: Array, out: Array) -> None:
     """g (gate + x phi(x)), with phi the density of the normal distribution."""
     np.multiply(x, x, out=out)
     np.multiply(out, -0.5, out=out)
     np.exp(out, out=out)
     np.multiply(out, 1 / math.sqrt(2 * math.pi), out=out)
     np.multiply(out, x, out=out)
-    np.add(out, gate, out=out)
+    np.add(out, _gate(x, result), out=out)
     np.multiply(out, g, out=out)
 
 
-def _gelu_tanh_backward(g: Array, x: Array, gate: Array, out: Array) -> None:
+def _gelu_tanh_backward(g: Array, x: Array, result: Array, out: Array) -> None:
     """g gate (1 + 2 x (1 - gate) u'), with u' = sqrt(2/pi) (1 + 3 * 0.044715 x^2)."""
+    gate = _gate(x, result)
     x = np.clip(x, -_SATURATED, _SATURATED)
     np.multiply(x, x, out=out)
     np.multiply(out, 6 * _CUBIC * _SQRT_2_OVER_PI, out=out)
@@ -246,28 +257,28 @@ def _gelu_form(approximate: str) -> tuple[Callable[..., None], Callable[..., Non
     return _GELU[approximate]
 
 
-@op(residuals=True)
-def gelu(x: Array, /, approximate: str = "none") -> tuple[Array, Array]:
+@op
+def gelu(x: Array, /, approximate: str = "none") -> Array:
     """`x Phi(x)`, Phi the normal distribution (Hendrycks and Gimpel 2016, arXiv:1606.08415).
 
     `approximate="tanh"` is the form GPT-2 was trained with: x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    Residual: the gate that x is multiplied by.
+    Its backward kernel needs `x` and the result, of which the next layer keeps one anyway.
     """
     forward, _ = _gelu_form(approximate)
     x = _floating(x)
-    result, gate = np.empty_like(x), np.empty_like(x)
+    result = np.empty_like(x)
     with _quiet():
-        _in_blocks(forward, x, result, gate)
-    return result, gate
+        _in_blocks(forward, x, result)
+    return result
 
 
 @op
-def gelu_backward(g: Array, x: Array, gate: Array, /, approximate: str = "none") -> Array:
-    """Gradient of `gelu`: `g (gate + x gate')`, from the gate that `gelu` left."""
+def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
+    """Gradient of `gelu`: `g (gate + x gate')`, where the gate is `out / x`."""
     _, backward = _gelu_form(approximate)
     result = np.empty_like(x)
     with _quiet():
-        _in_blocks(backward, g, x, gate, result)
+        _in_blocks(backward, g, x, out, result)
     return result
 
 

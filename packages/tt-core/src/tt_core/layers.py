@@ -216,8 +216,8 @@ class Layer:
         `strict=False` lets entries be missing or unexpected, shapes must still agree.
         """
         own = self._state()
-        problems = [f"{name} is {state[name].shape}, expected {own[name].shape}"
-                    for name in own if name in state and tuple(state[name].shape) != own[name].shape]  # fmt: skip
+        given = {name: np.asarray(entry) for name, entry in state.items() if name in own}
+        problems = [misfit for name, array in given.items() for misfit in _misfits(name, array, own[name].data)]
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
         if strict:
@@ -225,10 +225,9 @@ class Layer:
             problems += [f"unexpected {_some(unexpected)}"] * bool(unexpected)
         if problems:
             raise StateDictError(f"{type(self).__name__}: state dict does not fit: {'; '.join(_head(problems))}")
-        for name, entry in own.items():
-            if name in state:
-                np.copyto(entry.data, np.asarray(state[name]), casting="same_kind")
-                mutation.record(entry.data)
+        for name, array in given.items():
+            np.copyto(own[name].data, array, casting="same_kind")
+            mutation.record(own[name].data)
 
     # --- repr
 
@@ -254,6 +253,13 @@ class Layer:
 
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
+
+
+def _misfits(name: str, given: Array, own: Array) -> Iterator[str]:
+    if given.shape != own.shape:
+        yield f"{name} is {given.shape}, expected {own.shape}"
+    if not np.can_cast(given.dtype, own.dtype, "same_kind"):
+        yield f"{name} is {given.dtype}, expected {own.dtype}"
 
 
 def _some(names: list[str]) -> str:
@@ -282,6 +288,8 @@ def _bind_all() -> None:
         _bind(layer_type)
 
 
+Layer._types.add(Layer)
+_bind(Layer)
 manager.rebinders.append(_bind_all)
 
 

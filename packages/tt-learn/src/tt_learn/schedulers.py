@@ -216,8 +216,9 @@ class OneCycleLR(Scheduler):
 
     def _at(self, values: Sequence[float], t: int) -> float:
         i = min(bisect.bisect_left(self.ends, t), len(self.ends) - 1)
-        begin = self.ends[i - 1] if i else 0.0
-        return self.between(values[i], values[i + 1], (t - begin) / (self.ends[i] - begin))
+        begin, end = self.ends[i - 1] if i else 0.0, self.ends[i]
+        share = (t - begin) / (end - begin) if end != begin else 1.0  # a phase without steps is over
+        return self.between(values[i], values[i + 1], share)
 
     def _lr(self, i: int, base: float) -> float:
         return self.max_lrs[i] * self._at(self.factors, self.last_epoch)

@@ -437,7 +437,10 @@ class Trainer:
         return {**counters, "history": self.history, "callbacks": callbacks}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned; raises `TrainingError` where another version did."""
+        missing = [name for name in self.state_dict() if name not in state_dict]
+        if missing:
+            raise TrainingError(f"Trainer: the state has no {' and no '.join(missing)}; another version saved it")
         for name in ("step", "epoch", "batches_in_epoch", "seconds"):
             setattr(self, name, state_dict[name])
         self._epoch_is_over = state_dict["epoch_is_over"]

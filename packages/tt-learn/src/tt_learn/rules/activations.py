@@ -14,15 +14,10 @@ gradient(A.leaky_relu, lambda out, x, **a: (lambda g: A.leaky_relu_backward(g, x
 gradient(A.softplus, lambda out, x, **a: (lambda g: A.softplus_backward(g, x, **a),))
 gradient(A.sigmoid, lambda out, x: (lambda g: A.sigmoid_backward(g, out),))
 gradient(A.tanh, lambda out, x: (lambda g: A.tanh_backward(g, out),))
+gradient(A.gelu, lambda out, x, **a: (lambda g: A.gelu_backward(g, x, out, **a),))
 gradient(A.silu, lambda out, x: (lambda g: A.silu_backward(g, x),))
 gradient(A.softmax, lambda out, x, dim: (lambda g: A.softmax_backward(g, out, dim=dim),))
 gradient(A.log_softmax, lambda out, x, dim: (lambda g: A.log_softmax_backward(g, out, dim=dim),))
-
-
-@gradient(A.gelu)
-def _(out: Any, x: Any, approximate: str) -> Any:
-    _, gate = out
-    return (lambda g: A.gelu_backward(g, x, gate, approximate=approximate),)
 
 
 # --- second derivatives. A backward kernel is linear in `g`, so its derivative for `g` is often the kernel itself.
@@ -69,8 +64,8 @@ def _(g: Any, x: Any, beta: float, threshold: float) -> Any:
 
 
 @formula(A.gelu_backward)
-def _(g: Any, x: Any, gate: Any, approximate: str) -> Any:
-    """From `x` alone: the gate that the kernel takes ready-made depends on it too."""
+def _(g: Any, x: Any, out: Any, approximate: str) -> Any:
+    """From `x` alone: the result that the kernel takes ready-made depends on it too."""
     if approximate == "none":
         density = E.exp(x * x * -0.5) / math.sqrt(2 * math.pi)
         return g * ((1 + E.erf(x * math.sqrt(0.5))) / 2 + x * density)

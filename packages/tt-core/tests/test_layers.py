@@ -1,0 +1,212 @@
+"""Layers register what they are made of, copy states whole or not at all, and show themselves as a tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core
+from tt_core import Layer, LayerList, Linear, Parameter, ReLU, Sequential, Tensor, tensor
+from tt_core.errors import DTypeError, TinyTorchError
+from tt_core.layers import StateDictError
+
+
+class Block(Layer):
+    """A layer with one of everything: a parameter, a buffer, a child, and a tensor that is none of these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = Parameter([1.0, 2.0])
+        self.register_buffer("mean", tensor([3.0, 4.0]))
+        self.inner = Linear(2, 2, bias=False)
+        self.plain = tensor([5.0])
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x - self.mean) * self.scale
+
+
+# --- registration
+
+
+def test_parameters_buffers_and_layers_are_found_by_their_dotted_names() -> None:
+    net = Sequential(Block(), ReLU())
+    assert [name for name, _ in net.named_parameters()] == ["0.scale", "0.inner.weight"]
+    assert [name for name, _ in net.named_buffers()] == ["0.mean"]
+    assert [name for name, _ in net.named_layers()] == ["", "0", "0.inner", "1"]
+    assert list(net.state_dict()) == ["0.scale", "0.mean", "0.inner.weight"]
+    assert net.num_parameters() == 2 + 4
+
+
+def test_assigning_something_else_takes_the_old_registration_away() -> None:
+    block = Block()
+    block.scale = tensor([1.0, 1.0])  # no parameter
+    block.inner = None
+    block.mean = None
+    assert list(block.state_dict()) == []
+    block.scale = Parameter([1.0])
+    del block.scale
+    assert list(block.parameters()) == []
+    with pytest.raises(AttributeError):
+        block.scale  # noqa: B018
+
+
+def test_a_name_goes_from_parameter_to_layer() -> None:
+    block = Block()
+    block.scale = Linear(1, 1)
+    assert list(block.state_dict()) == ["mean", "inner.weight", "scale.weight", "scale.bias"]
+
+
+def test_a_buffer_that_does_not_persist_is_not_in_the_state() -> None:
+    block = Block()
+    block.register_buffer("cache", tensor([0.0]), persistent=False)
+    assert "cache" not in block.state_dict()
+    assert block.cache.tolist() == [0]
+
+
+def test_a_shared_parameter_counts_once_and_stands_under_both_names() -> None:
+    net = Sequential(Linear(3, 3, bias=False), Linear(3, 3, bias=False))
+    net[1].weight = net[0].weight
+    assert len(list(net.parameters())) == 1
+    assert net.num_parameters() == 9
+    assert list(net.state_dict()) == ["0.weight", "1.weight"]
+
+
+def test_super_init_comes_first() -> None:
+    class Forgetful(Layer):
+        def __init__(self) -> None:
+            self.weight = Parameter([1.0])
+
+    with pytest.raises(TinyTorchError, match=r"Forgetful: call super\(\).__init__\(\) before assigning weight"):
+        Forgetful()
+
+
+def test_a_layer_without_forward_says_so() -> None:
+    class Nothing(Layer):
+        pass
+
+    for layer in (Layer(), Nothing()):
+        with pytest.raises(NotImplementedError, match=rf"{type(layer).__name__} defines no forward\(self, ...\)"):
+            layer(1)
+
+
+@pytest.mark.parametrize("container", [Sequential, LayerList])
+def test_containers_hold_layers_only(container: Any) -> None:
+    held = container() if container is Sequential else container([])
+    held.append(ReLU())
+    assert (len(held), list(held)) == (1, [held[0]])
+    with pytest.raises(DTypeError, match=rf"{container.__name__}: holds layers, got function"):
+        held.append(tt_core.tanh.kernel)
+
+
+# --- modes
+
+
+def test_modes_reach_every_layer() -> None:
+    net = Sequential(Block(), Sequential(ReLU()))
+    assert net.eval() is net
+    assert [layer.training for layer in net.layers()] == [False] * 5
+    assert net[1].train().training
+    assert not net.training
+
+
+def test_apply_sees_children_first() -> None:
+    seen: list[str] = []
+    Sequential(Block(), ReLU()).apply(lambda layer: seen.append(type(layer).__name__))
+    assert seen == ["Linear", "Block", "ReLU", "Sequential"]
+
+
+# --- state
+
+
+def test_a_state_dict_shares_memory_and_loading_copies_into_it() -> None:
+    net, other = Block(), Block()
+    memory = net.scale.data
+    state = other.state_dict()
+    state["scale"].data[:] = 7
+    assert other.scale.tolist() == [7, 7]
+    net.load_state_dict(state)
+    assert net.scale.data is memory
+    assert net.scale.tolist() == [7, 7]
+    other.scale.data[:] = 8
+    assert net.scale.tolist() == [7, 7]
+
+
+def test_arrays_of_another_float_dtype_are_cast() -> None:
+    net = Linear(2, 1)
+    net.load_state_dict({"weight": np.array([[1.0, 2.0]], "f8"), "bias": np.array([3.0], "f2")})
+    assert (net.weight.tolist(), net.bias.tolist()) == ([[1, 2]], [3])
+    assert net.weight.dtype == np.float32
+
+
+def unchanged(layer: Layer, state: dict[str, Any], *parts: str, strict: bool = True) -> None:
+    """Loading fails, says each of `parts`, and leaves every number as it was."""
+    before = {name: entry.numpy().copy() for name, entry in layer.state_dict().items()}
+    with pytest.raises(StateDictError) as raised:
+        layer.load_state_dict(state, strict=strict)
+    for part in parts:
+        assert part in str(raised.value)
+    for name, entry in layer.state_dict().items():
+        np.testing.assert_array_equal(entry.numpy(), before[name])
+
+
+def test_a_state_that_does_not_fit_is_told_all_at_once() -> None:
+    net = Sequential(Linear(2, 3), Linear(3, 1))
+    state = {name: entry.numpy() + 1 for name, entry in net.state_dict().items()}
+    state["head.weight"] = state.pop("1.weight")
+    state["0.bias"] = np.zeros((4,), "f4")
+    unchanged(
+        net,
+        state,
+        "Sequential: state dict does not fit: 0.bias is (4,), expected (3,)",
+        "missing 1.weight",
+        "unexpected head.weight",
+    )
+
+
+def test_without_strict_entries_may_be_missing_or_unexpected_but_not_misshapen() -> None:
+    net = Linear(2, 1)
+    net.load_state_dict({"bias": tensor([5.0]), "other": tensor([1.0])}, strict=False)
+    assert net.bias.tolist() == [5]
+    unchanged(net, {"bias": tensor([6.0]), "weight": tensor([1.0])}, "weight is (1,), expected (1, 2)", strict=False)
+
+
+def test_a_dtype_that_would_lose_numbers_is_refused_before_anything_is_copied() -> None:
+    class Counter(Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = Parameter([1.0])
+            self.register_buffer("count", tensor([1]))
+
+    unchanged(Counter(), {"weight": [9.0], "count": np.array([1.5])}, "count is float64, expected int64")
+
+
+def test_a_long_list_is_cut_short() -> None:
+    net = LayerList([Linear(1, 1) for _ in range(20)])
+    unchanged(net, {}, "missing 0.weight, 0.bias, 1.weight", "... and 32 more")
+
+
+# --- repr
+
+
+def test_the_tree_shows_arguments_and_parameter_counts() -> None:
+    assert repr(ReLU()) == "ReLU()"
+    assert repr(Linear(4, 3)).endswith("  # 15 parameters")
+    net = Sequential(Linear(4, 3), ReLU(), Sequential(Linear(3, 1, bias=False)))
+    assert repr(net).splitlines() == [
+        "Sequential(",
+        f"  (0): Linear({net[0].extra_repr()})  # 15",
+        "  (1): ReLU()",
+        "  (2): Sequential(",
+        f"    (0): Linear({net[2][0].extra_repr()})  # 3",
+        "  )  # 3",
+        ")  # 18 parameters",
+    ]
+
+
+def test_parameters_are_marked_tensors() -> None:
+    weight = Parameter(np.ones((2, 2)), dtype=np.float32)
+    assert isinstance(weight, Tensor)
+    assert weight.is_parameter
+    assert weight.dtype == np.float32
