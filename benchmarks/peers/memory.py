@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import cnn
 import gpt
 import mlp
+from side_by_side import MakeStep, measure
 
 CASES: dict[str, tuple[Any, str]] = {
     "mlp deep: ten layers of 1024, batch 256": (mlp, "deep"),
@@ -32,7 +31,7 @@ CASES: dict[str, tuple[Any, str]] = {
 STEPS = 3
 
 
-def tinytorch_peak(make: Callable[[str], tuple[Callable[[], object], str]], size: str) -> int:
+def tinytorch_peak(make: MakeStep, size: str) -> int:
     make(size)  # what is imported and made once is no part of it
     tracemalloc.start()
     step, _ = make(size)
@@ -41,7 +40,7 @@ def tinytorch_peak(make: Callable[[str], tuple[Callable[[], object], str]], size
     return tracemalloc.get_traced_memory()[1]
 
 
-def torch_peak(make: Callable[[str], tuple[Callable[[], object], str]], size: str) -> int:
+def torch_peak(make: MakeStep, size: str) -> int:
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
@@ -61,17 +60,16 @@ def main() -> None:
     if options.side:
         module, size = CASES[options.case]
         ours = options.side == "tinytorch"
-        print(json.dumps(tinytorch_peak(module.tinytorch_step, size) if ours else torch_peak(module.torch_step, size)))
+        peak = tinytorch_peak(module.tinytorch_step, size) if ours else torch_peak(module.torch_step, size)
+        print(json.dumps({"seconds": 0, "memory": peak}))
         return
     print(f"{'':44}  {'tinytorch':>10}  {'pytorch':>10}  ratio")
     for case in CASES:
-        ours, theirs = (_measured(side, case) for side in ("tinytorch", "pytorch"))
+        ours, theirs = (
+            measure([sys.executable, __file__, "--side", side, "--case", case]).memory
+            for side in ("tinytorch", "pytorch")
+        )
         print(f"{case:44}  {ours / 1e6:7.1f} MB  {theirs / 1e6:7.1f} MB  {ours / theirs:5.2f}")
-
-
-def _measured(side: str, case: str) -> int:
-    command = [sys.executable, __file__, "--side", side, "--case", case]
-    return int(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":

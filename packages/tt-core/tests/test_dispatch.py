@@ -16,6 +16,7 @@ from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, plug
 from tt_core.dispatch import Op, registry
 from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
 from tt_core.hookspecs import hookspec as core_hookspec
+from tt_core.layers import dropout
 
 
 @pytest.fixture(autouse=True)
@@ -150,8 +151,6 @@ def test_a_name_is_taken_once_and_an_op_has_inputs() -> None:
 
 
 def test_residuals_reach_observers_and_not_callers() -> None:
-    from tt_core.layers import dropout
-
     seen: list[Any] = []
     watcher = plugin(tt_observe_op=lambda op: lambda *call: seen.append(call) if op.name == "dropout" else None)
     manager.register(watcher)

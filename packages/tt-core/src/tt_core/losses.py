@@ -142,14 +142,15 @@ def cross_entropy_backward(
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
     with _quiet():
-        scale = g.reshape(-1) if kept is None else np.where(kept, weights * g.reshape(-1), 0)
+        scale = np.empty(len(rows), rows.dtype)
+        scale[:] = g.reshape(-1) if kept is None else np.where(kept, weights * g.reshape(-1), 0)
         if reduction == "mean":
-            scale = scale / (len(rows) if weights is None else weights.sum())
+            scale /= len(rows) if weights is None else weights.sum()
         result = np.empty(rows.shape, rows.dtype)
         for block in _row_blocks(rows):
             part = np.subtract(rows[block], peak[block], out=result[block])
             np.exp(part, out=part)
-            part *= scale[block if len(scale) > 1 else ..., None] / total[block]
+            part *= scale[block, None] / total[block]
         result[np.arange(len(rows)), labels] -= scale
     return _from_class_rows(result, x.shape)
 
@@ -178,29 +179,26 @@ def _row_blocks(rows: Array) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
-def _checked_labels(target: Array, classes: int, ignore_index: int) -> Array:
-    """`target` as one row of class indices, each of them a class or `ignore_index`."""
+def _checked_labels(target: Array, classes: int, ignore_index: int) -> tuple[Array, bool]:
+    """`target` as one row of class indices, and whether all are classes; the others are `ignore_index`."""
     if target.dtype.kind not in "iu":
         raise DTypeError(f"class indices are integers, got {target.dtype}")
     labels = target.reshape(-1)
-    if not _all_below(labels, classes):
+    # as unsigned numbers, negative ones are above all classes too
+    classes_only = not labels.size or bool(np.maximum.reduce(labels.astype(np.uint64)) < classes)
+    if not classes_only:
         wrong = labels[((labels < 0) | (labels >= classes)) & (labels != ignore_index)]
         if wrong.size:
             raise OutOfRangeError(f"class index {wrong[0]} is out of range for {classes} classes (0 to {classes - 1})")
-    return labels
-
-
-def _all_below(labels: Array, classes: int) -> bool:
-    """Whether all lie in [0, classes): as unsigned numbers, negative ones are above too."""
-    return bool(np.maximum.reduce(labels.astype(np.uint64), initial=0) < classes) if labels.size else True
+    return labels, classes_only
 
 
 def _counted(
     target: Array, weight: Array | None, classes: int, ignore_index: int, dtype: Any
 ) -> tuple[Array, Array | None, Array | None]:
     """Class indices that can be looked up, which rows count, and how much each does; None, None where all count 1."""
-    labels = _checked_labels(target, classes, ignore_index)
-    if weight is None and not 0 <= ignore_index < classes and _all_below(labels, classes):
+    labels, classes_only = _checked_labels(target, classes, ignore_index)
+    if weight is None and classes_only and not 0 <= ignore_index < classes:
         return labels, None, None
     kept = labels != ignore_index
     labels = np.where(kept, labels, 0)
@@ -315,7 +313,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     x, target = _tensor(input), _tensor(target)
     weight = _class_weight("nll_loss", x, weight)
     try:
-        labels = _checked_labels(target.data, _class_rows(x.data, target.data).shape[1], ignore_index)
+        labels, _ = _checked_labels(target.data, _class_rows(x.data, target.data).shape[1], ignore_index)
     except TinyTorchError as error:
         raise type(error)(f"nll_loss: {error}") from None
     kept, weights = _weights_of(target.data, weight, ignore_index, x.dtype)

@@ -47,7 +47,7 @@ def batch_norm(
 
     def normalize(channels: slice) -> None:
         mean[channels] = np.einsum("ncl->c", flat[:, channels]) / count
-        centred = flat[:, channels] - mean[channels, None]
+        centred = np.subtract(flat[:, channels], mean[channels, None], dtype=out.dtype)
         var[channels] = np.einsum("ncl,ncl->c", centred, centred) / count
         _scale(centred, var, weight, bias, eps, channels, out)
 
@@ -72,7 +72,7 @@ def batch_norm_backward(
 
     def differentiate(channels: slice) -> None:
         upstream = gradients[:, channels].copy()
-        own = flat[:, channels] - mean[channels, None]
+        own = np.subtract(flat[:, channels], mean[channels, None], dtype=out.dtype)
         by_bias[channels] = np.einsum("ncl->c", upstream)
         by_weight[channels] = np.einsum("ncl,ncl->c", own, upstream) * rstd[channels]
         own *= (by_weight[channels] * rstd[channels] / count)[:, None]
@@ -96,7 +96,8 @@ def batch_norm_inference(
     out = np.empty(flat.shape, dtype=_result_dtype(x, mean, weight, bias))
 
     def normalize(channels: slice) -> None:
-        _scale(flat[:, channels] - mean[channels, None], var, weight, bias, eps, channels, out)
+        centred = np.subtract(flat[:, channels], mean[channels, None], dtype=out.dtype)
+        _scale(centred, var, weight, bias, eps, channels, out)
 
     in_parallel(normalize, flat.shape[1], flat.nbytes + out.nbytes)
     return out.reshape(x.shape)
