@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import tinygpt.train
 from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
-from tinygpt.corpus import Corpus, read_corpus, split_tokens
+from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
 from tt_language import BPETokenizer, ByteTokenizer
 from tt_learn import ProgressBar, Trainer
 
@@ -123,3 +124,16 @@ def test_validation_windows_never_overlap_training() -> None:
     x, y = tokens.validation(3, 4)[0]
     assert x.shape == (3, 4)
     assert (x[:, 1:] == y[:, :-1]).all()
+
+
+@pytest.mark.parametrize("first", [0.0, 0.3, 1 - 2**-53])
+def test_windows_cover_the_text_evenly(first: float) -> None:
+    tokens = Tokens(train=np.arange(1000), val=np.arange(0))
+    batches = [tokens.batch(step, 4, 10, first) for step in range(250)]  # each token is read 10 times on average
+    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    assert x.min() >= 0
+    assert y.max() <= 999
+    assert (y == x + 1).all()
+    read = np.bincount(x.ravel(), minlength=1000)[10:-11]
+    assert read.min() >= 7
+    assert read.max() <= 13

@@ -169,17 +169,18 @@ def test_learns_a_sequence_by_heart(family: str) -> None:
     assert loss.item() < 0.1
 
 
-def test_starts_as_gpt2_did() -> None:
+def test_starts_near_even_odds_with_a_deviation_that_fits_its_width() -> None:
     tt_core.manual_seed(0)
+    std = np.sqrt(2 / 5 / 64)
     model = GPT(GPTConfig(vocab_size=500, block_size=64, n_layer=8, n_head=4, n_embd=64))
     state = model.state_dict()
-    assert state["wte.weight"].numpy().std() == pytest.approx(0.02, rel=0.02)
-    assert state["blocks.3.mlp.up.weight"].numpy().std() == pytest.approx(0.02, rel=0.05)
-    assert state["blocks.3.mlp.down.weight"].numpy().std() == pytest.approx(0.02 / 4, rel=0.05)
-    assert state["blocks.3.attention.out_proj.weight"].numpy().std() == pytest.approx(0.02 / 4, rel=0.05)
+    assert state["wte.weight"].numpy().std() == pytest.approx(std, rel=0.02)
+    assert state["blocks.3.mlp.up.weight"].numpy().std() == pytest.approx(std, rel=0.05)
+    assert state["blocks.3.mlp.down.weight"].numpy().std() == pytest.approx(std / 4, rel=0.05)
+    assert state["blocks.3.attention.out_proj.weight"].numpy().std() == pytest.approx(std / 4, rel=0.05)
     assert not state["blocks.3.mlp.up.bias"].numpy().any()
     ids = tt_core.tensor(np.random.default_rng(0).integers(0, 500, (2, 33)))
-    assert next_token_loss(model(ids[:, :-1]), ids[:, 1:]).item() == pytest.approx(np.log(500), abs=0.1)
+    assert next_token_loss(model(ids[:, :-1]), ids[:, 1:]).item() == pytest.approx(np.log(500), abs=0.4)
 
 
 def test_a_tied_head_shares_memory_and_counts_once() -> None:

@@ -1,6 +1,6 @@
 """Module 20, capstone: the main job, from a text to a trained model in a run folder.
 
-Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> random windows -> model -> loss.
+Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> windows -> model -> loss.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import tt_core
 from tinygpt.capstone import TinyGPT, new_model
@@ -123,8 +125,10 @@ def _run(
     if checkpoint is not None:
         trainer.resume(checkpoint)
 
+    first = np.random.default_rng(config.seed).random()
+
     def batch(step: int) -> tuple[Any, Any]:
-        x, y = tokens.batch(config.batch_size, config.block_size, tt_core.generator())
+        x, y = tokens.batch(step, config.batch_size, config.block_size, first)
         return from_numpy(x), from_numpy(y)
 
     trainer.fit(
