@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def peak_memory() -> int:
 
 def measure(command: Sequence[str], timeout: float = 600) -> Measurement:
     """Run one worker. Raises `RuntimeError` with what it wrote where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    settings = {"OPENBLAS_THREAD_TIMEOUT": "22", **os.environ}  # as importing tt_core before NumPy sets it
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr.strip()}")
     return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tt_core import blas as blas  # the first of all: it has to come before NumPy
 from tt_core import init
 from tt_core.__about__ import __version__
 from tt_core.activations import (

@@ -5,22 +5,24 @@ The three ops here are one trilinear form read three ways: with <., .> the sum o
     <g, conv2d(x, w)>  =  <x, conv2d_input(g, w)>  =  <w, conv2d_weight(g, x)>
 
 so each is the derivative of the others, to any order. Each copies patches of a few images at a time into columns, which
-stay in cache, and hands BLAS one product per block (Chellapilla et al. 2006). No FFT, no Winograd.
+stay in cache, and hands BLAS one product per block (Chellapilla et al. 2006); each core has images of its own. No FFT,
+no Winograd.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from tt_core import Tensor, init
-from tt_core.creation import empty
+from tt_core.creation import einsum, empty
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
-from tt_data.threads import in_parallel
+from tt_data.threads import on_each_core
 from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
 from tt_learn.autograd import gradient
 
@@ -50,16 +52,20 @@ def conv2d(
     """
     _check(x, weight, bias, groups)
     w = windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    n, o = x.shape[0], weight.shape[0]
-    columns = w.columns(w.pad(x))  # (C, kh, kw, N, H', W')
-    kernels = weight.reshape(groups, o // groups, -1)
-    out = np.empty((n, o, *w.out), dtype=np.result_type(x, weight))
-    for images, rows in w.blocks(n, _row_bytes(w, x.shape[1], x.itemsize)):
-        block = gathered(columns[:, :, :, images, rows])
-        result = kernels @ block.reshape(groups, kernels.shape[2], -1)
-        if bias is not None:
-            result += bias.reshape(groups, -1, 1)
-        out[images, :, rows] = result.reshape(o, *block.shape[3:]).swapaxes(0, 1)
+    kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
+    out = np.empty((len(x), len(weight), *w.out), dtype=np.result_type(x, weight))
+    row_bytes = _row_bytes(w, x.shape[1], x.itemsize)
+
+    def convolve(images: slice) -> None:
+        columns, results = w.columns(w.pad(x[images])), out[images]  # (C, kh, kw, N, H', W')
+        for some, rows in w.blocks(len(results), row_bytes):
+            block = np.ascontiguousarray(columns[:, :, :, some, rows])  # the copy that im2col is
+            result = kernels @ block.reshape(groups, kernels.shape[2], -1)
+            if bias is not None:
+                result += bias.reshape(groups, -1, 1)
+            results[some, :, rows] = result.reshape(-1, *block.shape[3:]).swapaxes(0, 1)
+
+    on_each_core(convolve, len(x), len(x) * w.out[0] * row_bytes)
     return out
 
 
@@ -86,15 +92,21 @@ def conv2d_input(
         kernels = kernels.transpose(0, 2, 3, 1, 4).reshape(groups, c * kh, -1)
     else:
         kernels = kernels.transpose(0, 2, 3, 4, 1).reshape(groups, c * kh * kw, -1)
-    total = np.zeros((n, c * groups, *size), dtype=np.result_type(g, weight))
-    row_bytes = groups * max(kernels.shape[1:]) * (size[1] if w.touching else w.out[1]) * total.itemsize
-    for images, rows in w.blocks(n, row_bytes):
-        block = g[images, :, rows].swapaxes(0, 1)  # (O, images, rows, W')
-        if w.touching:
-            block = _shifted(block, w)  # (O, kw, images, rows, W)
-        columns = kernels @ block.reshape(groups, kernels.shape[2], -1)
-        scatter(columns.reshape(c * groups, kh, -1, *block.shape[-3:]), w, rows, total[images])
-    return total
+    out = np.empty((n, c * groups, *size), dtype=np.result_type(g, weight))
+    row_bytes = groups * max(kernels.shape[1:]) * (size[1] if w.touching else w.out[1]) * out.itemsize
+
+    def spread(images: slice) -> None:
+        upstream, total = g[images], out[images]
+        total[...] = 0
+        for some, rows in w.blocks(len(total), row_bytes):
+            block = upstream[some, :, rows].swapaxes(0, 1)  # (O, images, rows, W')
+            if w.touching:
+                block = _shifted(block, w)  # (O, kw, images, rows, W)
+            columns = kernels @ block.reshape(groups, kernels.shape[2], -1)
+            _scatter(columns.reshape(c * groups, kh, -1, *block.shape[-3:]), w, rows, total[some])
+
+    on_each_core(spread, n, n * w.out[0] * row_bytes)
+    return out
 
 
 @op
@@ -110,54 +122,44 @@ def conv2d_weight(
 ) -> Array:
     """Gradient of `conv2d` for its weight: the patches of `x`, each weighted by its `g` (N, O, H', W')."""
     w = windows(x.shape[2:], kernel_size, stride, padding, dilation)
-    (n, c), o = x.shape[:2], g.shape[1]
-    columns = w.columns(w.pad(x))
-    # patches x channels: OpenBLAS takes a third longer for the transposed product
-    total = np.zeros((groups, c // groups * math.prod(w.kernel), o // groups), dtype=np.result_type(g, x))
-    for images, rows in w.blocks(n, _row_bytes(w, c, x.itemsize)):
-        block = gathered(columns[:, :, :, images, rows]).reshape(groups, total.shape[1], -1)
-        into = g[images, :, rows].swapaxes(0, 1).reshape(groups, total.shape[2], -1)
-        total += block @ into.swapaxes(1, 2)
+    c, o = x.shape[1], g.shape[1]
+    row_bytes = _row_bytes(w, c, x.itemsize)
+
+    def weigh(images: slice) -> Array:
+        columns, upstream = w.columns(w.pad(x[images])), g[images]
+        # patches x channels: OpenBLAS takes a third longer for the transposed product
+        total = np.zeros((groups, c // groups * math.prod(w.kernel), o // groups), dtype=np.result_type(g, x))
+        for some, rows in w.blocks(len(upstream), row_bytes):
+            block = columns[:, :, :, some, rows].reshape(groups, total.shape[1], -1)
+            into = upstream[some, :, rows].swapaxes(0, 1).reshape(groups, total.shape[2], -1)
+            total += block @ into.swapaxes(1, 2)
+        return total
+
+    total = functools.reduce(np.add, on_each_core(weigh, len(x), len(x) * w.out[0] * row_bytes))
     return total.swapaxes(1, 2).reshape(o, c // groups, *w.kernel)
-
-
-def gathered(block: Array) -> Array:
-    """Columns in memory of their own, which BLAS wants: the copy that im2col is, some channels in each thread."""
-    copy = np.empty(block.shape, dtype=block.dtype)
-    in_parallel(lambda channels: np.copyto(copy[channels], block[channels]), len(block), copy.nbytes)
-    return copy
 
 
 def _shifted(block: Array, w: Windows) -> Array:
     """(O, N, rows, W') to (O, kw, N, rows, W): at each column of the image, the window that meets it with its jth."""
     o, *between, _ = block.shape
     shifted = np.zeros((o, w.kernel[1], *between, w.size[1]), dtype=block.dtype)
-
-    def shift(channels: slice) -> None:
-        for j in range(w.kernel[1]):
-            met, elements = w.meeting(1, j)
-            shifted[channels, j, ..., elements] = block[channels, ..., met]
-
-    in_parallel(shift, o, shifted.nbytes)
+    for j in range(w.kernel[1]):
+        met, elements = w.meeting(1, j)
+        shifted[:, j, ..., elements] = block[..., met]
     return shifted
 
 
-def scatter(columns: Array, w: Windows, rows: slice, images: Array) -> None:
-    """Add columns (C, kh, kw, N, rows, W') up in the images (N, C, H, W) they belong to, some channels in each thread.
+def _scatter(columns: Array, w: Windows, rows: slice, images: Array) -> None:
+    """Add columns (C, kh, kw, N, rows, W') up in the images (N, C, H, W) they belong to.
 
     `rows` are those of the windows. What `_shifted` has gathered is (C, kh, 1, N, rows, W).
     """
     everywhere = slice(None), slice(None)
-
-    def add(channels: slice) -> None:
-        total = images[:, channels]
-        for i in range(w.kernel[0]):
-            down, y = w.meeting(0, i, rows)
-            for j in range(columns.shape[2]):
-                across, x = everywhere if w.touching else w.meeting(1, j)
-                total[:, :, y, x] += columns[channels, i, j, :, down, across].swapaxes(0, 1)
-
-    in_parallel(add, len(columns), columns.nbytes)
+    for i in range(w.kernel[0]):
+        down, y = w.meeting(0, i, rows)
+        for j in range(columns.shape[2]):
+            across, x = everywhere if w.touching else w.meeting(1, j)
+            images[:, :, y, x] += columns[:, i, j, :, down, across].swapaxes(0, 1)
 
 
 def _row_bytes(w: Windows, channels: int, itemsize: int) -> int:
@@ -184,7 +186,7 @@ def _(out: Any, x: Any, weight: Any, bias: Any, **how: Any) -> Any:
     return (
         lambda g: conv2d_input(g, weight, size=size, **how),
         lambda g: conv2d_weight(g, x, kernel_size=kernel_size, **how),
-        lambda g: g.sum((0, 2, 3)),
+        lambda g: einsum("ncl->c", g.flatten(2)),  # twice as fast as sum, and wakes no thread of BLAS
     )
 
 

@@ -73,20 +73,22 @@ def max_pool2d_backward(
 ) -> Array:
     """Gradient of `max_pool2d` for its input of `size` (H, W): each `g` goes to the place its element came from."""
     w = windows(size, kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
-    padded = np.zeros((*g.shape[:2], *w.padded_size), dtype=g.dtype)
+    padded = np.empty((*g.shape[:2], *w.padded_size), dtype=g.dtype)
     in_parallel(lambda images: _put_back(g[images], index[images], w, padded[images]), len(g), padded.nbytes)
     return w.crop(padded)
 
 
 def _put_back(g: Array, index: Array, w: Windows, padded: Array) -> None:
     apart = w.stride[0] >= w.kernel[0] and w.stride[1] >= w.kernel[1] and w.dilation == (1, 1)
+    padded[...] = 0
+    here = np.empty_like(g)
     for i, j, met in w.positions():
-        given = (index == i * w.kernel[1] + j).astype(g.dtype)  # NumPy multiplies floats and booleans 4 times slower
-        given *= g
+        # 1 or 0 in the dtype of g: NumPy multiplies floats and booleans 4 times slower
+        np.equal(index, i * w.kernel[1] + j, out=here, casting="unsafe")
         if apart:  # no element is in two windows: nothing to add to
-            padded[met] = given
+            np.multiply(here, g, out=padded[met])
         else:
-            padded[met] += given
+            padded[met] += np.multiply(here, g, out=here)
 
 
 @op

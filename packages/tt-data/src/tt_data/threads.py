@@ -1,7 +1,7 @@
 """One piece of work for each core: NumPy lets go of Python's lock while it copies and computes. Beside module 09.
 
-BLAS uses all cores by itself, all else in NumPy one: the copies of im2col, and pooling. Slices never overlap, so
-results do not depend on the number of threads.
+BLAS uses all cores by itself, all else in NumPy one. Slices never overlap, so results do not depend on the number of
+threads, but for what is added up over slices.
 """
 
 from __future__ import annotations
@@ -9,8 +9,16 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,unused-ignore]
+
+from tt_core import blas
+
+Result = TypeVar("Result")
 
 SMALL = 256 << 10
 """Bytes below which handing work to a thread (about 30 us) costs more than it saves."""
@@ -34,11 +42,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="tt-data")
 
 
-if hasattr(os, "register_at_fork"):  # a forked child inherits the pool without its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def in_parallel(work: Callable[[slice], None], count: int, nbytes: int) -> None:
+def in_parallel(work: Callable[[slice], object], count: int, nbytes: int) -> None:
     """Call `work` with slices that together are `range(count)`, at once; what it raises is raised here.
 
     `nbytes`: how much memory is gone through in all.
@@ -48,21 +52,58 @@ def in_parallel(work: Callable[[slice], None], count: int, nbytes: int) -> None:
     >>> found
     [7, 7, 7]
     """
-    threads = 1 if nbytes < SMALL else max(1, min(cores(), count))
-    pieces = max(1, nbytes // PIECE // threads)
-    shares = _split(0, count, threads)
+    shares = _split(0, count, 1 if nbytes < SMALL else cores())
+    pieces = max(1, nbytes // PIECE // len(shares))
 
     def work_through(share: slice) -> None:
         for piece in _split(share.start, share.stop, pieces):
             work(piece)
 
-    others = [_pool().submit(work_through, share) for share in shares[1:]]
+    _at_once(work_through, shares)
+
+
+def on_each_core(work: Callable[[slice], Result], count: int, nbytes: int) -> list[Result]:
+    """What `work`, which calls BLAS, gives for slices that together are `range(count)`, one for each core, in order.
+
+    BLAS stays on the core that calls it meanwhile, and finds in that core's cache what was just copied there: a
+    training step of three convolutions takes a quarter less time than with products that use both cores. `work` is
+    called once, and BLAS uses all cores, where there are fewer elements than cores, next to no work, or threads of BLAS
+    that would not give their cores to ours (`tt_core.blas`). `work` shares nothing out itself.
+
+    >>> on_each_core(lambda part: part.stop - part.start, 8, nbytes=0)
+    [8]
+    """
+    alone = nbytes < SMALL or count < cores() or not blas.THREADS_REST
+    shares = _split(0, count, 1 if alone else cores())
+    if len(shares) == 1:
+        return [work(shares[0])]
+    with _turn(), _blas().limit(limits=1):
+        return _at_once(work, shares)
+
+
+def _at_once(work: Callable[[slice], Result], shares: list[slice]) -> list[Result]:
+    others = [_pool().submit(work, share) for share in shares[1:]]
     try:
-        work_through(shares[0])
+        first = work(shares[0])
     finally:
         wait(others)  # also when one failed: nobody writes into arrays that the caller has given up
-    for other in others:
-        other.result()
+    return [first, *(other.result() for other in others)]
+
+
+@functools.cache
+def _turn() -> threading.Lock:
+    """One at a time: BLAS's number of threads is the process's, and all cores are in use anyway."""
+    return threading.Lock()
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child inherits the pool without its threads, and maybe a closed lock
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_turn.cache_clear)
 
 
 def _split(start: int, stop: int, parts: int) -> list[slice]:
