@@ -1,3 +1,5 @@
 """The asv suite, a file an act: `bench_core` is Act I, `bench_perf` Act V."""
 
 from __future__ import annotations
+
+import tt_core  # noqa: F401 - before NumPy, as a program that trains would

@@ -270,11 +270,17 @@ def test_inputs_of_the_wrong_width() -> None:
 
 
 def test_the_heat_map_is_svg_with_a_cell_a_weight(tmp_path: Path) -> None:
-    heat_map(np.eye(3)[None].repeat(2, 0), tmp_path / "heads.svg", ["a", "<", "\n"], ["x", "y", "z"])
+    heat_map(np.eye(3)[None].repeat(2, 0), tmp_path / "heads.svg", ["a", "<", "\n"], ["x", "y", "z"], "who & where")
     root = ET.parse(tmp_path / "heads.svg").getroot()
     cells = [e.get("fill") for e in root.iter() if e.tag.endswith("rect")][1:]
     assert len(cells) == 2 * 9
     assert cells[0] == "rgb(0,0,255)"
     assert cells[1] == "rgb(255,255,255)"
+    texts = [e.text for e in root.iter() if e.tag.endswith("text")]
+    assert texts == [
+        "who & where",
+        *["head 0", "a", "<", r"\n", "x", "y", "z"],
+        *["head 1", "a", "<", r"\n", "x", "y", "z"],
+    ]
     with pytest.raises(ShapeError, match="a label for each"):
         heat_map(np.eye(3), tmp_path / "heads.svg", ["a"])

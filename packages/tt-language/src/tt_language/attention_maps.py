@@ -64,7 +64,13 @@ def record_attention() -> Iterator[list[Array]]:
         manager.unregister(recorder)
 
 
-def heat_map(weights: Any, path: str | os.PathLike[str], queries: Sequence[str] = (), keys: Sequence[str] = ()) -> None:
+def heat_map(
+    weights: Any,
+    path: str | os.PathLike[str],
+    queries: Sequence[str] = (),
+    keys: Sequence[str] = (),
+    title: str = "",
+) -> None:
     """Draw attention weights (heads, T, S), or (T, S), as SVG at `path`: a panel a head, dark where much is taken.
 
     `queries` label the rows and `keys` the columns. Raises `ShapeError` for labels that do not fit.
@@ -76,18 +82,20 @@ def heat_map(weights: Any, path: str | os.PathLike[str], queries: Sequence[str] 
             f"heat_map: weights are (heads, T, S) with a label for each row and column, got {panels.shape} with "
             f"{len(queries)} and {len(keys)} labels"
         )
-    write_atomic(path, "\n".join(_panels(panels, queries, keys)).encode("utf-8"))
+    write_atomic(path, "\n".join(_panels(panels, queries, keys, title)).encode("utf-8"))
 
 
-def _panels(panels: Array, queries: Sequence[str], keys: Sequence[str], cell: int = 14) -> Iterator[str]:
+def _panels(panels: Array, queries: Sequence[str], keys: Sequence[str], title: str, cell: int = 14) -> Iterator[str]:
     heads, rows, columns = panels.shape
+    above = 20 if title else 0
     left, top = 12 + 7 * max(map(len, queries), default=0), 24 + 7 * max(map(len, keys), default=0)
-    width, height = left + columns * cell + 12, top + rows * cell + 12
+    width, height = left + columns * cell + 12, above + top + rows * cell + 12
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {heads * width} {height}"'
     yield ' font-family="monospace" font-size="11">'
     yield f'<rect width="{heads * width}" height="{height}" fill="white"/>'
+    yield f'<text x="8" y="16" font-size="13">{_visible(title)}</text>'
     for h, panel in enumerate(panels):
-        yield f'<g transform="translate({h * width + left},{top})"><text y="{12 - top}">head {h}</text>'
+        yield f'<g transform="translate({h * width + left},{above + top})"><text y="{12 - top}">head {h}</text>'
         for (i, j), w in np.ndenumerate(panel):
             shade = 255 - round(255 * float(min(max(w, 0), 1)))
             where = f'x="{j * cell}" y="{i * cell}" width="{cell}" height="{cell}"'
