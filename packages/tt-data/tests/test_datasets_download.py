@@ -21,6 +21,7 @@ from tt_core.errors import FileError
 from tt_data import CIFAR10, MNIST, DownloadError, Text
 from tt_data.datasets import download, images, text
 from tt_data.datasets.download import Remote, fetch, obtain
+from tt_data.milestones import dataset_arrays
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -160,6 +161,9 @@ def test_mnist_is_downloaded_when_it_is_nowhere(server, tmp_path, monkeypatch):
     assert (MNIST(train=False).images[:, 0] == digits(12, 1)[0]).all()
     asked = len(server.asked)
     MNIST()
+    train, labels, test, _ = dataset_arrays("mnist", None)  # what `tt milestone mlp` asks for
+    assert (train == digits(12)[0]).all()
+    assert (len(labels), len(test)) == (12, 12)
     assert len(server.asked) == asked
 
 

@@ -113,11 +113,22 @@ def test_missing_data_is_said_and_damaged_data_raises(tmp_path, monkeypatch, cap
         milestones._find("cnn", Missing(), tmp_path, lambda count, seed: GeneratedDigits(count, seed))
 
 
-def test_the_act_brings_its_milestone_and_answers_for_mnist_only(tmp_path):
+def test_the_act_brings_its_milestone_and_answers_for_mnist_only(tmp_path, monkeypatch, capsys):
+    class Missing:
+        folder = "mnist"
+
+        def __call__(self, root, train):
+            raise DownloadError("no mirror gave it") if not (tmp_path / "mnist").exists() else FileError("damaged")
+
+    monkeypatch.setattr(milestones, "MNIST", Missing())
     (row,) = plugin.tt_milestones()
     assert (row.name, row.year, row.act) == ("cnn", 1998, 3)
     assert plugin.tt_dataset("imagenet", None) is None
     assert plugin.tt_dataset("mnist", tmp_path) is None
+    assert capsys.readouterr().out == "mnist: no mirror gave it\n"
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(FileError, match="damaged"):
+        plugin.tt_dataset("mnist", tmp_path)
 
 
 def test_parameters_are_those_of_the_paper():

@@ -230,13 +230,14 @@ def _draw(
 
 
 def dataset_arrays(name: str, data_dir: Path | None) -> tuple[Array, Array, Array, Array] | None:
-    """Act III's answer to `tt_dataset`: MNIST as bytes, from a folder or the user's cache; None where there is none."""
+    """Act III's answer to `tt_dataset`: MNIST as bytes, from a folder, the user's cache or the network; else None."""
     if name != "mnist":
         return None
     try:
-        train, test = (MNIST(data_dir, train, download=False) for train in (True, False))
-    except FileError:
+        train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
+    except (DownloadError, FileError) as error:
         if data_dir is not None and (data_dir / MNIST.folder).exists():
-            raise
+            raise  # the user's own files, which are damaged
+        print(f"mnist: {error}")
         return None
     return train.images[:, 0], train.targets, test.images[:, 0], test.targets
