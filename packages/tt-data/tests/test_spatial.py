@@ -173,7 +173,7 @@ def test_upsample_gradients(how, size):
 @pytest.mark.parametrize("shape", [(5, 3), (4, 3, 5), (3, 3, 4, 2)], ids=str)
 @pytest.mark.parametrize("piece", [64, 1 << 20])
 def test_batch_norm_gradients(shape, piece, monkeypatch):
-    monkeypatch.setattr("tt_data.threads.PIECE", piece)
+    monkeypatch.setattr("tt_core.threads.PIECE", piece)
     inputs = leaf(*shape), leaf(3), leaf(3)
     everything = lambda *inputs: spatial.batch_norm(*inputs, eps=1e-2)  # noqa: E731 - output, mean and variance
     assert gradcheck(everything, inputs)

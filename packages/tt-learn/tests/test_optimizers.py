@@ -11,6 +11,7 @@ import pytest
 
 import tt_core
 import tt_learn
+from tt_core import threads
 from tt_learn import Tensor, blocks, optimizers
 from tt_learn.muon import Muon, orthogonalize
 
@@ -68,15 +69,42 @@ def test_a_bowl_is_descended(make: Callable[[Any], optimizers.Optimizer]) -> Non
 
 @every_optimizer
 def test_blocks_change_no_bit(make: Callable[[Any], optimizers.Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large and small blocks, in one parameter or across several, give the same numbers."""
+    """Large and small blocks, in one parameter or across several, in one thread or three, give the same numbers."""
     results = []
-    for size, small in ((64, 16), (1 << 20, 1 << 10)):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(threads, "SMALL", 0)
+    for size, small, many in ((64, 16, 1 << 30), (1 << 20, 1 << 10, 1 << 30), (64, 16, 0)):
         monkeypatch.setattr(blocks, "BLOCK", size)
+        monkeypatch.setattr(blocks, "SHARED", size)
+        monkeypatch.setattr(blocks, "MANY", many)
         monkeypatch.setattr(blocks, "SMALL", small)
         ps = parameters([(3, 5), (7,), (), (2, 3, 4), (30, 40), (200,), (1, 300), (0, 2)])
         optimizer = make(ps)
         for step in range(5):
             give_gradients(ps, step)
+            optimizer.step()
+        results.append([p.data for p in ps])
+    for a, b, c in zip(*results):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+@every_optimizer
+def test_parameters_without_gradients_stay_where_blocks_are_shared_out(
+    make: Callable[[Any], optimizers.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(blocks, "SHARED", blocks.BLOCK)
+    for many in (1 << 30, 0):
+        monkeypatch.setattr(blocks, "MANY", many)
+        ps = parameters([(300, 200), (7,), (3, 5), (400, 200), (8,)])
+        optimizer = make(ps)
+        for step in range(4):
+            give_gradients(ps, step)
+            if step % 2:
+                ps[1].grad = ps[3].grad = None
             optimizer.step()
         results.append([p.data for p in ps])
     for a, b in zip(*results):

@@ -22,7 +22,7 @@ from tt_core.creation import einsum, empty
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
-from tt_data.threads import on_each_core
+from tt_core.threads import on_each_core
 from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
 from tt_learn.autograd import gradient
 

@@ -19,7 +19,7 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.random import generator
-from tt_data.threads import in_parallel
+from tt_core.threads import in_parallel
 from tt_learn.autograd import formula, gradient
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tt_core.dispatch import Array, op
 from tt_core.layers import Layer
-from tt_data.threads import in_parallel
+from tt_core.threads import in_parallel
 from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
 from tt_learn.autograd import gradient
 

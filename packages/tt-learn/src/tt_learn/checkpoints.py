@@ -13,18 +13,20 @@ import json
 import os
 import platform
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from threadpoolctl import threadpool_info  # type: ignore[import-untyped,unused-ignore]
 
 import tt_core
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_core.files import write_atomic
+from tt_core.threads import cores
 from tt_learn.__about__ import __version__
 
 FORMAT = 1
@@ -201,15 +203,4 @@ def environment_changes(saved: Mapping[str, Any]) -> list[str]:
 
 def thread_count() -> int:
     """Threads that matrix products run on, as far as that can be known."""
-    try:
-        from threadpoolctl import threadpool_info  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError:
-        names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
-        told = [os.environ[name] for name in names if os.environ.get(name, "").isdigit()]
-        return int(told[0]) if told else _cores()
-    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=_cores())
-
-
-def _cores() -> int:
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=cores())

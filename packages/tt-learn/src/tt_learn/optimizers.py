@@ -8,6 +8,7 @@ Learning-rate schedules are in `schedulers.py`, clipping in `clipping.py`, Muon 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import tt_core
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_learn.autograd import Tensor, enable_grad
-from tt_learn.blocks import Blocks, State
+from tt_learn.blocks import Block, Blocks, State
 
 Group = dict[str, Any]
 
@@ -164,12 +165,14 @@ class Optimizer:
             names = self.state_names(group)
             for blocks in every:
                 blocks.prepare(names)
-                for block in blocks.due():
-                    block.step += 1
-                    self.update(*block.read(), block.state, block.step, group, block.work)
-                    block.write()
+                blocks.update(functools.partial(self._change, group))
                 blocks.changed()
         return loss
+
+    def _change(self, group: Group, block: Block) -> None:
+        block.step += 1
+        self.update(*block.read(), block.state, block.step, group, block.work)
+        block.write()
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -189,7 +192,7 @@ class Optimizer:
         for group, every in zip(self.param_groups, self._blocks):
             names = self.state_names(group)
             state += sum(len({*names, *blocks.flat}) * blocks.size * blocks.dtype.itemsize for blocks in every)
-            scratch += sum(4 * blocks.largest * blocks.dtype.itemsize for blocks in every)
+            scratch += sum(4 * blocks.largest * blocks.shares * blocks.dtype.itemsize for blocks in every)
         return Memory(sum(p.numel() for p in parameters), size, size, state, scratch)
 
     def state_dict(self) -> dict[str, Any]:

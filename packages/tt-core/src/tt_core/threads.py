@@ -1,4 +1,4 @@
-"""One piece of work for each core: NumPy lets go of Python's lock while it copies and computes. Beside module 09.
+"""One piece of work for each core: NumPy lets go of Python's lock while it copies and computes.
 
 BLAS uses all cores by itself, all else in NumPy one. Slices never overlap, so results do not depend on the number of
 threads, but for what is added up over slices.
@@ -39,7 +39,7 @@ def cores() -> int:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="tt-data")
+    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="tinytorch")
 
 
 def in_parallel(work: Callable[[slice], object], count: int, nbytes: int) -> None:
