@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tt_core.blas import SETTING
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -56,8 +58,8 @@ def peak_memory() -> int:
 
 def measure(command: Sequence[str], timeout: float = 600) -> Measurement:
     """Run one worker. Raises `RuntimeError` with what it wrote where it fails."""
-    settings = {"OPENBLAS_THREAD_TIMEOUT": "22", **os.environ}  # as importing tt_core before NumPy sets it
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout, check=False)
+    environment = {**SETTING, **os.environ}  # the workers' scripts import NumPy first
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr.strip()}")
     return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))

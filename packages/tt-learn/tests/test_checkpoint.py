@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import safetensors.numpy
 
 import tt_core
 import tt_core.files
+from tt_core import threads
 from tt_learn import AdamW, CheckpointError, checkpoints, load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 
@@ -105,7 +107,7 @@ def test_thread_count_and_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoints.environment_changes(checkpoints.environment()) == []
     changes = checkpoints.environment_changes({**checkpoints.environment(), "threads": 99})
     assert changes == [f"threads 99 -> {checkpoints.thread_count()}"]
-    monkeypatch.setattr(checkpoints, "threadpool_info", list)  # a BLAS that cannot be asked
+    monkeypatch.setattr(threads, "_blas", lambda: SimpleNamespace(info=list))  # a BLAS that cannot be asked
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert checkpoints.thread_count() == 3
 

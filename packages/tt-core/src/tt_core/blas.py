@@ -12,12 +12,14 @@ import os
 import sys
 
 _NAME, _TICKS = "OPENBLAS_THREAD_TIMEOUT", 22
+SETTING = {_NAME: str(_TICKS)}
+"""What the environment of a program holds that imports TinyTorch first."""
 
 
 def _ask() -> bool:
     """Set the timeout where the user did not; whether threads rest soon."""
     if "numpy" not in sys.modules:
-        os.environ.setdefault(_NAME, str(_TICKS))
+        os.environ.setdefault(_NAME, SETTING[_NAME])
     told = os.environ.get(_NAME, "")
     return told.isdigit() and int(told) <= _TICKS
 

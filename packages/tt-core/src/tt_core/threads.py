@@ -37,6 +37,11 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def thread_count() -> int:
+    """Threads that matrix products run on, as far as that can be known."""
+    return max((library["num_threads"] for library in _blas().info()), default=cores())
+
+
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="tinytorch")

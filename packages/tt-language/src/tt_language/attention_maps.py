@@ -93,7 +93,8 @@ def _panels(panels: Array, queries: Sequence[str], keys: Sequence[str], title: s
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {heads * width} {height}"'
     yield ' font-family="monospace" font-size="11">'
     yield f'<rect width="{heads * width}" height="{height}" fill="white"/>'
-    yield f'<text x="8" y="16" font-size="13">{_visible(title)}</text>'
+    if title:
+        yield f'<text x="8" y="16" font-size="13">{_visible(title)}</text>'
     for h, panel in enumerate(panels):
         yield f'<g transform="translate({h * width + left},{above + top})"><text y="{12 - top}">head {h}</text>'
         for (i, j), w in np.ndenumerate(panel):

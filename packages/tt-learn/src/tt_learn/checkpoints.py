@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from threadpoolctl import threadpool_info  # type: ignore[import-untyped,unused-ignore]
 
 import tt_core
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_core.files import write_atomic
-from tt_core.threads import cores
+from tt_core.threads import thread_count
 from tt_learn.__about__ import __version__
 
 FORMAT = 1
@@ -199,8 +198,3 @@ def environment() -> dict[str, Any]:
 def environment_changes(saved: Mapping[str, Any]) -> list[str]:
     """What differs here from the environment that a checkpoint was saved in, as `threads 2 -> 4`."""
     return [f"{name} {saved.get(name)} -> {here}" for name, here in environment().items() if saved.get(name) != here]
-
-
-def thread_count() -> int:
-    """Threads that matrix products run on, as far as that can be known."""
-    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=cores())
