@@ -1,4 +1,4 @@
-"""Freed memory stays with the process once it was asked for."""
+"""Freed memory stays with the process once it was asked for, and arrays begin at a line of the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+import tt_core as tt
+from tt_core.heap import LINE, aligned
 
 COUNT = """
 import resource, sys
@@ -37,3 +41,28 @@ def page_faults(how: str) -> int:
 def test_arrays_are_placed_in_memory_that_was_freed_before() -> None:
     assert page_faults("keep") < 50  # 8 arrays are 3,900 pages
     assert page_faults("plain") > 1000
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (7,), (10_001,), (123, 457), (2, 3, 5, 7, 11, 13)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_aligned_arrays_are_as_numpy_s_own(shape: tuple[int, ...], dtype: type) -> None:
+    made, like = aligned(shape, dtype, np.zeros), np.zeros(shape, dtype)
+    assert np.array_equal(made, like)
+    assert made.dtype == like.dtype
+    assert made.strides == like.strides
+    assert made.flags.writeable
+    assert made.flags.c_contiguous
+
+
+@pytest.mark.parametrize("kind", ["empty", "zeros", "ones"])
+def test_large_tensors_begin_at_a_line_of_the_cache(kind: str) -> None:
+    made = [getattr(tt, kind)(100, 100 + i) for i in range(8)]
+    made += [tt.Linear(100, 100 + i).weight for i in range(8)]
+    assert {x.data.ctypes.data % LINE for x in made} == {0}
+
+
+@pytest.mark.parametrize("size", [(-1,), (-1000, -1000)])
+def test_a_negative_size_is_an_error(size: tuple[int, ...]) -> None:
+    for make in (tt.empty, tt.zeros, tt.ones):
+        with pytest.raises(Exception, match="negative"):
+            make(*size)

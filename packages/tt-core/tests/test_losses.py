@@ -96,6 +96,16 @@ def test_a_single_example() -> None:
     close(tt_core.cross_entropy(tensor([1.0, 2.0, 3.0]), tensor(2)), math.log(1 + math.exp(-1) + math.exp(-2)), 1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 5), (6, 1), (6, 5), (2, 100), (900, 64)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_logits_are_left_as_they_were(shape: tuple[int, int], order: Any) -> None:
+    x = np.asarray(np.random.default_rng(0).normal(size=shape), order=order)
+    before = x.copy()
+    tt_core.cross_entropy(tensor(x), tensor(np.zeros(shape[0], int)))
+    tt_core.cross_entropy(tt_core.from_numpy(x), tensor(np.zeros(shape[0], int)))
+    np.testing.assert_array_equal(x, before)
+
+
 def test_float32_stays_float32_and_float64_stays_float64() -> None:
     for dtype in ("f4", "f8"):
         x, target = np.ones((2, 3), dtype), np.array([0, 1])

@@ -16,6 +16,7 @@ from tt_core import products as P
 from tt_core import shapes as S
 from tt_core.dispatch import HasArray, wrap
 from tt_core.errors import DTypeError, ShapeError
+from tt_core.heap import aligned
 from tt_core.random import generator
 from tt_core.tensor import Tensor, _size, as_array
 
@@ -40,37 +41,44 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
     """All 0."""
-    return wrap(np.zeros(_size(size), dtype))
+    return wrap(aligned(_size(size), dtype, np.zeros))
 
 
 def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
     """All 1."""
-    return wrap(np.ones(_size(size), dtype))
+    return _filled(_size(size), 1, dtype)
 
 
 def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
     """Memory as it is found; for values that are written before they are read."""
-    return wrap(np.empty(_size(size), dtype))
+    return wrap(aligned(_size(size), dtype))
+
+
+def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
+    array = aligned(size, dtype)
+    array.fill(value)
+    return wrap(array)
 
 
 def full(size: Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value`; float32 or int64 by its type."""
-    return wrap(np.full(tuple(size), as_array(fill_value, dtype)))
+    value = as_array(fill_value, dtype)
+    return _filled(tuple(size), value, value.dtype)
 
 
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
     """All 0 in the shape and dtype of `x`."""
-    return wrap(np.zeros(x.shape, dtype or x.dtype))
+    return wrap(aligned(x.shape, dtype or x.dtype, np.zeros))
 
 
 def ones_like(x: Any, dtype: Any = None) -> Tensor:
     """All 1 in the shape and dtype of `x`."""
-    return wrap(np.ones(x.shape, dtype or x.dtype))
+    return _filled(x.shape, 1, dtype or x.dtype)
 
 
 def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value` in the shape and dtype of `x`."""
-    return wrap(np.full(x.shape, fill_value, dtype or x.dtype))
+    return _filled(x.shape, fill_value, dtype or x.dtype)
 
 
 def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Memory that NumPy frees stays in the process: the next step takes it again without asking the system.
+"""Where arrays lie: at the start of a cache line, and in memory that stays in the process when it is freed.
 
 glibc hands freed memory back once more than some megabytes lie free at the end of the heap, and maps large arrays
 apart each time. A training step frees all its activations, so the next one gets its memory page by page, and zeroed:
@@ -8,10 +8,18 @@ a GPT of 4 layers and 128 features spends 77 ms of processor time a step so, and
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
+LINE = 64
+"""Bytes: a line of the cache, and a vector register of AVX-512."""
+_SMALL = 1 << 15  # bytes up to which finding the place costs more than it saves
 
 
 def keep_freed_memory() -> bool:
@@ -30,3 +38,22 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, _KEPT) and mallopt(_M_MMAP_THRESHOLD, _KEPT))
+
+
+def aligned(shape: Sequence[int], dtype: Any = np.float32, make: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
+    """`make(shape, dtype)` (`np.empty` or `np.zeros`) at the start of a cache line; NumPy starts at any 16 bytes.
+
+    What is read and written again and again - parameters, the state of optimizers - belongs here. An operation whose
+    result lies across lines takes twice as long (25,088 float32: 6.6 against 3.3 us), and where the other core has
+    read these lines since, as it did in a product, each of them is fetched twice: 32 against 12 us.
+
+    >>> aligned((100, 100)).ctypes.data % 64
+    0
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size <= _SMALL:
+        return make(shape, dtype)
+    memory = make(size + LINE, np.uint8)
+    address, _ = memory.__array_interface__["data"]  # ctypes.data takes twice as long
+    return np.ndarray(shape, dtype, memory, -address % LINE)

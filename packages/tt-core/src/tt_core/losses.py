@@ -8,7 +8,6 @@ composition gives. `reduction` is "none" (a loss for each example), "mean" or "s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from tt_core import elementwise as E
 from tt_core import reductions as R
 from tt_core import shapes as S
-from tt_core.activations import _BLOCK, _peak, _quiet, _sum, log_softmax, softplus
+from tt_core.activations import _BLOCK, _quiet, log_softmax, softplus
 from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_core.layers import Layer
@@ -49,6 +48,11 @@ def _tensor(x: Any) -> Any:
 def _like(target: Any, x: Any) -> Any:
     """Integers and booleans in the dtype of `x`, which NumPy would promote to float64."""
     return target if target.dtype.kind == "f" else S.cast(target, dtype=x.dtype)
+
+
+_SHORT = 64
+"""Up to so many classes, rows are laid out as columns: NumPy's loop along a row starts anew for each, and takes 11 in
+place of 3 ms to find the largest of each of 153,600 x 10."""
 
 
 # --- distances between numbers
@@ -111,19 +115,28 @@ def class_cross_entropy(
     """
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
-    peak, total = np.empty((2, len(rows), 1), dtype=rows.dtype)
     with _quiet():
-        for block in _row_blocks(rows):
-            peak[block] = _peak(rows[block], 1)
-            shifted = rows[block] - peak[block]
-            total[block] = _sum(np.exp(shifted, out=shifted), 1)
-        picked = rows[np.arange(len(rows)), labels]
-        picked -= peak[:, 0]
-        loss = np.log(total[:, 0])
-        loss -= picked
+        peak, total = _exponentials(rows)
+        loss = np.log(total)
+        loss -= rows[np.arange(len(rows)), labels] - peak  # in this order, a loss near 0 keeps its digits
         if kept is not None:
             loss = np.where(kept, weights * loss, 0)
         return _reduced_rows(loss, weights, reduction, target.shape), peak, total
+
+
+def _exponentials(rows: Array) -> tuple[Array, Array]:
+    """Of each row the largest element, and the sum of exponentials of the differences to it."""
+    if rows.size > _BLOCK and len(rows) > 1:
+        peaks, totals = zip(*[_exponentials(rows[block]) for block in _row_blocks(rows)])
+        return np.concatenate(peaks), np.concatenate(totals)
+    if rows.shape[1] > _SHORT:
+        peak = np.maximum.reduce(rows, axis=1)
+        shifted = rows - peak[:, None]
+        return peak, np.einsum("nc->n", np.exp(shifted, out=shifted))  # adds up in half the time of sum
+    columns = np.array(rows.T, order="C")  # a copy, also where these columns lie so already
+    peak = np.maximum.reduce(columns, axis=0)
+    columns -= peak
+    return peak, np.add.reduce(np.exp(columns, out=columns), axis=0)
 
 
 @op
@@ -142,15 +155,15 @@ def cross_entropy_backward(
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
     with _quiet():
-        scale = np.empty(len(rows), rows.dtype)
-        scale[:] = g.reshape(-1) if kept is None else np.where(kept, weights * g.reshape(-1), 0)
+        scale = g.reshape(-1) if kept is None else np.where(kept, weights * g.reshape(-1), 0)  # of one or all rows
         if reduction == "mean":
-            scale /= len(rows) if weights is None else weights.sum()
+            scale = scale / (len(rows) if weights is None else weights.sum())
+        share = scale / total
         result = np.empty(rows.shape, rows.dtype)
         for block in _row_blocks(rows):
-            part = np.subtract(rows[block], peak[block], out=result[block])
+            part = np.subtract(rows[block], peak[block, None], out=result[block])
             np.exp(part, out=part)
-            part *= scale[block, None] / total[block]
+            part *= share[block, None]
         result[np.arange(len(rows)), labels] -= scale
     return _from_class_rows(result, x.shape)
 
@@ -159,6 +172,8 @@ def _class_rows(x: Array, target: Array) -> Array:
     """`x` as (rows, classes): the class dimension, which is 1 (0 for a single example), goes last."""
     if x.dtype.kind != "f":
         raise DTypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    if x.ndim == 2 and target.shape == x.shape[:1]:
+        return x
     expected = (*x.shape[:1], *x.shape[2:]) if x.ndim > 1 else ()
     if not x.ndim or target.shape != expected:
         raise ShapeError(f"class indices of shape {expected} are expected for an input of shape {x.shape}")
@@ -173,10 +188,10 @@ def _from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
     return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
-def _row_blocks(rows: Array) -> Iterator[slice]:
+def _row_blocks(rows: Array) -> list[slice]:
     """Slices over as many rows as stay in the cache."""
     step = max(1, _BLOCK // max(1, rows.shape[1]))
-    return (slice(start, start + step) for start in range(0, len(rows), step))
+    return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
 def _checked_labels(target: Array, classes: int, ignore_index: int) -> tuple[Array, bool]:
@@ -209,7 +224,7 @@ def _counted(
 def _reduced_rows(loss: Array, weights: Array | None, reduction: str, shape: tuple[int, ...]) -> Array:
     if reduction == "none":
         return loss.reshape(shape)
-    total = loss.sum()
+    total = np.add.reduce(loss)
     return total if reduction == "sum" else total / (loss.size if weights is None else weights.sum())
 
 

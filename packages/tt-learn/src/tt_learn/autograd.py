@@ -16,6 +16,7 @@ import functools
 import heapq
 import inspect
 import itertools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ import tt_core
 from tt_core import mutation
 from tt_core.dispatch import Array, Op, op, wrap
 from tt_core.errors import ShapeError, TinyTorchError
+from tt_core.heap import LINE
 from tt_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -604,7 +606,8 @@ class _Walk:
 
     def _owned(self, g: Tensor) -> Tensor:
         owner = mutation.owner(g.data)
-        if id(owner) in self.shared or not g.data.flags.writeable or owner.size != g.data.size:
+        piece = owner.nbytes > g.data.nbytes + LINE  # of something larger, which it would keep in memory
+        if piece or id(owner) in self.shared or not g.data.flags.writeable:
             return g.clone()
         self.shared.add(id(owner))
         return g
@@ -718,6 +721,9 @@ def grad(
 def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     """`x` summed down to `shape`: what broadcasting from `shape` repeated is added up again."""
     lead = x.ndim - len(shape)
+    if lead > 0 and shape and x.shape[lead:] == shape:  # a bias; BLAS adds rows up faster than NumPy's sum
+        rows = x.reshape(math.prod(x.shape[:lead]), math.prod(shape))
+        return (np.ones(len(rows), x.dtype) @ rows).reshape(shape)
     stretched = tuple(i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, x.shape[lead:])):
         raise ValueError(f"a gradient of shape {x.shape} does not fit an input of shape {shape}; the rule is wrong")
