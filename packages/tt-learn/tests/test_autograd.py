@@ -377,6 +377,32 @@ def test_retain_grad_keeps_once_and_only_where_asked() -> None:
 # --- grad()
 
 
+def test_retain_grad_keeps_what_the_hooks_left_in_memory_of_its_own() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    y, given = x * 2, Tensor([1.0, 10.0])
+    y.retain_grad()
+    z = y + 1
+    z.retain_grad()
+    y.register_hook(lambda g: g * 3)
+    z.backward(given)
+    assert y.grad is not None
+    assert z.grad is not None
+    assert y.grad.tolist() == [3, 30]
+    assert z.grad.tolist() == [1, 10]
+    z.grad *= 0
+    assert given.tolist() == [1, 10]
+
+
+def test_removing_a_hook_twice_leaves_the_same_function_given_again() -> None:
+    seen: list[Any] = []
+    x = Tensor([1.0], requires_grad=True)
+    first, _ = x.register_hook(seen.append), x.register_hook(seen.append)
+    first.remove()
+    first.remove()
+    (x * 2).backward()
+    assert len(seen) == 1
+
+
 def test_grad_touches_no_leaf() -> None:
     x, w = leaf(2.0), leaf(3.0)
     (gx,) = grad(x * w, x)

@@ -197,6 +197,7 @@ CASES: dict[Op, list[Case]] = {
     E.log1p: unary("positive"),
     E.expm1: unary(),
     E.sqrt: unary("positive"),
+    E.root: unary("positive"),
     E.sin: unary(),
     E.cos: unary(),
     E.erf: unary(),
@@ -464,3 +465,45 @@ def test_a_wrong_rule_is_found(op: Op, mutate: Callable[..., None]) -> None:
         assert changed == found, f"{mutate.__name__} of the gradient for input {i}"
     if mutate in (sign, factor, missing_term):
         assert any(found for _, found in verdicts) == (op not in FLAT)
+
+
+# --- at the points that finite differences cannot judge: PyTorch's values
+
+
+def gradients_at(function: Callable[..., Any], *values: Any) -> list[list[float]]:
+    inputs = [Tensor(np.array(value, float), requires_grad=True) for value in values]
+    function(*inputs).sum().backward()
+    return [x.grad.data.tolist() for x in inputs]  # type: ignore[union-attr]
+
+
+def test_a_length_and_a_deviation_of_0_have_gradient_0() -> None:
+    (found,) = gradients_at(lambda x: x.norm(1), [[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(found, [[0, 0], [0.6, 0.8]])
+    (found,) = gradients_at(lambda x: x.std(1), [[2.0, 2.0], [1.0, 3.0]])
+    np.testing.assert_allclose(found, [[0, 0], [-(0.5**0.5), 0.5**0.5]])
+    x = Tensor(np.zeros(2), requires_grad=True)
+    (first,) = tt_learn.grad(x.norm(), x, create_graph=True)
+    (second,) = tt_learn.grad(first.sum(), x)
+    assert second.data.tolist() == [0, 0]
+
+
+def test_a_power_0_of_0_has_gradient_0_for_its_base_and_keeps_the_mixed_derivative() -> None:
+    base, exponent = gradients_at(lambda a, b: a**b, [0.0, 2.0, 3.0], [0.0, 0.0, 2.0])
+    assert base == [0, 0, 6]
+    np.testing.assert_allclose(exponent, [0, np.log(2), 9 * np.log(3)])
+    a, b = Tensor(2.0, requires_grad=True), Tensor(0.0, requires_grad=True)
+    (first,) = tt_learn.grad(a**b, a, create_graph=True)
+    assert tt_learn.grad(first, b)[0].item() == 0.5  # type: ignore[union-attr]  # PyTorch loses this one
+
+
+@pytest.mark.parametrize("function", [E.maximum, E.minimum], ids=named)
+def test_nan_passes_the_gradient_on_and_the_smaller_one_gets_none_of_infinity(function: Op) -> None:
+    assert gradients_at(function, [np.nan, 1.0], [1.0, np.nan]) == [[1, 1], [1, 1]]
+    larger, other = gradients_at(lambda a, b: function(a, b) * np.inf, [2.0, 1.0], [1.0, 1.0])
+    assert sorted([larger[0], other[0]]) == [0, np.inf]
+    assert larger[1] == other[1] == np.inf
+
+
+def test_the_variance_of_one_number_has_no_gradient_either() -> None:
+    (found,) = gradients_at(lambda x: x.var(1), [[1.0], [2.0]])
+    assert np.isnan(found).all()

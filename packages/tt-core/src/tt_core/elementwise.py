@@ -201,6 +201,12 @@ def sqrt(x: Array, /) -> Array:
 
 
 @op
+def root(x: Array, /) -> Array:
+    """Square root of a sum of squares: as `sqrt`, but flat at 0, where a length or a deviation is smallest."""
+    return sqrt.kernel(x)
+
+
+@op
 def sin(x: Array, /) -> Array:
     """Sine of an angle in radians."""
     return np.sin(x)

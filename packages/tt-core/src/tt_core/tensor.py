@@ -533,8 +533,8 @@ class Tensor(HasArray):
         return R.var(self, dim=dim, correction=correction, keepdim=keepdim)
 
     def std(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
-        """Square root of the variance."""
-        return E.sqrt(R.var(self, dim=dim, correction=correction, keepdim=keepdim))
+        """Square root of the variance; where that is 0, its gradient is 0 too."""
+        return E.root(R.var(self, dim=dim, correction=correction, keepdim=keepdim))
 
     def prod(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
         """Product."""
@@ -586,8 +586,8 @@ class Tensor(HasArray):
         return R.logsumexp(self, dim=dim, keepdim=keepdim)
 
     def norm(self, dim: Dim = None, keepdim: _bool = False) -> Self:
-        """Euclidean length."""
-        return E.sqrt(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
+        """Euclidean length; where that is 0, its gradient is 0 too."""
+        return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
 
     def cumsum(self, dim: _int) -> Self:
         """Running sum along `dim`."""

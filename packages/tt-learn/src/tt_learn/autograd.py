@@ -187,7 +187,7 @@ class Tensor(tt_core.Tensor):
         else:
             self.grad_fn.hooks = self.grad_fn.hooks or {}
             hooks = self.grad_fn.hooks.setdefault(self._output, [])
-        hooks.append(hook)
+        hooks.insert(len(hooks) - self._retains, hook)  # what retain_grad keeps is what all hooks left
         return HookHandle(hooks, hook)
 
     def retain_grad(self) -> None:
@@ -195,8 +195,8 @@ class Tensor(tt_core.Tensor):
         if not self.requires_grad:
             raise GradientError("retain_grad: this tensor does not require a gradient")
         if self.grad_fn is not None and not self._retains:
-            self._retains = True
             self.register_hook(_keeper(self))
+            self._retains = True
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -237,6 +237,7 @@ class HookHandle:
         """Take the hook out; a second time does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
+        self._hooks = []  # where the same function was given twice, the other one stays
 
 
 def _keeper(x: Tensor) -> Hook:
@@ -246,7 +247,7 @@ def _keeper(x: Tensor) -> Hook:
     def keep(g: Tensor) -> None:
         kept = weak()
         if kept is not None:
-            kept.grad = g if kept.grad is None else kept.grad + g
+            kept.grad = g.clone() if kept.grad is None else kept.grad + g
 
     return keep
 

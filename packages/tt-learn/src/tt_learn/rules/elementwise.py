@@ -18,14 +18,11 @@ gradient(E.mul, lambda out, a, b: (lambda g: g * b, lambda g: g * a))
 gradient(E.div, lambda out, a, b: (lambda g: g / b, lambda g: -g * out / b))
 gradient(
     E.pow,
-    lambda out, a, b: (
-        lambda g: g * b * a ** (b - 1) if _nonzero(b) else g * 0,
-        lambda g: _by_exponent(g, out, a),
-    ),
+    lambda out, a, b: (lambda g: _by_base(g, a, b), lambda g: _by_exponent(g, out, a)),
 )
 gradient(E.remainder, lambda out, a, b: (lambda g: g, lambda g: -g * (a // b)))
-gradient(E.maximum, lambda out, a, b: (lambda g: g * _larger(a, b), lambda g: g * _larger(b, a)))
-gradient(E.minimum, lambda out, a, b: (lambda g: g * _larger(b, a), lambda g: g * _larger(a, b)))
+gradient(E.maximum, lambda out, a, b: (lambda g: _if_larger(g, a, b), lambda g: _if_larger(g, b, a)))
+gradient(E.minimum, lambda out, a, b: (lambda g: _if_larger(g, b, a), lambda g: _if_larger(g, a, b)))
 
 gradient(E.neg, lambda out, x: (lambda g: -g,))
 gradient(E.abs, lambda out, x: (lambda g: g * E.sign(x),))
@@ -34,6 +31,7 @@ gradient(E.log, lambda out, x: (lambda g: g / x,))
 gradient(E.log1p, lambda out, x: (lambda g: g / (x + 1),))
 gradient(E.expm1, lambda out, x: (lambda g: g * (out + 1),))
 gradient(E.sqrt, lambda out, x: (lambda g: g / (out * 2),))
+gradient(E.root, lambda out, x: (lambda g: g / E.where(E.eq(out, 0), math.inf, out * 2),))
 gradient(E.sin, lambda out, x: (lambda g: g * E.cos(x),))
 gradient(E.cos, lambda out, x: (lambda g: -g * E.sin(x),))
 gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-x * x) * (2 / math.sqrt(math.pi)),))
@@ -64,13 +62,16 @@ def _(out: Any, x: Any, min: Any, max: Any) -> Any:
     return (lambda g: E.where(inside, g, 0.0),)
 
 
-def _larger(a: Any, b: Any) -> Any:
-    """1 where `a` is larger, 1/2 where they are equal."""
-    return (a > b) + 0.5 * (E.eq(a, b))
+def _if_larger(g: Any, a: Any, b: Any) -> Any:
+    """`g` where `a` is larger, half of it where they are equal; all of it at nan, which must not go unnoticed."""
+    return E.where(E.lt(a, b), 0.0, E.where(E.eq(a, b), g * 0.5, g))
 
 
-def _nonzero(b: Any) -> bool:
-    return not (isinstance(b, (int, float)) and b == 0)
+def _by_base(g: Any, a: Any, b: Any) -> Any:
+    """Derivative of `a ** b` for a; 0 where b is 0, also at a = 0, whose power -1 is infinite."""
+    if isinstance(b, (int, float)):
+        return g * b * a ** (b - 1) if b else g * 0
+    return g * b * E.where(E.eq(a, 0) & E.eq(b, 0), 1.0, a) ** (b - 1)
 
 
 def _by_exponent(g: Any, out: Any, a: Any) -> Any:

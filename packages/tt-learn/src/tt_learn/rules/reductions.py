@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 @gradient(R.var)
 def _(out: Any, x: Any, dim: Any, correction: int, keepdim: bool) -> Any:
     def for_x(g: Any) -> Any:
-        scale = 2 / max(_count(x.shape, dim) - correction, 1)
+        left = _count(x.shape, dim) - correction
+        scale = 2 / left if left > 0 else math.nan  # as the variance itself
         return _kept(g, x.shape, dim, keepdim) * (x - x.mean(dim, keepdim=True)) * scale
 
     return (for_x,)
