@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core import Layer, LayerList, Linear, Parameter, ReLU, Sequential, Tensor, tensor
-from tt_core.errors import DTypeError, TinyTorchError
+from tt_core import Layer, LayerList, LayerNorm, Linear, Parameter, ReLU, Sequential, Tensor, layer_norm, ones, tensor
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_core.layers import StateDictError
 
 
@@ -41,7 +41,7 @@ def test_parameters_buffers_and_layers_are_found_by_their_dotted_names() -> None
 
 def test_assigning_something_else_takes_the_old_registration_away() -> None:
     block = Block()
-    block.scale = tensor([1.0, 1.0])  # no parameter
+    block.scale = None
     block.inner = None
     block.mean = None
     assert list(block.state_dict()) == []
@@ -50,6 +50,39 @@ def test_assigning_something_else_takes_the_old_registration_away() -> None:
     assert list(block.parameters()) == []
     with pytest.raises(AttributeError):
         block.scale  # noqa: B018
+
+
+def test_a_parameter_does_not_leave_the_model_in_silence() -> None:
+    block = Block()
+    with pytest.raises(DTypeError, match=r"Block: scale is a parameter, got a tensor that is none; assign Parameter"):
+        block.scale = block.scale.detach() * 0.5
+    with pytest.raises(DTypeError, match="Block: gain must be a Parameter or None, got Tensor"):
+        block.register_parameter("gain", tensor([1.0]).detach())
+    assert "scale" in block.state_dict()
+
+
+def test_a_tensor_in_the_place_of_a_buffer_is_the_buffer() -> None:
+    block = Block()
+    block.mean = block.mean * 2
+    assert block.state_dict()["mean"].tolist() == [6, 8]
+    block.mean = None
+    assert [name for name, _ in block.named_buffers()] == []
+    block.mean = tensor([5.0])
+    block.register_buffer("later", None)
+    block.later = tensor([1.0])
+    assert list(block.state_dict()) == ["scale", "mean", "later", "inner.weight"]
+    with pytest.raises(DTypeError, match="Block: buffer raw must be a tensor or None, got ndarray"):
+        block.register_buffer("raw", np.zeros(1))
+
+
+def test_a_layer_does_not_hold_itself() -> None:
+    block = Block()
+    inner = Sequential(Linear(1, 1))
+    block.inner = inner
+    for holder in (block, inner, inner[0]):
+        with pytest.raises(TinyTorchError, match="outer would hold the layer that it belongs to"):
+            holder.outer = block
+    assert len(list(block.layers())) == 3
 
 
 def test_a_name_goes_from_parameter_to_layer() -> None:
@@ -210,3 +243,74 @@ def test_parameters_are_marked_tensors() -> None:
     assert isinstance(weight, Tensor)
     assert weight.is_parameter
     assert weight.dtype == np.float32
+
+
+# --- containers as lists
+
+
+@pytest.mark.parametrize("container", [lambda layers: Sequential(*layers), LayerList])
+def test_containers_do_what_lists_do(container: Any) -> None:
+    plain = [Linear(n, 1) for n in range(1, 6)]
+    held = container(plain[:3])
+
+    def agree(expected: list[Any]) -> None:
+        assert list(held) == expected
+        assert [name for name, _ in held.named_children()] == [str(i) for i in range(len(expected))]
+        assert len(held) == len(expected)
+
+    assert type(held[1:]) is type(held)
+    assert list(held[1:]) == plain[1:3] == list(held[-2:])
+    assert held[-1] is plain[2]
+    agree(plain[:3])
+    held.insert(0, plain[3])
+    agree([plain[3], *plain[:3]])
+    held[-1] = plain[4]
+    agree([plain[3], *plain[:2], plain[4]])
+    del held[1]
+    agree([plain[3], plain[1], plain[4]])
+    del held[:2]
+    agree([plain[4]])
+    held.extend(iter(plain[:2])).append(plain[2])
+    agree([plain[4], *plain[:3]])
+    with pytest.raises(OutOfRangeError, match=f"{type(held).__name__}: no layer 4, there are 4"):
+        held[4]
+    with pytest.raises(DTypeError, match="holds layers, got int"):
+        held[0] = 3
+    agree([plain[4], *plain[:3]])
+
+
+def test_a_sequential_takes_names_from_a_dictionary() -> None:
+    net = Sequential({"first": Linear(2, 3), "second": Linear(3, 1)})
+    assert list(net.state_dict()) == ["first.weight", "first.bias", "second.weight", "second.bias"]
+    assert net[1] is net.second
+    assert net(ones(4, 2)).shape == (4, 1)
+
+
+def test_loading_without_strict_returns_what_did_not_match() -> None:
+    missing, unexpected = Linear(1, 1).load_state_dict({"weight": np.ones((1, 1)), "scale": 1}, strict=False)
+    assert (missing, unexpected) == (["bias"], ["scale"])
+
+
+def test_a_model_changes_its_dtype_and_keeps_what_it_shares() -> None:
+    block = Block()
+    block.register_buffer("count", tensor([3]))
+    block.inner.weight = block.scale
+    assert block.double() is block
+    assert {name: str(entry.dtype) for name, entry in block.state_dict().items()} == {
+        "scale": "float64",
+        "mean": "float64",
+        "count": "int64",
+        "inner.weight": "float64",
+    }
+    assert block.inner.weight is block.scale
+    assert block.float().scale.dtype == np.float32
+
+
+# --- layer normalization
+
+
+def test_layer_norm_refuses_a_bias_that_would_be_broadcast_and_takes_what_is_empty() -> None:
+    with pytest.raises(ShapeError, match=r"bias has shape \(1,\), the last 1 dimensions of the input are \(3,\)"):
+        layer_norm(ones(2, 3), ones(3), ones(1))
+    assert layer_norm(ones(2, 0), ones(0), ones(0)).shape == (2, 0)
+    assert LayerNorm(np.int64(3))(ones(2, 3)).shape == (2, 3)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, overload
 
 import numpy as np
 
 from tt_core import init, mutation
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import DTypeError, ShapeError, TinyTorchError
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.tensor import Tensor
@@ -38,6 +38,13 @@ def Parameter(data: Any, dtype: Any = None) -> Tensor:
     return tensor(data, dtype).as_parameter()
 
 
+class MissingAndUnexpected(NamedTuple):
+    """What `load_state_dict` returns: entries that the state dict lacks, and those that the layer does not have."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
 class Layer:
     """Base of all layers (PyTorch's `nn.Module`).
 
@@ -55,7 +62,7 @@ class Layer:
     _types: ClassVar[weakref.WeakSet[type[Layer]]] = weakref.WeakSet()
     _chain: Callable[..., Any]
     _parameters: dict[str, Tensor]
-    _buffers: dict[str, Tensor]
+    _buffers: dict[str, Tensor | None]
     _children: dict[str, Layer]
     training: bool
 
@@ -81,31 +88,53 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         if "_parameters" not in self.__dict__:
             raise TinyTorchError(f"{type(self).__name__}: call super().__init__() before assigning {name}")
+        registry = self._registry_of(name, value)
         self._forget(name)
-        if isinstance(value, Layer):
-            self._children[name] = value
-        elif isinstance(value, Tensor) and value.is_parameter:
-            self._parameters[name] = value
+        if registry is not None:
+            registry[name] = value
         object.__setattr__(self, name, value)
+
+    def _registry_of(self, name: str, value: Any) -> dict[str, Any] | None:
+        """Where `value` belongs: what takes a buffer's place is a buffer, what takes a parameter's must be learnt."""
+        if isinstance(value, Layer):
+            if any(layer is self for layer in value.layers()):
+                raise TinyTorchError(f"{type(self).__name__}: {name} would hold the layer that it belongs to")
+            return self._children
+        if isinstance(value, Tensor) and value.is_parameter:
+            return self._parameters
+        if isinstance(value, Tensor) and name in self._parameters:
+            raise DTypeError(
+                f"{type(self).__name__}: {name} is a parameter, got a tensor that is none; "
+                "assign Parameter(...) or None, or write the values with copy_()"
+            )
+        return self._buffers if name in self._buffers and (value is None or isinstance(value, Tensor)) else None
 
     def __delattr__(self, name: str) -> None:
         self._forget(name)
         object.__delattr__(self, name)
 
     def _forget(self, name: str) -> None:
-        for registry in (self._parameters, self._children):
+        registries: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
+        for registry in registries:
             registry.pop(name, None)
-        if name in self._buffers and name in self.__dict__:
-            self._buffers.pop(name)
 
     def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
-        """Keep `value` (a tensor or None) as state that is not learnt; persistent ones are in the state dict."""
+        """Keep `value` (a tensor or None) as state that is not learnt; persistent ones are in the state dict.
+
+        A tensor assigned to the attribute later takes its place.
+        """
+        if not (value is None or isinstance(value, Tensor)):
+            raise DTypeError(
+                f"{type(self).__name__}: buffer {name} must be a tensor or None, got {type(value).__name__}"
+            )
         setattr(self, name, value)
-        if persistent and value is not None:
+        if persistent:
             self._buffers[name] = value
 
     def register_parameter(self, name: str, value: Tensor | None) -> None:
-        """Same as assigning `value` to the attribute `name`."""
+        """Same as assigning `value`, which is a parameter or None, to the attribute `name`."""
+        if value is not None and not getattr(value, "is_parameter", False):
+            raise DTypeError(f"{type(self).__name__}: {name} must be a Parameter or None, got {type(value).__name__}")
         setattr(self, name, value)
 
     def add_layer(self, name: str, layer: Layer) -> None:
@@ -157,6 +186,7 @@ class Layer:
             (_join(prefix, name), buffer)
             for prefix, layer in self.named_layers()
             for name, buffer in layer._buffers.items()
+            if buffer is not None
         )
 
     def buffers(self) -> Iterator[Tensor]:
@@ -186,6 +216,25 @@ class Layer:
         """Switch everything below to evaluation."""
         return self.train(False)
 
+    def to(self, dtype: Any) -> Self:
+        """Every parameter and buffer of floats in this dtype, in place; gradients and optimizers start anew after it.
+
+        >>> Linear(2, 2).to("float64").weight.dtype
+        dtype('float64')
+        """
+        for entry in self._state().values():
+            if entry.is_floating_point():
+                entry.data = entry.data.astype(dtype, copy=False)
+        return self
+
+    def float(self) -> Self:
+        """Same as `to("float32")`."""
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        """Same as `to("float64")`."""
+        return self.to(np.float64)
+
     def zero_grad(self) -> None:
         """Forget all gradients (Act II sets them)."""
         for parameter in self.parameters():
@@ -205,15 +254,17 @@ class Layer:
         stack: list[tuple[str, Layer]] = [("", self)]
         while stack:
             prefix, layer = stack.pop()
-            state |= {_join(prefix, name): entry for name, entry in (layer._parameters | layer._buffers).items()}
+            entries = (layer._parameters | layer._buffers).items()
+            state |= {_join(prefix, name): entry for name, entry in entries if entry is not None}
             stack += [(_join(prefix, name), child) for name, child in reversed(layer._children.items())]
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> MissingAndUnexpected:
         """Copy the tensors (or arrays) of `state` into this layer's parameters and buffers.
 
-        Raises `StateDictError` that lists missing, unexpected and misshapen entries, with nothing changed;
-        `strict=False` lets entries be missing or unexpected, shapes must still agree.
+        Returns the names that are missing and those that are unexpected. Raises `StateDictError` that lists missing,
+        unexpected and misshapen entries, with nothing changed; `strict=False` lets entries be missing or unexpected,
+        shapes must still agree.
         """
         own = self._state()
         given = {name: np.asarray(entry) for name, entry in state.items() if name in own}
@@ -228,6 +279,7 @@ class Layer:
         for name, array in given.items():
             np.copyto(own[name].data, array, casting="same_kind")
             mutation.record(own[name].data)
+        return MissingAndUnexpected(missing, unexpected)
 
     # --- repr
 
@@ -297,14 +349,36 @@ manager.rebinders.append(_bind_all)
 
 
 class _Numbered(Layer):
-    """Layers in order, registered under their numbers."""
+    """Layers in order, registered under their numbers, with what a list can do."""
 
     def append(self, layer: Layer) -> Self:
         """Add one layer at the end."""
-        if not isinstance(layer, Layer):
-            raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
-        self.add_layer(str(len(self)), layer)
+        return self.extend([layer])
+
+    def extend(self, layers: Iterable[Layer]) -> Self:
+        """Add layers at the end."""
+        for number, layer in enumerate(self._checked(layers), len(self)):
+            self.add_layer(str(number), layer)
         return self
+
+    def insert(self, index: int, layer: Layer) -> Self:
+        """Add one layer before the one at `index`; those behind it are numbered anew."""
+        layers = list(self)
+        layers.insert(index, layer)
+        return self._become(layers)
+
+    def _checked(self, layers: Iterable[Any]) -> list[Layer]:
+        layers = list(layers)
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
+        return layers
+
+    def _become(self, layers: list[Layer]) -> Self:
+        layers = self._checked(layers)
+        for name in list(self._children):
+            delattr(self, name)
+        return self.extend(layers)
 
     def __len__(self) -> int:
         return len(self._children)
@@ -312,21 +386,49 @@ class _Numbered(Layer):
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._children.values())
 
-    def __getitem__(self, index: int) -> Layer:
-        return list(self._children.values())[index]
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        chosen = self._at(index)
+        if isinstance(chosen, Layer):
+            return chosen
+        part = object.__new__(type(self))
+        Layer.__init__(part)
+        return part.extend(chosen)
+
+    def _at(self, index: Any) -> Any:
+        try:
+            return list(self)[index]
+        except IndexError:
+            raise OutOfRangeError(f"{type(self).__name__}: no layer {index}, there are {len(self)}") from None
+
+    def __setitem__(self, index: int, layer: Layer) -> None:
+        layers, _ = list(self), self._at(index)
+        layers[index] = layer
+        self._become(layers)
+
+    def __delitem__(self, index: int | slice) -> None:
+        layers, _ = list(self), self._at(index)
+        del layers[index]
+        self._become(layers)
 
 
 class Sequential(_Numbered):
-    """Layers one after the other.
+    """Layers one after the other, numbered, or named as in the one dictionary that is given; a slice is one too.
 
     >>> Sequential(Linear(4, 3), Identity())(ones(2, 4)).shape
     (2, 3)
     """
 
-    def __init__(self, *layers: Layer) -> None:
+    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
-        for layer in layers:
-            self.append(layer)
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            for name, layer in layers[0].items():
+                self.add_layer(name, *self._checked([layer]))
+        else:
+            self.extend(cast(Any, layers))
 
     def forward(self, x: Any) -> Any:
         for layer in self._children.values():
@@ -335,12 +437,16 @@ class Sequential(_Numbered):
 
 
 class LayerList(_Numbered):
-    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`)."""
+    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`).
+
+    >>> blocks = LayerList(Linear(2, 2) for _ in range(3))
+    >>> len(blocks[1:]), blocks[-1] is blocks[2]
+    (2, True)
+    """
 
     def __init__(self, layers: Iterable[Layer] = ()) -> None:
         super().__init__()
-        for layer in layers:
-            self.append(layer)
+        self.extend(layers)
 
 
 class Identity(Layer):
@@ -421,10 +527,12 @@ def layer_norm(
     shape = x.shape[x.ndim - dims :]
     if weight is not None and weight.shape != shape:
         raise ValueError(f"weight has shape {weight.shape}, the last {dims} dimensions of the input are {shape}")
-    rows = x.reshape(-1, math.prod(shape))
+    if bias is not None and bias.shape != shape:
+        raise ValueError(f"bias has shape {bias.shape}, the last {dims} dimensions of the input are {shape}")
+    rows = _rows(x, dims)
     mean = _row_means(rows)
     result = rows - mean
-    rstd = 1 / np.sqrt(np.vecdot(result, result)[:, None] / x.dtype.type(rows.shape[1]) + x.dtype.type(eps))
+    rstd = 1 / np.sqrt(np.vecdot(result, result)[:, None] / x.dtype.type(rows.shape[1] or 1) + x.dtype.type(eps))
     result *= rstd
     if weight is not None:
         result *= weight.reshape(-1)
@@ -442,11 +550,11 @@ def layer_norm_backward(
     dx = rstd * (u - mean(u) - n * mean(u * n))
     """
     shape = g.shape[g.ndim - dims :]
-    rows = g.reshape(-1, math.prod(shape))
+    rows = _rows(g, dims)
     normalized = x.reshape(rows.shape) - mean
     normalized *= rstd
     u = rows if weight is None else rows * weight.reshape(-1)
-    projection = np.vecdot(u, normalized)[:, None] / g.dtype.type(rows.shape[1])
+    projection = np.vecdot(u, normalized)[:, None] / g.dtype.type(rows.shape[1] or 1)
     x_gradient = normalized * projection
     np.subtract(u, x_gradient, out=x_gradient)
     x_gradient -= _row_means(u)
@@ -454,6 +562,11 @@ def layer_norm_backward(
     ones = np.ones(len(rows), g.dtype)
     weight_gradient = ones @ np.multiply(rows, normalized, out=normalized)  # as products: BLAS adds rows up faster
     return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), (ones @ rows).reshape(shape)
+
+
+def _rows(x: Array, dims: int) -> Array:
+    """`x` as a matrix with its last `dims` dimensions in each row."""
+    return x.reshape(math.prod(x.shape[: x.ndim - dims]), math.prod(x.shape[x.ndim - dims :]))
 
 
 def _row_means(rows: Array) -> Array:
@@ -478,7 +591,7 @@ class LayerNorm(Layer):
         self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
     ) -> None:
         super().__init__()
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = tuple(int(n) for n in np.atleast_1d(normalized_shape))
         self.normalized_shape, self.eps = shape, eps
         self.weight = ones(*shape).as_parameter() if elementwise_affine else None
         self.bias = zeros(*shape).as_parameter() if elementwise_affine and bias else None
