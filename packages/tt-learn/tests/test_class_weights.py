@@ -36,3 +36,12 @@ def test_fused_cross_entropy_refuses() -> None:
     x, w = inputs()
     with pytest.raises(GradientError):
         tt_core.cross_entropy(x, tt_core.tensor(TARGET), w).backward()
+
+
+def test_a_mean_of_no_example_is_nan_but_moves_no_weight() -> None:
+    x, _ = inputs()
+    loss = tt_core.cross_entropy(x, tt_core.tensor([-100] * 5))
+    loss.backward()
+    assert np.isnan(loss.item())
+    assert x.grad is not None
+    assert not x.grad.data.any()

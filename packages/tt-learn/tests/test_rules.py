@@ -477,7 +477,7 @@ def gradients_at(function: Callable[..., Any], *values: Any) -> list[list[float]
 
 
 def test_a_length_and_a_deviation_of_0_have_gradient_0() -> None:
-    (found,) = gradients_at(lambda x: x.norm(1), [[0.0, 0.0], [3.0, 4.0]])
+    (found,) = gradients_at(lambda x: x.norm(dim=1), [[0.0, 0.0], [3.0, 4.0]])
     np.testing.assert_allclose(found, [[0, 0], [0.6, 0.8]])
     (found,) = gradients_at(lambda x: x.std(1), [[2.0, 2.0], [1.0, 3.0]])
     np.testing.assert_allclose(found, [[0, 0], [-(0.5**0.5), 0.5**0.5]])

@@ -74,10 +74,14 @@ def test_warmup_ends_at_the_base_and_the_cosine_at_the_least() -> None:
     assert rates[50:] == [0.25] * 11
 
 
-def test_one_cycle_ends_after_its_steps() -> None:
-    schedule = schedulers.OneCycleLR(optimizer(name="RMSprop"), 1.0, total_steps=3)
+@pytest.mark.parametrize("anneal_strategy", ["cos", "linear"])
+def test_one_cycle_ends_after_its_steps(anneal_strategy: str) -> None:
+    rmsprop = optimizer(name="RMSprop")
+    schedule = schedulers.OneCycleLR(rmsprop, 1.0, total_steps=3, anneal_strategy=anneal_strategy)
     for _ in range(3):
         schedule.step()
+    assert schedule.get_last_lr()[0] == pytest.approx(1 / 25 / 1e4)  # PyTorch's line goes on to below 0
+    optimizer(name="RMSprop").load_state_dict(rmsprop.state_dict())
     with pytest.raises(OptimizerError, match="step 4 is beyond the 3 total steps"):
         schedule.step()
 

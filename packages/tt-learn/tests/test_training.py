@@ -362,6 +362,21 @@ def test_early_stopping_waits_for_its_patience() -> None:
     assert trainer.epoch == 8
 
 
+def test_a_run_that_early_stopping_ended_does_not_go_on_when_resumed(tmp_path: Path) -> None:
+    def trainer() -> Trainer:
+        model = tt_core.Linear(1, 1)
+        stopping = EarlyStopping(patience=1)
+        return Trainer(model, SGD(model.parameters()), mse, callbacks=[stopping, Checkpoints(tmp_path)])
+
+    batch = (tt_core.ones(1, 1), tt_core.ones(1, 1))
+    first, values = trainer(), iter([1.0, 2.0, 0.0])
+    first.fit(lambda step: batch, steps=9, val=lambda: next(values), val_every=3)
+    again = trainer()
+    again.resume(tmp_path)
+    again.fit(lambda step: batch, steps=9, val=lambda: next(values), val_every=3)
+    assert again.step == first.step == 6
+
+
 def test_best_and_last_are_kept(tmp_path: Path) -> None:
     model = tt_core.Linear(1, 1)
     values = iter([3.0, 1.0, 2.0, 2.5])

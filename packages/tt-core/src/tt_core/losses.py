@@ -155,9 +155,11 @@ def cross_entropy_backward(
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
     with _quiet():
-        scale = g.reshape(-1) if kept is None else np.where(kept, weights * g.reshape(-1), 0)  # of one or all rows
+        scale = g.reshape(-1)  # of one or all rows
         if reduction == "mean":
             scale = scale / (len(rows) if weights is None else weights.sum())
+        if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
+            scale = np.where(kept, weights * scale, 0)
         share = scale / total
         result = np.empty(rows.shape, rows.dtype)
         for block in _row_blocks(rows):

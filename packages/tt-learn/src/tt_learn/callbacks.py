@@ -45,6 +45,8 @@ class _Best:
 class EarlyStopping(Callback):
     """Ends training when a metric has not improved by more than `min_delta` in `patience` validations.
 
+    A run that it ended stays ended when it is resumed.
+
     >>> EarlyStopping(patience=3).monitor
     'val_loss'
     """
@@ -53,8 +55,15 @@ class EarlyStopping(Callback):
         self._best = _Best("EarlyStopping", monitor, mode, min_delta)
         self.monitor, self.patience, self.bad = monitor, patience, 0
 
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if self.bad:
+            self._stop_if_due(trainer)
+
     def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         self.bad = 0 if self._best.improved(metrics) else self.bad + 1
+        self._stop_if_due(trainer)
+
+    def _stop_if_due(self, trainer: Trainer) -> None:
         if self.bad >= self.patience:
             trainer.stop()
 

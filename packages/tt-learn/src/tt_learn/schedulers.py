@@ -217,7 +217,8 @@ class OneCycleLR(Scheduler):
     def _at(self, values: Sequence[float], t: int) -> float:
         i = min(bisect.bisect_left(self.ends, t), len(self.ends) - 1)
         begin, end = self.ends[i - 1] if i else 0.0, self.ends[i]
-        share = (t - begin) / (end - begin) if end != begin else 1.0  # a phase without steps is over
+        # a phase without steps is over; after the last step the rate stays, and does not fall below 0
+        share = min((t - begin) / (end - begin), 1.0) if end != begin else 1.0
         return self.between(values[i], values[i + 1], share)
 
     def _lr(self, i: int, base: float) -> float:
