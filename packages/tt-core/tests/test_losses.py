@@ -299,3 +299,23 @@ def test_weights_travel_in_the_state_dict_and_reprs_show_the_reduction() -> None
     assert list(tt_core.CrossEntropyLoss(tensor([1.0, 2.0])).state_dict()) == ["weight"]
     assert list(tt_core.CrossEntropyLoss().state_dict()) == []
     assert repr(tt_core.MSELoss("sum")) == "MSELoss(reduction='sum')"
+
+
+# --- weights
+
+
+@pytest.mark.parametrize("loss", [tt_core.binary_cross_entropy, tt_core.binary_cross_entropy_with_logits])
+def test_a_weight_does_not_enlarge_the_loss(loss: Any) -> None:
+    x, target = tensor([[0.5], [0.25]]), tensor([[1.0], [0.0]])
+    assert loss(x, target, weight=[[2.0], [0.0]], reduction="none")[1].item() == 0
+    for shape in [(2, 3), (1, 2, 1), (4,)]:
+        with pytest.raises(ShapeError, match=r"does not broadcast to the input \(2, 1\)"):
+            loss(x, target, weight=tt_core.ones(*shape))
+
+
+def test_class_weights_may_stand_in_a_list_and_a_mean_of_nothing_is_nan() -> None:
+    x, target = tensor([[2.0, 0.0], [0.0, 1.0]]), tensor([0, 1])
+    same = tt_core.cross_entropy(x, target, weight=tensor([1.0, 3.0]))
+    assert tt_core.cross_entropy(x, target, weight=[1.0, 3.0]) == same
+    empty = tt_core.zeros(0, 2)
+    assert tt_core.cross_entropy(empty, empty).isnan()

@@ -309,6 +309,26 @@ def test_advanced_indices_are_numpys_and_copy(x: np.ndarray, data: st.DataObject
     same(Tensor(x)[rows.tolist()], x[rows.tolist()])
 
 
+@pytest.mark.parametrize(
+    ("index", "shape", "flat"),
+    [  # NumPy puts the dimension of the index arrays first in each
+        ((0, slice(None), [1, 2]), (3, 2), [1, 2, 5, 6, 9, 10]),
+        ((slice(None), [0, 2], None, 3), (2, 2, 1), [3, 11, 15, 23]),
+        ((0, slice(0, 2), np.array([True, False, True, False])), (2, 2), [0, 2, 4, 6]),
+        (([0, 1], slice(None), 0), (2, 3), [0, 4, 8, 12, 16, 20]),
+        ((1, None, np.array([0, 2])), (1, 2, 4), [12, 13, 14, 15, 20, 21, 22, 23]),
+        ((np.array(0), ..., np.array([3, 0])), (3, 2), [3, 0, 7, 4, 11, 8]),
+    ],
+)
+def test_integers_take_their_entry_before_index_arrays_are_looked_at(index: Any, shape: Any, flat: Any) -> None:
+    x = tensor(np.arange(24).reshape(2, 3, 4))
+    assert x[index].shape == shape
+    assert x[index].flatten().tolist() == flat
+    x[index] = tensor(np.arange(len(flat)).reshape(shape) + 100)
+    assert x[index].flatten().tolist() == list(range(100, 100 + len(flat)))
+    assert int((x >= 100).sum()) == len(flat)
+
+
 def test_an_element_is_a_view() -> None:
     x = tensor([1.0, 2.0])
     x[0].fill_(5.0)
@@ -452,6 +472,37 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: iter(x.sum()), DTypeError, "cannot be iterated"),
         (lambda x: [0][x.sum()], DTypeError, "needs an integer tensor, got float32"),
         (lambda x: x.clip(), ShapeError, "at least one of min and max"),
+        (lambda x: x.sum().size(0), OutOfRangeError, r"size: a tensor of shape \(\) has no dimension 0"),
+        (lambda x: x.sum().split(1), OutOfRangeError, "split: "),
+        (lambda x: x.sum().chunk(1), OutOfRangeError, "chunk: "),
+        (lambda x: x.sum().unbind(), OutOfRangeError, "unbind: "),
+        (lambda x: x.sum().narrow(0, 0, 1), OutOfRangeError, "narrow: "),
+        (lambda x: x.size(2), OutOfRangeError, "size: dim 2 is out of range"),
+        (lambda x: x.reshape(2.5), DTypeError, "reshape: takes integers, got 2.5"),
+        (lambda x: x.repeat(-1, 1), ShapeError, "repeat: needs a size for each dimension, 0 or more"),
+        (lambda x: x[0].tril(), ShapeError, "tril: needs at least two dimensions"),
+        (lambda x: x[0].triu(), ShapeError, "triu: needs at least two dimensions"),
+        (lambda x: x.roll((1, 1), 0), ShapeError, "roll: needs a shift for each dimension"),
+        (lambda x: x.norm(3), ShapeError, "norm: p is 1, 2, 'fro' or inf, got 3"),
+        (lambda x: x.to("cuda"), DTypeError, "to: takes a NumPy dtype .* got 'cuda'"),
+        (lambda x: x @ 3, DTypeError, r"matmul: b must be a tensor or an array \(a \(2, 3\), b int\)"),
+        (lambda x: tt_core.sum([1.0]), DTypeError, r"sum: x must be a tensor or an array \(x list\)"),
+        (lambda x: x.long() // 0, ShapeError, "floor_divide: divide by zero"),
+        (lambda x: x.long() % 0, ShapeError, "remainder: divide by zero"),
+        (lambda x: x.long().masked_fill(x > 0, float("inf")), ShapeError, "masked_fill: cannot convert float inf"),
+        (lambda x: x.__setitem__(0, None), DTypeError, "assignment: needs a number or a tensor, got None"),
+        (lambda x: x[:1].gather(1, tensor([[0], [0]])), ShapeError, "gather: .* reaches beyond the tensor"),
+        (lambda x: x.index_select(0, tensor([[0]])), ShapeError, "index_select: index must have one dimension"),
+        (lambda x: tt_core.cat(x), DTypeError, "cat: takes a list or tuple of tensors, got one tensor"),
+        (lambda x: tt_core.zeros(-1), ShapeError, "zeros: negative dimensions"),
+        (lambda x: tt_core.ones(2.5), DTypeError, "ones: takes integers, got 2.5"),
+        (lambda x: tt_core.eye(-1), ShapeError, "eye: negative dimensions"),
+        (lambda x: tt_core.linspace(0, 1, -1), ShapeError, "linspace: Number of samples, -1"),
+        (lambda x: tt_core.randn(2, dtype="float16"), DTypeError, "randn: Unsupported dtype"),
+        (lambda x: tt_core.randint(5, 2, (2,)), ShapeError, "randint: low >= high"),
+        (lambda x: tt_core.arange(0, 5, 0), ShapeError, "arange: steps of 0 do not lead from 0 to 5"),
+        (lambda x: tt_core.arange(5, 1), ShapeError, "arange: steps of 1 do not lead from 5 to 1"),
+        (lambda x: tensor([300], dtype="uint8"), ShapeError, "tensor: Python integer 300 out of bounds"),
     ],
 )
 def test_bad_arguments_are_named(call: Callable[[Tensor], Any], error: type[Exception], message: str) -> None:
@@ -575,3 +626,82 @@ def test_all_that_is_exported_exists_and_hides_no_builtin() -> None:
 
     assert not set(tt_core.__all__) & set(dir(builtins))
     assert all(hasattr(tt_core, name) for name in tt_core.__all__)
+
+
+# --- where PyTorch and NumPy differ
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "amax", "amin", "all", "any", "logsumexp"])
+def test_dimensions_may_stand_in_a_list(name: str) -> None:
+    x = tensor(np.arange(24.0).reshape(2, 3, 4))
+    same(getattr(x, name)(dim=[0, -1]), getattr(x, name)(dim=(0, -1)).data)
+    same(getattr(tt_core, name)(x, [1]), getattr(tt_core, name)(x, 1).data)
+
+
+def test_a_tensor_without_dimensions_has_dim_0_as_in_pytorch() -> None:
+    x = tensor(3.0)
+    for result in (x.mean(0), x.cumsum(-1), x.squeeze(0), x.max(0)[0], x.min(-1)[0], x.sort()[0], x.logsumexp(0)):
+        same(result, np.float32(3))
+    for index in (x.argsort(), x.argsort(descending=True), x.max(0)[1]):
+        same(index, np.int64(0))
+    assert x.var(0).isnan()
+
+
+def test_norm_takes_p_first() -> None:
+    x = tensor([[3.0, -4.0], [0.0, 0.0]])
+    assert x.norm() == x.norm("fro") == 5
+    assert x.norm(1, dim=1).tolist() == [7, 0]
+    assert x.norm(2, 1, True).tolist() == [[5], [0]]
+    assert x.norm(float("inf"), dim=0).tolist() == [3, 4]
+
+
+def test_roll_repeat_interleave_and_stride_without_and_with_dimensions() -> None:
+    x = tensor(np.arange(6).reshape(2, 3))
+    same(x.roll(1), np.roll(x.data, 1))
+    same(x.roll((1, -1), (0, 1)), np.roll(x.data, (1, -1), (0, 1)))
+    same(x.repeat_interleave(2), np.repeat(x.data, 2))
+    assert (x.stride(0), x.stride(-1), x.stride()) == (3, 1, (3, 1))
+    assert [part.shape for part in x.split(np.int64(2), 1)] == [(2, 2), (2, 1)]
+
+
+def test_bounds_of_clip_may_be_tensors() -> None:
+    x = tensor([-1.0, 0.5, 3.0])
+    assert x.clip(tensor([0.0, 1.0, 0.0]), tensor(2.0)).tolist() == [0, 1, 2]
+    assert x.clamp(max=tensor([0.0, 0.0, 5.0])).tolist() == [-1, 0, 3]
+
+
+def test_a_tensor_contains_what_any_element_equals() -> None:
+    x = tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert 4 in x
+    assert 5 not in x
+
+
+def test_sums_of_float16_beyond_its_range_still_have_a_mean_and_a_variance() -> None:
+    x = tensor(np.tile([200.0, 400.0], 500)).half()
+    same(x.mean(), np.float16(300))
+    same(x.var(correction=0), np.float16(10000))
+
+
+def test_logsumexp_of_nothing_and_of_integers() -> None:
+    same(tt_core.zeros(2, 0).logsumexp(1), np.full(2, -np.inf, np.float32))
+    same(tensor([0, 0]).logsumexp(0), np.log(np.float32(2)))
+
+
+def test_nan_and_infinity_pass_without_warnings() -> None:
+    x = tensor([np.inf, np.nan])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert x.sin().isnan().all()
+        assert x.cos().isnan().all()
+        x.long()
+        y = tensor([1.0, 0.0])
+        y /= 0
+    assert y.isfinite().tolist() == [False, False]
+
+
+def test_creation_takes_a_size_as_a_number_and_einsum_a_list() -> None:
+    assert tt_core.full(2, 1.5).tolist() == [1.5, 1.5]
+    assert tt_core.randint(0, 5, 3).shape == (3,)
+    x = tensor([[1.0, 2.0]])
+    assert tt_core.einsum("ij,kj->ik", [x, x]).tolist() == [[5]]
+    assert tt_core.where(x > 1, input=x, other=0.0).tolist() == [[0, 2]]

@@ -6,8 +6,9 @@ generator (`manual_seed`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -15,10 +16,27 @@ from tt_core import elementwise as E
 from tt_core import products as P
 from tt_core import shapes as S
 from tt_core.dispatch import HasArray, wrap
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.heap import aligned
 from tt_core.random import generator
 from tt_core.tensor import Tensor, _size, as_array
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _named(create: F) -> F:
+    """Errors of NumPy begin with the name of the function that was called, as those of ops do."""
+
+    @functools.wraps(create)
+    def named(*args: Any, **options: Any) -> Any:
+        try:
+            return create(*args, **options)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, TinyTorchError):
+                raise
+            raise (kind_of(error) or ShapeError)(f"{create.__name__}: {error}") from None
+
+    return cast(F, named)
 
 
 def tensor(data: Any, dtype: Any = None) -> Tensor:
@@ -39,19 +57,22 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return wrap(as_array(array))
 
 
+@_named
 def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
     """All 0."""
-    return wrap(aligned(_size(size), dtype, np.zeros))
+    return wrap(aligned(_size("zeros", size), dtype, np.zeros))
 
 
+@_named
 def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
     """All 1."""
-    return _filled(_size(size), 1, dtype)
+    return _filled(_size("ones", size), 1, dtype)
 
 
+@_named
 def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
     """Memory as it is found; for values that are written before they are read."""
-    return wrap(aligned(_size(size), dtype))
+    return wrap(aligned(_size("empty", size), dtype))
 
 
 def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
@@ -60,66 +81,86 @@ def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
     return wrap(array)
 
 
-def full(size: Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
+@_named
+def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value`; float32 or int64 by its type."""
     value = as_array(fill_value, dtype)
-    return _filled(tuple(size), value, value.dtype)
+    return _filled(_size("full", (size,)), value, value.dtype)
 
 
+@_named
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
     """All 0 in the shape and dtype of `x`."""
     return wrap(aligned(x.shape, dtype or x.dtype, np.zeros))
 
 
+@_named
 def ones_like(x: Any, dtype: Any = None) -> Tensor:
     """All 1 in the shape and dtype of `x`."""
     return _filled(x.shape, 1, dtype or x.dtype)
 
 
+@_named
 def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value` in the shape and dtype of `x`."""
     return _filled(x.shape, fill_value, dtype or x.dtype)
 
 
+@_named
 def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
     """`start`, `start + step`, ... up to but without `end`; with one argument, from 0."""
     first, last = (0, start) if end is None else (start, end)
+    if not step or (last - first) * step < 0:
+        raise ShapeError(f"arange: steps of {step} do not lead from {first} to {last}")
     ramp = np.arange(first, last, step)
     return wrap(ramp.astype(dtype or (np.float32 if ramp.dtype.kind == "f" else np.int64)))
 
 
+@_named
 def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included."""
     return wrap(np.linspace(start, end, steps, dtype=dtype))
 
 
+@_named
 def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
     """Ones on the diagonal."""
     return wrap(np.eye(n, m, dtype=dtype))
 
 
+@_named
 def rand(*size: Any, dtype: Any = np.float32) -> Tensor:
     """Uniform in [0, 1)."""
-    return wrap(generator().random(_size(size), dtype=dtype))
+    return wrap(generator().random(_size("rand", size), dtype=dtype))
 
 
+@_named
 def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
     """Standard normal."""
-    return wrap(generator().standard_normal(_size(size), dtype=dtype))
+    return wrap(generator().standard_normal(_size("randn", size), dtype=dtype))
 
 
+@_named
 def randint(
     low: int, high: int | Sequence[int] | None = None, size: Sequence[int] = (), dtype: Any = np.int64
 ) -> Tensor:
     """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0."""
     if high is None or isinstance(high, Sequence):
         return randint(0, low, size if high is None else high, dtype)
-    return wrap(np.asarray(generator().integers(low, high, size=tuple(size), dtype=dtype)))
+    return wrap(np.asarray(generator().integers(low, high, size=_size("randint", (size,)), dtype=dtype)))
 
 
+@_named
 def randperm(n: int) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     return wrap(generator().permutation(n))
+
+
+def _check_several(name: str, tensors: Any) -> None:
+    if isinstance(tensors, HasArray):
+        raise DTypeError(f"{name}: takes a list or tuple of tensors, got one tensor of shape {tensors.data.shape}")
+    if not tensors:
+        raise ShapeError(f"{name}: needs at least one tensor")
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
@@ -128,34 +169,34 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     >>> cat([tensor([1, 2]), tensor([3])])
     tensor([1, 2, 3])
     """
-    if not tensors:
-        raise ShapeError("cat: needs at least one tensor")
+    _check_several("cat", tensors)
     return S.concatenate(*tensors, dim=dim)
 
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Joined along a new dimension."""
-    if not tensors:
-        raise ShapeError("stack: needs at least one tensor")
+    _check_several("stack", tensors)
     return S.stack_arrays(*tensors, dim=dim)
 
 
-def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """`a` where `condition` holds, `b` elsewhere.
+def where(condition: Any, input: Any, other: Any) -> Tensor:
+    """`input` where `condition` holds, `other` elsewhere.
 
     >>> where(tensor([True, False]), 1.0, 0.0)
     tensor([1., 0.])
     """
-    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):  # NumPy would make two Python floats float64
-        a = as_array(a)
-    return E.where(condition, a, b)
+    if not hasattr(input, "dtype") and not hasattr(other, "dtype"):  # NumPy would make two Python floats float64
+        input = as_array(input)
+    return E.where(condition, input, other)
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:
-    """Sum of products in Einstein's notation.
+    """Sum of products in Einstein's notation; the operands one by one or in a list.
 
     >>> einsum("ij,jk->ik", ones(2, 3), ones(3, 1))
     tensor([[3.],
             [3.]])
     """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
     return P.einsum_arrays(*operands, equation=equation)

@@ -272,6 +272,9 @@ def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     """Raise a kernel's error again with the op's name and what it was given; what is no user's error passes."""
     names = op.inputs if not op.variadic else [f"{op.inputs[-1]}[{i}]" for i in range(len(inputs))]
     given = ", ".join(f"{name} {_describe(x)}" for name, x in zip(names, inputs) if x is not None)
+    plain = [name for name, x in zip(names, inputs) if x is not None and not hasattr(x, "shape")]
+    if plain and isinstance(error, AttributeError):
+        raise DTypeError(f"{op.name}: {' and '.join(plain)} must be a tensor or an array ({given})") from None
     ours = kind_of(error)
     if ours is None:
         raise error

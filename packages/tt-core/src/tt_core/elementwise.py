@@ -40,17 +40,23 @@ def div(a: Array, b: Array, /) -> Array:
         return np.divide(a, b)
 
 
+def _quiet_division(a: Array, b: Array) -> np.errstate:
+    """Floats divided by zero give inf or nan; integers have neither, so there it is an error."""
+    floats = np.result_type(a, b).kind == "f"
+    return np.errstate(divide="ignore" if floats else "raise", invalid="ignore")
+
+
 @op
 def floor_divide(a: Array, b: Array, /) -> Array:
     """`a // b`, rounded towards minus infinity."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with _quiet_division(a, b):
         return np.floor_divide(a, b)
 
 
 @op
 def remainder(a: Array, b: Array, /) -> Array:
     """`a % b`, with the sign of `b`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with _quiet_division(a, b):
         return np.remainder(a, b)
 
 
@@ -208,14 +214,16 @@ def root(x: Array, /) -> Array:
 
 @op
 def sin(x: Array, /) -> Array:
-    """Sine of an angle in radians."""
-    return np.sin(x)
+    """Sine of an angle in radians; nan at infinity."""
+    with np.errstate(invalid="ignore"):
+        return np.sin(x)
 
 
 @op
 def cos(x: Array, /) -> Array:
-    """Cosine of an angle in radians."""
-    return np.cos(x)
+    """Cosine of an angle in radians; nan at infinity."""
+    with np.errstate(invalid="ignore"):
+        return np.cos(x)
 
 
 @op

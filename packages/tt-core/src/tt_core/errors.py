@@ -33,7 +33,11 @@ class FileError(TinyTorchError, OSError):
     """A file that cannot be read or written."""
 
 
-_OURS = ((IndexError, OutOfRangeError), (TypeError, DTypeError), (ValueError, ShapeError))
+_OURS = (
+    (IndexError, OutOfRangeError),
+    (TypeError, DTypeError),
+    ((ValueError, OverflowError, FloatingPointError), ShapeError),  # the last: integers divided by zero
+)
 
 
 def kind_of(error: Exception) -> type[TinyTorchError] | None:

@@ -268,10 +268,11 @@ def _class_dim(x: Any) -> int:
 def _class_weight(name: str, x: Any, weight: Any) -> Any:
     if weight is None:
         return None
+    weight = _like(_tensor(weight), x)
     classes = x.shape[_class_dim(x)] if x.ndim else 0
     if weight.shape != (classes,):
         raise ShapeError(f"{name}: weight needs an entry for each of the {classes} classes, got shape {weight.shape}")
-    return _like(_tensor(weight), x)
+    return weight
 
 
 def _along_classes(x: Any, weight: Any) -> Any:
@@ -290,8 +291,7 @@ def _probability_cross_entropy(x: Any, target: Any, weight: Any, reduction: str,
     terms = E.neg(log_softmax(x, dim=dim)) * target
     if weight is not None:
         terms = terms * _along_classes(x, weight)
-    loss = R.sum(terms, dim=dim)
-    return R.sum(loss) / max(1, loss.numel()) if reduction == "mean" else _reduced(loss, reduction)
+    return _reduced(R.sum(terms, dim=dim), reduction)
 
 
 def _smoothed_cross_entropy(
@@ -344,6 +344,18 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
 # --- two classes
 
 
+def _spread(name: str, weight: Any, x: Any) -> Any:
+    """A weight for each element: of a shape that broadcasts to that of `x`, and not the other way round."""
+    weight = _like(_tensor(weight), x)
+    try:
+        fits = np.broadcast_shapes(weight.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{name}: a weight of shape {weight.shape} does not broadcast to the input {x.shape}")
+    return weight
+
+
 @op(name="binary_cross_entropy")
 def binary_entropy(x: Array, target: Array, /) -> Array:
     """`-(t log x + (1 - t) log(1 - x))` for each element, logarithms limited to -100 as in PyTorch.
@@ -373,7 +385,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     """
     x, target = _pair("binary_cross_entropy", reduction, input, target)
     loss = binary_entropy(x, target)
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return _reduced(loss if weight is None else loss * _spread("binary_cross_entropy", weight, x), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -389,9 +401,11 @@ def binary_cross_entropy_with_logits(
     x, target = _pair("binary_cross_entropy_with_logits", reduction, input, target)
     loss = softplus(E.neg(x), threshold=math.inf)
     if pos_weight is not None:
-        loss = loss * ((_like(_tensor(pos_weight), x) - 1) * target + 1)
+        loss = loss * ((_spread("binary_cross_entropy_with_logits", pos_weight, x) - 1) * target + 1)
     loss = (1 - target) * x + loss
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    if weight is not None:
+        loss = loss * _spread("binary_cross_entropy_with_logits", weight, x)
+    return _reduced(loss, reduction)
 
 
 # --- distances between distributions and between embeddings

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.errors import ShapeError
+
 _generator = np.random.default_rng()
 
 
@@ -23,7 +25,10 @@ def manual_seed(seed: int) -> np.random.Generator:
     >>> manual_seed(0).random() == manual_seed(0).random()
     True
     """
-    _generator.bit_generator.state = np.random.PCG64(seed).state
+    try:
+        _generator.bit_generator.state = np.random.PCG64(seed).state
+    except (TypeError, ValueError):
+        raise ShapeError(f"manual_seed: a seed is an integer >= 0, got {seed!r}") from None
     return _generator
 
 

@@ -1,23 +1,29 @@
 """Module 01, tensor: the ops that reduce a dimension or order its elements.
 
-`dim` is a dimension, a tuple of them, or None for all; `keepdim` leaves a reduced dimension as 1.
+`dim` is a dimension, several of them, or None for all; `keepdim` leaves a reduced dimension as 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tt_core.dispatch import Array, op
 
-Dim = int | tuple[int, ...] | None
+Dim = int | Sequence[int] | None
 
 
 @op
 def sum(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Sum; integers and booleans add up in int64."""
-    return np.sum(x, axis=dim, dtype=_accumulator(x), keepdims=keepdim)
+    return np.sum(x, axis=_axes(dim), dtype=_accumulator(x), keepdims=keepdim)
+
+
+def _axes(dim: Dim) -> Any:
+    """NumPy takes a tuple of dimensions, but no list."""
+    return tuple(dim) if isinstance(dim, list) else dim
 
 
 def _accumulator(x: Array) -> Any:
@@ -30,8 +36,10 @@ def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Arithmetic mean; raises for integers, as PyTorch does, and gives nan of nothing."""
     if x.dtype.kind != "f":
         raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    if x.dtype == np.float16:  # whose sums end at 65504
+        return mean.kernel(x.astype(np.float32), dim, keepdim).astype(np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sum(x, axis=dim, keepdims=keepdim) / x.dtype.type(_count(x, dim))
+        return np.sum(x, axis=_axes(dim), keepdims=keepdim) / x.dtype.type(_count(x, dim))
 
 
 @op
@@ -39,14 +47,16 @@ def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False
     """Variance, divided by `n - correction` (1: Bessel's)."""
     if x.dtype.kind != "f":
         raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    if x.dtype == np.float16:
+        return var.kernel(x.astype(np.float32), dim, correction, keepdim).astype(np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):
-        centred = x - np.sum(x, axis=dim, keepdims=True) / x.dtype.type(_count(x, dim))
-        total = np.sum(centred * centred, axis=dim, keepdims=keepdim)
+        centred = x - np.sum(x, axis=_axes(dim), keepdims=True) / x.dtype.type(_count(x, dim))
+        total = np.sum(centred * centred, axis=_axes(dim), keepdims=keepdim)
         return total / x.dtype.type(max(_count(x, dim) - correction, 0))
 
 
 def _count(x: Array, dim: Dim) -> int:
-    return x.size if dim is None else int(np.prod([x.shape[d] for d in np.atleast_1d(dim)]))
+    return x.size if dim is None or not x.ndim else int(np.prod([x.shape[d] for d in np.atleast_1d(dim)]))
 
 
 @op
@@ -58,13 +68,13 @@ def prod(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
 @op
 def amax(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Largest element; its gradient is shared evenly among equals."""
-    return np.amax(x, axis=dim, keepdims=keepdim)
+    return np.amax(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def amin(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Smallest element; its gradient is shared evenly among equals."""
-    return np.amin(x, axis=dim, keepdims=keepdim)
+    return np.amin(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
@@ -82,39 +92,42 @@ def argmin(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
 @op
 def all(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether all elements are true (not zero)."""
-    return np.all(x, axis=dim, keepdims=keepdim)
+    return np.all(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def any(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether any element is true (not zero)."""
-    return np.any(x, axis=dim, keepdims=keepdim)
+    return np.any(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """`log(sum(exp(x)))`, safe at any magnitude."""
-    peak = np.amax(x, axis=dim, keepdims=True)
+    """`log(sum(exp(x)))`, safe at any magnitude; -inf of nothing."""
+    x = x if x.dtype.kind == "f" else x.astype(np.float32)
+    peak = np.amax(x, axis=_axes(dim), keepdims=True, initial=-np.inf)
     peak = np.where(np.isfinite(peak), peak, 0)
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        total = np.log(np.sum(np.exp(x - peak), axis=dim, keepdims=keepdim))
-    return total + (peak if keepdim else np.squeeze(peak, axis=dim))
+        total = np.log(np.sum(np.exp(x - peak), axis=_axes(dim), keepdims=keepdim))
+    return total + (peak if keepdim else np.squeeze(peak, axis=_axes(dim)))
 
 
 @op
 def cumsum(x: Array, /, dim: int) -> Array:
     """Running sum along `dim`."""
-    return np.cumsum(x, axis=dim, dtype=_accumulator(x))
+    return np.cumsum(x, axis=dim, dtype=_accumulator(x)).reshape(x.shape)  # NumPy gives () a dimension
 
 
 @op
 def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool = False) -> Array:
     """Indices that order `x` along `dim`; `stable` keeps equals in their order."""
+    if not x.ndim:
+        return np.argmax(x, axis=dim)
     kind: Any = "stable" if stable else None
     if not descending:
         return np.argsort(x, axis=dim, kind=kind)
     # reversed twice, so that equal elements keep their order in a stable descending sort too
-    last = x.shape[dim] - 1 if x.ndim else 0
+    last = x.shape[dim] - 1
     return np.flip(last - np.argsort(np.flip(x, axis=dim), axis=dim, kind=kind), axis=dim)
 
 

@@ -47,8 +47,8 @@ def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     """Without dimensions of size 1 (all, or those of `dim` that are 1); a view."""
     if dim is None:
         return np.squeeze(x)
-    dims = normalize_axis_tuple(dim, x.ndim)
-    return np.squeeze(x, axis=tuple(d for d in dims if x.shape[d] == 1))
+    dims = normalize_axis_tuple(dim, x.ndim or 1)
+    return np.squeeze(x, axis=tuple(d for d in dims if x.shape[d : d + 1] == (1,)))
 
 
 @op
@@ -80,7 +80,8 @@ def clone(x: Array, /) -> Array:
 @op
 def cast(x: Array, /, dtype: Any) -> Array:
     """In another dtype; `x` itself where it has it already."""
-    return x.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore"):  # nan as an integer
+        return x.astype(dtype, copy=False)
 
 
 @op
@@ -134,6 +135,8 @@ def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[
 @op
 def index_select(x: Array, index: Array, /, dim: int) -> Array:
     """Rows of `dim` chosen by a one-dimensional `index`."""
+    if np.ndim(index) > 1:
+        raise ValueError("index must have one dimension")
     return np.take(x, index, axis=dim)
 
 
@@ -156,8 +159,8 @@ def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
 
 
 @op
-def roll(x: Array, /, shifts: int, dim: int) -> Array:
-    """Shifted along `dim`, what leaves at one end entering at the other."""
+def roll(x: Array, /, shifts: int, dim: int | None) -> Array:
+    """Shifted along `dim` (None: as if flattened), what leaves at one end entering at the other."""
     return np.roll(x, shifts, axis=dim)
 
 
@@ -170,16 +173,22 @@ def pad(x: Array, /, pad: Sequence[int], value: float = 0.0) -> Array:
     return np.pad(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs, constant_values=value)
 
 
+def _matrices(x: Array) -> Array:
+    if x.ndim < 2:
+        raise ValueError("needs at least two dimensions")  # NumPy would repeat a row
+    return x
+
+
 @op
 def tril(x: Array, /, diagonal: int = 0) -> Array:
     """Lower triangle of the last two dimensions, zero above `diagonal`."""
-    return np.tril(x, diagonal)
+    return np.tril(_matrices(x), diagonal)
 
 
 @op
 def triu(x: Array, /, diagonal: int = 0) -> Array:
     """Upper triangle of the last two dimensions, zero below `diagonal`."""
-    return np.triu(x, diagonal)
+    return np.triu(_matrices(x), diagonal)
 
 
 @op

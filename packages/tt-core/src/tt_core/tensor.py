@@ -25,7 +25,7 @@ from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Dim = int | tuple[int, ...] | None
+Dim = int | Sequence[int] | None
 _int: TypeAlias = int  # inside the class these names are methods
 _float: TypeAlias = float
 _bool: TypeAlias = bool
@@ -49,7 +49,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         data = _unwrap_nested(data)
     try:
         array = np.asarray(data, dtype=dtype)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ShapeError(f"tensor: {error}") from None
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"tensor: holds numbers or booleans, got {array.dtype} from {type(data).__name__}")
@@ -65,10 +65,13 @@ def _unwrap_nested(data: Any) -> Any:
     ]
 
 
-def _size(shape: tuple[Any, ...]) -> tuple[int, ...]:
+def _size(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     """`x.view(2, 3)` and `x.view((2, 3))` mean the same."""
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-    return tuple(operator.index(n) for n in sizes)
+    try:
+        return tuple([operator.index(n) for n in sizes])
+    except TypeError:
+        raise DTypeError(f"{name}: takes integers, got {', '.join(map(repr, sizes))}") from None
 
 
 def _unary(op: Op) -> Callable[[Any], Any]:
@@ -158,11 +161,11 @@ class Tensor(HasArray):
 
     def size(self, dim: _int | None = None) -> Any:
         """Shape, or the size of one dimension."""
-        return self.shape if dim is None else self.shape[dim]
+        return self.shape if dim is None else self.shape[self._own_dim("size", dim)]
 
-    def stride(self) -> tuple[_int, ...]:
-        """Same as `strides`."""
-        return self.strides
+    def stride(self, dim: _int | None = None) -> Any:
+        """`strides`, or the one of a dimension."""
+        return self.strides if dim is None else self.strides[self._own_dim("stride", dim)]
 
     def dim(self) -> _int:
         """Number of dimensions."""
@@ -183,6 +186,9 @@ class Tensor(HasArray):
     def is_floating_point(self) -> _bool:
         """Whether the dtype is a float."""
         return self.data.dtype.kind == "f"
+
+    def __contains__(self, value: Any) -> _bool:
+        return bool((self == value).any())
 
     def __len__(self) -> _int:
         if not self.ndim:
@@ -246,7 +252,10 @@ class Tensor(HasArray):
 
     def to(self, dtype: Any) -> Self:
         """In another dtype; itself where it has it already."""
-        return self if self.dtype == dtype else S.cast(self, dtype=np.dtype(dtype))
+        try:
+            return self if self.dtype == dtype else S.cast(self, dtype=np.dtype(dtype))
+        except TypeError:
+            raise DTypeError(f"to: takes a NumPy dtype such as 'float32' or np.int64, got {dtype!r}") from None
 
     def type(self, dtype: Any) -> Self:
         """Same as `to`."""
@@ -304,11 +313,11 @@ class Tensor(HasArray):
 
     def reshape(self, *shape: Any) -> Self:
         """The same elements in another shape; a view where the memory allows it, else a copy."""
-        return S.reshape(self, shape=_size(shape))
+        return S.reshape(self, shape=_size("reshape", shape))
 
     def view(self, *shape: Any) -> Self:
         """The same memory in another shape; raises `ShapeError` where that would need a copy."""
-        return S.view(self, shape=_size(shape))
+        return S.view(self, shape=_size("view", shape))
 
     def view_as(self, other: Tensor) -> Self:
         """Same as `view(other.shape)`."""
@@ -333,7 +342,7 @@ class Tensor(HasArray):
 
     def permute(self, *dims: Any) -> Self:
         """Dimensions in another order; a view."""
-        return S.permute(self, dims=_size(dims))
+        return S.permute(self, dims=_size("permute", dims))
 
     def squeeze(self, dim: _int | tuple[_int, ...] | None = None) -> Self:
         """Without dimensions of size 1; a view."""
@@ -345,7 +354,7 @@ class Tensor(HasArray):
 
     def expand(self, *shape: Any) -> Self:
         """Dimensions of size 1 repeated, at no cost in memory; a read-only view."""
-        return S.expand(self, shape=_size(shape))
+        return S.expand(self, shape=_size("expand", shape))
 
     def expand_as(self, other: Tensor) -> Self:
         """Same as `expand(other.shape)`."""
@@ -353,10 +362,10 @@ class Tensor(HasArray):
 
     def repeat(self, *sizes: Any) -> Self:
         """Copies laid side by side: `sizes[i]` times along dimension i (PyTorch's `repeat`, NumPy's `tile`)."""
-        sizes = _size(sizes)
+        sizes = _size("repeat", sizes)
         lead = len(sizes) - self.ndim
-        if lead < 0:
-            raise ShapeError(f"repeat: needs a size for each dimension, got {sizes} for shape {self.shape}")
+        if lead < 0 or min(sizes, default=0) < 0:
+            raise ShapeError(f"repeat: needs a size for each dimension, 0 or more, got {sizes} for shape {self.shape}")
         shape = (1,) * lead + self.shape
         spread = S.expand(
             S.reshape(self, shape=tuple(n for size in shape for n in (1, size))),
@@ -364,15 +373,17 @@ class Tensor(HasArray):
         )
         return S.reshape(spread, shape=tuple(a * b for a, b in zip(sizes, shape)))
 
-    def repeat_interleave(self, repeats: _int, dim: _int) -> Self:
-        """Each entry of `dim` `repeats` times in a row."""
+    def repeat_interleave(self, repeats: _int, dim: _int | None = None) -> Self:
+        """Each entry of `dim` (or, without, of the flattened tensor) `repeats` times in a row."""
+        if dim is None:
+            return S.repeat_interleave(self.flatten(), repeats=repeats, dim=0)
         return S.repeat_interleave(self, repeats=repeats, dim=dim)
 
     def split(self, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[Self, ...]:
         """Pieces of one size (the last may be smaller) or of the listed sizes; views."""
-        dim = self._dim("split", dim)
+        dim = self._own_dim("split", dim)
         total = self.shape[dim]
-        if isinstance(split_size, int):
+        if isinstance(split_size, (int, np.integer)):
             if split_size < 1:
                 raise ShapeError(f"split: split_size must be positive, got {split_size}")
             sizes: Sequence[int] = [min(split_size, total - at) for at in range(0, total, split_size)] or [0]
@@ -387,11 +398,11 @@ class Tensor(HasArray):
         """At most `chunks` pieces of equal size, but for the last; views."""
         if chunks < 1:
             raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
-        return self.split(max(1, -(-self.shape[self._dim("chunk", dim)] // chunks)), dim)
+        return self.split(max(1, -(-self.shape[self._own_dim("chunk", dim)] // chunks)), dim)
 
     def narrow(self, dim: _int, start: _int, length: _int) -> Self:
         """`length` entries of `dim` from `start` on; a view."""
-        dim = self._dim("narrow", dim)
+        dim = self._own_dim("narrow", dim)
         start = start + self.shape[dim] if start < 0 else start
         if not 0 <= start <= start + length <= self.shape[dim]:
             raise OutOfRangeError(
@@ -405,18 +416,32 @@ class Tensor(HasArray):
             raise OutOfRangeError(f"{what}: dim {dim} is out of range for shape {self.shape}")
         return dim % max(self.ndim, 1)
 
+    def _own_dim(self, what: str, dim: _int) -> _int:
+        """`dim` counted from the front, of a tensor that has dimensions."""
+        if not self.ndim:
+            raise OutOfRangeError(f"{what}: a tensor of shape () has no dimension {dim}")
+        return self._dim(what, dim)
+
     def unbind(self, dim: _int = 0) -> tuple[Self, ...]:
         """The entries of one dimension; views."""
-        dim = self._dim("unbind", dim)
+        dim = self._own_dim("unbind", dim)
         return tuple(self[(*(slice(None),) * dim, i)] for i in range(self.shape[dim]))
 
     def flip(self, *dims: Any) -> Self:
         """In reverse order along `dims`."""
-        return S.flip(self, dims=_size(dims))
+        return S.flip(self, dims=_size("flip", dims))
 
-    def roll(self, shifts: _int, dims: _int) -> Self:
-        """Shifted along a dimension, what leaves at one end entering at the other."""
-        return S.roll(self, shifts=shifts, dim=dims)
+    def roll(self, shifts: _int | Sequence[_int], dims: _int | Sequence[_int] | None = None) -> Self:
+        """Shifted along one dimension or several (without any: as if flattened), what leaves entering again."""
+        if dims is None:
+            return S.roll(self, shifts=shifts, dim=None)
+        steps, along = np.atleast_1d(shifts).tolist(), np.atleast_1d(dims).tolist()
+        if len(steps) != len(along):
+            raise ShapeError(f"roll: needs a shift for each dimension, got {len(steps)} for {len(along)}")
+        x = self
+        for step, dim in zip(steps, along):
+            x = S.roll(x, shifts=step, dim=dim)
+        return x
 
     def tril(self, diagonal: _int = 0) -> Self:
         """Lower triangle, zero above."""
@@ -429,11 +454,20 @@ class Tensor(HasArray):
     # --- indexing
 
     def __getitem__(self, index: Any) -> Self:
-        return S.getitem(self, index=_plain_index(index))
+        x = self
+        for step in _steps(_plain_index(index)):
+            x = S.getitem(x, index=step)
+        return x
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if value is None:  # NumPy would write nan
+            raise DTypeError("assignment: needs a number or a tensor, got None")
+
         def write(data: Array) -> None:
-            data[_plain_index(index)] = value.data if isinstance(value, HasArray) else value
+            *views, last = _steps(_plain_index(index))
+            for step in views:
+                data = data[step]
+            data[last] = value.data if isinstance(value, HasArray) else value
 
         self._in_place("assignment", "where() or masked_fill()", value, write)
 
@@ -444,6 +478,8 @@ class Tensor(HasArray):
     def gather(self, dim: _int, index: Tensor) -> Self:
         """Elements at `index` along `dim`; along the others, `index` may be smaller and takes the first entries."""
         dim = self._dim("gather", dim)
+        if index.ndim != self.ndim or any(n > m for d, (n, m) in enumerate(zip(index.shape, self.shape)) if d != dim):
+            raise ShapeError(f"gather: index {index.shape} reaches beyond the tensor {self.shape} outside dim {dim}")
         first = tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
         covered = self if index.shape == self.shape else self[first]
         return S.take_along_dim(covered, index, dim=dim)
@@ -487,7 +523,8 @@ class Tensor(HasArray):
         return self._accumulate("*", np.multiply, other)
 
     def __itruediv__(self, other: Any) -> Self:
-        return self._accumulate("/", np.true_divide, other)
+        with np.errstate(divide="ignore", invalid="ignore"):  # as in `/`
+            return self._accumulate("/", np.true_divide, other)
 
     def add_(self, other: Any, *, alpha: _float = 1) -> Self:
         """`self += alpha * other`."""
@@ -562,7 +599,7 @@ class Tensor(HasArray):
         if isinstance(dim, HasArray):
             return pairwise(self, dim)
         indices = index(self, dim=dim, keepdim=True)
-        values = S.take_along_dim(self, indices, dim=dim)
+        values = S.take_along_dim(self, indices, dim=dim) if self.ndim else self
         return ValuesAndIndices(*(t if keepdim else t.squeeze(dim) for t in (values, indices)))
 
     def argmax(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
@@ -585,9 +622,18 @@ class Tensor(HasArray):
         """`log(sum(exp(x)))`."""
         return R.logsumexp(self, dim=dim, keepdim=keepdim)
 
-    def norm(self, dim: Dim = None, keepdim: _bool = False) -> Self:
-        """Euclidean length; where that is 0, its gradient is 0 too."""
-        return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
+    def norm(self, p: _float | str = 2, dim: Dim = None, keepdim: _bool = False) -> Self:
+        """Length: the Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
+
+        Where it is 0, the gradient of the Euclidean one is 0 too.
+        """
+        if p in (2, "fro"):
+            return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
+        if p == math.inf:
+            return R.amax(E.abs(self), dim=dim, keepdim=keepdim)
+        if p == 1:
+            return R.sum(E.abs(self), dim=dim, keepdim=keepdim)
+        raise ShapeError(f"norm: p is 1, 2, 'fro' or inf, got {p!r}")
 
     def cumsum(self, dim: _int) -> Self:
         """Running sum along `dim`."""
@@ -609,9 +655,12 @@ class Tensor(HasArray):
 
     # --- element by element
 
-    def clip(self, min: _float | None = None, max: _float | None = None) -> Self:
-        """Limited to [min, max]."""
-        return E.clip(self, min=min, max=max)
+    def clip(self, min: _float | Tensor | None = None, max: _float | Tensor | None = None) -> Self:
+        """Limited to [min, max], which are numbers or tensors."""
+        if not (isinstance(min, HasArray) or isinstance(max, HasArray)):
+            return E.clip(self, min=min, max=max)
+        above = self if min is None else E.maximum(self, min)
+        return above if max is None else E.minimum(above, max)
 
     clamp = clip
 
@@ -681,6 +730,31 @@ def _plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain_index(part) for part in index)
     return index.data if isinstance(index, HasArray) else index
+
+
+def _steps(index: Any) -> list[Any]:
+    """Indices that give, one after the other, PyTorch's order of dimensions: integers take their entry first.
+
+    NumPy counts an integer as one more index array, and where anything else stands between two of those, puts their
+    dimension in front: of x (2, 3, 4), `x[0, :, [1, 2]]` is (2, 3) there and (3, 2) here.
+    """
+    if not isinstance(index, tuple) or len(index) < 3 or S.is_basic_index(index):
+        return [index]
+    taking = [i for i, part in enumerate(index) if not (part is None or part is ... or isinstance(part, slice))]
+    integers = [i for i in taking if np.ndim(index[i]) == 0 and not isinstance(index[i], (bool, np.bool_))]
+    if not integers or taking == list(range(taking[0], taking[-1] + 1)):
+        return [index]
+    first: list[Any] = []
+    for i, part in enumerate(index):
+        first += [int(part)] if i in integers else [slice(None)] * _covers(part) if i in taking else [part]
+    rest = [part if i in taking or part is ... else slice(None) for i, part in enumerate(index) if i not in integers]
+    return [tuple(first), tuple(rest)]
+
+
+def _covers(part: Any) -> int:
+    """How many dimensions an index array stands for: a mask for each of its own."""
+    part = np.asarray(part)
+    return part.ndim if part.dtype == np.bool_ else 1
 
 
 def _format(array: Array) -> str:
