@@ -392,3 +392,15 @@ def test_clipping_leaves_small_gradients_alone() -> None:
     for p, g in zip(ps, before):
         np.testing.assert_array_equal(p.grad.data, g)
     assert tt_learn.clip_grad_norm_([Tensor([1.0], requires_grad=True)], 1.0).item() == 0
+
+
+def test_gradients_set_to_zero_are_noticed_by_whoever_kept_them() -> None:
+    w = Tensor([2.0], requires_grad=True)
+    (w**3).sum().backward(create_graph=True)
+    assert w.grad is not None
+    penalty, kept = (w.grad * w.grad).sum(), w.grad
+    optimizers.SGD([w]).zero_grad(set_to_none=False)
+    assert kept.item() == w.grad.item() == 0
+    assert not w.grad.requires_grad
+    with pytest.raises(tt_learn.GradientError, match="changed in place"):
+        penalty.backward()

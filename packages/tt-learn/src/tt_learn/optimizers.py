@@ -150,7 +150,7 @@ class Optimizer:
             if set_to_none:
                 p.grad = None
             elif p.grad is not None:
-                p.grad.data.fill(0)
+                p.grad = p.grad.detach().zero_()  # a gradient of a recorded backward has history
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; with `closure`, which computes loss and gradients, first that.
