@@ -116,6 +116,20 @@ def crash(session: nox.Session) -> None:
     all_tests(session, "crash")
 
 
+@nox.session(requires=["wheels"])
+def jit(session: nox.Session) -> None:
+    """Test the plugin jit, then Acts I to IV with it plugged in; skipped where Numba cannot be installed."""
+    install(session, 5, *tools("test"))
+    extras = nox.project.load_toml(package("tt-perf") / "pyproject.toml")["project"]["optional-dependencies"]
+    session.install(*extras["jit"], silent=True, success_codes=[0, 1, 2])
+    search = "from importlib.util import find_spec; print(find_spec('numba') is not None)"
+    if session.run("python", "-c", search, silent=True).strip() != "True":
+        session.skip("Numba cannot be installed here")
+    pytest(session, str(package("tt-perf") / "tests" / "test_acceleration.py"))
+    session.env["TT_PLUGINS"] = "jit"
+    pytest(session, *(str(package(act) / "tests") for act in ACTS[:4]))
+
+
 @nox.session
 def layers(session: nox.Session) -> None:
     """Check that no act imports a later one, and that packages, pins, licences and changelogs agree."""

@@ -19,10 +19,15 @@ import numpy as np
 import tt_core
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
+from tt_core.plugins import manager
+from tt_learn import hookspecs
 from tt_learn.autograd import Tensor, enable_grad
 from tt_learn.blocks import Block, Blocks, State
 
 Group = dict[str, Any]
+
+if not hasattr(manager.hook, "tt_update"):
+    manager.add_hookspecs(hookspecs)
 
 
 class OptimizerError(TinyTorchError, ValueError):
@@ -171,7 +176,7 @@ class Optimizer:
 
     def _change(self, group: Group, block: Block) -> None:
         block.step += 1
-        self.update(*block.read(), block.state, block.step, group, block.work)
+        _update_of(type(self))(self, *block.read(), block.state, block.step, group, block.work)
         block.write()
 
     def _parameters(self) -> list[Tensor]:
@@ -260,6 +265,17 @@ class Optimizer:
             options = ", ".join(f"{name}={value}" for name, value in group.items() if name != "params")
             lines.append(f"  group {i}: {sum(p.numel() for p in group['params']):,} parameters, {options}")
         return "\n".join([f"{self.name}(", *lines, ")"])
+
+
+_updates: dict[type[Optimizer], Callable[..., None]] = {}
+manager.rebinders.append(_updates.clear)
+
+
+def _update_of(optimizer: type[Optimizer]) -> Callable[..., None]:
+    """What a plugin answered to `tt_update`, else the class's own formula."""
+    if optimizer not in _updates:
+        _updates[optimizer] = manager.hook.tt_update(optimizer=optimizer) or optimizer.update
+    return _updates[optimizer]
 
 
 def _tensors(state: State) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""The question tt_learn asks its plugins: does anybody know a faster way to do an optimizer's step?
+
+The specification is added to the one plugin manager when `tt_learn` is imported; answers are looked up once for each
+class of optimizer, and again when a plugin comes or goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tt_core.hookspecs import hookspec
+
+if TYPE_CHECKING:
+    from tt_learn.optimizers import Optimizer
+
+
+@hookspec(firstresult=True)
+def tt_update(optimizer: type[Optimizer]) -> Callable[..., Any] | None:
+    """Another `update` for this class of optimizer, or None: a function with the same arguments, the optimizer first.
+
+    It changes `p` and `state` in place as `optimizer.update` would. The first answer wins.
+    """

@@ -1,0 +1,240 @@
+"""Module 18, acceleration: the plugin `jit`, which has Numba compile `loops.py` in place of NumPy's passes.
+
+A formula of ten NumPy operations goes through memory ten times on one core. Compiled, it goes through it once, in
+vector instructions, and large arrays are shared out over the cores. What is computed is the same, to some units in the
+last place; what the loops do not cover (other dtypes, arrays that do not lie in one piece, rare options) goes to
+NumPy's kernel as before. Matrix products stay with BLAS, which nobody beats here.
+
+Needs Numba: `pip install "tt-perf[jit]"`. Functions are compiled when they are first called, a quarter of a second
+each, and kept on disk for the next process, beside Python's own compiled files.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tt_core import activations, layers, losses
+from tt_core.dispatch import Array, Op
+from tt_core.errors import PluginError
+from tt_core.hookspecs import hookimpl
+from tt_core.threads import in_parallel
+from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum
+from tt_perf import loops
+
+Call = Callable[..., Any]
+number = np.float32
+
+_ANY_ORDER = ("layer_norm", "layer_norm_backward", "total_of")
+"""Loops whose sums may be added in another order, which vectors need. The exponential function rests on its order."""
+
+
+def compiled() -> dict[str, Any]:
+    """All of `loops.py` by name, with its functions to be compiled for the types they are first called with.
+
+    Raises `PluginError` without Numba.
+    """
+    try:
+        import numba  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError as error:
+        raise PluginError(f'jit needs Numba ({error}): pip install "tt-perf[jit]"') from None
+    names = dict(vars(loops))
+    for name, function in vars(loops).items():
+        if isinstance(function, types.FunctionType):
+            order = {"reassoc"} if name in _ANY_ORDER else set()
+            options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *order}}
+            # the same code, but the loops that it calls are the compiled ones
+            names[name] = _kept(numba.njit, types.FunctionType(function.__code__, names, name), options)
+    return names
+
+
+def _kept(compile: Call, function: Call, options: dict[str, Any]) -> Call:
+    """Compiled, and kept on disk where there is a folder for it: Python's `__pycache__`, or one of the user's."""
+    try:
+        return compile(function, cache=True, **options)
+    except RuntimeError:
+        return compile(function, **options)
+
+
+class JitPlugin:
+    """What `use("jit")` activates."""
+
+    def __init__(self, functions: Callable[[], dict[str, Any]] = compiled) -> None:
+        self._functions = functions
+        self._kernels: dict[str, Call] | None = None
+        self._updates: dict[type[Optimizer], Call] = {}
+
+    @hookimpl
+    def tt_kernel(self, op: Op) -> Call | None:
+        return self._bound().get(op.name)
+
+    @hookimpl
+    def tt_update(self, optimizer: type[Optimizer]) -> Call | None:
+        self._bound()
+        return self._updates.get(optimizer)
+
+    def _bound(self) -> dict[str, Call]:
+        if self._kernels is None:
+            functions = self._functions()
+            self._kernels, self._updates = _kernels(functions), _updates(functions)
+        return self._kernels
+
+
+def _fits(*arrays: Any) -> bool:
+    """Whether the loops are made for these: float32 in one piece."""
+    return all(type(x) is np.ndarray and x.dtype == number and x.flags.c_contiguous for x in arrays)
+
+
+def _by_element(loop: Call, *arrays: Array) -> None:
+    """Run a loop over single elements, shared out over the cores."""
+    flat = [x.reshape(-1) for x in arrays]
+    in_parallel(lambda part: loop(*[x[part] for x in flat]), flat[0].size, sum(x.nbytes for x in flat))
+
+
+def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
+    """Kernels for ops, by the ops' names; arguments and results are those of the kernels that they replace."""
+
+    def gelu(x: Array, /, approximate: str = "none") -> Array:
+        if approximate != "tanh" or not _fits(x):
+            return activations.gelu.kernel(x, approximate=approximate)
+        out = np.empty_like(x)
+        _by_element(loop["gelu_tanh"], x, out)
+        return out
+
+    def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
+        if approximate != "tanh" or not _fits(g, x) or g.shape != x.shape:
+            return activations.gelu_backward.kernel(g, x, out, approximate=approximate)
+        result = np.empty_like(x)
+        _by_element(loop["gelu_tanh_backward"], g, x, result)
+        return result
+
+    def relu_backward(g: Array, out: Array, /) -> Array:
+        if not _fits(g, out) or g.shape != out.shape:
+            return activations.relu_backward.kernel(g, out)
+        result = np.empty_like(g)
+        _by_element(loop["relu_backward"], g, out, result)
+        return result
+
+    def layer_norm(
+        x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
+    ) -> tuple[Array, Array, Array]:
+        columns = math.prod(x.shape[x.ndim - dims :])
+        given = [p for p in (weight, bias) if p is not None]
+        if not _fits(x, *given) or not x.size or any(p.shape != x.shape[x.ndim - dims :] for p in given):
+            return layers.layer_norm.kernel(x, weight, bias, dims=dims, eps=eps)
+        rows, out = x.reshape(-1, columns), np.empty(x.shape, number)
+        mean, rstd = np.empty((2, len(rows), 1), number)
+        scale = np.ones(columns, number) if weight is None else weight.reshape(-1)
+        shift = np.zeros(columns, number) if bias is None else bias.reshape(-1)
+        results = out.reshape(rows.shape)
+
+        def normalize(part: slice) -> None:
+            loop["layer_norm"](rows[part], scale, shift, number(eps), results[part], mean[part], rstd[part])
+
+        in_parallel(normalize, len(rows), x.nbytes + out.nbytes)
+        return out, mean, rstd
+
+    def layer_norm_backward(
+        g: Array, x: Array, mean: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
+    ) -> tuple[Array, Array, Array]:
+        if not _fits(g, x, mean, rstd, *(() if weight is None else (weight,))) or not g.size:
+            kernel = layers.layer_norm_backward.kernel
+            return kernel(g, x, mean, rstd, weight, dims=dims)
+        shape = g.shape[g.ndim - dims :]
+        upstream, dx = g.reshape(-1, math.prod(shape)), np.empty(g.shape, number)
+        rows, results = x.reshape(upstream.shape), dx.reshape(upstream.shape)
+        scale = np.ones(upstream.shape[1], number) if weight is None else weight.reshape(-1)
+        sums: dict[int, Array] = {}  # for weight and bias, by where the part begins
+
+        def slopes(part: slice) -> None:
+            added = sums[part.start] = np.zeros((2, upstream.shape[1]), number)
+            given = upstream[part], rows[part], mean[part], rstd[part]
+            loop["layer_norm_backward"](*given, scale, results[part], *added)
+
+        in_parallel(slopes, len(rows), g.nbytes + x.nbytes + dx.nbytes)
+        total = np.sum([sums[start] for start in sorted(sums)], axis=0)  # in one order, whoever was first
+        return dx, total[0].reshape(shape), total[1].reshape(shape)
+
+    def cross_entropy(
+        x: Array, target: Array, weight: Array | None = None, /, ignore_index: int = -100, reduction: str = "mean"
+    ) -> Any:
+        if weight is None and _are_classes(x, target, ignore_index):
+            loss, peak, total = np.empty((3, len(x)), number)
+            if loop["cross_entropy"](x, target, loss, peak, total):
+                return _reduced(loss, reduction), peak, total
+        kernel = losses.class_cross_entropy.kernel
+        return kernel(x, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+    def cross_entropy_backward(
+        g: Array,
+        x: Array,
+        target: Array,
+        peak: Array,
+        total: Array,
+        weight: Array | None = None,
+        /,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> Array:
+        if weight is None and g.size == 1 and _fits(peak, total) and _are_classes(x, target, ignore_index):
+            each = g.reshape(())[()] / (len(x) if reduction == "mean" else 1)
+            out = np.empty(x.shape, number)
+            if loop["cross_entropy_backward"](x, target, peak, total, number(each), out):
+                return out
+        kernel = losses.cross_entropy_backward.kernel
+        options = {"ignore_index": ignore_index, "reduction": reduction}
+        return kernel(g, x, target, peak, total, weight, **options)
+
+    made: tuple[Call, ...] = (gelu, gelu_backward, relu_backward, layer_norm, layer_norm_backward)
+    made += (cross_entropy, cross_entropy_backward)
+    return {kernel.__name__: kernel for kernel in made}
+
+
+def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
+    """Whether the loops of cross entropy are made for these: rows of logits, and a label for each that counts."""
+    shaped = _fits(x) and x.ndim == 2 and x.shape[1] > 0 and target.shape == x.shape[:1]
+    return shaped and target.dtype == np.int64 and target.flags.c_contiguous and not 0 <= ignore_index < x.shape[1]
+
+
+def _reduced(loss: Array, reduction: str) -> Array:
+    if reduction == "none":
+        return loss
+    total = np.add.reduce(loss)
+    return total / len(loss) if reduction == "mean" else total
+
+
+def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
+    """Ways to change a block of parameters, by the class of the optimizer whose `update` they replace."""
+
+    def adam(
+        optimizer: Adam, p: Array, g: Array, state: dict[str, Array], step: int, group: Group, work: list[Array]
+    ) -> None:
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v):
+            return type(optimizer).update(optimizer, p, g, state, step, group, work)
+        beta1, beta2 = group["betas"]
+        correction = math.sqrt(1 - beta2**step)
+        lr, eps = group["lr"] * correction / (1 - beta1**step), group["eps"] * correction
+        apart = isinstance(optimizer, AdamW)  # its weight decay acts on the weights, not through the gradient
+        decay = 0.0 if apart else group["weight_decay"]
+        shrink = 1 - group["lr"] * group["weight_decay"] if apart else 1.0
+        arrays = [x.reshape(-1) for x in (p, g, m, v)]
+        loop["adam"](*arrays, *map(number, (1 - beta1, beta2, 1 - beta2, eps, lr, decay, shrink)))
+
+    def sgd(
+        optimizer: SGD, p: Array, g: Array, state: dict[str, Array], step: int, group: Group, work: list[Array]
+    ) -> None:
+        plain = group["momentum"] and not (group["dampening"] or group["nesterov"] or group["maximize"])
+        if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]):
+            return type(optimizer).update(optimizer, p, g, state, step, group, work)
+        arrays = [x.reshape(-1) for x in (p, g, state["momentum_buffer"])]
+        loop["sgd_momentum"](*arrays, *map(number, (group["momentum"], group["lr"], group["weight_decay"])))
+
+    return {Adam: adam, AdamW: adam, SGD: sgd, SGDMomentum: sgd}
+
+
+plugin = JitPlugin()

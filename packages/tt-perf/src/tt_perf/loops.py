@@ -1,0 +1,188 @@
+"""Part of module 18, acceleration: formulas as loops over single numbers, which `acceleration.py` has compiled.
+
+NumPy goes through memory once for each operation of a formula; a loop goes through it once for all of them, and keeps
+what is between in registers. Plain Python runs these loops too, some hundred times slower, so they can be read, tested
+and stepped through without a compiler.
+
+Arrays are C-contiguous float32: x[i] of one dimension for formulas of single elements, x[row, column] where rows are
+normalized. Numbers are float32 as well: a Python number beside them would make a compiled formula one of float64, at
+half the speed. What this file does not do: check, allocate results, or know about threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tt_core.dispatch import Array
+
+Number = np.float32
+
+ZERO, HALF, ONE = Number(0), Number(0.5), Number(1)
+
+# --- the exponential function: 2^n e^r with n whole and |r| <= log(2) / 2, e^r by a polynomial (Moshier 1989, Cephes)
+
+_SMALLEST = Number(-87.33654)  # below, e^x is no normal number
+_PER_LN2 = Number(1 / math.log(2))
+_LN2_HIGH, _LN2_LOW = Number(0.693359375), Number(-2.12194440e-4)  # their sum; n times the first is exact
+_ROUND = Number(1.5 * 2**23)  # added and taken off again, it leaves no digits behind the point
+_C0, _C1, _C2 = Number(1.9875691500e-4), Number(1.3981999507e-3), Number(8.3334519073e-3)
+_C3, _C4, _C5 = Number(4.1665795894e-2), Number(1.6666665459e-1), Number(5.0000001201e-1)
+
+
+def exp_below_0(x: Number) -> Number:
+    """`e^x` for x <= 0, to 2e-7 of itself; 0 where it is no normal number any more."""
+    n = (x * _PER_LN2 + _ROUND) - _ROUND
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = ((((_C0 * r + _C1) * r + _C2) * r + _C3) * r + _C4) * r + _C5
+    power = np.int32((np.int32(n) + 127) << 23).view(np.float32)  # 2^n by its bits
+    return ZERO if x < _SMALLEST else (p * r * r + r + ONE) * power
+
+
+# --- activations
+
+_TWO_ROOT = Number(2 * math.sqrt(2 / math.pi))
+_CUBIC = Number(0.044715)
+_THREE_CUBIC = Number(3 * 0.044715)
+
+
+def gelu_tanh(x: Array, out: Array) -> None:
+    """`x gate`, where the gate is `(1 + tanh(u / 2)) / 2 = 1 / (1 + e^-u)` with `u = 2 sqrt(2/pi) (x + 0.0447 x^3)`."""
+    for i in range(x.size):
+        u = _TWO_ROOT * (x[i] + _CUBIC * x[i] * x[i] * x[i])
+        e = exp_below_0(-abs(u))
+        out[i] = x[i] * ((ONE if u > ZERO else e) / (ONE + e))
+
+
+def gelu_tanh_backward(g: Array, x: Array, out: Array) -> None:
+    """`g (gate + x gate (1 - gate) u')`."""
+    for i in range(x.size):
+        u = _TWO_ROOT * (x[i] + _CUBIC * x[i] * x[i] * x[i])
+        e = exp_below_0(-abs(u))
+        share = ONE / (ONE + e)
+        slope = e * share * share * _TWO_ROOT * (ONE + _THREE_CUBIC * x[i] * x[i])
+        out[i] = g[i] * ((share if u > ZERO else e * share) + x[i] * slope)
+
+
+def relu_backward(g: Array, result: Array, out: Array) -> None:
+    """`g` where the result is above 0."""
+    for i in range(g.size):
+        out[i] = g[i] if result[i] > ZERO else ZERO
+
+
+# --- layer normalization
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: Number, out: Array, mean: Array, rstd: Array) -> None:
+    """Rows of mean 0 and variance 1, scaled and shifted; `mean` and `rstd`, (rows, 1), are kept for the gradient."""
+    rows, columns = x.shape
+    each = ONE / Number(columns)
+    for i in range(rows):
+        total = ZERO
+        for j in range(columns):
+            total += x[i, j]
+        middle = total * each
+        squares = ZERO
+        for j in range(columns):
+            squares += (x[i, j] - middle) * (x[i, j] - middle)
+        scale = ONE / np.sqrt(squares * each + eps)
+        for j in range(columns):
+            out[i, j] = (x[i, j] - middle) * scale * weight[j] + bias[j]
+        mean[i, 0], rstd[i, 0] = middle, scale
+
+
+def layer_norm_backward(
+    g: Array, x: Array, mean: Array, rstd: Array, weight: Array, dx: Array, dweight: Array, dbias: Array
+) -> None:
+    """`dx = rstd (u - mean(u) - n mean(u n))` with u = g weight and n = (x - mean) rstd; adds to `dweight`, `dbias`."""
+    rows, columns = x.shape
+    each = ONE / Number(columns)
+    for i in range(rows):
+        middle, scale = mean[i, 0], rstd[i, 0]
+        total, projection = ZERO, ZERO
+        for j in range(columns):
+            n, u = (x[i, j] - middle) * scale, g[i, j] * weight[j]
+            total += u
+            projection += u * n
+            dweight[j] += g[i, j] * n
+            dbias[j] += g[i, j]
+        total, projection = total * each, projection * each
+        for j in range(columns):
+            n = (x[i, j] - middle) * scale
+            dx[i, j] = scale * (g[i, j] * weight[j] - total - n * projection)
+
+
+# --- cross entropy
+
+
+def total_of(x: Array) -> Number:
+    """The sum of a row; apart from what rests on the order of its operations, since this may be added in any."""
+    total = ZERO
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+def cross_entropy(x: Array, labels: Array, loss: Array, peak: Array, total: Array) -> bool:
+    """`log(sum(exp(x))) - x[label]` of each row; False, with nothing said of the rest, at a label that is no class."""
+    rows, classes = x.shape
+    exponentials = np.empty(classes, np.float32)
+    for i in range(rows):
+        if labels[i] < 0 or labels[i] >= classes:
+            return False
+        largest = x[i, 0]
+        for j in range(classes):
+            largest = max(largest, x[i, j])
+        for j in range(classes):
+            exponentials[j] = exp_below_0(x[i, j] - largest)
+        peak[i], total[i] = largest, total_of(exponentials)
+        loss[i] = np.log(total[i]) - (x[i, labels[i]] - largest)
+    return True
+
+
+def cross_entropy_backward(x: Array, labels: Array, peak: Array, total: Array, g: Number, out: Array) -> bool:
+    """`g (softmax(x) - onehot(label))` of each row; False at a label that is no class."""
+    rows, classes = x.shape
+    for i in range(rows):
+        if labels[i] < 0 or labels[i] >= classes:
+            return False
+        share = g / total[i]
+        for j in range(classes):
+            out[i, j] = exp_below_0(x[i, j] - peak[i]) * share
+        out[i, labels[i]] -= g
+    return True
+
+
+# --- optimizers: p and the states change in place
+
+
+def adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    rate1: Number,
+    beta2: Number,
+    rate2: Number,
+    eps: Number,
+    lr: Number,
+    decay: Number,
+    shrink: Number,
+) -> None:
+    """`m += rate1 (d - m)`, `v = beta2 v + rate2 d^2`, `p = shrink p - lr m / (sqrt(v) + eps)` with d = g + decay p.
+
+    The rates are 1 - beta, which float32 would round to five digits; bias corrections are in `eps` and `lr`.
+    """
+    for i in range(p.size):
+        d = g[i] + decay * p[i]
+        m[i] += (d - m[i]) * rate1
+        v[i] = v[i] * beta2 + d * d * rate2
+        p[i] = p[i] * shrink - lr * (m[i] / (np.sqrt(v[i]) + eps))
+
+
+def sgd_momentum(p: Array, g: Array, b: Array, momentum: Number, lr: Number, decay: Number) -> None:
+    """`b = momentum b + g + decay p`, `p -= lr b`."""
+    for i in range(p.size):
+        b[i] = momentum * b[i] + (g[i] + decay * p[i])
+        p[i] -= lr * b[i]

@@ -1,0 +1,225 @@
+"""Module 18: loops give what NumPy's kernels give, in plain Python and compiled; what is not theirs they leave."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core as tt
+import tt_learn
+from tt_core.dispatch import registry
+from tt_core.errors import PluginError
+from tt_core.plugins import manager
+from tt_perf import acceleration, loops
+from tt_perf.acceleration import JitPlugin
+
+NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
+random = np.random.default_rng(18)
+
+
+@pytest.fixture(params=["plain", pytest.param("compiled", marks=NUMBA)])
+def jit(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The plugin, with its loops as they stand there or compiled."""
+    functions = (lambda: dict(vars(loops))) if request.param == "plain" else acceleration.compiled
+    manager.register(JitPlugin(functions), "jit")
+    with np.errstate(all="ignore"):
+        yield request.param
+    manager.unregister(name="jit")
+
+
+def normal(*shape: int) -> np.ndarray:
+    return random.standard_normal(shape, np.float32) * 3
+
+
+def kernels(name: str) -> tuple[Any, Any]:
+    """NumPy's kernel of an op, and the one in its place."""
+    op = registry[name]
+    return op.kernel, manager.hook.tt_kernel(op=op)
+
+
+def agree(name: str, *inputs: Any, tolerance: float = 2e-6, **attributes: Any) -> None:
+    ours, loop = kernels(name)
+    wanted, found = ours(*inputs, **attributes), loop(*inputs, **attributes)
+    for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (wanted, found)), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        size = np.abs(a[np.isfinite(a)]).max(initial=1)
+        np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * size)
+
+
+SHAPES = [(), (1,), (0, 3), (5, 7), (2, 3, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_activations(jit: str, shape: tuple[int, ...]) -> None:
+    x, g = normal(*shape), normal(*shape)
+    out = registry["gelu"].kernel(x, approximate="tanh")
+    agree("gelu", x, approximate="tanh")
+    agree("gelu", x, approximate="none")
+    agree("gelu_backward", g, x, out, approximate="tanh", tolerance=1e-5)
+    agree("relu_backward", g, np.maximum(x, 0))
+
+
+def test_gelu_at_the_limits(jit: str) -> None:
+    x = np.array([-np.inf, -1e30, -1e4, -12, -1e-30, 0, 1e-30, 12, 1e4, 1e30, np.inf, np.nan], np.float32)
+    _, gelu = kernels("gelu")
+    found = gelu(x, approximate="tanh")
+    assert np.isnan(found[[0, -1]]).all()  # -inf 0, as PyTorch has it
+    np.testing.assert_allclose(found[1:-1], [0, 0, 0, -5e-31, 0, 5e-31, 12, 1e4, 1e30, np.inf], rtol=1e-6, atol=1e-12)
+    _, backward = kernels("gelu_backward")
+    slope = backward(np.ones_like(x), x, found, approximate="tanh")
+    np.testing.assert_allclose(slope[2:9], [0, 0, 0.5, 0.5, 0.5, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 4), (1, 1), (0, 4), (9, 64)])
+@pytest.mark.parametrize("affine", [(), ("weight",), ("weight", "bias")])
+def test_layer_norm(jit: str, shape: tuple[int, ...], affine: tuple[str, ...]) -> None:
+    for dims in range(1, len(shape)):
+        given = [normal(*shape[-dims:]) if name in affine else None for name in ("weight", "bias")]
+        x, g = normal(*shape) + 5, normal(*shape)
+        agree("layer_norm", x, *given, dims=dims, eps=0.1, tolerance=2e-5)
+        _, mean, rstd = registry["layer_norm"].kernel(x, *given, dims=dims, eps=0.1)
+        agree("layer_norm_backward", g, x, mean, rstd, given[0], dims=dims, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (6, 10), (3, 1000), (0, 5)])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy(jit: str, shape: tuple[int, int], reduction: str) -> None:
+    x, target = normal(*shape) * 10, random.integers(0, shape[1], shape[0])
+    agree("cross_entropy", x, target, ignore_index=-100, reduction=reduction)
+    _, peak, total = registry["cross_entropy"].kernel(x, target, reduction=reduction)
+    g = normal(*(target.shape if reduction == "none" else ()))
+    agree("cross_entropy_backward", g, x, target, peak, total, ignore_index=-100, reduction=reduction)
+
+
+def test_cross_entropy_of_labels_that_are_no_classes(jit: str) -> None:
+    x = normal(3, 4)
+    ignored = np.array([1, -100, 2])
+    agree("cross_entropy", x, ignored)
+    _, peak, total = registry["cross_entropy"].kernel(x, ignored)
+    agree("cross_entropy_backward", np.float32(2).reshape(()), x, ignored, peak, total)
+    with pytest.raises(tt.TinyTorchError, match="class index 4 is out of range for 4 classes"):
+        tt.cross_entropy(tt.tensor(x), tt.tensor([0, 4, 1]))
+
+
+def test_cross_entropy_of_infinite_logits(jit: str) -> None:
+    x = np.array([[np.inf, 0], [-np.inf, 0], [-np.inf, -np.inf], [np.nan, 1], [3e38, -3e38]], np.float32)
+    for label in (0, 1):
+        agree("cross_entropy", x, np.full(5, label), reduction="none")
+
+
+def test_what_is_not_float32_in_one_piece_goes_to_numpy(jit: str) -> None:
+    for x in (normal(6, 4).astype(np.float64), normal(4, 6).T, normal(6, 8)[:, ::2], np.asfortranarray(normal(6, 4))):
+        out = registry["gelu"].kernel(x, approximate="tanh")
+        agree("gelu", x, approximate="tanh", tolerance=0)
+        agree("gelu_backward", x, x, out, approximate="tanh", tolerance=0)
+        agree("layer_norm", x, None, None, dims=1, eps=1e-5, tolerance=0)
+        agree("cross_entropy", x, np.zeros(len(x), int), tolerance=0)
+
+
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("Adam", {}),
+    ("Adam", {"weight_decay": 0.1, "betas": (0.5, 0.9), "eps": 1e-3}),
+    ("Adam", {"amsgrad": True}),
+    ("Adam", {"maximize": True}),
+    ("AdamW", {"weight_decay": 0.3}),
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9, "weight_decay": 0.1}),
+    ("SGD", {"momentum": 0.9, "nesterov": True}),
+    ("SGDMomentum", {"dampening": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
+def test_optimizers_take_the_same_steps(jit: str, name: str, options: dict[str, Any]) -> None:
+    def learn() -> list[np.ndarray]:
+        shapes = [(3, 5), (5000,), (2, 4)]
+        starts = np.random.default_rng(0)
+        parameters = [tt.tensor(starts.standard_normal(s, np.float32)).as_parameter() for s in shapes]
+        parameters[2].data = np.asfortranarray(parameters[2].data)
+        optimizer = getattr(tt_learn, name)(parameters, lr=0.01, **options)
+        for _ in range(2 if jit == "plain" else 20):
+            for p in parameters:
+                p.grad = tt.tensor(starts.standard_normal(p.shape, np.float32))
+            optimizer.step()
+        state = optimizer.state_dict()["state"].values()
+        return [p.data for p in parameters] + [x.data for each in state for x in each.values() if hasattr(x, "data")]
+
+    found = learn()
+    manager.unregister(name="jit")
+    wanted = learn()
+    manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+    for a, b in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_learns_the_same(jit: str) -> None:
+    def losses() -> list[float]:
+        tt.manual_seed(0)
+        parts = tt.Linear(6, 8), tt.LayerNorm(8), tt.GELU("tanh"), tt.Linear(8, 8), tt.ReLU(), tt.Linear(8, 4)
+        model = tt.Sequential(*parts)
+        optimizer = tt_learn.AdamW(model.parameters(), lr=1e-2)
+        x, y = tt.randn(16, 6), tt.randint(0, 4, (16,))
+        found = []
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = tt.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    found = losses()
+    manager.unregister(name="jit")
+    assert losses() == pytest.approx(found, rel=1e-5)
+    manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+
+
+@NUMBA
+def test_large_arrays_are_shared_out_and_come_out_the_same_each_time() -> None:
+    x, g = normal(3000, 257), normal(3000, 257)
+    weight, bias = normal(257), normal(257)
+    with tt.use("jit"):
+        for name, inputs in {
+            "gelu": (x,),
+            "relu_backward": (g, x),
+            "layer_norm": (x, weight, bias),
+            "layer_norm_backward": (g, x, x[:, :1].copy(), np.abs(x[:, 1:2]), weight),
+        }.items():
+            options = {"approximate": "tanh"} if name == "gelu" else {}
+            agree(name, *inputs, tolerance=1e-4, **options)
+            _, loop = kernels(name)
+            first, again = (loop(*inputs, **options) for _ in range(2))
+            for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (first, again))):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_the_exponential_function(jit: str) -> None:
+    exp = (vars(loops) if jit == "plain" else acceleration.compiled())["exp_below_0"]
+    x = np.linspace(-100, 0, 5001, dtype=np.float32)
+    found = np.array([exp(one) for one in x])
+    wanted = np.where(x < -87.33654, 0, np.exp(x.astype(np.float64)))
+    np.testing.assert_allclose(found, wanted, rtol=2e-7)
+    assert exp(np.float32(-math.inf)) == 0
+    assert exp(np.float32(0)) == 1
+    if jit == "compiled":
+        assert math.isnan(exp(np.float32(math.nan)))
+
+
+def test_unplugged_everything_is_as_before(jit: str) -> None:
+    manager.unregister(name="jit")
+    assert all(manager.hook.tt_kernel(op=op) is None for op in registry.values())
+    assert manager.hook.tt_update(optimizer=tt_learn.Adam) is None
+    manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+
+
+def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "numba", None)
+    with pytest.raises(PluginError, match=r'jit needs Numba .*pip install "tt-perf\[jit\]"'):
+        manager.register(JitPlugin(), "jit")
+    assert not manager.has_plugin("jit")
