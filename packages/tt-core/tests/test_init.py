@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tt_core import Tensor, init, manual_seed, mutation, zeros
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, TinyTorchError
 
 OUT, IN = 300, 200
 
@@ -138,3 +138,18 @@ def test_it_writes_through_views_and_keeps_float16() -> None:
     init.ones_(w[0])
     assert w.tolist() == [[1, 1], [0, 0]]
     assert init.normal_(zeros(4, dtype="f2")).dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda: init.normal_(zeros(2, dtype=np.int64)), r"init: Cannot cast .* \(tensor \(2,\) int64\)"),
+        (lambda: init.ones_(zeros(1).expand(2)), "init: assignment destination is read-only"),
+        (lambda: init.uniform_(zeros(2), 1.0, 0.0), "uniform_: a must not be above b, got 1.0 and 0.0"),
+        (lambda: init.normal_(zeros(2), std=-1.0), "normal_: std must not be negative, got -1.0"),
+        (lambda: init.trunc_normal_(zeros(2), std=0.0), "trunc_normal_: std must be positive, got 0.0"),
+    ],
+)
+def test_what_cannot_be_drawn_or_written_is_an_error_of_one_line(write: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TinyTorchError, match=message):
+        write()

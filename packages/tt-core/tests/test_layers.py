@@ -291,6 +291,33 @@ def test_loading_without_strict_returns_what_did_not_match() -> None:
     assert (missing, unexpected) == (["bias"], ["scale"])
 
 
+def test_loading_into_a_read_only_parameter_changes_nothing() -> None:
+    layer = Linear(2, 1)
+    layer.weight.data.flags.writeable = False
+    before = layer.bias.tolist()
+    with pytest.raises(StateDictError, match="weight is read-only in the layer"):
+        layer.load_state_dict({"bias": np.ones(1), "weight": np.ones((1, 2))})
+    assert layer.bias.tolist() == before
+    with pytest.raises(DTypeError, match="load_state_dict: takes a dictionary of names and tensors, got list"):
+        layer.load_state_dict([1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["cuda", np.int64, None.__class__])
+def test_a_model_goes_to_floats_only(dtype: Any) -> None:
+    with pytest.raises(DTypeError, match=r"Linear.to: takes a dtype of floats such as 'float64', got"):
+        Linear(1, 1).to(dtype)
+
+
+def test_what_is_added_under_a_name_is_a_layer() -> None:
+    with pytest.raises(DTypeError, match="Block: holds layers, got int"):
+        Block().add_layer("three", 3)  # type: ignore[arg-type]
+
+
+def test_dropout_of_integers_is_an_error() -> None:
+    with pytest.raises(DTypeError, match="dropout: needs a floating dtype, got int64"):
+        tt_core.dropout(tensor([1, 2]), p=0.3)
+
+
 def test_a_model_changes_its_dtype_and_keeps_what_it_shares() -> None:
     block = Block()
     block.register_buffer("count", tensor([3]))

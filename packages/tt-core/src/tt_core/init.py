@@ -15,14 +15,17 @@ import numpy as np
 
 from tt_core import mutation
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, kind_of
 from tt_core.random import generator
 from tt_core.tensor import Tensor
 
 
 def _write(x: Tensor, values: Any) -> Tensor:
     """Initialisation is no operation on the tensor's history: it writes the memory directly."""
-    np.copyto(x.data, values, casting="same_kind")
+    try:
+        np.copyto(x.data, values, casting="same_kind")
+    except (TypeError, ValueError) as error:
+        raise (kind_of(error) or ShapeError)(f"init: {error} (tensor {x.shape} {x.dtype})") from None
     mutation.record(x.data)
     return x
 
@@ -69,11 +72,15 @@ def ones_(x: Tensor) -> Tensor:
 
 def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
+    if a > b:
+        raise ShapeError(f"uniform_: a must not be above b, got {a} and {b}")
     return _write(x, generator().uniform(a, b, x.shape))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal with `mean` and standard deviation `std`."""
+    if std < 0:
+        raise ShapeError(f"normal_: std must not be negative, got {std}")
     values = _standard_normal(x)
     values *= std
     values += mean
@@ -89,6 +96,8 @@ def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.
     >>> bool((trunc_normal_(zeros(1000), std=0.02, a=-0.04, b=0.04).abs() <= 0.04).all())
     True
     """
+    if std <= 0:
+        raise ShapeError(f"trunc_normal_: std must be positive, got {std}")
     normal = NormalDist(mean, std)
     if not normal.cdf(b) - normal.cdf(a) >= 0.01:
         raise ShapeError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean} and std {std}")

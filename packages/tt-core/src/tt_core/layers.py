@@ -19,7 +19,7 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_core.plugins import manager
 from tt_core.random import generator
-from tt_core.tensor import Tensor
+from tt_core.tensor import Tensor, _size
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,7 +139,12 @@ class Layer:
 
     def add_layer(self, name: str, layer: Layer) -> None:
         """Same as assigning `layer` to the attribute `name`, for names that are not identifiers."""
+        self._check(layer)
         setattr(self, name, layer)
+
+    def _check(self, layer: Any) -> None:
+        if not isinstance(layer, Layer):
+            raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
 
     # --- walks over the tree
 
@@ -219,9 +224,17 @@ class Layer:
     def to(self, dtype: Any) -> Self:
         """Every parameter and buffer of floats in this dtype, in place; gradients and optimizers start anew after it.
 
+        Raises `DTypeError` for anything but a dtype of floats; there are no devices.
+
         >>> Linear(2, 2).to("float64").weight.dtype
         dtype('float64')
         """
+        try:
+            floating = np.dtype(dtype).kind == "f"
+        except TypeError:
+            floating = False
+        if not floating:
+            raise DTypeError(f"{type(self).__name__}.to: takes a dtype of floats such as 'float64', got {dtype!r}")
         for entry in self._state().values():
             if entry.is_floating_point():
                 entry.data = entry.data.astype(dtype, copy=False)
@@ -266,6 +279,8 @@ class Layer:
         unexpected and misshapen entries, with nothing changed; `strict=False` lets entries be missing or unexpected,
         shapes must still agree.
         """
+        if not isinstance(state, Mapping):
+            raise DTypeError(f"load_state_dict: takes a dictionary of names and tensors, got {type(state).__name__}")
         own = self._state()
         given = {name: np.asarray(entry) for name, entry in state.items() if name in own}
         problems = [misfit for name, array in given.items() for misfit in _misfits(name, array, own[name].data)]
@@ -312,6 +327,8 @@ def _misfits(name: str, given: Array, own: Array) -> Iterator[str]:
         yield f"{name} is {given.shape}, expected {own.shape}"
     if not np.can_cast(given.dtype, own.dtype, "same_kind"):
         yield f"{name} is {given.dtype}, expected {own.dtype}"
+    if not own.flags.writeable:
+        yield f"{name} is read-only in the layer"
 
 
 def _some(names: list[str]) -> str:
@@ -370,8 +387,7 @@ class _Numbered(Layer):
     def _checked(self, layers: Iterable[Any]) -> list[Layer]:
         layers = list(layers)
         for layer in layers:
-            if not isinstance(layer, Layer):
-                raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
+            self._check(layer)
         return layers
 
     def _become(self, layers: list[Layer]) -> Self:
@@ -426,7 +442,7 @@ class Sequential(_Numbered):
         super().__init__()
         if len(layers) == 1 and isinstance(layers[0], Mapping):
             for name, layer in layers[0].items():
-                self.add_layer(name, *self._checked([layer]))
+                self.add_layer(name, layer)
         else:
             self.extend(cast(Any, layers))
 
@@ -591,7 +607,7 @@ class LayerNorm(Layer):
         self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
     ) -> None:
         super().__init__()
-        shape = tuple(int(n) for n in np.atleast_1d(normalized_shape))
+        shape = _size("LayerNorm", (normalized_shape,))
         self.normalized_shape, self.eps = shape, eps
         self.weight = ones(*shape).as_parameter() if elementwise_affine else None
         self.bias = zeros(*shape).as_parameter() if elementwise_affine and bias else None
@@ -613,6 +629,8 @@ def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale."""
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
+    if x.dtype.kind != "f":
+        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
     keep = np.asarray(generator().random(x.shape, dtype=np.float32)) >= p
     scale = keep.astype(x.dtype)
     if 0 < p < 1:
