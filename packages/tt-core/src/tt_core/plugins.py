@@ -47,6 +47,9 @@ class PluginManager(pluggy.PluginManager):
             if self.is_registered(plugin):  # so it is with pluggy before 1.7
                 self.unregister(plugin)
             raise PluginError(f"plugin {who}: {str(error).splitlines()[-1]}") from None
+        except PluginError:  # the plugin says itself what it lacks
+            self.unregister(plugin)
+            raise
         except Exception as error:  # whatever its hooks raise
             self.unregister(plugin)
             raise PluginError(f"plugin {who} fails when asked: {type(error).__name__}: {error}") from error
