@@ -682,6 +682,15 @@ def test_sums_of_float16_beyond_its_range_still_have_a_mean_and_a_variance() -> 
     same(x.var(correction=0), np.float16(10000))
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "var"])
+def test_a_million_rows_keep_their_digits(name: str) -> None:
+    x = np.random.default_rng(0).random((1_000_000, 2), dtype=np.float32)
+    exact = getattr(tensor(x.astype(np.float64)), name)(0).data
+    result = getattr(tensor(x), name)(0)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result.data, exact, rtol=2e-7)
+
+
 def test_logsumexp_of_nothing_and_of_integers() -> None:
     same(tt_core.zeros(2, 0).logsumexp(1), np.full(2, -np.inf, np.float32))
     same(tensor([0, 0]).logsumexp(0), np.log(np.float32(2)))

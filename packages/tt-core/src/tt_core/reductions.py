@@ -18,6 +18,18 @@ Dim = int | Sequence[int] | None
 @op
 def sum(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Sum; integers and booleans add up in int64."""
+    return _total(x, dim, keepdim)
+
+
+_LONG = 1 << 17
+
+
+def _total(x: Array, dim: Dim, keepdim: bool) -> Array:
+    """The sum. More than `_LONG` float32 along a dimension are added up in float64: NumPy adds rows one by one, and the
+    variance of a million would differ in its fourth digit.
+    """
+    if x.size > _LONG and dim is not None and x.dtype == np.float32 and _count(x, dim) > _LONG:
+        return np.asarray(np.sum(x, axis=_axes(dim), dtype=np.float64, keepdims=keepdim), np.float32)
     return np.sum(x, axis=_axes(dim), dtype=_accumulator(x), keepdims=keepdim)
 
 
@@ -39,7 +51,7 @@ def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     if x.dtype == np.float16:  # whose sums end at 65504
         return mean.kernel(x.astype(np.float32), dim, keepdim).astype(np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sum(x, axis=_axes(dim), keepdims=keepdim) / x.dtype.type(_count(x, dim))
+        return _total(x, dim, keepdim) / x.dtype.type(_count(x, dim))
 
 
 @op
@@ -50,9 +62,8 @@ def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False
     if x.dtype == np.float16:
         return var.kernel(x.astype(np.float32), dim, correction, keepdim).astype(np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):
-        centred = x - np.sum(x, axis=_axes(dim), keepdims=True) / x.dtype.type(_count(x, dim))
-        total = np.sum(centred * centred, axis=_axes(dim), keepdims=keepdim)
-        return total / x.dtype.type(max(_count(x, dim) - correction, 0))
+        centred = x - _total(x, dim, keepdim=True) / x.dtype.type(_count(x, dim))
+        return _total(centred * centred, dim, keepdim) / x.dtype.type(max(_count(x, dim) - correction, 0))
 
 
 def _count(x: Array, dim: Dim) -> int:
