@@ -525,6 +525,21 @@ def test_a_decorated_generator_runs_without_grad_and_its_reader_with() -> None:
         assert is_grad_enabled()
 
 
+def test_a_decorated_generator_is_sent_values_and_returns_one() -> None:
+    @no_grad()
+    def running_sum() -> Any:
+        total = 0
+        while (sent := (yield total)) is not None:
+            total += sent
+        return total
+
+    steps = running_sum()
+    assert [next(steps), steps.send(2), steps.send(3)] == [0, 2, 5]
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == 5
+
+
 def test_a_decorated_function_called_by_threads_keeps_their_modes_apart() -> None:
     barrier = threading.Barrier(2)
     modes: dict[bool, bool] = {}
@@ -878,6 +893,27 @@ def test_checkpoint_notices_an_input_changed_meanwhile() -> None:
     w += 1
     with pytest.raises(GradientError, match="checkpoint kept"):
         y.backward()
+
+
+@pytest.mark.parametrize("change", ["parameter", "option"])
+def test_checkpoint_notices_what_its_function_uses_changed_meanwhile(change: str) -> None:
+    x, weight = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
+    scale = Tensor([5.0, 6.0])
+    y = checkpoint(lambda x, scale: x * weight * scale, x, scale=scale)
+    with no_grad():
+        (weight if change == "parameter" else scale).mul_(2.0)
+    with pytest.raises(GradientError, match="changed in place"):
+        y.sum().backward()
+
+
+def test_checkpoint_does_not_mind_a_change_of_something_else() -> None:
+    x, weight, other = (Tensor([2.0], requires_grad=True) for _ in range(3))
+    y = checkpoint(lambda x: x * weight, x + other)
+    with no_grad():
+        other.mul_(2.0)  # which the sum did not keep
+    y.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.item() == 4
 
 
 def test_checkpoint_under_no_grad_and_with_several_outputs() -> None:

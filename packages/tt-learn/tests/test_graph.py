@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tt_core
+import tt_learn
 from tt_learn import GradientError, draw_graph
 from tt_learn.autograd import Tensor
 
@@ -84,6 +85,12 @@ def test_a_released_graph_can_still_be_drawn() -> None:
 def test_dtypes_other_than_float32_are_told() -> None:
     x = Tensor(np.ones((2, 2)), requires_grad=True)
     assert "2x2 float64" in texts(draw_graph(x * 2))
+
+
+def test_a_checkpoint_of_something_without_history_is_one_box() -> None:
+    weight = Tensor([1.0], requires_grad=True)
+    svg = draw_graph(tt_learn.checkpoint(lambda x: x * weight, Tensor([2.0])))
+    assert svg.count("<rect") == 2
 
 
 def test_what_cannot_be_drawn() -> None:

@@ -12,6 +12,7 @@ import pytest
 import tt_core
 import tt_learn
 from tt_core import threads
+from tt_core.errors import ShapeError
 from tt_learn import Tensor, blocks, optimizers
 from tt_learn.muon import Muon, orthogonalize
 
@@ -404,3 +405,11 @@ def test_gradients_set_to_zero_are_noticed_by_whoever_kept_them() -> None:
     assert not w.grad.requires_grad
     with pytest.raises(tt_learn.GradientError, match="changed in place"):
         penalty.backward()
+
+
+@pytest.mark.parametrize("shape", [(4,), (1,), (3, 1)])
+def test_a_gradient_of_another_shape_is_not_broadcast(shape: tuple[int, ...]) -> None:
+    w = Tensor(np.zeros((3, 4)), requires_grad=True)
+    w.grad = Tensor(np.ones(shape))
+    with pytest.raises(ShapeError, match=r"a parameter of \(3, 4\) has a gradient of"):
+        optimizers.SGD([w]).step()

@@ -17,6 +17,7 @@ import pytest
 
 import tt_core
 from tt_core import tensor
+from tt_core.errors import ShapeError
 from tt_learn import (
     SGD,
     AdamW,
@@ -479,6 +480,8 @@ def test_metrics() -> None:
     assert accuracy(tensor(scores), tensor(classes)) == pytest.approx(1 / 3)
     assert top_k_accuracy(scores, classes, k=2) == pytest.approx(2 / 3)
     assert top_k_accuracy(scores, classes, k=9) == 1.0
+    with pytest.raises(ShapeError, match="k is 0"):
+        top_k_accuracy(scores, classes, k=0)
     assert binary_accuracy(np.array([0.2, 0.7]), np.array([1, 1]), threshold=0.5) == 0.5
     np.testing.assert_array_equal(confusion_matrix(scores, classes), [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
     assert perplexity(math.log(50)) == pytest.approx(50)

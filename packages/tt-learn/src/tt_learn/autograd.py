@@ -19,7 +19,7 @@ import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
@@ -83,17 +83,18 @@ def _decorated(function: Callable[..., Any], mode: bool) -> Callable[..., Any]:
 
 
 def _decorated_generator(function: Callable[..., Any], mode: bool) -> Callable[..., Any]:
-    """A generator's body runs in the mode, whoever reads it does not."""
+    """A generator's body runs in the mode, whoever reads it and sends to it does not."""
 
-    def run(*inputs: Any, **options: Any) -> Iterator[Any]:
+    def run(*inputs: Any, **options: Any) -> Generator[Any, Any, Any]:
+        sent = None
         with contextlib.closing(function(*inputs, **options)) as steps:
             while True:
                 try:
                     with _RecordingMode(mode):
-                        value = next(steps)
-                except StopIteration:
-                    return
-                yield value
+                        value = steps.send(sent)
+                except StopIteration as end:
+                    return end.value
+                sent = yield value
 
     return run
 
@@ -441,6 +442,8 @@ def _arrays_in(value: Any) -> Iterator[Array]:
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from _arrays_in(part)
+    elif isinstance(value, dict):
+        yield from _arrays_in(tuple(value.values()))
 
 
 def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
@@ -557,7 +560,7 @@ class _Walk:
         if node.functions is None or mutation.now() != node.moment:
             node.check()
         if type(node.functions) is Again:
-            self._run_again(node.functions, gradients)
+            self._run_again(node, node.functions, gradients)
         else:
             self._pass_on(node, gradients)
         if not self.retain_graph:
@@ -573,12 +576,19 @@ class _Walk:
                     g = _fit(node.name, g, shape, dtype)
                 self.arrive(at, output, g)
 
-    def _run_again(self, again: Again, gradients: list[Any]) -> None:
+    def _run_again(self, node: Node, again: Again, gradients: list[Any]) -> None:
+        first = next(Node._numbers)
         with enable_grad():
             outputs = again.run()
-        for x, g in zip(outputs if isinstance(outputs, tuple) else (outputs,), gradients):
-            if g is not None and isinstance(x, Tensor) and x.requires_grad:
-                self.arrive(*_edge(x), g)
+        ends = [
+            (*_edge(x), g)
+            for x, g in zip(outputs if isinstance(outputs, tuple) else (outputs,), gradients)
+            if g is not None and isinstance(x, Tensor) and x.requires_grad
+        ]
+        if not again.closed and mutation.now() != node.moment:
+            _check_leaves(node, [at for at, _, _ in ends], first)
+        for at, output, g in ends:
+            self.arrive(at, output, g)
 
     def _hooked(self, at: Any, output: int, hooks: Sequence[Hook], g: Tensor) -> Tensor:
         """The gradient after the hooks; caught if it is wanted."""
@@ -612,6 +622,24 @@ class _Walk:
             return g.clone()
         self.shared.add(id(owner))
         return g
+
+
+def _check_leaves(node: Node, ends: Sequence[Any], first: int) -> None:
+    """Raise `GradientError` when a leaf that calls since `first` were made with was changed after `node` ran."""
+    seen: set[int] = set()
+    stack = list(ends)
+    while stack:
+        at = stack.pop()
+        if id(at) in seen:
+            continue
+        seen.add(id(at))
+        if type(at) is Node:
+            stack += [edge[0] for edge in at.parents if edge] if at.number > first else []
+        elif mutation.changed_since(at.data, node.moment):
+            raise GradientError(
+                f"backward: {node.name} runs its function again, and a tensor of shape {at.shape} that this uses was "
+                f"changed in place meanwhile; call backward() before changing it"
+            )
 
 
 _settling = threading.Lock()  # two threads may reach one leaf

@@ -36,10 +36,11 @@ State = dict[str, Array]
 class Part:
     """Some rows of a parameter, or all of it, and where its state lies."""
 
-    __slots__ = ("index", "parameter", "seen", "start", "stop", "values")
+    __slots__ = ("index", "parameter", "seen", "start", "stop", "values", "whole")
 
     def __init__(self, parameter: Any, index: tuple[Any, ...], start: int) -> None:
         self.parameter, self.index, self.start = parameter, index, start
+        self.whole = index == (...,)
         self.look()
         self.stop = start + self.values.size
 
@@ -60,7 +61,12 @@ class Part:
         return self.look()
 
     def gradient(self) -> Array:
-        return self.parameter.grad.data[self.index]
+        g: Array = self.parameter.grad.data
+        if g.shape != self.seen.shape:  # NumPy would broadcast it
+            raise ShapeError(
+                f"optimizer: a parameter of {self.seen.shape} has a gradient of {g.shape}; give it its own"
+            )
+        return g if self.whole else g[self.index]
 
 
 class Block:

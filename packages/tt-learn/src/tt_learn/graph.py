@@ -107,7 +107,7 @@ def _rows(boxes: list[_Box]) -> list[list[_Box]]:
     for box in boxes:
         box.row = max((above.row + 1 for above in box.above), default=0)
     for box in boxes:
-        if not box.above:
+        if not box.above and box.under:
             box.row = min(under.row for under in box.under) - 1
     first = min(box.row for box in boxes)
     rows: list[list[_Box]] = [[] for _ in range(max(box.row for box in boxes) - first + 1)]

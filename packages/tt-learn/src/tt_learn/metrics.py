@@ -23,6 +23,8 @@ def accuracy(output: Any, target: Any) -> float:
 def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...)."""
     scores, classes = np.asarray(output), np.asarray(target)
+    if k < 1:
+        raise ShapeError(f"top_k_accuracy: k is {k}, expected 1 or more")
     if scores.shape[:-1] != classes.shape:
         raise ShapeError(f"accuracy: scores {scores.shape} do not fit class indices {classes.shape}")
     if k == 1:
