@@ -476,6 +476,8 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.sum().split(1), OutOfRangeError, "split: "),
         (lambda x: x.sum().chunk(1), OutOfRangeError, "chunk: "),
         (lambda x: x.sum().unbind(), OutOfRangeError, "unbind: "),
+        (lambda x: x.sum().topk(1), OutOfRangeError, r"topk: a tensor of shape \(\) has no dimension -1"),
+        (lambda x: x.topk(1, 2), OutOfRangeError, "topk: dim 2 is out of range"),
         (lambda x: x.sum().narrow(0, 0, 1), OutOfRangeError, "narrow: "),
         (lambda x: x.size(2), OutOfRangeError, "size: dim 2 is out of range"),
         (lambda x: x.reshape(2.5), DTypeError, "reshape: takes integers, got 2.5"),
@@ -682,7 +684,7 @@ def test_sums_of_float16_beyond_its_range_still_have_a_mean_and_a_variance() -> 
     same(x.var(correction=0), np.float16(10000))
 
 
-@pytest.mark.parametrize("name", ["sum", "mean", "var"])
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "cumsum"])
 def test_a_million_rows_keep_their_digits(name: str) -> None:
     x = np.random.default_rng(0).random((1_000_000, 2), dtype=np.float32)
     exact = getattr(tensor(x.astype(np.float64)), name)(0).data

@@ -60,7 +60,8 @@ def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False
     if x.dtype.kind != "f":
         raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
     if x.dtype == np.float16:
-        return var.kernel(x.astype(np.float32), dim, correction, keepdim).astype(np.float16)
+        with np.errstate(over="ignore"):
+            return var.kernel(x.astype(np.float32), dim, correction, keepdim).astype(np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):
         centred = x - _total(x, dim, keepdim=True) / x.dtype.type(_count(x, dim))
         return _total(centred * centred, dim, keepdim) / x.dtype.type(max(_count(x, dim) - correction, 0))
@@ -126,7 +127,10 @@ def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 @op
 def cumsum(x: Array, /, dim: int) -> Array:
     """Running sum along `dim`."""
-    return np.cumsum(x, axis=dim, dtype=_accumulator(x)).reshape(x.shape)  # NumPy gives () a dimension
+    wide, dtype = (np.float64, x.dtype) if x.dtype.kind == "f" else (np.int64, np.int64)  # each is the sum of many
+    with np.errstate(over="ignore", invalid="ignore"):
+        running = np.cumsum(x, axis=dim, dtype=wide).astype(dtype, copy=False)
+    return running.reshape(x.shape)  # NumPy gives () a dimension
 
 
 @op

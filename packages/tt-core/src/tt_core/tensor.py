@@ -650,6 +650,7 @@ class Tensor(HasArray):
 
     def topk(self, k: _int, dim: _int = -1, largest: _bool = True) -> ValuesAndIndices:
         """The `k` largest (or smallest) along `dim`, best first: `(values, indices)`."""
+        self._own_dim("topk", dim)
         indices = R.topk_indices(self, k=k, dim=dim, largest=largest)
         return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim), indices)
 
