@@ -80,9 +80,12 @@ def test_a_layer_does_not_hold_itself() -> None:
     inner = Sequential(Linear(1, 1))
     block.inner = inner
     for holder in (block, inner, inner[0]):
-        with pytest.raises(TinyTorchError, match="outer would hold the layer that it belongs to"):
+        with pytest.raises(TinyTorchError, match="cannot hold Block, which it is a part of"):
             holder.outer = block
     assert len(list(block.layers())) == 3
+    with pytest.raises(TinyTorchError, match="Sequential: cannot hold Sequential"):
+        inner.insert(0, inner)
+    assert len(inner) == 1
 
 
 def test_a_name_goes_from_parameter_to_layer() -> None:

@@ -97,8 +97,7 @@ class Layer:
     def _registry_of(self, name: str, value: Any) -> dict[str, Any] | None:
         """Where `value` belongs: what takes a buffer's place is a buffer, what takes a parameter's must be learnt."""
         if isinstance(value, Layer):
-            if any(layer is self for layer in value.layers()):
-                raise TinyTorchError(f"{type(self).__name__}: {name} would hold the layer that it belongs to")
+            self._check(value)
             return self._children
         if isinstance(value, Tensor) and value.is_parameter:
             return self._parameters
@@ -143,8 +142,11 @@ class Layer:
         setattr(self, name, layer)
 
     def _check(self, layer: Any) -> None:
+        """Raise where `layer` cannot be held here: it is no layer, or holds this one, so that the tree had no end."""
         if not isinstance(layer, Layer):
             raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
+        if any(below is self for below in layer.layers()):
+            raise TinyTorchError(f"{type(self).__name__}: cannot hold {type(layer).__name__}, which it is a part of")
 
     # --- walks over the tree
 
