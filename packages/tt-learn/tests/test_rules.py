@@ -481,6 +481,7 @@ def test_a_length_and_a_deviation_of_0_have_gradient_0() -> None:
     np.testing.assert_allclose(found, [[0, 0], [0.6, 0.8]])
     (found,) = gradients_at(lambda x: x.std(1), [[2.0, 2.0], [1.0, 3.0]])
     np.testing.assert_allclose(found, [[0, 0], [-(0.5**0.5), 0.5**0.5]])
+    assert gradients_at(lambda x: x.norm() ** 0.5, [0.0, 0.0]) == [[0, 0]]  # also where infinity arrives
     x = Tensor(np.zeros(2), requires_grad=True)
     (first,) = tt_learn.grad(x.norm(), x, create_graph=True)
     (second,) = tt_learn.grad(first.sum(), x)

@@ -31,7 +31,6 @@ gradient(E.log, lambda out, x: (lambda g: g / x,))
 gradient(E.log1p, lambda out, x: (lambda g: g / (x + 1),))
 gradient(E.expm1, lambda out, x: (lambda g: g * (out + 1),))
 gradient(E.sqrt, lambda out, x: (lambda g: g / (out * 2),))
-gradient(E.root, lambda out, x: (lambda g: g / E.where(E.eq(out, 0), math.inf, out * 2),))
 gradient(E.sin, lambda out, x: (lambda g: g * E.cos(x),))
 gradient(E.cos, lambda out, x: (lambda g: -g * E.sin(x),))
 gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-x * x) * (2 / math.sqrt(math.pi)),))
@@ -40,6 +39,15 @@ gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-x * x) * (2 / math.sqrt(mat
 for flat in (E.sign, E.floor, E.ceil, E.round):
     gradient(flat, lambda out, x: (zeros_like,))
 gradient(E.floor_divide, lambda out, a, b: (zeros_like, zeros_like))
+
+
+@gradient(E.root)
+def _(out: Any, x: Any) -> Any:
+    def for_x(g: Any) -> Any:
+        flat = E.eq(out, 0)
+        return E.where(flat, 0.0, g) / E.where(flat, 1.0, out * 2)
+
+    return (for_x,)
 
 
 @gradient(E.where)
