@@ -213,3 +213,14 @@ def test_layers_name_the_ops(layer: Layer, op: Callable[[Any], Any], text: str) 
     x = tensor([[-1.5, 0.0], [0.5, 2.0]])
     assert layer(x).tolist() == op(x).tolist()
     assert repr(layer) == text
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", np.longdouble])
+def test_rectifiers_let_no_infinite_gradient_become_nan(dtype: Any) -> None:
+    g = np.array([np.inf, np.inf, -np.inf, -np.inf, np.nan, np.nan, -2, 3], dtype)
+    x = np.array([1, -1, 1, -1, 1, -1, 1, -1], dtype)
+    relu = A.relu_backward.kernel(g, np.maximum(x, 0))
+    np.testing.assert_array_equal(relu, [np.inf, 0, -np.inf, 0, np.nan, 0, -2, 0])
+    leaky = A.leaky_relu_backward.kernel(g, x, negative_slope=0.5)
+    np.testing.assert_array_equal(leaky, [np.inf, np.inf, -np.inf, -np.inf, np.nan, np.nan, -2, 1.5])
+    assert relu.dtype == leaky.dtype == np.dtype(dtype)

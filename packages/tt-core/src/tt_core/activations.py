@@ -55,7 +55,16 @@ def relu(x: Array, /) -> Array:
 @op
 def relu_backward(g: Array, out: Array, /) -> Array:
     """Gradient of `relu`: `g` where the result is above 0."""
-    return g * (out > 0)
+    return _only(g, out > 0)
+
+
+def _only(g: Array, where: Array) -> Array:
+    """`g` where `where`, else 0, in an eighth of the time of `np.where`: 0 or 1 times the bits of a number, since
+    0 times an infinite number would be nan.
+    """
+    if g.itemsize > 8:
+        return np.where(where, g, g.dtype.type(0))
+    return (g.view(f"u{g.itemsize}") * where).view(g.dtype)
 
 
 @op
@@ -71,9 +80,9 @@ def leaky_relu(x: Array, /, negative_slope: float = 0.01) -> Array:
 def leaky_relu_backward(g: Array, x: Array, /, negative_slope: float = 0.01) -> Array:
     """Gradient of `leaky_relu`: `g` above 0, `negative_slope * g` elsewhere."""
     above = x > 0
-    result = g * ~above
+    result = _only(g, ~above)
     result *= negative_slope
-    result += g * above
+    result += _only(g, above)
     return result
 
 
