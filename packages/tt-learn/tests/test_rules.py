@@ -476,6 +476,16 @@ def gradients_at(function: Callable[..., Any], *values: Any) -> list[list[float]
     return [x.grad.data.tolist() for x in inputs]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "min", "cumsum", "logsumexp", "norm"])
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_number_can_be_reduced_over_the_dimension_it_does_not_have(name: str, dim: int) -> None:
+    x = Tensor(np.float64(1.7), requires_grad=True)
+    reduced = getattr(x, name)(dim=dim)
+    (reduced[0] if isinstance(reduced, tuple) else reduced).backward()
+    assert x.grad is not None
+    assert x.grad.item() == 1
+
+
 def test_a_length_and_a_deviation_of_0_have_gradient_0() -> None:
     (found,) = gradients_at(lambda x: x.norm(dim=1), [[0.0, 0.0], [3.0, 4.0]])
     np.testing.assert_allclose(found, [[0, 0], [0.6, 0.8]])

@@ -15,16 +15,21 @@ from tt_learn.autograd import gradient, non_differentiable
 non_differentiable(R.argmax, R.argmin, R.all, R.any, R.argsort, R.topk_indices)
 
 
+def _dims(shape: tuple[int, ...], dim: Any) -> list[int]:
+    """The dimensions that were reduced, from 0: all, or none where there are none to reduce."""
+    return [*range(len(shape))] if dim is None or not shape else [int(d) % len(shape) for d in np.atleast_1d(dim)]
+
+
 def _kept(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
     """`g` with the reduced dimensions back as 1."""
     if keepdim:
         return g
-    dims = range(len(shape)) if dim is None else [d % len(shape) for d in np.atleast_1d(dim)]
+    dims = _dims(shape, dim)
     return g.reshape(tuple([1 if i in dims else n for i, n in enumerate(shape)]))
 
 
 def _count(shape: tuple[int, ...], dim: Any) -> int:
-    return int(np.prod([shape[d] for d in (range(len(shape)) if dim is None else np.atleast_1d(dim))]))
+    return math.prod(shape[d] for d in _dims(shape, dim))
 
 
 @gradient(R.sum)
@@ -54,8 +59,8 @@ def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     """The product of all others, from products of what stands before and after: right with zeros too."""
 
     def for_x(g: Any) -> Any:
-        flat = x.reshape(-1) if dim is None else x
-        axis = 0 if dim is None else dim % x.ndim
+        flat = x.reshape(-1) if dim is None or not x.ndim else x
+        axis = 0 if dim is None or not x.ndim else dim % x.ndim
         others = _running_product(flat, axis) * _running_product(flat.flip(axis), axis).flip(axis)
         return _kept(g, x.shape, dim, keepdim) * others.reshape(x.shape)
 
