@@ -5,7 +5,7 @@ vector instructions, and large arrays are shared out over the cores. What is com
 last place; what the loops do not cover (other dtypes, arrays that do not lie in one piece, rare options) goes to
 NumPy's kernel as before. Matrix products stay with BLAS, which nobody beats here.
 
-Needs Numba: `pip install "tt-perf[jit]"`. Functions are compiled when they are first called, a quarter of a second
+Needs Numba: `pip install numba`. Functions are compiled when they are first called, a quarter of a second
 each, and kept on disk for the next process, beside Python's own compiled files.
 """
 
@@ -41,7 +41,7 @@ def compiled() -> dict[str, Any]:
     try:
         import numba  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
-        raise PluginError(f'jit needs Numba ({error}): pip install "tt-perf[jit]"') from None
+        raise PluginError(f"jit needs Numba ({error}): pip install numba") from None
     names = dict(vars(loops))
     for name, function in vars(loops).items():
         if isinstance(function, types.FunctionType):
