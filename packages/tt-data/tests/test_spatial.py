@@ -161,6 +161,23 @@ def test_adaptive_avg_pool2d_gradients(out):
     assert gradgradcheck(lambda x: spatial.adaptive_avg_pool2d(x, output_size=out).square(), leaf(2, 2, 5, 6))
 
 
+def test_adaptive_avg_pool2d_takes_a_number_and_keeps_the_size_where_it_is_none():
+    x = Tensor(rng.standard_normal((2, 3, 4, 6)))
+    assert np.array_equal(spatial.adaptive_avg_pool2d(x, 2).numpy(), spatial.adaptive_avg_pool2d(x, (2, 2)).numpy())
+    assert spatial.adaptive_avg_pool2d(x, (None, 3)).shape == (2, 3, 4, 3)
+    assert np.array_equal(spatial.adaptive_avg_pool2d(x, None).numpy(), x.numpy())
+
+
+@pytest.mark.parametrize("pool", [spatial.max_pool2d, spatial.avg_pool2d], ids=lambda pool: pool.name)
+def test_with_ceil_mode_the_one_window_on_a_small_image_may_hang_over_its_edge(pool):
+    x = leaf(1, 2, 2, 3)
+    expected = x.numpy().max((2, 3)) if pool is spatial.max_pool2d else x.numpy().mean((2, 3))
+    assert np.allclose(pool(x, 3, stride=2, ceil_mode=True).numpy()[:, :, 0, 0], expected)
+    assert gradcheck(lambda x: pool(x, 3, stride=2, ceil_mode=True), x)
+    with pytest.raises(ValueError, match=r"kernel \(4, 4\) is larger than the image \(2, 3\)"):
+        pool(x, 4, stride=2, ceil_mode=True)
+
+
 @pytest.mark.parametrize(
     "how", [{"mode": "nearest"}, {"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}], ids=str
 )
@@ -313,14 +330,43 @@ def test_bad_input_of_convolutions():
         assert all(part in text for part in expected), text
 
 
+def test_batch_norm_of_halves_sums_in_float32():
+    images, g = rng.standard_normal((2, 70, 2, 32, 32)).astype(np.float16)  # 71,680 values a channel: more than a half
+    results = []
+    for dtype in (np.float16, np.float32):
+        x, weight = Tensor(images.astype(dtype), requires_grad=True), Tensor(np.ones(2, dtype), requires_grad=True)
+        y, mean, var = spatial.batch_norm(x, weight)
+        y.backward(Tensor(g.astype(dtype)))
+        assert y.dtype == x.grad.dtype == dtype
+        results.append([each.numpy() for each in (y, mean, var, x.grad, weight.grad)])
+    assert all(np.allclose(half, single, rtol=2e-3, atol=2e-3) for half, single in zip(*results))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: spatial.batch_norm(x),
+        lambda x: spatial.adaptive_avg_pool2d(x, 2),
+        lambda x: spatial.upsample(x, size=(4, 4), mode="bilinear"),
+        lambda x: spatial.dropout2d(x, p=0.3),
+    ],
+    ids=["batch_norm", "adaptive_avg_pool2d", "upsample", "dropout2d"],
+)
+def test_whole_numbers_are_refused_where_they_would_be_rounded(call):
+    with pytest.raises(TypeError, match=r"^\w+: needs a floating dtype, got uint8; call .float\(\) first"):
+        call(Tensor(np.ones((2, 3, 4, 4), np.uint8)))
+
+
 def test_bad_input_of_the_other_layers():
     x, ones = tt_core.ones(2, 4, 5, 5), tt_core.ones
     for call, *expected in (
         (lambda: tt_data.MaxPool2d(7)(x), "max_pool2d: kernel (7, 7) is larger than the image (5, 5)"),
         (lambda: tt_data.MaxPool2d(2, padding=2)(x), "padding (2, 2) is more than half of the kernel (2, 2)"),
+        (lambda: tt_data.MaxPool2d(2, stride=0)(x), "stride is an integer >= 1 or a pair of them, got 0"),
         (lambda: tt_data.AvgPool2d(2)(ones(4, 5)), "avg_pool2d: input has 2 dimensions", "x (4, 5)"),
         (lambda: tt_data.AvgPool2d(2, divisor_override=0)(x), "divisor_override must not be 0"),
-        (lambda: tt_data.AdaptiveAvgPool2d(0)(x), "AdaptiveAvgPool2d: output_size is an integer >= 1"),
+        (lambda: tt_data.AdaptiveAvgPool2d(0)(x), "adaptive_avg_pool2d: output_size is an integer >= 1"),
+        (lambda: spatial.adaptive_avg_pool2d(x, (1, 2, 3)), "output_size is a number or a pair (rows, columns)"),
         (lambda: tt_data.BatchNorm2d(3)(x), "BatchNorm2d: input has shape (2, 4, 5, 5), expected (N, 3, H, W)"),
         (lambda: tt_data.BatchNorm2d(4)(ones(4, 4)), "BatchNorm2d: input has shape (4, 4)"),
         (lambda: tt_data.BatchNorm1d(4)(x), "BatchNorm1d: input has shape (2, 4, 5, 5), expected (N, 4) or (N, 4, L)"),

@@ -20,6 +20,7 @@ from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.random import generator
 from tt_core.threads import in_parallel
+from tt_data.windows import check_floats
 from tt_learn.autograd import formula, gradient
 
 
@@ -38,6 +39,10 @@ def batch_norm(
             [ 1.,  1.]]), tensor([ 2., 20.]), tensor([  1., 100.]))
     """
     _check(x, weight, bias)
+    check_floats(x)
+    if x.dtype == np.float16:  # whose sums end at 65504
+        y, mean, var = batch_norm.kernel(x.astype(np.float32), weight, bias, eps)
+        return y.astype(_result_dtype(x, weight, bias)), mean, var
     flat = _flat(x)
     count = x.dtype.type(flat.shape[0] * flat.shape[2])
     if count < 2:
@@ -64,14 +69,14 @@ def batch_norm_backward(
     dweight = sum(g n)      dbias = sum(g)      dx = weight rstd (g - dbias / count - n dweight / count)
     """
     flat, gradients = _flat(x), _flat(g)
-    count = x.dtype.type(flat.shape[0] * flat.shape[2])
-    rstd = 1 / np.sqrt(var + x.dtype.type(eps))
+    count = var.dtype.type(flat.shape[0] * flat.shape[2])
+    rstd = 1 / np.sqrt(var + var.dtype.type(eps))
     scale = rstd if weight is None else rstd * weight
     out = np.empty(flat.shape, dtype=np.result_type(g, x, scale))
     by_weight, by_bias = np.empty((2, flat.shape[1]), dtype=out.dtype)
 
     def differentiate(channels: slice) -> None:
-        upstream = gradients[:, channels].copy()
+        upstream = gradients[:, channels].astype(out.dtype, order="C")
         own = np.subtract(flat[:, channels], mean[channels, None], dtype=out.dtype)
         by_bias[channels] = np.einsum("ncl->c", upstream)
         by_weight[channels] = np.einsum("ncl,ncl->c", own, upstream) * rstd[channels]
@@ -284,6 +289,7 @@ def dropout2d(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
         raise ValueError(f"p is a probability, got {p}")
     if x.ndim < 3:
         raise ValueError(f"input has {x.ndim} dimensions, expected (N, C, H, W) or (C, H, W)")
+    check_floats(x)
     channels = x.shape[: x.ndim - 2]  # (N, C), or (C,) of one image
     keep = generator().random(channels, dtype=np.float32) >= p
     scale = keep.astype(x.dtype) * x.dtype.type(1 / (1 - p) if p < 1 else 0)

@@ -14,8 +14,10 @@ import numpy as np
 from tt_core.dispatch import Array, op
 from tt_core.layers import Layer
 from tt_core.threads import in_parallel
-from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
+from tt_data.windows import IntOrPair, Pair, Windows, check_floats, check_images, pair, windows
 from tt_learn.autograd import gradient
+
+OutputSize = int | None | tuple[int | None, int | None]
 
 # --- the largest of each window
 
@@ -123,7 +125,7 @@ def _pool_windows(
     kernel, around = pair(kernel_size, "kernel_size"), pair(padding, "padding", least=0)
     if 2 * around[0] > kernel[0] or 2 * around[1] > kernel[1]:
         raise ValueError(f"padding {around} is more than half of the kernel {kernel}: windows would hold nothing else")
-    return windows(x.shape[2:], kernel, stride or kernel, around, dilation, ceil_mode)
+    return windows(x.shape[2:], kernel, kernel if stride is None else stride, around, dilation, ceil_mode)
 
 
 def _index_dtype(w: Windows) -> Any:
@@ -233,24 +235,36 @@ gradient(avg_pool2d_backward, lambda out, g, size, **how: (lambda gg: avg_pool2d
 
 
 @op
-def adaptive_avg_pool2d(x: Array, /, output_size: Pair) -> Array:
+def adaptive_avg_pool2d(x: Array, /, output_size: OutputSize) -> Array:
     """Means over a grid of `output_size` windows that cover the image: row i of it over rows
     `floor(i H / H')` to `ceil((i + 1) H / H')`, columns alike. (N, C, H, W) gives (N, C, H', W').
+
+    `output_size`: a number, or a pair (rows, columns), in which None keeps the input's.
 
     >>> from tt_core import arange
     >>> adaptive_avg_pool2d(arange(6.0).reshape(1, 1, 2, 3), output_size=(1, 2))
     tensor([[[[2., 3.]]]])
     """
     check_images(x)
+    check_floats(x)
     if not x.shape[2] or not x.shape[3]:
         raise ValueError("input has no pixels")
-    return _means(_means(x, output_size[0], 2), output_size[1], 3)
+    rows, columns = _grid(output_size, x.shape[2:])
+    return _means(_means(x, rows, 2), columns, 3)
 
 
 @op
 def adaptive_avg_pool2d_backward(g: Array, /, size: Pair) -> Array:
     """Gradient of `adaptive_avg_pool2d` for its input of `size` (H, W)."""
     return _means_backward(_means_backward(g, size[1], 3), size[0], 2)
+
+
+def _grid(asked: OutputSize, size: Pair) -> Pair:
+    """Rows and columns of the result, where None stands for those of the input."""
+    parts = asked if isinstance(asked, (tuple, list)) else (asked, asked)
+    if len(parts) != 2:
+        raise ValueError(f"output_size is a number or a pair (rows, columns), got {asked!r}")
+    return pair([have if part is None else part for part, have in zip(parts, size)], "output_size")
 
 
 def _spans(size: int, parts: int) -> list[tuple[int, int]]:
@@ -375,7 +389,7 @@ class AdaptiveAvgPool2d(_Pool):
     (2, 3, 1, 1)
     """
 
-    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
+    def __init__(self, output_size: OutputSize) -> None:
         super().__init__()
         self.output_size = output_size
 
@@ -383,6 +397,4 @@ class AdaptiveAvgPool2d(_Pool):
         return {"output_size": self.output_size}
 
     def _pool(self, x: Any) -> Any:
-        asked = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
-        sizes = tuple([size if out is None else out for out, size in zip(asked, x.shape[-2:])])
-        return adaptive_avg_pool2d(x, output_size=pair(sizes, "AdaptiveAvgPool2d: output_size"))
+        return adaptive_avg_pool2d(x, **self._how())

@@ -14,7 +14,7 @@ import numpy as np
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
-from tt_data.windows import IntOrPair, Pair, check_images, pair
+from tt_data.windows import IntOrPair, Pair, check_floats, check_images, pair
 from tt_learn.autograd import gradient
 
 Scale = tuple[float | None, float | None]
@@ -38,6 +38,8 @@ def upsample(
     check_images(x)
     if not x.size and 0 in x.shape[1:]:
         raise ValueError("input has no pixels")
+    if mode == "bilinear":
+        check_floats(x)
     for axis in (2, 3):
         x = _along(x, _taps(x.shape[axis], size[axis - 2], mode, align_corners, scale[axis - 2], x.dtype), axis)
     return x

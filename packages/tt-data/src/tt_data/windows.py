@@ -112,20 +112,20 @@ def windows(
     """Count the windows on an image of `size`.
 
     `padding`: a number or a pair (rows, columns) added on both sides, 'valid' (none) or 'same' (out = in, stride 1).
-    `ceil_mode` lets the last window hang over the far edge, as long as it starts inside. Raises `ValueError` for
-    a kernel larger than the padded image, or numbers that make no window.
+    `ceil_mode` lets the last window hang over the far edge, by less than a stride, as long as it starts inside. Raises
+    `ValueError` for a kernel larger than that, or numbers that make no window.
     """
     kernel, stride = pair(kernel, "kernel_size"), pair(stride, "stride")
     dilation = pair(dilation, "dilation")
     reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
     sides = _sides(padding, reach, stride)
     padded = (size[0] + sum(sides[0]), size[1] + sum(sides[1]))
-    if reach[0] > padded[0] or reach[1] > padded[1]:
+    rows = _count(size[0], sides[0], reach[0], stride[0], ceil_mode)
+    columns = _count(size[1], sides[1], reach[1], stride[1], ceil_mode)
+    if rows[0] < 1 or columns[0] < 1:
         spread = f" spread to {reach} by dilation {dilation}" if reach != kernel else ""
         around = f", {padded} with padding" if padded != size else ""
         raise ValueError(f"kernel {kernel}{spread} is larger than the image {size}{around}")
-    rows = _count(size[0], sides[0], reach[0], stride[0], ceil_mode)
-    columns = _count(size[1], sides[1], reach[1], stride[1], ceil_mode)
     return Windows(size, kernel, stride, dilation, (rows[1], columns[1]), (rows[0], columns[0]))
 
 
@@ -167,6 +167,12 @@ def pair(value: IntOrPair, name: str, least: int = 1) -> Pair:
 
 def _is_integer(value: Any, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and int(value) >= least
+
+
+def check_floats(x: Array) -> None:
+    """Raise `TypeError` for whole numbers: their means and shares would be rounded without a word."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
 
 
 def check_images(x: Array) -> None:
