@@ -179,6 +179,18 @@ def test_a_damaged_file_is_named_and_left_alone(file: str, damage: str, refused:
     assert contents(run) == before
 
 
+def test_figures_that_are_damaged(refused: Refused, run: Path) -> None:
+    (run / "metrics.jsonl").write_bytes(b"\xff\xfe")
+    assert "metrics.jsonl is damaged" in refused("info", run)
+
+
+def test_a_model_larger_than_memory(refused: Refused, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    line = refused("train", "--corpus", corpus, "--tokenizer", "byte", "--n-embd", 1 << 50, "--out", out)
+    assert "out of memory: Unable to allocate" in line
+    assert not out.exists()
+
+
 def test_a_flipped_bit_in_a_checkpoint(refused: Refused, run: Path) -> None:
     path = run / "checkpoint" / "last.safetensors"
     data = bytearray(path.read_bytes())

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 import tt_core
 from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
-from tt_language import GPT, BPETokenizer, ByteTokenizer, GPTConfig
+from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig
 
 SIZES = {"vocab_size": 256, "block_size": 12, "n_layer": 2, "n_embd": 16}
 SHAPES = {
@@ -35,6 +35,12 @@ def test_streams_a_token_at_a_time(trained: Path) -> None:
     pieces = list(TinyGPT.load(trained).generate("the ", 20, seed=0))
     assert len(pieces) == 21  # the last one is what was held back of a character: nothing here
     assert all(len(piece) == 1 for piece in pieces[:-1])
+
+
+def test_a_tokenizer_without_line_breaks_begins_with_what_it_has(gpt: TinyGPT) -> None:
+    one_line = TinyGPT(gpt.model, CharTokenizer("".join(map(chr, range(32, 288)))))
+    for prompt in ("\n", ""):
+        assert len("".join(one_line.generate(prompt, 5, seed=0))) == 5
 
 
 def test_writes_what_it_learnt(trained: Path) -> None:

@@ -284,3 +284,33 @@ def test_the_heat_map_is_svg_with_a_cell_a_weight(tmp_path: Path) -> None:
     ]
     with pytest.raises(ShapeError, match="a label for each"):
         heat_map(np.eye(3), tmp_path / "heads.svg", ["a"])
+
+
+def test_weights_that_are_asked_for_while_training_are_dropped_out_as_those_that_are_not() -> None:
+    layer = MultiHeadAttention(8, num_heads=2, dropout=0.5)
+    x = leaf(2, 6, 8, scale=0.1).float()
+    out, weights = layer(x, need_weights=True)
+    assert 0.2 < (weights.data == 0).mean() < 0.8
+    assert not np.allclose(out.data, layer.eval()(x).data)
+    assert np.allclose(layer(x, need_weights=True)[0].data, layer(x).data, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "queries", "keys"), [(0, 3, 3), (2, 0, 3), (2, 3, 0), (2, 0, 0)])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_attention_of_nothing(batch: int, queries: int, keys: int, need_weights: bool) -> None:
+    layer = MultiHeadAttention(8, num_heads=2)
+    out = layer(leaf(batch, queries, 8).float(), leaf(batch, keys, 8).float(), need_weights=need_weights)
+    out = out[0] if need_weights else out
+    assert out.shape == (batch, queries, 8)
+    assert np.array_equal(out.data, np.broadcast_to(layer.out_proj.bias.data, out.shape) if not keys else out.data)
+    out.sum().backward()
+
+
+def test_a_mask_of_whole_numbers_is_refused_with_weights_too() -> None:
+    with pytest.raises(DTypeError, match="boolean"):
+        MultiHeadAttention(8, num_heads=2)(leaf(1, 3, 8).float(), attn_mask=np.tri(3, dtype=int), need_weights=True)
+
+
+def test_dropout_that_is_no_probability() -> None:
+    with pytest.raises(ShapeError, match="probability"):
+        MultiHeadAttention(8, num_heads=2, dropout=1.5)

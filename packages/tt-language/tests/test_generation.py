@@ -295,6 +295,17 @@ def test_repetition_penalty_moves_seen_tokens_down() -> None:
 def test_extreme_logits() -> None:
     assert Sampling().choose(np.array([-np.inf, 1e30, 3e38], np.float32), [], np.random.default_rng(0)) == 2
     assert set(np.flatnonzero(drawn(Sampling(), np.array([0, 0, -np.inf], np.float32), n=200))) == {0, 1}
+    for temperature in (1e-300, 1e-320):
+        assert (
+            Sampling(temperature=temperature).choose(np.array([1, 3, 2], np.float32), [], np.random.default_rng(0)) == 1
+        )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logit", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_give_no_token(temperature: float, logit: float) -> None:
+    with pytest.raises(ConfigError, match=f"a logit of {logit}"):
+        Sampling(temperature=temperature).choose(np.array([1, logit, 2], np.float32), [], np.random.default_rng(0))
 
 
 # --- beams

@@ -126,6 +126,17 @@ def test_special_tokens_of_strangers_are_plain_text():
     assert BPE.decode(ids) == END
 
 
+@pytest.mark.parametrize("ignore_merges", [False, True])
+def test_special_tokens_of_strangers_are_plain_text_though_the_merges_spell_them(ignore_merges):
+    learnt = BPETokenizer.train([END * 9], 300, pattern=None, special_tokens=[END])
+    assert any(a + b == END for a, b in learnt.merges)
+    tokenizer = BPETokenizer(learnt.vocab, learnt.merges, None, [END], ignore_merges=ignore_merges)
+    ids = tokenizer.encode(END, allow_special=False)
+    assert not set(ids) & tokenizer.special_ids
+    assert tokenizer.decode(ids) == END
+    assert tokenizer.encode(f"a{END}") == [*tokenizer.encode("a"), *tokenizer.special_ids]
+
+
 def test_the_longest_special_token_wins():
     tokenizer = BPETokenizer(BPE.vocab, BPE.merges, "gpt2", ["<a>", "<a><b>", END])
     assert tokenizer.encode("<a><b>") == [tokenizer.special_tokens["<a><b>"]]

@@ -114,6 +114,20 @@ def test_encoder_and_decoder() -> None:
     assert gradcheck(lambda x, m: decoder(x, memory=m), [leaf(2, 3, 4), memory.detach().requires_grad_()], atol=1e-6)
 
 
+def test_a_decoder_without_memory_does_not_look_at_itself_instead() -> None:
+    with pytest.raises(ConfigError, match="got none"):
+        TransformerDecoder(1, 8, num_heads=2)(leaf(1, 3, 8).float())
+    with pytest.raises(ConfigError, match="cross=True"):
+        TransformerEncoder(1, 8, num_heads=2)(leaf(1, 3, 8).float(), memory=leaf(1, 3, 8).float())
+
+
+def test_names_that_no_block_knows() -> None:
+    with pytest.raises(ConfigError, match="'rsm', expected layer or rms"):
+        TransformerBlock(8, num_heads=2, norm="rsm")
+    with pytest.raises(ConfigError, match="'tanh', expected gelu"):
+        FeedForward(8, activation="tanh")
+
+
 def test_the_model_of_2017_does_not_look_at_padding_or_ahead() -> None:
     tt_core.manual_seed(0)
     model = Transformer(9, 7, embed_dim=8, num_heads=2, num_layers=1, padding_idx=0).eval()

@@ -13,7 +13,7 @@ from typing import Any
 from tinygpt.runs import RunFolder
 from tt_core.errors import FileError
 from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
-from tt_language.errors import ConfigError
+from tt_language.errors import ConfigError, TokenizerError
 from tt_learn import load_tensors, save_tensors
 
 
@@ -62,8 +62,15 @@ class TinyGPT:
         `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         Raises `TokenizerError` for a character that the tokenizer never saw, when called: before the first text.
         """
-        ids = self.tokenizer.encode(prompt) or self.tokenizer.encode("\n")
+        ids = self._opening() if prompt in ("", "\n") else self.tokenizer.encode(prompt)
         return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling))
+
+    def _opening(self) -> list[int]:
+        """A line break, after which a text begins anew; where the tokenizer never saw one, its first entry."""
+        try:
+            return self.tokenizer.encode("\n")
+        except TokenizerError:
+            return [0]
 
     def _texts(self, tokens: Iterator[int]) -> Iterator[str]:
         decoder = StreamDecoder(self.tokenizer)

@@ -103,9 +103,7 @@ def info(run_folder: Path | None) -> None:
         if not isinstance(entries, dict):
             raise TinyTorchError(f"{folder.config} is damaged: {part} is no object")
         click.echo(f"{part}: " + ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None))
-    if folder.metrics.exists():
-        lines = folder.metrics.read_text(encoding="utf-8").splitlines()
-        click.echo(f"last figures: {lines[-1] if lines else 'none'}")
+    click.echo(f"last figures: {folder.last_figures() or 'none'}")
 
 
 def write(text: str) -> None:

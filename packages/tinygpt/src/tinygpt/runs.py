@@ -93,6 +93,14 @@ class RunFolder:
             raise FileError(f"{self.config} is damaged: expected an object, got {type(config).__name__}")
         return config
 
+    def last_figures(self) -> str:
+        """The last line of metrics.jsonl, "" where there is none; raises `FileError` for one that is damaged."""
+        try:
+            lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"{self.metrics} is damaged: {error}") from None
+        return lines[-1] if lines else ""
+
 
 def _newest(runs: Path) -> Path:
     found = sorted((path.parent for path in runs.glob("*/config.json")), key=lambda path: path.stat().st_mtime)

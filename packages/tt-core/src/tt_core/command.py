@@ -26,6 +26,9 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except TinyTorchError as error:
         click.echo(f"error: {error}", err=True)
         return 1
+    except MemoryError as error:  # NumPy's says how much it wanted
+        click.echo(f"error: out of memory: {str(error) or 'nothing is left'}; choose smaller sizes", err=True)
+        return 1
     except click.ClickException as error:
         error.show()
         return error.exit_code

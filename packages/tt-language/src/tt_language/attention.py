@@ -18,8 +18,8 @@ from tt_core import elementwise as E
 from tt_core import init
 from tt_core.creation import zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import ShapeError
-from tt_core.layers import Layer, Linear, linear
+from tt_core.errors import DTypeError, ShapeError
+from tt_core.layers import Layer, Linear, dropout, linear
 from tt_core.random import generator
 from tt_language.attention_blocks import attend, attend_backward, problem_of
 from tt_language.embeddings import rotary
@@ -156,6 +156,8 @@ def attention_weights(
     tensor([[1. , 0. ],
             [0.5, 0.5]])
     """
+    if attn_mask is not None and attn_mask.dtype.kind not in "bf":
+        raise DTypeError(f"attn_mask is boolean (true: may look) or floats to add, got {attn_mask.dtype}")
     key = _repeated(key, query.shape[-3] // key.shape[-3]) if enable_gqa else key
     scores = query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale) @ key.mT
     visible = np.ones(scores.shape[-2:], bool)
@@ -166,8 +168,8 @@ def attention_weights(
     elif attn_mask is not None:
         scores = scores + attn_mask
     scores = E.where(visible, scores, np.asarray(-np.inf, scores.dtype))
-    peak = scores.detach().amax(-1, keepdim=True)
-    weights = E.exp(scores - E.where(peak.isfinite(), peak, np.asarray(0, peak.dtype)))
+    peak = scores.data.max(-1, keepdims=True, initial=-np.inf)  # of no keys, too
+    weights = E.exp(scores - np.where(np.isfinite(peak), peak, 0).astype(peak.dtype, copy=False))
     total = weights.sum(-1, keepdim=True)
     return weights / E.where(E.eq(total, 0), np.asarray(1, total.dtype), total)
 
@@ -192,13 +194,13 @@ def join_heads(*parts: Array) -> Array:
     """Several (batch, heads, T, size) side by side as (batch, T, sum of heads * size): undoes `split_heads`."""
     if len(parts) == 1:
         apart = parts[0].swapaxes(-2, -3)  # no copy where `heads_inside` made it
-        return apart.reshape(*apart.shape[:-2], -1)
+        return apart.reshape(*apart.shape[:-2], apart.shape[-2] * apart.shape[-1])
     heads = [x.shape[-3] for x in parts]
     (*lead, _, length, size), ends = parts[0].shape, np.cumsum(heads).tolist()
     joined = np.empty((*lead, length, ends[-1], size), parts[0].dtype)
     for x, n, end in zip(parts, heads, ends):
         joined[..., end - n : end, :] = x.swapaxes(-2, -3)
-    return joined.reshape(*lead, length, -1)
+    return joined.reshape(*lead, length, ends[-1] * size)
 
 
 @gradient(split_heads)
@@ -254,6 +256,8 @@ class MultiHeadAttention(Layer):
             raise ShapeError(f"MultiHeadAttention: embed_dim {embed_dim} does not divide into {num_heads} heads")
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ShapeError(f"MultiHeadAttention: {num_heads} heads cannot evenly share {num_kv_heads} of keys")
+        if not 0 <= dropout <= 1:
+            raise ShapeError(f"MultiHeadAttention: dropout is a probability, got {dropout}")
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, num_kv_heads
         self.head_dim = embed_dim // num_heads if head_dim is None else head_dim
         self.dropout, self.causal = dropout, causal
@@ -294,11 +298,12 @@ class MultiHeadAttention(Layer):
             "enable_gqa": self.num_heads != self.num_kv_heads,
             "causal_offset": k.shape[-2] - q.shape[-2],  # the last query sees the last key
         }
+        dropout_p = self.dropout if self.training else 0.0
         if need_weights:
             weights = attention_weights(q, k, attn_mask, **options)
+            weights = dropout(weights, p=dropout_p) if dropout_p else weights  # PyTorch's are those used, too
             out = weights @ _repeated(v, self.num_heads // self.num_kv_heads)
         else:
-            dropout_p = self.dropout if self.training else 0.0
             out = scaled_dot_product_attention(q, k, v, attn_mask, dropout_p=dropout_p, **options)
         out = self.out_proj(join_heads(out))  # (B, T, heads * D) to (B, T, embed_dim)
         return (out, weights) if need_weights else out

@@ -194,8 +194,14 @@ def byte_id_list(vocab: Mapping[str, int]) -> list[int]:
     return [vocab[character] for character in BYTE_ALPHABET]
 
 
-def number_merges(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> tuple[dict[Pair, int], list[int]]:
-    """The rank of each pair of ids, and the id that the merge of each rank makes."""
+def number_merges(
+    vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], whole: set[str]
+) -> tuple[dict[Pair, int], list[int]]:
+    """The rank of each pair of ids, and the id that the merge of each rank makes.
+
+    A merge that makes a whole token has no rank: where those are cut out of the text it could not happen, and where
+    they are text like any other it must not.
+    """
     ranks: dict[Pair, int] = {}
     merged = []
     for rank, (a, b) in enumerate(merges):
@@ -204,6 +210,7 @@ def number_merges(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -
                 raise TokenizerError(
                     f"merge {rank} ({short(a)}, {short(b)}) needs token {short(token)}, which is not in the vocabulary"
                 )
-        ranks[vocab[a], vocab[b]] = rank
+        if a + b not in whole:
+            ranks[vocab[a], vocab[b]] = rank
         merged.append(vocab[a + b])
     return ranks, merged

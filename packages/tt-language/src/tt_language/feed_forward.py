@@ -15,6 +15,7 @@ from tt_core.creation import ones
 from tt_core.dispatch import Array, op
 from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
+from tt_language.errors import ConfigError
 from tt_learn.autograd import formula, gradient
 
 # --- RMS normalization
@@ -101,7 +102,7 @@ class FeedForward(Layer):
     """Two linear maps with an activation between them, for each position by itself.
 
     `hidden_dim` is 4 times `embed_dim` by default; `activation` is "gelu", "gelu_tanh" (GPT-2's) or "relu".
-    Takes and returns (..., embed_dim).
+    Takes and returns (..., embed_dim). Raises `ConfigError` for another activation.
 
     >>> FeedForward(4)(ones(2, 3, 4)).shape
     (2, 3, 4)
@@ -111,6 +112,8 @@ class FeedForward(Layer):
         self, embed_dim: int, hidden_dim: int | None = None, activation: str = "gelu", bias: bool = True
     ) -> None:
         super().__init__()
+        if activation not in ("gelu", "gelu_tanh", "relu"):
+            raise ConfigError(f"FeedForward: activation is {activation!r}, expected gelu, gelu_tanh or relu")
         hidden_dim = 4 * embed_dim if hidden_dim is None else hidden_dim
         self.activation = activation
         self.up = Linear(embed_dim, hidden_dim, bias)

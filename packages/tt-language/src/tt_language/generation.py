@@ -61,7 +61,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks = (
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("repetition_penalty", 0 < self.repetition_penalty < np.inf, "above 0 and finite"),
             ("temperature", 0 <= self.temperature < np.inf, "0 (the likeliest) or more"),
             ("top_k", self.top_k is None or self.top_k >= 1, "1 or more"),
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -72,10 +72,13 @@ class Sampling:
                 raise ConfigError(f"generate: {name} is {getattr(self, name)}, expected {expected}")
 
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
-        """A token for logits (vocab,) after `text`."""
+        """A token for logits (vocab,) after `text`. Raises `ConfigError` for logits that are no numbers."""
         logits = self.penalized(logits, text)
+        likeliest = int(logits.argmax())  # the first nan, if there is one
+        if not np.isfinite(logits[likeliest]):
+            raise ConfigError(f"generate: the model gives a logit of {logits[likeliest]}; its weights are of no use")
         if self.temperature == 0:
-            return int(logits.argmax())
+            return likeliest
         p = self.probabilities(logits)
         return int(np.searchsorted(p.cumsum(), random.random() * p.sum(), side="right").clip(0, len(p) - 1))
 
@@ -90,10 +93,11 @@ class Sampling:
 
     def probabilities(self, logits: Array) -> Array:
         """Probabilities (vocab,), not normalized, of the tokens that the filters leave."""
-        scaled = logits.astype(np.float64) / self.temperature
+        with np.errstate(over="ignore"):
+            scaled = (logits.astype(np.float64) - logits.max()) / self.temperature  # the likeliest is 0 at any of them
         if self.top_k is not None and self.top_k < len(scaled):
             scaled = np.where(scaled >= np.partition(scaled, -self.top_k)[-self.top_k], scaled, -np.inf)
-        p = np.exp(scaled - scaled.max())
+        p = np.exp(scaled)
         if self.top_p is not None and self.top_p < 1:
             p = _nucleus(p, self.top_p)
         if self.min_p is not None:
@@ -194,6 +198,8 @@ def generate(
     >>> [len(new) for new in generate(model, [[1, 2, 3], [4]], max_new_tokens=5, seed=0)]
     [5, 5]
     """
+    if num_beams < 1 or max_new_tokens < 0:
+        raise ConfigError(f"generate: expected 1 beam and 0 tokens or more, got {num_beams} and {max_new_tokens}")
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     texts, ended = _cropped(model, _as_texts(prompts)), _stopping(stop, tokenizer)
     if num_beams > 1:
@@ -341,7 +347,7 @@ def _settled(done: Sequence[_Beam], going: Sequence[_Beam], num_beams: int, leng
 def _as_texts(prompts: Any) -> list[list[int]]:
     """Ids of one text, or of several, as lists."""
     plain = prompts.tolist() if hasattr(prompts, "tolist") else [getattr(p, "tolist", lambda p=p: p)() for p in prompts]
-    texts = [list(p) for p in plain] if plain and not isinstance(plain[0], (int, np.integer)) else [list(plain)]
+    texts = [list(p) for p in plain] if plain and not np.isscalar(plain[0]) else [list(plain)]
     for i, text in enumerate(texts):
         if not text:
             raise ShapeError(f"generate: prompt {i} is empty; give it a token, such as the one for end of text")

@@ -328,7 +328,7 @@ class BPETokenizer(Tokenizer):
         self.added_tokens = {token: self.vocab[token] for token in added_tokens}
         super().__init__(spelt_bytes(self.vocab, self.merges, set(whole)), self.special_tokens.values())
         self._byte_ids = byte_id_list(self.vocab)
-        self._rank, self._merged = number_merges(self.vocab, self.merges)
+        self._rank, self._merged = number_merges(self.vocab, self.merges, set(whole))
         self.prefix_tokens, self.suffix_tokens = list(prefix_tokens), list(suffix_tokens)
         self._prefix = self._special_ids_of(prefix_tokens)
         self._suffix = self._special_ids_of(suffix_tokens)
@@ -414,9 +414,9 @@ class BPETokenizer(Tokenizer):
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
         data = piece.encode("utf-8")
         if self.ignore_merges:
-            whole = self.vocab.get("".join([BYTE_ALPHABET[byte] for byte in data]))
-            if whole is not None:
-                return (whole,)
+            spelling = "".join([BYTE_ALPHABET[byte] for byte in data])
+            if spelling in self.vocab and spelling not in self.special_tokens and spelling not in self.added_tokens:
+                return (self.vocab[spelling],)
         ids = [self._byte_ids[byte] for byte in data]
         return tuple(merge_pairs(ids, self._rank, self._merged))
 

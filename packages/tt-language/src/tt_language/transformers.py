@@ -31,6 +31,8 @@ from tt_learn.autograd import no_grad
 
 
 def _norm(kind: str, dim: int, eps: float, bias: bool) -> Layer:
+    if kind not in ("layer", "rms"):
+        raise ConfigError(f"TransformerBlock: norm is {kind!r}, expected layer or rms")
     return RMSNorm(dim, eps=eps) if kind == "rms" else LayerNorm(dim, eps=eps, bias=bias)
 
 
@@ -92,7 +94,13 @@ class TransformerBlock(Layer):
         angles: tuple[Any, Any] | None = None,
         past: Past | None = None,
     ) -> Any:
-        """`memory` (batch, S, embed_dim) is an encoder's output; masks are true where a query may look."""
+        """`memory` (batch, S, embed_dim) is an encoder's output; masks are true where a query may look.
+
+        Raises `ConfigError` where `memory` is missing, or given to a block that is not `cross`.
+        """
+        if (memory is None) != (self.cross_attention is None):
+            expected = "looks at memory=, but got none" if memory is None else "needs cross=True to look at memory="
+            raise ConfigError(f"TransformerBlock: it {expected}")
         if self.parallel:
             h = self.norm1(x)
             return x + self.dropout(self.attention(h, None, attn_mask, angles=angles, past=past) + self.mlp(h))
