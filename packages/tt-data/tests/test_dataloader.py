@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
+from itertools import chain, cycle, islice
 
 import numpy as np
 import pytest
@@ -280,6 +280,10 @@ def test_random_split_is_a_partition(count, weights):
     assert sorted(int(i) for part in parts for i in part.indices) == list(range(count))
 
 
+def test_random_split_takes_an_array_of_lengths():
+    assert [len(part) for part in random_split(TensorDataset(np.arange(7)), np.array([3, 4]))] == [3, 4]
+
+
 @pytest.mark.parametrize("lengths", [[3, 3], [], [-1, 8], [0.5, 0.6], [3.5, 3.5]])
 def test_random_split_refuses_what_does_not_sum(lengths):
     with pytest.raises(ShapeError, match="random_split"):
@@ -311,6 +315,21 @@ def test_own_samplers_may_be_any_iterable():
     assert labels(DataLoader(Numbers(9), batch_sampler=[[0, 1, 2], [5]])) == [[0, -1, -2], [-5]]
 
 
+class Endless(S.Sampler):
+    """0, 1, 2, 0, 1, ... as the class allows: `__iter__` alone, no length."""
+
+    def __iter__(self):
+        return cycle(range(3))
+
+
+@pytest.mark.parametrize("way", WAYS[:3], ids=str)
+def test_an_endless_order_needs_no_length_and_can_be_resumed(way):
+    with DataLoader(Numbers(3), batch_size=2, sampler=Endless(), **way) as loader:
+        assert labels(islice(loader, 3)) == [[0, -1], [-2, 0], [-1, -2]]
+        loader.load_state_dict({**loader.state_dict(), "position": 1})
+        assert labels(islice(loader, 2)) == [[-2, 0], [-1, -2]]
+
+
 @pytest.mark.parametrize("way", WAYS[:3], ids=str)
 def test_an_empty_batch_does_not_end_the_epoch(way):
     data = TensorDataset(np.arange(5))
@@ -325,6 +344,7 @@ def test_an_empty_batch_does_not_end_the_epoch(way):
         ({"batch_size": 2.5}, "batch_size"),
         ({"num_workers": -1}, "num_workers"),
         ({"prefetch": -1}, "prefetch"),
+        ({"timeout": -1}, "timeout is in seconds, >= 0"),
         ({"shuffle": True, "sampler": [1]}, "sampler"),
         ({"batch_size": 2, "batch_sampler": [[1]]}, "batch_sampler"),
     ],
@@ -345,6 +365,13 @@ def test_other_bad_input():
         list(DataLoader(Numbers(4), sampler=[9]))
     with pytest.raises(DTypeError, match="integers"):
         list(DataLoader(Numbers(4), sampler=[0.5]))
+    with pytest.raises(DTypeError, match=r"generator is a np\.random\.Generator, got 3"):
+        DataLoader(Numbers(4), generator=3)
+    with pytest.raises(DTypeError, match="random_split: generator"):
+        random_split(Numbers(4), [2, 2], generator=42)
+    for wrong in ([0.5], [[1, 2]], np.array([True, False])):
+        with pytest.raises(DTypeError, match="SubsetRandomSampler: indices must be a flat sequence of integers"):
+            S.SubsetRandomSampler(wrong)
     with pytest.raises(ShapeError, match=r"\(3,\), \(2,\)"):
         TensorDataset(np.arange(3), np.arange(2))
     with pytest.raises(OutOfRangeError, match="Subset: index 7"):
@@ -361,6 +388,16 @@ def test_an_error_in_the_dataset_arrives_as_it_is_and_ends_the_epoch():
         with pytest.raises(KeyError, match="cursed"):
             next(batches)
         assert list(batches) == []
+
+
+@pytest.mark.parametrize("way", WAYS[:2], ids=str)
+def test_a_stop_iteration_in_the_dataset_does_not_end_the_epoch_unseen(way):
+    class Drained(Numbers):
+        def __getitem__(self, index):
+            return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration while preparing batch 0"):
+        list(DataLoader(Drained(9), batch_size=2, **way))
 
 
 def test_the_generator_is_the_frameworks_outside_a_loader():

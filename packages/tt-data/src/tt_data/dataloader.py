@@ -43,7 +43,7 @@ from tt_data.samplers import (
     WeightedRandomSampler,
     check_batch_size,
 )
-from tt_data.seeding import ORDER, draw_seed, drawing_from, stream
+from tt_data.seeding import ORDER, check_generator, draw_seed, drawing_from, stream
 from tt_data.storage import MemmapDataset, ShardedDataset, write_shards
 from tt_data.workers import InlinePool, Pool, ProcessPool, ThreadPool, WorkerError, WorkerInit
 
@@ -114,7 +114,7 @@ class DataLoader:
         self.dataset, self.batch_size, self.drop_last = dataset, check_batch_size(batch_size), drop_last
         self.num_workers = _count("num_workers", num_workers)
         self.prefetch = 2 * self.num_workers if prefetch is None else _count("prefetch", prefetch)
-        self.timeout, self.generator = timeout, generator
+        self.timeout, self.generator = _check_timeout(timeout), check_generator(generator, "DataLoader")
         self.sampler, self.batch_sampler = self._choose_samplers(shuffle, sampler, batch_sampler)
         self.wait_seconds = 0.0  # of the current epoch: how long the loop waited for batches
         self._fetcher = Fetcher(dataset, collate_fn, transform, drop_last)
@@ -180,7 +180,7 @@ class DataLoader:
                     f"DataLoader: the state was saved with {name} {state.get(name)}, this loader has {here}; "
                     "an epoch can only go on with the same data and batch size"
                 )
-        _check_state(state, len(self) if hasattr(self.batch_sampler, "__len__") else None)
+        _check_state(state, self._batches())
         self._epochs_started, self._position, self._seed = state["epoch"], state["position"], state["seed"]
         self._resuming = self._seed is not None
         self._epoch = None
@@ -217,6 +217,13 @@ class DataLoader:
     def _samples(self) -> int | None:
         return len(self.dataset) if hasattr(self.dataset, "__len__") else None
 
+    def _batches(self) -> int | None:
+        """How many an epoch has by its sampler; None of a stream and of an endless order."""
+        try:
+            return len(self.batch_sampler)
+        except TypeError:
+            return None
+
     def _choose_samplers(self, shuffle: bool, sampler: Any, batch_sampler: Any) -> tuple[Any, Any]:
         _check_sampling(self.dataset, self.batch_size, self.drop_last, shuffle, sampler, batch_sampler)
         data: Any = self.dataset
@@ -249,7 +256,7 @@ class DataLoader:
         return islice(_drawn_from(stream(seed, ORDER), self._checked_batches()), start, None)
 
     def _checked_batches(self) -> Iterator[Indices]:
-        for indices in self.batch_sampler or ():
+        for indices in self.batch_sampler:
             yield as_indices(indices, len(self.dataset), "DataLoader")
 
 
@@ -323,6 +330,12 @@ def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ShapeError(f"DataLoader: {name} must be a whole number >= 0, got {value!r}")
     return int(value)
+
+
+def _check_timeout(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ShapeError(f"DataLoader: timeout is in seconds, >= 0 (0: wait for ever), got {seconds!r}")
+    return seconds
 
 
 def _check_sampling(

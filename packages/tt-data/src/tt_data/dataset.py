@@ -169,14 +169,14 @@ def random_split(
     >>> [len(part) for part in random_split(TensorDataset(np.arange(10)), [0.75, 0.25])]
     [8, 2]
     """
-    sizes = _split_sizes(len(dataset), lengths)
-    order = (generator or seeding.generator()).permutation(len(dataset))
+    sizes = _split_sizes(len(dataset), list(lengths))
+    order = (seeding.check_generator(generator, "random_split") or seeding.generator()).permutation(len(dataset))
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 
 
-def _split_sizes(total: int, lengths: Sequence[float]) -> list[int]:
+def _split_sizes(total: int, lengths: list[float]) -> list[int]:
     if not lengths or min(lengths) < 0:
-        raise ShapeError(f"random_split: lengths must be >= 0 and at least one, got {list(lengths)}")
+        raise ShapeError(f"random_split: lengths must be >= 0 and at least one, got {lengths}")
     if math.isclose(sum(lengths), 1):
         sizes = [math.floor(total * fraction) for fraction in lengths]
         for i in range(total - sum(sizes)):
@@ -184,7 +184,7 @@ def _split_sizes(total: int, lengths: Sequence[float]) -> list[int]:
         return sizes
     if sum(lengths) != total or any(length != int(length) for length in lengths):
         raise ShapeError(
-            f"random_split: lengths {list(lengths)} sum to {sum(lengths)}, the dataset has {total} samples; "
+            f"random_split: lengths {lengths} sum to {sum(lengths)}, the dataset has {total} samples; "
             f"give sizes that sum to {total} or fractions that sum to 1"
         )
     return [int(length) for length in lengths]
@@ -209,15 +209,21 @@ def as_array(tensor: Any) -> npt.NDArray[Any]:
 
 def as_indices(indices: Any, length: int, who: str) -> Indices:
     """`indices` as int64, each within `length`; raises `DTypeError` or `OutOfRangeError`."""
+    array = as_integers(indices, who)
+    outside = array[(array < -length) | (array >= length)]
+    if outside.size:
+        raise OutOfRangeError(f"{who}: index {outside[0]} is outside a dataset of {length} samples")
+    return np.where(array < 0, array + length, array).astype(np.int64)
+
+
+def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:
+    """`indices` as an array of integers; raises `DTypeError` for others, masks too, and for nests."""
     array = as_array(indices) if len(indices) else np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DTypeError(
             f"{who}: indices must be a flat sequence of integers, got {array.dtype} of shape {array.shape}"
         )
-    outside = array[(array < -length) | (array >= length)]
-    if outside.size:
-        raise OutOfRangeError(f"{who}: index {outside[0]} is outside a dataset of {length} samples")
-    return np.where(array < 0, array + length, array).astype(np.int64)
+    return array
 
 
 def wrap_index(index: int, length: int, who: str) -> int:

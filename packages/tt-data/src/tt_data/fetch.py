@@ -52,13 +52,18 @@ class Fetcher:
 
     def __call__(self, task: Task) -> Any:
         with seeding.drawing_from(seeding.stream(task.seed, task.number + 1)):
-            if isinstance(task.indices, range):
-                batch = self._streamed(task, task.indices)
-            else:
-                batch = self._indexed(task.indices)
-            if isinstance(batch, EndOfStream) or self.transform is None:
-                return batch
-            return self._transformed(batch)
+            try:
+                return self._prepared(task)
+            except StopIteration as error:  # let out, it would end the loop over the loader, with samples left
+                raise RuntimeError(
+                    f"DataLoader: StopIteration while preparing batch {task.number}; in the dataset, collate_fn or "
+                    "transform, give next() a default or catch it"
+                ) from error
+
+    def _prepared(self, task: Task) -> Any:
+        indices = task.indices
+        batch = self._streamed(task, indices) if isinstance(indices, range) else self._indexed(indices)
+        return batch if isinstance(batch, EndOfStream) else self._transformed(batch)
 
     def _indexed(self, indices: npt.NDArray[np.int64]) -> Any:
         if self.collate_fn is None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tt_core.errors import ShapeError
 from tt_data import seeding
+from tt_data.dataset import as_integers
 
 Indices = npt.NDArray[np.int64]
 
@@ -87,7 +88,7 @@ class SubsetRandomSampler(Sampler):
     """
 
     def __init__(self, indices: Sequence[int]) -> None:
-        self._subset = np.asarray(indices, dtype=np.int64)
+        self._subset = as_integers(indices, "SubsetRandomSampler").astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._subset)

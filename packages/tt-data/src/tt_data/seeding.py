@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 
 import tt_core.random
+from tt_core.errors import DTypeError
 
 _current: ContextVar[np.random.Generator | None] = ContextVar("tt_data_generator", default=None)
 
@@ -46,6 +48,17 @@ def drawing_from(rng: np.random.Generator) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def check_generator(rng: Any, who: str) -> np.random.Generator | None:
+    """`rng` if it is a NumPy generator or None, else `DTypeError`: a seed alone would start anew at each use.
+
+    >>> check_generator(None, "DataLoader") is None
+    True
+    """
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise DTypeError(f"{who}: generator is a np.random.Generator, got {rng!r}; give np.random.default_rng(seed)")
+    return rng
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
