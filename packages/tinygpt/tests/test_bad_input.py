@@ -179,6 +179,17 @@ def test_a_damaged_file_is_named_and_left_alone(file: str, damage: str, refused:
     assert contents(run) == before
 
 
+def test_names_that_are_no_utf8(train: Callable[..., int], run: Path, corpus: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text\udcff.txt"
+    try:
+        text.write_bytes(corpus.read_bytes())
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    assert train(tmp_path / "other", "--corpus", text, "--steps", 2) == 0
+    assert main(["train", "--resume", str(tmp_path / "other"), "--steps", "4"]) == 0
+    assert main(["generate", str(run), "--stop", "\udcff", "--max-new-tokens", "3"]) == 0
+
+
 def test_figures_that_are_damaged(refused: Refused, run: Path) -> None:
     (run / "metrics.jsonl").write_bytes(b"\xff\xfe")
     assert "metrics.jsonl is damaged" in refused("info", run)

@@ -80,8 +80,8 @@ class RunFolder:
         return folder
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write config.json whole or not at all."""
-        write_atomic(self.config, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        """Write config.json whole or not at all; in ASCII, since paths may hold what is no UTF-8."""
+        write_atomic(self.config, (json.dumps(config, indent=2) + "\n").encode())
 
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json; raises `FileError` for one that is damaged."""

@@ -379,7 +379,7 @@ def _stopping(stop: Sequence[Stop], tokenizer: Decoder | None) -> Callable[[list
         raise ConfigError("generate: stop strings need tokenizer=, which decodes the tokens")
     if not all(strings) or not all(sequences):
         raise ConfigError("generate: a stop is empty, which would end every text at once")
-    longest = max((len(s.encode("utf-8")) for s in strings), default=0)
+    longest = max((len(s.encode("utf-8", "surrogatepass")) for s in strings), default=0)  # no text holds a surrogate
 
     def ended(new: list[int]) -> bool:
         if any(new[-len(s) :] == s for s in sequences):
