@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tinygpt.cli import main
+from tt_language import ByteTokenizer
 
 Refused = Callable[..., str]
 
@@ -137,7 +138,20 @@ def test_a_run_without_model_or_checkpoint(refused: Refused, run: Path) -> None:
 
 
 def test_resuming_with_other_options(refused: Refused, run: Path) -> None:
-    assert "only --steps and --plugin" in refused("train", "--resume", run, "--seed", 1)
+    for option in (("--seed", 1), ("--preset", "docs"), ("--out", "other")):
+        assert "only --steps and --plugin" in refused("train", "--resume", run, *option)
+
+
+def test_the_tokenizer_of_another_run(refused: Refused, run: Path) -> None:
+    ByteTokenizer().save(run / "tokenizer.json")
+    for command in (("train", "--resume", run), ("generate", run)):
+        assert "has 256 entries, the model knows" in refused(*command)
+
+
+@pytest.mark.parametrize("fraction", ["1e-17", "1e-320"])
+def test_a_fraction_of_which_nothing_is_left(fraction: str, refused: Refused, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert "use more text" in refused("train", "--corpus", corpus, "--val-fraction", fraction, "--out", out)
 
 
 def test_resuming_on_another_text(refused: Refused, train: Callable[..., int], corpus: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class TinyGPT:
         weights = load_tensors(folder.model)[0]
         model = new_model(folder, config, sum(array.size for array in weights.values()))
         model.load_state_dict(weights)
-        return cls(model.eval(), load_tokenizer(folder.tokenizer))
+        return cls(model.eval(), saved_tokenizer(folder, model))
 
     def save(self, folder: RunFolder) -> None:
         """Write tokenizer and weights, each file whole or not at all."""
@@ -77,6 +77,16 @@ class TinyGPT:
         for token in tokens:
             yield decoder.feed(token)
         yield decoder.finish()
+
+
+def saved_tokenizer(folder: RunFolder, model: GPT) -> Tokenizer:
+    """The tokenizer of a run; raises `FileError` for one that its `model` was not trained with."""
+    tokenizer, known = load_tokenizer(folder.tokenizer), model.config.vocab_size
+    if tokenizer.vocab_size != known:
+        raise FileError(
+            f"{folder.tokenizer} has {tokenizer.vocab_size} entries, the model knows {known}; put back the run's own"
+        )
+    return tokenizer
 
 
 def new_model(folder: RunFolder, config: Mapping[str, Any], weights: int) -> GPT:

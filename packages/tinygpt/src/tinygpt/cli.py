@@ -40,17 +40,22 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--preset", "name", default="docs", show_default=True, metavar="NAME", help=", ".join(PRESETS))
+@click.option("--preset", "name", metavar="NAME", help=", ".join(PRESETS) + " [default: docs]")
 @click.option("--corpus", type=path_option, help="a text file or a folder of them [default: Python's documentation]")
 @click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
 @click.option("--resume", type=path_option, metavar="RUN", help="go on with this run")
 @plugin_option
 @train_options
 def train(
-    name: str, corpus: Path | None, out: Path | None, resume: Path | None, plugins: tuple[str, ...], **changes: Any
+    name: str | None,
+    corpus: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    plugins: tuple[str, ...],
+    **changes: Any,
 ) -> None:
     """Train on a text and write a run folder."""
-    config = preset(name, **changes)
+    config = preset(name or "docs", **changes)
     with use(*plugins), reported():
         from tinygpt import train as job
 
@@ -58,7 +63,7 @@ def train(
             folder = job.start(config, corpus, out, click.echo)
         else:
             given = [key for key, value in changes.items() if value is not None and key != "steps"]
-            if given or corpus or out:
+            if given or name or corpus or out:
                 raise TinyTorchError(
                     "--resume takes the run's own options; only --steps and --plugin can be given with it"
                 )

@@ -119,9 +119,9 @@ def split_tokens(corpus: Corpus, tokenizer: Tokenizer, block_size: int, val_frac
     tokens = Tokens(ids[:at], ids[at:])
     shortest = min(len(tokens.train), len(tokens.val))
     if shortest <= block_size:
-        needed = int((block_size + 1) / min(val_fraction, 1 - val_fraction)) + 1
+        needed = (block_size + 1) / min(val_fraction, 1 - val_fraction) + 1
         raise CorpusError(
-            f"corpus {corpus.source} has {len(ids)} tokens; a context of {block_size} needs at least {needed}, "
+            f"corpus {corpus.source} has {len(ids)} tokens; a context of {block_size} needs at least {needed:.0f}, "
             f"so that training and validation hold one window each; use more text or a smaller --block-size"
         )
     return tokens

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tinygpt.capstone import TinyGPT, new_model
+from tinygpt.capstone import TinyGPT, new_model, saved_tokenizer
 from tinygpt.corpus import Corpus, CorpusError, Tokens, read_corpus, split_tokens
 from tinygpt.presets import TrainConfig
 from tinygpt.runs import RunFolder
@@ -28,7 +28,6 @@ from tt_language import (
     CharTokenizer,
     GPTConfig,
     Tokenizer,
-    load_tokenizer,
     next_token_loss,
 )
 from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, no_grad
@@ -64,10 +63,11 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
     weights = _saved_weights(folder, config.steps)
     corpus = _same_corpus(folder, described)
-    tokenizer = load_tokenizer(folder.tokenizer)
-    tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
     tt_core.manual_seed(config.seed)
-    gpt = TinyGPT(new_model(folder, described, weights), tokenizer)
+    model = new_model(folder, described, weights)
+    tokenizer = saved_tokenizer(folder, model)
+    tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
+    gpt = TinyGPT(model, tokenizer)
     folder.write_config({**described, "training": dataclasses.asdict(config)})
     _introduce(gpt, tokens, corpus, folder, say)
     return _run(gpt, tokens, config, folder, folder.checkpoint / "last.safetensors", say)
