@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tt_core.errors import ShapeError
+from tt_core.errors import DTypeError, ShapeError
 from tt_data.seeding import drawing_from
 from tt_data.transforms import (
     Compose,
@@ -182,6 +182,11 @@ def test_bad_input_is_one_line(make, error):
     with pytest.raises(ShapeError, match=error) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_affine_refuses_bytes_whose_shares_would_be_rounded_away():
+    with pytest.raises(DTypeError, match="needs floats, got uint8; put ToFloat before it"):
+        RandomAffine(10)(np.zeros((2, 3, 5, 5), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,12 @@ def test_max_pool2d_gives_the_gradient_to_the_first_of_equals_and_hands_nan_on()
     assert np.isnan(spatial.max_pool2d(tt_core.tensor([[[[1.0, float("nan")], [3.0, 2.0]]]]), kernel_size=2).item())
 
 
+def test_max_pool2d_gives_no_gradient_to_its_padding():
+    x = Tensor(np.full((1, 1, 3, 2), -np.inf), requires_grad=True)
+    spatial.max_pool2d(x, kernel_size=3, stride=2, padding=1).sum().backward()
+    assert x.grad.tolist() == [[[[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]]]
+
+
 def test_max_pool2d_of_negative_numbers_does_not_see_its_padding():
     y = spatial.max_pool2d(tt_core.full((1, 1, 3, 3), -5.0), kernel_size=3, padding=1)
     assert y.tolist() == [[[[-5.0]]]]

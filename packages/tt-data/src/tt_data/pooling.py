@@ -47,7 +47,18 @@ def max_pool2d(
     largest = np.empty((*x.shape[:2], *w.out), dtype=x.dtype)
     index = np.zeros(largest.shape, dtype=_index_dtype(w))
     in_parallel(lambda images: _find_largest(padded[images], w, largest[images], index[images]), len(x), x.nbytes)
+    if padded is not x and largest.size and largest.min() == -math.inf:  # there the padding is as large as the image
+        np.maximum(index, _first_inside(w).astype(index.dtype), out=index)
     return largest, index
+
+
+def _first_inside(w: Windows) -> Array:
+    """The first place of each window's kernel that is past the padding, (H', W')."""
+    rows, columns = (
+        np.clip(-((np.arange(w.out[d]) * w.stride[d] - w.padding[d][0]) // w.dilation[d]), 0, w.kernel[d] - 1)
+        for d in (0, 1)
+    )
+    return rows[:, None] * w.kernel[1] + columns
 
 
 def _find_largest(padded: Array, w: Windows, largest: Array, index: Array) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import ShapeError
+from tt_core.errors import DTypeError, ShapeError
 from tt_data import seeding
 
 Images = npt.NDArray[Any]
@@ -145,8 +145,8 @@ class RandomAffine:
     """Rotates, shifts, scales and shears each image by random amounts, about its centre, with bilinear sampling.
 
     `degrees` and `shear` (degrees) are drawn from +-their value, `translate` is the largest shift as a
-    fraction of (width, height), `scale` the range of the factor. Outside the image is `fill`. Names are
-    torchvision's.
+    fraction of (width, height), `scale` the range of the factor. Outside the image is `fill`. Images
+    are floats. Names are torchvision's.
 
     >>> x = np.random.default_rng(0).random((2, 1, 5, 5), np.float32)
     >>> bool(np.allclose(RandomAffine(degrees=0)(x), x, atol=1e-6))
@@ -175,6 +175,8 @@ class RandomAffine:
 
     def __call__(self, x: Images) -> Images:
         _check_images("RandomAffine", x)
+        if x.dtype.kind != "f":
+            raise DTypeError(f"RandomAffine: blends pixels and needs floats, got {x.dtype}; put ToFloat before it")
         matrices, shifts = self._draw(len(x), width=x.shape[3], height=x.shape[2])
         return affine(x, matrices, shifts, self.fill)
 
