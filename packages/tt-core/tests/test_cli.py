@@ -136,3 +136,12 @@ def test_a_command_that_does_not_exist_is_wrong_usage() -> None:
     assert done.returncode == 2
     assert "jurney" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_output_that_does_not_fit_on_the_disk_is_one_line() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-c", "import sys; from tt_core.cli import main; sys.exit(main())", "journey"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert done.stderr == "error: the output does not fit on the disk; free some space, or write elsewhere\n"

@@ -5,6 +5,7 @@ The commands themselves are in `cli.py`, and in the later acts' own packages; bo
 
 from __future__ import annotations
 
+import errno
 import warnings
 
 import click
@@ -28,6 +29,11 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         return 1
     except MemoryError as error:  # NumPy's says how much it wanted
         click.echo(f"error: out of memory: {str(error) or 'nothing is left'}; choose smaller sizes", err=True)
+        return 1
+    except OSError as error:  # files say what is wrong with them (`FileError`), the standard output cannot
+        if error.errno != errno.ENOSPC:
+            raise
+        click.echo("error: the output does not fit on the disk; free some space, or write elsewhere", err=True)
         return 1
     except click.ClickException as error:
         error.show()
