@@ -168,6 +168,8 @@ def test_transforms_repeat_with_their_generator():
     [
         (lambda: RandomHorizontalFlip(1.5), "p must be"),
         (lambda: RandomCrop(0), "size"),
+        (lambda: RandomCrop(2.5), "RandomCrop: size is an integer >= 1 or a pair of them, got 2.5"),
+        (lambda: RandomCrop(3, padding=-1), "padding is an integer >= 0, got -1"),
         (lambda: RandomCrop(3, padding_mode="circular"), "circular"),
         (lambda: Cutout(0), "size"),
         (lambda: Normalize(0, 0), "std"),

@@ -305,6 +305,8 @@ def write_shards(
     when the folder already holds a dataset or cannot be written.
     """
     folder = Path(folder)
+    if len({field.casefold() for field in fields}) < len(fields):  # each names a file
+        raise ShapeError(f"write_shards: fields must have names of their own, got {list(fields)}")
     if (folder / INDEX).exists():
         raise FileError(f"{folder}: already holds a sharded dataset; choose another folder, or remove it")
     try:

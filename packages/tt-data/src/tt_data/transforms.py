@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tt_core.errors import DTypeError, ShapeError
 from tt_data import seeding
+from tt_data.windows import pair
 
 Images = npt.NDArray[Any]
 
@@ -98,7 +99,9 @@ class RandomCrop:
     def __init__(self, size: int | tuple[int, int], padding: int = 0, padding_mode: str = "constant") -> None:
         if padding_mode not in ("constant", "reflect"):
             raise ShapeError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
-        self.size, self.padding, self.padding_mode = _pair(size), padding, padding_mode
+        if padding < 0:
+            raise ShapeError(f"RandomCrop: padding is an integer >= 0, got {padding!r}")
+        self.size, self.padding, self.padding_mode = pair(size, "RandomCrop: size"), padding, padding_mode
 
     def __call__(self, x: Images) -> Images:
         _check_images("RandomCrop", x)
@@ -236,10 +239,3 @@ def _probability(who: str, p: float) -> float:
     if not 0 <= p <= 1 or math.isnan(p):
         raise ShapeError(f"{who}: p must be between 0 and 1, got {p}")
     return p
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ShapeError(f"RandomCrop: size must be >= 1, got {size}")
-    return height, width
