@@ -265,6 +265,9 @@ def test_subset_and_concat_agree_with_indexing():
     both = a + b
     assert [int(both[i][0]) for i in range(8)] == [0, 1, 2, 3, 4, 100, 101, 102]
     assert int(both[-1][0]) == 102
+    assert [int(x) for (x,) in both.__getitems__(np.array([-1, 0, -4]))] == [102, 0, 4]
+    with pytest.raises(OutOfRangeError, match="index 8 is outside a dataset of 8"):
+        both.__getitems__(np.array([0, 8]))
     picked = Subset(both, [7, 0, -2])
     (x,) = next(iter(DataLoader(picked, batch_size=3)))
     assert x.tolist() == [102, 0, 101]

@@ -100,7 +100,7 @@ def test_shards_hold_what_was_written(tmp_path_factory, count, batch, shard, see
     data, (x, y) = ShardedDataset(folder), images(count)
     assert len(data) == count
     assert all(s.count == shard for s in data.shards[:-1])
-    picked = np.random.default_rng(seed).integers(0, count, 20)
+    picked = np.random.default_rng(seed).integers(-count, count, 20)
     bx, by = data.__getitems__(picked)
     assert (bx == x[picked]).all()
     assert (by == y[picked]).all()

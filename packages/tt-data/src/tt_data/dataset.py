@@ -149,6 +149,7 @@ class ConcatDataset(Dataset):
         return self.datasets[part][index - self._start(part)]
 
     def __getitems__(self, indices: Indices) -> Any:
+        indices = as_indices(indices, len(self), "ConcatDataset")
         parts = np.searchsorted(self.cumulative_sizes, indices, side="right")
         if len(parts) and (parts == parts[0]).all():  # the usual case without shuffling: one dataset, one fetch
             return fetch(self.datasets[parts[0]], indices - self._start(parts[0]))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from tt_core.errors import FileError, ShapeError
 from tt_core.files import remove_stale, write_atomic
-from tt_data.dataset import Dataset, Indices, as_array, wrap_index
+from tt_data.dataset import Dataset, Indices, as_array, as_indices, wrap_index
 
 INDEX = "index.json"
 _FORMAT, _VERSION = "tinytorch-shards", 1
@@ -178,6 +178,7 @@ class ShardedDataset(Dataset):
         return tuple(array[0] for array in self.__getitems__(np.array([index])))
 
     def __getitems__(self, indices: Indices) -> Fields:
+        indices = as_indices(indices, len(self), "ShardedDataset")
         batch = tuple(np.empty((len(indices), *field.shape), field.dtype) for field in self.fields)
         order = np.argsort(indices, kind="stable")  # shard by shard, and within one in the order of the file
         numbers = np.searchsorted(self._ends, indices[order], side="right")
