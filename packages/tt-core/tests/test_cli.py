@@ -139,9 +139,27 @@ def test_a_command_that_does_not_exist_is_wrong_usage() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
-def test_output_that_does_not_fit_on_the_disk_is_one_line() -> None:
+@pytest.mark.parametrize("lines", [1, 10_000])  # fewer and more than wait in memory to be written
+def test_output_that_does_not_fit_on_the_disk_is_one_line(lines: int) -> None:
+    program = f"""
+import sys, click
+from tt_core.command import run
+sys.exit(run(click.Command("much", callback=lambda: click.echo("line\\n" * {lines})), "much", []))
+"""
     with open("/dev/full", "w", encoding="utf-8") as full:
-        command = [sys.executable, "-c", "import sys; from tt_core.cli import main; sys.exit(main())", "journey"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, encoding="utf-8")
-    assert done.returncode == 1
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
     assert done.stderr == "error: the output does not fit on the disk; free some space, or write elsewhere\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")
+def test_a_reader_that_has_gone_is_no_error_to_speak_of() -> None:
+    program = "import sys; from tt_core.cli import main; sys.exit(main(['journey']))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1

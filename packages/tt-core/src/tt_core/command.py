@@ -6,6 +6,8 @@ The commands themselves are in `cli.py`, and in the later acts' own packages; bo
 from __future__ import annotations
 
 import errno
+import os
+import sys
 import warnings
 
 import click
@@ -24,16 +26,19 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             command.main(arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
     except TinyTorchError as error:
         click.echo(f"error: {error}", err=True)
         return 1
     except MemoryError as error:  # NumPy's says how much it wanted
         click.echo(f"error: out of memory: {str(error) or 'nothing is left'}; choose smaller sizes", err=True)
         return 1
-    except OSError as error:  # files say what is wrong with them (`FileError`), the standard output cannot
-        if error.errno != errno.ENOSPC:
+    except OSError as error:  # of the standard output; files say themselves what is wrong with them (`FileError`)
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
-        click.echo("error: the output does not fit on the disk; free some space, or write elsewhere", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what still waits would fail again at exit
+        if error.errno == errno.ENOSPC:  # else the reader has gone, as `head` does, and wants nothing more
+            click.echo("error: the output does not fit on the disk; free some space, or write elsewhere", err=True)
         return 1
     except click.ClickException as error:
         error.show()
