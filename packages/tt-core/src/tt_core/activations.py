@@ -16,7 +16,7 @@ import numpy as np
 
 from tt_core.dispatch import Array, op
 from tt_core.elementwise import erf
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, check_floats
 from tt_core.layers import Layer
 
 _BLOCK = 1 << 15
@@ -318,8 +318,7 @@ def _peak(x: Array, dim: int) -> Array:
 
 def _checked(x: Any, dim: int) -> Array:
     x = np.asarray(x)
-    if x.dtype.kind != "f":
-        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    check_floats(x)
     if not -max(x.ndim, 1) <= dim < max(x.ndim, 1):
         raise IndexError(f"dim {dim} is out of range for {x.ndim} dimensions")
     return x

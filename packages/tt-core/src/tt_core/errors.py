@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TinyTorchError(Exception):
@@ -47,6 +48,12 @@ def kind_of(error: Exception) -> type[TinyTorchError] | None:
     'OutOfRangeError'
     """
     return next((ours for theirs, ours in _OURS if isinstance(error, theirs)), None)
+
+
+def check_floats(x: Any) -> None:
+    """Raise `DTypeError` for an array of integers or booleans, where these would be cut or rounded without a word."""
+    if x.dtype.kind != "f":
+        raise DTypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

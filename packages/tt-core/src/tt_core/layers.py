@@ -16,7 +16,7 @@ import numpy as np
 from tt_core import init, mutation
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.tensor import Tensor, _size
@@ -631,8 +631,7 @@ def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale."""
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
-    if x.dtype.kind != "f":
-        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    check_floats(x)
     keep = np.asarray(generator().random(x.shape, dtype=np.float32)) >= p
     scale = keep.astype(x.dtype)
     if 0 < p < 1:

@@ -17,7 +17,7 @@ from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.activations import _BLOCK, _quiet, log_softmax, softplus
 from tt_core.dispatch import Array, op
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 
@@ -121,7 +121,7 @@ def class_cross_entropy(
         loss -= rows[np.arange(len(rows)), labels] - peak  # in this order, a loss near 0 keeps its digits
         if kept is not None:
             loss = np.where(kept, weights * loss, 0)
-        return _reduced_rows(loss, weights, reduction, target.shape), peak, total
+        return reduced_rows(loss, weights, reduction, target.shape), peak, total
 
 
 def _exponentials(rows: Array) -> tuple[Array, Array]:
@@ -172,8 +172,7 @@ def cross_entropy_backward(
 
 def _class_rows(x: Array, target: Array) -> Array:
     """`x` as (rows, classes): the class dimension, which is 1 (0 for a single example), goes last."""
-    if x.dtype.kind != "f":
-        raise DTypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    check_floats(x)
     if x.ndim == 2 and target.shape == x.shape[:1]:
         return x
     expected = (*x.shape[:1], *x.shape[2:]) if x.ndim > 1 else ()
@@ -223,7 +222,8 @@ def _counted(
     return labels, kept, weights.astype(dtype)
 
 
-def _reduced_rows(loss: Array, weights: Array | None, reduction: str, shape: tuple[int, ...]) -> Array:
+def reduced_rows(loss: Array, weights: Array | None, reduction: str, shape: tuple[int, ...]) -> Array:
+    """Losses of rows, already weighted, as `reduction` wants them; "none" gives them in `shape`."""
     if reduction == "none":
         return loss.reshape(shape)
     total = np.add.reduce(loss)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array, op
+from tt_core.errors import check_floats
 
 Dim = int | Sequence[int] | None
 
@@ -46,8 +47,7 @@ def _accumulator(x: Array) -> Any:
 @op
 def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Arithmetic mean; raises for integers, as PyTorch does, and gives nan of nothing."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    check_floats(x)
     if x.dtype == np.float16:  # whose sums end at 65504
         return mean.kernel(x.astype(np.float32), dim, keepdim).astype(np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -57,8 +57,7 @@ def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 @op
 def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Array:
     """Variance, divided by `n - correction` (1: Bessel's)."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
+    check_floats(x)
     if x.dtype == np.float16:
         with np.errstate(over="ignore"):
             return var.kernel(x.astype(np.float32), dim, correction, keepdim).astype(np.float16)

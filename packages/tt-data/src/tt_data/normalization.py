@@ -16,11 +16,10 @@ from tt_core import Tensor, mutation
 from tt_core import elementwise as E
 from tt_core.creation import ones, zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, check_floats
 from tt_core.layers import Layer
 from tt_core.random import generator
 from tt_core.threads import in_parallel
-from tt_data.windows import check_floats
 from tt_learn.autograd import formula, gradient
 
 

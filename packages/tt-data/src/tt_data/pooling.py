@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array, op
+from tt_core.errors import check_floats
 from tt_core.layers import Layer
 from tt_core.threads import in_parallel
-from tt_data.windows import IntOrPair, Pair, Windows, check_floats, check_images, pair, windows
+from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
 from tt_learn.autograd import gradient
 
 OutputSize = int | None | tuple[int | None, int | None]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array, op
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, check_floats
 from tt_core.layers import Layer
-from tt_data.windows import IntOrPair, Pair, check_floats, check_images, pair
+from tt_data.windows import IntOrPair, Pair, check_images, pair
 from tt_learn.autograd import gradient
 
 Scale = tuple[float | None, float | None]

@@ -169,12 +169,6 @@ def _is_integer(value: Any, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and int(value) >= least
 
 
-def check_floats(x: Array) -> None:
-    """Raise `TypeError` for whole numbers: their means and shares would be rounded without a word."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
-
-
 def check_images(x: Array) -> None:
     """Raise `ValueError` unless `x` is (N, C, H, W)."""
     if x.ndim != 4:

@@ -167,16 +167,16 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group, every in zip(self.param_groups, self._blocks):
-            names = self.state_names(group)
+            names, change = self.state_names(group), functools.partial(self._change, _update_of(type(self)), group)
             for blocks in every:
                 blocks.prepare(names)
-                blocks.update(functools.partial(self._change, group))
+                blocks.update(change)
                 blocks.changed()
         return loss
 
-    def _change(self, group: Group, block: Block) -> None:
+    def _change(self, update: Callable[..., None], group: Group, block: Block) -> None:
         block.step += 1
-        _update_of(type(self))(self, *block.read(), block.state, block.step, group, block.work)
+        update(self, *block.read(), block.state, block.step, group, block.work)
         block.write()
 
     def _parameters(self) -> list[Tensor]:

@@ -165,7 +165,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         if weight is None and _are_classes(x, target, ignore_index):
             loss, peak, total = np.empty((3, len(x)), number)
             if loop["cross_entropy"](x, target, loss, peak, total):
-                return _reduced(loss, reduction), peak, total
+                return losses.reduced_rows(loss, None, reduction, target.shape), peak, total
         kernel = losses.class_cross_entropy.kernel
         return kernel(x, target, weight, ignore_index=ignore_index, reduction=reduction)
 
@@ -198,13 +198,6 @@ def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
     """Whether the loops of cross entropy are made for these: rows of logits, and a label for each that counts."""
     shaped = _fits(x) and x.ndim == 2 and x.shape[1] > 0 and target.shape == x.shape[:1]
     return shaped and target.dtype == np.int64 and target.flags.c_contiguous and not 0 <= ignore_index < x.shape[1]
-
-
-def _reduced(loss: Array, reduction: str) -> Array:
-    if reduction == "none":
-        return loss
-    total = np.add.reduce(loss)
-    return total / len(loss) if reduction == "mean" else total
 
 
 def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:

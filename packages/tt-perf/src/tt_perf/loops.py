@@ -19,7 +19,7 @@ from tt_core.dispatch import Array
 
 Number = np.float32
 
-ZERO, HALF, ONE = Number(0), Number(0.5), Number(1)
+ZERO, ONE = Number(0), Number(1)
 
 # --- the exponential function: 2^n e^r with n whole and |r| <= log(2) / 2, e^r by a polynomial (Moshier 1989, Cephes)
 
