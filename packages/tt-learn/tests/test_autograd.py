@@ -506,6 +506,29 @@ def test_no_grad_as_block_decorator_and_recursion() -> None:
     assert is_grad_enabled()
 
 
+def test_no_grad_decorates_without_parentheses_too() -> None:
+    @no_grad
+    def off(x: Any) -> Any:
+        """Keeps its name."""
+        return x * 2
+
+    assert off.__name__ == "off"
+    assert not off(leaf(1.0)).requires_grad
+    with no_grad():
+        assert enable_grad(lambda x: x * 2)(leaf(1.0)).requires_grad
+    with pytest.raises(TypeError, match="no_grad: decorates a function, got bool"):
+        no_grad(True)
+
+
+def test_a_leaf_frozen_after_its_use_gets_no_gradient() -> None:
+    x, w = leaf(2.0), leaf(3.0)
+    y = x * w
+    w.requires_grad_(False)
+    y.backward()
+    assert x.grad.tolist() == [3.0]
+    assert w.grad is None
+
+
 def test_no_grad_ends_with_an_error_too() -> None:
     with pytest.raises(ZeroDivisionError), no_grad():
         raise ZeroDivisionError
@@ -904,6 +927,34 @@ def test_checkpoint_notices_what_its_function_uses_changed_meanwhile(change: str
         (weight if change == "parameter" else scale).mul_(2.0)
     with pytest.raises(GradientError, match="changed in place"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_checkpoint_in_a_checkpoint_notices_a_parameter_changed_meanwhile(depth: int) -> None:
+    x, weight = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    def nested(x: Any, depth: int) -> Any:
+        return checkpoint(lambda y: nested(y, depth - 1), x) if depth else x * weight
+
+    y = nested(x, depth).sum()
+    with no_grad():
+        weight.mul_(2.0)
+    with pytest.raises(GradientError, match="changed in place"):
+        y.backward()
+
+
+def test_a_checkpoint_in_a_checkpoint_takes_what_is_written_on_the_way() -> None:
+    x = leaf(1.0, 2.0)
+
+    def masked(x: Any) -> Any:
+        mask = tt_core.zeros(2, dtype=x.dtype)
+        mask[0] = 1.0
+        return checkpoint(lambda y: y * y * mask, x)
+
+    y, other = checkpoint(masked, x), tt_core.zeros(1)
+    other += 1.0
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0, 0.0]
 
 
 def test_checkpoint_does_not_mind_a_change_of_something_else() -> None:

@@ -20,12 +20,12 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
 import tt_core
-from tt_core import mutation
+from tt_core import mutation, reductions
 from tt_core.dispatch import Array, Op, op, wrap
 from tt_core.errors import ShapeError, TinyTorchError
 from tt_core.heap import LINE
@@ -99,7 +99,24 @@ def _decorated_generator(function: Callable[..., Any], mode: bool) -> Callable[.
     return run
 
 
-class no_grad(_RecordingMode):
+class _FixedMode(_RecordingMode):
+    """A mode with a name of its own; as a decorator, it may stand with or without parentheses."""
+
+    mode: ClassVar[bool]
+
+    def __new__(cls, function: Any = None) -> Any:
+        if function is None:
+            return super().__new__(cls)
+        if not callable(function):
+            given, name = type(function).__name__, cls.__name__
+            raise TypeError(f"{name}: decorates a function, got {given}; or write `with {name}():`")
+        return cls()(function)
+
+    def __init__(self) -> None:
+        super().__init__(self.mode)
+
+
+class no_grad(_FixedMode):
     """A block or decorated function in which nothing is recorded.
 
     >>> x = Tensor([1.0], requires_grad=True)
@@ -108,15 +125,13 @@ class no_grad(_RecordingMode):
     False
     """
 
-    def __init__(self) -> None:
-        super().__init__(False)
+    mode = False
 
 
-class enable_grad(_RecordingMode):
+class enable_grad(_FixedMode):
     """A block or decorated function in which calls are recorded, also inside `no_grad`."""
 
-    def __init__(self) -> None:
-        super().__init__(True)
+    mode = True
 
 
 def is_grad_enabled() -> bool:
@@ -355,6 +370,7 @@ class Again:
 
     def __init__(self, run: Callable[[], Any], closed: bool) -> None:
         self.run, self.closed = run, closed
+        self.moment = mutation.now()  # what the function knows from elsewhere has its values of this moment
 
 
 class Node:
@@ -568,7 +584,13 @@ class _Walk:
 
     def _pass_on(self, node: Node, gradients: list[Any]) -> None:
         """The gradients of a node's inputs, each in the shape and dtype of its input, to where these came from."""
-        for edge, g in zip(node.parents, node.input_gradients(gradients)):
+        found = node.input_gradients(gradients)
+        if len(found) != len(node.parents):
+            raise GradientError(
+                f"backward: the gradient rule of {node.name} is wrong (it gives {len(found)} gradients for "
+                f"{len(node.parents)} inputs)"
+            )
+        for edge, g in zip(node.parents, found):
             if edge is not None and g is not None:
                 at, output = edge
                 shape, dtype = at.outputs[output] if type(at) is Node else (at.data.shape, at.data.dtype)
@@ -585,8 +607,8 @@ class _Walk:
             for x, g in zip(outputs if isinstance(outputs, tuple) else (outputs,), gradients)
             if g is not None and isinstance(x, Tensor) and x.requires_grad
         ]
-        if not again.closed and mutation.now() != node.moment:
-            _check_leaves(node, [at for at, _, _ in ends], first)
+        if not again.closed and mutation.now() != again.moment:
+            _check_leaves(node.name, again.moment, [at for at, _, _ in ends], first)
         for at, output, g in ends:
             self.arrive(at, output, g)
 
@@ -604,7 +626,7 @@ class _Walk:
 
     def _settle(self, leaf: Tensor, g: Tensor) -> None:
         """Add to `leaf.grad`, whose memory is its own, since users scale it in place."""
-        if self.wanted is not None:
+        if self.wanted is not None or not leaf.requires_grad:  # it may have been frozen after its use
             return
         with _settling:
             if leaf.grad is None:
@@ -624,8 +646,11 @@ class _Walk:
         return g
 
 
-def _check_leaves(node: Node, ends: Sequence[Any], first: int) -> None:
-    """Raise `GradientError` when a leaf that calls since `first` were made with was changed after `node` ran."""
+def _check_leaves(name: str, moment: int, ends: Sequence[Any], first: int) -> None:
+    """Raise `GradientError` when a leaf that calls since number `first` were made with was changed after `moment`.
+
+    What runs again inside these calls (a checkpoint in a checkpoint) has to find the values of `moment` too.
+    """
     seen: set[int] = set()
     stack = list(ends)
     while stack:
@@ -633,13 +658,16 @@ def _check_leaves(node: Node, ends: Sequence[Any], first: int) -> None:
         if id(at) in seen:
             continue
         seen.add(id(at))
-        if type(at) is Node:
-            stack += [edge[0] for edge in at.parents if edge] if at.number > first else []
-        elif mutation.changed_since(at.data, node.moment):
-            raise GradientError(
-                f"backward: {node.name} runs its function again, and a tensor of shape {at.shape} that this uses was "
-                f"changed in place meanwhile; call backward() before changing it"
-            )
+        if type(at) is not Node:
+            if mutation.changed_since(at.data, moment):
+                raise GradientError(
+                    f"backward: {name} runs its function again, and a tensor of shape {at.shape} that this uses was "
+                    f"changed in place meanwhile; call backward() before changing it"
+                )
+        elif at.number > first:
+            stack += [edge[0] for edge in at.parents if edge]
+            if type(at.functions) is Again:
+                at.functions.moment = moment
 
 
 _settling = threading.Lock()  # two threads may reach one leaf
@@ -701,7 +729,7 @@ def _checked_replacement(replaced: Any, g: Tensor) -> Tensor:
     if not isinstance(replaced, Tensor) or replaced.shape != g.shape:
         what = f"shape {replaced.shape}" if isinstance(replaced, Tensor) else type(replaced).__name__
         raise GradientError(f"hook: returned {what} for a gradient of shape {g.shape}; return such a tensor or None")
-    return replaced
+    return replaced.to(g.dtype)
 
 
 def _fits_into(g: Tensor, total: Tensor) -> bool:
@@ -756,7 +784,7 @@ def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     stretched = tuple(i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, x.shape[lead:])):
         raise ValueError(f"a gradient of shape {x.shape} does not fit an input of shape {shape}; the rule is wrong")
-    return x.sum(stretched, keepdims=True).reshape(shape) if stretched else x.reshape(shape)
+    return reductions.sum.kernel(x, stretched, True).reshape(shape) if stretched else x.reshape(shape)
 
 
 @gradient(sum_to)
@@ -783,8 +811,27 @@ class AutogradPlugin:
 def _observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
     if _recording.on:
         edges = _edges(inputs)
+        if None in edges:
+            for x in inputs:
+                if type(x) in (list, tuple):
+                    _refuse_gradients(op.name, "a list", x)
+        for name, value in attributes.items():
+            if isinstance(value, Tensor):
+                _refuse_gradients(op.name, name, value)
         if any(edges):
             record(op, edges, inputs, attributes, output)
+
+
+def _refuse_gradients(whose: str, what: str, value: Any) -> None:
+    """Raise `GradientError` where a tensor that requires a gradient came in by a way that none can come back."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            _refuse_gradients(whose, what, part)
+    elif isinstance(value, Tensor) and value.requires_grad:
+        raise GradientError(
+            f"{whose}: {what} brings a tensor that requires a gradient, which it would not get; "
+            f"pass it as an input of its own (stack() makes one of several), or detach() it"
+        )
 
 
 plugin = AutogradPlugin()
