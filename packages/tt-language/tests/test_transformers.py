@@ -76,6 +76,21 @@ def test_rms_norm() -> None:
         RMSNorm(3)(x)
 
 
+def test_rms_norm_of_halves_sums_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    x, g = 300 * rng.standard_normal((4, 1000)), 50 * rng.standard_normal((4, 1000))  # squares end at 65504
+    results = []
+    for dtype in (np.float16, np.float32):
+        weight = Tensor(np.ones(1000, dtype), requires_grad=True)
+        rows = Tensor(x.astype(np.float16).astype(dtype), requires_grad=True)
+        y = rms_norm(rows, weight)
+        y.backward(Tensor(g.astype(np.float16).astype(dtype)))
+        results.append([y.detach().numpy(), rows.grad.numpy(), weight.grad.numpy()])
+        assert {each.dtype for each in results[-1]} == {np.dtype(dtype)}
+    for half, single in zip(*results):
+        np.testing.assert_allclose(half, single, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
 def test_feed_forward(activation: str) -> None:
     layer = double(FeedForward(3, 5, activation))

@@ -518,3 +518,21 @@ def test_nan_passes_the_gradient_on_and_the_smaller_one_gets_none_of_infinity(fu
 def test_the_variance_of_one_number_has_no_gradient_either() -> None:
     (found,) = gradients_at(lambda x: x.var(1), [[1.0], [2.0]])
     assert np.isnan(found).all()
+
+
+def test_layer_norm_of_halves_sums_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    x, g = 300 * rng.standard_normal((4, 1000)), 50 * rng.standard_normal((4, 1000))  # squares end at 65504
+    results = []
+    for dtype in (np.float16, np.float32):
+        weight, bias = (
+            Tensor(np.ones(1000, dtype), requires_grad=True),
+            Tensor(np.zeros(1000, dtype), requires_grad=True),
+        )
+        rows = Tensor(x.astype(np.float16).astype(dtype), requires_grad=True)
+        y = L.layer_norm(rows, weight, bias)
+        y.backward(Tensor(g.astype(np.float16).astype(dtype)))
+        results.append([y.data, rows.grad.data, weight.grad.data, bias.grad.data])
+        assert {each.dtype for each in results[-1]} == {np.dtype(dtype)}
+    for half, single in zip(*results):
+        np.testing.assert_allclose(half, single, rtol=2e-3, atol=2e-3)

@@ -547,6 +547,9 @@ def layer_norm(
         raise ValueError(f"weight has shape {weight.shape}, the last {dims} dimensions of the input are {shape}")
     if bias is not None and bias.shape != shape:
         raise ValueError(f"bias has shape {bias.shape}, the last {dims} dimensions of the input are {shape}")
+    if x.dtype == np.float16:  # whose sums end at 65504
+        y, mean, rstd = layer_norm.kernel(x.astype(np.float32), weight, bias, dims, eps)
+        return y.astype(np.float16), mean, rstd
     rows = _rows(x, dims)
     mean = _row_means(rows)
     result = rows - mean
@@ -568,16 +571,16 @@ def layer_norm_backward(
     dx = rstd * (u - mean(u) - n * mean(u * n))
     """
     shape = g.shape[g.ndim - dims :]
-    rows = _rows(g, dims)
+    rows = _rows(g.astype(mean.dtype, copy=False), dims)
     normalized = x.reshape(rows.shape) - mean
     normalized *= rstd
     u = rows if weight is None else rows * weight.reshape(-1)
-    projection = np.vecdot(u, normalized)[:, None] / g.dtype.type(rows.shape[1] or 1)
+    projection = np.vecdot(u, normalized)[:, None] / u.dtype.type(rows.shape[1] or 1)
     x_gradient = normalized * projection
     np.subtract(u, x_gradient, out=x_gradient)
     x_gradient -= _row_means(u)
     x_gradient *= rstd
-    ones = np.ones(len(rows), g.dtype)
+    ones = np.ones(len(rows), rows.dtype)
     weight_gradient = ones @ np.multiply(rows, normalized, out=normalized)  # as products: BLAS adds rows up faster
     return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), (ones @ rows).reshape(shape)
 

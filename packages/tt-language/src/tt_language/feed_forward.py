@@ -25,10 +25,13 @@ from tt_learn.autograd import formula, gradient
 def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None) -> tuple[Array, Array]:
     """x / sqrt(mean(x^2) + eps) over the last dimension, times `weight` (Zhang and Sennrich 2019, arXiv:1910.07467).
 
-    `eps` is the dtype's own by default, as in PyTorch. Residual: 1 / root mean square.
+    `eps` is the dtype's own by default, float32's for float16, as in PyTorch. Residual: 1 / root mean square.
     """
     if weight is not None and weight.shape != x.shape[-1:]:
         raise ValueError(f"weight has shape {weight.shape}, the input's last dimension is {x.shape[-1:]}")
+    if x.dtype == np.float16:  # whose sums end at 65504
+        y, rstd = rms_norm.kernel(x.astype(np.float32), weight, eps)
+        return y.astype(np.float16), rstd
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     mean_square = np.einsum("...i,...i->...", x, x)[..., None] / x.dtype.type(x.shape[-1])
     rstd = 1 / np.sqrt(mean_square + x.dtype.type(eps))
@@ -45,8 +48,9 @@ def rms_norm_backward(g: Array, x: Array, rstd: Array, weight: Array | None = No
     dx = rstd * (u - n * mean(u * n))
     """
     normalized = x * rstd
+    g = g.astype(rstd.dtype, copy=False)
     u = g if weight is None else g * weight
-    slope = np.einsum("...i,...i->...", u, normalized)[..., None] / x.dtype.type(x.shape[-1])
+    slope = np.einsum("...i,...i->...", u, normalized)[..., None] / u.dtype.type(x.shape[-1])
     weight_gradient = np.einsum("ni,ni->i", g.reshape(-1, x.shape[-1]), normalized.reshape(-1, x.shape[-1]))
     normalized *= slope
     x_gradient = np.subtract(u, normalized, out=normalized)
