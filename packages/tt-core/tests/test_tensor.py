@@ -684,6 +684,10 @@ def test_sums_of_float16_beyond_its_range_still_have_a_mean_and_a_variance() -> 
     same(x.var(correction=0), np.float16(10000))
 
 
+def test_float16_sums_do_not_stop_at_2048() -> None:
+    assert tt_core.ones(4096, 2, dtype="float16").sum(0).tolist() == [4096.0, 4096.0]
+
+
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "cumsum"])
 def test_a_million_rows_keep_their_digits(name: str) -> None:
     x = np.random.default_rng(0).random((1_000_000, 2), dtype=np.float32)

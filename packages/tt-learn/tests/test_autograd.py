@@ -149,6 +149,49 @@ def test_a_rule_of_the_wrong_shape_is_named() -> None:
         gradient(E.exp, rule)
 
 
+@pytest.mark.parametrize("functions", [(lambda g: g,), lambda g: (g,)])
+def test_a_rule_that_forgets_an_input_is_named(functions: Any) -> None:
+    rule = rule_of(E.mul)
+    forget_rule(E.mul)
+    gradient(E.mul, lambda out, a, b: functions)
+    try:
+        with pytest.raises(GradientError, match=r"rule of mul is wrong \(it gives 1 gradients for 2 inputs"):
+            (leaf(1.0) * leaf(2.0)).backward()
+    finally:
+        forget_rule(E.mul)
+        gradient(E.mul, rule)
+
+
+def test_a_tensor_in_a_list_or_an_attribute_does_not_lose_its_gradient_in_silence() -> None:
+    x, t = leaf(1.0, 2.0), leaf(3.0)[0]
+    for lossy in (lambda: E.add(x, [t, t]), lambda: E.add(x.detach(), [t, t]), lambda: E.where(x > 1, x, (t, t))):
+        with pytest.raises(GradientError, match="a list brings a tensor that requires a gradient"):
+            lossy()
+    for lossy in (lambda: tt_core.pad(x, (1, 1), value=t), lambda: tt_core.layer_norm(x, eps=t)):
+        with pytest.raises(GradientError, match=r"(pad: value|layer_norm: eps) brings a tensor"):
+            lossy()
+    filled = tt_core.zeros(2, dtype="float64")
+    with pytest.raises(GradientError, match="assignment: a list brings"):
+        filled[:] = [t, t]
+    assert filled.tolist() == [0.0, 0.0]
+    with no_grad():
+        assert E.add(x, [t, t]).tolist() == [4.0, 5.0]
+
+
+def test_a_list_of_indices_may_change_after_its_use() -> None:
+    x, chosen = leaf(1.0, 2.0, 3.0), [0, 1]
+    y = x[chosen].sum()
+    chosen[0] = 2
+    y.backward()
+    assert x.grad.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_float16_gradients_of_what_was_broadcast_do_not_stop_at_2048() -> None:
+    scale = leaf(1.0, 1.0, dtype=np.float16)
+    (tt_core.ones(4096, 1, dtype="float16") * scale.reshape(1, 2)).sum().backward()
+    assert scale.grad.tolist() == [4096.0, 4096.0]
+
+
 def test_one_rule_an_op() -> None:
     with pytest.raises(GradientError, match="has a gradient rule already"):
         gradient(E.exp, lambda out, x: (lambda g: g,))
@@ -352,6 +395,13 @@ def test_a_hook_that_returns_nonsense_is_an_error() -> None:
     y.register_hook(lambda g: g.sum())
     with pytest.raises(GradientError, match=r"returned shape \(\)"):
         y.sum().backward()
+
+
+def test_a_hook_that_computes_in_another_dtype_leaves_the_gradients_its_own() -> None:
+    x = leaf(1.0, 2.0, dtype=np.float32)
+    x.register_hook(lambda g: g.double() * 2)
+    x.sum().backward()
+    assert (x.grad.dtype, x.grad.tolist()) == (np.float32, [2.0, 2.0])
 
 
 def test_a_hook_needs_a_gradient_to_wait_for() -> None:
@@ -808,10 +858,38 @@ def test_what_a_function_gets_wrong_is_named() -> None:
         TooMany.apply(leaf(1.0)).backward()
     with pytest.raises(GradientError, match=r"NoTensor\.backward returned float"):
         NoTensor.apply(leaf(1.0)).backward()
-    with pytest.raises(GradientError, match="scale requires a gradient but is a keyword"):
+    with pytest.raises(GradientError, match="MinMax: scale brings a tensor that requires a gradient"):
         MinMax.apply(leaf(1.0), leaf(2.0), scale=leaf(1.0))
+    with pytest.raises(GradientError, match="MinMax: a list brings a tensor that requires a gradient"):
+        MinMax.apply([leaf(1.0)], leaf(2.0))
     with pytest.raises(NotImplementedError, match="forward"):
         Function.apply(leaf(1.0))
+
+
+def test_a_functions_saved_input_that_is_its_output_too_keeps_its_own_history() -> None:
+    class Weighted(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * ctx.saved_tensors[0]
+
+    x = leaf(3.0)
+    (first,) = grad(Weighted.apply(x).sum(), x, create_graph=True)
+    (second,) = grad(first.sum(), x)
+    assert (first.tolist(), second.tolist()) == ([3.0], [1.0])
+
+
+def test_a_checkpoint_whose_function_returns_something_else_when_it_runs_again_is_noticed() -> None:
+    x = leaf(1.0, 2.0)
+    for second in (lambda x: (x * 2,), lambda x: (x * 2, x.sum())):
+        runs = iter([lambda x: (x * 2, x * 3), second])
+        y, z = checkpoint(lambda x, runs=runs: next(runs)(x), x)
+        with pytest.raises(GradientError, match="checkpoint ran its function again, and it returned other shapes"):
+            (y + z).sum().backward()
 
 
 def test_needs_input_grad_tells_which() -> None:

@@ -31,6 +31,9 @@ def _total(x: Array, dim: Dim, keepdim: bool) -> Array:
     """
     if x.size > _LONG and dim is not None and x.dtype == np.float32 and _count(x, dim) > _LONG:
         return np.asarray(np.sum(x, axis=_axes(dim), dtype=np.float64, keepdims=keepdim), np.float32)
+    if x.dtype == np.float16:  # adding row to row, 2048 + 1 is 2048
+        with np.errstate(over="ignore"):
+            return np.asarray(np.sum(x, axis=_axes(dim), dtype=np.float32, keepdims=keepdim), np.float16)
     return np.sum(x, axis=_axes(dim), dtype=_accumulator(x), keepdims=keepdim)
 
 

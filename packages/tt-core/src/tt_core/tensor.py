@@ -730,6 +730,8 @@ def _plain_index(index: Any) -> Any:
     """An index with arrays in place of the tensors in it."""
     if isinstance(index, tuple):
         return tuple(_plain_index(part) for part in index)
+    if isinstance(index, list):
+        return [_plain_index(part) for part in index]  # a copy: a gradient keeps the index
     return index.data if isinstance(index, HasArray) else index
 
 

@@ -220,6 +220,8 @@ class Tensor(tt_core.Tensor):
 
     def _in_place(self, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> Self:
         if _recording.on:
+            if isinstance(source, (list, tuple)):
+                _refuse_gradients(what, "a list", source)
             for tensor in (self, source):
                 if isinstance(tensor, Tensor) and tensor.requires_grad:
                     kind = "is a leaf that requires a gradient" if tensor.grad_fn is None else "has history"
@@ -601,10 +603,13 @@ class _Walk:
     def _run_again(self, node: Node, again: Again, gradients: list[Any]) -> None:
         first = next(Node._numbers)
         with enable_grad():
-            outputs = again.run()
+            output = again.run()
+        outputs = output if isinstance(output, tuple) else (output,)
+        if not again.closed and tuple([(x.data.shape, x.data.dtype) for x in outputs]) != node.outputs:
+            raise GradientError(f"backward: {node.name} ran its function again, and it returned other shapes or dtypes")
         ends = [
             (*_edge(x), g)
-            for x, g in zip(outputs if isinstance(outputs, tuple) else (outputs,), gradients)
+            for x, g in zip(outputs, gradients)
             if g is not None and isinstance(x, Tensor) and x.requires_grad
         ]
         if not again.closed and mutation.now() != again.moment:

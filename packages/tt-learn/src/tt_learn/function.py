@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import tt_core
-from tt_learn.autograd import Again, GradientError, Node, Tensor, _edges, _recalled, is_grad_enabled, no_grad
+from tt_learn.autograd import (
+    Again,
+    GradientError,
+    Node,
+    Tensor,
+    _edges,
+    _recalled,
+    _refuse_gradients,
+    is_grad_enabled,
+    no_grad,
+)
 
 
 class Context:
@@ -51,11 +61,16 @@ class Function:
     def apply(cls, *inputs: Any, **options: Any) -> Any:
         """Run it, recorded as one operation; only positional inputs get gradients.
 
-        Raises `GradientError` for an option that requires a gradient, and in backward for a wrong number of them.
+        Raises `GradientError` for a tensor that requires a gradient in an option or a list, and in backward for a
+        wrong number of gradients.
         """
         ctx = Context()
         ctx.needs_input_grad = tuple([isinstance(x, Tensor) and x.requires_grad for x in inputs])
-        _refuse_gradients(cls.__name__, options)
+        for name, value in options.items():
+            _refuse_gradients(cls.__name__, name, value)
+        for x in inputs:
+            if isinstance(x, (list, tuple)):
+                _refuse_gradients(cls.__name__, "a list", x)
         with no_grad():
             output = cls.forward(ctx, *inputs, **options)
         if not (is_grad_enabled() and any(ctx.needs_input_grad)):
@@ -67,7 +82,8 @@ class Function:
 
 def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
     own = _recalled(outputs)
-    saved = tuple([_own_output(x, outputs, own) for x in ctx.saved_tensors])
+    given = {id(x) for x in inputs}
+    saved = tuple([x if id(x) in given else _own_output(x, outputs, own) for x in ctx.saved_tensors])
     ctx.saved_tensors = ()  # the outputs among them would close a circle of references
 
     def all_inputs(g: Any) -> tuple[Any, ...]:
@@ -93,12 +109,6 @@ def _detached(name: str, output: Any) -> tuple[Tensor, ...]:
         if not isinstance(x, Tensor):
             raise GradientError(f"{name}: returns tensors or a tuple of them, got {type(x).__name__}")
     return tuple([x.detach() for x in outputs])
-
-
-def _refuse_gradients(name: str, options: dict[str, Any]) -> None:
-    for key, value in options.items():
-        if isinstance(value, Tensor) and value.requires_grad:
-            raise GradientError(f"{name}: {key} requires a gradient but is a keyword; pass it as a positional input")
 
 
 def _zeros_for(x: Tensor) -> Tensor:
