@@ -177,8 +177,20 @@ def rotary(x: Array, cos: Array, sin: Array, /) -> Array:
 
 @gradient(rotary)
 def _(out: Any, x: Any, cos: Any, sin: Any) -> Any:
-    """A rotation's transpose turns back."""
-    return lambda g: rotary(g, cos, -sin), None, None
+    """A rotation's transpose turns back; for the angles, pairs are multiplied as complex numbers."""
+
+    def halves(*pairs: Any) -> list[Any]:
+        return [part for each in pairs for part in each.chunk(2, -1)]
+
+    def for_cos(g: Any) -> Any:
+        g_first, g_second, first, second = halves(g, x)
+        return g_first * first + g_second * second
+
+    def for_sin(g: Any) -> Any:
+        g_first, g_second, first, second = halves(g, x)
+        return g_second * first - g_first * second
+
+    return lambda g: rotary(g, cos, -sin), for_cos, for_sin
 
 
 class RotaryEmbedding(Layer):
