@@ -166,6 +166,14 @@ def test_a_worker_that_exits_is_named_with_its_code():
     expect_death(DataLoader(Exiting(40), batch_size=2, num_workers=2), r"worker \d .* exit code 7 on batch 6")
 
 
+def test_a_worker_that_hangs_in_an_epoch_that_was_left_is_named_in_the_next():
+    loader = DataLoader(Hanging(40), batch_size=2, num_workers=2, prefetch=8, timeout=10)
+    next(iter(loader))  # the batch that hangs is under way already
+    with pytest.raises(WorkerError, match=r"worker [01] \(pid \d+\) did not deliver batch 6 within 10 s"):
+        next(iter(loader))
+    assert segments() == set()
+
+
 def test_a_worker_that_hangs_is_named_after_the_timeout():
     loader = DataLoader(Hanging(40), batch_size=2, num_workers=2, timeout=10)  # long enough to start on a busy machine
     expect_death(loader, r"worker \d .* did not deliver batch 6 within 10.* s", seconds=60)

@@ -173,7 +173,7 @@ class ProcessPool:
 
     def submit(self, task: Task) -> None:
         while not (idle := [worker for worker in self._workers if worker.free]):
-            self._receive(None)
+            self._await(min(self._under_way()), self._deadline())
         number, self._submitted = self._submitted, self._submitted + 1
         self._order.append(number)
         worker = min(idle, key=lambda worker: len(worker.pending))
@@ -184,20 +184,18 @@ class ProcessPool:
 
     def take(self) -> Any:
         number = self._order.popleft()
-        deadline = time.monotonic() + (self._timeout or float("inf"))
+        deadline = self._deadline()
         self._receive(0)  # a death is reported at once, also while finished batches lie ready
         while number not in self._ready:
-            left = max(0.0, deadline - time.monotonic())
-            if not self._receive(left if self._timeout else None):
-                self._fail_late(number)
+            self._await(number, deadline)
         result = self._ready.pop(number)
         if isinstance(result, _Failure):
             self._fail(result.message)
         return result
 
     def reset(self) -> None:
-        while any(worker.pending for worker in self._workers):
-            self._receive(None)
+        while under_way := self._under_way():
+            self._await(min(under_way), self._deadline())
         self._order.clear()
         self._ready.clear()
 
@@ -212,6 +210,18 @@ class ProcessPool:
     def pids(self) -> list[int]:
         """The running workers' process ids."""
         return [] if self.closed else [worker.process.pid or 0 for worker in self._workers]
+
+    def _under_way(self) -> list[int]:
+        return [number for worker in self._workers for number in worker.pending]
+
+    def _deadline(self) -> float:
+        return time.monotonic() + (self._timeout or float("inf"))
+
+    def _await(self, number: int, deadline: float) -> None:
+        """Handle what workers send; fails when nothing came by the deadline for somebody who needs batch `number`."""
+        left = max(0.0, deadline - time.monotonic())
+        if not self._receive(left if self._timeout else None):
+            self._fail_late(number)
 
     def _receive(self, timeout: float | None) -> bool:
         """Handle a message or death of each worker that has any; wait `timeout` seconds (None: for ever)."""
