@@ -210,6 +210,16 @@ def test_a_parameter_may_get_another_array() -> None:
         optimizer.step()
 
 
+def test_parameters_on_the_same_memory_are_both_learnt() -> None:
+    memory = np.ones((2, 3))
+    ps = [Tensor(array, requires_grad=True) for array in (memory, memory[1], np.ones(2), memory)]
+    for p in ps:
+        p.grad = Tensor(np.ones(p.shape))
+    optimizers.SGD(ps, lr=0.1).step()
+    np.testing.assert_allclose(memory, [[0.8] * 3, [0.7] * 3])
+    np.testing.assert_allclose(ps[2].data, 0.9)
+
+
 def test_two_dtypes_in_one_group() -> None:
     ps = parameters([(3, 3)]) + parameters([(3, 3), (4,)], "float32")
     optimizer = optimizers.Adam(ps, lr=0.1)
@@ -393,6 +403,25 @@ def test_clipping_leaves_small_gradients_alone() -> None:
     for p, g in zip(ps, before):
         np.testing.assert_array_equal(p.grad.data, g)
     assert tt_learn.clip_grad_norm_([Tensor([1.0], requires_grad=True)], 1.0).item() == 0
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, np.inf])
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_gradient_that_is_no_number_is_in_every_norm(norm_type: float, bad: int) -> None:
+    ps = parameters([(2,), (3,)])
+    give_gradients(ps, 0)
+    ps[bad].grad.data[1] = np.nan
+    with pytest.raises(tt_learn.GradientError, match="norm is nan"):
+        tt_learn.clip_grad_norm_(ps, 1.0, norm_type, error_if_nonfinite=True)
+    tt_learn.clip_grad_norm_(ps, 1.0, norm_type)
+    assert all(np.isnan(p.grad.data).all() for p in ps)
+
+
+def test_a_norm_of_float16_does_not_end_at_255() -> None:
+    (p,) = parameters([(2,)], "float16")
+    p.grad = Tensor(np.array([300.0, 400.0], "float16"))
+    assert tt_learn.clip_grad_norm_(p, 1.0).item() == 500.0
+    np.testing.assert_allclose(p.grad.data, [0.6, 0.8], rtol=1e-3)
 
 
 def test_gradients_set_to_zero_are_noticed_by_whoever_kept_them() -> None:

@@ -175,7 +175,8 @@ MATMULS = (((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((5, 
 EINSUMS = (("ij,jk->ik", (2, 3), (3, 4)), ("ij,kj", (2, 3), (4, 3)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 2)),
            ("i,j->ij", (3,), (4,)), ("i,i", (3,), (3,)), ("ij->ji", (2, 3)), ("ij->", (2, 3)), ("ii->i", (3, 3)),
            ("ii", (3, 3)), ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 2)), ("...i,i", (2, 3, 4), (4,)),
-           ("ij,jk,kl->il", (2, 3), (3, 4), (4, 2)), ("bhqd,bhkd->bhqk", (1, 2, 3, 4), (1, 2, 2, 4)))  # fmt: skip
+           ("ij,jk,kl->il", (2, 3), (3, 4), (4, 2)), ("bhqd,bhkd->bhqk", (1, 2, 3, 4), (1, 2, 2, 4)),
+           ("ij,ij->ij", (1, 3), (2, 3)), ("ij,jk->ik", (2, 1), (3, 4)), ("...,...i", (1,), (2, 3)))  # fmt: skip
 
 CASES: dict[Op, list[Case]] = {
     E.add: binary(),
@@ -245,7 +246,7 @@ CASES: dict[Op, list[Case]] = {
     products.einsum_arrays: [case(*[F(*s) for s in shapes], equation=e) for e, *shapes in EINSUMS]
     + [case(F(3, 3), Same(), equation="ij,jk->ik")],
     rows_product: [case(F(*s, 3), F(*s, 2)) for s in ((), (4,), (2, 3), (0,), (2, 1, 2), (1,))]
-    + [case(F(3, 2), Same())],
+    + [case(F(3, 2), Same()), case(F(3, 0), F(3, 2)), case(F(2, 3, 2), F(2, 3, 0))],
     R.sum: reduced(),
     R.mean: reduced(),
     R.var: reduced()[:-2] + reduced(correction=0),

@@ -55,6 +55,24 @@ def test_rates_stay_in_proportion_over_groups(make: Callable[[Any], Any]) -> Non
         schedule.step()
 
 
+@every_schedule
+def test_a_group_that_came_later_does_not_keep_its_rate_in_silence(make: Callable[[Any], Any]) -> None:
+    o = optimizer()
+    schedule = make(o)
+    o.add_param_group({"params": [Tensor([1.0], requires_grad=True)]})
+    with pytest.raises(OptimizerError, match="had 2 parameter groups when this schedule was made, now it has 3"):
+        schedule.step()
+
+
+def test_a_plateau_knows_no_later_group() -> None:
+    o = optimizer()
+    schedule = schedulers.ReduceLROnPlateau(o, patience=0)
+    o.add_param_group({"params": [Tensor([1.0], requires_grad=True)]})
+    schedule.step(1.0)
+    with pytest.raises(OptimizerError, match="ReduceLROnPlateau: the optimizer had 2 parameter groups"):
+        schedule.step(2.0)
+
+
 def test_a_second_schedule_starts_from_the_first_rate() -> None:
     o = optimizer(lr=0.4)
     first = schedulers.ExponentialLR(o, 0.5)

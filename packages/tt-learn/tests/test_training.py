@@ -25,6 +25,7 @@ from tt_learn import (
     Checkpoints,
     CosineWarmupLR,
     EarlyStopping,
+    GradientError,
     JSONLog,
     LossCurve,
     Muon,
@@ -322,11 +323,13 @@ def test_the_rest_of_an_epoch_is_a_step_of_its_own() -> None:
 def test_evaluation_weights_batches_and_leaves_everything_as_it_was() -> None:
     x, y = data()
     model = network()
+    model[2].eval()  # for good: a layer that is not to be trained further
+    modes = [layer.training for layer in model.layers()]
     trainer = Trainer(model, SGD(model.parameters()), tt_core.cross_entropy, metrics={"accuracy": accuracy})
     before = tt_core.get_rng_state()
     found = trainer.evaluate(Loader(x, y, 5))
     assert tt_core.get_rng_state() == before
-    assert model.training
+    assert [layer.training for layer in model.layers()] == modes
     assert all(p.grad is None for p in model.parameters())
     output = model.eval()(tensor(x))
     assert found["val_loss"] == pytest.approx(tt_core.cross_entropy(output, tensor(y)).item(), rel=1e-5)
@@ -486,6 +489,7 @@ def test_metrics() -> None:
     np.testing.assert_array_equal(confusion_matrix(scores, classes), [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
     assert perplexity(math.log(50)) == pytest.approx(50)
     assert perplexity(1e9) == math.inf
+    assert math.isnan(perplexity(math.nan))
     with pytest.raises(tt_core.TinyTorchError, match=r"scores \(3, 3\) do not fit class indices \(2,\)"):
         accuracy(scores, classes[:2])
 
@@ -535,6 +539,16 @@ def test_a_loss_that_is_no_number_ends_the_run_before_the_step() -> None:
     np.testing.assert_array_equal(model.weight.data, before)
 
 
+def test_gradients_that_are_no_numbers_end_a_clipped_run_before_the_step() -> None:
+    model = tt_core.Linear(1, 1)
+    before = model.weight.data.copy()
+    batch = (tt_core.ones(1, 1), tensor([[1.0]]))
+    zero_times_infinity = lambda output, y: ((output - output).sqrt() * 0).sum()  # noqa: E731
+    with pytest.raises(GradientError, match="the gradients' norm is nan"):
+        Trainer(model, SGD(model.parameters()), zero_times_infinity, clip_grad_norm=1.0).fit([batch], epochs=1)
+    np.testing.assert_array_equal(model.weight.data, before)
+
+
 def test_a_full_disk_ends_the_run_and_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, os.strerror(28))
@@ -569,6 +583,7 @@ def trainer_of(**options: Any) -> Trainer:
         (lambda: trainer_of().fit([1], steps=1, val=[1], val_every=0), "val_every is 0"),
         (lambda: trainer_of().evaluate([]), "evaluate: got no batches"),
         (lambda: Checkpoints("x", every=0), "every is 0, expected 1 or more"),
+        (lambda: EarlyStopping(patience=0), "patience is 0, expected 1 or more"),
         (lambda: EarlyStopping(mode="least"), "mode is 'least', expected 'min' or 'max'"),
         (lambda: EarlyStopping("f1").on_validation(trainer_of(), {"val_loss": 1.0}), "no metric is called f1"),
     ],

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from tt_core import mutation
 from tt_core.dispatch import Array
@@ -131,14 +132,14 @@ class Blocks:
         self.flat: State = {}
         self._bound = False
         self.many = not whole and sum(p.data.size for p in self.parameters) >= MANY
-        large = [i for i, p in enumerate(self.parameters) if whole or p.data.size > SMALL]
+        apart = _overlapping([p.data for p in self.parameters])  # gathered together, one update would be lost
+        large = [i for i, p in enumerate(self.parameters) if whole or p.data.size > SMALL or i in apart]
         small = sorted(set(range(len(self.parameters))) - set(large))
         self.starts, self.size = [0] * len(self.parameters), 0
         for i in large + small:  # small ones lie next to each other
             self.starts[i], self.size = self.size, self.size + self.parameters[i].data.size
         self.blocks = [Block([part]) for i in large for part in self._cut(i, whole)]
         self.blocks += _packed([part for i in small for part in self._cut(i, whole)])
-
         self.largest = max(map(len, self.blocks))
 
     def _cut(self, i: int, whole: bool) -> Iterator[Part]:
@@ -231,6 +232,12 @@ class Blocks:
             wanted = [step_of[id(part.parameter)] for part in block.parts]
             for single, step in zip(self._split(block) if len(set(wanted)) > 1 else [block], wanted):
                 single.step = step
+
+
+def _overlapping(arrays: Sequence[Array]) -> set[int]:
+    """Indices of arrays among which are all that share memory with a later one."""
+    spans = sorted((*byte_bounds(array), i) for i, array in enumerate(arrays) if array.size)
+    return {i for (_, end, i), (start, _, _) in itertools.pairwise(spans) if start < end}
 
 
 def _pieces(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:

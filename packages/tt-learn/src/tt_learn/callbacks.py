@@ -52,12 +52,13 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, mode: str = "min") -> None:
+        if patience < 1:
+            raise TrainingError(f"EarlyStopping: patience is {patience}, expected 1 or more validations")
         self._best = _Best("EarlyStopping", monitor, mode, min_delta)
         self.monitor, self.patience, self.bad = monitor, patience, 0
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        if self.bad:
-            self._stop_if_due(trainer)
+        self._stop_if_due(trainer)
 
     def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         self.bad = 0 if self._best.improved(metrics) else self.bad + 1

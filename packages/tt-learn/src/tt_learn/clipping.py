@@ -66,13 +66,18 @@ def _norm(gradients: list[Array], p: float) -> float:
         raise ShapeError(f"clip_grad_norm_: norm_type is {p}, expected a number above 0 or inf")
     pieces = (piece for g in gradients for piece in _pieces(g))
     if p == math.inf:
-        return max((float(np.abs(piece).max()) for piece in pieces), default=0.0)
+        return float(np.max([np.abs(piece).max() for piece in pieces], initial=0.0))  # nan too, unlike Python's max
     if p == 2:
         return math.sqrt(math.fsum(float(np.dot(piece, piece)) for piece in pieces))
     return math.fsum(float((np.abs(piece) ** p).sum()) for piece in pieces) ** (1 / p)
 
 
 def _pieces(g: Array) -> Iterator[Array]:
-    """A gradient as short vectors, so that a float32 sum of squares stays exact to some parts in a million."""
+    """A gradient as short vectors, so that a float32 sum of squares stays exact to some parts in a million.
+
+    Those of float16 come as float32: its squares end at 255.
+    """
     flat = g.reshape(-1)
+    if g.dtype == np.float16:
+        flat = flat.astype(np.float32)
     return (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))

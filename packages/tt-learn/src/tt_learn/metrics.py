@@ -67,4 +67,4 @@ def perplexity(loss: float) -> float:
     >>> perplexity(0.0)
     1.0
     """
-    return math.exp(loss) if loss < 700 else math.inf
+    return math.inf if loss > 700 else math.exp(loss)

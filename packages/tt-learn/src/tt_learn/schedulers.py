@@ -43,7 +43,8 @@ class Scheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def _apply(self) -> None:
-        for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs)):
+        groups = _known_groups(self, len(self.base_lrs))
+        for i, (group, base) in enumerate(zip(groups, self.base_lrs)):
             group["lr"] = self._lr(i, base)
 
     def _lr(self, i: int, base: float) -> float:
@@ -293,7 +294,7 @@ class ReduceLROnPlateau:
         return sign * value < sign * (self.best - sign * change)
 
     def _reduce(self) -> None:
-        for group, lowest in zip(self.optimizer.param_groups, self.min_lrs):
+        for group, lowest in zip(_known_groups(self, len(self.min_lrs)), self.min_lrs):
             lr = max(group["lr"] * self.factor, lowest)
             if group["lr"] - lr > self.eps:
                 group["lr"] = lr
@@ -323,6 +324,17 @@ def cosine(start: float, end: float, done: float) -> float:
 def linear(start: float, end: float, done: float) -> float:
     """A line from `start` (done = 0) to `end` (done = 1)."""
     return start + (end - start) * done
+
+
+def _known_groups(schedule: Scheduler | ReduceLROnPlateau, count: int) -> list[dict[str, Any]]:
+    """The optimizer's groups, of which none may have come after the schedule was made: its rate would stay."""
+    groups = schedule.optimizer.param_groups
+    if len(groups) != count:
+        raise OptimizerError(
+            f"{type(schedule).__name__}: the optimizer had {count} parameter groups when this schedule was made, "
+            f"now it has {len(groups)}; make a new schedule"
+        )
+    return groups
 
 
 def _positive(what: str, n: int) -> int:

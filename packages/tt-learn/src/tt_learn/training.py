@@ -106,7 +106,8 @@ class Trainer:
     tokens_per_step: for the log's tokens_per_second; without it, examples are counted.
     log_every: steps a line of the log, whose train_loss is their mean.
 
-    Raises `TrainingError` when the loss is no finite number, before the step that would spoil the weights.
+    Raises `TrainingError` when the loss is no finite number, before the step that would spoil the weights; with
+    `clip_grad_norm`, which looks at all gradients anyway, `GradientError` when one of them is not.
 
     >>> from tt_learn import SGD
     >>> model = tt_core.Linear(1, 1)
@@ -250,7 +251,7 @@ class Trainer:
                 )
             (loss if len(group) == 1 else loss / len(group)).backward()
         if self.clip_grad_norm is not None:
-            clip_grad_norm_(self._parameters(), self.clip_grad_norm)
+            clip_grad_norm_(self._parameters(), self.clip_grad_norm, error_if_nonfinite=True)
         self.optimizer.step()
         self.step += 1
         self.batches_in_epoch += len(group)
@@ -373,13 +374,14 @@ class Trainer:
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        training, generator = self.model.training, tt_core.get_rng_state()
+        modes, generator = [(layer, layer.training) for layer in self.model.layers()], tt_core.get_rng_state()
         self.model.eval()
         try:
             with no_grad():
                 yield
         finally:
-            self.model.train(training)
+            for layer, training in modes:  # some layers may have been put into evaluation for good
+                layer.training = training
             tt_core.set_rng_state(generator)
 
     # --- stopping and going on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tt_core.creation import einsum
@@ -24,7 +25,7 @@ def _(out: Any, a: Any, b: Any) -> Any:
 
     def for_b(g: Any) -> Any:
         if a.ndim == 1:
-            return a.unsqueeze(-1) * (g.unsqueeze(-2) if b.ndim > 1 else g) if b.ndim > 1 else a * g
+            return a.unsqueeze(-1) * g.unsqueeze(-2) if b.ndim > 1 else a * g
         if b.ndim == 1:
             return (a.mT @ g.unsqueeze(-1)).squeeze(-1)
         return rows_product(g, a).mT if b.ndim == 2 and a.ndim > 2 else a.mT @ g
@@ -44,7 +45,8 @@ def _(out: Any, x: Any, weight: Any, bias: Any) -> Any:
 @op
 def rows_product(a: Array, b: Array, /) -> Array:
     """`a^T b` over all rows: (..., m) and (..., n) give (m, n), as one product."""
-    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+    rows = math.prod(a.shape[:-1])  # -1 could not be worked out where a has no columns
+    return a.reshape(rows, a.shape[-1]).T @ b.reshape(rows, b.shape[-1])
 
 
 gradient(rows_product, lambda out, a, b: (lambda g: b @ g.T, lambda g: a @ g))
@@ -93,7 +95,8 @@ def _spread(value: Any, known: str, own: str, shape: tuple[int, ...]) -> Any:
     for position, letter in enumerate(distinct):
         if letter not in known:
             value = value.unsqueeze(position)
-    value = value.expand(tuple([sizes[c] for c in distinct]))
+    # an operand's 1 may have been broadcast to more, which is added up again elsewhere
+    value = value.expand(tuple([max(sizes[c], value.shape[i]) for i, c in enumerate(distinct)]))
     if len(distinct) == len(own):
         return value
     return _onto_diagonals(value, own, distinct, sizes)
