@@ -67,6 +67,14 @@ def test_a_tensor_used_twice_has_one_box() -> None:
     assert len(rectangles(draw_graph(y + y * x))) == 4
 
 
+def test_the_lines_from_one_box_run_together() -> None:
+    weight, x = Tensor([0.5], requires_grad=True), Tensor([1.0], requires_grad=True)
+    y = x
+    for _ in range(50):
+        y = (y * weight).exp()
+    assert draw_graph(y).count("<path") == 1 + 99 + 50 + 98  # from x, between calls, to calls from the weight, its bends
+
+
 def test_names_are_escaped_and_the_file_written(tmp_path: Path) -> None:
     x = Tensor([1.0], requires_grad=True)
     svg = draw_graph(x * 2, tmp_path / "graph.svg", names={"<a&b>": x})

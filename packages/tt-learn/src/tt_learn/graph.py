@@ -114,23 +114,27 @@ def _rows(boxes: list[_Box]) -> list[list[_Box]]:
     for box in boxes:
         box.row -= first
         rows[box.row].append(box)
+    bends: dict[int, list[_Box]] = {id(box): [] for box in boxes}
     for box in boxes:
         for above in list(box.above):
-            _bend(above, box, rows)
+            _bend(above, box, rows, bends[id(above)])
     return rows
 
 
-def _bend(above: _Box, box: _Box, rows: list[list[_Box]]) -> None:
-    """Put a bend into each row between the two."""
-    last = above
-    for row in range(above.row + 1, box.row):
-        bend = _Box()
-        bend.row = row
-        rows[row].append(bend)
-        last.under = [bend if under is box else under for under in last.under]
-        bend.above, bend.under = [last], [box]
-        last = bend
-    box.above = [last if other is above else other for other in box.above]
+def _bend(above: _Box, box: _Box, rows: list[list[_Box]], bends: list[_Box]) -> None:
+    """Lead the line between the two over a bend in each row; all lines from one box take the same `bends`."""
+    between = box.row - above.row - 1
+    while len(bends) < between:
+        bend, last = _Box(), bends[-1] if bends else above
+        bend.row, bend.above = last.row + 1, [last]
+        last.under.append(bend)
+        rows[bend.row].append(bend)
+        bends.append(bend)
+    if between:
+        last = bends[between - 1]
+        above.under.remove(box)
+        last.under.append(box)
+        box.above[box.above.index(above)] = last
 
 
 # --- order and places
