@@ -366,6 +366,15 @@ def test_hooks_see_and_replace_gradients_until_removed() -> None:
     assert x.grad.tolist() == [2.0]
 
 
+@pytest.mark.parametrize("hooked", [0, 1])
+def test_a_hook_that_changes_its_gradient_in_place_changes_no_other(hooked: int) -> None:
+    leaves = [leaf(1.0), leaf(1.0)]
+    ways = [x * 1 for x in leaves]
+    ways[hooked].register_hook(lambda g: g.mul_(10))
+    ((ways[0] + ways[1]) * leaf(2.0)).sum().backward()
+    assert [x.grad.item() for x in leaves] == [20.0 if i == hooked else 2.0 for i in range(2)]
+
+
 def test_a_hook_sees_the_sum_of_all_ways_once() -> None:
     x = leaf(1.0)
     y = x * 2
@@ -849,6 +858,11 @@ def test_what_a_function_gets_wrong_is_named() -> None:
         def backward(ctx: Any, g: Any) -> Any:
             return g, g
 
+    class InPlace(Cube):
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g.mul_(3)
+
     class NoTensor(Cube):
         @staticmethod
         def backward(ctx: Any, g: Any) -> Any:
@@ -856,6 +870,8 @@ def test_what_a_function_gets_wrong_is_named() -> None:
 
     with pytest.raises(GradientError, match=r"TooMany\.backward returned 2 gradients, forward took 1"):
         TooMany.apply(leaf(1.0)).backward()
+    with pytest.raises(GradientError, match=r"InPlace\.backward changed its gradient in place"):
+        InPlace.apply(leaf(1.0)).backward()
     with pytest.raises(GradientError, match=r"NoTensor\.backward returned float"):
         NoTensor.apply(leaf(1.0)).backward()
     with pytest.raises(GradientError, match="MinMax: scale brings a tensor that requires a gradient"):

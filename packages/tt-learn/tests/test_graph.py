@@ -72,7 +72,8 @@ def test_the_lines_from_one_box_run_together() -> None:
     y = x
     for _ in range(50):
         y = (y * weight).exp()
-    assert draw_graph(y).count("<path") == 1 + 99 + 50 + 98  # from x, between calls, to calls from the weight, its bends
+    lines = draw_graph(y).count("<path")
+    assert lines == 1 + 99 + 50 + 98  # from x, between calls, from the weight to calls, between its bends
 
 
 def test_names_are_escaped_and_the_file_written(tmp_path: Path) -> None:

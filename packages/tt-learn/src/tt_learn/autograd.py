@@ -619,6 +619,8 @@ class _Walk:
 
     def _hooked(self, at: Any, output: int, hooks: Sequence[Hook], g: Tensor) -> Tensor:
         """The gradient after the hooks; caught if it is wanted."""
+        if hooks:
+            g = g.clone()  # one that changes it in place must not change what went other ways
         for hook in tuple(hooks):
             self.shared.add(id(mutation.owner(g.data)))
             replaced = hook(g)

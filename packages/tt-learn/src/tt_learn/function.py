@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import tt_core
+from tt_core import mutation
 from tt_learn.autograd import (
     Again,
     GradientError,
@@ -89,7 +90,10 @@ def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...],
     def all_inputs(g: Any) -> tuple[Any, ...]:
         gradients = g if isinstance(g, tuple) else (g,)
         ctx.saved_tensors = saved
+        moment = mutation.now()
         found = cls.backward(ctx, *[_zeros_for(x) if g is None else g for g, x in zip(gradients, own)])
+        if any(mutation.changed_since(g.data, moment) for g in gradients if g is not None):
+            raise GradientError(f"{cls.__name__}.backward changed its gradient in place, which others hold too")
         return _checked_gradients(cls.__name__, found, ctx.needs_input_grad)
 
     Node(cls.__name__, _edges(inputs), all_inputs, outputs).attach(outputs, own)
