@@ -154,6 +154,31 @@ sys.exit(run(click.Command("much", callback=lambda: click.echo("line\\n" * {line
     assert done.returncode == 1
 
 
+def test_a_pipe_is_wider_than_a_small_terminal(tmp_path: Path) -> None:
+    program = "import sys; from rich.table import Table; from tt_core.cli import _show; t = Table(box=None); "
+    program += "t.add_column('x'); t.add_row('word ' * 22); _show(t)"
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8", env=environment
+    )
+    assert ("word " * 22).strip() in done.stdout
+    narrow = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8",
+        env=environment | {"COLUMNS": "30"},
+    )  # fmt: skip
+    assert max(map(len, narrow.stdout.splitlines())) <= 30
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell that closes the output")
+def test_an_output_that_was_closed_from_the_start_is_no_error() -> None:
+    for arguments, code in ((["journey"], 0), (["milestone", "nobody"], 1)):
+        program = f"import sys; from tt_core.cli import main; sys.exit(main({arguments}))"
+        shell = ["sh", "-c", f'"{sys.executable}" -c "{program}" >&-']
+        done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        assert "Traceback" not in done.stderr
+        assert done.returncode == code
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")
 def test_a_reader_that_has_gone_is_no_error_to_speak_of() -> None:
     program = "import sys; from tt_core.cli import main; sys.exit(main(['journey']))"

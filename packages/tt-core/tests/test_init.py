@@ -146,6 +146,7 @@ def test_it_writes_through_views_and_keeps_float16() -> None:
         (lambda: init.normal_(zeros(2, dtype=np.int64)), r"init: Cannot cast .* \(tensor \(2,\) int64\)"),
         (lambda: init.ones_(zeros(1).expand(2)), "init: assignment destination is read-only"),
         (lambda: init.uniform_(zeros(2), 1.0, 0.0), "uniform_: a must not be above b, got 1.0 and 0.0"),
+        (lambda: init.uniform_(zeros(2), 0.0, float("inf")), "uniform_: .* got 0.0 and inf .both must be finite"),
         (lambda: init.normal_(zeros(2), std=-1.0), "normal_: std must not be negative, got -1.0"),
         (lambda: init.trunc_normal_(zeros(2), std=0.0), "trunc_normal_: std must be positive, got 0.0"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -334,6 +335,57 @@ def test_a_model_changes_its_dtype_and_keeps_what_it_shares() -> None:
     }
     assert block.inner.weight is block.scale
     assert block.float().scale.dtype == np.float32
+
+
+def test_what_replaces_its_like_keeps_its_place() -> None:
+    model = Sequential({"first": Linear(2, 3), "last": Linear(3, 1)})
+    model.first = Linear(2, 3)
+    assert list(model.state_dict()) == ["first.weight", "first.bias", "last.weight", "last.bias"]
+    assert model(ones(5, 2)).shape == (5, 1)
+    model.last.weight = Parameter(np.zeros((1, 3), np.float32))
+    assert [name for name, _ in model.last.named_parameters()] == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("value", [np.ones((2, 2)), 3.0, [1.0]])
+def test_what_is_no_tensor_takes_no_place_of_a_parameter_or_buffer(value: Any) -> None:
+    block = Block()
+    with pytest.raises(DTypeError, match="Block: scale is a parameter, got "):
+        block.scale = value
+    with pytest.raises(DTypeError, match=r"Block: mean is a buffer, got .*; use tensor"):
+        block.mean = value
+    assert list(block.state_dict()) == ["scale", "mean", "inner.weight"]
+
+
+def test_what_is_assigned_to_a_copy_is_not_the_originals() -> None:
+    block = Block()
+    other = copy.copy(block)
+    assert other.scale is block.scale
+    other.scale = Parameter([7.0, 8.0])
+    other.more = ReLU()
+    assert block.state_dict()["scale"].tolist() == block.scale.tolist() == [1, 2]
+    assert other.state_dict()["scale"].tolist() == [7, 8]
+    assert [name for name, _ in block.named_children()] == ["inner"]
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "forward", 0])
+def test_names_that_state_dicts_or_calls_would_stumble_over_are_refused(name: Any) -> None:
+    for register in (
+        lambda: Block().add_layer(name, ReLU()),
+        lambda: Block().register_buffer(name, None),
+        lambda: Block().register_parameter(name, None),
+        lambda: Sequential({name: ReLU()}),
+    ):
+        with pytest.raises(DTypeError, match=f"a name is a text without dots that no method has, got {name!r}"):
+            register()
+
+
+def test_arguments_of_layers_are_named() -> None:
+    with pytest.raises(DTypeError, match=r"Linear: takes integers, got 2.0, 3"):
+        Linear(2.0, 3)  # type: ignore[arg-type]
+    with pytest.raises(DTypeError, match=r"Linear.to: takes a dtype of floats such as 'float64', got None"):
+        Linear(2, 3).to(None)
+    with pytest.raises(StateDictError, match=r"unexpected 0$"):
+        Sequential().load_state_dict({0: ones(1)})  # type: ignore[dict-item]
 
 
 # --- layer normalization

@@ -505,11 +505,82 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: tt_core.arange(0, 5, 0), ShapeError, "arange: steps of 0 do not lead from 0 to 5"),
         (lambda x: tt_core.arange(5, 1), ShapeError, "arange: steps of 1 do not lead from 5 to 1"),
         (lambda x: tensor([300], dtype="uint8"), ShapeError, "tensor: Python integer 300 out of bounds"),
+        (lambda x: tensor(2**70), DTypeError, "tensor: .* got an integer of more than 64 bits"),
+        (lambda x: tensor([1.0, None]), DTypeError, "tensor: .* got NoneType"),
+        (lambda x: tensor([[1], [2, 3]]), ShapeError, "tensor: nested lists must be of one length"),
+        (lambda x: tensor([1.0], dtype="foo"), DTypeError, "tensor: data type 'foo' not understood"),
+        (lambda x: tt_core.full(2, None), DTypeError, "full: holds numbers or booleans, got NoneType"),
+        (lambda x: from_numpy(np.array(["a"])), DTypeError, "from_numpy: holds numbers or booleans, got dtype <U1"),
+        (lambda x: tt_core.zeros(2, dtype=str), DTypeError, "zeros: holds numbers or booleans, got dtype <U1"),
+        (lambda x: tt_core.arange(2, dtype=complex), DTypeError, "arange: .* got dtype complex128"),
+        (lambda x: x.to(object), DTypeError, "to: takes a NumPy dtype .* got <class 'object'>"),
+        (lambda x: x.to(None), DTypeError, "to: takes a NumPy dtype .* got None"),
+        (lambda x: tt_core.zeros_like([1, 2]), DTypeError, "zeros_like: needs a tensor or an array, got list"),
+        (lambda x: tt_core.ones_like(1), DTypeError, "ones_like: needs a tensor or an array, got int"),
+        (lambda x: tt_core.full_like(1, 2), DTypeError, "full_like: needs a tensor or an array, got int"),
+        (lambda x: tt_core.randperm(2.5), DTypeError, "randperm: takes integers, got 2.5"),
+        (lambda x: tt_core.randperm(-1), ShapeError, "randperm: n must not be negative, got -1"),
+        (lambda x: tt_core.randint(0, 2.5, (2,)), DTypeError, "randint: takes integers, got 0, 2.5"),
+        (lambda x: tt_core.cat(3), DTypeError, "cat: takes a list or tuple of tensors, got int"),
+        (lambda x: tt_core.stack(x.numpy()), DTypeError, "stack: takes a list or tuple of tensors, got ndarray"),
+        (lambda x: tt_core.where(x > 0, None, 1.0), DTypeError, "where: holds numbers or booleans, got NoneType"),
+        (lambda x: x.unflatten(1, 3.0), DTypeError, "unflatten: takes integers, got 3.0"),
+        (lambda x: x.split(1.5), DTypeError, "split: takes integers, got 1.5"),
+        (lambda x: x.chunk(1.5), DTypeError, "chunk: takes integers, got 1.5"),
+        (lambda x: x.fill_(None), DTypeError, "fill_: needs a number or a tensor, got None"),
+        (lambda x: x.masked_fill(x == 0, None), DTypeError, "masked_fill: value must be a number"),
+        (lambda x: x.to("uint8").__setitem__(0, 300), ShapeError, "assignment: Python integer 300 out of bounds"),
+        (lambda x: x.long().fill_(2**70), ShapeError, "fill_: Python int too large"),
+        (lambda x: x + "a", DTypeError, r"add: does not work on float32 and str \(a \(2, 3\), b str\)"),
+        (lambda x: x + None, DTypeError, r"add: .*\(a \(2, 3\), b NoneType\)"),
+        (lambda x: tt_core.linear(None, x), DTypeError, "linear: x must be a tensor or an array"),
+        (lambda x: x @ x, ShapeError, "matmul: a has rows of 3, b has columns of 2; they must be of one length"),
+        (lambda x: tt_core.ones(4, 2, 3) @ x, ShapeError, "matmul: a has rows of 3, b has columns of 2"),
+        (lambda x: x @ x.sum(), ShapeError, r"matmul: a number is no matrix; multiply by it with \*"),
+        (lambda x: x.expand(2, 2, 3) @ tt_core.ones(3, 3, 2), ShapeError, "matmul: .*could not be broadcast"),
+        (lambda x: f"{x:.3f}", ShapeError, r"format: '.3f' needs exactly one element, got shape \(2, 3\)"),
     ],
 )
 def test_bad_arguments_are_named(call: Callable[[Tensor], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(tt_core.zeros(2, 3))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (4, 1), (2, 1, 1), (1, 3), (0, 1)])
+def test_repeat_copies_also_where_a_view_would_do(sizes: tuple[int, ...]) -> None:
+    x = tt_core.ones(1, 3)
+    repeated = x.repeat(*sizes)
+    x += 1
+    repeated *= 5
+    same(repeated, np.full(np.tile(np.ones((1, 3)), sizes).shape, 5, np.float32))
+    same(x, np.full((1, 3), 2, np.float32))
+
+
+def test_the_extremes_and_the_order_of_a_single_number_are_copies() -> None:
+    x = tensor(3.0)
+    for result in (x.max(0).values, x.sort().values):
+        result.zero_()
+    assert x.item() == 3
+
+
+def test_alpha_multiplies_a_list_and_does_not_repeat_it() -> None:
+    same(tt_core.zeros(3).add_([1, 2, 3], alpha=2), np.array([2, 4, 6], np.float32))
+    same(tt_core.zeros(3).sub_([1, 2, 3], alpha=2), np.array([-2, -4, -6], np.float32))
+    with pytest.raises(ShapeError, match="could not be broadcast"):
+        tt_core.zeros(6).add_([1, 2, 3], alpha=2)
+
+
+def test_floats_of_python_are_float32_on_either_side_of_where() -> None:
+    condition = tensor([True, False])
+    same(tt_core.where(condition, 0, 1.5), np.array([0, 1.5], np.float32))
+    same(tt_core.where(condition, 1.5, 0), np.array([1.5, 0], np.float32))
+    same(tt_core.where(condition, [1.0, 2.0], [3.0, 4.0]), np.array([1, 4], np.float32))
+    same(tt_core.where(condition, 1, 0), np.array([1, 0]))
+
+
+def test_a_dtype_of_none_is_the_default() -> None:
+    assert tt_core.zeros(2, dtype=None).dtype == tt_core.eye(2, dtype=None).dtype == np.float32
+    assert tt_core.randint(0, 3, (2,), dtype=None).dtype == np.int64
 
 
 # --- what it is

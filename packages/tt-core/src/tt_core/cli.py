@@ -106,7 +106,9 @@ def _show(table: Table) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(table, width=None if console.is_terminal else 120)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # Rich takes a file or a pipe for 80 wide
+    console.print(table)
     console.print()
 
 

@@ -26,7 +26,8 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             command.main(arguments, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where it was closed from the start (`tt journey >&-`)
+            sys.stdout.flush()
     except TinyTorchError as error:
         click.echo(f"error: {error}", err=True)
         return 1

@@ -25,16 +25,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _named(create: F) -> F:
-    """Errors of NumPy begin with the name of the function that was called, as those of ops do."""
+    """Errors of NumPy begin with the name of the function that was called, as those of ops do; a dtype of None is the
+    default, as in PyTorch, and one of neither numbers nor booleans an error.
+    """
 
     @functools.wraps(create)
     def named(*args: Any, **options: Any) -> Any:
+        if "dtype" in options and options["dtype"] is None:
+            del options["dtype"]
         try:
-            return create(*args, **options)
+            made = create(*args, **options)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, TinyTorchError):
                 raise
             raise (kind_of(error) or ShapeError)(f"{create.__name__}: {error}") from None
+        if made.dtype.kind not in "fiub":
+            raise DTypeError(f"{create.__name__}: holds numbers or booleans, got dtype {made.dtype}")
+        return made
 
     return cast(F, named)
 
@@ -54,7 +61,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares memory with `array`."""
     if not isinstance(array, np.ndarray):
         raise DTypeError(f"from_numpy: needs a NumPy array, got {type(array).__name__}; use tensor()")
-    return wrap(as_array(array))
+    return wrap(as_array(array, what="from_numpy"))
 
 
 @_named
@@ -84,26 +91,34 @@ def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
 @_named
 def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value`; float32 or int64 by its type."""
-    value = as_array(fill_value, dtype)
+    value = as_array(fill_value, dtype, "full")
     return _filled(_size("full", (size,)), value, value.dtype)
+
+
+def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"needs a tensor or an array, got {type(x).__name__}; make one with tensor()")
+    return x.shape, x.dtype if dtype is None else dtype
 
 
 @_named
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
     """All 0 in the shape and dtype of `x`."""
-    return wrap(aligned(x.shape, dtype or x.dtype, np.zeros))
+    return wrap(aligned(*_shape_and_dtype(x, dtype), np.zeros))
 
 
 @_named
 def ones_like(x: Any, dtype: Any = None) -> Tensor:
     """All 1 in the shape and dtype of `x`."""
-    return _filled(x.shape, 1, dtype or x.dtype)
+    shape, dtype = _shape_and_dtype(x, dtype)
+    return _filled(shape, 1, dtype)
 
 
 @_named
 def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value` in the shape and dtype of `x`."""
-    return _filled(x.shape, fill_value, dtype or x.dtype)
+    shape, dtype = _shape_and_dtype(x, dtype)
+    return _filled(shape, fill_value, dtype)
 
 
 @_named
@@ -147,20 +162,27 @@ def randint(
     """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0."""
     if high is None or isinstance(high, Sequence):
         return randint(0, low, size if high is None else high, dtype)
+    low, high = _size("randint", (low, high))
     return wrap(np.asarray(generator().integers(low, high, size=_size("randint", (size,)), dtype=dtype)))
 
 
 @_named
 def randperm(n: int) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
+    (n,) = _size("randperm", (n,))
+    if n < 0:
+        raise ShapeError(f"randperm: n must not be negative, got {n}")
     return wrap(generator().permutation(n))
 
 
-def _check_several(name: str, tensors: Any) -> None:
+def _several(name: str, tensors: Any) -> Sequence[Any]:
     if isinstance(tensors, HasArray):
         raise DTypeError(f"{name}: takes a list or tuple of tensors, got one tensor of shape {tensors.data.shape}")
+    if not isinstance(tensors, (list, tuple)):
+        raise DTypeError(f"{name}: takes a list or tuple of tensors, got {type(tensors).__name__}")
     if not tensors:
         raise ShapeError(f"{name}: needs at least one tensor")
+    return tensors
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
@@ -169,14 +191,12 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     >>> cat([tensor([1, 2]), tensor([3])])
     tensor([1, 2, 3])
     """
-    _check_several("cat", tensors)
-    return S.concatenate(*tensors, dim=dim)
+    return S.concatenate(*_several("cat", tensors), dim=dim)
 
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Joined along a new dimension."""
-    _check_several("stack", tensors)
-    return S.stack_arrays(*tensors, dim=dim)
+    return S.stack_arrays(*_several("stack", tensors), dim=dim)
 
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
@@ -185,8 +205,9 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     >>> where(tensor([True, False]), 1.0, 0.0)
     tensor([1., 0.])
     """
-    if not hasattr(input, "dtype") and not hasattr(other, "dtype"):  # NumPy would make two Python floats float64
-        input = as_array(input)
+    if not hasattr(input, "dtype") and not hasattr(other, "dtype"):  # NumPy would make Python's floats float64
+        pair = [as_array(part, what="where") for part in (input, other)]
+        input, other = [part.astype(np.float32) for part in pair] if "f" in {p.dtype.kind for p in pair} else pair
     return E.where(condition, input, other)
 
 

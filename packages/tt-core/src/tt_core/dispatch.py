@@ -271,14 +271,18 @@ def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:
 def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     """Raise a kernel's error again with the op's name and what it was given; what is no user's error passes."""
     names = op.inputs if not op.variadic else [f"{op.inputs[-1]}[{i}]" for i in range(len(inputs))]
-    given = ", ".join(f"{name} {_describe(x)}" for name, x in zip(names, inputs) if x is not None)
-    plain = [name for name, x in zip(names, inputs) if x is not None and not hasattr(x, "shape")]
+    shown = [(name, x) for i, (name, x) in enumerate(zip(names, inputs)) if x is not None or i < op.required]
+    given = ", ".join(f"{name} {_describe(x)}" for name, x in shown)
+    plain = [name for name, x in shown if not hasattr(x, "shape")]
     if plain and isinstance(error, AttributeError):
         raise DTypeError(f"{op.name}: {' and '.join(plain)} must be a tensor or an array ({given})") from None
     ours = kind_of(error)
     if ours is None:
         raise error
-    raise ours(f"{op.name}: {str(error).strip()} ({given})") from None
+    fact = str(error).strip()
+    if "did not contain a loop" in fact:  # NumPy's word for it
+        fact = f"does not work on {' and '.join(str(getattr(x, 'dtype', type(x).__name__)) for _, x in shown)}"
+    raise ours(f"{op.name}: {fact} ({given})") from None
 
 
 def _describe(x: Any) -> str:

@@ -288,6 +288,8 @@ def where(condition: Array, a: Array, b: Array, /) -> Array:
 @op
 def masked_fill(x: Array, mask: Array, value: Any, /) -> Array:
     """`x` with `value` (a scalar) where `mask` holds."""
+    if value is None:  # NumPy would fill in nan
+        raise TypeError("value must be a number")
     return np.where(mask, np.asarray(value, dtype=x.dtype), x)
 
 

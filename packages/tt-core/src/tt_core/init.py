@@ -72,8 +72,8 @@ def ones_(x: Tensor) -> Tensor:
 
 def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
-    if a > b:
-        raise ShapeError(f"uniform_: a must not be above b, got {a} and {b}")
+    if not 0 <= b - a < math.inf:
+        raise ShapeError(f"uniform_: a must not be above b, got {a} and {b} (both must be finite)")
     return _write(x, generator().uniform(a, b, x.shape))
 
 

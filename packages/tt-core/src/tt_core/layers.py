@@ -89,7 +89,7 @@ class Layer:
         if "_parameters" not in self.__dict__:
             raise TinyTorchError(f"{type(self).__name__}: call super().__init__() before assigning {name}")
         registry = self._registry_of(name, value)
-        self._forget(name)
+        self._forget(name, but=registry)  # where it replaces its like, it keeps the place among the others
         if registry is not None:
             registry[name] = value
         object.__setattr__(self, name, value)
@@ -101,21 +101,34 @@ class Layer:
             return self._children
         if isinstance(value, Tensor) and value.is_parameter:
             return self._parameters
-        if isinstance(value, Tensor) and name in self._parameters:
+        if value is not None and name in self._parameters:
+            what = "a tensor that is none" if isinstance(value, Tensor) else type(value).__name__
             raise DTypeError(
-                f"{type(self).__name__}: {name} is a parameter, got a tensor that is none; "
+                f"{type(self).__name__}: {name} is a parameter, got {what}; "
                 "assign Parameter(...) or None, or write the values with copy_()"
             )
-        return self._buffers if name in self._buffers and (value is None or isinstance(value, Tensor)) else None
+        if name not in self._buffers:
+            return None
+        if not (value is None or isinstance(value, Tensor)):
+            raise DTypeError(f"{type(self).__name__}: {name} is a buffer, got {type(value).__name__}; use tensor()")
+        return self._buffers
 
     def __delattr__(self, name: str) -> None:
         self._forget(name)
         object.__delattr__(self, name)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, but: dict[str, Any] | None = None) -> None:
         registries: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
         for registry in registries:
-            registry.pop(name, None)
+            if registry is not but:
+                registry.pop(name, None)
+
+    def __copy__(self) -> Self:
+        """The same parameters and layers below, but what is assigned to the copy is not the original's."""
+        other = object.__new__(type(self))
+        own = {name: dict(self.__dict__[name]) for name in ("_parameters", "_buffers", "_children")}
+        other.__dict__.update(self.__dict__ | own)
+        return other
 
     def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
         """Keep `value` (a tensor or None) as state that is not learnt; persistent ones are in the state dict.
@@ -126,6 +139,7 @@ class Layer:
             raise DTypeError(
                 f"{type(self).__name__}: buffer {name} must be a tensor or None, got {type(value).__name__}"
             )
+        self._check_name(name)
         setattr(self, name, value)
         if persistent:
             self._buffers[name] = value
@@ -134,12 +148,24 @@ class Layer:
         """Same as assigning `value`, which is a parameter or None, to the attribute `name`."""
         if value is not None and not getattr(value, "is_parameter", False):
             raise DTypeError(f"{type(self).__name__}: {name} must be a Parameter or None, got {type(value).__name__}")
+        self._check_name(name)
         setattr(self, name, value)
 
     def add_layer(self, name: str, layer: Layer) -> None:
-        """Same as assigning `layer` to the attribute `name`, for names that are not identifiers."""
+        """Same as assigning `layer` to the attribute `name`, for names that are not identifiers.
+
+        Raises `DTypeError` for a name that is empty, has a dot or is that of a method.
+        """
+        self._check_name(name)
         self._check(layer)
         setattr(self, name, layer)
+
+    def _check_name(self, name: Any) -> None:
+        """Raise where state dicts could not tell `name` from a path, or where it would hide a method."""
+        if not isinstance(name, str) or not name or "." in name or callable(getattr(type(self), name, None)):
+            raise DTypeError(
+                f"{type(self).__name__}: a name is a text without dots that no method has, got {name!r}; choose another"
+            )
 
     def _check(self, layer: Any) -> None:
         """Raise where `layer` cannot be held here: it is no layer, or holds this one, so that the tree had no end."""
@@ -232,7 +258,7 @@ class Layer:
         dtype('float64')
         """
         try:
-            floating = np.dtype(dtype).kind == "f"
+            floating = dtype is not None and np.dtype(dtype).kind == "f"
         except TypeError:
             floating = False
         if not floating:
@@ -333,8 +359,8 @@ def _misfits(name: str, given: Array, own: Array) -> Iterator[str]:
         yield f"{name} is read-only in the layer"
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(_head(names))
+def _some(names: list[Any]) -> str:
+    return ", ".join(map(str, _head(names)))
 
 
 def _head(entries: list[str], most: int = 8) -> list[str]:
@@ -512,7 +538,7 @@ class Linear(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features = _size("Linear", (in_features, out_features))
         self.weight = empty(out_features, in_features).as_parameter()
         self.bias = empty(out_features).as_parameter() if bias else None
         self.reset_parameters()

@@ -15,10 +15,21 @@ def matmul(a: Array, b: Array, /) -> Array:
 
     A stack times one matrix is folded into a single product: NumPy's batched matmul reaches a third of its speed.
     """
-    if b.ndim == 2 and a.ndim > 2:
-        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
-        return (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
-    return np.matmul(a, b)
+    try:
+        if b.ndim == 2 and a.ndim > 2:
+            rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+            return (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
+        return np.matmul(a, b)
+    except ValueError as error:
+        raise ValueError(_misfit(a, b) or str(error)) from None
+
+
+def _misfit(a: Array, b: Array) -> str:
+    """Why there is no product of `a` and `b`, in words that NumPy does not find; nothing where it is another reason."""
+    if not a.ndim or not b.ndim:
+        return "a number is no matrix; multiply by it with *"
+    across, down = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
+    return f"a has rows of {across}, b has columns of {down}; they must be of one length" if across != down else ""
 
 
 @op(name="einsum")

@@ -5,6 +5,7 @@ One generator means one seed reproduces a run, and one state, stored in a checkp
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,13 @@ def generator() -> np.random.Generator:
 
 
 def manual_seed(seed: int) -> np.random.Generator:
-    """Restart the generator from `seed` (any integer >= 0) and return it.
+    """Restart the generator from `seed` (any integer >= 0) and return it; raises `ShapeError` for anything else.
 
     >>> manual_seed(0).random() == manual_seed(0).random()
     True
     """
     try:
-        _generator.bit_generator.state = np.random.PCG64(seed).state
+        _generator.bit_generator.state = np.random.PCG64(operator.index(seed)).state
     except (TypeError, ValueError):
         raise ShapeError(f"manual_seed: a seed is an integer >= 0, got {seed!r}") from None
     return _generator
@@ -38,5 +39,8 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the generator back into a state that `get_rng_state` gave."""
-    _generator.bit_generator.state = state
+    """Put the generator back into a state that `get_rng_state` gave; raises `ShapeError` for anything else."""
+    try:
+        _generator.bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ShapeError(f"set_rng_state: takes what get_rng_state() gave; {error}") from None

@@ -38,9 +38,9 @@ class ValuesAndIndices(NamedTuple):
     indices: Any
 
 
-def as_array(data: Any, dtype: Any = None) -> Array:
+def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
     """`data` as an array: Python floats become float32, integers int64; arrays keep their dtype. Copies nothing
-    that is an array already.
+    that is an array already. `what` goes into the error messages.
     """
     if isinstance(data, HasArray):
         data = data.data
@@ -50,12 +50,21 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     try:
         array = np.asarray(data, dtype=dtype)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ShapeError(f"tensor: {error}") from None
+        fact = "nested lists must be of one length each" if "inhomogeneous" in str(error) else error
+        raise (kind_of(error) or ShapeError)(f"{what}: {fact}") from None
     if array.dtype.kind not in "fiub":
-        raise DTypeError(f"tensor: holds numbers or booleans, got {array.dtype} from {type(data).__name__}")
+        raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(array)}")
     if dtype is None and not given and array.dtype == np.float64:
         array = array.astype(np.float32)
     return array
+
+
+def _foreign(array: Array) -> str:
+    """What an array holds in place of numbers."""
+    if array.dtype != object:
+        return f"dtype {array.dtype}"
+    others = (type(entry).__name__ for entry in array.flat if not isinstance(entry, (int, float)))
+    return next(others, "an integer of more than 64 bits")
 
 
 def _unwrap_nested(data: Any) -> Any:
@@ -63,6 +72,17 @@ def _unwrap_nested(data: Any) -> Any:
         _unwrap_nested(part) if isinstance(part, (list, tuple)) else part.data if isinstance(part, HasArray) else part
         for part in data
     ]
+
+
+def _checked_dtype(what: str, dtype: Any) -> np.dtype[Any]:
+    """`dtype` as NumPy's; None is none, though NumPy takes it for float64."""
+    try:
+        known = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError):
+        known = None
+    if known is None or known.kind not in "fiub":
+        raise DTypeError(f"{what}: takes a NumPy dtype such as 'float32' or np.int64, got {dtype!r}")
+    return known
 
 
 def _size(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -209,7 +229,12 @@ class Tensor(HasArray):
         return empty + ("" if default else f", dtype={self.dtype}")
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.data.size == 1 else format(repr(self), spec)
+        if spec and self.data.size == 1:
+            return format(self.item(), spec)
+        try:
+            return format(repr(self), spec)
+        except ValueError:
+            raise ShapeError(f"format: {spec!r} needs exactly one element, got shape {self.shape}") from None
 
     # --- out of the tensor
 
@@ -252,10 +277,9 @@ class Tensor(HasArray):
 
     def to(self, dtype: Any) -> Self:
         """In another dtype; itself where it has it already."""
-        try:
-            return self if self.dtype == dtype else S.cast(self, dtype=np.dtype(dtype))
-        except TypeError:
-            raise DTypeError(f"to: takes a NumPy dtype such as 'float32' or np.int64, got {dtype!r}") from None
+        if dtype is not None and self.dtype == dtype:
+            return self
+        return S.cast(self, dtype=_checked_dtype("to", dtype))
 
     def type(self, dtype: Any) -> Self:
         """Same as `to`."""
@@ -334,7 +358,7 @@ class Tensor(HasArray):
     def unflatten(self, dim: _int, sizes: Sequence[_int]) -> Self:
         """Dimension `dim` as several."""
         dim = self._dim("unflatten", dim)
-        return S.reshape(self, shape=(*self.shape[:dim], *sizes, *self.shape[dim + 1 :]))
+        return S.reshape(self, shape=(*self.shape[:dim], *_size("unflatten", (sizes,)), *self.shape[dim + 1 :]))
 
     def transpose(self, dim0: _int, dim1: _int) -> Self:
         """Two dimensions exchanged; a view."""
@@ -371,7 +395,8 @@ class Tensor(HasArray):
             S.reshape(self, shape=tuple(n for size in shape for n in (1, size))),
             shape=tuple(n for pair in zip(sizes, shape) for n in pair),
         )
-        return S.reshape(spread, shape=tuple(a * b for a, b in zip(sizes, shape)))
+        # without the copy, whole rows side by side would stay a view, and a read-only one
+        return S.reshape(S.clone(spread), shape=tuple(a * b for a, b in zip(sizes, shape)))
 
     def repeat_interleave(self, repeats: _int, dim: _int | None = None) -> Self:
         """Each entry of `dim` (or, without, of the flattened tensor) `repeats` times in a row."""
@@ -388,7 +413,7 @@ class Tensor(HasArray):
                 raise ShapeError(f"split: split_size must be positive, got {split_size}")
             sizes: Sequence[int] = [min(split_size, total - at) for at in range(0, total, split_size)] or [0]
         else:
-            sizes = split_size
+            sizes = _size("split", (split_size,))
         if sum(sizes) != total:
             raise ShapeError(f"split: sizes {list(sizes)} add up to {sum(sizes)}, dimension {dim} has {total}")
         ends = np.cumsum(sizes).tolist()
@@ -396,6 +421,7 @@ class Tensor(HasArray):
 
     def chunk(self, chunks: _int, dim: _int = 0) -> tuple[Self, ...]:
         """At most `chunks` pieces of equal size, but for the last; views."""
+        (chunks,) = _size("chunk", (chunks,))
         if chunks < 1:
             raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
         return self.split(max(1, -(-self.shape[self._own_dim("chunk", dim)] // chunks)), dim)
@@ -460,9 +486,6 @@ class Tensor(HasArray):
         return x
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if value is None:  # NumPy would write nan
-            raise DTypeError("assignment: needs a number or a tensor, got None")
-
         def write(data: Array) -> None:
             *views, last = _steps(_plain_index(index))
             for step in views:
@@ -501,9 +524,11 @@ class Tensor(HasArray):
         """
         if not self.data.flags.writeable:
             raise ShapeError(f"{what}: this tensor is a read-only view (of expand, or of a file); clone() it first")
+        if source is None:  # NumPy would write nan
+            raise DTypeError(f"{what}: needs a number or a tensor, got None")
         try:
             write(self.data)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             kind = kind_of(error) or ShapeError
             raise kind(f"{what}: {error} (tensor {self.shape} {self.dtype})") from None
         mutation.record(self.data)
@@ -528,11 +553,11 @@ class Tensor(HasArray):
 
     def add_(self, other: Any, *, alpha: _float = 1) -> Self:
         """`self += alpha * other`."""
-        return self.__iadd__(other if alpha == 1 else other * alpha)
+        return self.__iadd__(other if alpha == 1 else E.mul(other, alpha))
 
     def sub_(self, other: Any, *, alpha: _float = 1) -> Self:
         """`self -= alpha * other`."""
-        return self.__isub__(other if alpha == 1 else other * alpha)
+        return self.__isub__(other if alpha == 1 else E.mul(other, alpha))
 
     def mul_(self, other: Any) -> Self:
         """`self *= other`."""
@@ -553,7 +578,7 @@ class Tensor(HasArray):
 
     def zero_(self) -> Self:
         """Set every element to 0."""
-        return self._in_place("zero_", "zeros_like()", None, lambda data: data.fill(0))
+        return self._in_place("zero_", "zeros_like()", 0, lambda data: data.fill(0))
 
     # --- reductions
 
@@ -599,7 +624,7 @@ class Tensor(HasArray):
         if isinstance(dim, HasArray):
             return pairwise(self, dim)
         indices = index(self, dim=dim, keepdim=True)
-        values = S.take_along_dim(self, indices, dim=dim) if self.ndim else self
+        values = S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone()
         return ValuesAndIndices(*(t if keepdim else t.squeeze(dim) for t in (values, indices)))
 
     def argmax(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
@@ -642,7 +667,7 @@ class Tensor(HasArray):
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> ValuesAndIndices:
         """Ordered along `dim`: `(values, indices)`."""
         indices = R.argsort(self, dim=dim, descending=descending, stable=stable)
-        return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self, indices)
+        return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone(), indices)
 
     def argsort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> Self:
         """Indices that order the elements along `dim`."""
