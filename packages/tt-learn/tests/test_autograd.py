@@ -878,6 +878,8 @@ def test_what_a_function_gets_wrong_is_named() -> None:
         MinMax.apply(leaf(1.0), leaf(2.0), scale=leaf(1.0))
     with pytest.raises(GradientError, match="MinMax: a list brings a tensor that requires a gradient"):
         MinMax.apply([leaf(1.0)], leaf(2.0))
+    with no_grad():  # there is nothing to lose
+        assert MinMax.apply(leaf(1.0), leaf(2.0), scale=leaf(3.0))[0].tolist() == [3.0]
     with pytest.raises(NotImplementedError, match="forward"):
         Function.apply(leaf(1.0))
 
@@ -1124,6 +1126,19 @@ def test_gradcheck_refuses_what_it_cannot_check() -> None:
         gradcheck(lambda x: x.detach(), leaf(1.0))
     with pytest.raises(GradientError, match="share memory"):
         gradcheck(lambda x: x * 2, leaf(1.0).detach().expand(3).requires_grad_())
+
+
+def test_gradcheck_puts_back_what_it_moved_when_the_function_fails() -> None:
+    x = leaf(1.0, 2.0)
+
+    def fails_beyond_2(x: Any) -> Any:
+        if (x > 2).any():
+            raise ValueError("too large")
+        return x * 2
+
+    with pytest.raises(ValueError, match="too large"):
+        gradcheck(fails_beyond_2, x)
+    assert x.tolist() == [1.0, 2.0]
 
 
 def test_gradcheck_of_several_outputs_strided_empty_and_repeated_inputs() -> None:

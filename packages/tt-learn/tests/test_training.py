@@ -487,6 +487,9 @@ def test_metrics() -> None:
         top_k_accuracy(scores, classes, k=0)
     assert binary_accuracy(np.array([0.2, 0.7]), np.array([1, 1]), threshold=0.5) == 0.5
     np.testing.assert_array_equal(confusion_matrix(scores, classes), [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
+    for wrong in (-1, 3):
+        with pytest.raises(ShapeError, match=r"confusion_matrix: classes go from .* scores are for 3"):
+            confusion_matrix(scores, np.array([0, 1, wrong]))
     assert perplexity(math.log(50)) == pytest.approx(50)
     assert perplexity(1e9) == math.inf
     assert math.isnan(perplexity(math.nan))

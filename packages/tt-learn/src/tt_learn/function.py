@@ -67,11 +67,8 @@ class Function:
         """
         ctx = Context()
         ctx.needs_input_grad = tuple([isinstance(x, Tensor) and x.requires_grad for x in inputs])
-        for name, value in options.items():
-            _refuse_gradients(cls.__name__, name, value)
-        for x in inputs:
-            if isinstance(x, (list, tuple)):
-                _refuse_gradients(cls.__name__, "a list", x)
+        if is_grad_enabled():
+            _refuse_hidden_gradients(cls.__name__, inputs, options)
         with no_grad():
             output = cls.forward(ctx, *inputs, **options)
         if not (is_grad_enabled() and any(ctx.needs_input_grad)):
@@ -79,6 +76,14 @@ class Function:
         outputs = _detached(cls.__name__, output)  # an input handed through stays itself
         _record_function(cls, ctx, inputs, outputs)
         return outputs if isinstance(output, tuple) else outputs[0]
+
+
+def _refuse_hidden_gradients(name: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        _refuse_gradients(name, key, value)
+    for x in inputs:
+        if isinstance(x, (list, tuple)):
+            _refuse_gradients(name, "a list", x)
 
 
 def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:

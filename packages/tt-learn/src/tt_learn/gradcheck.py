@@ -139,14 +139,17 @@ def _differences(value: Callable[[], float], x: Array, eps: float) -> Array:
     """Central differences of `value()` for each entry of `x`, which is changed in place and put back."""
     result = np.empty(x.shape)
     for at in np.ndindex(x.shape):
-        before = x[at]
-        x[at] = before + eps
-        above = value()
-        x[at] = before - eps
-        below = value()
-        x[at] = before
-        result[at] = (above - below) / (2 * eps)
+        result[at] = (_moved(value, x, at, eps) - _moved(value, x, at, -eps)) / (2 * eps)
     return result
+
+
+def _moved(value: Callable[[], float], x: Array, at: tuple[int, ...], by: float) -> float:
+    before = x[at]
+    x[at] = before + by
+    try:
+        return value()
+    finally:
+        x[at] = before
 
 
 def _compare(position: int, found: Array, expected: Array, atol: float, rtol: float) -> None:

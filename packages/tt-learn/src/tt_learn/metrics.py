@@ -57,6 +57,8 @@ def confusion_matrix(output: Any, target: Any) -> Array:
     if scores.ndim != 2 or scores.shape[:1] != classes.shape:
         raise ShapeError(f"confusion_matrix: expected (n, classes) and (n,), got {scores.shape} and {classes.shape}")
     n = scores.shape[1]
+    if classes.size and not 0 <= classes.min() <= classes.max() < n:
+        raise ShapeError(f"confusion_matrix: classes go from {classes.min()} to {classes.max()}, scores are for {n}")
     counted: Array = np.bincount(classes * n + scores.argmax(-1), minlength=n * n).reshape(n, n)
     return counted
 
