@@ -43,6 +43,22 @@ class MatMul:
         self.a @ self.b
 
 
+class LinearRows:
+    """A layer from 768 to 768 features on a few rows, as when text is generated, and on many."""
+
+    params = (1, 4, 32, 256)
+    param_names = ("rows",)
+
+    def setup(self, rows: int) -> None:
+        with applicable():
+            from tt_core import Linear, Tensor
+        self.layer = Linear(768, 768)
+        self.x = Tensor(normal(rows, 768))
+
+    def time_forward(self, rows: int) -> None:
+        self.layer(self.x)
+
+
 class Import:
     """`import tt_core` in a fresh interpreter, NumPy's share included."""
 

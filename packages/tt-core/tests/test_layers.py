@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core import Layer, LayerList, LayerNorm, Linear, Parameter, ReLU, Sequential, Tensor, layer_norm, ones, tensor
+from tt_core import (
+    Layer,
+    LayerList,
+    LayerNorm,
+    Linear,
+    Parameter,
+    ReLU,
+    Sequential,
+    Tensor,
+    layer_norm,
+    linear,
+    ones,
+    tensor,
+)
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_core.layers import StateDictError
 
@@ -396,3 +409,23 @@ def test_layer_norm_refuses_a_bias_that_would_be_broadcast_and_takes_what_is_emp
         layer_norm(ones(2, 3), ones(3), ones(1))
     assert layer_norm(ones(2, 0), ones(0), ones(0)).shape == (2, 0)
     assert LayerNorm(np.int64(3))(ones(2, 3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("rows", [2, 7, 32, 40])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_few_rows_give_what_many_give(rows: int, dtype: str, order: Any) -> None:
+    rng = np.random.default_rng(0)
+    weight, bias = (
+        np.asarray(rng.standard_normal((600, 640)), dtype, order=order),
+        rng.standard_normal(600).astype(dtype),
+    )
+    x = rng.standard_normal((2 * rows, 640)).astype(dtype)[::2]  # rows that do not touch
+    for given in (x, x[:, None]):
+        result = linear.kernel(given, weight, bias)
+        assert result.flags.c_contiguous
+        assert result.dtype == dtype
+        exact = x.astype(np.float64) @ weight.astype(np.float64).T + bias.astype(np.float64)
+        np.testing.assert_allclose(
+            result.reshape(rows, 600), exact, rtol=1e-4, atol=1e-4 if dtype == "float32" else 1e-10
+        )

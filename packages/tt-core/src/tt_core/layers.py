@@ -514,13 +514,28 @@ def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[1]}")
     rows = x if x.ndim <= 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    result = rows @ weight.T
+    result = _few_rows_product(rows, weight) if _few_rows(rows, weight) else rows @ weight.T
     if bias is not None:
         if result.dtype == np.result_type(result, bias):
             result += bias
         else:
             result = result + bias
     return result if x.ndim <= 2 else result.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _few_rows(rows: Array, weight: Array) -> bool:
+    """Whether a few long rows meet a weight stored by rows, in a product that is not small."""
+    few = rows.ndim == 2 and 2 <= len(rows) <= rows.shape[1] // 16
+    return few and len(rows) * weight.size > 1 << 20 and weight.flags.c_contiguous
+
+
+def _few_rows_product(rows: Array, weight: Array) -> Array:
+    """`rows @ weight.T` by its transpose: OpenBLAS prepares a left matrix faster than one on the right.
+
+    Turning the result round included, 4 rows of 768 times (768, 768) take 0.5 of the time and 32 rows of 784 times
+    (128, 784) 0.8; from 64 rows on there is nothing to gain.
+    """
+    return np.ascontiguousarray((weight @ rows.T).T)
 
 
 class Linear(Layer):
