@@ -224,3 +224,10 @@ def test_rectifiers_let_no_infinite_gradient_become_nan(dtype: Any) -> None:
     leaky = A.leaky_relu_backward.kernel(g, x, negative_slope=0.5)
     np.testing.assert_array_equal(leaky, [np.inf, np.inf, -np.inf, -np.inf, np.nan, np.nan, -2, 1.5])
     assert relu.dtype == leaky.dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("op", [A.sigmoid, A.tanh, A.silu, A.gelu, A.softplus])
+@pytest.mark.parametrize("nothing", [None, "1", [None]])
+def test_what_is_no_number_is_an_error_and_not_nan(op: Op, nothing: Any) -> None:
+    with pytest.raises(DTypeError, match=f"{op.name}: x must be a tensor or an array of numbers"):
+        op(nothing)

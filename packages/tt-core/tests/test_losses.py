@@ -319,3 +319,20 @@ def test_class_weights_may_stand_in_a_list_and_a_mean_of_nothing_is_nan() -> Non
     assert tt_core.cross_entropy(x, target, weight=[1.0, 3.0]) == same
     empty = tt_core.zeros(0, 2)
     assert tt_core.cross_entropy(empty, empty).isnan()
+
+
+@pytest.mark.parametrize("loss", [tt_core.mse_loss, tt_core.l1_loss, tt_core.smooth_l1_loss, tt_core.kl_div])
+def test_integers_do_not_wrap_around_and_either_side_may_hold_them(loss: Any) -> None:
+    zero, one = tensor([0, 3], dtype="uint8"), tensor([1, 2], dtype="uint8")
+    with pytest.raises(DTypeError, match=f"{loss.__name__}: needs a floating dtype, got uint8; call .float"):
+        loss(zero, one, reduction="sum")
+    expected = loss(zero.float(), one.float())
+    for result in (loss(zero.long(), one.float()), loss(zero.float(), one.long())):
+        assert result.dtype == np.float32
+        assert result == expected
+
+
+def test_float16_embeddings_of_zeros_have_a_loss() -> None:
+    zeros, ones = tt_core.zeros(2, 3, dtype="float16"), tt_core.ones(2, 3, dtype="float16")
+    close(tt_core.info_nce_loss(zeros, ones), math.log(2), 1e-3)
+    close(tt_core.contrastive_loss(zeros, zeros, tensor([0, 1]), reduction="none"), [0, 0.5], 1e-3)

@@ -368,6 +368,7 @@ def test_gather_and_take_along_dim() -> None:
 def test_index_select_and_masked_fill() -> None:
     x = np.arange(6, dtype="f4").reshape(2, 3)
     same(Tensor(x).index_select(1, tensor([2, 0])), x[:, [2, 0]])
+    same(tt_core.index_select(Tensor(x), 1, tensor([2, 0])), x[:, [2, 0]])
     same(Tensor(x).masked_fill(Tensor(x) > 2, -1), np.where(x > 2, np.float32(-1), x))
 
 
@@ -495,6 +496,8 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.__setitem__(0, None), DTypeError, "assignment: needs a number or a tensor, got None"),
         (lambda x: x[:1].gather(1, tensor([[0], [0]])), ShapeError, "gather: .* reaches beyond the tensor"),
         (lambda x: x.index_select(0, tensor([[0]])), ShapeError, "index_select: index must have one dimension"),
+        (lambda x: x.index_select(0, tensor([True, False])), DTypeError, "index_select: index must hold .* got bool"),
+        (lambda x: tt_core.leaky_relu(x, "a"), DTypeError, "leaky_relu: ufunc"),
         (lambda x: tt_core.cat(x), DTypeError, "cat: takes a list or tuple of tensors, got one tensor"),
         (lambda x: tt_core.zeros(-1), ShapeError, "zeros: negative dimensions"),
         (lambda x: tt_core.ones(2.5), DTypeError, "ones: takes integers, got 2.5"),

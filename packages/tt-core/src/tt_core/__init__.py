@@ -34,6 +34,7 @@ from tt_core.creation import (
     from_numpy,
     full,
     full_like,
+    index_select,
     linspace,
     ones,
     ones_like,
@@ -133,7 +134,6 @@ from tt_core.reductions import sum as sum
 from tt_core.shapes import (
     clone,
     flip,
-    index_select,
     pad,
     permute,
     repeat_interleave,

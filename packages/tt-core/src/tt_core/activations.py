@@ -40,7 +40,11 @@ def _in_blocks(compute: Callable[..., Any], *arrays: Array) -> None:
 
 def _floating(x: Any) -> Array:
     """Floats as they are; integers, booleans and Python numbers as float32."""
-    return x if isinstance(x, np.ndarray) and x.dtype.kind == "f" else np.asarray(x, dtype=np.float32)
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        return x
+    if np.asarray(x).dtype.kind not in "fiub":  # of None, as a forward without a return gives it, NumPy makes nan
+        raise TypeError("x must be a tensor or an array of numbers")
+    return np.asarray(x, dtype=np.float32)
 
 
 # --- rectifiers

@@ -211,6 +211,16 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return E.where(condition, input, other)
 
 
+def index_select(input: Any, dim: int, index: Any) -> Tensor:
+    """Entries of `dim` chosen by a one-dimensional `index` of integers.
+
+    >>> index_select(tensor([[1, 2, 3], [4, 5, 6]]), 1, tensor([2, 0]))
+    tensor([[3, 1],
+            [6, 4]])
+    """
+    return S.index_select(input, index, dim=dim)
+
+
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Sum of products in Einstein's notation; the operands one by one or in a list.
 

@@ -280,7 +280,7 @@ def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     if ours is None:
         raise error
     fact = str(error).strip()
-    if "did not contain a loop" in fact:  # NumPy's word for it
+    if plain and "did not contain a loop" in fact:  # NumPy's word for what is no number
         fact = f"does not work on {' and '.join(str(getattr(x, 'dtype', type(x).__name__)) for _, x in shown)}"
     raise ours(f"{op.name}: {fact} ({given})") from None
 

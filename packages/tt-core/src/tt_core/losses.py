@@ -33,12 +33,15 @@ def _reduced(loss: Any, reduction: str) -> Any:
 
 
 def _pair(name: str, reduction: str, x: Any, target: Any) -> tuple[Any, Any]:
-    """Prediction and target as tensors of one shape and, where the target holds integers, one dtype."""
+    """Prediction and target as tensors of one shape and, where one of them holds integers, one dtype."""
     _check_reduction(name, reduction)
     x, target = _tensor(x), _tensor(target)
     if x.shape != target.shape:
         raise ShapeError(f"{name}: input {x.shape} and target {target.shape} differ; reshape or expand one of them")
-    return x, _like(target, x)
+    x, target = _like(x, target), _like(target, x)
+    if x.dtype.kind != "f":  # unsigned ones would wrap around, 0 - 1 to 255
+        raise DTypeError(f"{name}: needs a floating dtype, got {x.dtype}; call .float() first")
+    return x, target
 
 
 def _tensor(x: Any) -> Any:
@@ -433,7 +436,12 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
 
 
 _TINY = 1e-12
-"""Least squared distance or length: the square root has no gradient at 0."""
+"""Least squared distance: the square root has no gradient at 0."""
+
+
+def _root(squared: Any, least: float) -> Any:
+    """Square root of at least `least`, or of the least number above 0 that the dtype has."""
+    return E.sqrt(E.clip(squared, min=max(least, float(np.finfo(squared.dtype).smallest_subnormal))))
 
 
 def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
@@ -453,7 +461,7 @@ def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction
         raise ShapeError(f"contrastive_loss: target needs shape {a.shape[:-1]} for pairs {a.shape}, got {target.shape}")
     difference = E.sub(a, b)
     squared = R.sum(E.mul(difference, difference), dim=-1)
-    short = E.clip(margin - E.sqrt(E.clip(squared, min=_TINY)), min=0.0)
+    short = E.clip(margin - _root(squared, _TINY), min=0.0)
     return _reduced(((1 - target) * squared + target * short * short) * 0.5, reduction)
 
 
@@ -479,7 +487,7 @@ def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str
 def _unit(x: Any) -> Any:
     """Each row with length 1; a row of zeros stays one."""
     squared = R.sum(E.mul(x, x), dim=-1, keepdim=True)
-    return x / E.sqrt(E.clip(squared, min=_TINY**2))
+    return x / _root(squared, _TINY**2)
 
 
 # --- layers

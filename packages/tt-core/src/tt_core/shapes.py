@@ -134,9 +134,11 @@ def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[
 
 @op
 def index_select(x: Array, index: Array, /, dim: int) -> Array:
-    """Rows of `dim` chosen by a one-dimensional `index`."""
+    """Rows of `dim` chosen by a one-dimensional `index` of integers."""
     if np.ndim(index) > 1:
         raise ValueError("index must have one dimension")
+    if (held := np.asarray(index).dtype).kind not in "iu":  # a mask would count as zeros and ones
+        raise TypeError(f"index must hold integers, got {held}")
     return np.take(x, index, axis=dim)
 
 
@@ -159,7 +161,7 @@ def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
 
 
 @op
-def roll(x: Array, /, shifts: int, dim: int | None) -> Array:
+def roll(x: Array, /, shifts: int, dim: int | None = None) -> Array:
     """Shifted along `dim` (None: as if flattened), what leaves at one end entering at the other."""
     return np.roll(x, shifts, axis=dim)
 
