@@ -794,3 +794,15 @@ def test_creation_takes_a_size_as_a_number_and_einsum_a_list() -> None:
     x = tensor([[1.0, 2.0]])
     assert tt_core.einsum("ij,kj->ik", [x, x]).tolist() == [[5]]
     assert tt_core.where(x > 1, input=x, other=0.0).tolist() == [[0, 2]]
+
+
+def test_an_ellipsis_that_stands_for_nothing_moves_no_dimension() -> None:
+    x = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
+    rows, columns = np.array([0, 2]), np.array([1, 3])
+    expected = x[:, rows, columns]  # (2, 2), as in PyTorch; with the ellipsis, NumPy takes it for a gap
+    same(Tensor(x)[:, tensor(rows), ..., tensor(columns)], expected)
+    same(Tensor(x)[None, :, rows, ..., columns], expected[None])
+    written = Tensor(np.zeros_like(x))
+    written[:, rows, ..., columns] = expected
+    same(written[:, rows, columns], expected)
+    same(Tensor(x)[rows[:1], ..., columns], x[rows[:1], ..., columns])  # here it stands for one

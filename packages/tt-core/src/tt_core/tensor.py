@@ -481,13 +481,13 @@ class Tensor(HasArray):
 
     def __getitem__(self, index: Any) -> Self:
         x = self
-        for step in _steps(_plain_index(index)):
+        for step in _steps(_plain_index(index), self.ndim):
             x = S.getitem(x, index=step)
         return x
 
     def __setitem__(self, index: Any, value: Any) -> None:
         def write(data: Array) -> None:
-            *views, last = _steps(_plain_index(index))
+            *views, last = _steps(_plain_index(index), data.ndim)
             for step in views:
                 data = data[step]
             data[last] = value.data if isinstance(value, HasArray) else value
@@ -760,7 +760,7 @@ def _plain_index(index: Any) -> Any:
     return index.data if isinstance(index, HasArray) else index
 
 
-def _steps(index: Any) -> list[Any]:
+def _steps(index: Any, ndim: int) -> list[Any]:
     """Indices that give, one after the other, PyTorch's order of dimensions: integers take their entry first.
 
     NumPy counts an integer as one more index array, and where anything else stands between two of those, puts their
@@ -768,6 +768,7 @@ def _steps(index: Any) -> list[Any]:
     """
     if not isinstance(index, tuple) or len(index) < 3 or S.is_basic_index(index):
         return [index]
+    index = _without_idle_ellipsis(index, ndim)
     taking = [i for i, part in enumerate(index) if not (part is None or part is ... or isinstance(part, slice))]
     integers = [i for i in taking if np.ndim(index[i]) == 0 and not isinstance(index[i], (bool, np.bool_))]
     if not integers or taking == list(range(taking[0], taking[-1] + 1)):
@@ -779,8 +780,14 @@ def _steps(index: Any) -> list[Any]:
     return [tuple(first), tuple(rest)]
 
 
+def _without_idle_ellipsis(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
+    """`...` left out where it stands for no dimension: between index arrays, NumPy counts it all the same."""
+    covered = sum(_covers(part) for part in index if not (part is None or part is ...))
+    return tuple([part for part in index if part is not ... or covered < ndim])
+
+
 def _covers(part: Any) -> int:
-    """How many dimensions an index array stands for: a mask for each of its own."""
+    """How many dimensions a part of an index stands for: a mask for each of its own."""
     part = np.asarray(part)
     return part.ndim if part.dtype == np.bool_ else 1
 
