@@ -192,6 +192,14 @@ def test_float16_gradients_of_what_was_broadcast_do_not_stop_at_2048() -> None:
     assert scale.grad.tolist() == [4096.0, 4096.0]
 
 
+def test_erf_and_its_gradient_stay_in_float16() -> None:
+    x = leaf(0.5, dtype=np.float16)
+    y = E.erf(x)
+    y.backward()
+    assert (y.dtype, x.grad.dtype) == (np.float16, np.float16)
+    assert y.item() == pytest.approx(0.5205, abs=1e-3)
+
+
 def test_one_rule_an_op() -> None:
     with pytest.raises(GradientError, match="has a gradient rule already"):
         gradient(E.exp, lambda out, x: (lambda g: g,))

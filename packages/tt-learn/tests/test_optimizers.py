@@ -326,10 +326,14 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
     misfit.step()
     with pytest.raises(optimizers.OptimizerError, match=r"exp_avg of parameter 1 has shape \(4,\)"):
         optimizer.load_state_dict(misfit.state_dict())
-    sgd = optimizers.SGDMomentum(ps)
-    sgd.step()
+    plain = optimizers.SGD(ps, lr=0.1)
+    with pytest.raises(optimizers.OptimizerError, match="another optimizer's, with betas and without momentum"):
+        plain.load_state_dict(optimizer.state_dict())
+    assert plain.param_groups[0]["lr"] == 0.1
+    incomplete = optimizer.state_dict()
+    del incomplete["state"][0]["exp_avg"]
     with pytest.raises(optimizers.OptimizerError, match="exp_avg of parameter 0 is missing"):
-        optimizer.load_state_dict(sgd.state_dict())
+        optimizer.load_state_dict(incomplete)
     np.testing.assert_array_equal(optimizer.state_dict()["state"][0]["exp_avg"].data, before)
     assert optimizer.param_groups[0]["lr"] == 0.5
 

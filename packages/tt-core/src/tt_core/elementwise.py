@@ -261,7 +261,7 @@ def erf(x: Array, /) -> Array:
     """
     x = np.asarray(x)
     if x.dtype != np.float32:
-        return np.asarray(_exact_erf(x), dtype=np.result_type(x, np.float32) if x.dtype.kind == "f" else np.float32)
+        return np.asarray(_exact_erf(x), dtype=x.dtype if x.dtype.kind == "f" else np.float32)
     x = np.clip(x, -4, 4)
     square = x * x
     return x * (_horner(_ERF_P, square) / _horner(_ERF_Q, square))

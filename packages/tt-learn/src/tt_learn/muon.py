@@ -51,12 +51,7 @@ class Muon(Optimizer):
         adamw_eps: float = 1e-8,
     ) -> None:
         options = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
-        iterations = {
-            "ns_coefficients": tuple(ns_coefficients),
-            "eps": eps,
-            "ns_steps": ns_steps,
-            "adjust_lr_fn": adjust_lr_fn,
-        }
+        iterations = {"ns_coefficients": tuple(ns_coefficients), "eps": eps, "ns_steps": ns_steps}
         adamw = {"use_muon": use_muon, "betas": tuple(betas), "adamw_eps": adamw_eps}
         self._scratch: dict[Any, list[Array]] = {}
         super().__init__(params, {**options, **iterations, "adjust_lr_fn": adjust_lr_fn, **adamw})

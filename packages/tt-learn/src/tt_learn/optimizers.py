@@ -217,7 +217,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken, copying it; keys may have become strings on the way through JSON.
 
-        Raises `OptimizerError`, with nothing changed, when groups, names or shapes differ.
+        Raises `OptimizerError`, with nothing changed, when the state is another optimizer's, or groups, names or shapes
+        differ.
         """
         groups = state_dict["param_groups"]
         state = {int(i): entry for i, entry in state_dict["state"].items()}
@@ -246,6 +247,12 @@ class Optimizer:
     def _loaded_group(self, own: Group, new: Mapping[str, Any]) -> Group:
         options = {name: tuple(value) if isinstance(value, list) else value for name, value in new.items()}
         known = {name: value for name, value in options.items() if name in self.defaults or name == "initial_lr"}
+        foreign = [name for name in options if name not in known and name != "params"]
+        missing = [name for name in self.defaults if name not in options]
+        if foreign and missing:  # PyTorch's groups of the same optimizer may have either, not both
+            raise OptimizerError(
+                f"{self.name}: the state is another optimizer's, with {foreign[0]} and without {missing[0]}"
+            )
         made = {**own, **known, "params": own["params"]}
         self.check(made)
         return made
