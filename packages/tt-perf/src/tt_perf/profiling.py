@@ -2,7 +2,8 @@
 
 The plugin `profiler` wraps every op and every layer from outside; nothing that is measured knows of it. Times are
 wall-clock seconds. *Self* time leaves out what was called inside, so the column adds up to the total; FLOPs are worked
-out from shapes for the ops where arithmetic dominates (a multiply-add counts as 2), and are left blank elsewhere.
+out from shapes for products, convolutions and attention (a multiply-add counts as 2; what a mask hides counts too), and
+are left blank elsewhere. *Output* is the bytes of all results, views included, not what was in memory at once.
 
 It measures this process alone and does not see NumPy calls made outside of ops.
 """
@@ -24,7 +25,7 @@ from tt_core.plugins import manager
 
 @dataclass
 class Entry:
-    """What was measured of one op, or of one type of layer."""
+    """What was measured of one op, or of one type of layer; `seconds` count a layer inside one of its type once."""
 
     name: str
     kind: str
@@ -41,14 +42,23 @@ def _matmul_flops(inputs: tuple[Any, ...], output: Any) -> int:
 
 
 def _attention_flops(inputs: tuple[Any, ...], output: Any) -> int:
-    """Two products of (T, d) with (d, S) for each head."""
-    query, key = inputs[0], inputs[1]
-    return 4 * int(prod(query.shape)) * int(key.shape[-2])
+    """A product with the keys and one with the values for each query of each head."""
+    query, key, value = inputs[:3]
+    scores = int(prod(output.shape[:-1])) * int(key.shape[-2])
+    return 2 * scores * int(query.shape[-1] + value.shape[-1])
 
 
-def _conv_flops(inputs: tuple[Any, ...], output: Any) -> int:
-    """One multiply-add for each weight of a filter and each element of the result."""
-    return 2 * int(prod(output.shape)) * int(prod(inputs[1].shape[1:]))
+def _attention_backward_flops(inputs: tuple[Any, ...], output: Any) -> int:
+    """Twice the products of forward, and the one with the keys again where the weights were not kept."""
+    g, query, key, value, kept = *inputs[:4], inputs[6]
+    scores = int(prod(g.shape[:-1])) * int(key.shape[-2])
+    again = 0 if prod(kept.shape) else int(query.shape[-1])
+    return 2 * scores * (2 * int(query.shape[-1] + value.shape[-1]) + again)
+
+
+def _conv_flops(result: Any, weight: Any) -> int:
+    """One multiply-add for each element of the result and each weight of its filter, forward and backward."""
+    return 2 * int(prod(result.shape)) * int(prod(weight.shape[1:]))
 
 
 FLOPS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
@@ -56,16 +66,20 @@ FLOPS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
     "linear": _matmul_flops,
     "rows_product": lambda inputs, output: 2 * int(prod(output.shape)) * int(prod(inputs[0].shape[:-1])),
     "scaled_dot_product_attention": _attention_flops,
-    "conv2d": _conv_flops,
+    "scaled_dot_product_attention_backward": _attention_backward_flops,
+    "conv2d": lambda inputs, output: _conv_flops(output, inputs[1]),
+    "conv2d_input": lambda inputs, output: _conv_flops(*inputs),
+    "conv2d_weight": lambda inputs, output: _conv_flops(inputs[0], output),
 }
 """FLOPs of an op from its inputs and output; add an entry for an op of your own."""
 
 
 class _Stack(threading.local):
-    """Seconds spent in calls inside the one that is running, one number per depth."""
+    """Seconds spent in calls inside the one that is running, one number per depth, and what is running there."""
 
     def __init__(self) -> None:
         self.inside: list[float] = [0.0]
+        self.running: list[tuple[str, str]] = []
 
 
 @dataclass
@@ -110,37 +124,41 @@ class Profiler:
         return str(self) if self._entries else None
 
     def _measured(self, kind: str, name: str, call: Callable[..., Any], flops: Any) -> Callable[..., Any]:
-        inside, entries = self._stack, self._entries
+        stack, entries, key = self._stack, self._entries, (kind, name)
 
         def measured(*inputs: Any, **attributes: Any) -> Any:
-            inside.inside.append(0.0)
+            inside, running = stack.inside, stack.running
+            again = key in running  # its time is part of the one around it
+            running.append(key)
+            inside.append(0.0)
             start = perf_counter()
             try:
                 output = call(*inputs, **attributes)
             finally:
                 seconds = perf_counter() - start
-                children = inside.inside.pop()
-                inside.inside[-1] += seconds
-            entry = entries.setdefault((kind, name), Entry(name, kind))
-            entry.calls += 1
-            entry.seconds += seconds
+                children = inside.pop()
+                inside[-1] += seconds
+                running.pop()
+            count, size = flops(inputs, output) if flops else 0, sum(tensor.nbytes for tensor in _tensors(output))
+            entry = entries.get(key) or entries.setdefault(key, Entry(name, kind))
+            entry.calls += 1  # from here on no calls, between which another thread could come and be lost
+            entry.seconds += 0.0 if again else seconds
             entry.self_seconds += seconds - children
-            entry.output_bytes += sum(tensor.nbytes for tensor in _tensors(output))
-            entry.flops += flops(inputs, output) if flops else 0
+            entry.output_bytes += size
+            entry.flops += count
             return output
 
         return measured
 
     def __str__(self) -> str:
         entries = self.entries()
-        total = sum(e.self_seconds for e in entries) or 1.0
-        lines = [
-            f"{'':5} {'name':32} {'calls':>8} {'self s':>9} {'share':>6} {'total s':>9} {'output':>9} {'GFLOP/s':>8}"
-        ]
+        total, width = sum(e.self_seconds for e in entries) or 1.0, max([len("name"), *(len(e.name) for e in entries)])
+        numbers = f"{'calls':>8} {'self s':>9} {'share':>6} {'total s':>9} {'output':>9} {'GFLOP/s':>8}"
+        lines = [f"{'':5} {'name':{width}} {numbers}"]
         for e in entries:
             rate = f"{e.flops / e.self_seconds / 1e9:8.1f}" if e.flops and e.self_seconds else f"{'':8}"
             lines.append(
-                f"{e.kind:5} {e.name:32} {e.calls:8} {e.self_seconds:9.4f} {e.self_seconds / total:6.1%} "
+                f"{e.kind:5} {e.name:{width}} {e.calls:8} {e.self_seconds:9.4f} {e.self_seconds / total:6.1%} "
                 f"{e.seconds:9.4f} {_size(e.output_bytes):>9} {rate}"
             )
         return "\n".join(line.rstrip() for line in lines)
