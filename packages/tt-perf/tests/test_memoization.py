@@ -8,6 +8,7 @@ import pytest
 import tt_core
 from tt_core.layers import Layer
 from tt_language import GPT, GPTConfig, generate
+from tt_learn.autograd import GradientError
 from tt_perf import Profiler
 from tt_perf.memoization import KVCache
 
@@ -64,6 +65,13 @@ def test_allocates_once_where_the_room_suffices() -> None:
     assert cache.nbytes == bytes_at_first
 
 
+def test_another_batch_is_an_error() -> None:
+    cache, layer = KVCache(rows=2, length=4), Layer()
+    cache.extend(layer, some(2), some(2))
+    with pytest.raises(tt_core.TinyTorchError, match="2 texts are remembered, got 1"):
+        cache.extend(layer, some(1, rows=1), some(1, rows=1))
+
+
 @pytest.mark.parametrize("rows", [[1, 0], [1, 1], [0]], ids=str)
 def test_rows_follow_a_selection(rows: list[int]) -> None:
     cache, layer = KVCache(rows=2, length=8), Layer()
@@ -100,6 +108,11 @@ def model() -> GPT:
     for parameter in model.parameters():  # as far apart as a trained model's, or all logits would be nearly equal
         parameter.data *= 8
     return model
+
+
+def test_a_gradient_that_would_end_in_the_cache_is_an_error(model: GPT) -> None:
+    with pytest.raises(GradientError, match="no_grad"):
+        model(tt_core.tensor([[1, 2]]), past=KVCache(rows=1, length=4))
 
 
 def flops_per_token(model: GPT, prompt: int) -> float:

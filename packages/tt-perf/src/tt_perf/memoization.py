@@ -16,10 +16,12 @@ import numpy as np
 
 from tt_core.creation import from_numpy
 from tt_core.dispatch import Array
+from tt_core.errors import ShapeError
 from tt_core.hookspecs import hookimpl
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 from tt_language.hookspecs import Past
+from tt_learn.autograd import GradientError
 
 
 class KVCache:
@@ -50,7 +52,13 @@ class KVCache:
         return sum(kept.keys.nbytes + kept.values.nbytes for kept in self._kept.values())
 
     def extend(self, layer: Layer, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Remember (batch, heads, new, size) keys and values of a layer, and give back all of that layer's."""
+        """Remember (batch, heads, new, size) keys and values of a layer, and give back all of that layer's.
+
+        Raises `GradientError` for those that require gradients, which would end here, and `ShapeError` for a batch
+        other than the one that is remembered.
+        """
+        if getattr(k, "requires_grad", False) or getattr(v, "requires_grad", False):
+            raise GradientError("kv-cache: what is remembered gets no gradient; run the model under no_grad()")
         kept = self._kept.get(layer)
         if kept is None:
             kept = self._kept[layer] = _Kept(k.data, v.data, self._room)
@@ -81,6 +89,8 @@ class _Kept:
         return np.empty((rows, heads, max(room, new), size), like.dtype)
 
     def extend(self, k: Array, v: Array) -> tuple[Tensor, Tensor]:
+        if len(k) != len(self.keys):  # NumPy would repeat a single one
+            raise ShapeError(f"kv-cache: {len(self.keys)} texts are remembered, got {len(k)}; start another cache")
         end = self.length + k.shape[2]
         if end > self.keys.shape[2]:
             self._grow(max(end, 2 * self.keys.shape[2]), k, v)
