@@ -141,11 +141,15 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
     def layer_norm_backward(
         g: Array, x: Array, mean: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
     ) -> tuple[Array, Array, Array]:
-        if not _fits(g, x, mean, rstd, *(() if weight is None else (weight,))) or not g.size:
+        shape = g.shape[g.ndim - dims :]
+        columns = math.prod(shape)
+        # a loop does not notice where an array ends
+        whole = g.shape == x.shape and mean.shape == rstd.shape == (g.size // max(columns, 1), 1)
+        scaled = weight is None or (_fits(weight) and weight.shape == shape)
+        if not (_fits(g, x, mean, rstd) and g.size and whole and scaled):
             kernel = layers.layer_norm_backward.kernel
             return kernel(g, x, mean, rstd, weight, dims=dims)
-        shape = g.shape[g.ndim - dims :]
-        upstream, dx = g.reshape(-1, math.prod(shape)), np.empty(g.shape, number)
+        upstream, dx = g.reshape(-1, columns), np.empty(g.shape, number)
         rows, results = x.reshape(upstream.shape), dx.reshape(upstream.shape)
         scale = np.ones(upstream.shape[1], number) if weight is None else weight.reshape(-1)
         sums: dict[int, Array] = {}  # for weight and bias, by where the part begins
@@ -165,7 +169,8 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         if weight is None and _are_classes(x, target, ignore_index):
             loss, peak, total = np.empty((3, len(x)), number)
             if loop["cross_entropy"](x, target, loss, peak, total):
-                return losses.reduced_rows(loss, None, reduction, target.shape), peak, total
+                with np.errstate(all="ignore"):  # infinite losses are no news
+                    return losses.reduced_rows(loss, None, reduction, target.shape), peak, total
         kernel = losses.class_cross_entropy.kernel
         return kernel(x, target, weight, ignore_index=ignore_index, reduction=reduction)
 
@@ -180,7 +185,8 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         ignore_index: int = -100,
         reduction: str = "mean",
     ) -> Array:
-        if weight is None and g.size == 1 and _fits(peak, total) and _are_classes(x, target, ignore_index):
+        ours = weight is None and g.size == 1 and _fits(peak, total) and peak.shape == total.shape == x.shape[:1]
+        if ours and _are_classes(x, target, ignore_index):
             each = g.reshape(())[()] / (len(x) if reduction == "mean" else 1)
             out = np.empty(x.shape, number)
             if loop["cross_entropy_backward"](x, target, peak, total, number(each), out):
@@ -196,7 +202,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
 def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
     """Whether the loops of cross entropy are made for these: rows of logits, and a label for each that counts."""
-    shaped = _fits(x) and x.ndim == 2 and x.shape[1] > 0 and target.shape == x.shape[:1]
+    shaped = _fits(x) and x.ndim == 2 and x.size > 0 and target.shape == x.shape[:1]
     return shaped and target.dtype == np.int64 and target.flags.c_contiguous and not 0 <= ignore_index < x.shape[1]
 
 
@@ -207,7 +213,7 @@ def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         optimizer: Adam, p: Array, g: Array, state: dict[str, Array], step: int, group: Group, work: list[Array]
     ) -> None:
         m, v = state["exp_avg"], state["exp_avg_sq"]
-        if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v):
+        if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v) or not p.flags.writeable:
             return type(optimizer).update(optimizer, p, g, state, step, group, work)
         beta1, beta2 = group["betas"]
         correction = math.sqrt(1 - beta2**step)
@@ -222,7 +228,7 @@ def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         optimizer: SGD, p: Array, g: Array, state: dict[str, Array], step: int, group: Group, work: list[Array]
     ) -> None:
         plain = group["momentum"] and not (group["dampening"] or group["nesterov"] or group["maximize"])
-        if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]):
+        if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]) or not p.flags.writeable:
             return type(optimizer).update(optimizer, p, g, state, step, group, work)
         arrays = [x.reshape(-1) for x in (p, g, state["momentum_buffer"])]
         loop["sgd_momentum"](*arrays, *map(number, (group["momentum"], group["lr"], group["weight_decay"])))

@@ -45,6 +45,7 @@ def exp_below_0(x: Number) -> Number:
 _TWO_ROOT = Number(2 * math.sqrt(2 / math.pi))
 _CUBIC = Number(0.044715)
 _THREE_CUBIC = Number(3 * 0.044715)
+_SATURATED = Number(16)  # beyond it the gate is 0 or 1 and its slope 0, which infinity times 0 is not
 
 
 def gelu_tanh(x: Array, out: Array) -> None:
@@ -61,8 +62,9 @@ def gelu_tanh_backward(g: Array, x: Array, out: Array) -> None:
         u = _TWO_ROOT * (x[i] + _CUBIC * x[i] * x[i] * x[i])
         e = exp_below_0(-abs(u))
         share = ONE / (ONE + e)
-        slope = e * share * share * _TWO_ROOT * (ONE + _THREE_CUBIC * x[i] * x[i])
-        out[i] = g[i] * ((share if u > ZERO else e * share) + x[i] * slope)
+        near = min(max(x[i], -_SATURATED), _SATURATED)
+        slope = e * share * share * _TWO_ROOT * (ONE + _THREE_CUBIC * near * near)
+        out[i] = g[i] * ((share if u > ZERO else e * share) + near * slope)
 
 
 def relu_backward(g: Array, result: Array, out: Array) -> None:
@@ -157,6 +159,11 @@ def cross_entropy_backward(x: Array, labels: Array, peak: Array, total: Array, g
 # --- optimizers: p and the states change in place
 
 
+def _decayed(g: Number, p: Number, decay: Number) -> Number:
+    """`g + decay p`, and `g` without decay also where p is infinite: 0 times that would be nan."""
+    return g + decay * p if decay != ZERO else g
+
+
 def adam(
     p: Array,
     g: Array,
@@ -175,7 +182,7 @@ def adam(
     The rates are 1 - beta, which float32 would round to five digits; bias corrections are in `eps` and `lr`.
     """
     for i in range(p.size):
-        d = g[i] + decay * p[i]
+        d = _decayed(g[i], p[i], decay)
         m[i] += (d - m[i]) * rate1
         v[i] = v[i] * beta2 + d * d * rate2
         p[i] = p[i] * shrink - lr * (m[i] / (np.sqrt(v[i]) + eps))
@@ -184,5 +191,5 @@ def adam(
 def sgd_momentum(p: Array, g: Array, b: Array, momentum: Number, lr: Number, decay: Number) -> None:
     """`b = momentum b + g + decay p`, `p -= lr b`."""
     for i in range(p.size):
-        b[i] = momentum * b[i] + (g[i] + decay * p[i])
+        b[i] = momentum * b[i] + _decayed(g[i], p[i], decay)
         p[i] -= lr * b[i]
