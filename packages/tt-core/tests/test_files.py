@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,9 +99,39 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         write_atomic(tmp_path / "nowhere" / "file", b"")
 
 
-def test_stale_temporary_files_are_removed_and_nothing_else(path: Path) -> None:
-    stale = path.with_name("weights.bin.tmp-tinytorch")
-    stale.write_bytes(b"half")
-    assert remove_stale(path.parent) == [stale]
+def test_stale_temporary_files_are_removed_and_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(descriptor: int) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            write_atomic(path, b"half")
+    stale = [file for file in path.parent.iterdir() if file != path]
+    assert len(stale) == 1
+    assert remove_stale(path.parent) == stale
     assert os.listdir(path.parent) == ["weights.bin"]
     assert remove_stale(path.parent) == []
+
+
+def test_several_writers_of_one_file_do_not_meet(path: Path) -> None:
+    contents = [bytes([i]) * 100_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda data: write_atomic(path, data), contents * 10))) == 80
+    assert path.read_bytes() in contents
+    assert os.listdir(path.parent) == ["weights.bin"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and modes are others there")
+def test_a_link_stays_a_link_and_permissions_stay(path: Path) -> None:
+    path.chmod(0o600)
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    link = elsewhere / "latest.bin"
+    link.symlink_to(path)
+    write_atomic(link, b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(elsewhere) == ["latest.bin"]

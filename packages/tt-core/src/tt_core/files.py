@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +18,8 @@ _SUFFIX = ".tmp-tinytorch"
 def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:
     """Write `data` to `path` whole or not at all: temporary file, flush, fsync, rename, fsync of the folder.
 
-    `data` is the bytes, or a function that writes them to the open file it is given.
+    `data` is the bytes, or a function that writes them to the open file it is given. As when a file is opened to be
+    written, a link stays a link and permissions stay; of several that write at once, the last one's file is kept.
     Raises `FileError` when any of these steps fails; until the rename, the old file is untouched.
 
     >>> import tempfile
@@ -26,10 +29,13 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     b'kept'
     """
     path = Path(path)
-    temporary = path.with_name(path.name + _SUFFIX)
+    target = path.resolve() if path.is_symlink() else path
+    temporary = target.with_name(f"{target.name}{_SUFFIX}-{os.getpid()}-{threading.get_ident()}")
     try:
         _write_synced(temporary, data)
-        os.replace(temporary, path)
+        with contextlib.suppress(FileNotFoundError):  # of a file that is new
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -37,7 +43,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
             raise
         raise FileError(f"cannot write {path}: {_reason(error)}; what was there before is unchanged") from None
     try:
-        _sync_folder(path.parent)
+        _sync_folder(target.parent)
     except OSError as error:
         raise FileError(f"wrote {path}, but cannot sync its folder: {_reason(error)}; save it again") from None
 
@@ -58,7 +64,7 @@ def _reason(error: OSError) -> str:
 
 def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
     """Remove the temporary files that a killed process left in `folder`; returns what was removed."""
-    stale = sorted(Path(folder).glob(f"*{_SUFFIX}"))
+    stale = sorted(Path(folder).glob(f"*{_SUFFIX}*"))
     for path in stale:
         path.unlink(missing_ok=True)
     return stale
