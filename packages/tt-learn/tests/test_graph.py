@@ -83,6 +83,11 @@ def test_names_are_escaped_and_the_file_written(tmp_path: Path) -> None:
     assert (tmp_path / "graph.svg").read_text(encoding="utf-8") == svg
 
 
+def test_a_leaf_with_an_empty_name_has_a_box() -> None:
+    x = Tensor([1.0], requires_grad=True)
+    assert "leaf" in texts(draw_graph(x * 2, names={"": x}))
+
+
 def test_a_released_graph_can_still_be_drawn() -> None:
     x = Tensor([1.0], requires_grad=True)
     y = (x * x).sum()

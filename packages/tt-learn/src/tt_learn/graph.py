@@ -94,7 +94,7 @@ def _box(at: Any, titles: Mapping[int, str]) -> _Box:
     if isinstance(at, Node):
         return _Box(at.name, " ".join(_size(*output) for output in at.outputs))
     kind = "parameter" if at.is_parameter else "leaf"
-    return _Box(titles.get(id(at), kind), _size(at.shape, at.dtype), kind)
+    return _Box(titles.get(id(at)) or kind, _size(at.shape, at.dtype), kind)
 
 
 def _size(shape: tuple[int, ...], dtype: Any) -> str:
