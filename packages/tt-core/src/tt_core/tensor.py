@@ -49,11 +49,13 @@ def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
         data = _unwrap_nested(data)
     try:
         array = np.asarray(data, dtype=dtype)
+        read = array if given or dtype is None else np.asarray(data)  # with a dtype, NumPy makes nan of None
     except (ValueError, TypeError, OverflowError) as error:
         fact = "nested lists must be of one length each" if "inhomogeneous" in str(error) else error
         raise (kind_of(error) or ShapeError)(f"{what}: {fact}") from None
-    if array.dtype.kind not in "fiub":
-        raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(array)}")
+    for held in (read, array):
+        if held.dtype.kind not in "fiub":
+            raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(held)}")
     if dtype is None and not given and array.dtype == np.float64:
         array = array.astype(np.float32)
     return array
