@@ -1,7 +1,7 @@
 """Part of module 18, acceleration: formulas as loops over single numbers, which `acceleration.py` has compiled.
 
 NumPy goes through memory once for each operation of a formula; a loop goes through it once for all of them, and keeps
-what is between in registers. Plain Python runs these loops too, some hundred times slower, so they can be read, tested
+what is between in registers. Plain Python runs these loops too, some thousand times slower, so they can be read, tested
 and stepped through without a compiler.
 
 Arrays are C-contiguous float32: x[i] of one dimension for formulas of single elements, x[row, column] where rows are
