@@ -96,6 +96,7 @@ def test_what_a_file_cannot_hold_is_refused(path: Path) -> None:
         ({"f": {"g": print}}, "f.g is a builtin_function_or_method"),
         ({"a": {"b.c": np.ones(1), "b": {"c": np.ones(1)}}}, "two tensors are both called a.b.c"),
         ({"a": {"$tensor": "x"}}, r"key \$tensor"),
+        ({"a": {1: "x", "1": "y"}}, "a has keys that are the same as text"),
     ]:
         with pytest.raises(CheckpointError, match=message):
             save_checkpoint(path, **parts)

@@ -159,7 +159,10 @@ def _pack(value: Any, name: str, arrays: Arrays) -> Any:
     if isinstance(value, Mapping):
         if _TENSOR in value:
             raise CheckpointError(f"save_checkpoint: {name} has a key {_TENSOR}, which stands for a tensor here")
-        return {str(key): _pack(entry, f"{name}.{key}", arrays) for key, entry in value.items()}
+        packed = {str(key): _pack(entry, f"{name}.{key}", arrays) for key, entry in value.items()}
+        if len(packed) < len(value):
+            raise CheckpointError(f"save_checkpoint: {name} has keys that are the same as text, such as 1 and '1'")
+        return packed
     if isinstance(value, (list, tuple)):
         return [_pack(entry, f"{name}.{i}", arrays) for i, entry in enumerate(value)]
     if isinstance(value, np.generic):
