@@ -88,10 +88,16 @@ def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
     return wrap(array)
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, HasArray):  # whose gradient, in Act II, would be lost
+        raise TypeError(f"fill_value is a number, got a tensor of shape {value.data.shape}; use its item()")
+    return value
+
+
 @_named
 def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value`; float32 or int64 by its type."""
-    value = as_array(fill_value, dtype, "full")
+    value = as_array(_number(fill_value), dtype, "full")
     return _filled(_size("full", (size,)), value, value.dtype)
 
 
@@ -118,7 +124,7 @@ def ones_like(x: Any, dtype: Any = None) -> Tensor:
 def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
     """All `fill_value` in the shape and dtype of `x`."""
     shape, dtype = _shape_and_dtype(x, dtype)
-    return _filled(shape, fill_value, dtype)
+    return _filled(shape, _number(fill_value), dtype)
 
 
 @_named
