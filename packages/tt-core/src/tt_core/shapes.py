@@ -26,7 +26,8 @@ def view(x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same memory in another shape; raises where that would need a copy."""
     result = np.reshape(x, shape)
     if x.size and not np.may_share_memory(result, x):
-        raise ValueError(f"strides {x.strides} do not allow a view of shape {shape}; use reshape, which copies")
+        strides = tuple(step // x.itemsize for step in x.strides)  # in elements, as Tensor.strides tells them
+        raise ValueError(f"strides {strides} do not allow a view of shape {shape}; use reshape, which copies")
     return result
 
 
