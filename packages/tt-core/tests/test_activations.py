@@ -224,6 +224,7 @@ def test_rectifiers_let_no_infinite_gradient_become_nan(dtype: Any) -> None:
     leaky = A.leaky_relu_backward.kernel(g, x, negative_slope=0.5)
     np.testing.assert_array_equal(leaky, [np.inf, np.inf, -np.inf, -np.inf, np.nan, np.nan, -2, 1.5])
     assert relu.dtype == leaky.dtype == np.dtype(dtype)
+    assert A.relu_backward.kernel(g[-1:], np.array([np.nan], dtype)) == 3  # a nan is not hidden
 
 
 @pytest.mark.parametrize("op", [A.sigmoid, A.tanh, A.silu, A.gelu, A.softplus])

@@ -411,6 +411,14 @@ def test_layer_norm_refuses_a_bias_that_would_be_broadcast_and_takes_what_is_emp
     assert LayerNorm(np.int64(3))(ones(2, 3)).shape == (2, 3)
 
 
+def test_layer_norm_refuses_integers_and_dimensions_that_are_not_there() -> None:
+    with pytest.raises(DTypeError, match="layer_norm: needs a floating dtype, got int64"):
+        layer_norm(tensor([[1, 2]]))
+    for dims in (0, -1, 3):
+        with pytest.raises(ShapeError, match=f"layer_norm: dims is between 1 and the 2 dimensions .*, got {dims}"):
+            layer_norm(ones(2, 3), dims=dims)
+
+
 @pytest.mark.parametrize("rows", [2, 7, 32, 40])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", ["C", "F"])

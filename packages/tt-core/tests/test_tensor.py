@@ -425,6 +425,13 @@ def test_flatten_reshape_squeeze_unsqueeze(x: np.ndarray) -> None:
         same(Tensor(x).squeeze(0), x.squeeze(0) if len(x) == 1 else x)
 
 
+def test_no_negative_size_but_one_is_worked_out() -> None:
+    for call in (Tensor.reshape, Tensor.view):
+        with pytest.raises(ShapeError, match=r"\(-2, 3\) has a negative size; only one -1 is worked out"):
+            call(Tensor(np.arange(6)), -2, 3)
+        assert call(Tensor(np.arange(6)), -1, 3).shape == (2, 3)
+
+
 def test_unflatten_expand_repeat() -> None:
     x = np.arange(6, dtype="f4").reshape(1, 6)
     same(Tensor(x).unflatten(1, (2, 3)), x.reshape(1, 2, 3))

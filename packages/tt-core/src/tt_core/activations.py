@@ -58,8 +58,8 @@ def relu(x: Array, /) -> Array:
 
 @op
 def relu_backward(g: Array, out: Array, /) -> Array:
-    """Gradient of `relu`: `g` where the result is above 0."""
-    return _only(g, out > 0)
+    """Gradient of `relu`: `g` where the result is above 0, or nan, which no gradient of 0 is to hide."""
+    return _only(g, out != 0)
 
 
 def _only(g: Array, where: Array) -> Array:

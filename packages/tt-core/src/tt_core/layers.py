@@ -583,6 +583,9 @@ def layer_norm(
 
     Residuals: mean and 1 / standard deviation.
     """
+    check_floats(x)
+    if not 1 <= dims <= x.ndim:
+        raise ValueError(f"dims is between 1 and the {x.ndim} dimensions of the input, got {dims}")
     shape = x.shape[x.ndim - dims :]
     if weight is not None and weight.shape != shape:
         raise ValueError(f"weight has shape {weight.shape}, the last {dims} dimensions of the input are {shape}")

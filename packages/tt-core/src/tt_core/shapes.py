@@ -18,13 +18,20 @@ from tt_core.dispatch import Array, op
 @op
 def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same elements in another shape (one -1 is worked out); a view where the memory allows it."""
-    return np.reshape(x, shape)
+    return _reshaped(x, shape)
+
+
+def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
+    result = np.reshape(x, shape)
+    if result.shape != shape and min(shape) < -1:  # NumPy works out any negative size
+        raise ValueError(f"{shape} has a negative size; only one -1 is worked out")
+    return result
 
 
 @op
 def view(x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same memory in another shape; raises where that would need a copy."""
-    result = np.reshape(x, shape)
+    result = _reshaped(x, shape)
     if x.size and not np.may_share_memory(result, x):
         strides = tuple(step // x.itemsize for step in x.strides)  # in elements, as Tensor.strides tells them
         raise ValueError(f"strides {strides} do not allow a view of shape {shape}; use reshape, which copies")

@@ -122,10 +122,10 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
     def layer_norm(
         x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
     ) -> tuple[Array, Array, Array]:
-        columns = math.prod(x.shape[x.ndim - dims :])
-        given = [p for p in (weight, bias) if p is not None]
-        if not _fits(x, *given) or not x.size or any(p.shape != x.shape[x.ndim - dims :] for p in given):
+        shape, given = x.shape[x.ndim - dims :], [p for p in (weight, bias) if p is not None]
+        if not (_fits(x, *given) and x.size and 1 <= dims <= x.ndim and all(p.shape == shape for p in given)):
             return layers.layer_norm.kernel(x, weight, bias, dims=dims, eps=eps)
+        columns = math.prod(shape)
         rows, out = x.reshape(-1, columns), np.empty(x.shape, number)
         mean, rstd = np.empty((2, len(rows), 1), number)
         scale = np.ones(columns, number) if weight is None else weight.reshape(-1)

@@ -68,9 +68,9 @@ def gelu_tanh_backward(g: Array, x: Array, out: Array) -> None:
 
 
 def relu_backward(g: Array, result: Array, out: Array) -> None:
-    """`g` where the result is above 0."""
+    """`g` where the result is above 0, or nan."""
     for i in range(g.size):
-        out[i] = g[i] if result[i] > ZERO else ZERO
+        out[i] = g[i] if result[i] != ZERO else ZERO
 
 
 # --- layer normalization
