@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PLUGIN = """
+from tt_core import tensor
 from tt_core.plugins import hookimpl
 from tt_core.errors import TinyTorchError
 from tt_core.journey import Milestone, Module
@@ -22,7 +23,10 @@ class Act:
 
     @hookimpl
     def tt_milestones(self):
-        return [Milestone("falling-short", 1999, "A claim not reached", 6, self.run)]
+        return [
+            Milestone("falling-short", 1999, "A claim not reached", 6, self.run),
+            Milestone("one-op", 2000, "A claim reached", 6, lambda data_dir, out: print((tensor([1.0]) + 1).item())),
+        ]
 
     @hookimpl
     def tt_commands(self, cli):
@@ -33,9 +37,19 @@ class Act:
 
 
 class Plugin:
+    calls = 0
+
     @hookimpl
     def tt_wrap_op(self, op, call):
-        return call
+        def counted(*inputs, **attributes):
+            self.calls += 1
+            return call(*inputs, **attributes)
+
+        return counted
+
+    @hookimpl
+    def tt_report(self):
+        return f"{self.calls} calls"
 
 
 act, plugin = Act(), Plugin()
@@ -92,7 +106,7 @@ def test_plugins_names_distribution_version_hooks_and_state(installed: Path) -> 
     done = tt("plugins", site=installed)
     assert done.returncode == 0
     row = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["foreign"])
-    assert row.split() == ["foreign", "tt-foreign", "3.2.1", "tt_wrap_op", "available"]
+    assert row.split() == ["foreign", "tt-foreign", "3.2.1", "tt_report", "tt_wrap_op", "available"]
 
 
 def test_a_plugin_that_does_not_load_is_named_and_hides_no_other(installed: Path) -> None:
@@ -129,6 +143,15 @@ def test_what_a_user_can_act_on_is_one_line(installed: Path, tmp_path: Path) -> 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: falling-short: reached nothing with mine"
     assert "Traceback" not in done.stderr
+
+
+def test_a_milestone_ends_with_what_plugins_measured(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TT_PLUGINS", "foreign")
+    done = tt("milestone", "one-op", site=installed, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["2000: A claim reached", "2.0"]
+    assert done.stderr.splitlines()[-1] == "1 calls"
 
 
 def test_a_command_that_does_not_exist_is_wrong_usage() -> None:

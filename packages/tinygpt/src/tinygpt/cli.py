@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tinygpt.presets import PRESETS, TrainConfig, preset
-from tt_core.command import run
+from tt_core.command import reported, run
 from tt_core.errors import TinyTorchError
-from tt_core.plugins import manager, use
+from tt_core.plugins import use
 
 Command = Callable[..., Any]
 
@@ -116,14 +115,6 @@ def write(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Print, at the end of a command, what plugins measured."""
-    yield
-    for report in manager.hook.tt_report():
-        click.echo(report, err=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command import run
+from tt_core.command import reported, run
 from tt_core.errors import PluginError, TinyTorchError, did_you_mean
 from tt_core.hookspecs import hookimpl
 from tt_core.journey import Milestone, Module, act_name, deferred
@@ -82,7 +82,8 @@ def milestone(name: str, data_dir: Path | None, out: Path) -> None:
 
     keep_freed_memory()
     click.echo(f"{chosen.year}: {chosen.title}")
-    chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
+    with reported():
+        chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
 
 
 def _modules() -> list[Module]:

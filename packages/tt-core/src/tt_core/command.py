@@ -9,10 +9,13 @@ import errno
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from tt_core.errors import TinyTorchError
+from tt_core.plugins import manager
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
@@ -47,6 +50,14 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except (KeyboardInterrupt, click.Abort):
         return 130
     return 0
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Print, once the work inside is done, what plugins measured; on standard error, beside the command's results."""
+    yield
+    for report in manager.hook.tt_report():
+        click.echo(report, err=True)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
