@@ -163,7 +163,7 @@ def test_a_rule_that_forgets_an_input_is_named(functions: Any) -> None:
 
 
 def test_a_tensor_in_a_list_or_an_attribute_does_not_lose_its_gradient_in_silence() -> None:
-    x, t = leaf(1.0, 2.0), leaf(3.0)[0]
+    x, t = leaf(1.0, 2.0), Tensor(np.array(3.0), requires_grad=True)
     for lossy in (lambda: E.add(x, [t, t]), lambda: E.add(x.detach(), [t, t]), lambda: E.where(x > 1, x, (t, t))):
         with pytest.raises(GradientError, match="a list brings a tensor that requires a gradient"):
             lossy()
@@ -176,6 +176,18 @@ def test_a_tensor_in_a_list_or_an_attribute_does_not_lose_its_gradient_in_silenc
     assert filled.tolist() == [0.0, 0.0]
     with no_grad():
         assert E.add(x, [t, t]).tolist() == [4.0, 5.0]
+
+
+def test_numpy_takes_no_tensor_out_of_its_history_in_silence() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    for lossy in (lambda: np.asarray(y), lambda: np.concatenate([y, y]), lambda: E.add(x, [y, y])):
+        with pytest.raises(GradientError, match="a result of mul, and NumPy would lose its history; detach"):
+            lossy()
+    assert np.asarray(x).tolist() == [1.0, 2.0]
+    assert np.asarray(y.detach()).tolist() == [2.0, 4.0]
+    with no_grad():
+        assert np.asarray(y).tolist() == [2.0, 4.0]
 
 
 def test_a_list_of_indices_may_change_after_its_use() -> None:

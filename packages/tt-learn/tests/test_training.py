@@ -481,6 +481,7 @@ def test_metrics() -> None:
     scores = np.array([[5.0, 1.0, 2.0], [0.0, 1.0, 2.0], [3.0, 2.0, 1.0]])
     classes = np.array([0, 1, 2])
     assert accuracy(tensor(scores), tensor(classes)) == pytest.approx(1 / 3)
+    assert accuracy(tensor(scores).requires_grad_() * 2, classes) == pytest.approx(1 / 3)
     assert top_k_accuracy(scores, classes, k=2) == pytest.approx(2 / 3)
     assert top_k_accuracy(scores, classes, k=9) == 1.0
     with pytest.raises(ShapeError, match="k is 0"):

@@ -232,6 +232,14 @@ class Tensor(tt_core.Tensor):
                     )
         return super()._in_place(what, instead, source, write)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if _recording.on and self.grad_fn is not None:
+            raise GradientError(
+                f"array: this tensor is a result of {self.grad_fn.name}, and NumPy would lose its history; "
+                f"detach() it, or use its data"
+            )
+        return super().__array__(dtype, copy)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if self.grad_fn is not None:
             raise GradientError("deepcopy: this tensor has history; detach() it first")

@@ -25,6 +25,7 @@ import tt_core
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_core.files import write_atomic
+from tt_core.tensor import as_array
 from tt_core.threads import thread_count
 from tt_learn.__about__ import __version__
 
@@ -109,9 +110,9 @@ def save_tensors(
     >>> {name: array.shape for name, array in load_tensors(path)[0].items()}
     {'bias': (2,), 'weight': (2, 3)}
     """
+    given = {name: as_array(tensor) for name, tensor in tensors.items()}
     # safetensors 0.8.0 writes the memory of an array that is not C-contiguous as if it were, without an error
-    arrays = {name: np.asarray(tensor).copy("C") if _scattered(tensor) else np.asarray(tensor)
-              for name, tensor in tensors.items()}  # fmt: skip
+    arrays = {name: array if array.flags.c_contiguous else array.copy("C") for name, array in given.items()}
     write_atomic(path, safetensors.numpy.save(arrays, dict(metadata or {})))
 
 
@@ -127,10 +128,6 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({_line(error)})") from None
-
-
-def _scattered(tensor: Any) -> bool:
-    return not np.asarray(tensor).flags.c_contiguous
 
 
 def _sum(data: Any) -> str:
@@ -154,7 +151,7 @@ def _pack(value: Any, name: str, arrays: Arrays) -> Any:
     if isinstance(value, (tt_core.Tensor, np.ndarray)):
         if name in arrays:
             raise CheckpointError(f"save_checkpoint: two tensors are both called {name}")
-        arrays[name] = np.asarray(value)
+        arrays[name] = as_array(value)
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         if _TENSOR in value:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tt_core.dispatch import Array
 from tt_core.errors import ShapeError
+from tt_core.tensor import as_array
 
 
 def accuracy(output: Any, target: Any) -> float:
@@ -22,7 +23,7 @@ def accuracy(output: Any, target: Any) -> float:
 
 def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...)."""
-    scores, classes = np.asarray(output), np.asarray(target)
+    scores, classes = as_array(output), as_array(target)
     if k < 1:
         raise ShapeError(f"top_k_accuracy: k is {k}, expected 1 or more")
     if scores.shape[:-1] != classes.shape:
@@ -40,7 +41,7 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
     >>> binary_accuracy(np.array([-1.0, 2.0]), np.array([0, 1]))
     1.0
     """
-    scores, truth = np.asarray(output), np.asarray(target)
+    scores, truth = as_array(output), as_array(target)
     if scores.shape != truth.shape:
         raise ShapeError(f"binary_accuracy: output {scores.shape} and target {truth.shape} differ")
     return float(((scores > threshold) == (truth > 0.5)).mean())
@@ -53,7 +54,7 @@ def confusion_matrix(output: Any, target: Any) -> Array:
     array([[0, 0],
            [1, 1]])
     """
-    scores, classes = np.asarray(output), np.asarray(target)
+    scores, classes = as_array(output), as_array(target)
     if scores.ndim != 2 or scores.shape[:1] != classes.shape:
         raise ShapeError(f"confusion_matrix: expected (n, classes) and (n,), got {scores.shape} and {classes.shape}")
     n = scores.shape[1]
