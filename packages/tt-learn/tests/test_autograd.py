@@ -599,6 +599,18 @@ def test_no_grad_decorates_without_parentheses_too() -> None:
         no_grad(True)
 
 
+def test_assigning_requires_grad_is_checked_as_the_method_is() -> None:
+    x = tt_core.tensor([2.0])
+    x.requires_grad = True
+    y = x * x
+    with pytest.raises(GradientError, match="a result of mul has history; use detach"):
+        y.requires_grad = False
+    y.backward()
+    assert x.grad.tolist() == [4.0]
+    with pytest.raises(GradientError, match="only floats have gradients, this tensor is int64"):
+        tt_core.tensor([1, 2]).requires_grad = True
+
+
 def test_a_leaf_frozen_after_its_use_gets_no_gradient() -> None:
     x, w = leaf(2.0), leaf(3.0)
     y = x * w

@@ -153,7 +153,7 @@ class Tensor(tt_core.Tensor):
     tensor([4., 6.])
     """
 
-    requires_grad: bool = False
+    _requires_grad: bool = False  # read at each call, where a property would take 30 ns more
     grad: Tensor | None = None
     grad_fn: Node | None = None
     _output = 0  # which output of grad_fn this is
@@ -166,6 +166,15 @@ class Tensor(tt_core.Tensor):
             self.requires_grad_()
 
     @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient is asked for, or flows through; assigning to it does what `requires_grad_` does."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
+
+    @property
     def is_leaf(self) -> bool:
         """Whether this tensor was made by a user, not by a recorded call."""
         return self.grad_fn is None
@@ -176,7 +185,7 @@ class Tensor(tt_core.Tensor):
             raise GradientError(f"requires_grad_: only floats have gradients, this tensor is {self.dtype}")
         if not requires_grad and self.grad_fn is not None:
             raise GradientError(f"requires_grad_: a result of {self.grad_fn.name} has history; use detach()")
-        self.requires_grad = requires_grad
+        self._requires_grad = bool(requires_grad)
         return self
 
     def as_parameter(self) -> Self:
@@ -244,7 +253,7 @@ class Tensor(tt_core.Tensor):
         if self.grad_fn is not None:
             raise GradientError("deepcopy: this tensor has history; detach() it first")
         other = super().__deepcopy__(memo)
-        other.requires_grad = self.requires_grad
+        other._requires_grad = self._requires_grad
         other.grad = None if self.grad is None else self.grad.detach().clone()
         return other
 
@@ -408,12 +417,12 @@ class Node:
         """Make this node the history of its outputs; those that are no floats have none."""
         for i, x in enumerate(outputs):
             if x.data.dtype.kind == "f":
-                x.requires_grad, x.grad_fn = True, self
+                x._requires_grad, x.grad_fn = True, self
                 if i:
                     x._output = i
         for i, x in enumerate(recalled):
             if x.data.dtype.kind == "f":
-                x.requires_grad, x._node, x._output = True, weakref.ref(self), i  # type: ignore[attr-defined]
+                x._requires_grad, x._node, x._output = True, weakref.ref(self), i  # type: ignore[attr-defined]
 
     def input_gradients(self, gradients: list[Any]) -> Sequence[Any]:
         """Gradients of the inputs from those of the outputs (None where nothing arrived)."""
@@ -457,7 +466,7 @@ def _edge(x: Tensor) -> Edge:
 
 def _edges(inputs: Sequence[Any]) -> list[Edge | None]:
     """Where each input came from; None for what needs no gradient."""
-    return [(x.grad_fn or x, x._output) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]
+    return [(x.grad_fn or x, x._output) if isinstance(x, Tensor) and x._requires_grad else None for x in inputs]
 
 
 def _arrays_in(value: Any) -> Iterator[Array]:
@@ -480,7 +489,7 @@ def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: 
     if type(output) is not tuple and not entry.keeps_output:
         node = Node(op.name, edges, entry.rule(output, *inputs, **attributes), (output,))
         if output.data.dtype.kind == "f":
-            output.requires_grad, output.grad_fn = True, node
+            output._requires_grad, output.grad_fn = True, node
         return
     # A rule that keeps its own output would close a circle of references: it gets one that knows the node weakly.
     outputs = output if type(output) is tuple else (output,)
