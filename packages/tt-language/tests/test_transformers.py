@@ -286,3 +286,13 @@ def test_configurations_go_through_json() -> None:
 def test_impossible_configurations(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GPTConfig(**{**SMALL, **changes})
+
+
+def test_a_translation_drops_nothing_out_and_puts_each_layers_mode_back() -> None:
+    model = Transformer(12, 12, embed_dim=16, num_heads=2, num_layers=1, dropout=0.5)
+    model.head.eval()
+    source = np.arange(1, 9).reshape(2, 4)
+    first, *others = [model.translate(source, start=1, end=2, max_length=8) for _ in range(5)]
+    assert all(other == first for other in others)
+    assert model.training
+    assert not model.head.training

@@ -30,7 +30,7 @@ from tt_language import (
     Tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, no_grad
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, evaluating
 from tt_learn.checkpoints import read_checkpoint
 from tt_learn.training import Callback
 
@@ -155,12 +155,10 @@ def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
 def validate(model: GPT, tokens: Tokens, config: TrainConfig, windows: int | None) -> float:
     """Mean loss over windows of the validation text, always the same ones; all of it without `windows`."""
     total = count = 0.0
-    model.eval()
-    with no_grad():
+    with evaluating(model):
         for x, y in tokens.validation(2 * config.batch_size, config.block_size, windows):
             total += next_token_loss(model(from_numpy(x)), from_numpy(y)).item() * x.size
             count += x.size
-    model.train()
     return total / count
 
 

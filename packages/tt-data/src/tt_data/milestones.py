@@ -24,7 +24,7 @@ from tt_data import pictures, transforms
 from tt_data.dataloader import DataLoader
 from tt_data.datasets import CIFAR10, MNIST, DownloadError, GeneratedDigits, GeneratedShapes
 from tt_data.spatial import BatchNorm2d, Conv2d, Flatten, MaxPool2d
-from tt_learn import no_grad
+from tt_learn import evaluating, no_grad
 from tt_learn.metrics import confusion_matrix
 from tt_learn.optimizers import SGD
 from tt_learn.schedulers import OneCycleLR
@@ -194,13 +194,8 @@ class _Progress(Callback):
 
 def predict(model: Layer, batches: DataLoader) -> tuple[Array, Array]:
     """Scores (N, classes) and labels (N,) of a whole dataset; the model is left in the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            pairs = [(model(images).numpy(), labels.numpy()) for images, labels in batches]
-    finally:
-        model.train(training)
+    with evaluating(model):
+        pairs = [(model(images).numpy(), labels.numpy()) for images, labels in batches]
     scores, labels = (np.concatenate(column) for column in zip(*pairs))
     return scores, labels
 

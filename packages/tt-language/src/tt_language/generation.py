@@ -20,12 +20,11 @@ import numpy as np
 from tt_core.creation import tensor
 from tt_core.dispatch import Array
 from tt_core.errors import ShapeError
-from tt_core.layers import Layer
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_language.embeddings import check_ids
 from tt_language.errors import ConfigError
-from tt_learn.autograd import no_grad
+from tt_learn.training import evaluating
 
 Stop = int | str | Sequence[int]
 
@@ -252,7 +251,7 @@ def _steps(
     reader, alive = _Reader(model, len(texts)), list(range(len(texts)))
     new: list[list[int]] = [[] for _ in texts]
     for _ in range(max_new_tokens):
-        with _evaluating(model), no_grad():
+        with evaluating(model):
             logits = reader.logits([texts[row] + new[row] for row in alive])
         for row, its_logits in zip(alive, logits):
             token = sampling.choose(its_logits, texts[row] + new[row], random[row])
@@ -264,21 +263,6 @@ def _steps(
         if len(going) < len(alive):
             reader.select(going)
             alive = [alive[i] for i in going]
-
-
-class _evaluating:
-    """A block in which the model does not drop out; each layer's mode is put back afterwards."""
-
-    def __init__(self, model: Layer) -> None:
-        self.training = [layer for layer in model.layers() if layer.training]
-
-    def __enter__(self) -> None:
-        for layer in self.training:
-            layer.training = False
-
-    def __exit__(self, *_: object) -> None:
-        for layer in self.training:
-            layer.training = True
 
 
 # --- beams
@@ -305,7 +289,7 @@ def _beam_search(
     """The best of what stopped and of what is left at the end."""
     reader, beams, done = _Reader(model, num_beams), [_Beam([], 0.0)], []
     for _ in range(max_new_tokens):
-        with _evaluating(model), no_grad():
+        with evaluating(model):
             logits = reader.logits([text + beam.new for beam in beams])
         candidates = _extended(beams, logits, 2 * num_beams)  # twice as many, since some may stop
         done += [beam for _, beam in candidates[:num_beams] if ended(beam.new)]

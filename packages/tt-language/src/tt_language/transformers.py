@@ -25,7 +25,7 @@ from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbeddi
 from tt_language.errors import ConfigError
 from tt_language.feed_forward import FeedForward, RMSNorm, SwiGLU
 from tt_language.hookspecs import Past
-from tt_learn.autograd import no_grad
+from tt_learn.training import evaluating
 
 # --- blocks and stacks
 
@@ -199,8 +199,11 @@ class Transformer(Layer):
         return self.head(self.decoder(x, memory=memory, memory_mask=self._visible(source)))
 
     def translate(self, source: Any, start: int, end: int, max_length: int = 100) -> list[list[int]]:
-        """The likeliest next token, again and again, for each row of source ids (batch, S); without start and end."""
-        with no_grad():
+        """The likeliest next token, again and again, for each row of source ids (batch, S); without start and end.
+
+        Nothing drops out meanwhile, also where the model is in training.
+        """
+        with evaluating(self):
             memory = self.encode(source)
             target = np.full((source.shape[0], 1), start)
             while target.shape[1] <= max_length and not (target == end).any(1).all():

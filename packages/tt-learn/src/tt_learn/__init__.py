@@ -65,3 +65,4 @@ from tt_learn.schedulers import StepLR as StepLR
 from tt_learn.training import Callback as Callback
 from tt_learn.training import Trainer as Trainer
 from tt_learn.training import TrainingError as TrainingError
+from tt_learn.training import evaluating as evaluating

@@ -44,6 +44,28 @@ class TrainingError(TinyTorchError):
     """A run that cannot start, go on or be resumed, and what to change."""
 
 
+@contextlib.contextmanager
+def evaluating(model: Layer) -> Iterator[None]:
+    """A block in which `model` is in evaluation and nothing is recorded; then each layer is in its own mode again.
+
+    >>> layer = tt_core.Dropout(0.5)
+    >>> with evaluating(layer):
+    ...     layer(tt_core.ones(2))
+    tensor([1., 1.])
+    >>> layer.training
+    True
+    """
+    training = [layer for layer in model.layers() if layer.training]  # others may be in evaluation for good
+    for layer in training:
+        layer.training = False
+    try:
+        with no_grad():
+            yield
+    finally:
+        for layer in training:
+            layer.training = True
+
+
 class Callback:
     """What a trainer tells while it trains; override what is of interest. `state_dict` goes into checkpoints."""
 
@@ -374,14 +396,11 @@ class Trainer:
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        modes, generator = [(layer, layer.training) for layer in self.model.layers()], tt_core.get_rng_state()
-        self.model.eval()
+        generator = tt_core.get_rng_state()
         try:
-            with no_grad():
+            with evaluating(self.model):
                 yield
         finally:
-            for layer, training in modes:  # some layers may have been put into evaluation for good
-                layer.training = training
             tt_core.set_rng_state(generator)
 
     # --- stopping and going on
