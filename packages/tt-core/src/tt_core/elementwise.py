@@ -17,25 +17,42 @@ from tt_core.dispatch import Array, op
 
 @op
 def add(a: Array, b: Array, /) -> Array:
-    """`a + b`."""
+    """`a + b`; raises `ShapeError` for shapes that do not broadcast, as all ops of two do.
+
+    >>> add(np.array([[10], [20]]), np.array([1, 2, 3]))
+    tensor([[11, 12, 13],
+            [21, 22, 23]])
+    """
     return np.add(a, b)
 
 
 @op
 def sub(a: Array, b: Array, /) -> Array:
-    """`a - b`."""
+    """`a - b`; raises `ShapeError` for shapes that do not broadcast, `DTypeError` for two of booleans.
+
+    >>> sub(np.array([3, 4]), 1)
+    tensor([2, 3])
+    """
     return np.subtract(a, b)
 
 
 @op
 def mul(a: Array, b: Array, /) -> Array:
-    """`a * b`."""
+    """`a * b`; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> mul(np.array([[10], [20]]), np.array([1, 2, 3])).shape
+    (2, 3)
+    """
     return np.multiply(a, b)
 
 
 @op
 def div(a: Array, b: Array, /) -> Array:
-    """`a / b`; division by zero gives inf or nan without a warning, as in PyTorch."""
+    """`a / b`, inf or nan where `b` is 0, as in PyTorch; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> div(np.array([-1, 0, 1], np.float32), np.float32(0))
+    tensor([-inf,  nan,  inf])
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(a, b)
 
@@ -48,21 +65,33 @@ def _quiet_division(a: Array, b: Array) -> np.errstate:
 
 @op
 def floor_divide(a: Array, b: Array, /) -> Array:
-    """`a // b`, rounded towards minus infinity."""
+    """`a // b`, rounded towards minus infinity; raises `ShapeError` for shapes that do not broadcast and integers by 0.
+
+    >>> floor_divide(np.array([7, -7]), 2)
+    tensor([ 3, -4])
+    """
     with _quiet_division(a, b):
         return np.floor_divide(a, b)
 
 
 @op
 def remainder(a: Array, b: Array, /) -> Array:
-    """`a % b`, with the sign of `b`."""
+    """`a % b`, with the sign of `b`; raises `ShapeError` for shapes that do not broadcast and integers by 0.
+
+    >>> remainder(np.array([7, -7]), 3)
+    tensor([1, 2])
+    """
     with _quiet_division(a, b):
         return np.remainder(a, b)
 
 
 @op
 def pow(a: Array, b: Any, /) -> Array:
-    """`a ** b`."""
+    """`a ** b`; raises `ShapeError` for shapes that do not broadcast and integers to a negative power.
+
+    >>> pow(np.array([1, 2, 3]), 2)
+    tensor([1, 4, 9])
+    """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if type(b) in (int, float) and b == 3:  # the C library's pow takes 20 times as long
             return a * a * a
@@ -71,13 +100,21 @@ def pow(a: Array, b: Any, /) -> Array:
 
 @op
 def maximum(a: Array, b: Array, /) -> Array:
-    """The larger of each pair; nan where either is nan."""
+    """The larger of each pair, nan where either is nan; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> maximum(np.array([1, 5]), 3)
+    tensor([3, 5])
+    """
     return np.maximum(a, b)
 
 
 @op
 def minimum(a: Array, b: Array, /) -> Array:
-    """The smaller of each pair; nan where either is nan."""
+    """The smaller of each pair, nan where either is nan; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> minimum(np.array([1, 5]), 3)
+    tensor([1, 3])
+    """
     return np.minimum(a, b)
 
 
@@ -86,67 +123,112 @@ def minimum(a: Array, b: Array, /) -> Array:
 
 @op
 def eq(a: Array, b: Array, /) -> Array:
-    """`a == b`."""
+    """Whether `a == b`; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> eq(np.array([0, 1, 2]), np.array([[0], [2]]))
+    tensor([[ True, False, False],
+            [False, False,  True]])
+    """
     return np.equal(a, b)
 
 
 @op
 def ne(a: Array, b: Array, /) -> Array:
-    """`a != b`."""
+    """Whether `a != b`, which nan does not equal; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> ne(np.array([1.0, np.nan]), np.array([1.0, np.nan]))
+    tensor([False,  True])
+    """
     return np.not_equal(a, b)
 
 
 @op
 def lt(a: Array, b: Array, /) -> Array:
-    """`a < b`."""
+    """Whether `a < b`; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> lt(np.array([0, 1, 2]), 1)
+    tensor([ True, False, False])
+    """
     return np.less(a, b)
 
 
 @op
 def le(a: Array, b: Array, /) -> Array:
-    """`a <= b`."""
+    """Whether `a <= b`; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> le(np.array([0, 1, 2]), 1)
+    tensor([ True,  True, False])
+    """
     return np.less_equal(a, b)
 
 
 @op
 def gt(a: Array, b: Array, /) -> Array:
-    """`a > b`."""
+    """Whether `a > b`; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> gt(np.array([0, 1, 2]), 1)
+    tensor([False, False,  True])
+    """
     return np.greater(a, b)
 
 
 @op
 def ge(a: Array, b: Array, /) -> Array:
-    """`a >= b`."""
+    """Whether `a >= b`; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> ge(np.array([0, 1, 2]), 1)
+    tensor([False,  True,  True])
+    """
     return np.greater_equal(a, b)
 
 
 @op
 def logical_and(a: Array, b: Array, /) -> Array:
-    """Whether both are true (not zero)."""
+    """Whether both are true (not zero); raises `ShapeError` for shapes that do not broadcast.
+
+    >>> logical_and(np.array([0, 1, 2]), np.array([True, True, False]))
+    tensor([False,  True, False])
+    """
     return np.logical_and(a, b)
 
 
 @op
 def logical_or(a: Array, b: Array, /) -> Array:
-    """Whether either is true (not zero)."""
+    """Whether either is true (not zero); raises `ShapeError` for shapes that do not broadcast.
+
+    >>> logical_or(np.array([0, 1, 2]), np.array([False, False, True]))
+    tensor([False,  True,  True])
+    """
     return np.logical_or(a, b)
 
 
 @op
 def logical_not(x: Array, /) -> Array:
-    """Whether `x` is false (zero)."""
+    """Whether `x` is false (zero); raises `DTypeError` for text.
+
+    >>> logical_not(np.array([0, 1, 2]))
+    tensor([ True, False, False])
+    """
     return np.logical_not(x)
 
 
 @op
 def isnan(x: Array, /) -> Array:
-    """Whether each element is nan."""
+    """Whether each element is nan; raises `DTypeError` for what is no number.
+
+    >>> isnan(np.array([1.0, np.nan, np.inf]))
+    tensor([False,  True, False])
+    """
     return np.isnan(x)
 
 
 @op
 def isfinite(x: Array, /) -> Array:
-    """Whether each element is neither nan nor infinite."""
+    """Whether each element is neither nan nor infinite; raises `DTypeError` for what is no number.
+
+    >>> isfinite(np.array([1.0, np.nan, np.inf]))
+    tensor([ True, False, False])
+    """
     return np.isfinite(x)
 
 
@@ -155,92 +237,148 @@ def isfinite(x: Array, /) -> Array:
 
 @op
 def neg(x: Array, /) -> Array:
-    """`-x`."""
+    """`-x`; raises `DTypeError` for booleans, whose opposite is `logical_not`.
+
+    >>> neg(np.array([1, -2]))
+    tensor([-1,  2])
+    """
     return np.negative(x)
 
 
 @op
 def abs(x: Array, /) -> Array:
-    """`|x|`."""
+    """`|x|`; raises `DTypeError` for what is no number.
+
+    >>> abs(np.array([1, -2]))
+    tensor([1, 2])
+    """
     return np.abs(x)
 
 
 @op
 def sign(x: Array, /) -> Array:
-    """-1, 0 or 1."""
+    """-1, 0 or 1; raises `DTypeError` for booleans.
+
+    >>> sign(np.array([-3, 0, 5]))
+    tensor([-1,  0,  1])
+    """
     return np.sign(x)
 
 
 @op
 def exp(x: Array, /) -> Array:
-    """`e ** x`; overflows to inf without a warning."""
+    """`e ** x`, inf without a warning where that overflows; raises `DTypeError` for what is no number.
+
+    >>> exp(np.array([0, 1, 1000], np.float32))
+    tensor([1.    , 2.7183,    inf])
+    """
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(x)
 
 
 @op
 def log(x: Array, /) -> Array:
-    """Natural logarithm; -inf at 0, nan below."""
+    """Natural logarithm, -inf at 0 and nan below; raises `DTypeError` for what is no number.
+
+    >>> log(np.array([-1, 0, 1], np.float32))
+    tensor([ nan, -inf,   0.])
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(x)
 
 
 @op
 def log1p(x: Array, /) -> Array:
-    """`log(1 + x)`, exact near 0."""
+    """`log(1 + x)`, exact near 0, -inf at -1 and nan below; raises `DTypeError` for what is no number.
+
+    >>> log1p(np.float32(1e-9)), log(1 + np.float32(1e-9))
+    (tensor(1.e-09), tensor(0.))
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log1p(x)
 
 
 @op
 def expm1(x: Array, /) -> Array:
-    """`exp(x) - 1`, exact near 0."""
+    """`exp(x) - 1`, exact near 0; raises `DTypeError` for what is no number.
+
+    >>> expm1(np.float32(1e-9)), exp(np.float32(1e-9)) - 1
+    (tensor(1.e-09), tensor(0.))
+    """
     with np.errstate(over="ignore", under="ignore"):
         return np.expm1(x)
 
 
 @op
 def sqrt(x: Array, /) -> Array:
-    """Square root; nan below 0."""
+    """Square root, nan below 0; raises `DTypeError` for what is no number.
+
+    >>> sqrt(np.array([-1, 0, 9], np.float32))
+    tensor([nan,  0.,  3.])
+    """
     with np.errstate(invalid="ignore"):
         return np.sqrt(x)
 
 
 @op
 def root(x: Array, /) -> Array:
-    """Square root of a sum of squares: as `sqrt`, but flat at 0, where a length or a deviation is smallest."""
+    """Square root of a sum of squares: as `sqrt`, but its gradient at 0, the least length or deviation, is 0.
+
+    >>> root(np.float32(9))
+    tensor(3.)
+    """
     return sqrt.kernel(x)
 
 
 @op
 def sin(x: Array, /) -> Array:
-    """Sine of an angle in radians; nan at infinity."""
+    """Sine of an angle in radians, nan at infinity; raises `DTypeError` for what is no number.
+
+    >>> sin(np.float32(math.pi / 6))
+    tensor(0.5)
+    """
     with np.errstate(invalid="ignore"):
         return np.sin(x)
 
 
 @op
 def cos(x: Array, /) -> Array:
-    """Cosine of an angle in radians; nan at infinity."""
+    """Cosine of an angle in radians, nan at infinity; raises `DTypeError` for what is no number.
+
+    >>> cos(np.float32(math.pi))
+    tensor(-1.)
+    """
     with np.errstate(invalid="ignore"):
         return np.cos(x)
 
 
 @op
 def floor(x: Array, /) -> Array:
-    """The largest integer that is not above `x`."""
+    """The largest integer that is not above `x`; raises `DTypeError` for what is no number.
+
+    >>> floor(np.array([-1.5, 1.5], np.float32))
+    tensor([-2.,  1.])
+    """
     return np.floor(x)
 
 
 @op
 def ceil(x: Array, /) -> Array:
-    """The smallest integer that is not below `x`."""
+    """The smallest integer that is not below `x`; raises `DTypeError` for what is no number.
+
+    >>> ceil(np.array([-1.5, 1.5], np.float32))
+    tensor([-1.,  2.])
+    """
     return np.ceil(x)
 
 
 @op
 def round(x: Array, /) -> Array:
-    """The nearest integer, halves to the even one."""
+    """The nearest integer, halves to the even one; raises `DTypeError` for what is no number.
+
+    >>> round(np.array([0.5, 1.5, 2.6], np.float32))
+    tensor([0., 2., 3.])
+    """
     return np.round(x)
 
 
@@ -254,10 +392,13 @@ _exact_erf = np.frompyfunc(math.erf, 1, 1)
 
 @op
 def erf(x: Array, /) -> Array:
-    """The error function `2/sqrt(pi) * integral of exp(-t^2) from 0 to x`.
+    """The error function `2/sqrt(pi) * integral of exp(-t^2) from 0 to x`; raises `DTypeError` for what is no number.
 
     float32 takes a rational approximation, right to 3e-7; other dtypes ask the C library element by element,
     since float64 is there for checks.
+
+    >>> erf(np.array([0, 1, 9], np.float32))
+    tensor([0.    , 0.8427, 1.    ])
     """
     x = np.asarray(x)
     if x.dtype != np.float32:
@@ -281,13 +422,21 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
 
 @op
 def where(condition: Array, a: Array, b: Array, /) -> Array:
-    """`a` where `condition` holds, `b` elsewhere."""
+    """`a` where `condition` holds, `b` elsewhere; raises `ShapeError` for shapes that do not broadcast.
+
+    >>> where(np.array([True, False]), np.array([1, 2]), 0)
+    tensor([1, 0])
+    """
     return np.where(condition, a, b)
 
 
 @op
 def masked_fill(x: Array, mask: Array, value: Any, /) -> Array:
-    """`x` with `value` (a scalar) where `mask` holds."""
+    """`x` with `value` (a number) where `mask` holds; raises `ShapeError` where the mask does not broadcast with `x`.
+
+    >>> masked_fill(np.array([1, 2, 3]), np.array([False, True, False]), 0)
+    tensor([1, 0, 3])
+    """
     if value is None:  # NumPy would fill in nan
         raise TypeError("value must be a number")
     return np.where(mask, np.asarray(value, dtype=x.dtype), x)
@@ -295,7 +444,11 @@ def masked_fill(x: Array, mask: Array, value: Any, /) -> Array:
 
 @op
 def clip(x: Array, /, min: float | None = None, max: float | None = None) -> Array:
-    """`x` limited to [min, max]; None leaves a side open."""
+    """`x` limited to [min, max], None leaving a side open; raises `ShapeError` where both are None.
+
+    >>> clip(np.array([-2, 0, 2]), min=-1, max=1)
+    tensor([-1,  0,  1])
+    """
     if min is None and max is None:
         raise ValueError("at least one of min and max must be given")
     return np.clip(x, min, max)

@@ -11,9 +11,13 @@ from tt_core.dispatch import Array, op
 
 @op
 def matmul(a: Array, b: Array, /) -> Array:
-    """`a @ b`: vectors, matrices, and stacks of matrices with broadcasting in front.
+    """`a @ b`: vectors, matrices, and stacks of matrices with broadcasting in front; (..., n, k) @ (..., k, m) is
+    (..., n, m). Raises `ShapeError` where rows of `a` and columns of `b` differ in length.
 
     A stack times one matrix is folded into a single product: NumPy's batched matmul reaches a third of its speed.
+
+    >>> matmul(np.array([[1, 2], [3, 4]]), np.array([10, 1]))
+    tensor([12, 34])
     """
     try:
         if b.ndim == 2 and a.ndim > 2:
@@ -34,5 +38,9 @@ def _misfit(a: Array, b: Array) -> str:
 
 @op(name="einsum")
 def einsum_arrays(*operands: Array, equation: str) -> Array:
-    """Sum of products in Einstein's notation, such as `"bij,bjk->bik"`."""
+    """Sum of products in Einstein's notation; raises `ShapeError` where sizes of one letter differ.
+
+    >>> einsum_arrays(np.array([1, 2]), np.array([3, 4]), equation="i,i->")
+    tensor(11)
+    """
     return np.einsum(equation, *operands, optimize=len(operands) > 1)

@@ -18,7 +18,11 @@ Dim = int | Sequence[int] | None
 
 @op
 def sum(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Sum; integers and booleans add up in int64."""
+    """Sum over `dim`, of integers and booleans in int64; raises `OutOfRangeError` for a dimension that is not there.
+
+    >>> sum(np.array([[1, 2], [3, 4]]), dim=0)
+    tensor([4, 6])
+    """
     return _total(x, dim, keepdim)
 
 
@@ -49,7 +53,12 @@ def _accumulator(x: Array) -> Any:
 
 @op
 def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Arithmetic mean; raises for integers, as PyTorch does, and gives nan of nothing."""
+    """Arithmetic mean, nan of nothing; raises `DTypeError` for integers, `OutOfRangeError` for a dimension not there.
+
+    >>> mean(np.array([[1, 2], [3, 6]], np.float32), dim=1, keepdim=True)
+    tensor([[1.5],
+            [4.5]])
+    """
     check_floats(x)
     if x.dtype == np.float16:  # whose sums end at 65504
         return mean.kernel(x.astype(np.float32), dim, keepdim).astype(np.float16)
@@ -59,7 +68,11 @@ def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 
 @op
 def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Array:
-    """Variance, divided by `n - correction` (1: Bessel's)."""
+    """Variance `sum((x - mean)^2) / (n - correction)`, where 1 is Bessel's correction; raises as `mean` does.
+
+    >>> var(np.array([1, 2, 3], np.float32)), var(np.array([1, 2, 3], np.float32), correction=0)
+    (tensor(1.), tensor(0.6667))
+    """
     check_floats(x)
     if x.dtype == np.float16:
         with np.errstate(over="ignore"):
@@ -75,49 +88,81 @@ def _count(x: Array, dim: Dim) -> int:
 
 @op
 def prod(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Product."""
+    """Product over one dimension or all, of integers in int64; raises `OutOfRangeError` for one that is not there.
+
+    >>> prod(np.array([[1, 2], [3, 4]]), dim=1)
+    tensor([ 2, 12])
+    """
     return np.prod(x, axis=dim, dtype=_accumulator(x), keepdims=keepdim)
 
 
 @op
 def amax(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Largest element; its gradient is shared evenly among equals."""
+    """Largest element, whose gradient is shared evenly among equals; raises `ShapeError` where there is none.
+
+    >>> amax(np.array([[1, 5], [4, 2]]), dim=1)
+    tensor([5, 4])
+    """
     return np.amax(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def amin(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Smallest element; its gradient is shared evenly among equals."""
+    """Smallest element, whose gradient is shared evenly among equals; raises `ShapeError` where there is none.
+
+    >>> amin(np.array([[1, 5], [4, 2]]), dim=1)
+    tensor([1, 2])
+    """
     return np.amin(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def argmax(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Index of the first largest element (of the flattened tensor without `dim`)."""
+    """Index of the first largest element, without `dim` of the flattened tensor; raises `ShapeError` if there is none.
+
+    >>> argmax(np.array([[1, 5], [4, 2]])), argmax(np.array([[1, 5], [4, 2]]), dim=1)
+    (tensor(1), tensor([1, 0]))
+    """
     return np.argmax(x, axis=dim, keepdims=keepdim)
 
 
 @op
 def argmin(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Index of the first smallest element (of the flattened tensor without `dim`)."""
+    """Index of the first smallest element, without `dim` of the flattened tensor; raises as `argmax` does.
+
+    >>> argmin(np.array([[1, 5], [4, 2]]), dim=1)
+    tensor([0, 1])
+    """
     return np.argmin(x, axis=dim, keepdims=keepdim)
 
 
 @op
 def all(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Whether all elements are true (not zero)."""
+    """Whether all elements are true (not zero), as of none they are; raises `OutOfRangeError` for a `dim` not there.
+
+    >>> all(np.array([[1, 0], [2, 3]]), dim=1)
+    tensor([False,  True])
+    """
     return np.all(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def any(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Whether any element is true (not zero)."""
+    """Whether any element is true (not zero); raises `OutOfRangeError` for a dimension that is not there.
+
+    >>> any(np.array([[0, 0], [0, 3]]), dim=1)
+    tensor([False,  True])
+    """
     return np.any(x, axis=_axes(dim), keepdims=keepdim)
 
 
 @op
 def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """`log(sum(exp(x)))`, safe at any magnitude; -inf of nothing."""
+    """`log(sum(exp(x)))`, safe at any magnitude, -inf of nothing; raises `OutOfRangeError` for a `dim` not there.
+
+    >>> logsumexp(np.array([1000, 1000], np.float32))
+    tensor(1000.6932)
+    """
     x = x if x.dtype.kind == "f" else x.astype(np.float32)
     peak = np.amax(x, axis=_axes(dim), keepdims=True, initial=-np.inf)
     peak = np.where(np.isfinite(peak), peak, 0)
@@ -128,7 +173,11 @@ def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 
 @op
 def cumsum(x: Array, /, dim: int) -> Array:
-    """Running sum along `dim`."""
+    """Running sum along `dim`, in the shape of `x`; raises `OutOfRangeError` for a dimension that is not there.
+
+    >>> cumsum(np.array([1, 2, 3]), dim=0)
+    tensor([1, 3, 6])
+    """
     wide, dtype = (np.float64, x.dtype) if x.dtype.kind == "f" else (np.int64, np.int64)  # each is the sum of many
     with np.errstate(over="ignore", invalid="ignore"):
         running = np.cumsum(x, axis=dim, dtype=wide).astype(dtype, copy=False)
@@ -137,7 +186,13 @@ def cumsum(x: Array, /, dim: int) -> Array:
 
 @op
 def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool = False) -> Array:
-    """Indices that order `x` along `dim`; `stable` keeps equals in their order."""
+    """Indices that order `x` along `dim`; `stable` keeps equals in their order.
+
+    Raises `OutOfRangeError` for a dimension that is not there.
+
+    >>> argsort(np.array([3, 1, 2]), descending=True)
+    tensor([0, 2, 1])
+    """
     if not x.ndim:
         return np.argmax(x, axis=dim)
     kind: Any = "stable" if stable else None
@@ -150,7 +205,11 @@ def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool =
 
 @op
 def topk_indices(x: Array, /, k: int, dim: int = -1, largest: bool = True) -> Array:
-    """Indices of the `k` largest (or smallest) elements along `dim`, best first."""
+    """Indices of the `k` largest (or smallest) along `dim`, best first; raises `ShapeError` where there are fewer.
+
+    >>> topk_indices(np.array([3, 1, 4, 2]), k=2)
+    tensor([2, 0])
+    """
     size = x.shape[dim]
     if not 0 <= k <= size:
         raise ValueError(f"k is {k}, but dimension {dim} has {size} elements")

@@ -17,7 +17,14 @@ from tt_core.dispatch import Array, op
 
 @op
 def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """The same elements in another shape (one -1 is worked out); a view where the memory allows it."""
+    """The same elements in another shape, one -1 worked out; a view where the memory allows it.
+
+    Raises `ShapeError` for a shape of another number of elements.
+
+    >>> reshape(np.arange(6), (2, -1))
+    tensor([[0, 1, 2],
+            [3, 4, 5]])
+    """
     return _reshaped(x, shape)
 
 
@@ -30,7 +37,11 @@ def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
 
 @op
 def view(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """The same memory in another shape; raises where that would need a copy."""
+    """The same memory in another shape; raises `ShapeError` where that would need a copy.
+
+    >>> view(np.arange(6), (3, 2)).shape
+    (3, 2)
+    """
     result = _reshaped(x, shape)
     if x.size and not np.may_share_memory(result, x):
         strides = tuple(step // x.itemsize for step in x.strides)  # in elements, as Tensor.strides tells them
@@ -40,19 +51,32 @@ def view(x: Array, /, shape: tuple[int, ...]) -> Array:
 
 @op
 def permute(x: Array, /, dims: tuple[int, ...]) -> Array:
-    """Dimensions in another order; a view."""
+    """Dimensions in another order, a view; raises `ShapeError` unless each is named once.
+
+    >>> permute(np.zeros((2, 3, 4)), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
     return np.transpose(x, dims)
 
 
 @op
 def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
-    """Two dimensions exchanged; a view."""
+    """Two dimensions exchanged, a view; raises `OutOfRangeError` for one that is not there.
+
+    >>> transpose(np.array([[1, 2], [3, 4]]), 0, 1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return np.swapaxes(x, dim0, dim1)
 
 
 @op
 def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
-    """Without dimensions of size 1 (all, or those of `dim` that are 1); a view."""
+    """Without dimensions of size 1 (all, or those of `dim` that are 1), a view; raises `OutOfRangeError` beyond them.
+
+    >>> squeeze(np.zeros((1, 3, 1))).shape, squeeze(np.zeros((1, 3, 1)), dim=0).shape
+    ((3,), (3, 1))
+    """
     if dim is None:
         return np.squeeze(x)
     dims = normalize_axis_tuple(dim, x.ndim or 1)
@@ -61,13 +85,24 @@ def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
 
 @op
 def unsqueeze(x: Array, /, dim: int) -> Array:
-    """With a dimension of size 1 inserted at `dim`; a view."""
+    """With a dimension of size 1 inserted at `dim`, a view; raises `OutOfRangeError` beyond those of the result.
+
+    >>> unsqueeze(np.zeros((2, 3)), 1).shape
+    (2, 1, 3)
+    """
     return np.expand_dims(x, dim)
 
 
 @op
 def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """Dimensions of size 1 repeated to `shape` (-1 keeps a size); a read-only view that costs no memory."""
+    """Dimensions of size 1 repeated to `shape` (-1 keeps a size); a read-only view that costs no memory.
+
+    Raises `ShapeError` where another size would have to change.
+
+    >>> expand(np.array([[1], [2]]), (-1, 3))
+    tensor([[1, 1, 1],
+            [2, 2, 2]])
+    """
     lead = len(shape) - x.ndim
     sizes = tuple(x.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(shape))
     return np.broadcast_to(x, sizes)
@@ -81,20 +116,35 @@ def contiguous(x: Array, /) -> Array:
 
 @op
 def clone(x: Array, /) -> Array:
-    """A copy in memory of its own."""
+    """A copy in memory of its own, row by row.
+
+    >>> x = np.arange(3)
+    >>> np.shares_memory(clone(x).numpy(), x)
+    False
+    """
     return np.array(x, order="C")
 
 
 @op
 def cast(x: Array, /, dtype: Any) -> Array:
-    """In another dtype; `x` itself where it has it already."""
+    """In another dtype, `x` itself where it has it already; raises `DTypeError` for what NumPy knows no dtype by.
+
+    >>> cast(np.array([1.7, -1.7]), "int64")
+    tensor([ 1, -1])
+    """
     with np.errstate(invalid="ignore"):  # nan as an integer
         return x.astype(dtype, copy=False)
 
 
 @op
 def getitem(x: Array, /, index: Any) -> Array:
-    """`x[index]`: a view for integers, slices, None and `...`; a copy for index arrays and masks."""
+    """`x[index]`: a view for integers, slices, None and `...`; a copy for index arrays and masks.
+
+    Raises `OutOfRangeError` for an entry that is not there.
+
+    >>> getitem(np.array([[1, 2], [3, 4]]), (slice(None), 1))
+    tensor([2, 4])
+    """
     taken = x[index]
     if isinstance(taken, np.ndarray):
         return taken
@@ -124,7 +174,14 @@ def is_basic_index(index: Any) -> bool:
 
 @op
 def take_along_dim(x: Array, indices: Array, /, dim: int) -> Array:
-    """`x` at `indices` along `dim`, which has the shape of `indices` in the result."""
+    """`x` at `indices` along `dim`, which has the shape of `indices` in the result.
+
+    Raises `ShapeError` where the numbers of dimensions differ, `OutOfRangeError` for an index that is not there.
+
+    >>> take_along_dim(np.array([[1, 2], [3, 4]]), np.array([[1], [0]]), dim=1)
+    tensor([[2],
+            [3]])
+    """
     return np.take_along_axis(x, indices, axis=dim)
 
 
@@ -142,7 +199,14 @@ def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[
 
 @op
 def index_select(x: Array, index: Array, /, dim: int) -> Array:
-    """Rows of `dim` chosen by a one-dimensional `index` of integers."""
+    """Rows of `dim` chosen by a one-dimensional `index` of integers.
+
+    Raises `DTypeError` for an index of anything else, `OutOfRangeError` for a row that is not there.
+
+    >>> index_select(np.array([[1, 2, 3], [4, 5, 6]]), np.array([2, 0]), dim=1)
+    tensor([[3, 1],
+            [6, 4]])
+    """
     if np.ndim(index) > 1:
         raise ValueError("index must have one dimension")
     if (held := np.asarray(index).dtype).kind not in "iu":  # a mask would count as zeros and ones
@@ -152,31 +216,58 @@ def index_select(x: Array, index: Array, /, dim: int) -> Array:
 
 @op(name="cat")
 def concatenate(*tensors: Array, dim: int = 0) -> Array:
-    """Joined along an existing dimension."""
+    """Joined along an existing dimension; raises `ShapeError` where the other dimensions differ.
+
+    >>> concatenate(np.array([1, 2]), np.array([3]))
+    tensor([1, 2, 3])
+    """
     return np.concatenate(tensors, axis=dim)
 
 
 @op(name="stack")
 def stack_arrays(*tensors: Array, dim: int = 0) -> Array:
-    """Joined along a new dimension."""
+    """Joined along a new dimension; raises `ShapeError` where the shapes differ.
+
+    >>> stack_arrays(np.array([1, 2]), np.array([3, 4]), dim=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return np.stack(tensors, axis=dim)
 
 
 @op
 def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
-    """In reverse order along `dims`; a view."""
+    """In reverse order along `dims`, a view; raises `OutOfRangeError` for one that is not there.
+
+    >>> flip(np.array([[1, 2], [3, 4]]), 1)
+    tensor([[2, 1],
+            [4, 3]])
+    """
     return np.flip(x, axis=dims)
 
 
 @op
 def roll(x: Array, /, shifts: int, dim: int | None = None) -> Array:
-    """Shifted along `dim` (None: as if flattened), what leaves at one end entering at the other."""
+    """Shifted along `dim` (None: as if flattened), what leaves at one end entering at the other.
+
+    Raises `OutOfRangeError` for a dimension that is not there.
+
+    >>> roll(np.array([1, 2, 3, 4]), 1)
+    tensor([4, 1, 2, 3])
+    """
     return np.roll(x, shifts, axis=dim)
 
 
 @op
 def pad(x: Array, /, pad: Sequence[int], value: float = 0.0) -> Array:
-    """Widened by `pad`: (before, after) pairs from the last dimension backwards, filled with `value`."""
+    """Widened by `pad`: (before, after) pairs from the last dimension backwards, filled with `value`.
+
+    Raises `ShapeError` for a negative width, and for more or half pairs.
+
+    >>> pad(np.array([[1, 2]]), (0, 1, 1, 0))
+    tensor([[0, 0, 0],
+            [1, 2, 0]])
+    """
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(f"pad has {len(pad)} entries; expected a (before, after) pair for at most {x.ndim} dimensions")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
@@ -191,17 +282,31 @@ def _matrices(x: Array) -> Array:
 
 @op
 def tril(x: Array, /, diagonal: int = 0) -> Array:
-    """Lower triangle of the last two dimensions, zero above `diagonal`."""
+    """Lower triangle of the last two dimensions, zero above `diagonal`; raises `ShapeError` where there are fewer.
+
+    >>> tril(np.ones((2, 3), int))
+    tensor([[1, 0, 0],
+            [1, 1, 0]])
+    """
     return np.tril(_matrices(x), diagonal)
 
 
 @op
 def triu(x: Array, /, diagonal: int = 0) -> Array:
-    """Upper triangle of the last two dimensions, zero below `diagonal`."""
+    """Upper triangle of the last two dimensions, zero below `diagonal`; raises `ShapeError` where there are fewer.
+
+    >>> triu(np.ones((2, 3), int), diagonal=1)
+    tensor([[0, 1, 1],
+            [0, 0, 1]])
+    """
     return np.triu(_matrices(x), diagonal)
 
 
 @op
 def repeat_interleave(x: Array, /, repeats: int, dim: int) -> Array:
-    """Each element of `dim` `repeats` times in a row."""
+    """Each element of `dim` `repeats` times in a row; raises `ShapeError` for a negative number of times.
+
+    >>> repeat_interleave(np.array([1, 2]), 2, dim=0)
+    tensor([1, 1, 2, 2])
+    """
     return np.repeat(x, repeats, axis=dim)

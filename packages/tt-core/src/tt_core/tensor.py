@@ -118,7 +118,8 @@ def _reflected(op: Op) -> Callable[[Any, Any], Any]:
 
 
 def _described(method: Any, op: Op) -> Any:
-    method.__name__, method.__doc__ = op.name, op.kernel.__doc__
+    sentence = (op.kernel.__doc__ or "").partition("\n\n")[0]  # without the example, which calls the op
+    method.__name__, method.__doc__ = op.name, sentence
     return method
 
 
