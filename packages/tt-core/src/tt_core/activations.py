@@ -52,7 +52,13 @@ def _floating(x: Any) -> Array:
 
 @op
 def relu(x: Array, /) -> Array:
-    """`max(x, 0)` (Nair and Hinton 2010). Its backward kernel needs the result."""
+    """`max(x, 0)` (Nair and Hinton 2010). Its backward kernel needs the result.
+
+    Raises `DTypeError` for what is no number.
+
+    >>> relu(np.array([-1, 2], np.float32))
+    tensor([0., 2.])
+    """
     return np.maximum(x, 0)
 
 
@@ -73,7 +79,13 @@ def _only(g: Array, where: Array) -> Array:
 
 @op
 def leaky_relu(x: Array, /, negative_slope: float = 0.01) -> Array:
-    """`x` above 0, `negative_slope * x` below (Maas et al. 2013). Its backward kernel needs `x`."""
+    """`x` above 0, `negative_slope * x` below (Maas et al. 2013). Its backward kernel needs `x`.
+
+    Raises `DTypeError` for what is no number.
+
+    >>> leaky_relu(np.array([-1, 2], np.float32), negative_slope=0.1)
+    tensor([-0.1,  2. ])
+    """
     with _quiet():
         result = np.minimum(x, 0) * negative_slope
         result += np.maximum(x, 0)
@@ -94,7 +106,10 @@ def leaky_relu_backward(g: Array, x: Array, /, negative_slope: float = 0.01) -> 
 def softplus(x: Array, /, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """`log(1 + exp(beta x)) / beta`, a smooth `relu`; `x` itself where `beta x > threshold`.
 
-    Its backward kernel needs `x`.
+    Raises `DTypeError` for what is no number. Its backward kernel needs `x`.
+
+    >>> softplus(np.array([-30, 0, 30], np.float32))
+    tensor([9.3576e-14, 6.9315e-01, 3.0000e+01])
     """
     x = _floating(x)
     with _quiet():
@@ -127,7 +142,13 @@ def _sigmoid(x: Array, out: Array) -> Array:
 
 @op
 def sigmoid(x: Array, /) -> Array:
-    """`1 / (1 + exp(-x))`, between 0 and 1. Its backward kernel needs the result."""
+    """`1 / (1 + exp(-x))`, between 0 and 1; integers give float32. Its backward kernel needs the result.
+
+    Raises `DTypeError` for what is no number.
+
+    >>> sigmoid(np.array([-100, 0, 100]))
+    tensor([0. , 0.5, 1. ])
+    """
     x = _floating(x)
     result = np.empty_like(x)
     with _quiet():
@@ -146,7 +167,13 @@ def sigmoid_backward(g: Array, out: Array, /) -> Array:
 
 @op
 def tanh(x: Array, /) -> Array:
-    """Hyperbolic tangent, between -1 and 1. Its backward kernel needs the result."""
+    """Hyperbolic tangent, between -1 and 1; integers give float32. Its backward kernel needs the result.
+
+    Raises `DTypeError` for what is no number.
+
+    >>> tanh(np.array([-100, 0, 1]))
+    tensor([-1.    ,  0.    ,  0.7616])
+    """
     return np.tanh(_floating(x))
 
 
@@ -168,7 +195,11 @@ def _own(x: Any) -> Array | None:
 def silu(x: Array, /) -> Array:
     """`x sigmoid(x)`, called swish too (Elfwing et al. 2017, arXiv:1702.03118).
 
-    Its backward kernel needs `x` alone and computes the sigmoid again: that costs less than keeping it.
+    Raises `DTypeError` for what is no number. Its backward kernel needs `x` alone and computes the sigmoid again: that
+    costs less than keeping it.
+
+    >>> silu(np.array([-1, 0, 100]))
+    tensor([ -0.2689,   0.    , 100.    ])
     """
     x = _floating(x)
     result = np.empty_like(x)
@@ -275,7 +306,11 @@ def gelu(x: Array, /, approximate: str = "none") -> Array:
     """`x Phi(x)`, Phi the normal distribution (Hendrycks and Gimpel 2016, arXiv:1606.08415).
 
     `approximate="tanh"` is the form GPT-2 was trained with: x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    Its backward kernel needs `x` and the result, of which the next layer keeps one anyway.
+    Raises `ShapeError` for any form but "none" and "tanh". Its backward kernel needs `x` and the result, of which the
+    next layer keeps one anyway.
+
+    >>> gelu(np.array([-1, 0, 1])), gelu(np.array([-1, 0, 1]), approximate="tanh")
+    (tensor([-0.1587,  0.    ,  0.8413]), tensor([-0.1588,  0.    ,  0.8412]))
     """
     forward, _ = _gelu_form(approximate)
     x = _floating(x)
@@ -332,8 +367,12 @@ def _checked(x: Any, dim: int) -> Array:
 def softmax(x: Array, /, dim: int = -1) -> Array:
     """`exp(x) / sum(exp(x))` over `dim`: positive numbers that add up to 1 (Bridle 1990).
 
-    The largest element is subtracted first, which changes nothing but keeps exp from overflowing.
-    Its backward kernel needs the result.
+    The largest element is subtracted first, which changes nothing but keeps exp from overflowing. Raises `DTypeError`
+    for integers, `OutOfRangeError` for a dimension that is not there. Its backward kernel needs the result.
+
+    >>> softmax(np.array([[1000, 1000], [0, -1000]], np.float32))
+    tensor([[0.5, 0.5],
+            [1. , 0. ]])
     """
     x = _checked(x, dim)
     if not x.size:
@@ -356,7 +395,13 @@ def softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
 
 @op
 def log_softmax(x: Array, /, dim: int = -1) -> Array:
-    """`log(softmax(x))` without the detour: `x - log(sum(exp(x)))`. Its backward kernel needs the result."""
+    """`log(softmax(x))` without the detour: `x - log(sum(exp(x)))`. Its backward kernel needs the result.
+
+    Raises as `softmax` does.
+
+    >>> log_softmax(np.array([0, 1000], np.float32))
+    tensor([-1000.,     0.])
+    """
     x = _checked(x, dim)
     if not x.size:
         return x.copy()
@@ -434,7 +479,7 @@ class Tanh(Layer):
 
 
 class GELU(Layer):
-    """`x Phi(x)` for each element; `approximate` is "none" or "tanh".
+    """`x Phi(x)` for each element; raises `ShapeError` unless `approximate` is "none" or "tanh".
 
     >>> from tt_core import tensor
     >>> GELU()(tensor([-1.0, 0.0, 1.0]))
@@ -485,7 +530,7 @@ class Softplus(Layer):
 
 
 class Softmax(Layer):
-    """Positive numbers that add up to 1 over `dim`.
+    """Positive numbers that add up to 1 over `dim`; raises as `softmax` does.
 
     >>> from tt_core import tensor
     >>> Softmax()(tensor([[0.0, 0.0], [1e4, 0.0]]))

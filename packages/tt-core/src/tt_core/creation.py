@@ -47,7 +47,7 @@ def _named(create: F) -> F:
 
 
 def tensor(data: Any, dtype: Any = None) -> Tensor:
-    """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes as for `Tensor`.
+    """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes and errors as for `Tensor`.
 
     >>> tensor([1, 2, 3]).dtype, tensor([1.0]).dtype
     (dtype('int64'), dtype('float32'))
@@ -58,7 +58,12 @@ def tensor(data: Any, dtype: Any = None) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares memory with `array`."""
+    """A tensor that shares memory with `array`; raises `DTypeError` for what is no array of numbers.
+
+    >>> array = np.zeros(2)
+    >>> from_numpy(array).numpy() is array
+    True
+    """
     if not isinstance(array, np.ndarray):
         raise DTypeError(f"from_numpy: needs a NumPy array, got {type(array).__name__}; use tensor()")
     return wrap(as_array(array, what="from_numpy"))
@@ -66,19 +71,32 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 @_named
 def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """All 0."""
+    """All 0; raises `ShapeError` for a negative size, `DTypeError` for one that is no integer.
+
+    >>> zeros(2, 3)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.]])
+    """
     return wrap(aligned(_size("zeros", size), dtype, np.zeros))
 
 
 @_named
 def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """All 1."""
+    """All 1; raises as `zeros` does.
+
+    >>> ones((2,), dtype="int64")
+    tensor([1, 1])
+    """
     return _filled(_size("ones", size), 1, dtype)
 
 
 @_named
 def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """Memory as it is found; for values that are written before they are read."""
+    """Memory as it is found, for values that are written before they are read; raises as `zeros` does.
+
+    >>> empty(2, 3).fill_(7).sum()
+    tensor(42.)
+    """
     return wrap(aligned(_size("empty", size), dtype))
 
 
@@ -96,7 +114,11 @@ def _number(value: Any) -> Any:
 
 @_named
 def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
-    """All `fill_value`; float32 or int64 by its type."""
+    """All `fill_value`, float32 or int64 by its type; raises `DTypeError` for a value that is no number.
+
+    >>> full((2,), 7), full((2,), 7.0)
+    (tensor([7, 7]), tensor([7., 7.]))
+    """
     value = as_array(_number(fill_value), dtype, "full")
     return _filled(_size("full", (size,)), value, value.dtype)
 
@@ -109,27 +131,45 @@ def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
 
 @_named
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
-    """All 0 in the shape and dtype of `x`."""
+    """All 0 in the shape and dtype of `x`; raises `DTypeError` for what is neither tensor nor array.
+
+    >>> zeros_like(tensor([[1, 2]]))
+    tensor([[0, 0]])
+    """
     return wrap(aligned(*_shape_and_dtype(x, dtype), np.zeros))
 
 
 @_named
 def ones_like(x: Any, dtype: Any = None) -> Tensor:
-    """All 1 in the shape and dtype of `x`."""
+    """All 1 in the shape and dtype of `x`; raises as `zeros_like` does.
+
+    >>> ones_like(tensor([[1, 2]]))
+    tensor([[1, 1]])
+    """
     shape, dtype = _shape_and_dtype(x, dtype)
     return _filled(shape, 1, dtype)
 
 
 @_named
 def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
-    """All `fill_value` in the shape and dtype of `x`."""
+    """All `fill_value` in the shape and dtype of `x`; raises as `zeros_like` does, and for a value that is no number.
+
+    >>> full_like(tensor([[1, 2]]), 7)
+    tensor([[7, 7]])
+    """
     shape, dtype = _shape_and_dtype(x, dtype)
     return _filled(shape, _number(fill_value), dtype)
 
 
 @_named
 def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
-    """`start`, `start + step`, ... up to but without `end`; with one argument, from 0."""
+    """`start`, `start + step`, ... up to but without `end`; with one argument, from 0.
+
+    Raises `ShapeError` where the steps do not lead from `start` to `end`.
+
+    >>> arange(3), arange(1, 0, -0.25)
+    (tensor([0, 1, 2]), tensor([1.  , 0.75, 0.5 , 0.25]))
+    """
     first, last = (0, start) if end is None else (start, end)
     if not step or (last - first) * step < 0:
         raise ShapeError(f"arange: steps of {step} do not lead from {first} to {last}")
@@ -139,25 +179,42 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
 
 @_named
 def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
-    """`steps` evenly spaced numbers from `start` to `end`, both included."""
+    """`steps` evenly spaced numbers from `start` to `end`, both included; raises `ShapeError` for less than none.
+
+    >>> linspace(0, 1, 5)
+    tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
     return wrap(np.linspace(start, end, steps, dtype=dtype))
 
 
 @_named
 def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
-    """Ones on the diagonal."""
+    """Ones on the diagonal of (n, m), without `m` of (n, n); raises `ShapeError` for a negative size.
+
+    >>> eye(2, 3)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     return wrap(np.eye(n, m, dtype=dtype))
 
 
 @_named
 def rand(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """Uniform in [0, 1)."""
+    """Uniform in [0, 1); raises as `zeros` does, and `DTypeError` for a dtype but float32 and float64.
+
+    >>> rand(2, 3).shape
+    (2, 3)
+    """
     return wrap(generator().random(_size("rand", size), dtype=dtype))
 
 
 @_named
 def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """Standard normal."""
+    """Standard normal; raises as `rand` does.
+
+    >>> bool(randn(100, 100).mean().abs() < 0.1)
+    True
+    """
     return wrap(generator().standard_normal(_size("randn", size), dtype=dtype))
 
 
@@ -165,7 +222,13 @@ def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
 def randint(
     low: int, high: int | Sequence[int] | None = None, size: Sequence[int] = (), dtype: Any = np.int64
 ) -> Tensor:
-    """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0."""
+    """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0.
+
+    Raises `ShapeError` where there are none between the bounds, `DTypeError` for a bound that is no integer.
+
+    >>> bool((randint(1, 7, (100,)) < 7).all())
+    True
+    """
     if high is None or isinstance(high, Sequence):
         return randint(0, low, size if high is None else high, dtype)
     low, high = _size("randint", (low, high))
@@ -174,7 +237,11 @@ def randint(
 
 @_named
 def randperm(n: int) -> Tensor:
-    """The numbers 0 to n - 1 in random order."""
+    """The numbers 0 to n - 1 in random order; raises `ShapeError` for a negative `n`.
+
+    >>> sorted(randperm(4).tolist())
+    [0, 1, 2, 3]
+    """
     (n,) = _size("randperm", (n,))
     if n < 0:
         raise ShapeError(f"randperm: n must not be negative, got {n}")
@@ -192,7 +259,7 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Joined along an existing dimension.
+    """Joined along an existing dimension; raises `ShapeError` where the others differ, `DTypeError` for one tensor.
 
     >>> cat([tensor([1, 2]), tensor([3])])
     tensor([1, 2, 3])
@@ -201,12 +268,17 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Joined along a new dimension."""
+    """Joined along a new dimension; raises `ShapeError` where the shapes differ, `DTypeError` for one tensor.
+
+    >>> stack([tensor([1, 2]), tensor([3, 4])], dim=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return S.stack_arrays(*_several("stack", tensors), dim=dim)
 
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
-    """`input` where `condition` holds, `other` elsewhere.
+    """`input` where `condition` holds, `other` elsewhere; raises `ShapeError` for shapes that do not broadcast.
 
     >>> where(tensor([True, False]), 1.0, 0.0)
     tensor([1., 0.])
@@ -220,6 +292,8 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
 def index_select(input: Any, dim: int, index: Any) -> Tensor:
     """Entries of `dim` chosen by a one-dimensional `index` of integers.
 
+    Raises `OutOfRangeError` for an entry that is not there, `DTypeError` for an index of anything but integers.
+
     >>> index_select(tensor([[1, 2, 3], [4, 5, 6]]), 1, tensor([2, 0]))
     tensor([[3, 1],
             [6, 4]])
@@ -229,6 +303,8 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Sum of products in Einstein's notation; the operands one by one or in a list.
+
+    Raises `ShapeError` where sizes of one letter differ.
 
     >>> einsum("ij,jk->ik", ones(2, 3), ones(3, 1))
     tensor([[3.],

@@ -147,7 +147,7 @@ def set_base_tensor_type(base: type[HasArray]) -> None:
 
 
 def tensor_type() -> type[Any]:
-    """The class that ops and creation functions hand back now."""
+    """The class that ops and creation functions hand back now: `tt_core.Tensor`, or what a plugin brings."""
     return _tensor_type
 
 
@@ -156,7 +156,11 @@ _new = object.__new__
 
 
 def wrap(value: Any) -> Any:
-    """An array as a tensor of the active type, without copying; a tuple of arrays as a tuple of tensors."""
+    """An array as a tensor of the active type, without copying; a tuple of arrays as a tuple of tensors.
+
+    >>> wrap((np.zeros(2, np.float32), 1))
+    (tensor([0., 0.]), tensor(1))
+    """
     if type(value) is not ndarray:
         if value is None:
             return None

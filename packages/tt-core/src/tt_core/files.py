@@ -63,7 +63,15 @@ def _reason(error: OSError) -> str:
 
 
 def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove the temporary files that a killed process left in `folder`; returns what was removed."""
+    """Remove the temporary files that a killed process left in `folder`, and return their paths; raises no error where
+    there is no such folder.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "model.tmp-tinytorch-1-1").touch()
+    >>> [path.name for path in remove_stale(folder)]
+    ['model.tmp-tinytorch-1-1']
+    """
     stale = sorted(Path(folder).glob(f"*{_SUFFIX}*"))
     for path in stale:
         path.unlink(missing_ok=True)

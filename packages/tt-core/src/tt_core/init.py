@@ -48,17 +48,27 @@ def _standard_normal(x: Tensor) -> Array:
 
 
 def constant_(x: Tensor, val: float) -> Tensor:
-    """Every element `val`."""
+    """Every element `val`; raises `ShapeError` for a read-only tensor, as all here do, `DTypeError` for no number.
+
+    >>> from tt_core import zeros
+    >>> constant_(zeros(2), 0.5)
+    tensor([0.5, 0.5])
+    """
     return _write(x, val)
 
 
 def zeros_(x: Tensor) -> Tensor:
-    """Every element 0."""
+    """Every element 0; raises `ShapeError` for a read-only tensor.
+
+    >>> from tt_core import ones
+    >>> zeros_(ones(2))
+    tensor([0., 0.])
+    """
     return _write(x, 0)
 
 
 def ones_(x: Tensor) -> Tensor:
-    """Every element 1.
+    """Every element 1; raises `ShapeError` for a read-only tensor.
 
     >>> from tt_core import zeros
     >>> ones_(zeros(2))
@@ -71,14 +81,26 @@ def ones_(x: Tensor) -> Tensor:
 
 
 def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    """Uniform in [a, b)."""
+    """Uniform in [a, b); raises `ShapeError` where `a` is above `b`, `DTypeError` for a tensor of integers.
+
+    >>> from tt_core import zeros
+    >>> bool((uniform_(zeros(1000), -0.1, 0.1).abs() <= 0.1).all())
+    True
+    """
     if not 0 <= b - a < math.inf:
         raise ShapeError(f"uniform_: a must not be above b, got {a} and {b} (both must be finite)")
     return _write(x, generator().uniform(a, b, x.shape))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Normal with `mean` and standard deviation `std`."""
+    """Normal with `mean` and standard deviation `std`.
+
+    Raises `ShapeError` for a negative `std`, `DTypeError` for a tensor of integers.
+
+    >>> from tt_core import zeros
+    >>> normal_(zeros(2), mean=3.0, std=0.0)
+    tensor([3., 3.])
+    """
     if std < 0:
         raise ShapeError(f"normal_: std must not be negative, got {std}")
     values = _standard_normal(x)
@@ -142,14 +164,24 @@ def _kaiming_std(name: str, x: Tensor, a: float, mode: str, nonlinearity: str) -
 def kaiming_uniform_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Uniform in +-gain sqrt(3 / fan) (He et al. 2015, arXiv:1502.01852), for a leaky ReLU of slope `a`.
 
-    `mode="fan_in"` keeps the size of signals forward, "fan_out" that of gradients backward.
+    `mode="fan_in"` keeps the size of signals forward, "fan_out" that of gradients backward. Raises `ShapeError` for a
+    tensor of fewer than two dimensions and for an unknown `mode` or `nonlinearity`.
+
+    >>> from tt_core import zeros
+    >>> bool((kaiming_uniform_(zeros(10, 600), nonlinearity="relu").abs() <= 0.1).all())
+    True
     """
     bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", x, a, mode, nonlinearity)
     return uniform_(x, -bound, bound)
 
 
 def kaiming_normal_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
-    """Normal with standard deviation gain / sqrt(fan); arguments as for `kaiming_uniform_`."""
+    """Normal with standard deviation gain / sqrt(fan); arguments and errors as for `kaiming_uniform_`.
+
+    >>> from tt_core import zeros
+    >>> round(float(kaiming_normal_(zeros(200, 200), nonlinearity="relu").std()), 2)
+    0.1
+    """
     return normal_(x, 0.0, _kaiming_std("kaiming_normal_", x, a, mode, nonlinearity))
 
 
@@ -159,20 +191,34 @@ def _xavier_std(name: str, x: Tensor, gain: float) -> float:
 
 
 def xavier_uniform_(x: Tensor, gain: float = 1.0) -> Tensor:
-    """Uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+
+    Raises `ShapeError` for a tensor of fewer than two dimensions.
+
+    >>> from tt_core import zeros
+    >>> bool((xavier_uniform_(zeros(200, 400)).abs() <= 0.1).all())
+    True
+    """
     bound = math.sqrt(3) * _xavier_std("xavier_uniform_", x, gain)
     return uniform_(x, -bound, bound)
 
 
 def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
-    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+
+    Raises `ShapeError` for a tensor of fewer than two dimensions.
+
+    >>> from tt_core import zeros
+    >>> round(float(xavier_normal_(zeros(200, 200)).std()), 2)
+    0.07
+    """
     return normal_(x, 0.0, _xavier_std("xavier_normal_", x, gain))
 
 
 def orthogonal_(x: Tensor, gain: float = 1.0) -> Tensor:
     """Rows (or, where there are fewer, columns) at right angles, of length `gain` (Saxe et al. 2013).
 
-    Dimensions after the first count as columns.
+    Dimensions after the first count as columns; raises `ShapeError` where there is but one.
 
     >>> from tt_core import zeros
     >>> w = orthogonal_(zeros(2, 3))

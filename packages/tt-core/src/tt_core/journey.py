@@ -58,7 +58,11 @@ def require(milestone: str, what: str, reached: float, needed: float) -> None:
 
 
 def deferred(where: str) -> Callable[..., Any]:
-    """The function `"package.module:name"`, imported when it is called: a command's list of names stays quick."""
+    """The function `"package.module:name"`, imported when it is called: a command's list of names stays quick.
+
+    >>> deferred("math:sqrt")(9)
+    3.0
+    """
 
     def call(*arguments: Any, **options: Any) -> Any:
         return pkgutil.resolve_name(where)(*arguments, **options)
@@ -67,6 +71,10 @@ def deferred(where: str) -> Callable[..., Any]:
 
 
 def in_data_dir(data_dir: Path | None, *parts: str) -> Path | None:
-    """The file or folder below `data_dir` if it exists there."""
+    """The file or folder below `data_dir` if it exists there, else None.
+
+    >>> in_data_dir(Path("no-such-folder"), "mnist") is None
+    True
+    """
     path = data_dir.joinpath(*parts) if data_dir else None
     return path if path and path.exists() else None

@@ -27,12 +27,23 @@ def record(array: np.ndarray) -> None:
 
 
 def changed_since(array: np.ndarray, moment: int) -> bool:
-    """Whether `array` was changed after the clock stood at `moment`."""
+    """Whether `array`, or memory it shares, was changed after the clock stood at `moment`.
+
+    >>> array, moment = np.zeros(3), now()
+    >>> record(array[1:])
+    >>> changed_since(array, moment)
+    True
+    """
     return _clock > moment and _changed.get(id(owner(array)), 0) > moment
 
 
 def owner(array: np.ndarray) -> np.ndarray:
-    """The array whose memory `array` is a view of; itself where it is none."""
+    """The array whose memory `array` is a view of; itself where it is none.
+
+    >>> array = np.zeros(3)
+    >>> owner(array[1:]) is array
+    True
+    """
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

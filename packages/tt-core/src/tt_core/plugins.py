@@ -35,7 +35,11 @@ class PluginManager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
-        """Plug `plugin` in and rebind; a plugin whose hooks are misspelt or fail to bind leaves no trace."""
+        """Plug `plugin` in and rebind, and return its name.
+
+        Raises `PluginError` for a plugin that is active already, or whose hooks are misspelt or fail to bind; it leaves
+        no trace.
+        """
         who = name or self.get_canonical_name(plugin)
         if self.is_registered(plugin) or self.has_plugin(who):
             raise PluginError(f"plugin {who} is active already; unregister it first")
@@ -117,7 +121,10 @@ def load(entry: EntryPoint) -> object:
 
 
 def activate(name: str) -> bool:
-    """Plug in the installed plugin `name`; returns whether it was not active before."""
+    """Plug in the installed plugin `name`; returns whether it was not active before.
+
+    Raises `PluginError` for a name that no installed plugin has, and for a plugin that does not load.
+    """
     if manager.has_plugin(name):
         return False
     installed = available()
@@ -154,5 +161,5 @@ def use(*names: str) -> Iterator[None]:
 
 
 def names_from_environment() -> list[str]:
-    """The names in TT_PLUGINS, separated by commas."""
+    """The names in TT_PLUGINS, separated by commas; none where it is not set."""
     return [name.strip() for name in os.environ.get("TT_PLUGINS", "").split(",") if name.strip()]
