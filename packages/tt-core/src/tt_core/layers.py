@@ -30,7 +30,7 @@ class StateDictError(TinyTorchError):
 
 
 def Parameter(data: Any, dtype: Any = None) -> Tensor:
-    """A tensor that training changes; assigned to a layer's attribute, it is registered there.
+    """A tensor that training changes; assigned to a layer's attribute, it is registered there. Raises as `tensor` does.
 
     >>> Parameter([1.0, 2.0]).is_parameter
     True
@@ -47,6 +47,9 @@ class MissingAndUnexpected(NamedTuple):
 
 class Layer:
     """Base of all layers (PyTorch's `nn.Module`).
+
+    Raises `NotImplementedError` when one without `forward` is called, `TinyTorchError` when an attribute is assigned
+    before `super().__init__()`.
 
     >>> class Scale(Layer):
     ...     def __init__(self):
@@ -133,7 +136,13 @@ class Layer:
     def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
         """Keep `value` (a tensor or None) as state that is not learnt; persistent ones are in the state dict.
 
-        A tensor assigned to the attribute later takes its place.
+        A tensor assigned to the attribute later takes its place. Raises `DTypeError` for what is no tensor, and for a
+        name that is empty, has a dot or is that of a method.
+
+        >>> layer = Identity()
+        >>> layer.register_buffer("mean", zeros(2))
+        >>> list(layer.state_dict()), list(layer.parameters())
+        (['mean'], [])
         """
         if not (value is None or isinstance(value, Tensor)):
             raise DTypeError(
@@ -145,7 +154,7 @@ class Layer:
             self._buffers[name] = value
 
     def register_parameter(self, name: str, value: Tensor | None) -> None:
-        """Same as assigning `value`, which is a parameter or None, to the attribute `name`."""
+        """Same as assigning `value`, a parameter or None, to the attribute `name`; raises `DTypeError` for others."""
         if value is not None and not getattr(value, "is_parameter", False):
             raise DTypeError(f"{type(self).__name__}: {name} must be a Parameter or None, got {type(value).__name__}")
         self._check_name(name)
@@ -154,7 +163,7 @@ class Layer:
     def add_layer(self, name: str, layer: Layer) -> None:
         """Same as assigning `layer` to the attribute `name`, for names that are not identifiers.
 
-        Raises `DTypeError` for a name that is empty, has a dot or is that of a method.
+        Raises `DTypeError` for what is no layer, and for a name that is empty, has a dot or is that of a method.
         """
         self._check_name(name)
         self._check(layer)
@@ -177,7 +186,11 @@ class Layer:
     # --- walks over the tree
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """This layer and all below it, each once, with dotted names."""
+        """This layer and all below it, each once, with dotted names.
+
+        >>> [name for name, _ in Sequential(Linear(2, 2), Sequential(Identity())).named_layers()]
+        ['', '0', '1', '1.0']
+        """
         seen: set[int] = set()
         stack = [(prefix, self)]
         while stack:
@@ -201,7 +214,11 @@ class Layer:
         return iter(self._children.values())
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """All parameters with dotted names; one that is shared comes once, under its first name."""
+        """All parameters with dotted names; one that is shared comes once, under its first name.
+
+        >>> [name for name, _ in Sequential(Linear(2, 2), Linear(2, 1, bias=False)).named_parameters()]
+        ['0.weight', '0.bias', '1.weight']
+        """
         seen: set[int] = set()
         for prefix, layer in self.named_layers():
             for name, parameter in layer._parameters.items():
@@ -227,11 +244,20 @@ class Layer:
         return (buffer for _, buffer in self.named_buffers())
 
     def num_parameters(self) -> int:
-        """Number of learnt numbers, shared ones counted once."""
+        """Number of learnt numbers, shared ones counted once.
+
+        >>> Linear(3, 2).num_parameters()
+        8
+        """
         return sum(parameter.numel() for parameter in self.parameters())
 
     def apply(self, function: Callable[[Layer], Any]) -> Self:
-        """Call `function` on every layer, children first."""
+        """Call `function` on every layer, children first, and return this one.
+
+        >>> model = Linear(2, 2).apply(lambda layer: init.ones_(layer.weight))
+        >>> model.weight.sum().item()
+        4.0
+        """
         for child in self.children():
             child.apply(function)
         function(self)
@@ -240,13 +266,13 @@ class Layer:
     # --- modes
 
     def train(self, mode: bool = True) -> Self:
-        """Switch everything below to training (dropout on) or, with False, to evaluation."""
+        """Switch everything below to training (dropout on) or, with False, to evaluation; returns this layer."""
         for layer in self.layers():
             layer.training = mode
         return self
 
     def eval(self) -> Self:
-        """Switch everything below to evaluation."""
+        """Switch everything below to evaluation; returns this layer."""
         return self.train(False)
 
     def to(self, dtype: Any) -> Self:
@@ -306,6 +332,9 @@ class Layer:
         Returns the names that are missing and those that are unexpected. Raises `StateDictError` that lists missing,
         unexpected and misshapen entries, with nothing changed; `strict=False` lets entries be missing or unexpected,
         shapes must still agree.
+
+        >>> Linear(2, 1).load_state_dict({"weight": ones(1, 2)}, strict=False)
+        MissingAndUnexpected(missing_keys=['bias'], unexpected_keys=[])
         """
         if not isinstance(state, Mapping):
             raise DTypeError(f"load_state_dict: takes a dictionary of names and tensors, got {type(state).__name__}")
@@ -462,6 +491,8 @@ class _Numbered(Layer):
 class Sequential(_Numbered):
     """Layers one after the other, numbered, or named as in the one dictionary that is given; a slice is one too.
 
+    Raises `DTypeError` for what is no layer, `OutOfRangeError` for a number that is not there.
+
     >>> Sequential(Linear(4, 3), Identity())(ones(2, 4)).shape
     (2, 3)
     """
@@ -481,7 +512,8 @@ class Sequential(_Numbered):
 
 
 class LayerList(_Numbered):
-    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`).
+    """A list of layers that are registered but not called by the list itself (PyTorch's `ModuleList`); raises as
+    `Sequential` does.
 
     >>> blocks = LayerList(Linear(2, 2) for _ in range(3))
     >>> len(blocks[1:]), blocks[-1] is blocks[2]
@@ -494,7 +526,12 @@ class LayerList(_Numbered):
 
 
 class Identity(Layer):
-    """Returns its input."""
+    """Returns its input, the very same object.
+
+    >>> x = ones(2)
+    >>> Identity()(x) is x
+    True
+    """
 
     def forward(self, x: Any) -> Any:
         return x
@@ -507,7 +544,10 @@ class Identity(Layer):
 def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """`x @ weight.T + bias`; x (..., in), weight (out, in), bias (out,) gives (..., out).
 
-    Leading dimensions are folded into rows, so that BLAS sees one product.
+    Leading dimensions are folded into rows, so that BLAS sees one product. Raises `ShapeError` where these do not fit.
+
+    >>> linear(np.array([1, 2]), np.array([[10, 1], [0, 1]]), np.array([100, 0]))
+    tensor([112,   2])
     """
     if weight.ndim != 2:
         raise ValueError(f"weight must be a matrix, got shape {weight.shape}")
@@ -542,7 +582,7 @@ class Linear(Layer):
     """Affine map `y = x W^T + b`.
 
     `weight` (out_features, in_features) and `bias` (out_features,) start uniform in +-1/sqrt(in_features), as in
-    PyTorch. Takes (..., in_features), returns (..., out_features).
+    PyTorch. Takes (..., in_features), returns (..., out_features). Raises `ShapeError` for another input.
 
     >>> Linear(3, 2)(ones(5, 3)).shape
     (5, 2)
@@ -581,7 +621,12 @@ def layer_norm(
 ) -> tuple[Array, Array, Array]:
     """Mean 0 and variance 1 over the last `dims` dimensions, then scaled and shifted (Ba et al. 2016).
 
-    Residuals: mean and 1 / standard deviation.
+    Residuals: mean and 1 / standard deviation. Raises `DTypeError` for integers, `ShapeError` for dimensions that are
+    not there and for a weight or bias of any shape but theirs.
+
+    >>> layer_norm(np.array([[1, 3], [10, 30]], np.float32))
+    tensor([[-1.,  1.],
+            [-1.,  1.]])
     """
     check_floats(x)
     if not 1 <= dims <= x.ndim:
@@ -643,7 +688,8 @@ def _row_means(rows: Array) -> Array:
 class LayerNorm(Layer):
     """Normalizes each example over its last dimensions (Ba, Kiros, Hinton 2016, arXiv:1607.06450).
 
-    `normalized_shape`: an int or the sizes of these dimensions; `weight` and `bias` have that shape.
+    `normalized_shape`: an int or the sizes of these dimensions; `weight` and `bias` have that shape. Raises
+    `ShapeError` for an input that does not end in it.
 
     >>> LayerNorm(4)(tensor([[1.0, 2.0, 3.0, 4.0]]))
     tensor([[-1.3416, -0.4472,  0.4472,  1.3416]])
@@ -675,7 +721,13 @@ class LayerNorm(Layer):
 
 @op(residuals=True)
 def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
-    """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale."""
+    """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale.
+
+    Raises `ShapeError` for a `p` outside [0, 1], `DTypeError` for integers.
+
+    >>> set(dropout(ones(100), p=0.5).tolist()) <= {0.0, 2.0}
+    True
+    """
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
     check_floats(x)
@@ -687,7 +739,9 @@ def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
 
 
 class Dropout(Layer):
-    """Zeroes elements at random while training, and does nothing in evaluation.
+    """Zeroes elements at random while training, and does nothing in evaluation (Srivastava et al. 2014).
+
+    Raises `ShapeError` for a `p` outside [0, 1].
 
     >>> Dropout(0.5).eval()(ones(3))
     tensor([1., 1., 1.])

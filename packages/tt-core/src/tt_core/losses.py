@@ -64,6 +64,8 @@ place of 3 ms to find the largest of each of 153,600 x 10."""
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Squared error `(x - t)^2`; both of one shape (PyTorch broadcasts with a warning, here it is an error).
 
+    Raises `ShapeError` where shapes differ or `reduction` is unknown, `DTypeError` for two of integers.
+
     >>> from tt_core import tensor
     >>> mse_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
     tensor(2.5)
@@ -74,7 +76,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """Absolute error `|x - t|`.
+    """Absolute error `|x - t|`; raises as `mse_loss` does.
 
     >>> from tt_core import tensor
     >>> l1_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
@@ -87,6 +89,8 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Squared error near 0 and absolute error beyond `beta` (Girshick 2015): with d = |x - t|,
     `d^2 / (2 beta)` where d < beta, else `d - beta / 2`.
+
+    Raises as `mse_loss` does, and `ShapeError` for a negative `beta`.
 
     >>> from tt_core import tensor
     >>> smooth_l1_loss(tensor([1.0, 3.0]), tensor([0.5, 0.0]), reduction="none")
@@ -115,6 +119,9 @@ def class_cross_entropy(
 
     Residuals: the largest logit of each row, and the sum of exponentials of the differences to it.
     Raises `OutOfRangeError` for a class index that does not exist.
+
+    >>> class_cross_entropy(np.array([[2, 0], [0, 0]], np.float32), np.array([0, 1]), reduction="none")
+    tensor([0.1269, 0.6931])
     """
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
@@ -246,7 +253,8 @@ def cross_entropy(
     `input` is (N, C), (N, C, d1, ...) or (C,), `target` class indices (N,), (N, d1, ...) or (), or probabilities of
     the shape of `input`; flatten (B, T, V) logits to (B T, V) first. `weight` (C,) scales each class, and the mean
     is a weighted one; examples with class `ignore_index` do not count; `label_smoothing` mixes the target with the
-    uniform distribution (Szegedy et al. 2016). Raises `OutOfRangeError` for a class that does not exist.
+    uniform distribution (Szegedy et al. 2016). Raises `OutOfRangeError` for a class that does not exist, `ShapeError`
+    for a target or weight of another shape, `DTypeError` for logits that are integers.
 
     >>> from tt_core import tensor
     >>> cross_entropy(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
@@ -364,6 +372,9 @@ def binary_entropy(x: Array, target: Array, /) -> Array:
     """`-(t log x + (1 - t) log(1 - x))` for each element, logarithms limited to -100 as in PyTorch.
 
     Its backward kernel needs both. Raises `ShapeError` for a probability outside [0, 1].
+
+    >>> binary_entropy(np.array([0.9, 0], np.float32), np.array([1, 1], np.float32))
+    tensor([  0.1054, 100.    ])
     """
     if x.size and not (x.min() >= 0 and x.max() <= 1):
         raise ShapeError(f"input must hold probabilities between 0 and 1, got {x.min()} to {x.max()}")
@@ -382,6 +393,8 @@ def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
     """`-(t log x + (1 - t) log(1 - x))` for probabilities `x` of "yes"; `weight` scales each element.
 
+    Raises as `mse_loss` does, and `ShapeError` for what is no probability and for a weight that does not broadcast.
+
     >>> from tt_core import tensor
     >>> binary_cross_entropy(tensor([0.9, 0.2]), tensor([1.0, 0.0]))
     tensor(0.1643)
@@ -396,6 +409,8 @@ def binary_cross_entropy_with_logits(
 ) -> Any:
     """`binary_cross_entropy` of `sigmoid(x)`, right at any magnitude:
     `(1 - t) x + (1 + (pos_weight - 1) t) softplus(-x)`.
+
+    Raises as `mse_loss` does, and `ShapeError` for a weight that does not broadcast to the input.
 
     >>> from tt_core import tensor
     >>> binary_cross_entropy_with_logits(tensor([1e4, 0.0]), tensor([1.0, 1.0]))
@@ -419,6 +434,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     logarithms, with `log_target`).
 
     "mean" divides by the number of elements, as in PyTorch; "batchmean", by the number of examples, is the divergence.
+    Raises as `mse_loss` does.
 
     >>> from tt_core import tensor
     >>> kl_div(tensor([[0.5, 0.5]]).log(), tensor([[1.0, 0.0]]), reduction="batchmean")
@@ -448,7 +464,8 @@ def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction
     """Pulls embeddings of similar pairs together and pushes others `margin` apart (Hadsell, Chopra, LeCun 2006):
     with D = |a - b|, `(1 - t) D^2 / 2 + t max(0, margin - D)^2 / 2`.
 
-    `a` and `b` are (..., D), `target` (...) is 0 for similar pairs and 1 for the others, as in the paper.
+    `a` and `b` are (..., D), `target` (...) is 0 for similar pairs and 1 for the others, as in the paper. Raises
+    `ShapeError` for other shapes, `DTypeError` for embeddings of integers.
 
     >>> from tt_core import tensor
     >>> a, b = tensor([[0.0, 0.0], [0.0, 0.0]]), tensor([[3.0, 4.0], [0.3, 0.4]])
@@ -469,7 +486,8 @@ def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str
     """Cross entropy of finding, for each `query[i]`, its own `key[i]` among all keys by cosine similarity
     (van den Oord et al. 2018, arXiv:1807.03748).
 
-    Both are (N, D); similarities are divided by `temperature`, so small ones sharpen the choice.
+    Both are (N, D); similarities are divided by `temperature`, so small ones sharpen the choice. Raises `ShapeError`
+    for other shapes and for a temperature of 0 or less, `DTypeError` for embeddings of integers.
 
     >>> from tt_core import eye
     >>> info_nce_loss(eye(3), eye(3), temperature=1.0)
@@ -494,7 +512,7 @@ def _unit(x: Any) -> Any:
 
 
 class Loss(Layer):
-    """Base of the losses: it holds `reduction`."""
+    """Base of the losses: it holds `reduction`, and raises `ShapeError` for an unknown one."""
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
@@ -514,7 +532,7 @@ class _WeightedLoss(Loss):
 
 
 class MSELoss(Loss):
-    """Mean squared error; see `mse_loss`.
+    """Mean squared error; shapes and errors as for `mse_loss`.
 
     >>> from tt_core import tensor
     >>> MSELoss()(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
@@ -526,7 +544,7 @@ class MSELoss(Loss):
 
 
 class L1Loss(Loss):
-    """Mean absolute error; see `l1_loss`.
+    """Mean absolute error; shapes and errors as for `l1_loss`.
 
     >>> from tt_core import tensor
     >>> L1Loss(reduction="sum")(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
@@ -538,7 +556,7 @@ class L1Loss(Loss):
 
 
 class SmoothL1Loss(Loss):
-    """Squared error near 0, absolute error beyond `beta`; see `smooth_l1_loss`.
+    """Squared error near 0, absolute error beyond `beta`; shapes and errors as for `smooth_l1_loss`.
 
     >>> from tt_core import tensor
     >>> SmoothL1Loss()(tensor([0.5]), tensor([0.0]))
@@ -554,7 +572,7 @@ class SmoothL1Loss(Loss):
 
 
 class CrossEntropyLoss(_WeightedLoss):
-    """Cross entropy of logits (N, C, ...) with class indices (N, ...) or probabilities; see `cross_entropy`.
+    """Cross entropy of logits (N, C, ...) with class indices (N, ...) or probabilities; errors as for `cross_entropy`.
 
     >>> from tt_core import tensor
     >>> CrossEntropyLoss()(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
@@ -572,7 +590,7 @@ class CrossEntropyLoss(_WeightedLoss):
 
 
 class NLLLoss(_WeightedLoss):
-    """Negative log-likelihood of log-probabilities; see `nll_loss`.
+    """Negative log-likelihood of log-probabilities; shapes and errors as for `nll_loss`.
 
     >>> from tt_core import tensor
     >>> NLLLoss()(tensor([[-0.1, -2.3], [-1.6, -0.2]]), tensor([0, 1]))
@@ -588,7 +606,7 @@ class NLLLoss(_WeightedLoss):
 
 
 class BCELoss(_WeightedLoss):
-    """Cross entropy of probabilities with targets between 0 and 1; see `binary_cross_entropy`.
+    """Cross entropy of probabilities with targets between 0 and 1; shapes and errors as for `binary_cross_entropy`.
 
     >>> from tt_core import tensor
     >>> BCELoss()(tensor([0.9, 0.2]), tensor([1.0, 0.0]))
@@ -600,7 +618,7 @@ class BCELoss(_WeightedLoss):
 
 
 class BCEWithLogitsLoss(_WeightedLoss):
-    """`BCELoss` of sigmoid(input), right at any magnitude; see `binary_cross_entropy_with_logits`.
+    """`BCELoss` of sigmoid(input), right at any magnitude; see `binary_cross_entropy_with_logits`, also for its errors.
 
     >>> from tt_core import tensor
     >>> BCEWithLogitsLoss()(tensor([1e4, 0.0]), tensor([1.0, 1.0]))
@@ -618,7 +636,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
 
 class KLDivLoss(Loss):
-    """Kullback-Leibler divergence from log-probabilities; see `kl_div`.
+    """Kullback-Leibler divergence from log-probabilities; shapes and errors as for `kl_div`.
 
     >>> from tt_core import tensor
     >>> KLDivLoss(reduction="batchmean")(tensor([[0.5, 0.5]]).log(), tensor([[1.0, 0.0]]))
@@ -635,7 +653,7 @@ class KLDivLoss(Loss):
 
 
 class ContrastiveLoss(Loss):
-    """Draws similar pairs together and others `margin` apart; see `contrastive_loss`.
+    """Draws similar pairs together and others `margin` apart; shapes and errors as for `contrastive_loss`.
 
     >>> from tt_core import tensor
     >>> ContrastiveLoss()(tensor([[0.0, 0.0]]), tensor([[3.0, 4.0]]), tensor([0]))
@@ -651,7 +669,7 @@ class ContrastiveLoss(Loss):
 
 
 class InfoNCELoss(Loss):
-    """Finds each query's own key among all keys; see `info_nce_loss`.
+    """Finds each query's own key among all keys; shapes and errors as for `info_nce_loss`.
 
     >>> from tt_core import eye
     >>> InfoNCELoss(temperature=1.0)(eye(3), eye(3))
