@@ -29,7 +29,7 @@ from tt_learn import (
     is_grad_enabled,
     no_grad,
 )
-from tt_learn.autograd import Tensor, forget_rule, gradient, rule_of
+from tt_learn.autograd import Tensor, forget_rule, gradient, non_differentiable, rule_of
 
 LABELS = tt_core.tensor([0, 1, 2])
 
@@ -215,6 +215,12 @@ def test_erf_and_its_gradient_stay_in_float16() -> None:
 def test_one_rule_an_op() -> None:
     with pytest.raises(GradientError, match="has a gradient rule already"):
         gradient(E.exp, lambda out, x: (lambda g: g,))
+    with pytest.raises(GradientError, match="exp has a gradient rule already"):
+        non_differentiable(E.eq, E.exp)
+    x = leaf(0.0)
+    E.exp(x).backward()
+    assert x.grad.item() == 1.0
+    non_differentiable(E.eq)  # which it is already
 
 
 # --- changes in place

@@ -330,6 +330,10 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
     with pytest.raises(optimizers.OptimizerError, match="another optimizer's, with betas and without momentum"):
         plain.load_state_dict(optimizer.state_dict())
     assert plain.param_groups[0]["lr"] == 0.1
+    for part in ("param_groups", "state"):
+        half = {name: entry for name, entry in optimizer.state_dict().items() if name != part}
+        with pytest.raises(optimizers.OptimizerError, match=f"the state has no {part}"):
+            optimizer.load_state_dict(half)
     incomplete = optimizer.state_dict()
     del incomplete["state"][0]["exp_avg"]
     with pytest.raises(optimizers.OptimizerError, match="exp_avg of parameter 0 is missing"):

@@ -491,6 +491,8 @@ def test_metrics() -> None:
     for wrong in (-1, 3):
         with pytest.raises(ShapeError, match=r"confusion_matrix: classes go from .* scores are for 3"):
             confusion_matrix(scores, np.array([0, 1, wrong]))
+    with pytest.raises(tt_core.TinyTorchError, match="class indices are integers, got float64"):
+        confusion_matrix(scores, np.array([0.0, 1.0, 2.0]))
     assert perplexity(math.log(50)) == pytest.approx(50)
     assert perplexity(1e9) == math.inf
     assert math.isnan(perplexity(math.nan))

@@ -20,7 +20,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar, cast, overload
 
 import numpy as np
 
@@ -129,13 +129,24 @@ class no_grad(_FixedMode):
 
 
 class enable_grad(_FixedMode):
-    """A block or decorated function in which calls are recorded, also inside `no_grad`."""
+    """A block or decorated function in which calls are recorded, also inside `no_grad`.
+
+    >>> x = Tensor([1.0], requires_grad=True)
+    >>> with no_grad(), enable_grad():
+    ...     (x * 2).requires_grad
+    True
+    """
 
     mode = True
 
 
 def is_grad_enabled() -> bool:
-    """Whether calls are recorded now."""
+    """Whether calls are recorded now, in this thread.
+
+    >>> with no_grad():
+    ...     is_grad_enabled()
+    False
+    """
     return _recording.on
 
 
@@ -145,7 +156,8 @@ def is_grad_enabled() -> bool:
 class Tensor(tt_core.Tensor):
     """A tensor that can remember how it was computed.
 
-    `requires_grad=True` asks for the gradient of a later `backward()` in `grad`. Only floats can have gradients.
+    `requires_grad=True` asks for the gradient of a later `backward()` in `grad`. Only floats can have gradients: raises
+    `GradientError` for others.
 
     >>> x = Tensor([2.0, 3.0], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -180,7 +192,10 @@ class Tensor(tt_core.Tensor):
         return self.grad_fn is None
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Ask for a gradient, or stop asking; in place."""
+        """Ask for a gradient, or stop asking; in place.
+
+        Raises `GradientError` for what holds no floats, and when a result that has history is to stop.
+        """
         if requires_grad and self.dtype.kind != "f":
             raise GradientError(f"requires_grad_: only floats have gradients, this tensor is {self.dtype}")
         if not requires_grad and self.grad_fn is not None:
@@ -203,7 +218,14 @@ class Tensor(tt_core.Tensor):
     def register_hook(self, hook: Hook) -> HookHandle:
         """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns replaces the gradient.
 
-        `remove()` of the result takes the hook out again.
+        `remove()` of the result takes the hook out again. Raises `GradientError` where no gradient is required, and in
+        backward for a hook that returns a tensor of another shape.
+
+        >>> x = Tensor([1.0], requires_grad=True)
+        >>> handle = x.register_hook(lambda g: g * 10)
+        >>> (x * 2).sum().backward()
+        >>> x.grad
+        tensor([20.])
         """
         if not self.requires_grad:
             raise GradientError("register_hook: this tensor does not require a gradient")
@@ -216,7 +238,15 @@ class Tensor(tt_core.Tensor):
         return HookHandle(hooks, hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient in `grad` of a tensor that is no leaf too."""
+        """Keep the gradient in `grad` of a tensor that is no leaf too; raises `GradientError` where none is required.
+
+        >>> x = Tensor([3.0], requires_grad=True)
+        >>> y = x * x
+        >>> y.retain_grad()
+        >>> (y * 2).sum().backward()
+        >>> y.grad
+        tensor([2.])
+        """
         if not self.requires_grad:
             raise GradientError("retain_grad: this tensor does not require a gradient")
         if self.grad_fn is not None and not self._retains:
@@ -288,7 +318,11 @@ def _keeper(x: Tensor) -> Hook:
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor with a copy of `data`, asking for a gradient or not."""
+    """A tensor with a copy of `data`, asking for a gradient or not; raises `GradientError` where that is not of floats.
+
+    >>> tensor([1.0], requires_grad=True)
+    tensor([1.], requires_grad=True)
+    """
     made = cast(Tensor, tt_core.tensor(data, dtype))
     return made.requires_grad_() if requires_grad else made
 
@@ -315,21 +349,41 @@ def gradient(of: Op, rule: Rule | None = None) -> Any:
     The rule is called as `rule(out, *inputs, **attributes)` after each recorded call. It returns a tuple with one
     function `gradient of out -> gradient of this input` per input (None where there is none), or one function that
     returns the gradients of all inputs together. What these inner functions name stays in memory until backward.
-    Broadcasting is undone for them. An op with several outputs hands them a tuple of gradients.
+    Broadcasting is undone for them. An op with several outputs hands them a tuple of gradients. Raises `GradientError`
+    for an op that has a rule.
 
-    >>> from tt_core.elementwise import mul  # this is its entry:
-    >>> rule = lambda out, a, b: (lambda g: g * b, lambda g: g * a)
+    >>> @op
+    ... def _cubed(x, /):
+    ...     return x**3
+    >>> rule = gradient(_cubed, lambda out, x: (lambda g: g * 3 * x**2,))
+    >>> x = Tensor([2.0], requires_grad=True)
+    >>> _cubed(x).sum().backward()
+    >>> x.grad
+    tensor([12.])
+    >>> from tt_core.dispatch import registry
+    >>> del registry["_cubed"]
+    >>> forget_rule(_cubed)
     """
     if rule is None:
         return lambda decorated: gradient(of, decorated)
     if of.name in _rules:
-        raise GradientError(f"{of.name} has a gradient rule already; take it out with forget_rule({of.name}) first")
+        _refuse_second_rule(of)
     _rules[of.name] = _Entry(rule, _keeps_output(rule))
     return rule
 
 
+def _refuse_second_rule(of: Op) -> NoReturn:
+    raise GradientError(f"{of.name} has a gradient rule already; take it out with forget_rule({of.name}) first")
+
+
 def non_differentiable(*ops: Op) -> None:
-    """Register ops whose outputs have no gradient: comparisons, indices, rounding."""
+    """Register ops whose outputs have no gradient: comparisons and indices.
+
+    Raises `GradientError` for an op that has a rule, whose gradients would be lost without a word.
+    """
+    for each in ops:
+        if _rules.get(each.name) is not None:
+            _refuse_second_rule(each)
     _rules.update({each.name: None for each in ops})
 
 
@@ -341,7 +395,19 @@ def formula(of: Op, composition: Rule | None = None) -> Any:
     """Register the derivative of a fused op by its formula in other ops: it is run again and differentiated.
 
     For backward kernels, whose own derivatives are needed only for second and higher orders.
-    `composition(*inputs, **attributes)` returns what the op returns.
+    `composition(*inputs, **attributes)` returns what the op returns. Raises `GradientError` for an op that has a rule.
+
+    >>> @op
+    ... def _quartic(x, /):
+    ...     return x**4
+    >>> composition = formula(_quartic, lambda x: (x * x) * (x * x))
+    >>> x = Tensor([2.0], requires_grad=True)
+    >>> _quartic(x).sum().backward()
+    >>> x.grad
+    tensor([32.])
+    >>> from tt_core.dispatch import registry
+    >>> del registry["_quartic"]
+    >>> forget_rule(_quartic)
     """
     if composition is None:
         return lambda decorated: formula(of, decorated)
@@ -358,7 +424,11 @@ def _keeps_output(rule: Rule) -> bool:
 
 
 def rule_of(of: Op) -> Rule | None:
-    """The rule of an op; None for a non-differentiable one. Raises `GradientError` where there is neither."""
+    """The rule of an op; None for a non-differentiable one. Raises `GradientError` where there is neither.
+
+    >>> rule_of(tt_core.argmax) is None
+    True
+    """
     entry = _entry_of(of)
     return entry and entry.rule
 
@@ -800,7 +870,13 @@ def grad(
 
 @op
 def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """`x` summed down to `shape`: what broadcasting from `shape` repeated is added up again."""
+    """`x` summed down to `shape`: what broadcasting from `shape` repeated is added up again.
+
+    Raises `ShapeError` where `x` is not broadcast from it.
+
+    >>> sum_to(np.ones((2, 3)), (1, 3)).shape, sum_to(np.ones((2, 3)), ()).item()
+    ((1, 3), 6.0)
+    """
     lead = x.ndim - len(shape)
     if lead > 0 and shape and x.shape[lead:] == shape:  # a bias; BLAS adds rows up faster than NumPy's sum
         rows = x.reshape(math.prod(x.shape[:lead]), math.prod(shape))

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import DTypeError, ShapeError
 from tt_core.tensor import as_array
 
 
 def accuracy(output: Any, target: Any) -> float:
     """Share of examples whose largest score is at the class index; output (..., classes), target (...).
+
+    Raises `ShapeError` for other shapes.
 
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
@@ -22,7 +24,13 @@ def accuracy(output: Any, target: Any) -> float:
 
 
 def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
-    """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...)."""
+    """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...).
+
+    Raises `ShapeError` for other shapes and for a `k` below 1.
+
+    >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.5, 0.4, 0.1]]), np.array([2, 2]), k=2)
+    0.5
+    """
     scores, classes = as_array(output), as_array(target)
     if k < 1:
         raise ShapeError(f"top_k_accuracy: k is {k}, expected 1 or more")
@@ -36,7 +44,9 @@ def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
 
 
 def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
-    """Share of examples on the right side of `threshold`: 0 for logits, 0.5 for probabilities; equal shapes.
+    """Share of examples on the right side of `threshold`: 0 for logits, 0.5 for probabilities.
+
+    Raises `ShapeError` where the shapes of output and target differ.
 
     >>> binary_accuracy(np.array([-1.0, 2.0]), np.array([0, 1]))
     1.0
@@ -48,7 +58,9 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
 
 
 def confusion_matrix(output: Any, target: Any) -> Array:
-    """How often class i (row) was taken for class j (column); output (n, classes), target (n,).
+    """How often class i (row) was taken for class j (column), (classes, classes); output (n, classes), target (n,).
+
+    Raises `ShapeError` for other shapes and classes that have no score, `DTypeError` for classes that are no integers.
 
     >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     array([[0, 0],
@@ -57,6 +69,8 @@ def confusion_matrix(output: Any, target: Any) -> Array:
     scores, classes = as_array(output), as_array(target)
     if scores.ndim != 2 or scores.shape[:1] != classes.shape:
         raise ShapeError(f"confusion_matrix: expected (n, classes) and (n,), got {scores.shape} and {classes.shape}")
+    if classes.dtype.kind not in "iub":
+        raise DTypeError(f"confusion_matrix: class indices are integers, got {classes.dtype}")
     n = scores.shape[1]
     if classes.size and not 0 <= classes.min() <= classes.max() < n:
         raise ShapeError(f"confusion_matrix: classes go from {classes.min()} to {classes.max()}, scores are for {n}")

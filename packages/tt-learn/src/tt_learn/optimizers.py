@@ -39,6 +39,9 @@ class Memory:
     """Bytes that learning takes, beside activations: what `Optimizer.memory()` tells.
 
     `parameters`, `gradients` and `state` are bytes in all, `count` is the number of learnt numbers.
+
+    >>> Memory(count=10, parameters=40, gradients=40, state=80, scratch=0).factor
+    3.0
     """
 
     count: int
@@ -69,7 +72,17 @@ class Optimizer:
     """Base of all optimizers: parameter groups, state, and one pass over the blocks of parameters a step.
 
     `params`: an iterable of parameters, or of dicts `{"params": [...], "lr": ...}` whose options override `defaults`.
-    A subclass defines `state_names` and `update`. Raises `OptimizerError` for tensors that hold no gradients.
+    A subclass defines `state_names` and `update`. Raises `OptimizerError` for options that make no sense, and for no
+    parameters, the same one twice, and tensors that hold no gradients.
+
+    >>> class SignSGD(Optimizer):  # Bernstein et al. 2018, arXiv:1802.04434
+    ...     def update(self, p, g, state, step, group, work):
+    ...         p -= group["lr"] * np.sign(g)
+    >>> w = Tensor([1.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> SignSGD([w], {"lr": 0.1}).step()
+    >>> w
+    tensor([0.9], requires_grad=True)
     """
 
     param_groups: list[Group]
@@ -115,7 +128,10 @@ class Optimizer:
     # --- groups
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Learn more parameters: `{"params": [...]}` with options that differ from the defaults."""
+        """Learn more parameters: `{"params": [...]}` with options that differ from the defaults.
+
+        Raises `OptimizerError` for an unknown option and for parameters as the constructor does.
+        """
         params = group["params"]
         params = [params] if isinstance(params, tt_core.Tensor) else list(params)
         unknown = [name for name in group if name not in self.defaults and name not in ("params", "initial_lr")]
@@ -160,7 +176,7 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; with `closure`, which computes loss and gradients, first that.
 
-        Returns what `closure` returned.
+        Returns what `closure` returned. Raises `ShapeError` for a parameter or gradient whose shape was changed.
         """
         loss = None
         if closure is not None:
@@ -220,6 +236,9 @@ class Optimizer:
         Raises `OptimizerError`, with nothing changed, when the state is another optimizer's, or groups, names or shapes
         differ.
         """
+        for name in ("param_groups", "state"):
+            if name not in state_dict:
+                raise OptimizerError(f"{self.name}: the state has no {name}; it is no optimizer's")
         groups = state_dict["param_groups"]
         state = {int(i): entry for i, entry in state_dict["state"].items()}
         self._check_groups(groups)
@@ -304,14 +323,26 @@ def _below_one(optimizer: str, name: str, value: float) -> None:
 
 
 def lerp(x: Array, to: Array, weight: float, work: Array) -> None:
-    """`x += weight (to - x)`: a running mean takes a step towards `to`."""
+    """`x += weight (to - x)`: a running mean takes a step towards `to`. All arrays have one shape.
+
+    >>> x, to = np.zeros(2), np.array([4.0, 8.0])
+    >>> lerp(x, to, 0.25, work=np.empty(2))
+    >>> x
+    array([1., 2.])
+    """
     np.subtract(to, x, out=work)
     np.multiply(work, weight, out=work)
     np.add(x, work, out=x)
 
 
 def mean_of_squares(v: Array, g: Array, beta: float, work: Array) -> None:
-    """`v = beta v + (1 - beta) g^2`."""
+    """`v = beta v + (1 - beta) g^2`, in place; all arrays have one shape.
+
+    >>> v = np.ones(2)
+    >>> mean_of_squares(v, np.array([1.0, 3.0]), 0.5, work=np.empty(2))
+    >>> v
+    array([1., 5.])
+    """
     np.multiply(v, beta, out=v)
     np.multiply(g, g, out=work)
     np.multiply(work, 1 - beta, out=work)
@@ -319,13 +350,24 @@ def mean_of_squares(v: Array, g: Array, beta: float, work: Array) -> None:
 
 
 def step_along(p: Array, direction: Array, lr: float, work: Array) -> None:
-    """`p -= lr direction`."""
+    """`p -= lr direction`, in place; all arrays have one shape.
+
+    >>> p = np.ones(2)
+    >>> step_along(p, np.array([1.0, -1.0]), 0.5, work=np.empty(2))
+    >>> p
+    array([0.5, 1.5])
+    """
     np.multiply(direction, lr, out=work)
     np.subtract(p, work, out=p)
 
 
 def effective_gradient(p: Array, g: Array, group: Group, out: Array) -> Array:
-    """The gradient to descend: `g` (`-g` to maximize) plus `weight_decay p`, the gradient of an L2 penalty."""
+    """The gradient to descend: `g` (`-g` to maximize) plus `weight_decay p`, the gradient of an L2 penalty.
+
+    >>> p, g = np.array([2.0]), np.array([1.0])
+    >>> effective_gradient(p, g, {"weight_decay": 0.5, "maximize": False}, out=np.empty(1))
+    array([2.])
+    """
     if group["weight_decay"]:
         np.multiply(p, group["weight_decay"], out=out)
         return (np.subtract if group["maximize"] else np.add)(out, g, out=out)
@@ -333,7 +375,13 @@ def effective_gradient(p: Array, g: Array, group: Group, out: Array) -> Array:
 
 
 def decay_weights(p: Array, group: Group) -> None:
-    """Weight decay apart from the gradient (Loshchilov and Hutter 2019): `p -= lr weight_decay p`."""
+    """Weight decay apart from the gradient (Loshchilov and Hutter 2019): `p -= lr weight_decay p`.
+
+    >>> p = np.ones(2)
+    >>> decay_weights(p, {"lr": 0.5, "weight_decay": 0.5})
+    >>> p
+    array([0.75, 0.75])
+    """
     if group["weight_decay"]:
         np.multiply(p, 1 - group["lr"] * group["weight_decay"], out=p)
 
@@ -393,7 +441,7 @@ class SGD(Optimizer):
 
 
 class SGDMomentum(SGD):
-    """`SGD` whose momentum is on by default (Polyak 1964).
+    """`SGD` whose momentum is on by default (Polyak 1964); raises as `SGD` does.
 
     >>> SGDMomentum([Tensor([1.0], requires_grad=True)], lr=0.1).param_groups[0]["momentum"]
     0.9
@@ -420,7 +468,7 @@ class Adagrad(Optimizer):
     """Steps shrink where gradients have been large (Duchi, Hazan, Singer 2011).
 
     Concretely, s += g^2 and p -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps), where s starts at
-    `initial_accumulator_value`.
+    `initial_accumulator_value`. Raises `OptimizerError` for negative options.
 
     >>> w = Tensor([1.0], requires_grad=True)
     >>> adagrad = Adagrad([w], lr=0.1)
@@ -468,7 +516,8 @@ class RMSprop(Optimizer):
     """The gradient over a running root of its mean square (Hinton 2012, lecture 6e; centred: Graves 2013).
 
     Concretely, v = alpha v + (1 - alpha) g^2 and p -= lr g / (sqrt(v) + eps); `centered` takes the square of the
-    running mean of g off v first; with `momentum`, b = momentum b + g / (sqrt(v) + eps) and p -= lr b.
+    running mean of g off v first; with `momentum`, b = momentum b + g / (sqrt(v) + eps) and p -= lr b. Raises
+    `OptimizerError` for negative options and an `alpha` outside [0, 1).
 
     >>> w = Tensor([1.0], requires_grad=True)
     >>> rmsprop = RMSprop([w], lr=0.1, alpha=0.75)
@@ -545,7 +594,7 @@ class Adam(Optimizer):
     Concretely, m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and with m' = m / (1 - beta1^step) and
     v' = v / (1 - beta2^step), p -= lr m' / (sqrt(v') + eps). `amsgrad` uses the largest v so far (Reddi et al.
     2018). `weight_decay` is an L2 penalty; `AdamW` decays weights apart from it. m and v make memory three times
-    that of the parameters.
+    that of the parameters. Raises `OptimizerError` for negative options and `betas` outside [0, 1).
 
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = Adam([w], lr=0.1)
@@ -580,7 +629,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam whose weight decay acts on the weights, not through the gradient (Loshchilov and Hutter 2019).
 
-    Concretely, p -= lr weight_decay p before each step of `Adam`.
+    Concretely, p -= lr weight_decay p before each step of `Adam`; raises as that does.
 
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = AdamW([w], lr=0.1, weight_decay=0.5)
@@ -613,7 +662,7 @@ class Lion(Optimizer):
     """Steps of one size, in the direction of a running mean's sign (Chen et al. 2023, arXiv:2302.06675).
 
     Concretely, p -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m = beta2 m + (1 - beta2) g. One
-    state array, so less memory than Adam; the paper advises a third to a tenth of Adam's `lr`.
+    state array, so less memory than Adam; the paper advises a third to a tenth of Adam's `lr`. Raises as `Adam` does.
 
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = Lion([w], lr=0.1)
