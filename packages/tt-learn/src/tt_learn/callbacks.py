@@ -45,7 +45,8 @@ class _Best:
 class EarlyStopping(Callback):
     """Ends training when a metric has not improved by more than `min_delta` in `patience` validations.
 
-    A run that it ended stays ended when it is resumed.
+    A run that it ended stays ended when it is resumed. Raises `TrainingError` for a `patience` below 1, an unknown
+    `mode`, and a metric that validation does not give.
 
     >>> EarlyStopping(patience=3).monitor
     'val_loss'
@@ -79,7 +80,11 @@ class Checkpoints(Callback):
     """Keeps `last.safetensors` and `best.safetensors` in `folder`, each whole at any moment.
 
     The last is written every `every` steps (without it, every epoch), and when training ends or is interrupted, which
-    is told together with `resume_hint`. The best is the one with the best `monitor` of all validations.
+    is told together with `resume_hint`. The best is the one with the best `monitor` of all validations. Raises
+    `TrainingError` for an `every` below 1 and as `EarlyStopping` does, `FileError` where nothing can be written.
+
+    >>> Checkpoints("run", every=100).last.name
+    'last.safetensors'
     """
 
     runs_last = True
@@ -141,7 +146,8 @@ class Checkpoints(Callback):
 class JSONLog(Callback):
     """One JSON object a line: step, train_loss, val_loss, tokens_per_second, seconds and more.
 
-    After a resume, lines that the checkpoint does not know are taken out, so that no step is there twice.
+    After a resume, lines that the checkpoint does not know are taken out, so that no step is there twice. Raises
+    `FileError` where it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -164,7 +170,10 @@ def _json_line(record: Record) -> str:
 
 
 class LossCurve(Callback):
-    """The losses over the steps as an SVG, drawn again after each validation or epoch and at the end."""
+    """The losses over the steps as an SVG, drawn again after each validation or epoch and at the end.
+
+    Raises `FileError` where it cannot be written.
+    """
 
     def __init__(self, path: str | os.PathLike[str], title: str = "Loss") -> None:
         self.path, self.title = Path(path), title

@@ -72,6 +72,12 @@ def load_checkpoint(path: str | os.PathLike[str], generator: bool = True, **part
     The generator is restored unless told otherwise. Everything is read and checked first: names, sizes, shapes and
     sums. Raises `CheckpointError` for a missing, damaged or foreign file, and what a part raises for a state that
     does not fit; parts before that one have been loaded by then.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> save_checkpoint(path, model=tt_core.Linear(1, 1), losses=[0.5, 0.25])
+    >>> load_checkpoint(path, model=tt_core.Linear(1, 1))["losses"]
+    [0.5, 0.25]
     """
     document, tree = read_checkpoint(path)
     for name, part in parts.items():
@@ -84,7 +90,16 @@ def load_checkpoint(path: str | os.PathLike[str], generator: bool = True, **part
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The JSON document of a checkpoint and its parts, with arrays in their places; changes nothing."""
+    """The JSON document of a checkpoint and its parts, with arrays in their places; changes nothing.
+
+    Raises `CheckpointError` for a missing, damaged or foreign file, and for one of another format.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> save_checkpoint(path, scale=np.ones(2, "float32"))
+    >>> read_checkpoint(path)[1]
+    {'scale': array([1., 1.], dtype=float32)}
+    """
     arrays, metadata = load_tensors(path)
     if _KEY not in metadata:
         raise CheckpointError(f"{path}: holds tensors, but is no checkpoint of a training run")
@@ -104,6 +119,8 @@ def save_tensors(
 ) -> None:
     """Write tensors or arrays by name to a `.safetensors` file, whole or not at all.
 
+    Raises `FileError`, the old file intact, when it cannot be written, `DTypeError` for what is no tensor or array.
+
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
     >>> save_tensors(path, tt_core.Linear(3, 2).state_dict())
@@ -119,7 +136,14 @@ def save_tensors(
 def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
     """The arrays of a `.safetensors` file by name, and its metadata.
 
-    The library checks shapes against the file's size before anything is allocated. Raises `CheckpointError`.
+    The library checks shapes against the file's size before anything is allocated. Raises `CheckpointError` for a
+    missing, damaged or foreign file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scale.safetensors"
+    >>> save_tensors(path, {"scale": np.ones(2, "float32")}, {"unit": "m"})
+    >>> load_tensors(path)
+    ({'scale': array([1., 1.], dtype=float32)}, {'unit': 'm'})
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: there is no such file")
@@ -196,5 +220,9 @@ def environment() -> dict[str, Any]:
 
 
 def environment_changes(saved: Mapping[str, Any]) -> list[str]:
-    """What differs here from the environment that a checkpoint was saved in, as `threads 2 -> 4`."""
+    """What differs here from the environment that a checkpoint was saved in, as `threads 2 -> 4`.
+
+    >>> environment_changes({**environment(), "machine": "abacus"})[0].startswith("machine abacus -> ")
+    True
+    """
     return [f"{name} {saved.get(name)} -> {here}" for name, here in environment().items() if saved.get(name) != here]

@@ -22,7 +22,8 @@ def clip_grad_norm_(
     """Scale all gradients together so that their common norm is at most `max_norm` (Pascanu et al. 2013).
 
     `parameters`: one tensor or an iterable. Returns the norm before clipping, a tensor without dimensions. A norm
-    that is no number makes all gradients so, unless `error_if_nonfinite`, which raises `GradientError`.
+    that is no number makes all gradients so, unless `error_if_nonfinite`, which raises `GradientError`. Raises
+    `ShapeError` for a `norm_type` of 0 or less.
 
     >>> w = Tensor([3.0, 4.0], requires_grad=True)
     >>> (w * w).sum().backward()
@@ -43,7 +44,7 @@ def clip_grad_norm_(
 
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
-    """Clip each element of each gradient to [-clip_value, clip_value].
+    """Clip each element of each gradient to [-clip_value, clip_value]; those without a gradient are passed over.
 
     >>> w = Tensor([0.1, 3.0], requires_grad=True)
     >>> (w * w).sum().backward()

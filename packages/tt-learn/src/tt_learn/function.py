@@ -21,13 +21,16 @@ from tt_learn.autograd import (
 
 
 class Context:
-    """What a Function's forward hands to its backward; attributes may be set freely."""
+    """What a Function's forward hands to its backward; attributes may be set freely.
+
+    `needs_input_grad` tells which inputs require a gradient; `saved_tensors` is what `save_for_backward` kept.
+    """
 
     saved_tensors: tuple[Any, ...] = ()
     needs_input_grad: tuple[bool, ...] = ()
 
     def save_for_backward(self, *tensors: Any) -> None:
-        """Keep tensors; changes to them in place are noticed."""
+        """Keep tensors for backward, which finds them in `saved_tensors`; changes to them in place are noticed."""
         self.saved_tensors = tensors
 
 
@@ -140,7 +143,8 @@ def checkpoint(function: Callable[..., Any], *inputs: Any, **options: Any) -> An
 
     Memory for the block falls to its inputs and outputs, time rises by one forward pass (Chen et al. 2016,
     arXiv:1604.06174). Dropout draws the same numbers in both runs, and the results have the same bits. Tensors that
-    the function knows from elsewhere, a layer's parameters, get their gradients too.
+    the function knows from elsewhere, a layer's parameters, get their gradients too. Raises `GradientError` where it
+    returns anything but tensors, and in backward where what it uses was changed meanwhile.
 
     >>> x = Tensor([0.5], requires_grad=True)
     >>> checkpoint(lambda x: x.exp() * x, x).sum().backward()

@@ -68,7 +68,8 @@ def gradgradcheck(
 ) -> bool:
     """Whether the second derivatives are right: `gradcheck` of the gradient, by the inputs and by its weights.
 
-    In an error, inputs are counted through: first those of `function`, then one weight for each of its outputs.
+    In an error, inputs are counted through: first those of `function`, then one weight for each of its outputs. Raises
+    as `gradcheck` does.
 
     >>> x = Tensor(np.array([0.5, 2.0]), requires_grad=True)
     >>> gradgradcheck(lambda x: x * x.exp(), x)

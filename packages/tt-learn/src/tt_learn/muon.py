@@ -105,6 +105,10 @@ def orthogonalize(
 
     x = u / |u|, then `steps` times x = a x + b (x x^T) x + c (x x^T)^2 x: a polynomial in each singular value that
     drives it to between 0.7 and 1.2. `room`: three arrays of the wide form of u, two of its shorter side squared.
+
+    >>> u, room = np.diag([3.0, 0.1]), [np.empty((2, 2)) for _ in range(5)]
+    >>> orthogonalize(u, (3.4445, -4.7750, 2.0315), 5, 1e-7, room).diagonal().round(2)
+    array([0.7 , 1.13])
     """
     a, b, c = coefficients
     x, x_next, product, gram, update = room

@@ -19,7 +19,19 @@ Factor = Callable[[int], float]
 
 
 class Scheduler:
-    """Base of the schedules that are formulas: sets every group's `lr` from the steps done, 0 at first."""
+    """Base of the schedules that are formulas: sets every group's `lr` from the steps done, 0 at first.
+
+    A subclass defines `lr_at`. Raises `OptimizerError` where the optimizer got another group meanwhile.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> class Halving(Scheduler):
+    ...     def lr_at(self, t, base):
+    ...         return base / 2**t
+    >>> schedule = Halving(SGD([Tensor([1.0], requires_grad=True)], lr=1.0))
+    >>> schedule.step()
+    >>> schedule.get_last_lr()
+    [0.5]
+    """
 
     _state: tuple[str, ...] = ("last_epoch", "base_lrs")
 
@@ -55,7 +67,10 @@ class Scheduler:
         return {name: _copied(getattr(self, name)) for name in self._state}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Stand where `state_dict` was taken, and set the learning rates so."""
+        """Stand where `state_dict` was taken, and set the learning rates so.
+
+        Raises `OptimizerError` for another schedule's state, and for one of another number of groups.
+        """
         missing = [name for name in self._state if name not in state_dict]
         if missing:
             raise OptimizerError(f"{type(self).__name__}: the state has no {missing[0]}; it is another schedule's")
@@ -73,8 +88,9 @@ def _copied(value: Any) -> Any:
 class StepLR(Scheduler):
     """`gamma` times smaller every `step_size` steps: base gamma^floor(t / step_size).
 
-    >>> from tt_learn.optimizers import SGD
-    >>> from tt_learn.autograd import Tensor
+    Raises `OptimizerError` for a `step_size` below 1.
+
+    >>> from tt_learn import SGD, Tensor
     >>> schedule = StepLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), step_size=2)
     >>> [schedule.lr_at(t, 1.0) for t in range(4)]
     [1.0, 1.0, 0.1, 0.1]
@@ -89,7 +105,13 @@ class StepLR(Scheduler):
 
 
 class MultiStepLR(Scheduler):
-    """`gamma` times smaller at each of the `milestones`."""
+    """`gamma` times smaller at each of the `milestones`: base gamma^(how many of them are at or before t).
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = MultiStepLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), milestones=[1, 3], gamma=0.5)
+    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
+    [1.0, 0.5, 0.5, 0.25]
+    """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -100,7 +122,13 @@ class MultiStepLR(Scheduler):
 
 
 class ExponentialLR(Scheduler):
-    """`gamma` times smaller at each step: base gamma^t."""
+    """`gamma` times smaller at each step: base gamma^t.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = ExponentialLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), gamma=0.5)
+    >>> [schedule.lr_at(t, 1.0) for t in range(3)]
+    [1.0, 0.5, 0.25]
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = gamma
@@ -111,7 +139,15 @@ class ExponentialLR(Scheduler):
 
 
 class CosineAnnealingLR(Scheduler):
-    """Half a cosine from the base down to `eta_min` in `T_max` steps, and up again (Loshchilov and Hutter 2017)."""
+    """Half a cosine from the base down to `eta_min` in `T_max` steps, and up again (Loshchilov and Hutter 2017).
+
+    Raises `OptimizerError` for a `T_max` below 1.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = CosineAnnealingLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), T_max=2)
+    >>> [round(schedule.lr_at(t, 1.0), 3) for t in range(4)]
+    [1.0, 0.5, 0.0, 0.5]
+    """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max, self.eta_min = _positive("CosineAnnealingLR: T_max", T_max), eta_min
@@ -125,10 +161,10 @@ class CosineWarmupLR(Scheduler):
     """Up in a line for `warmup_steps`, down to `min_lr` along half a cosine at `total_steps`, and there it stays.
 
     The schedule that GPTs are trained with, as nanoGPT computes it: step t of the warm-up has
-    base (t + 1) / (warmup_steps + 1), so that no step is wasted on a rate of 0.
+    base (t + 1) / (warmup_steps + 1), so that no step is wasted on a rate of 0. Raises `OptimizerError` unless there
+    are fewer of these steps than in all.
 
-    >>> from tt_learn.optimizers import SGD
-    >>> from tt_learn.autograd import Tensor
+    >>> from tt_learn import SGD, Tensor
     >>> schedule = CosineWarmupLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), 3, 9, min_lr=0.1)
     >>> [round(schedule.lr_at(t, 1.0), 3) for t in (0, 1, 2, 3, 6, 9, 12)]
     [0.25, 0.5, 0.75, 1.0, 0.55, 0.1, 0.1]
@@ -151,7 +187,16 @@ class CosineWarmupLR(Scheduler):
 
 
 class LambdaLR(Scheduler):
-    """The base times a function of the steps done; a list holds one function a parameter group."""
+    """The base times a function of the steps done; a list holds one function a parameter group.
+
+    Raises `OptimizerError` for another number of functions.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = LambdaLR(SGD([Tensor([1.0], requires_grad=True)], lr=0.5), lambda t: 1 / (1 + t))
+    >>> schedule.step()
+    >>> schedule.get_last_lr()
+    [0.25]
+    """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor]) -> None:
         groups = len(optimizer.param_groups)
@@ -169,7 +214,17 @@ class OneCycleLR(Scheduler):
 
     From max_lr / div_factor to max_lr in the first `pct_start` of all steps, then to that start / final_div_factor;
     `three_phase` comes down to the start in as many steps as it went up, then to the end. The number of steps is
-    `total_steps`, or `epochs * steps_per_epoch`. Raises `OptimizerError` for a step beyond them.
+    `total_steps`, or `epochs * steps_per_epoch`. Raises `OptimizerError` for a step beyond them, for options that make
+    no sense, and where there is no momentum to cycle.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> sgd = SGD([Tensor([1.0], requires_grad=True)], lr=1.0, momentum=0.9)
+    >>> schedule, rates = OneCycleLR(sgd, max_lr=1.0, total_steps=5, pct_start=0.4), []
+    >>> for _ in range(4):
+    ...     rates += schedule.get_last_lr()
+    ...     schedule.step()
+    >>> [round(rate, 3) for rate in rates]
+    [0.04, 1.0, 0.75, 0.25]
     """
 
     _state = ("last_epoch",)
@@ -242,7 +297,15 @@ class ReduceLROnPlateau:
 
     `mode`: whether "min" or "max" is better. An improvement is one by more than `threshold`, a share of the best
     value ("rel") or an amount ("abs"). After a reduction, `cooldown` steps are not counted. No rate goes below
-    `min_lr`, and none changes by less than `eps`.
+    `min_lr`, and none changes by less than `eps`. Raises `OptimizerError` for a `factor` of 1 or more and
+    unknown modes.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = ReduceLROnPlateau(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), patience=1)
+    >>> for loss in (3.0, 2.0, 2.0, 2.0):
+    ...     schedule.step(loss)
+    >>> schedule.get_last_lr()
+    [0.1]
     """
 
     _state = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -308,7 +371,7 @@ class ReduceLROnPlateau:
         return {name: getattr(self, name) for name in self._state}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Stand where `state_dict` was taken."""
+        """Stand where `state_dict` was taken; raises `OptimizerError` for another schedule's state."""
         missing = [name for name in self._state if name not in state_dict]
         if missing:
             raise OptimizerError(f"ReduceLROnPlateau: the state has no {missing[0]}; it is another schedule's")
@@ -317,12 +380,20 @@ class ReduceLROnPlateau:
 
 
 def cosine(start: float, end: float, done: float) -> float:
-    """Half a cosine from `start` (done = 0) to `end` (done = 1)."""
+    """Half a cosine from `start` (done = 0) to `end` (done = 1).
+
+    >>> [round(cosine(1.0, 0.0, done), 3) for done in (0, 0.25, 0.5, 1)]
+    [1.0, 0.854, 0.5, 0.0]
+    """
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def linear(start: float, end: float, done: float) -> float:
-    """A line from `start` (done = 0) to `end` (done = 1)."""
+    """A line from `start` (done = 0) to `end` (done = 1).
+
+    >>> linear(1.0, 0.0, 0.25)
+    0.75
+    """
     return start + (end - start) * done
 
 

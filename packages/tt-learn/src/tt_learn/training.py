@@ -67,7 +67,18 @@ def evaluating(model: Layer) -> Iterator[None]:
 
 
 class Callback:
-    """What a trainer tells while it trains; override what is of interest. `state_dict` goes into checkpoints."""
+    """What a trainer tells while it trains; override what is of interest. `state_dict` goes into checkpoints.
+
+    >>> class Print(Callback):
+    ...     def on_step_end(self, trainer):
+    ...         print(trainer.step)
+    >>> from tt_learn import SGD
+    >>> model = tt_core.Linear(1, 1)
+    >>> trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, callbacks=[Print()])
+    >>> trainer.fit([(tt_core.zeros(1, 1), tt_core.zeros(1, 1))], epochs=2)
+    1
+    2
+    """
 
     runs_last = False  # after the others, so that a checkpoint holds what they concluded
 
@@ -374,7 +385,8 @@ class Trainer:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """`val_loss` and `val_` each of the metrics over all batches, weighted by their examples.
 
-        The model is in evaluation meanwhile, nothing is recorded, and the generator is left as it was.
+        The model is in evaluation meanwhile, nothing is recorded, and the generator is left as it was. Raises
+        `TrainingError` where there are no batches.
         """
         sums: dict[str, float] = {}
         count = 0
@@ -429,7 +441,7 @@ class Trainer:
             signal.signal(signal.SIGINT, before)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint of everything `resume` needs."""
+        """Write a checkpoint of everything `resume` needs; raises as `save_checkpoint` does."""
         save_checkpoint(path, **self._parts(), trainer=self, loader=_position(self._batches))
 
     def resume(self, path: str | os.PathLike[str], exact: bool = True) -> None:
