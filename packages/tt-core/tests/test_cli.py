@@ -161,7 +161,7 @@ def test_a_command_that_does_not_exist_is_wrong_usage() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no disk that is always full")
 @pytest.mark.parametrize("lines", [1, 10_000])  # fewer and more than wait in memory to be written
 def test_output_that_does_not_fit_on_the_disk_is_one_line(lines: int) -> None:
     program = f"""
