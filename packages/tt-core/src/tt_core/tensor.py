@@ -41,6 +41,11 @@ class ValuesAndIndices(NamedTuple):
 def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
     """`data` as an array: Python floats become float32, integers int64; arrays keep their dtype. Copies nothing
     that is an array already. `what` goes into the error messages.
+
+    Raises `ShapeError` for ragged lists, `DTypeError` for what holds no numbers or booleans.
+
+    >>> as_array([0.5, 2]).dtype, as_array([1, 2]).dtype
+    (dtype('float32'), dtype('int64'))
     """
     if isinstance(data, HasArray):
         data = data.data
@@ -179,15 +184,15 @@ class Tensor(HasArray):
 
     @property
     def mT(self) -> Self:
-        """The last two dimensions exchanged; a view."""
+        """The last two dimensions exchanged; a view. Raises `OutOfRangeError` where there are fewer."""
         return S.transpose(self, dim0=-2, dim1=-1)
 
     def size(self, dim: _int | None = None) -> Any:
-        """Shape, or the size of one dimension."""
+        """Shape, or the size of one dimension; raises `OutOfRangeError` for one that is not there."""
         return self.shape if dim is None else self.shape[self._own_dim("size", dim)]
 
     def stride(self, dim: _int | None = None) -> Any:
-        """`strides`, or the one of a dimension."""
+        """`strides`, or the one of a dimension; raises `OutOfRangeError` for one that is not there."""
         return self.strides if dim is None else self.strides[self._own_dim("stride", dim)]
 
     def dim(self) -> _int:
@@ -251,7 +256,7 @@ class Tensor(HasArray):
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
     def item(self) -> Any:
-        """The only element as a Python number."""
+        """The only element as a Python number; raises `ShapeError` where there are more or none."""
         if self.data.size != 1:
             raise ShapeError(f"item: needs exactly one element, got shape {self.shape}; use tolist()")
         return self.data.item()
@@ -279,7 +284,7 @@ class Tensor(HasArray):
     # --- dtype and memory
 
     def to(self, dtype: Any) -> Self:
-        """In another dtype; itself where it has it already."""
+        """In another dtype; itself where it has it already. Raises `DTypeError` for what is no dtype of numbers."""
         if dtype is not None and self.dtype == dtype:
             return self
         return S.cast(self, dtype=_checked_dtype("to", dtype))
@@ -339,7 +344,13 @@ class Tensor(HasArray):
     # --- shape
 
     def reshape(self, *shape: Any) -> Self:
-        """The same elements in another shape; a view where the memory allows it, else a copy."""
+        """The same elements in another shape; a view where the memory allows it, else a copy.
+
+        Raises `ShapeError` for a shape of another number of elements.
+
+        >>> Tensor([1, 2, 3, 4, 5, 6]).reshape(2, -1).shape
+        (2, 3)
+        """
         return S.reshape(self, shape=_size("reshape", shape))
 
     def view(self, *shape: Any) -> Self:
@@ -351,7 +362,11 @@ class Tensor(HasArray):
         return S.view(self, shape=other.shape)
 
     def flatten(self, start_dim: _int = 0, end_dim: _int = -1) -> Self:
-        """Dimensions `start_dim` to `end_dim` as one."""
+        """Dimensions `start_dim` to `end_dim` as one; raises `OutOfRangeError` for one that is not there.
+
+        >>> Tensor(np.zeros((2, 3, 4))).flatten(1).shape
+        (2, 12)
+        """
         start, end = self._dim("flatten", start_dim), self._dim("flatten", end_dim)
         if start > end:
             raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} (shape {self.shape})")
@@ -359,28 +374,35 @@ class Tensor(HasArray):
         return S.reshape(self, shape=(*self.shape[:start], together, *self.shape[end + 1 :]))
 
     def unflatten(self, dim: _int, sizes: Sequence[_int]) -> Self:
-        """Dimension `dim` as several."""
+        """Dimension `dim` as several; raises `ShapeError` where `sizes` do not multiply to its size.
+
+        >>> Tensor(np.zeros((2, 12))).unflatten(1, (3, 4)).shape
+        (2, 3, 4)
+        """
         dim = self._dim("unflatten", dim)
         return S.reshape(self, shape=(*self.shape[:dim], *_size("unflatten", (sizes,)), *self.shape[dim + 1 :]))
 
     def transpose(self, dim0: _int, dim1: _int) -> Self:
-        """Two dimensions exchanged; a view."""
+        """Two dimensions exchanged; a view. Raises `OutOfRangeError` for one that is not there."""
         return S.transpose(self, dim0=dim0, dim1=dim1)
 
     def permute(self, *dims: Any) -> Self:
-        """Dimensions in another order; a view."""
+        """Dimensions in another order; a view. Raises `ShapeError` unless each is named once."""
         return S.permute(self, dims=_size("permute", dims))
 
     def squeeze(self, dim: _int | tuple[_int, ...] | None = None) -> Self:
-        """Without dimensions of size 1; a view."""
+        """Without dimensions of size 1; a view. Raises `OutOfRangeError` for a dimension that is not there."""
         return S.squeeze(self, dim=dim)
 
     def unsqueeze(self, dim: _int) -> Self:
-        """With a dimension of size 1 at `dim`; a view."""
+        """With a dimension of size 1 at `dim`; a view. Raises `OutOfRangeError` beyond those of the result."""
         return S.unsqueeze(self, dim=dim)
 
     def expand(self, *shape: Any) -> Self:
-        """Dimensions of size 1 repeated, at no cost in memory; a read-only view."""
+        """Dimensions of size 1 repeated, at no cost in memory; a read-only view.
+
+        Raises `ShapeError` where another size would have to change.
+        """
         return S.expand(self, shape=_size("expand", shape))
 
     def expand_as(self, other: Tensor) -> Self:
@@ -388,7 +410,14 @@ class Tensor(HasArray):
         return S.expand(self, shape=other.shape)
 
     def repeat(self, *sizes: Any) -> Self:
-        """Copies laid side by side: `sizes[i]` times along dimension i (PyTorch's `repeat`, NumPy's `tile`)."""
+        """Copies laid side by side: `sizes[i]` times along dimension i (PyTorch's `repeat`, NumPy's `tile`).
+
+        Raises `ShapeError` for fewer sizes than dimensions and for a negative one.
+
+        >>> Tensor([1, 2]).repeat(2, 2)
+        tensor([[1, 2, 1, 2],
+                [1, 2, 1, 2]])
+        """
         sizes = _size("repeat", sizes)
         lead = len(sizes) - self.ndim
         if lead < 0 or min(sizes, default=0) < 0:
@@ -408,7 +437,13 @@ class Tensor(HasArray):
         return S.repeat_interleave(self, repeats=repeats, dim=dim)
 
     def split(self, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[Self, ...]:
-        """Pieces of one size (the last may be smaller) or of the listed sizes; views."""
+        """Pieces of one size (the last may be smaller) or of the listed sizes; views.
+
+        Raises `ShapeError` for a size below 1 and for a list that does not add up, `OutOfRangeError` for no such `dim`.
+
+        >>> Tensor([1, 2, 3, 4, 5]).split(2)
+        (tensor([1, 2]), tensor([3, 4]), tensor([5]))
+        """
         dim = self._own_dim("split", dim)
         total = self.shape[dim]
         if isinstance(split_size, (int, np.integer)):
@@ -423,14 +458,22 @@ class Tensor(HasArray):
         return tuple(self.narrow(dim, end - size, size) for size, end in zip(sizes, ends))
 
     def chunk(self, chunks: _int, dim: _int = 0) -> tuple[Self, ...]:
-        """At most `chunks` pieces of equal size, but for the last; views."""
+        """At most `chunks` pieces of equal size, but for the last; views. Raises `ShapeError` for fewer than one.
+
+        >>> [piece.shape for piece in Tensor([1, 2, 3, 4, 5]).chunk(3)]
+        [(2,), (2,), (1,)]
+        """
         (chunks,) = _size("chunk", (chunks,))
         if chunks < 1:
             raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
         return self.split(max(1, -(-self.shape[self._own_dim("chunk", dim)] // chunks)), dim)
 
     def narrow(self, dim: _int, start: _int, length: _int) -> Self:
-        """`length` entries of `dim` from `start` on; a view."""
+        """`length` entries of `dim` from `start` on; a view. Raises `OutOfRangeError` where there are not so many.
+
+        >>> Tensor([1, 2, 3, 4]).narrow(0, 1, 2)
+        tensor([2, 3])
+        """
         dim = self._own_dim("narrow", dim)
         start = start + self.shape[dim] if start < 0 else start
         if not 0 <= start <= start + length <= self.shape[dim]:
@@ -452,7 +495,12 @@ class Tensor(HasArray):
         return self._dim(what, dim)
 
     def unbind(self, dim: _int = 0) -> tuple[Self, ...]:
-        """The entries of one dimension; views."""
+        """The entries of one dimension; views. Raises `OutOfRangeError` for one that is not there.
+
+        >>> a, b = Tensor([[1, 2], [3, 4]]).unbind(1)
+        >>> b
+        tensor([2, 4])
+        """
         dim = self._own_dim("unbind", dim)
         return tuple(self[(*(slice(None),) * dim, i)] for i in range(self.shape[dim]))
 
@@ -461,7 +509,15 @@ class Tensor(HasArray):
         return S.flip(self, dims=_size("flip", dims))
 
     def roll(self, shifts: _int | Sequence[_int], dims: _int | Sequence[_int] | None = None) -> Self:
-        """Shifted along one dimension or several (without any: as if flattened), what leaves entering again."""
+        """Shifted along one dimension or several (without any: as if flattened), what leaves entering again.
+
+        Raises `ShapeError` unless there is a shift for each dimension, `OutOfRangeError` for one that is not there.
+
+        >>> Tensor([[1, 2], [3, 4], [5, 6]]).roll((1, 1), (0, 1))
+        tensor([[6, 5],
+                [2, 1],
+                [4, 3]])
+        """
         if dims is None:
             return S.roll(self, shifts=shifts, dim=None)
         steps, along = np.atleast_1d(shifts).tolist(), np.atleast_1d(dims).tolist()
@@ -498,11 +554,18 @@ class Tensor(HasArray):
         self._in_place("assignment", "where() or masked_fill()", value, write)
 
     def take_along_dim(self, indices: Tensor, dim: _int) -> Self:
-        """Elements at `indices` along `dim`."""
+        """Elements at `indices` along `dim`; raises `ShapeError` where the numbers of dimensions differ."""
         return S.take_along_dim(self, indices, dim=dim)
 
     def gather(self, dim: _int, index: Tensor) -> Self:
-        """Elements at `index` along `dim`; along the others, `index` may be smaller and takes the first entries."""
+        """Elements at `index` along `dim`; along the others, `index` may be smaller and takes the first entries.
+
+        Raises `ShapeError` where it is larger there, `OutOfRangeError` for an index that is not there.
+
+        >>> Tensor([[1, 2], [3, 4]]).gather(1, Tensor([[1, 1], [0, 1]]))
+        tensor([[2, 2],
+                [3, 4]])
+        """
         dim = self._dim("gather", dim)
         if index.ndim != self.ndim or any(n > m for d, (n, m) in enumerate(zip(index.shape, self.shape)) if d != dim):
             raise ShapeError(f"gather: index {index.shape} reaches beyond the tensor {self.shape} outside dim {dim}")
@@ -511,11 +574,11 @@ class Tensor(HasArray):
         return S.take_along_dim(covered, index, dim=dim)
 
     def index_select(self, dim: _int, index: Tensor) -> Self:
-        """Entries of `dim` chosen by a one-dimensional `index`."""
+        """Entries of `dim` chosen by a one-dimensional `index`; raises `OutOfRangeError` for one that is not there."""
         return S.index_select(self, index, dim=dim)
 
     def masked_fill(self, mask: Tensor, value: _float) -> Self:
-        """`value` where `mask` holds."""
+        """`value` where `mask` holds; raises `ShapeError` where the mask does not broadcast with this tensor."""
         return E.masked_fill(self, mask, value)
 
     # --- in place: nothing here is recorded, and Act II refuses it on a tensor that has history
@@ -555,32 +618,44 @@ class Tensor(HasArray):
             return self._accumulate("/", np.true_divide, other)
 
     def add_(self, other: Any, *, alpha: _float = 1) -> Self:
-        """`self += alpha * other`."""
+        """`self += alpha * other`; raises `ShapeError` where `other` does not broadcast to this shape.
+
+        It also raises `ShapeError` for a read-only tensor, and `DTypeError` for floats that are to go into integers.
+
+        >>> x = Tensor([1.0, 2.0])
+        >>> x.add_(Tensor([1.0, 1.0]), alpha=10) is x, x
+        (True, tensor([11., 12.]))
+        """
         return self.__iadd__(other if alpha == 1 else E.mul(other, alpha))
 
     def sub_(self, other: Any, *, alpha: _float = 1) -> Self:
-        """`self -= alpha * other`."""
+        """`self -= alpha * other`; raises as `add_` does."""
         return self.__isub__(other if alpha == 1 else E.mul(other, alpha))
 
     def mul_(self, other: Any) -> Self:
-        """`self *= other`."""
+        """`self *= other`; raises as `add_` does."""
         return self.__imul__(other)
 
     def div_(self, other: Any) -> Self:
-        """`self /= other`."""
+        """`self /= other`; raises as `add_` does, so for every tensor of integers."""
         return self.__itruediv__(other)
 
     def copy_(self, source: Any) -> Self:
-        """Take over the values of `source`, broadcast to this shape."""
+        """Take over the values of `source`, broadcast to this shape; raises as `add_` does.
+
+        >>> Tensor([[0, 0], [0, 0]]).copy_(Tensor([1, 2]))
+        tensor([[1, 2],
+                [1, 2]])
+        """
         value = source.data if isinstance(source, HasArray) else source
         return self._in_place("copy_", "clone()", source, lambda data: np.copyto(data, value, casting="same_kind"))
 
     def fill_(self, value: _float) -> Self:
-        """Set every element to `value`."""
+        """Set every element to `value`, cut to this dtype as in PyTorch; raises `ShapeError` for a read-only tensor."""
         return self._in_place("fill_", "full_like()", value, lambda data: data.fill(value))
 
     def zero_(self) -> Self:
-        """Set every element to 0."""
+        """Set every element to 0; raises `ShapeError` for a read-only tensor."""
         return self._in_place("zero_", "zeros_like()", 0, lambda data: data.fill(0))
 
     # --- reductions
@@ -590,15 +665,15 @@ class Tensor(HasArray):
         return R.sum(self, dim=dim, keepdim=keepdim)
 
     def mean(self, dim: Dim = None, keepdim: _bool = False) -> Self:
-        """Arithmetic mean."""
+        """Arithmetic mean over `dim`, or over everything; raises `DTypeError` for integers."""
         return R.mean(self, dim=dim, keepdim=keepdim)
 
     def var(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
-        """Variance, divided by n - `correction`."""
+        """Variance, divided by n - `correction`; raises `DTypeError` for integers."""
         return R.var(self, dim=dim, correction=correction, keepdim=keepdim)
 
     def std(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
-        """Square root of the variance; where that is 0, its gradient is 0 too."""
+        """Square root of the variance; where that is 0, its gradient is 0 too. Raises `DTypeError` for integers."""
         return E.root(R.var(self, dim=dim, correction=correction, keepdim=keepdim))
 
     def prod(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
@@ -614,11 +689,23 @@ class Tensor(HasArray):
         return R.amin(self, dim=dim, keepdim=keepdim)
 
     def max(self, dim: Any = None, keepdim: _bool = False) -> Any:
-        """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair."""
+        """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair.
+
+        Raises `ShapeError` where there is no element, `OutOfRangeError` for a dimension that is not there.
+
+        >>> Tensor([[1, 5], [4, 2]]).max(dim=1).indices
+        tensor([1, 0])
+        """
         return self._extreme(R.amax, R.argmax, E.maximum, dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: _bool = False) -> Any:
-        """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair."""
+        """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair.
+
+        Raises as `max` does.
+
+        >>> Tensor([3, 1, 2]).min(), Tensor([3, 1, 2]).min(Tensor([2, 2, 2]))
+        (tensor(1), tensor([2, 1, 2]))
+        """
         return self._extreme(R.amin, R.argmin, E.minimum, dim, keepdim)
 
     def _extreme(self, whole: Any, index: Any, pairwise: Any, dim: Any, keepdim: Any) -> Any:
@@ -653,7 +740,10 @@ class Tensor(HasArray):
     def norm(self, p: _float | str = 2, dim: Dim = None, keepdim: _bool = False) -> Self:
         """Length: the Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
 
-        Where it is 0, the gradient of the Euclidean one is 0 too.
+        Where it is 0, the gradient of the Euclidean one is 0 too. Raises `ShapeError` for any other `p`.
+
+        >>> Tensor([3.0, -4.0]).norm(), Tensor([3.0, -4.0]).norm(1)
+        (tensor(5.), tensor(7.))
         """
         if p in (2, "fro"):
             return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
@@ -668,7 +758,12 @@ class Tensor(HasArray):
         return R.cumsum(self, dim=dim)
 
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> ValuesAndIndices:
-        """Ordered along `dim`: `(values, indices)`."""
+        """Ordered along `dim`: `(values, indices)`; raises `OutOfRangeError` for a dimension that is not there.
+
+        >>> values, indices = Tensor([3, 1, 2]).sort()
+        >>> indices
+        tensor([1, 2, 0])
+        """
         indices = R.argsort(self, dim=dim, descending=descending, stable=stable)
         return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone(), indices)
 
@@ -677,7 +772,13 @@ class Tensor(HasArray):
         return R.argsort(self, dim=dim, descending=descending, stable=stable)
 
     def topk(self, k: _int, dim: _int = -1, largest: _bool = True) -> ValuesAndIndices:
-        """The `k` largest (or smallest) along `dim`, best first: `(values, indices)`."""
+        """The `k` largest (or smallest) along `dim`, best first: `(values, indices)`.
+
+        Raises `ShapeError` where there are fewer, `OutOfRangeError` for a tensor without dimensions.
+
+        >>> Tensor([3, 1, 4, 2]).topk(2).values
+        tensor([4, 3])
+        """
         self._own_dim("topk", dim)
         indices = R.topk_indices(self, k=k, dim=dim, largest=largest)
         return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim), indices)
@@ -685,7 +786,11 @@ class Tensor(HasArray):
     # --- element by element
 
     def clip(self, min: _float | Tensor | None = None, max: _float | Tensor | None = None) -> Self:
-        """Limited to [min, max], which are numbers or tensors."""
+        """Limited to [min, max], which are numbers or tensors; raises `ShapeError` where both are None.
+
+        >>> Tensor([1, 2, 3]).clip(max=Tensor([3, 1, 1]))
+        tensor([1, 1, 1])
+        """
         if not (isinstance(min, HasArray) or isinstance(max, HasArray)):
             return E.clip(self, min=min, max=max)
         above = self if min is None else E.maximum(self, min)
