@@ -2,7 +2,8 @@
 
 Each is an op on arrays, its backward kernel is an op too, and a layer names it for `Sequential`. All are right at
 any magnitude: what would overflow is written so that it saturates. The rules that connect an op with its backward
-kernel belong to Act II; what a backward kernel needs stands at each op.
+kernel belong to Act II; what a backward kernel needs stands at each op. It takes the gradient `g` and that, all of one
+shape, and gives the gradient of `x`; autograd calls it, so it checks no shapes.
 """
 
 from __future__ import annotations

@@ -38,7 +38,12 @@ class HasArray:
 
 
 class Op(Protocol):
-    """A named computation: call it with tensors, or ask it what it is."""
+    """A named computation: call it with tensors, or ask it what it is.
+
+    >>> softmax = registry["softmax"]
+    >>> softmax.inputs, softmax.attributes, softmax.variadic
+    (('x',), {'dim': -1}, False)
+    """
 
     name: str
     kernel: Call

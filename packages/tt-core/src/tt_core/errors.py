@@ -11,7 +11,15 @@ from typing import Any
 
 
 class TinyTorchError(Exception):
-    """An error that a user can act on, in one line."""
+    """An error that a user can act on, in one line.
+
+    >>> from tt_core import zeros
+    >>> try:
+    ...     zeros(2, 3) @ zeros(2, 3)
+    ... except TinyTorchError as error:
+    ...     print(type(error).__name__, error)
+    ShapeError matmul: a has rows of 3, b has columns of 2; they must be of one length (a (2, 3), b (2, 3))
+    """
 
 
 class ShapeError(TinyTorchError, ValueError):

@@ -58,8 +58,8 @@ class Layer:
     ...
     ...     def forward(self, x):
     ...         return x * self.factor
-    >>> Scale()(tensor([1.0, 2.0])), list(Scale().state_dict())
-    (tensor([2., 4.]), ['factor'])
+    >>> Scale()(tensor([1.0, 2.0])).tolist(), list(Scale().state_dict())
+    ([2.0, 4.0], ['factor'])
     """
 
     _types: ClassVar[weakref.WeakSet[type[Layer]]] = weakref.WeakSet()
@@ -658,6 +658,8 @@ def layer_norm_backward(
     """Gradients of `layer_norm` for input, weight and bias; with u = g * weight and n = (x - mean) * rstd,
 
     dx = rstd * (u - mean(u) - n * mean(u * n))
+
+    `g` and `x` have one shape, the residuals `mean` and `rstd` are (rows, 1).
     """
     shape = g.shape[g.ndim - dims :]
     rows = _rows(g.astype(mean.dtype, copy=False), dims)
@@ -691,7 +693,7 @@ class LayerNorm(Layer):
     `normalized_shape`: an int or the sizes of these dimensions; `weight` and `bias` have that shape. Raises
     `ShapeError` for an input that does not end in it.
 
-    >>> LayerNorm(4)(tensor([[1.0, 2.0, 3.0, 4.0]]))
+    >>> LayerNorm(4)(tensor([[1.0, 2.0, 3.0, 4.0]])).detach()
     tensor([[-1.3416, -0.4472,  0.4472,  1.3416]])
     """
 

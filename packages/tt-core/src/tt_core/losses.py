@@ -161,7 +161,15 @@ def cross_entropy_backward(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Array:
-    """Gradient of `cross_entropy` for `x`: `g w (softmax(x) - onehot(target))`, divided by sum(w) for the mean."""
+    """Gradient of `cross_entropy` for `x`: `g w (softmax(x) - onehot(target))`, divided by sum(w) for the mean.
+
+    `peak` and `total` are the residuals (rows,), `g` one number, or as `target` without a reduction. Raises as the op.
+
+    >>> x, target = np.array([[0, 0]], np.float32), np.array([1])
+    >>> _, peak, total = class_cross_entropy.kernel(x, target)
+    >>> cross_entropy_backward(np.float32(1), x, target, peak, total)
+    tensor([[ 0.5, -0.5]])
+    """
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
     with _quiet():
@@ -386,7 +394,13 @@ def binary_entropy(x: Array, target: Array, /) -> Array:
 
 @op
 def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array:
-    """Gradient of `binary_cross_entropy` for `x`: `g (x - t) / (x (1 - x))`, the divisor at least 1e-12."""
+    """Gradient of `binary_cross_entropy` for `x`: `g (x - t) / (x (1 - x))`, the divisor at least 1e-12.
+
+    All have one shape.
+
+    >>> binary_cross_entropy_backward(np.float32(1), np.float32(0.5), np.float32(1))
+    tensor(-2.)
+    """
     return g * (x - target) / np.maximum((1 - x) * x, 1e-12)
 
 

@@ -26,7 +26,16 @@ ACTS_GROUP = "tinytorch.acts"
 
 
 class PluginManager(pluggy.PluginManager):
-    """pluggy's manager, with checked hook names, chained hooks, and rebinding at each change."""
+    """pluggy's manager, with checked hook names, chained hooks, and rebinding at each change; it raises `PluginError`.
+
+    >>> class Quiet:
+    ...     @hookimpl
+    ...     def tt_report(self):
+    ...         return None
+    >>> manager.register(Quiet(), "quiet"), manager.has_plugin("quiet")
+    ('quiet', True)
+    >>> _ = manager.unregister(name="quiet")
+    """
 
     def __init__(self) -> None:
         super().__init__(GROUP)

@@ -110,7 +110,11 @@ def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
 
 @op
 def contiguous(x: Array, /) -> Array:
-    """Row by row in memory; `x` itself where it is so already."""
+    """Row by row in memory; `x` itself where it is so already.
+
+    >>> contiguous(np.ones((2, 3)).T).is_contiguous()
+    True
+    """
     return np.ascontiguousarray(x) if x.ndim else x
 
 
@@ -154,7 +158,11 @@ def getitem(x: Array, /, index: Any) -> Array:
 
 @op
 def getitem_backward(g: Array, /, index: Any, shape: tuple[int, ...]) -> Array:
-    """Gradient of `getitem`: `g` put where it was taken from, added up where an element was taken twice."""
+    """Gradient of `getitem`: `g` put where it was taken from, added up where an element was taken twice.
+
+    >>> getitem_backward(np.array([1, 2, 4]), index=[0, 0, 2], shape=(3,))
+    tensor([3, 0, 4])
+    """
     total = np.zeros(shape, dtype=g.dtype)
     if is_basic_index(index):
         total[index] = g
@@ -187,7 +195,11 @@ def take_along_dim(x: Array, indices: Array, /, dim: int) -> Array:
 
 @op
 def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[int, ...]) -> Array:
-    """Gradient of `take_along_dim`: `g` added up where it was taken from."""
+    """Gradient of `take_along_dim`: `g`, which has the shape of `indices`, added up where it was taken from.
+
+    >>> take_along_dim_backward(np.array([1, 2, 4]), np.array([0, 0, 2]), dim=0, shape=(3,))
+    tensor([3, 0, 4])
+    """
     total = np.zeros(shape, dtype=g.dtype)
     # a dimension of size 1 was broadcast: its one element was taken each time
     grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in g.shape)])

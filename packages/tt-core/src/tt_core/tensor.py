@@ -32,7 +32,12 @@ _bool: TypeAlias = bool
 
 
 class ValuesAndIndices(NamedTuple):
-    """What `max(dim)`, `min(dim)`, `sort` and `topk` return."""
+    """What `max(dim)`, `min(dim)`, `sort` and `topk` return: two tensors of one shape.
+
+    >>> values, indices = Tensor([3, 1, 2]).sort()
+    >>> values, indices
+    (tensor([1, 2, 3]), tensor([1, 2, 0]))
+    """
 
     values: Any
     indices: Any
@@ -760,9 +765,8 @@ class Tensor(HasArray):
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> ValuesAndIndices:
         """Ordered along `dim`: `(values, indices)`; raises `OutOfRangeError` for a dimension that is not there.
 
-        >>> values, indices = Tensor([3, 1, 2]).sort()
-        >>> indices
-        tensor([1, 2, 0])
+        >>> Tensor([3, 1, 2]).sort(descending=True).indices
+        tensor([0, 2, 1])
         """
         indices = R.argsort(self, dim=dim, descending=descending, stable=stable)
         return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone(), indices)
