@@ -254,7 +254,7 @@ class Tensor(tt_core.Tensor):
             self._retains = True
 
     def zero_grad(self) -> None:
-        """Forget the gradient."""
+        """Forget the gradient: `grad` is None again."""
         self.grad = None
 
     def _in_place(self, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> Self:
@@ -293,7 +293,14 @@ class Tensor(tt_core.Tensor):
 
 
 class HookHandle:
-    """What `register_hook` returns, to take the hook out again."""
+    """What `register_hook` returns, to take the hook out again.
+
+    >>> x = Tensor([1.0], requires_grad=True)
+    >>> x.register_hook(lambda g: g * 10).remove()
+    >>> (x * 2).sum().backward()
+    >>> x.grad
+    tensor([2.])
+    """
 
     def __init__(self, hooks: list[Hook], hook: Hook) -> None:
         self._hooks, self._hook = hooks, hook
@@ -444,7 +451,7 @@ def _entry_of(of: Op) -> _Entry | None:
 
 
 def forget_rule(of: Op) -> None:
-    """Take an op's rule out of the table."""
+    """Take an op's rule out of the table, where it has one; `gradient` can then give it another."""
     _rules.pop(of.name, None)
 
 

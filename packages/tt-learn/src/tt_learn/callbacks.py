@@ -148,6 +148,14 @@ class JSONLog(Callback):
 
     After a resume, lines that the checkpoint does not know are taken out, so that no step is there twice. Raises
     `FileError` where it cannot be written.
+
+    >>> import tempfile, tt_core
+    >>> from tt_learn import SGD
+    >>> model, log = tt_core.Linear(1, 1), JSONLog(Path(tempfile.mkdtemp()) / "log.jsonl")
+    >>> trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, callbacks=[log], log_every=1)
+    >>> trainer.fit([(tt_core.zeros(1, 1), tt_core.zeros(1, 1))], epochs=2)
+    >>> [json.loads(line)["step"] for line in log.path.read_text(encoding="utf-8").splitlines()]
+    [1, 2]
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -173,6 +181,9 @@ class LossCurve(Callback):
     """The losses over the steps as an SVG, drawn again after each validation or epoch and at the end.
 
     Raises `FileError` where it cannot be written.
+
+    >>> LossCurve("loss.svg", title="XOR").title
+    'XOR'
     """
 
     def __init__(self, path: str | os.PathLike[str], title: str = "Loss") -> None:

@@ -207,6 +207,9 @@ def _unpack(value: Any, arrays: Arrays) -> Any:
 def environment() -> dict[str, Any]:
     """What the bits of a run depend on beside its own state: versions, machine, and threads (products are summed
     in another order with another number of threads).
+
+    >>> list(environment())
+    ['tt_core', 'tt_learn', 'numpy', 'python', 'machine', 'system', 'threads']
     """
     return {
         "tt_core": tt_core.__version__,

@@ -24,6 +24,21 @@ class Context:
     """What a Function's forward hands to its backward; attributes may be set freely.
 
     `needs_input_grad` tells which inputs require a gradient; `saved_tensors` is what `save_for_backward` kept.
+
+    >>> class Product(Function):
+    ...     @staticmethod
+    ...     def forward(ctx, a, b):
+    ...         ctx.save_for_backward(a, b)
+    ...         return a * b
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         a, b = ctx.saved_tensors
+    ...         return g * b, g * a
+    >>> a, b = Tensor([2.0], requires_grad=True), Tensor([3.0])
+    >>> Product.apply(a, b).sum().backward()
+    >>> a.grad
+    tensor([3.])
     """
 
     saved_tensors: tuple[Any, ...] = ()
@@ -36,6 +51,8 @@ class Context:
 
 class Function:
     """An operation with forward and backward in one class, as PyTorch's `autograd.Function`.
+
+    Raises as `apply` does, and `NotImplementedError` where a class lacks one of the two.
 
     >>> class Double(Function):
     ...     @staticmethod

@@ -574,7 +574,12 @@ class RMSprop(Optimizer):
 def adam(p: Array, g: Array, state: State, step: int, group: Group, w: Array) -> None:
     """`p -= lr m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps)` with running means m of g and v of g^2.
 
-    The bias corrections are drawn into the scalars, which saves a pass over the elements.
+    The bias corrections are drawn into the scalars, which saves a pass over the elements. All arrays have one shape.
+
+    >>> p, state = np.ones(1), {"exp_avg": np.zeros(1), "exp_avg_sq": np.zeros(1)}
+    >>> adam(p, np.array([5.0]), state, 1, {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}, np.empty(1))
+    >>> p.round(6)
+    array([0.9])
     """
     m, v, (beta1, beta2) = state["exp_avg"], state["exp_avg_sq"], group["betas"]
     lerp(m, g, 1 - beta1, w)
