@@ -141,6 +141,21 @@ def test_reflected_matmul_and_logic() -> None:
     same(~Tensor(yes), ~yes)
 
 
+@pytest.mark.parametrize(
+    "with_none",
+    [
+        lambda x: x & None,
+        lambda x: None | x,
+        lambda x: tt_core.logical_not(None),
+        lambda x: x.masked_fill(None, 0.0),
+        lambda x: tt_core.where(None, x, 0.0),
+    ],
+)
+def test_none_is_no_mask(with_none: Callable[[Any], Any]) -> None:
+    with pytest.raises(DTypeError, match="None is neither true nor false"):
+        with_none(tensor([1.0, 0.0]))
+
+
 def test_division_and_powers_give_infinities_without_warnings() -> None:
     x = tensor([-1.0, 0.0, 1.0])
     with warnings.catch_warnings():

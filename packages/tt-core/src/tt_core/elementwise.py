@@ -182,33 +182,43 @@ def ge(a: Array, b: Array, /) -> Array:
     return np.greater_equal(a, b)
 
 
+_NO_TRUTH = "None is neither true nor false; leave a mask that is not there out"
+"""NumPy would take it for false, and hand back an array of objects."""
+
+
 @op
-def logical_and(a: Array, b: Array, /) -> Array:
-    """Whether both are true (not zero); raises `ShapeError` for shapes that do not broadcast.
+def logical_and(a: Any, b: Any, /) -> Array:
+    """Whether both are true (not zero); raises `ShapeError` for shapes that do not broadcast, `DTypeError` for None.
 
     >>> logical_and(np.array([0, 1, 2]), np.array([True, True, False]))
     tensor([False,  True, False])
     """
+    if a is None or b is None:
+        raise TypeError(_NO_TRUTH)
     return np.logical_and(a, b)
 
 
 @op
-def logical_or(a: Array, b: Array, /) -> Array:
-    """Whether either is true (not zero); raises `ShapeError` for shapes that do not broadcast.
+def logical_or(a: Any, b: Any, /) -> Array:
+    """Whether either is true (not zero); raises `ShapeError` for shapes that do not broadcast, `DTypeError` for None.
 
     >>> logical_or(np.array([0, 1, 2]), np.array([False, False, True]))
     tensor([False,  True,  True])
     """
+    if a is None or b is None:
+        raise TypeError(_NO_TRUTH)
     return np.logical_or(a, b)
 
 
 @op
 def logical_not(x: Array, /) -> Array:
-    """Whether `x` is false (zero); raises `DTypeError` for text.
+    """Whether `x` is false (zero); raises `DTypeError` for None and text.
 
     >>> logical_not(np.array([0, 1, 2]))
     tensor([ True, False, False])
     """
+    if x is None:
+        raise TypeError(_NO_TRUTH)
     return np.logical_not(x)
 
 
@@ -422,23 +432,31 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
 
 @op
 def where(condition: Array, a: Array, b: Array, /) -> Array:
-    """`a` where `condition` holds, `b` elsewhere; raises `ShapeError` for shapes that do not broadcast.
+    """`a` where `condition` holds, `b` elsewhere.
+
+    Raises `ShapeError` for shapes that do not broadcast, `DTypeError` where `condition` is None.
 
     >>> where(np.array([True, False]), np.array([1, 2]), 0)
     tensor([1, 0])
     """
+    if condition is None:
+        raise TypeError(_NO_TRUTH)
     return np.where(condition, a, b)
 
 
 @op
 def masked_fill(x: Array, mask: Array, value: Any, /) -> Array:
-    """`x` with `value` (a number) where `mask` holds; raises `ShapeError` where the mask does not broadcast with `x`.
+    """`x` with `value` (a number) where `mask` holds.
+
+    Raises `ShapeError` where the mask does not broadcast with `x`, `DTypeError` where mask or value is None.
 
     >>> masked_fill(np.array([1, 2, 3]), np.array([False, True, False]), 0)
     tensor([1, 0, 3])
     """
     if value is None:  # NumPy would fill in nan
         raise TypeError("value must be a number")
+    if mask is None:
+        raise TypeError(_NO_TRUTH)
     return np.where(mask, np.asarray(value, dtype=x.dtype), x)
 
 
