@@ -109,6 +109,14 @@ def test_plugins_names_distribution_version_hooks_and_state(installed: Path) -> 
     assert row.split() == ["foreign", "tt-foreign", "3.2.1", "tt_report", "tt_wrap_op", "available"]
 
 
+def test_plugins_shows_those_of_the_variable_as_active(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TT_PLUGINS", "foreign,nobody")
+    done = tt("plugins", site=installed)
+    row = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["foreign"])
+    assert row.split()[-1] == "active"
+    assert "warning: TT_PLUGINS: no plugin is called nobody" in done.stderr
+
+
 def test_a_plugin_that_does_not_load_is_named_and_hides_no_other(installed: Path) -> None:
     done = tt("plugins", site=installed)
     assert done.returncode == 0
@@ -190,6 +198,15 @@ def test_a_pipe_is_wider_than_a_small_terminal(tmp_path: Path) -> None:
         env=environment | {"COLUMNS": "30"},
     )  # fmt: skip
     assert max(map(len, narrow.stdout.splitlines())) <= 30
+
+
+def test_what_the_outputs_encoding_lacks_is_replaced() -> None:
+    program = "import click; from tt_core.command import run; "
+    program += "run(click.Command('say', callback=lambda: click.echo('\\u65e5 \\udcff')), 'say', [])"
+    for encoding, said in (("latin-1", "? ?"), ("utf-8", "\u65e5 ?")):
+        environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+        assert (done.stdout.decode(encoding).strip(), done.stderr) == (said, b"")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no shell that closes the output")

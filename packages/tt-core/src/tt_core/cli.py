@@ -32,6 +32,7 @@ def cli() -> None:
 @cli.command()
 def plugins() -> None:
     """List the installed plugins: name, distribution, version, hooks, state."""
+    manager.load_pending()  # what TT_PLUGINS names, which otherwise waits for the first op
     table = _table("name", "distribution", "version", "hooks", "state")
     for name, entry in available().items():
         dist = entry.dist

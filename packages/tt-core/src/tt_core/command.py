@@ -6,6 +6,7 @@ The commands themselves are in `cli.py`, and in the later acts' own packages; bo
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import warnings
@@ -25,6 +26,8 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     hi
     0
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a name or text that its encoding lacks is no reason to stop
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -72,10 +72,12 @@ def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
     >>> [path.name for path in remove_stale(folder)]
     ['model.tmp-tinytorch-1-1']
     """
-    stale = sorted(Path(folder).glob(f"*{_SUFFIX}*"))
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return stale
+    removed = []
+    for path in sorted(Path(folder).glob(f"*{_SUFFIX}*")):
+        with contextlib.suppress(OSError):  # one that cannot be removed harms nobody
+            path.unlink()
+            removed.append(path)
+    return removed
 
 
 def _sync_folder(folder: Path) -> None:
