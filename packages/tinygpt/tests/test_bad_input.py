@@ -134,6 +134,7 @@ def test_a_run_without_model_or_checkpoint(refused: Refused, run: Path) -> None:
     (run / "model.safetensors").unlink()
     assert "tinygpt train --resume" in refused("generate", run)
     (run / "checkpoint" / "last.safetensors").unlink()
+    assert "train anew" in refused("generate", run)
     assert "no checkpoint/last.safetensors" in refused("train", "--resume", run)
 
 
@@ -202,6 +203,15 @@ def test_names_that_are_no_utf8(train: Callable[..., int], run: Path, corpus: Pa
     assert train(tmp_path / "other", "--corpus", text, "--steps", 2) == 0
     assert main(["train", "--resume", str(tmp_path / "other"), "--steps", "4"]) == 0
     assert main(["generate", str(run), "--stop", "\udcff", "--max-new-tokens", "3"]) == 0
+
+
+def test_who_reads_a_run_leaves_the_files_that_a_training_is_writing(run: Path) -> None:
+    half = run / "model.safetensors.tmp-tinytorch-1-1"
+    half.touch()
+    assert main(["generate", str(run), "--max-new-tokens", "3"]) == main(["info", str(run)]) == 0
+    assert half.exists()
+    assert main(["train", "--resume", str(run)]) == 0  # a training that was killed left it
+    assert not half.exists()
 
 
 def test_figures_that_are_damaged(refused: Refused, run: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +131,13 @@ def test_loads_hugging_faces_format(tmp_path: Path, capsys: pytest.CaptureFixtur
     np.testing.assert_array_equal(projection.numpy(), weights["h.0.attn.c_attn.weight"].T)
     assert main(["generate", str(tmp_path / "gpt2"), "--prompt", "the cat", "--max-new-tokens", "5"]) == 0
     assert capsys.readouterr().out.startswith("the cat")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell that closes the output")
+def test_an_output_that_was_closed_from_the_start_is_no_error(trained: Path) -> None:
+    program = "import sys; from tinygpt.cli import main; sys.exit(main(['generate', sys.argv[1]]))"
+    shell = ["sh", "-c", f'"{sys.executable}" -c "{program}" "{trained}" >&-']
+    assert subprocess.run(shell, stderr=subprocess.PIPE, check=True).stderr == b""
 
 
 def test_info_says_what_a_run_holds(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,18 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
     assert read_corpus(tmp_path).text == "a.md\n\nb.txt\n\ninner/c.txt"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes("text\r\n".encode("utf-8-sig"))
+    assert read_corpus(tmp_path / "text.txt").text == "text\n"
+
+
+def test_help_says_what_an_option_takes_and_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--tokenizer TEXT char, byte or bpe [docs: bpe, nanogpt-cpu: char, tiny: bpe]" in told
+    assert "--seed INTEGER [default: 1337]" in told
+
+
 def test_validation_windows_never_overlap_training() -> None:
     text = "".join(map(chr, range(100, 200)))
     tokens = split_tokens(Corpus(text, "text"), ByteTokenizer(), 4, 0.25)

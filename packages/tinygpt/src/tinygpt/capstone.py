@@ -41,9 +41,7 @@ class TinyGPT:
         if "model_type" in config:  # Hugging Face's way to say what it is
             return cls(GPT.from_pretrained(folder.path), load_tokenizer(folder.path))
         if not folder.model.exists():
-            raise FileError(
-                f"{folder.path} holds no model.safetensors yet; go on with: tinygpt train --resume {folder.path}"
-            )
+            raise FileError(f"{folder.path} holds no model.safetensors; {_advice(folder)}")
         weights = load_tensors(folder.model)[0]
         model = new_model(folder, config, sum(array.size for array in weights.values()))
         model.load_state_dict(weights)
@@ -77,6 +75,12 @@ class TinyGPT:
         for token in tokens:
             yield decoder.feed(token)
         yield decoder.finish()
+
+
+def _advice(folder: RunFolder) -> str:
+    if folder.last_checkpoint.exists():
+        return f"go on with: tinygpt train --resume {folder.path}"
+    return "its training writes it at the first validation; if it was stopped before that, train anew"
 
 
 def saved_tokenizer(folder: RunFolder, model: GPT) -> Tokenizer:

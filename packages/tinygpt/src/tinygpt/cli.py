@@ -24,8 +24,16 @@ def train_options(command: Command) -> Command:
         kind = {"str": str, "int": int, "float": float, "bool": bool}[str(field.type)]
         name = "--" + field.name.replace("_", "-")
         declared = f"{name}/--no-{name[2:]}" if kind is bool else name
-        command = click.option(declared, field.name, type=kind, default=None, help="changes the preset")(command)
+        command = click.option(declared, field.name, type=kind, default=None, help=meaning(field))(command)
     return command
+
+
+def meaning(field: dataclasses.Field[Any]) -> str:
+    """What an option takes, where its name does not say so, and what it is in the presets."""
+    values = {name: getattr(config, field.name) for name, config in PRESETS.items()}
+    same = len(set(values.values())) == 1
+    known = f"default: {field.default}" if same else ", ".join(f"{name}: {value}" for name, value in values.items())
+    return f"{field.metadata.get('meaning', '')} [{known}]".lstrip()
 
 
 path_option = click.Path(path_type=Path)
@@ -87,10 +95,10 @@ def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **o
         from tinygpt.capstone import TinyGPT
 
         pieces = TinyGPT.load(run_folder).generate(prompt, **options)
-        write(prompt.lstrip("\n"))
+        click.echo(prompt.lstrip("\n"), nl=False)
         for text in pieces:
-            write(text)
-        write("\n")
+            click.echo(text, nl=False)  # which flushes: the text appears as it comes
+        click.echo()
 
 
 @cli.command()
@@ -108,13 +116,6 @@ def info(run_folder: Path | None) -> None:
             raise TinyTorchError(f"{folder.config} is damaged: {part} is no object")
         click.echo(f"{part}: " + ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None))
     click.echo(f"last figures: {folder.last_figures() or 'none'}")
-
-
-def write(text: str) -> None:
-    """Text to standard output at once, characters that its encoding lacks replaced."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -69,7 +69,7 @@ def _folder(path: Path) -> Corpus:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of the text
     except UnicodeDecodeError as error:
         raise CorpusError(f"corpus {path} is not UTF-8 (byte {error.start}); convert it first") from None
     except OSError as error:

@@ -6,38 +6,41 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tt_core.errors import TinyTorchError, did_you_mean
+
+
+def _option(default: object, meaning: str) -> Any:
+    """A field whose name alone does not say what it takes; `tinygpt train --help` tells the meaning."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training run but the text. Names are nanoGPT's where it has them."""
 
-    tokenizer: str = "bpe"
-    """char, byte or bpe"""
-    vocab_size: int = 1024
-    """Entries that a BPE tokenizer learns; others find theirs."""
+    tokenizer: str = _option("bpe", "char, byte or bpe")
+    vocab_size: int = _option(1024, "entries that bpe learns; char and byte find theirs")
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 192
-    block_size: int = 128
+    block_size: int = _option(128, "tokens that the model sees at once")
     dropout: float = 0.0
-    bias: bool = False
-    mlp: str = "gelu_tanh"
-    """gelu, gelu_tanh, relu or swiglu"""
+    bias: bool = _option(False, "in linear layers and norms")
+    mlp: str = _option("gelu_tanh", "gelu, gelu_tanh, relu or swiglu")
     steps: int = 1200
     batch_size: int = 8
     learning_rate: float = 1e-3
-    min_lr: float = 1e-4
+    min_lr: float = _option(1e-4, "the learning rate at the last step")
     warmup_steps: int = 100
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
-    grad_clip: float = 1.0
-    eval_interval: int = 200
-    eval_windows: int = 160
-    val_fraction: float = 0.1
+    grad_clip: float = _option(1.0, "largest norm of all gradients; 0 leaves them as they are")
+    eval_interval: int = _option(200, "steps from one validation and save to the next")
+    eval_windows: int = _option(160, "pieces of the held-out text that a validation reads")
+    val_fraction: float = _option(0.1, "how much of the text is held out, at its end")
     seed: int = 1337
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tt_core.errors import FileError, did_you_mean
-from tt_core.files import remove_stale, write_atomic
+from tt_core.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class RunFolder:
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
 
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoint / "last.safetensors"
+
     @classmethod
     def create(cls, path: Path | None) -> RunFolder:
         """A new folder: `path`, or a dated one under `runs/`. Raises `FileError` where a run is already."""
@@ -67,14 +71,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | None) -> RunFolder:
-        """An existing run: `path`, or the newest one under `runs/`. Raises `FileError` where there is no model."""
+        """An existing run: `path`, or the newest one under `runs/`; changes nothing. Raises `FileError` for no run."""
         folder = cls(path or _newest(Path("runs")))
         if not folder.path.is_dir():
             runs = [str(config.parent) for config in folder.path.parent.glob("*/config.json")]
             near = difflib.get_close_matches(str(folder.path), runs)
             advice = did_you_mean(str(folder.path), near) if near else "train one with: tinygpt train --out ..."
             raise FileError(f"no run folder {folder.path}; {advice}")
-        remove_stale(folder.path)
         if not folder.config.exists():
             raise FileError(f"{folder.path} is no run: it has no config.json; train one with: tinygpt train --out ...")
         return folder

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 import tt_core
+from tinygpt.__about__ import __version__
 from tinygpt.capstone import TinyGPT, new_model, saved_tokenizer
 from tinygpt.corpus import Corpus, CorpusError, Tokens, read_corpus, split_tokens
 from tinygpt.presets import TrainConfig
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
 from tt_core.errors import FileError, TinyTorchError
+from tt_core.files import remove_stale
 from tt_core.heap import keep_freed_memory
 from tt_language import (
     GPT,
@@ -58,6 +60,7 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     `steps` changes how many are to be done in all. Raises `FileError` without a run or a checkpoint there.
     """
     folder = RunFolder.open(path)
+    remove_stale(folder.path)  # who only reads leaves them: they may be those of a training that goes on
     described = folder.read_config()
     config = _train_config(folder, described)
     config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
@@ -70,7 +73,7 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     gpt = TinyGPT(model, tokenizer)
     folder.write_config({**described, "training": dataclasses.asdict(config)})
     _introduce(gpt, tokens, corpus, folder, say)
-    return _run(gpt, tokens, config, folder, folder.checkpoint / "last.safetensors", say)
+    return _run(gpt, tokens, config, folder, folder.last_checkpoint, say)
 
 
 def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
@@ -196,14 +199,8 @@ def _described(config: TrainConfig, model: GPTConfig, corpus: Corpus, path: Path
             "characters": len(corpus.text),
             "sha256": corpus.sha256,
         },
-        "versions": {"tinygpt": _version(), "python": platform.python_version()},
+        "versions": {"tinygpt": __version__, "python": platform.python_version()},
     }
-
-
-def _version() -> str:
-    from tinygpt.__about__ import __version__
-
-    return __version__
 
 
 def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfig:
@@ -215,7 +212,7 @@ def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfi
 
 def _saved_weights(folder: RunFolder, steps: int) -> int:
     """How many weights the last checkpoint holds, once it is known to be whole and not beyond `steps`."""
-    path = folder.checkpoint / "last.safetensors"
+    path = folder.last_checkpoint
     if not path.exists():
         raise FileError(f"{folder.path} holds no checkpoint/{path.name} to go on from; train anew with another --out")
     saved = read_checkpoint(path)[1]
