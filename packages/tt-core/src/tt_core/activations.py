@@ -425,7 +425,7 @@ def log_softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
 
 
 class ReLU(Layer):
-    """`max(x, 0)` for each element.
+    """`max(x, 0)` for each element; raises as `relu` does.
 
     >>> from tt_core import tensor
     >>> ReLU()(tensor([-1.0, 2.0]))
@@ -437,7 +437,7 @@ class ReLU(Layer):
 
 
 class LeakyReLU(Layer):
-    """`x` above 0, `negative_slope * x` below.
+    """`x` above 0, `negative_slope * x` below; raises as `leaky_relu` does.
 
     >>> from tt_core import tensor
     >>> LeakyReLU(0.1)(tensor([-1.0, 2.0]))
@@ -456,7 +456,7 @@ class LeakyReLU(Layer):
 
 
 class Sigmoid(Layer):
-    """`1 / (1 + exp(-x))` for each element.
+    """`1 / (1 + exp(-x))` for each element; raises as `sigmoid` does.
 
     >>> from tt_core import tensor
     >>> Sigmoid()(tensor([-1e4, 0.0, 1e4]))
@@ -468,7 +468,7 @@ class Sigmoid(Layer):
 
 
 class Tanh(Layer):
-    """Hyperbolic tangent of each element.
+    """Hyperbolic tangent of each element; raises as `tanh` does.
 
     >>> from tt_core import tensor
     >>> Tanh()(tensor([0.0, 1e4]))
@@ -500,7 +500,7 @@ class GELU(Layer):
 
 
 class SiLU(Layer):
-    """`x sigmoid(x)` for each element.
+    """`x sigmoid(x)` for each element; raises as `silu` does.
 
     >>> from tt_core import tensor
     >>> SiLU()(tensor([-1.0, 0.0, 1.0]))
@@ -512,7 +512,7 @@ class SiLU(Layer):
 
 
 class Softplus(Layer):
-    """`log(1 + exp(beta x)) / beta` for each element; `x` itself where `beta x > threshold`.
+    """`log(1 + exp(beta x)) / beta` for each element; `x` itself where `beta x > threshold`. Raises as `softplus` does.
 
     >>> from tt_core import tensor
     >>> Softplus()(tensor([-1e4, 0.0, 1e4]))
@@ -551,7 +551,7 @@ class Softmax(Layer):
 
 
 class LogSoftmax(Softmax):
-    """Logarithm of `Softmax`.
+    """Logarithm of `Softmax`; raises as `softmax` does.
 
     >>> from tt_core import tensor
     >>> LogSoftmax()(tensor([0.0, 0.0]))
