@@ -314,3 +314,41 @@ def test_a_mask_of_whole_numbers_is_refused_with_weights_too() -> None:
 def test_dropout_that_is_no_probability() -> None:
     with pytest.raises(ShapeError, match="probability"):
         MultiHeadAttention(8, num_heads=2, dropout=1.5)
+
+
+# --- what a second look found
+
+
+@pytest.mark.parametrize("keys", [400, 1000, 5000])
+def test_float16_sums_do_not_end_at_its_largest_number(keys: int) -> None:
+    """exp(5) 1,000 times is more than float16 holds, and a sum of ones in float16 ends at 2048."""
+    query, key = (np.full((1, 1, n, 16), 1.1, np.float16) for n in (2, keys))
+    value = np.random.default_rng(0).standard_normal((1, 1, keys, 3)).astype(np.float16)
+    leaves = [Tensor(x, requires_grad=True) for x in (query, key, value)]
+    wide = [Tensor(x.astype(np.float32), requires_grad=True) for x in (query, key, value)]
+    for arrays in (leaves, wide):
+        (scaled_dot_product_attention(*arrays) * np.arange(6.0, dtype=arrays[0].dtype).reshape(2, 3)).sum().backward()
+    assert scaled_dot_product_attention(*leaves).dtype == np.float16
+    for narrow, exact in zip(leaves, wide):
+        assert narrow.grad.dtype == np.float16
+        assert np.allclose(narrow.grad.numpy(), exact.grad.numpy(), rtol=2e-3, atol=5e-5)
+
+
+def test_a_memory_without_a_batch_is_an_error() -> None:
+    """(2, 8) would be one memory of two vectors, which both rows look at."""
+    with pytest.raises(ShapeError, match=r"memory is \(batch, length, features\), got \(2, 8\)"):
+        MultiHeadAttention(8, 2)(tt_core.ones(2, 3, 8), tt_core.ones(2, 8))
+
+
+def test_all_initial_values_are_drawn_again() -> None:
+    tt_core.manual_seed(0)
+    layer = MultiHeadAttention(8, 2)
+    before = {name: p.numpy().copy() for name, p in layer.named_parameters()}
+    layer.reset_parameters()
+    for name, p in layer.named_parameters():
+        assert np.array_equal(p.numpy(), before[name]) == name.endswith("bias")
+
+
+def test_weights_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="not all numbers"):
+        heat_map(np.array([[np.nan, 1.0]]), tmp_path / "a.svg")

@@ -27,7 +27,7 @@ from tt_language import (
     rotary,
 )
 from tt_language.embeddings import embedding_backward
-from tt_learn import Tensor, gradcheck, gradgradcheck
+from tt_learn import Tensor, grad, gradcheck, gradgradcheck
 
 
 def leaf(*shape: int, seed: int = 0) -> Tensor:
@@ -156,7 +156,7 @@ def test_scaled_frequencies() -> None:
     found = RotaryEmbedding(8, scaling=llama3).frequency.numpy()
     assert found[0] == plain[0]  # 10 turns in 64 positions: kept
     assert found[-1] == pytest.approx(plain[-1] / 8)  # 0.01 turns: stretched
-    with pytest.raises(ShapeError, match="'yarn' is not known"):
+    with pytest.raises(ShapeError, match="rope_type is 'yarn', expected one of default, linear, llama3"):
         RotaryEmbedding(8, scaling={"rope_type": "yarn"})
     with pytest.raises(ShapeError, match="linear needs a positive factor, got None"):
         RotaryEmbedding(8, scaling={"rope_type": "linear"})
@@ -212,3 +212,50 @@ def test_memory_footprint_counts_a_shared_table_once() -> None:
     assert found.embeddings == {"wte.weight": 100 * 16 * 4, "wpe.weight": 8 * 16 * 4}
     assert found.total == 4 * model.num_parameters()
     assert "everything else" in str(found)
+
+
+# --- what a second look found
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint64])
+@pytest.mark.parametrize("dim", [2, 100, 256])
+def test_narrow_ids_have_the_gradients_of_wide_ones(dtype: type, dim: int) -> None:
+    ids = np.array([1, 100, 120, 3, 3])
+    wide, narrow = leaf(127, dim), leaf(127, dim)
+    weights = np.arange(5.0 * dim).reshape(5, dim)
+    (embedding(ids, wide) * weights).sum().backward()
+    (embedding(ids.astype(dtype), narrow) * weights).sum().backward()
+    assert np.array_equal(narrow.grad.numpy(), wide.grad.numpy())
+
+
+def test_a_padding_row_counted_from_the_end_has_no_gradient_of_any_order() -> None:
+    ids, weight, g = tt_core.tensor([3, 0, 3]), leaf(4, 2), leaf(3, 2)
+    (for_weight,) = grad(embedding(ids, weight, padding_idx=-1), [weight], g, create_graph=True)
+    assert np.array_equal(for_weight.numpy(), [g.numpy()[1], [0, 0], [0, 0], [0, 0]])
+    for_weight.sum().backward()
+    assert g.grad.tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+def test_tables_that_are_none() -> None:
+    ids = tt_core.tensor([0, 1])
+    with pytest.raises(ShapeError, match=r"weight is \(entries, dim\), got shape \(3,\)"):
+        embedding(ids, leaf(3))
+    with pytest.raises(OutOfRangeError, match="padding_idx 3 is outside the table"):
+        embedding(ids, leaf(3, 2), padding_idx=3)
+    empty = Embedding(3, 0)
+    empty(ids).sum().backward()
+    assert empty.weight.grad.shape == (3, 0)
+
+
+def test_one_position_for_all() -> None:
+    turn, x = RotaryEmbedding(4), leaf(1, 1, 3, 4).detach()
+    assert np.array_equal(turn(x, tt_core.tensor(2)).numpy(), turn(x, tt_core.tensor([2, 2, 2])).numpy())
+
+
+def test_neighbours_in_a_table_of_whole_numbers() -> None:
+    assert nearest(np.array([[2, 0], [0, 1], [3, 1]]), 0, k=1)[0][0] == 2
+
+
+def test_vectors_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="not all numbers"):
+        picture(np.full((3, 2), np.nan), [0, 1], tmp_path / "p.svg")

@@ -210,7 +210,7 @@ def test_stops_may_be_sequences_and_strings() -> None:
         ({"stop": [""], "tokenizer": ByteTokenizer()}, "a stop is empty"),
         ({"temperature": -1.0}, "temperature is -1.0, expected 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_k": 0}, "top_k is 0, expected 1 or more"),
+        ({"top_k": 0}, "top_k is 0, expected a whole number, 1 or more"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"min_p": 1.5}, "min_p is 1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
@@ -339,3 +339,70 @@ def test_a_beam_that_stops_competes_by_its_length() -> None:
     assert len(short) <= len(long)
     for new in (short, long):
         assert 2 not in new[:-1]
+
+
+# --- what a second look found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed is -1, expected a whole number"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"max_new_tokens": -1}, "max_new_tokens is -1"),
+    ],
+)
+def test_numbers_that_are_not_whole(options: dict[str, Any], message: str) -> None:
+    options = {"max_new_tokens": 2, **options}
+    for function in (generate, stream):
+        with pytest.raises(ConfigError, match=message):
+            function(model_of(), [1], **options)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9}, {"repetition_penalty": 1.3}])
+def test_beams_do_not_pass_over_options_in_silence(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="beams take the likeliest; leave out"):
+        generate(model_of(), [1], 3, num_beams=2, **options)
+    assert generate(model_of(), [1], 3, num_beams=2, temperature=0) == generate(model_of(), [1], 3, num_beams=2)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_weights_that_are_nan_are_an_error_with_beams_too(beams: int) -> None:
+    model = model_of()
+    model.wte.weight.data[...] = np.nan
+    with pytest.raises(ConfigError, match="a logit of nan"):
+        generate(model, [1], 3, num_beams=beams)
+
+
+def test_a_filtered_token_is_not_drawn_by_rounding() -> None:
+    """The largest draw below 1 times a sum that is rounded up stands behind all that is left."""
+
+    class Highest:
+        def random(self) -> float:
+            return 1 - 2**-53
+
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        logits = random.standard_normal(40)
+        logits[-1] = -9
+        assert Sampling(top_k=39).choose(logits, [], Highest()) < 39  # type: ignore[arg-type]
+
+
+def test_stops_out_of_arrays_and_tensors() -> None:
+    model = model_of()
+    free = generate(model, [1], 8, seed=0)[0]
+    first, second, third = free[:3]
+    assert generate(model, [1], 8, seed=0, stop=np.int64(first))[0] == free[:1]
+    assert generate(model, [1], 8, seed=0, stop=tt_core.tensor([first]))[0] == free[:1]
+    assert generate(model, [1], 8, seed=0, stop=[np.array([second, third])])[0] == free[:3]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [(3, "got 3"), ("abc", "got 'abc'"), (tt_core.tensor(3), "got 3"), ([[[1]]], "lists of int64 values")],
+)
+def test_prompts_that_are_no_lists_of_ids(prompt: Any, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        generate(model_of(), prompt, 2)

@@ -179,7 +179,7 @@ def test_weights_that_nobody_would_use_are_an_error(tmp_path: Path) -> None:
     arrays = llama_arrays() | numbers(**{"model.layers.0.self_attn.q_norm.weight": (4,)})
     with pytest.raises(CheckpointError) as error:
         GPT.from_pretrained(write(tmp_path, LLAMA, arrays))
-    one_line(error, "q_norm.weight in the files but not in the model")
+    one_line(error, "q_norm.weight' in the files but not in the model")
 
 
 @pytest.mark.parametrize("field", ["n_layer", "vocab_size", "n_embd", "n_positions"])
@@ -197,7 +197,7 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
         (tmp_path / f"model-{i}.safetensors").unlink()
     with pytest.raises(CheckpointError) as error:
         GPT.from_pretrained(tmp_path)
-    one_line(error, "2 of 6 shards are missing: model-1.safetensors, model-4.safetensors")
+    one_line(error, "2 of 6 shards are missing: 'model-1.safetensors', 'model-4.safetensors'")
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "..", "a\\b"])
@@ -247,7 +247,10 @@ def test_damaged_files(tmp_path: Path, keep: int) -> None:
         (json.dumps({**LLAMA, "hidden_act": "gelu"}), "hidden_act is gelu"),
         (json.dumps({**LLAMA, "mlp_bias": True}), "mlp_bias is True"),
         (json.dumps({**LLAMA, "rope_scaling": {"type": "yarn"}}), "rope_type is 'yarn'"),
-        (json.dumps({**LLAMA, "rope_scaling": {"type": "linear"}}), "rope_type linear has no factor"),
+        (
+            json.dumps({**LLAMA, "rope_scaling": {"type": "linear"}}),
+            "rope_type linear needs a positive factor",
+        ),
         (json.dumps({k: v for k, v in GPT2.items() if k != "vocab_size"}), "has no vocab_size"),
     ],
 )
@@ -281,3 +284,38 @@ def test_any_configuration_is_read_or_refused(
         read = {"error": str(error)}
     assert "\n" not in read.get("error", "")
     assert read.get("n_embd", 1) >= 1
+
+
+# --- what a second look found
+
+
+def test_one_file_goes_before_shards_that_were_left_behind(tmp_path: Path) -> None:
+    """As in `transformers`."""
+    arrays = llama_arrays()
+    write(tmp_path, LLAMA, {name: np.zeros_like(x) for name, x in arrays.items()}, {})
+    write(tmp_path, LLAMA, arrays)
+    assert np.array_equal(GPT.from_pretrained(tmp_path).norm.weight.numpy(), arrays["model.norm.weight"])
+
+
+def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
+    arrays = llama_arrays()
+    with pytest.raises(CheckpointError) as error:
+        GPT.from_pretrained(write(tmp_path, LLAMA, arrays, {"model.norm.weight": np.ones(8, np.float32)}))
+    one_line(error, "'model.norm.weight' is in model-0.safetensors already")
+
+
+@pytest.mark.parametrize("name", ["x\ny", "a" * 300, ".hidden", "a\0b", "C:x"])
+def test_names_that_no_shard_has(tmp_path: Path, name: str) -> None:
+    write(tmp_path, GPT2, {}, {})
+    index = {"weight_map": {"x": name}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(CheckpointError) as error:
+        GPT.from_pretrained(tmp_path)
+    one_line(error, "which is no file of this folder")
+
+
+def test_names_out_of_a_file_do_not_write_to_the_terminal(tmp_path: Path) -> None:
+    arrays = llama_arrays() | {"a\n\x1b[31m" + "b" * 10_000: np.ones(1, np.float32)}
+    with pytest.raises(CheckpointError) as error:
+        GPT.from_pretrained(write(tmp_path, LLAMA, arrays))
+    one_line(error, r"a\n\x1b[31mb")

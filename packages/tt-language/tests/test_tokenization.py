@@ -339,11 +339,17 @@ def test_a_dtype_too_small_for_the_ids(dtype):
     assert "ids up to 299" in one_line(error)
 
 
+def test_a_vocabulary_of_characters_is_text():
+    with pytest.raises(TokenizerError, match="got int"):
+        CharTokenizer([1, 2])
+
+
 def test_training_that_cannot_work():
     for arguments, words in [
         ({"vocab_size": 255}, "less than 256 bytes"),
         ({"vocab_size": 256, "special_tokens": [END]}, "1 special tokens"),
         ({"vocab_size": 300, "pattern": "(["}, "no regular expression"),
+        ({"vocab_size": 300, "pattern": 5}, "no regular expression"),
         ({"vocab_size": 300, "special_tokens": END}, "in a list"),
         ({"vocab_size": 300, "special_tokens": [""]}, "one character or more"),
         ({"vocab_size": 300, "special_tokens": ["é"]}, "rename it"),
@@ -375,6 +381,10 @@ def put(*keys_and_value):
     return change
 
 
+BEGINNING = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": END, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+}
 BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 
 
@@ -398,6 +408,11 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("model", "unk_token", "<unk>"), "model.unk_token"),
         (put("model", "byte_fallback", True), "model.byte_fallback"),
         (put("normalizer", {"type": "NFC"}), "normalizer NFC"),
+        (put("truncation", {"max_length": 2}), "truncation is .* changes the ids"),
+        (put("padding", {"pad_id": 0}), "padding is .* changes the ids"),
+        (put("model", "ignore_merges", 1), "model.ignore_merges is 1, expected true or false"),
+        (put("post_processor", {**BEGINNING, "special_tokens": {END: {"id": END, "ids": [5]}}}), "other ids"),
+        (put("post_processor", {**BEGINNING, "special_tokens": None}), "other ids"),
         (put("pre_tokenizer", None), "pre_tokenizer nothing"),
         (put("pre_tokenizer", {"type": "Metaspace"}), "pre_tokenizer Metaspace"),
         (put("pre_tokenizer", "add_prefix_space", True), "add_prefix_space"),

@@ -10,7 +10,7 @@ import pytest
 
 import tt_core
 from tt_core.dispatch import registry
-from tt_core.errors import ShapeError
+from tt_core.errors import DTypeError, ShapeError
 from tt_language import (
     GPT,
     ConfigError,
@@ -296,3 +296,54 @@ def test_a_translation_drops_nothing_out_and_puts_each_layers_mode_back() -> Non
     assert all(other == first for other in others)
     assert model.training
     assert not model.head.training
+
+
+# --- what a second look found
+
+
+def test_targets_of_another_shape_are_an_error() -> None:
+    """(3, 2) has as many numbers as (2, 3), each for another token."""
+    with pytest.raises(ShapeError, match=r"targets \(3, 2\) do not fit logits \(2, 3, 5\)"):
+        next_token_loss(tt_core.zeros(2, 3, 5), tt_core.zeros(3, 2, dtype=np.int64))
+
+
+def test_a_padding_id_that_no_source_holds_is_an_error() -> None:
+    for wrong in (-1, 5):
+        with pytest.raises(ConfigError, match=f"padding_idx {wrong} is none of the 5 ids"):
+            Transformer(5, 5, 8, num_heads=2, num_layers=1, padding_idx=wrong)
+
+
+def test_translations_end_with_the_positions() -> None:
+    model = Transformer(5, 5, 8, num_heads=2, num_layers=1, max_length=6)
+    assert [len(row) for row in model.translate(tt_core.tensor([[1, 2], [3, 4]]), start=0, end=-1)] == [6, 6]
+
+
+def test_logits_to_keep_are_counted_from_the_end() -> None:
+    model = GPT(GPTConfig(**SMALL))
+    with pytest.raises(ShapeError, match="logits_to_keep is -1"):
+        model(tt_core.tensor([[1, 2, 3]]), logits_to_keep=-1)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_model_starts_anew_in_all_its_parameters(family: str) -> None:
+    model, fresh = (GPT(GPTConfig(**SMALL, **FAMILIES[family])) for _ in range(2))
+    for parameter in model.parameters():
+        parameter.data[...] = 5
+    tt_core.manual_seed(1)
+    model.reset_parameters()
+    tt_core.manual_seed(1)
+    fresh.reset_parameters()
+    for ours, theirs in zip(model.parameters(), fresh.parameters()):
+        assert np.array_equal(ours.numpy(), theirs.numpy())
+
+
+@pytest.mark.parametrize("scaling", [{"rope_type": "yarn"}, {"rope_type": ["linear"]}, {"type": "linear", "factor": 0}])
+def test_a_config_checks_its_scaling(scaling: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"GPTConfig: rope_type"):
+        GPTConfig(position="rotary", rope_scaling=scaling)
+
+
+def test_whole_numbers_are_not_normalized() -> None:
+    """Their eps would be 0."""
+    with pytest.raises(DTypeError, match="rms_norm: takes floats, got int64"):
+        rms_norm(tt_core.tensor([0, 0]), eps=1e-5)

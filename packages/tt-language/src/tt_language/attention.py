@@ -48,7 +48,8 @@ def scaled_dot_product_attention(
     broadcasts to (..., heads, T, S): boolean, true where a query may look, or numbers that are added. `is_causal`
     lets query i see keys 0 to i, counted from the first of each as in PyTorch; `causal_offset=S - T` counts from the
     last, which is what queries need whose earlier keys are remembered. `enable_gqa` lets groups of query heads share
-    a key-value head. `scale` is 1/sqrt(D) by default. A query that may see nothing gets zeros.
+    a key-value head. `scale` is 1/sqrt(D) by default. A query that may see nothing gets zeros. Float16 is worked on in
+    float32. Raises `ShapeError` or `DTypeError` for arrays that do not fit together.
     Residuals: log(sum(exp(score))) of each query, the weights where they are kept, the dropout seed.
 
     >>> from tt_core import ones
@@ -61,7 +62,7 @@ def scaled_dot_product_attention(
         causal_offset=causal_offset, seed=seed,
     )  # fmt: skip
     out, lse, kept = attend(problem)
-    result = problem.outside(out)
+    result = problem.outside(out).astype(query.dtype, copy=False)
     plain = max(query.ndim, key.ndim, value.ndim) == 2  # no heads at all
     return result[0] if plain else result, lse, kept, np.asarray(seed)
 
@@ -91,6 +92,7 @@ def scaled_dot_product_attention_backward(
         causal_offset=causal_offset, seed=int(seed),
     )  # fmt: skip
     shape = (*problem.q.shape[:4], problem.v.shape[-1])
+    g, out = (x.astype(problem.q.dtype, copy=False) for x in (g, out))
     dq, dk, dv, dmask = attend_backward(problem, g.reshape(shape), out.reshape(shape), lse, kept, mask_gradient)
     mask_part = np.empty(0, dq.dtype) if dmask is None else problem.outside(dmask)
     return problem.outside(dq), problem.outside(dk), problem.outside(dv), mask_part
@@ -263,10 +265,14 @@ class MultiHeadAttention(Layer):
         self.dropout, self.causal = dropout, causal
         self.in_proj = Linear(embed_dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias)
         self.out_proj = Linear(num_heads * self.head_dim, embed_dim, bias)
-        self.reset_parameters()
+        self._start_as_pytorch()
 
     def reset_parameters(self) -> None:
         """Draw the initial values again: Xavier's uniform for the projection in, biases 0, as PyTorch does."""
+        self.out_proj.reset_parameters()
+        self._start_as_pytorch()
+
+    def _start_as_pytorch(self) -> None:
         init.xavier_uniform_(self.in_proj.weight)
         for projection in (self.in_proj, self.out_proj):
             if projection.bias is not None:
@@ -314,6 +320,8 @@ class MultiHeadAttention(Layer):
             raise ShapeError(
                 f"MultiHeadAttention: expected (batch, length, {self.embed_dim}), got {tuple(query.shape)}"
             )
+        if memory is not None and memory.ndim != 3:
+            raise ShapeError(f"MultiHeadAttention: memory is (batch, length, features), got {tuple(memory.shape)}")
         if memory is None:
             return split_heads(self.in_proj(query), heads=(heads, shared, shared))
         weight, bias, cut = self.in_proj.weight, self.in_proj.bias, heads * self.head_dim

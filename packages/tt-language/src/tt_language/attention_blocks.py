@@ -297,8 +297,10 @@ def problem_of(
     causal_offset: int,
     seed: int,
 ) -> Problem:
-    """The call in five dimensions. Raises `ValueError` or `TypeError` for arrays that do not fit together."""
+    """The call in five dimensions, float16 as float32. Raises `ValueError` or `TypeError` for what does not fit."""
     _check(query, key, value, attn_mask, dropout_p)
+    if query.dtype == np.float16:  # whose sums end at 65504, and stop to grow by single weights at 2048
+        query, key, value = (x.astype(np.float32) for x in (query, key, value))
     query, key, value = (x if x.ndim > 2 else x[None] for x in (query, key, value))
     heads, shared = query.shape[-3], (key.shape[-3] if enable_gqa else query.shape[-3])
     if enable_gqa and (shared == 0 or heads % shared or value.shape[-3] != shared):

@@ -24,6 +24,7 @@ from tt_core.files import write_atomic
 from tt_core.hookspecs import hookimpl
 from tt_core.layers import Layer
 from tt_core.plugins import manager
+from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
 
 
@@ -73,15 +74,18 @@ def heat_map(
 ) -> None:
     """Draw attention weights (heads, T, S), or (T, S), as SVG at `path`: a panel a head, dark where much is taken.
 
-    `queries` label the rows and `keys` the columns. Raises `ShapeError` for labels that do not fit.
+    `queries` label the rows and `keys` the columns. Raises `ShapeError` for labels that do not fit and weights that are
+    infinite or nan.
     """
-    panels = np.asarray(weights.data if hasattr(weights, "data") else weights)
+    panels = np.asarray(weights.data if isinstance(weights, Tensor) else weights)
     panels = panels[None] if panels.ndim == 2 else panels
     if panels.ndim != 3 or len(queries) not in (0, panels.shape[1]) or len(keys) not in (0, panels.shape[2]):
         raise ShapeError(
             f"heat_map: weights are (heads, T, S) with a label for each row and column, got {panels.shape} with "
             f"{len(queries)} and {len(keys)} labels"
         )
+    if not np.isfinite(panels).all():
+        raise ShapeError("heat_map: weights are not all numbers")
     write_atomic(path, "\n".join(_panels(panels, queries, keys, title)).encode("utf-8"))
 
 

@@ -15,8 +15,8 @@ from typing import cast
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
-from tt_language.errors import TokenizerError
-from tt_language.tokenizer_json import byte_alphabet, first_few, short
+from tt_language.errors import TokenizerError, first_few, short
+from tt_language.tokenizer_json import byte_alphabet
 
 Pair = tuple[int, int]
 BYTE_ALPHABET = byte_alphabet()
@@ -30,7 +30,7 @@ def splitter(pattern: str | None) -> Callable[[str], list[str]]:
         return _no_split
     try:
         compiled = regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError) as error:
+    except (regex.error, TypeError, RecursionError, OverflowError) as error:
         raise TokenizerError(f"pattern {short(pattern)} is no regular expression: {error}") from None
     return Splitter(compiled)
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tt_core.errors import ShapeError
+from tt_language.embeddings import frequency_scaling
 from tt_language.errors import ConfigError
 
 _WHOLE = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
@@ -74,11 +76,18 @@ class GPTConfig:
             self._need(getattr(self, name) in known, name, f"one of {', '.join(known)}")
         self._need(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", "a probability below 1")
         self._need(self.rope_scaling is None or isinstance(self.rope_scaling, Mapping), "rope_scaling", "a mapping")
+        self._check_scaling()
         self._check_heads()
 
     def _need(self, fine: bool, name: str, expected: str) -> None:
         if not fine:
             raise ConfigError(f"GPTConfig: {name} is {expected}, got {str(getattr(self, name))[:40]!r}")
+
+    def _check_scaling(self) -> None:
+        try:
+            frequency_scaling(self.rope_scaling or {})
+        except ShapeError as error:
+            raise ConfigError(f"GPTConfig: {error}") from None
 
     def _check_heads(self) -> None:
         if self.head_dim is None and self.n_embd % self.n_head:

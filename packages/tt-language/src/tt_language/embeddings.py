@@ -31,10 +31,15 @@ from tt_learn.autograd import gradient
 def embedding(ids: Array, weight: Array, /, padding_idx: int | None = None) -> Array:
     """Row `ids[...]` of `weight` (entries, dim) for each id: (...) gives (..., dim).
 
-    `padding_idx` names a row that receives no gradient. Raises for ids outside the table.
+    `padding_idx` names a row that receives no gradient, from the end where it is negative. Raises `DTypeError` for ids
+    that are no integers, `ShapeError` for a table that is no matrix, `OutOfRangeError` for ids outside it.
     """
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids are whole numbers, got {ids.dtype}")
+    if weight.ndim != 2:
+        raise ValueError(f"weight is (entries, dim), got shape {weight.shape}")
+    if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
+        raise OutOfRangeError(f"padding_idx {padding_idx} is outside the table, which has {len(weight)} entries")
     check_ids(ids, weight.shape[0])
     return weight[ids]
 
@@ -55,7 +60,8 @@ def embedding_backward(g: Array, ids: Array, /, size: int, padding_idx: int | No
     row 0.7. Rows narrower than 256 are faster by elements.
     """
     dim = g.shape[-1]
-    ids, rows = ids.reshape(-1), g.reshape(-1, dim)
+    rows = g.reshape(ids.size, dim)
+    ids = ids.reshape(-1).astype(np.intp, copy=False)  # narrow ids, times dim, would wrap round
     total = np.zeros((size, dim), g.dtype)
     if dim < 256:
         np.add.at(total.reshape(-1), (ids[:, None] * dim + np.arange(dim)).reshape(-1), rows.reshape(-1))
@@ -70,7 +76,8 @@ def embedding_backward(g: Array, ids: Array, /, size: int, padding_idx: int | No
 @gradient(embedding)
 def _(out: Any, ids: Any, weight: Any, padding_idx: int | None) -> Any:
     size = weight.shape[0]
-    return None, lambda g: embedding_backward(g, ids, size=size, padding_idx=padding_idx)
+    row = None if padding_idx is None else padding_idx % size
+    return None, lambda g: embedding_backward(g, ids, size=size, padding_idx=row)
 
 
 @gradient(embedding_backward)
@@ -217,7 +224,9 @@ class RotaryEmbedding(Layer):
         self.dim, self.max_length, self.theta = dim, max_length, theta
         # float32 all the way, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4
         exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-        frequency = _scaled(1 / np.float32(theta) ** exponent, dict(scaling or {}))
+        frequency = 1 / np.float32(theta) ** exponent
+        scale, numbers = frequency_scaling(scaling or {})
+        frequency = scale(frequency, *numbers)
         self.register_buffer("frequency", tensor(frequency), persistent=False)
 
     def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
@@ -226,7 +235,7 @@ class RotaryEmbedding(Layer):
         if where.size and not 0 <= where.min() <= where.max() < self.max_length:
             wrong = where.min() if where.min() < 0 else where.max()
             raise OutOfRangeError(f"RotaryEmbedding: position {wrong} is outside its {self.max_length} positions")
-        where = where if where.ndim == 1 else where[:, None]
+        where = where if where.ndim < 2 else where[:, None]
         angle = where[..., None].astype(np.float32) * self.frequency.data
         return from_numpy(np.cos(angle)), from_numpy(np.sin(angle))
 
@@ -237,19 +246,25 @@ class RotaryEmbedding(Layer):
         return f"{self.dim}, theta={self.theta:g}"
 
 
-def _scaled(frequency: Array, scaling: dict[str, Any]) -> Array:
-    """Frequencies lowered for longer texts."""
+def frequency_scaling(scaling: Mapping[str, Any]) -> tuple[Callable[..., Array], list[float]]:
+    """How a scaling lowers frequencies, and with what numbers. Raises `ShapeError` for a kind or number unknown here.
+
+    >>> frequency_scaling({"rope_type": "linear", "factor": 2.0})[1]
+    [2.0]
+    """
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind == "default":
-        return frequency
-    if kind not in _SCALINGS:
-        raise ShapeError(f"RotaryEmbedding: scaling {str(kind)[:40]!r} is not known; known: default, linear, llama3")
+    if not isinstance(kind, str) or kind not in _SCALINGS:
+        raise ShapeError(f"rope_type is {str(kind)[:40]!r}, expected one of {', '.join(_SCALINGS)}")
     scale, needed = _SCALINGS[kind]
-    numbers = [scaling.get(name) for name in needed]
+    numbers: list[Any] = [scaling.get(name) for name in needed]
     for name, value in zip(needed, numbers):
-        if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
-            raise ShapeError(f"RotaryEmbedding: scaling {kind} needs a positive {name}, got {str(value)[:40]}")
-    return scale(frequency, *numbers)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise ShapeError(f"rope_type {kind} needs a positive {name}, got {str(value)[:40]}")
+    return scale, numbers
+
+
+def _unscaled(frequency: Array) -> Array:
+    return frequency
 
 
 def _linearly_scaled(frequency: Array, factor: float) -> Array:
@@ -270,7 +285,8 @@ def _llama3_scaled(
     return ((1 - blend) * frequency / factor + blend * frequency).astype(np.float32)
 
 
-_SCALINGS: dict[Any, tuple[Callable[..., Array], tuple[str, ...]]] = {
+_SCALINGS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
+    "default": (_unscaled, ()),
     "linear": (_linearly_scaled, ("factor",)),
     "llama3": (
         _llama3_scaled,
@@ -307,7 +323,7 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
     if vector.shape != table.shape[1:]:
         raise ShapeError(f"nearest: the vector has shape {vector.shape}, the table's have {table.shape[1:]}")
     lengths = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)
-    cosine = np.divide(table @ vector, lengths, out=np.zeros(len(table), table.dtype), where=lengths > 0)
+    cosine = np.divide(table @ vector, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     order = np.argsort(-cosine, kind="stable")
     return [(int(i), float(cosine[i])) for i in order if i != own][:k]
 
@@ -315,12 +331,15 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
 def picture(source: Any, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None) -> None:
     """Draw the vectors of `ids` in the plane in which they differ most (principal components), as SVG at `path`.
 
-    `labels` are the texts at the points, the ids themselves by default. Raises `ShapeError` for fewer than 2 ids.
+    `labels` are the texts at the points, the ids themselves by default. Raises `ShapeError` for fewer than 2 ids and
+    for vectors that are infinite or nan.
     """
     table = _table(source)
     if len(ids) < 2 or (labels is not None and len(labels) != len(ids)):
         raise ShapeError(f"picture: needs 2 ids or more and a label for each, got {len(ids)} ids")
     check_ids(np.asarray(ids), len(table))
+    if not np.isfinite(table[list(ids)]).all():
+        raise ShapeError("picture: the vectors are not all numbers")
     names = [str(i) for i in ids] if labels is None else labels
     write_atomic(path, _svg(_plane(table[list(ids)]), names).encode("utf-8"))
 

@@ -26,7 +26,10 @@ def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None)
     """x / sqrt(mean(x^2) + eps) over the last dimension, times `weight` (Zhang and Sennrich 2019, arXiv:1910.07467).
 
     `eps` is the dtype's own by default, float32's for float16, as in PyTorch. Residual: 1 / root mean square.
+    Raises `DTypeError` for integers, `ShapeError` for a weight of another size.
     """
+    if x.dtype.kind != "f":
+        raise TypeError(f"takes floats, got {x.dtype}")
     if weight is not None and weight.shape != x.shape[-1:]:
         raise ValueError(f"weight has shape {weight.shape}, the input's last dimension is {x.shape[-1:]}")
     if x.dtype == np.float16:  # whose sums end at 65504

@@ -23,7 +23,7 @@ from tt_core.errors import ShapeError
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_language.embeddings import check_ids
-from tt_language.errors import ConfigError
+from tt_language.errors import ConfigError, short
 from tt_learn.training import evaluating
 
 Stop = int | str | Sequence[int]
@@ -62,7 +62,7 @@ class Sampling:
         checks = (
             ("repetition_penalty", 0 < self.repetition_penalty < np.inf, "above 0 and finite"),
             ("temperature", 0 <= self.temperature < np.inf, "0 (the likeliest) or more"),
-            ("top_k", self.top_k is None or self.top_k >= 1, "1 or more"),
+            ("top_k", self.top_k is None or _is_whole(self.top_k, 1), "a whole number, 1 or more"),
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
         )
@@ -74,12 +74,11 @@ class Sampling:
         """A token for logits (vocab,) after `text`. Raises `ConfigError` for logits that are no numbers."""
         logits = self.penalized(logits, text)
         likeliest = int(logits.argmax())  # the first nan, if there is one
-        if not np.isfinite(logits[likeliest]):
-            raise ConfigError(f"generate: the model gives a logit of {logits[likeliest]}; its weights are of no use")
+        _check_largest(logits[likeliest])
         if self.temperature == 0:
             return likeliest
-        p = self.probabilities(logits)
-        return int(np.searchsorted(p.cumsum(), random.random() * p.sum(), side="right").clip(0, len(p) - 1))
+        below = self.probabilities(logits).cumsum()  # its last, not a sum of its own, which may be larger
+        return int(np.searchsorted(below, random.random() * below[-1], side="right"))
 
     def penalized(self, logits: Array, text: Sequence[int]) -> Array:
         """Logits of tokens in `text` moved down: divided by the penalty where positive, multiplied where negative."""
@@ -102,6 +101,16 @@ class Sampling:
         if self.min_p is not None:
             p = np.where(p >= self.min_p * p.max(), p, 0)
         return p
+
+
+def _check_largest(logit: Any) -> None:
+    """Raise unless the largest logit after a text is a number; nan counts as the largest."""
+    if not np.isfinite(logit):
+        raise ConfigError(f"generate: the model gives a logit of {logit}; its weights are of no use")
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and bool(value >= least)
 
 
 def _nucleus(p: Array, top_p: float) -> Array:
@@ -188,19 +197,21 @@ def generate(
     `stop` ends a text as soon as its new tokens end with one of these ids or sequences of ids, or their text holds one
     of these strings (for which `tokenizer` decodes); what stopped it is part of the result. `seed` makes the
     result independent of what was drawn before, and of the other prompts. `num_beams` above 1 searches for the
-    likeliest continuation instead, scored by log probability / length ** length_penalty.
+    likeliest continuation instead, scored by log probability / length ** length_penalty; it draws and filters nothing.
     Of a prompt longer than the context, its last `block_size` tokens are read, and a warning says so.
-    Raises `ShapeError` for an empty prompt, `OutOfRangeError` for ids outside the vocabulary.
+    Raises `ShapeError` for an empty prompt, `OutOfRangeError` for ids outside the vocabulary, `ConfigError` for options
+    out of range or that do not go together, and for logits that are no numbers.
 
     >>> from tt_language.transformers import GPT, GPTConfig
     >>> model = GPT(GPTConfig(vocab_size=10, block_size=8, n_layer=1, n_head=2, n_embd=8))
     >>> [len(new) for new in generate(model, [[1, 2, 3], [4]], max_new_tokens=5, seed=0)]
     [5, 5]
     """
-    if num_beams < 1 or max_new_tokens < 0:
-        raise ConfigError(f"generate: expected 1 beam and 0 tokens or more, got {num_beams} and {max_new_tokens}")
+    _check_numbers(max_new_tokens, seed, num_beams)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     texts, ended = _cropped(model, _as_texts(prompts)), _stopping(stop, tokenizer)
+    if num_beams > 1 and sampling not in (Sampling(), Sampling(temperature=0)):
+        raise ConfigError("generate: beams take the likeliest; leave out temperature, top_k, top_p, min_p and penalty")
     if num_beams > 1:
         return [_beam_search(model, text, max_new_tokens, ended, num_beams, length_penalty) for text in texts]
     new: list[list[int]] = [[] for _ in texts]
@@ -230,11 +241,19 @@ def stream(
     >>> list(stream(model, [1], 4, seed=0)) == generate(model, [1], 4, seed=0)[0]
     True
     """
+    _check_numbers(max_new_tokens, seed)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     texts, ended = _cropped(model, _as_texts(prompt)), _stopping(stop, tokenizer)
     if len(texts) > 1:
         raise ShapeError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
     return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, seed))
+
+
+def _check_numbers(max_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:
+    seed = 0 if seed is None else seed
+    for name, value, least in (("max_new_tokens", max_new_tokens, 0), ("seed", seed, 0), ("num_beams", num_beams, 1)):
+        if not _is_whole(value, least):
+            raise ConfigError(f"generate: {name} is {value}, expected a whole number, {least} or more")
 
 
 def _steps(
@@ -308,6 +327,7 @@ def _extended(beams: Sequence[_Beam], logits: Array, most: int) -> list[tuple[in
     """The best continuations by one token: (row it came from, beam), best first."""
     wide = logits.astype(np.float64)
     peak = wide.max(-1, keepdims=True)
+    _check_largest(peak.max())
     scores = wide - peak - np.log(np.exp(wide - peak).sum(-1, keepdims=True))
     scores += np.array([beam.score for beam in beams])[:, None]
     best = np.argsort(-scores, axis=None, kind="stable")[:most]
@@ -328,10 +348,18 @@ def _settled(done: Sequence[_Beam], going: Sequence[_Beam], num_beams: int, leng
 # --- prompts and stops
 
 
+def _plain(x: Any) -> Any:
+    """Numbers and lists out of arrays and tensors; other things as they are."""
+    return x.tolist() if hasattr(x, "tolist") else x
+
+
 def _as_texts(prompts: Any) -> list[list[int]]:
     """Ids of one text, or of several, as lists."""
-    plain = prompts.tolist() if hasattr(prompts, "tolist") else [getattr(p, "tolist", lambda p=p: p)() for p in prompts]
-    texts = [list(p) for p in plain] if plain and not np.isscalar(plain[0]) else [list(plain)]
+    plain = _plain(prompts)
+    if np.isscalar(plain):
+        raise ShapeError(f"generate: a prompt is a list of ids, got {short(plain)}")
+    parts = [_plain(part) for part in plain]
+    texts = [list(part) for part in parts] if parts and not np.isscalar(parts[0]) else [parts]
     for i, text in enumerate(texts):
         if not text:
             raise ShapeError(f"generate: prompt {i} is empty; give it a token, such as the one for end of text")
@@ -342,8 +370,9 @@ def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
     size, vocab = model.config.block_size, model.config.vocab_size
     for i, text in enumerate(texts):
         ids = np.asarray(text)
-        if ids.dtype.kind not in "iu":
-            raise ShapeError(f"generate: prompt {i} holds {ids.dtype} values, ids are whole numbers")
+        if ids.dtype.kind not in "iu" or ids.ndim > 1:
+            lists = "lists of " * (ids.ndim > 1)
+            raise ShapeError(f"generate: prompt {i} holds {lists}{ids.dtype} values, ids are whole numbers")
         check_ids(ids, vocab)
         if len(text) > size:
             warnings.warn(
@@ -356,9 +385,10 @@ def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
 
 def _stopping(stop: Sequence[Stop], tokenizer: Decoder | None) -> Callable[[list[int]], bool]:
     """Whether new tokens end a text."""
-    stops = [stop] if isinstance(stop, (int, str)) else list(stop)
+    plain = _plain(stop)
+    stops = [plain] if isinstance(plain, (int, str)) else [_plain(s) for s in plain]
     strings = [s for s in stops if isinstance(s, str)]
-    sequences = [[s] if isinstance(s, (int, np.integer)) else list(s) for s in stops if not isinstance(s, str)]
+    sequences = [[s] if isinstance(s, int) else list(s) for s in stops if not isinstance(s, str)]
     if strings and tokenizer is None:
         raise ConfigError("generate: stop strings need tokenizer=, which decodes the tokens")
     if not all(strings) or not all(sequences):

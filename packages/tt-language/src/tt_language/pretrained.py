@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_language.errors import CheckpointError, ConfigError
-from tt_language.shards import Checkpoint, first_few, read_json_object
+from tt_language.errors import CheckpointError, ConfigError, first_few
+from tt_language.shards import Checkpoint, read_json_object
 from tt_language.transformers import GPT, GPTConfig
 
 
@@ -151,19 +151,10 @@ def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
     given = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
     if not isinstance(given, dict):
         raise ConfigError(f"rope_parameters is {str(given)[:40]!r}, expected an object")
-    inner = _Fields(fields.path, given)
-    theta = inner.number("rope_theta", fields.number("rope_theta", 10000.0))
+    theta = _Fields(fields.path, given).number("rope_theta", fields.number("rope_theta", 10000.0))
     kind = given.get("rope_type", given.get("type", "default"))
-    if kind == "default":
-        return theta, None
-    names = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor",
-             "original_max_position_embeddings")}.get(kind if isinstance(kind, str) else "")  # fmt: skip
-    if names is None:
-        raise ConfigError(f"rope_type is {str(kind)[:40]!r}, expected default, linear or llama3")
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise ConfigError(f"rope_type {kind} has no {missing[0]}")
-    return theta, {"rope_type": kind, **{name: inner.number(name, 1) for name in names}}
+    numbers = {name: value for name, value in given.items() if name not in ("rope_theta", "rope_type", "type")}
+    return theta, None if kind == "default" else {"rope_type": kind, **numbers}
 
 
 # --- which tensor goes where

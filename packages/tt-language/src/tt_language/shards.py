@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,11 @@ import numpy as np
 import safetensors
 
 from tt_core.dispatch import Array
-from tt_language.errors import CheckpointError
+from tt_language.errors import CheckpointError, first_few, short
 
 _MOST_JSON = 64 << 20
+_PLAIN_NAME = re.compile(r"(?!\.)[\w .-]{1,200}", re.ASCII)
+"""A shard's: no folder, nothing hidden, no longer than systems allow."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -42,11 +44,15 @@ class Checkpoint:
         for file in self._files():
             with _opened(file) as content:
                 for name in content.keys():  # noqa: SIM118 - not a dict
+                    if name in self.entries:
+                        raise CheckpointError(f"{file}: {short(name)} is in {self.entries[name].file.name} already")
                     part = content.get_slice(name)
                     self.entries[name] = Entry(file, tuple(part.get_shape()), str(part.get_dtype()))
 
     def _files(self) -> list[Path]:
         index, single = self.folder / "model.safetensors.index.json", self.folder / "model.safetensors"
+        if single.is_file():  # first, as transformers does
+            return [single]
         if index.is_file():
             names = _shard_names(index)
             missing = [name for name in names if not (self.folder / name).is_file()]
@@ -55,8 +61,6 @@ class Checkpoint:
                     f"{self.folder}: {len(missing)} of {len(names)} shards are missing: {first_few(missing)}"
                 )
             return [self.folder / name for name in names]
-        if single.is_file():
-            return [single]
         other = sorted(path.name for path in self.folder.glob("*.bin"))
         instead = f"; {other[0]} holds pickles, which are not read: convert it to safetensors" if other else ""
         raise CheckpointError(f"{self.folder}: has no model.safetensors and no model.safetensors.index.json{instead}")
@@ -88,24 +92,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def first_few(items: Iterable[str], most: int = 4) -> str:
-    """The first few of many things, for an error line.
-
-    >>> first_few(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    names = list(items)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def _shard_names(index: Path) -> list[str]:
     mapping = read_json_object(index).get("weight_map")
     if not isinstance(mapping, dict) or not all(isinstance(file, str) for file in mapping.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensor names to file names")
     names = sorted(set(mapping.values()))
-    outside = [name for name in names if Path(name).name != name or "\\" in name or name in ("", ".", "..")]
+    outside = [name for name in names if not _PLAIN_NAME.fullmatch(name)]
     if outside:
-        raise CheckpointError(f"{index}: names {outside[0]!r}, which is no file of this folder")
+        raise CheckpointError(f"{index}: names {short(outside[0])}, which is no file of this folder")
     return names
 
 

@@ -37,7 +37,7 @@ from tt_language.bpe_encoding import (
     splitter,
 )
 from tt_language.bpe_training import learn_merges
-from tt_language.errors import TokenizerError
+from tt_language.errors import TokenizerError, first_few, short
 from tt_language.tokenizer_json import PATTERNS, BPEFields
 
 PathLike = str | os.PathLike[str]
@@ -131,7 +131,7 @@ def _id_list(ids: Iterable[int]) -> list[int]:
         values = ids.tolist() if hasattr(ids, "tolist") else ids
         return list(map(operator.index, values))
     except TypeError:
-        raise TokenizerError(f"ids must be a flat sequence of integers, got {files.short(ids)}") from None
+        raise TokenizerError(f"ids must be a flat sequence of integers, got {short(ids)}") from None
 
 
 def _check_text(text: object) -> str:
@@ -197,17 +197,16 @@ class CharTokenizer(Tokenizer):
         given = text_or_vocabulary
         self.characters = sorted(set(given)) if isinstance(given, str) else list(given)
         for c in self.characters:
-            if len(c) != 1:
-                raise TokenizerError(f"a vocabulary of characters holds {files.short(c)}, which is not one character")
+            if len(_check_text(c)) != 1:
+                raise TokenizerError(f"a vocabulary of characters holds {short(c)}, which is not one character")
         self._ids = {c: i for i, c in enumerate(self.characters)}
         if not self._ids or len(self._ids) < len(self.characters):
             repeated = [c for c, n in Counter(self.characters).items() if n > 1]
             raise TokenizerError(
-                f"the vocabulary repeats {files.first_few(repeated)}"
+                f"the vocabulary repeats {first_few(repeated)}"
                 if repeated
                 else "a vocabulary needs at least one character, got none"
             )
-        _check_text("".join(self.characters))
         super().__init__(c.encode("utf-8") for c in self.characters)
 
     def encode(self, text: str) -> list[int]:
@@ -217,7 +216,7 @@ class CharTokenizer(Tokenizer):
         except (KeyError, TypeError):
             unseen = sorted(set(_check_text(text)) - set(self._ids))
             raise TokenizerError(
-                f"{files.first_few(unseen)} not among the {self.vocab_size} characters of the vocabulary;"
+                f"{first_few(unseen)} not among the {self.vocab_size} characters of the vocabulary;"
                 " build it from text that has them, or use ByteTokenizer or BPETokenizer, which take any text"
             ) from None
 
@@ -340,7 +339,7 @@ class BPETokenizer(Tokenizer):
     def _special_ids_of(self, tokens: Sequence[str]) -> list[int]:
         for token in tokens:
             if token not in self.special_tokens:
-                raise TokenizerError(f"{files.short(token)} is put around each text, but is no special token")
+                raise TokenizerError(f"{short(token)} is put around each text, but is no special token")
         return [self.special_tokens[token] for token in tokens]
 
     @classmethod
@@ -447,13 +446,13 @@ class BPETokenizer(Tokenizer):
 def _check_special(tokens: Sequence[str]) -> list[str]:
     """Special tokens as a list; raises `TokenizerError` for what cannot be one."""
     if isinstance(tokens, str):
-        raise TokenizerError(f"special tokens come in a list, got the text {files.short(tokens)}")
+        raise TokenizerError(f"special tokens come in a list, got the text {short(tokens)}")
     return [_check_special_token(token) for token in tokens]
 
 
 def _check_special_token(token: object) -> str:
     if not isinstance(token, str) or not token:
-        raise TokenizerError(f"a special token must be a text of one character or more, got {files.short(token)}")
+        raise TokenizerError(f"a special token must be a text of one character or more, got {short(token)}")
     return _check_text(token)
 
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from tt_core.errors import FileError
 from tt_core.files import write_atomic
-from tt_language.errors import TokenizerError
+from tt_language.errors import TokenizerError, short
 
 PATTERNS = {
     # openai/gpt-2, src/encoder.py: contractions, then runs of letters, digits or others with at most one
@@ -152,11 +151,16 @@ def bpe_from_json(data: Mapping[str, Any]) -> BPEFields:
     ):
         if model.get(option):
             raise TokenizerError(f"model.{option} is {short(model[option])}; only byte-level BPE without it is read")
+    for option in ("truncation", "padding"):
+        if data.get(option) is not None:
+            raise TokenizerError(f"{option} is {short(data[option])}, which changes the ids; only null is read")
+    if not isinstance(model.get("ignore_merges"), (bool, type(None))):
+        raise TokenizerError(f"model.ignore_merges is {short(model['ignore_merges'])}, expected true or false")
     if data.get("normalizer") is not None:
         raise TokenizerError(f"normalizer {_type_of(data['normalizer'])} changes the text; only null is read")
     vocab = _vocab_of(model)
     special, added = _added_tokens_of(data, vocab)
-    prefix, suffix = _template_from_json(data.get("post_processor"))
+    prefix, suffix = _template_from_json(data.get("post_processor"), vocab)
     return {
         "vocab": vocab,
         "merges": _merges_of(model),
@@ -291,7 +295,7 @@ def _template_to_json(prefix: list[str], suffix: list[str], vocab: Mapping[str, 
     }
 
 
-def _template_from_json(post: object) -> tuple[list[str], list[str]]:
+def _template_from_json(post: object, vocab: Mapping[str, int]) -> tuple[list[str], list[str]]:
     """The special tokens before and after a text; ByteLevel as a post-processor only moves offsets."""
     steps = post.get("processors") if _type_of(post) == "Sequence" and isinstance(post, dict) else [post]
     if not isinstance(steps, list):
@@ -302,7 +306,13 @@ def _template_from_json(post: object) -> tuple[list[str], list[str]]:
     if len(templates) > 1 or _type_of(templates[0]) != "TemplateProcessing":
         names = " + ".join(_type_of(step) for step in templates)
         raise TokenizerError(f"post_processor {names} is not read, only one TemplateProcessing and ByteLevel")
-    return _read_template(templates[0].get("single"))
+    prefix, suffix = _read_template(templates[0].get("single"))
+    given = templates[0].get("special_tokens")
+    for token in [*prefix, *suffix]:
+        entry = given.get(token) if isinstance(given, dict) else None
+        if not isinstance(entry, dict) or entry.get("ids") != [vocab.get(token)]:
+            raise TokenizerError(f"post_processor gives {short(token)} other ids than the vocabulary")
+    return prefix, suffix
 
 
 def _read_template(single: object) -> tuple[list[str], list[str]]:
@@ -399,27 +409,3 @@ def _tokenizer_json(**parts: Any) -> dict[str, Any]:
 def _type_of(part: object) -> str:
     name = part.get("type") if isinstance(part, dict) else None
     return name[:40] if isinstance(name, str) and name.isidentifier() else "nothing"
-
-
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = 60
-
-
-def short(value: object) -> str:
-    """A value as an error may show it: one line, neither long nor deep.
-
-    >>> short("a" * 100)
-    "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
-    """
-    return _brief.repr(value)
-
-
-def first_few(items: Iterable[str], limit: int = 5) -> str:
-    """The first few of many things, for an error line.
-
-    >>> first_few("abcdefg", 3)
-    "'a', 'b', 'c' and 4 more"
-    """
-    names = [short(item) for item in items]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -174,6 +174,8 @@ class Transformer(Layer):
     ) -> None:
         super().__init__()
         options = {"hidden_dim": hidden_dim, "dropout": dropout, "mlp": "relu", "norm_first": False, **options}
+        if padding_idx is not None and not 0 <= padding_idx < source_vocab:
+            raise ConfigError(f"Transformer: padding_idx {padding_idx} is none of the {source_vocab} ids of a source")
         self.max_length, self.padding_idx = max_length, padding_idx
         self.scale = math.sqrt(embed_dim)
         self.source = Embedding(source_vocab, embed_dim)
@@ -201,12 +203,13 @@ class Transformer(Layer):
     def translate(self, source: Any, start: int, end: int, max_length: int = 100) -> list[list[int]]:
         """The likeliest next token, again and again, for each row of source ids (batch, S); without start and end.
 
-        Nothing drops out meanwhile, also where the model is in training.
+        At most `max_length` tokens, or the model's own `max_length`. Nothing drops out meanwhile, also in training.
         """
+        most = min(max_length, self.max_length)
         with evaluating(self):
             memory = self.encode(source)
             target = np.full((source.shape[0], 1), start)
-            while target.shape[1] <= max_length and not (target == end).any(1).all():
+            while target.shape[1] <= most and not (target == end).any(1).all():
                 logits = self.decode(tensor(target), memory, source)
                 target = np.concatenate([target, logits.data[:, -1:].argmax(-1)], axis=1)
         return [[*itertools.takewhile(lambda token: token != end, row)] for row in target[:, 1:].tolist()]
@@ -258,7 +261,9 @@ class GPT(Layer):
         for layer in self.layers():
             if isinstance(layer, (Linear, Embedding)):
                 init.normal_(layer.weight, std=std)
-            if isinstance(layer, Linear) and layer.bias is not None:
+            if isinstance(layer, (LayerNorm, RMSNorm)) and layer.weight is not None:
+                init.ones_(layer.weight)
+            if isinstance(layer, (Linear, LayerNorm)) and layer.bias is not None:
                 init.zeros_(layer.bias)
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down.weight")):
@@ -276,8 +281,11 @@ class GPT(Layer):
         """Logits for ids (batch, T), or for the last `logits_to_keep` of them alone.
 
         `positions` (T,) or (batch, T) are counted from what `past` remembers by default; `attn_mask` broadcasts to
-        (batch, heads, T, S) and hides more than what is later. Raises `ShapeError` for more than `block_size`.
+        (batch, heads, T, S) and hides more than what is later. Raises `ShapeError` for more than `block_size`, and for
+        fewer than 0 `logits_to_keep`.
         """
+        if logits_to_keep < 0:
+            raise ShapeError(f"GPT: logits_to_keep is {logits_to_keep}, expected 0 (all of them) or more")
         before, length = (0 if past is None else past.length), ids.shape[-1]
         if before + length > self.config.block_size:
             raise ShapeError(
@@ -311,10 +319,14 @@ class GPT(Layer):
 def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Any:
     """Mean cross entropy of logits (..., vocab) for the tokens `targets` (...) that came; `ignore_index` is left out.
 
+    Raises `ShapeError` for targets of another shape.
+
     >>> from tt_core import tensor, zeros
     >>> round(next_token_loss(zeros(1, 3, 10), tensor([[1, 2, 3]])).item(), 4)  # log(10)
     2.3026
     """
+    if tuple(targets.shape) != tuple(logits.shape[:-1]):
+        raise ShapeError(f"next_token_loss: targets {targets.shape} do not fit logits {logits.shape}")
     return cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=ignore_index)
 
 
