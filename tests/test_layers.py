@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,27 @@ def test_a_module_is_held_back_from_the_next_one_of_its_act(sources: Path) -> No
 def test_an_import_of_an_earlier_act_is_fine(sources: Path) -> None:
     (sources / "tinygpt" / "planted.py").write_text("import tt_core\n", encoding="utf-8")
     assert lint_imports(sources).returncode == 0
+
+
+def module_of(source: str) -> str:
+    """The number of the journey's module that a file says, as it opens, to belong to."""
+    found = re.match(r'"""(?:Part of m|M)odule (\d\d)', source)
+    return found[1] if found else ""
+
+
+def private_names(source: str) -> Iterator[tuple[str, str]]:
+    """What a file imports although its owner keeps it to itself: owner and name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, x.name) for x in node.names if re.match("_[^_]", x.name))
+
+
+def test_no_module_needs_a_private_name_of_another_or_nobody_could_replace_it(sources: Path) -> None:
+    needed = []
+    for path in sources.rglob("*.py"):
+        mine = path.read_text(encoding="utf-8")
+        for owner, name in private_names(mine):
+            theirs = (sources / Path(*owner.split("."))).with_suffix(".py")
+            if not theirs.is_file() or not module_of(mine) or module_of(mine) != module_of(theirs.read_text("utf-8")):
+                needed.append(f"{path.relative_to(sources)} imports {owner}.{name}")
+    assert needed == []

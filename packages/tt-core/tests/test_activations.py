@@ -166,7 +166,7 @@ def test_softmax_at_the_extremes_is_a_distribution() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 64, 65, 129])
-@pytest.mark.parametrize("rows", [0, 5, 2 * activations._BLOCK // 10 + 1])  # none, some, three blocks of ten columns
+@pytest.mark.parametrize("rows", [0, 5, 2 * activations.BLOCK // 10 + 1])  # none, some, three blocks of ten columns
 def test_the_peak_of_rows_is_their_maximum(rows: int, n: int) -> None:
     x = np.random.default_rng(n).normal(size=(rows, n)).astype("f4")
     np.testing.assert_array_equal(activations._peak(x, 1), x.max(-1, keepdims=True))

@@ -19,7 +19,7 @@ from tt_core.dispatch import HasArray, wrap
 from tt_core.errors import DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.heap import aligned
 from tt_core.random import generator
-from tt_core.tensor import Tensor, _size, as_array
+from tt_core.tensor import Tensor, as_array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +77,7 @@ def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    return wrap(aligned(_size("zeros", size), dtype, np.zeros))
+    return wrap(aligned(S.as_size("zeros", size), dtype, np.zeros))
 
 
 @_named
@@ -87,7 +87,7 @@ def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
     >>> ones((2,), dtype="int64")
     tensor([1, 1])
     """
-    return _filled(_size("ones", size), 1, dtype)
+    return _filled(S.as_size("ones", size), 1, dtype)
 
 
 @_named
@@ -97,7 +97,7 @@ def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
     >>> empty(2, 3).fill_(7).sum()
     tensor(42.)
     """
-    return wrap(aligned(_size("empty", size), dtype))
+    return wrap(aligned(S.as_size("empty", size), dtype))
 
 
 def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
@@ -120,7 +120,7 @@ def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Ten
     (tensor([7, 7]), tensor([7., 7.]))
     """
     value = as_array(_number(fill_value), dtype, "full")
-    return _filled(_size("full", (size,)), value, value.dtype)
+    return _filled(S.as_size("full", (size,)), value, value.dtype)
 
 
 def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
@@ -205,7 +205,7 @@ def rand(*size: Any, dtype: Any = np.float32) -> Tensor:
     >>> rand(2, 3).shape
     (2, 3)
     """
-    return wrap(generator().random(_size("rand", size), dtype=dtype))
+    return wrap(generator().random(S.as_size("rand", size), dtype=dtype))
 
 
 @_named
@@ -215,7 +215,7 @@ def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
     >>> bool(randn(100, 100).mean().abs() < 0.1)
     True
     """
-    return wrap(generator().standard_normal(_size("randn", size), dtype=dtype))
+    return wrap(generator().standard_normal(S.as_size("randn", size), dtype=dtype))
 
 
 @_named
@@ -231,8 +231,8 @@ def randint(
     """
     if high is None or isinstance(high, Sequence):
         return randint(0, low, size if high is None else high, dtype)
-    low, high = _size("randint", (low, high))
-    return wrap(np.asarray(generator().integers(low, high, size=_size("randint", (size,)), dtype=dtype)))
+    low, high = S.as_size("randint", (low, high))
+    return wrap(np.asarray(generator().integers(low, high, size=S.as_size("randint", (size,)), dtype=dtype)))
 
 
 @_named
@@ -242,7 +242,7 @@ def randperm(n: int) -> Tensor:
     >>> sorted(randperm(4).tolist())
     [0, 1, 2, 3]
     """
-    (n,) = _size("randperm", (n,))
+    (n,) = S.as_size("randperm", (n,))
     if n < 0:
         raise ShapeError(f"randperm: n must not be negative, got {n}")
     return wrap(generator().permutation(n))

@@ -19,6 +19,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
 LINE = 64
 """Bytes: a line of the cache, and a vector register of AVX-512."""
+BLOCK = 1 << 15
+"""Elements worked on at a time where a formula takes many passes: they stay in the second-level cache.
+The tanh form of GELU on 1.5M float32 takes 2.6 ms so, and 3.6 ms in whole passes."""
 _SMALL = 1 << 15  # bytes up to which finding the place costs more than it saves
 
 

@@ -19,7 +19,8 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
 from tt_core.plugins import manager
 from tt_core.random import generator
-from tt_core.tensor import Tensor, _size
+from tt_core.shapes import as_size
+from tt_core.tensor import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -593,7 +594,7 @@ class Linear(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.in_features, self.out_features = _size("Linear", (in_features, out_features))
+        self.in_features, self.out_features = as_size("Linear", (in_features, out_features))
         self.weight = empty(out_features, in_features).as_parameter()
         self.bias = empty(out_features).as_parameter() if bias else None
         self.reset_parameters()
@@ -704,7 +705,7 @@ class LayerNorm(Layer):
         self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
     ) -> None:
         super().__init__()
-        shape = _size("LayerNorm", (normalized_shape,))
+        shape = as_size("LayerNorm", (normalized_shape,))
         self.normalized_shape, self.eps = shape, eps
         self.weight = ones(*shape).as_parameter() if elementwise_affine else None
         self.bias = zeros(*shape).as_parameter() if elementwise_affine and bias else None

@@ -7,6 +7,7 @@ composition gives. `reduction` is "none" (a loss for each example), "mean" or "s
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,11 +16,14 @@ import numpy as np
 from tt_core import elementwise as E
 from tt_core import reductions as R
 from tt_core import shapes as S
-from tt_core.activations import _BLOCK, _quiet, log_softmax, softplus
+from tt_core.activations import log_softmax, softplus
 from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
+from tt_core.heap import BLOCK
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
+
+_quiet = functools.partial(np.errstate, all="ignore")  # infinities saturate and nan stays nan, as in PyTorch
 
 
 def _check_reduction(name: str, reduction: str, *more: str) -> None:
@@ -136,7 +140,7 @@ def class_cross_entropy(
 
 def _exponentials(rows: Array) -> tuple[Array, Array]:
     """Of each row the largest element, and the sum of exponentials of the differences to it."""
-    if rows.size > _BLOCK and len(rows) > 1:
+    if rows.size > BLOCK and len(rows) > 1:
         peaks, totals = zip(*[_exponentials(rows[block]) for block in _row_blocks(rows)])
         return np.concatenate(peaks), np.concatenate(totals)
     if rows.shape[1] > _SHORT:
@@ -209,7 +213,7 @@ def _from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
 
 def _row_blocks(rows: Array) -> list[slice]:
     """Slices over as many rows as stay in the cache."""
-    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    step = max(1, BLOCK // max(1, rows.shape[1]))
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 

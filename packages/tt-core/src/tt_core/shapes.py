@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,22 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tt_core.dispatch import Array, op
+from tt_core.errors import DTypeError
+
+
+def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+    """The size that `name` was given, in integers: `x.view(2, 3)` and `x.view((2, 3))` mean the same.
+
+    Raises `DTypeError` for what is no integer.
+
+    >>> as_size("view", ((2, 3),))
+    (2, 3)
+    """
+    sizes = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    try:
+        return tuple([operator.index(n) for n in sizes])
+    except TypeError:
+        raise DTypeError(f"{name}: takes integers, got {', '.join(map(repr, sizes))}") from None
 
 
 @op

@@ -8,7 +8,6 @@ remembers its history, by answering a hook, without changing a line of this file
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -95,15 +94,6 @@ def _checked_dtype(what: str, dtype: Any) -> np.dtype[Any]:
     if known is None or known.kind not in "fiub":
         raise DTypeError(f"{what}: takes a NumPy dtype such as 'float32' or np.int64, got {dtype!r}")
     return known
-
-
-def _size(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """`x.view(2, 3)` and `x.view((2, 3))` mean the same."""
-    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-    try:
-        return tuple([operator.index(n) for n in sizes])
-    except TypeError:
-        raise DTypeError(f"{name}: takes integers, got {', '.join(map(repr, sizes))}") from None
 
 
 def _unary(op: Op) -> Callable[[Any], Any]:
@@ -356,11 +346,11 @@ class Tensor(HasArray):
         >>> Tensor([1, 2, 3, 4, 5, 6]).reshape(2, -1).shape
         (2, 3)
         """
-        return S.reshape(self, shape=_size("reshape", shape))
+        return S.reshape(self, shape=S.as_size("reshape", shape))
 
     def view(self, *shape: Any) -> Self:
         """The same memory in another shape; raises `ShapeError` where that would need a copy."""
-        return S.view(self, shape=_size("view", shape))
+        return S.view(self, shape=S.as_size("view", shape))
 
     def view_as(self, other: Tensor) -> Self:
         """Same as `view(other.shape)`."""
@@ -385,7 +375,7 @@ class Tensor(HasArray):
         (2, 3, 4)
         """
         dim = self._dim("unflatten", dim)
-        return S.reshape(self, shape=(*self.shape[:dim], *_size("unflatten", (sizes,)), *self.shape[dim + 1 :]))
+        return S.reshape(self, shape=(*self.shape[:dim], *S.as_size("unflatten", (sizes,)), *self.shape[dim + 1 :]))
 
     def transpose(self, dim0: _int, dim1: _int) -> Self:
         """Two dimensions exchanged; a view. Raises `OutOfRangeError` for one that is not there."""
@@ -393,7 +383,7 @@ class Tensor(HasArray):
 
     def permute(self, *dims: Any) -> Self:
         """Dimensions in another order; a view. Raises `ShapeError` unless each is named once."""
-        return S.permute(self, dims=_size("permute", dims))
+        return S.permute(self, dims=S.as_size("permute", dims))
 
     def squeeze(self, dim: _int | tuple[_int, ...] | None = None) -> Self:
         """Without dimensions of size 1; a view. Raises `OutOfRangeError` for a dimension that is not there."""
@@ -408,7 +398,7 @@ class Tensor(HasArray):
 
         Raises `ShapeError` where another size would have to change.
         """
-        return S.expand(self, shape=_size("expand", shape))
+        return S.expand(self, shape=S.as_size("expand", shape))
 
     def expand_as(self, other: Tensor) -> Self:
         """Same as `expand(other.shape)`."""
@@ -423,7 +413,7 @@ class Tensor(HasArray):
         tensor([[1, 2, 1, 2],
                 [1, 2, 1, 2]])
         """
-        sizes = _size("repeat", sizes)
+        sizes = S.as_size("repeat", sizes)
         lead = len(sizes) - self.ndim
         if lead < 0 or min(sizes, default=0) < 0:
             raise ShapeError(f"repeat: needs a size for each dimension, 0 or more, got {sizes} for shape {self.shape}")
@@ -456,7 +446,7 @@ class Tensor(HasArray):
                 raise ShapeError(f"split: split_size must be positive, got {split_size}")
             sizes: Sequence[int] = [min(split_size, total - at) for at in range(0, total, split_size)] or [0]
         else:
-            sizes = _size("split", (split_size,))
+            sizes = S.as_size("split", (split_size,))
         if sum(sizes) != total:
             raise ShapeError(f"split: sizes {list(sizes)} add up to {sum(sizes)}, dimension {dim} has {total}")
         ends = np.cumsum(sizes).tolist()
@@ -468,7 +458,7 @@ class Tensor(HasArray):
         >>> [piece.shape for piece in Tensor([1, 2, 3, 4, 5]).chunk(3)]
         [(2,), (2,), (1,)]
         """
-        (chunks,) = _size("chunk", (chunks,))
+        (chunks,) = S.as_size("chunk", (chunks,))
         if chunks < 1:
             raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
         return self.split(max(1, -(-self.shape[self._own_dim("chunk", dim)] // chunks)), dim)
@@ -511,7 +501,7 @@ class Tensor(HasArray):
 
     def flip(self, *dims: Any) -> Self:
         """In reverse order along `dims`."""
-        return S.flip(self, dims=_size("flip", dims))
+        return S.flip(self, dims=S.as_size("flip", dims))
 
     def roll(self, shifts: _int | Sequence[_int], dims: _int | Sequence[_int] | None = None) -> Self:
         """Shifted along one dimension or several (without any: as if flattened), what leaves entering again.
