@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -17,6 +21,25 @@ def some(positions: int, rows: int = 2, first: float = 0.0) -> tt_core.Tensor:
     """(rows, 3 heads, positions, 4), each number another one."""
     count = rows * 3 * positions * 4
     return tt_core.tensor(first + np.arange(count, dtype=np.float32).reshape(rows, 3, positions, 4))
+
+
+WATCHED = """
+from tt_language import GPT, GPTConfig, generate
+
+class Watched(GPT):
+    def forward(self, ids, **options):
+        print(ids.shape[1])
+        return super().forward(ids, **options)
+
+generate(Watched(GPTConfig(vocab_size=9, block_size=8, n_layer=1, n_head=1, n_embd=4)), [[1, 2, 3]], 3, seed=0)
+"""
+
+
+@pytest.mark.parametrize(("plugins", "read"), [("kv-cache", ["3", "1", "1"]), ("", ["3", "4", "5"])])
+def test_the_variable_plugs_it_in_before_the_first_token(plugins: str, read: list[str]) -> None:
+    environment = {**os.environ, "TT_PLUGINS": plugins}
+    done = subprocess.run([sys.executable, "-c", WATCHED], env=environment, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.split() == read
 
 
 def test_gives_back_all_that_went_in_oldest_first() -> None:

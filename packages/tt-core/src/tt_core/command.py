@@ -59,7 +59,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
 def reported() -> Iterator[None]:
     """Print, once the work inside is done, what plugins measured; on standard error, beside the command's results."""
     yield
-    for report in manager.hook.tt_report():
+    for report in manager.ask("tt_report"):
         click.echo(report, err=True)
 
 

@@ -90,6 +90,12 @@ class PluginManager(pluggy.PluginManager):
             value = value if answer is None else answer
         return value
 
+    def ask(self, hook: str, /, **arguments: Any) -> Any:
+        """What plugins answer to `hook`, for who asks outside of an op or layer: those of TT_PLUGINS are asked too."""
+        if self.pending:
+            self.load_pending()
+        return getattr(self.hook, hook)(**arguments)
+
     def load_pending(self) -> None:
         """Plug in what TT_PLUGINS asked for; what does not load is named in a warning and skipped."""
         names, self.pending = self.pending, []

@@ -141,7 +141,7 @@ class _Reader:
 
     def __init__(self, model: Any, rows: int) -> None:
         self.model, self.block_size = model, model.config.block_size
-        self.past = manager.hook.tt_past(model=model, rows=rows, length=self.block_size)
+        self.past = manager.ask("tt_past", model=model, rows=rows, length=self.block_size)
         self.starts: list[int] = []
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Array:

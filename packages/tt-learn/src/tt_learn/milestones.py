@@ -126,7 +126,7 @@ def find_digits(data_dir: Path | None) -> Digits:
     """MNIST from a plugin that knows it (Act III does, and can download it), else from `mnist/` in `data_dir` or in
     the folder that TT_DATA_HOME names, else digits drawn by a generator; says which.
     """
-    found = manager.hook.tt_dataset(name="mnist", data_dir=data_dir) or _read_mnist(data_dir)
+    found = manager.ask("tt_dataset", name="mnist", data_dir=data_dir) or _read_mnist(data_dir)
     if found is not None:
         print(f"mlp: MNIST, {len(found[0]):,} images to learn from, {len(found[2]):,} to test on")
         return found
