@@ -88,3 +88,9 @@ def test_recording_stops_with_its_block() -> None:
     assert np.array_equal(maps[0], weights.numpy())
     assert MultiHeadAttention._chain is before
     assert not any("Recorder" in type(p).__name__ for p in manager.get_plugins())
+
+
+def test_pictures_need_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(FileError, match="cannot create folder"):
+        milestones.transformer(out=tmp_path / "file")

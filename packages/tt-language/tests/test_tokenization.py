@@ -339,6 +339,20 @@ def test_a_dtype_too_small_for_the_ids(dtype):
     assert "ids up to 299" in one_line(error)
 
 
+def test_special_tokens_out_of_a_generator():
+    tokenizer = BPETokenizer.train(TEXT, 300, special_tokens=(token for token in [END]))
+    assert tokenizer.special_tokens == {END: 0}
+    again = BPETokenizer(tokenizer.vocab, tokenizer.merges, special_tokens=iter([END]), prefix_tokens=iter([END]))
+    assert again.encode("the") == [0, *tokenizer.encode("the")]
+
+
+def test_sets_with_brackets_that_are_escaped_are_plain(tmp_path):
+    pattern = r"[!\[\]&^[:alpha:]]+|\[|&&|\s"
+    tokenizer = BPETokenizer.train(TEXT, 300, pattern=pattern)
+    tokenizer.save(tmp_path / "t.json")
+    assert load_tokenizer(tmp_path / "t.json").pattern == pattern
+
+
 def test_a_vocabulary_of_characters_is_text():
     with pytest.raises(TokenizerError, match="got int"):
         CharTokenizer([1, 2])
@@ -381,6 +395,11 @@ def put(*keys_and_value):
     return change
 
 
+def split_by(pattern):
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [split, {**BPE_LEVEL, "use_regex": False}]}
+
+
 BEGINNING = {
     "type": "TemplateProcessing",
     "single": [{"SpecialToken": {"id": END, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -408,6 +427,8 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("model", "unk_token", "<unk>"), "model.unk_token"),
         (put("model", "byte_fallback", True), "model.byte_fallback"),
         (put("normalizer", {"type": "NFC"}), "normalizer NFC"),
+        (put("pre_tokenizer", split_by("[a[bc]]+")), "sets within sets"),
+        (put("pre_tokenizer", split_by(r"\[|[\p{L}&&[^a]]")), "sets within sets"),
         (put("truncation", {"max_length": 2}), "truncation is .* changes the ids"),
         (put("padding", {"pad_id": 0}), "padding is .* changes the ids"),
         (put("model", "ignore_merges", 1), "model.ignore_merges is 1, expected true or false"),

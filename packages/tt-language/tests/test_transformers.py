@@ -347,3 +347,14 @@ def test_whole_numbers_are_not_normalized() -> None:
     """Their eps would be 0."""
     with pytest.raises(DTypeError, match="rms_norm: takes floats, got int64"):
         rms_norm(tt_core.tensor([0, 0]), eps=1e-5)
+
+
+def test_numbers_of_numpy_make_a_config() -> None:
+    config = GPTConfig(vocab_size=np.array([3, 10]).max() + 1, dropout=np.float64(0.5))
+    assert json.loads(json.dumps(config.to_dict())) == GPTConfig(vocab_size=11, dropout=0.5).to_dict()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_positions_take_the_dtype_of_the_model(dtype: type) -> None:
+    model = Transformer(5, 6, 8, num_heads=2, num_layers=1).to(dtype)
+    assert model(tt_core.tensor([[1, 2]]), tt_core.tensor([[3]])).dtype == dtype

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tt_core.errors import ShapeError
 from tt_language.embeddings import frequency_scaling
 from tt_language.errors import ConfigError
@@ -29,7 +31,7 @@ _CHOICES = {
 class GPTConfig:
     """The shape of a `GPT`; names are nanoGPT's, with what Llama's family needs beside them.
 
-    Raises `ConfigError` for values that make no model.
+    Numbers of NumPy become Python's. Raises `ConfigError` for values that make no model.
 
     >>> GPTConfig(vocab_size=65, n_embd=128, n_head=4).head_size
     32
@@ -65,6 +67,9 @@ class GPTConfig:
     """Whether attention and feed-forward layer of a block read the same input."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):  # such as the largest id plus 1
+                object.__setattr__(self, name, value.item())
         for name in (*_WHOLE, *(n for n in _MAYBE_WHOLE if getattr(self, n) is not None)):
             value = getattr(self, name)
             self._need(type(value) is int and value > 0, name, "a positive whole number")

@@ -34,10 +34,14 @@ Batch = tuple[tuple[Any, Any], Any]
 def transformer(data_dir: Path | None = None, out: Path | None = None) -> None:
     """Copying and reversing sequences, translating, and writing like Shakespeare (Vaswani et al. 2017).
 
-    Raises `Shortfall` when a share of new sequences or sentences is not right, or the text's loss too high.
+    Raises `Shortfall` when a share of new sequences or sentences is not right, or the text's loss too high, and
+    `FileError` where pictures cannot be written to `out`.
     """
     out = Path("milestones") if out is None else out
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot create folder {out}: {error.strerror or error}") from None
     sequences("copied", lambda x: x, out)
     sequences("reversed", lambda x: x[:, ::-1], out)
     translation(out)

@@ -319,7 +319,8 @@ class BPETokenizer(Tokenizer):
         self.vocab = dict(vocab)
         self.merges = list(merges)
         self.ignore_merges = ignore_merges
-        whole = [*_check_special(special_tokens), *_check_special(added_tokens)]
+        special_tokens, added_tokens = _check_special(special_tokens), _check_special(added_tokens)
+        whole = [*special_tokens, *added_tokens]
         for token in whole:
             self.vocab.setdefault(token, len(self.vocab))
         files.check_ids(self.vocab)
@@ -329,8 +330,8 @@ class BPETokenizer(Tokenizer):
         self._byte_ids = byte_id_list(self.vocab)
         self._rank, self._merged = number_merges(self.vocab, self.merges, set(whole))
         self.prefix_tokens, self.suffix_tokens = list(prefix_tokens), list(suffix_tokens)
-        self._prefix = self._special_ids_of(prefix_tokens)
-        self._suffix = self._special_ids_of(suffix_tokens)
+        self._prefix = self._special_ids_of(self.prefix_tokens)
+        self._suffix = self._special_ids_of(self.suffix_tokens)
         self.pattern = PATTERNS.get(pattern, pattern) if pattern is not None else None
         self._split = splitter(self.pattern)
         self._whole = _whole_tokens(whole)
@@ -362,7 +363,8 @@ class BPETokenizer(Tokenizer):
         >>> BPETokenizer.train("abab abab", 258).merges
         [('a', 'b'), ('ab', 'ab')]
         """
-        tokens = list(dict.fromkeys([*_check_special(special_tokens), *sorted(BYTE_ALPHABET)]))
+        special_tokens = _check_special(special_tokens)
+        tokens = list(dict.fromkeys([*special_tokens, *sorted(BYTE_ALPHABET)]))
         if vocab_size < len(tokens):
             raise TokenizerError(f"vocab_size {vocab_size} is less than 256 bytes + {len(tokens) - 256} special tokens")
         byte_ids = byte_id_list({token: i for i, token in enumerate(tokens)})

@@ -275,7 +275,15 @@ def _split_pattern(split: Mapping[str, Any]) -> str:
             f"pre_tokenizer Split's pattern is too large: {len(expression)} characters (at most"
             f" {_MAX_PATTERN}), repeats that multiply to {repeats} (at most {_MAX_REPEATS})"
         )
+    if _has_nested_sets(expression):
+        raise TokenizerError(f"pre_tokenizer Split's pattern {short(expression)} has sets within sets; write them out")
     return expression
+
+
+def _has_nested_sets(expression: str) -> bool:
+    """Whether a set holds another, or `&&`: the pattern's author meant both, `regex` takes them for characters."""
+    sets = re.findall(r"\\.|\[\^?(\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*)\]", expression, re.DOTALL)
+    return any(re.search(r"\[(?!:)|&&", re.sub(r"\\.", "", part, flags=re.DOTALL)) for part in sets)
 
 
 def _template_to_json(prefix: list[str], suffix: list[str], vocab: Mapping[str, int]) -> dict[str, Any] | None:

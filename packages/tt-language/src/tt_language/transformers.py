@@ -217,7 +217,8 @@ class Transformer(Layer):
     def _embedded(self, table: Layer, ids: Any) -> Any:
         if ids.shape[-1] > self.max_length:
             raise ShapeError(f"Transformer: {ids.shape[-1]} tokens, at most max_length = {self.max_length}")
-        return self.dropout(table(ids) * self.scale + self.positions(arange(ids.shape[-1])))
+        x = table(ids) * self.scale
+        return self.dropout(x + self.positions(arange(ids.shape[-1])).to(x.dtype))  # a table of float32
 
     def _visible(self, source: Any) -> Any:
         """(batch, 1, 1, S), true where there is no padding."""
