@@ -160,9 +160,8 @@ def types(session: nox.Session) -> None:
 def tinygpt(session: nox.Session) -> None:
     """The main job: train a TinyGPT and let it write. Arguments after `--` go to `tinygpt train`."""
     install(session, len(ACTS))
-    run = Path(session.create_tmp()).resolve() / time.strftime(
-        "run-%Y%m%d-%H%M%S"
-    )  # an earlier run is never overwritten
+    started = time.strftime("run-%Y%m%d-%H%M%S")  # so that an earlier run is never overwritten
+    run = Path(session.create_tmp()).resolve() / started
     session.run("tinygpt", "train", "--out", str(run), *session.posargs)
     session.run("tinygpt", "generate", str(run))
     session.log(f"the run is in {run}")
