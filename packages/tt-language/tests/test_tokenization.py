@@ -353,6 +353,11 @@ def test_sets_with_brackets_that_are_escaped_are_plain(tmp_path):
     assert load_tokenizer(tmp_path / "t.json").pattern == pattern
 
 
+def test_lines_have_ends():
+    """As for the engine of `tokenizers`."""
+    assert bpe_encoding.splitter(r"\s+$|^a")("a \nb  \nac") == ["a", " ", "\nb", "  ", "\n", "a", "c"]
+
+
 def test_a_vocabulary_of_characters_is_text():
     with pytest.raises(TokenizerError, match="got int"):
         CharTokenizer([1, 2])
@@ -427,7 +432,7 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("model", "unk_token", "<unk>"), "model.unk_token"),
         (put("model", "byte_fallback", True), "model.byte_fallback"),
         (put("normalizer", {"type": "NFC"}), "normalizer NFC"),
-        (put("pre_tokenizer", split_by("[a[bc]]+")), "sets within sets"),
+        (put("pre_tokenizer", split_by(r" ?[^(\s|[.,!?])]+")), "sets within sets"),  # BLOOM's
         (put("pre_tokenizer", split_by(r"\[|[\p{L}&&[^a]]")), "sets within sets"),
         (put("truncation", {"max_length": 2}), "truncation is .* changes the ids"),
         (put("padding", {"pad_id": 0}), "padding is .* changes the ids"),

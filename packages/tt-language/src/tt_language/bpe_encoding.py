@@ -25,11 +25,14 @@ SECONDS = 10.0  # to cut a text, and one more per 100,000 characters: GPT-2's pa
 
 
 def splitter(pattern: str | None) -> Callable[[str], list[str]]:
-    """A function that cuts text into pieces; joined they are the text again, whatever the pattern."""
+    """A function that cuts text into pieces; joined they are the text again, whatever the pattern.
+
+    `^` and `$` stand for ends of lines, as in the files of the `tokenizers` library.
+    """
     if pattern is None:
         return _no_split
     try:
-        compiled = regex.compile(pattern)
+        compiled = regex.compile(pattern, regex.MULTILINE)
     except (regex.error, TypeError, RecursionError, OverflowError) as error:
         raise TokenizerError(f"pattern {short(pattern)} is no regular expression: {error}") from None
     return Splitter(compiled)
