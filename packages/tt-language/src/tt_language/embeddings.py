@@ -33,6 +33,10 @@ def embedding(ids: Array, weight: Array, /, padding_idx: int | None = None) -> A
 
     `padding_idx` names a row that receives no gradient, from the end where it is negative. Raises `DTypeError` for ids
     that are no integers, `ShapeError` for a table that is no matrix, `OutOfRangeError` for ids outside it.
+
+    >>> embedding(tensor([2, 0]), tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    tensor([[5., 6.],
+            [1., 2.]])
     """
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids are whole numbers, got {ids.dtype}")
@@ -168,7 +172,11 @@ class SinusoidalEmbedding(Layer):
 def rotary(x: Array, cos: Array, sin: Array, /) -> Array:
     """Each pair (x[i], x[i + dim/2]) turned by its angle; x (..., T, dim), cos and sin (..., T, dim/2).
 
-    Su et al. 2021 (arXiv:2104.09864), with the halves split as in Llama's checkpoints rather than interleaved.
+    Su et al. 2021 (arXiv:2104.09864), with the halves split as in Llama's checkpoints rather than interleaved. Raises
+    `ShapeError` where there is not one angle for each pair.
+
+    >>> rotary(tensor([[1.0, 0.0]]), tensor([[0.0]]), tensor([[1.0]]))  # by 90 degrees
+    tensor([[0., 1.]])
     """
     half = x.shape[-1] // 2
     if x.shape[-1] % 2 or cos.shape[-1] != half:

@@ -27,6 +27,10 @@ def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None)
 
     `eps` is the dtype's own by default, float32's for float16, as in PyTorch. Residual: 1 / root mean square.
     Raises `DTypeError` for integers, `ShapeError` for a weight of another size.
+
+    >>> from tt_core import tensor
+    >>> rms_norm(tensor([[3.0, 4.0]]))
+    tensor([[0.8485, 1.1314]])
     """
     if x.dtype.kind != "f":
         raise TypeError(f"takes floats, got {x.dtype}")

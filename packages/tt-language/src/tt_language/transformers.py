@@ -142,7 +142,14 @@ class TransformerEncoder(Layer):
 
 
 class TransformerDecoder(TransformerEncoder):
-    """`num_layers` causal blocks that look at an encoder's output too: `decoder(x, memory=encoded)`."""
+    """`num_layers` causal blocks that look at an encoder's output too.
+
+    Takes (batch, T, embed_dim) and `memory=` (batch, S, embed_dim), returns the shape of the first.
+
+    >>> from tt_core import ones
+    >>> TransformerDecoder(2, 8, num_heads=2)(ones(1, 5, 8), memory=ones(1, 3, 8)).shape
+    (1, 5, 8)
+    """
 
     causal = cross = True
 
