@@ -131,6 +131,10 @@ def test_loads_hugging_faces_format(tmp_path: Path, capsys: pytest.CaptureFixtur
     np.testing.assert_array_equal(projection.numpy(), weights["h.0.attn.c_attn.weight"].T)
     assert main(["generate", str(tmp_path / "gpt2"), "--prompt", "the cat", "--max-new-tokens", "5"]) == 0
     assert capsys.readouterr().out.startswith("the cat")
+    assert main(["info", str(tmp_path / "gpt2")]) == 0
+    assert "n_embd=8" in capsys.readouterr().out
+    assert main(["train", "--resume", str(tmp_path / "gpt2")]) == 1
+    assert "no training to go on with" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no shell that closes the output")

@@ -109,12 +109,14 @@ def info(run_folder: Path | None) -> None:
 
     folder = RunFolder.open(run_folder)
     config = folder.read_config()
+    parts = {"model": config} if "model_type" in config else config  # in Hugging Face's format, all is of the model
     click.echo(f"run: {folder.path}")
     for part in ("model", "training", "corpus", "versions"):
-        entries = config.get(part, {})
+        entries = parts.get(part, {})
         if not isinstance(entries, dict):
             raise TinyTorchError(f"{folder.config} is damaged: {part} is no object")
-        click.echo(f"{part}: " + ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None))
+        told = ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None)
+        click.echo(f"{part}: {told or 'unknown'}")
     click.echo(f"last figures: {folder.last_figures() or 'none'}")
 
 

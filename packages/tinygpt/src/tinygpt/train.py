@@ -204,9 +204,11 @@ def _described(config: TrainConfig, model: GPTConfig, corpus: Corpus, path: Path
 
 
 def _train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfig:
+    if "training" not in described:
+        raise FileError(f"{folder.config} holds no training options, so there is no training to go on with")
     try:
         return TrainConfig(**described["training"])
-    except (KeyError, TypeError, TinyTorchError) as error:
+    except (TypeError, TinyTorchError) as error:
         raise FileError(f"{folder.config} is damaged: training options do not fit ({error})") from None
 
 
