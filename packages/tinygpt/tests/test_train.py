@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import tinygpt.runs
 import tinygpt.train
 from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
 from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.runs import RunFolder
 from tt_language import BPETokenizer, ByteTokenizer
 from tt_learn import ProgressBar, Trainer
 
@@ -102,6 +104,14 @@ def test_plugins_do_not_change_what_is_learnt(
     assert train(tmp_path / "run", "--plugin", "profiler") == 0
     assert "linear" in capsys.readouterr().err
     assert losses(tmp_path / "run") == losses(trained)
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tinygpt.runs.time, "strftime", lambda form: "now")
+    assert [RunFolder.create(None).path.name for _ in range(3)] == ["now", "now_2", "now_3"]
 
 
 def test_every_python_carries_the_default_corpus() -> None:

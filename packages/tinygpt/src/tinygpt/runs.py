@@ -10,7 +10,9 @@ checkpoint/         what resuming needs: optimizer, schedule, generator
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -58,16 +60,15 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path | None) -> RunFolder:
         """A new folder: `path`, or a dated one under `runs/`. Raises `FileError` where a run is already."""
-        folder = cls(path or Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
-        if folder.config.exists():
-            raise FileError(
-                f"{folder.path} holds a run already; go on with it by --resume {folder.path}, or name another --out"
-            )
+        if path is not None and cls(path).config.exists():
+            raise FileError(f"{path} holds a run already; go on with it by --resume {path}, or name another --out")
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
+            if path is None:
+                return cls(_dated(Path("runs")))
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FileError(f"cannot create run folder {folder.path}: {error.strerror or error}") from None
-        return folder
+            raise FileError(f"cannot create run folder {error.filename}: {error.strerror or error}") from None
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path | None) -> RunFolder:
@@ -103,6 +104,17 @@ class RunFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"{self.metrics} is damaged: {error}") from None
         return lines[-1] if lines else ""
+
+
+def _dated(runs: Path) -> Path:
+    """Make a folder named after the second; where several runs begin in one, a number follows."""
+    runs.mkdir(exist_ok=True)
+    second = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for name in itertools.chain([second], (f"{second}_{number}" for number in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            (runs / name).mkdir()
+            break
+    return runs / name
 
 
 def _newest(runs: Path) -> Path:
