@@ -114,8 +114,20 @@ def test_narrow_floats_become_float32(tmp_path: Path) -> None:
 
 
 def test_masks_and_frequencies_are_not_weights(tmp_path: Path) -> None:
-    arrays = gpt2_arrays() | numbers(**{"transformer.h.0.attn.bias": (1, 1, 6, 6), "lm_head.weight": (13, 8)})
+    arrays = gpt2_arrays() | numbers(**{"transformer.h.0.attn.bias": (1, 1, 6, 6)})
+    arrays["lm_head.weight"] = arrays["transformer.wte.weight"].copy()
     GPT.from_pretrained(write(tmp_path, GPT2, arrays))
+
+
+def test_a_head_that_is_not_the_table_it_is_said_to_be(tmp_path: Path) -> None:
+    """`transformers` 5 uses such a head; one that is silently not used would give other logits."""
+    arrays = gpt2_arrays() | numbers(**{"lm_head.weight": (13, 8)})
+    arrays["lm_head.weight"] += 1
+    with pytest.raises(CheckpointError) as error:
+        GPT.from_pretrained(write(tmp_path, GPT2, arrays))
+    one_line(error, "lm_head.weight is not the token table", "set its tie_word_embeddings to false")
+    write(tmp_path, {**GPT2, "tie_word_embeddings": False}, arrays)
+    assert np.array_equal(GPT.from_pretrained(tmp_path).lm_head.weight.numpy(), arrays["lm_head.weight"])
 
 
 @pytest.mark.parametrize(

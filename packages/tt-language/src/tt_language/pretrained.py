@@ -34,7 +34,19 @@ def load_pretrained(folder: str | os.PathLike[str]) -> GPT:
         target = state[source.name].data
         parts = [checkpoint.read(name) for name in source.tensors]
         np.copyto(target, np.concatenate([x.T if source.transposed else x for x in parts]), casting="same_kind")
+    _check_tied(model, checkpoint)
     return model.eval()
+
+
+def _check_tied(model: GPT, checkpoint: Checkpoint) -> None:
+    """Raise where the config says that the head is the token table, but the files hold another head."""
+    if not model.config.tie_weights or _HEAD not in checkpoint.entries:
+        return
+    if not np.array_equal(checkpoint.read(_HEAD), model.wte.weight.data, equal_nan=True):
+        raise CheckpointError(
+            f"{checkpoint.folder}: {_HEAD} is not the token table, which config.json says it is; "
+            "set its tie_word_embeddings to false"
+        )
 
 
 # --- config.json
@@ -159,6 +171,8 @@ def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
 
 # --- which tensor goes where
 
+_HEAD = "lm_head.weight"
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -177,7 +191,7 @@ def _gpt2_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
     yield _Source("wpe.weight", (c.block_size, width), (f"{prefix}wpe.weight",))
     yield from _pair("norm", (width,), f"{prefix}ln_f")
     if not c.tie_weights:
-        yield _Source("lm_head.weight", (c.vocab_size, width), ("lm_head.weight",))
+        yield _Source(_HEAD, (c.vocab_size, width), (_HEAD,))
     for i in range(c.n_layer):
         ours, theirs = f"blocks.{i}", f"{prefix}h.{i}"
         yield from _pair(f"{ours}.norm1", (width,), f"{theirs}.ln_1")
@@ -199,7 +213,7 @@ def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
     yield _Source("wte.weight", (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
     yield _Source("norm.weight", (width,), (f"{prefix}norm.weight",))
     if not c.tie_weights:
-        yield _Source("lm_head.weight", (c.vocab_size, width), ("lm_head.weight",))
+        yield _Source(_HEAD, (c.vocab_size, width), (_HEAD,))
     for i in range(c.n_layer):
         ours, theirs = f"blocks.{i}", f"{prefix}layers.{i}"
         yield _Source(f"{ours}.norm1.weight", (width,), (f"{theirs}.input_layernorm.weight",))
@@ -268,5 +282,5 @@ def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
 def _computed(name: str, config: GPTConfig) -> bool:
     """Tensors that hold nothing learnt: masks, frequencies, and the head of a model whose head is its token table."""
     return name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")) or (
-        config.tie_weights and name == "lm_head.weight"
+        config.tie_weights and name == _HEAD
     )
