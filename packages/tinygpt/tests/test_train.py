@@ -127,6 +127,12 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
     assert read_corpus(tmp_path).text == "a.md\n\nb.txt\n\ninner/c.txt"
 
 
+def test_a_run_below_its_own_corpus_can_be_resumed(train: Train, corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(corpus.read_bytes())
+    assert train(tmp_path / "runs" / "one", "--corpus", tmp_path, "--steps", 2) == 0
+    assert main(["train", "--resume", str(tmp_path / "runs" / "one"), "--steps", "4"]) == 0
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes("text\r\n".encode("utf-8-sig"))
     assert read_corpus(tmp_path / "text.txt").text == "text\n"

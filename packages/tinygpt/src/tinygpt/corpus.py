@@ -17,7 +17,7 @@ from tt_core.errors import FileError, TinyTorchError
 from tt_language import Tokenizer
 
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
-"""What is read from a corpus that is a folder."""
+"""What is read from a corpus that is a folder, but for the runs that lie in it."""
 
 GOLDEN_SECTION = (math.sqrt(5) - 1) / 2
 
@@ -61,10 +61,16 @@ def _documentation() -> Corpus:
 
 
 def _folder(path: Path) -> Corpus:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = [file for file in found if not _of_a_run(file)]
     if not files:
         raise CorpusError(f"corpus folder {path} has no text files ({', '.join(SUFFIXES)})")
     return Corpus("\n\n".join(_read(file) for file in files), f"{path} ({len(files)} files)")
+
+
+def _of_a_run(file: Path) -> bool:
+    """Whether a file lies in a run's folder: a run below its own corpus would be another text when it is resumed."""
+    return all(file.with_name(name).exists() for name in ("config.json", "tokenizer.json"))
 
 
 def _read(path: Path) -> str:
