@@ -219,6 +219,13 @@ def test_figures_that_are_damaged(refused: Refused, run: Path) -> None:
     assert "metrics.jsonl is damaged" in refused("info", run)
 
 
+def test_what_cannot_be_read_is_not_called_damaged(refused: Refused, run: Path) -> None:
+    for name in ("metrics.jsonl", "config.json"):
+        (run / name).unlink()
+        (run / name).mkdir()  # which no system reads as a file
+        assert f"cannot read {run / name}" in refused("info", run)
+
+
 def test_a_model_larger_than_memory(refused: Refused, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     line = refused("train", "--corpus", corpus, "--tokenizer", "byte", "--n-embd", 1 << 50, "--out", out)

@@ -90,8 +90,8 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json; raises `FileError` for one that is damaged."""
         try:
-            config = json.loads(self.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            config = json.loads(_text(self.config))
+        except json.JSONDecodeError as error:
             raise FileError(f"{self.config} is damaged: {error}") from None
         if not isinstance(config, dict):
             raise FileError(f"{self.config} is damaged: expected an object, got {type(config).__name__}")
@@ -99,11 +99,17 @@ class RunFolder:
 
     def last_figures(self) -> str:
         """The last line of metrics.jsonl, "" where there is none; raises `FileError` for one that is damaged."""
-        try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"{self.metrics} is damaged: {error}") from None
+        lines = _text(self.metrics).splitlines() if self.metrics.exists() else []
         return lines[-1] if lines else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is damaged: {error}") from None
 
 
 def _dated(runs: Path) -> Path:
