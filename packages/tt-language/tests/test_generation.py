@@ -14,6 +14,7 @@ import pytest
 import tt_core
 from tt_core.creation import cat
 from tt_core.errors import OutOfRangeError, ShapeError
+from tt_core.layers import Layer
 from tt_core.plugins import hookimpl, manager
 from tt_language import GPT, ByteTokenizer, ConfigError, GPTConfig, Sampling, generate, stream
 from tt_language.generation import window_start
@@ -406,3 +407,21 @@ def test_stops_out_of_arrays_and_tensors() -> None:
 def test_prompts_that_are_no_lists_of_ids(prompt: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         generate(model_of(), prompt, 2)
+
+
+class Bigrams(Layer):
+    """The next token depends on the last one alone, with the probabilities of a table (from, to)."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__()
+        self.table, self.config = np.log(np.array(table)), GPTConfig(vocab_size=len(table), block_size=8)
+
+    def forward(self, ids: Any, **options: Any) -> Any:
+        return tt_core.tensor(self.table[ids.numpy()[:, -1:]])
+
+
+def test_a_beam_that_never_stopped_may_be_the_best() -> None:
+    """(log 0.6) of each token of the one, less of each of those that end with 0."""
+    model = Bigrams([[1 / 3] * 3, [0.3, 0.6, 0.1], [0.3, 0.6, 0.1]])
+    assert generate(model, [1], 4, num_beams=2, stop=0) == [[1, 1, 1, 1]]
+    assert generate(model, [1], 4, num_beams=2, stop=0, length_penalty=0) == [[0]]

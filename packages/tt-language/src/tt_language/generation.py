@@ -314,12 +314,11 @@ def _beam_search(
         done += [beam for _, beam in candidates[:num_beams] if ended(beam.new)]
         going = [(parent, beam) for parent, beam in candidates if not ended(beam.new)][:num_beams]
         if not going or _settled(done, [beam for _, beam in going], num_beams, length_penalty):
+            beams = []
             break
         reader.select([parent for parent, _ in going])
         beams = [beam for _, beam in going]
-    finished = done or [beam for beam in beams if beam.new]
-    if done and len(done) < num_beams:
-        finished = [*done, *(beam for beam in beams if beam.new)]
+    finished = [*done, *(beam for beam in beams if beam.new)]
     return max(finished, key=lambda beam: beam.rank(length_penalty)).new if finished else []
 
 
