@@ -254,6 +254,8 @@ def test_one_position_for_all() -> None:
 
 def test_neighbours_in_a_table_of_whole_numbers() -> None:
     assert nearest(np.array([[2, 0], [0, 1], [3, 1]]), 0, k=1)[0][0] == 2
+    with pytest.raises(ShapeError, match="k is -1"):
+        nearest(np.eye(3), 0, k=-1)
 
 
 def test_vectors_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:

@@ -319,10 +319,13 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
     """The `k` entries whose vectors point most nearly the same way as `query`, best first: (id, cosine).
 
     `source` is an Embedding or a table (entries, dim); `query` an id, which is left out of the answer, or a vector.
+    Raises `ShapeError` for a vector of another size or a `k` below 0, `OutOfRangeError` for an id outside.
 
     >>> nearest(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), 0, k=1)[0][0]
     1
     """
+    if k < 0:
+        raise ShapeError(f"nearest: k is {k}, expected 0 or more")
     table = _table(source)
     own = query if isinstance(query, (int, np.integer)) else None
     if own is not None:
