@@ -12,7 +12,7 @@ from data_files import digits, photographs, write_cifar, write_mnist
 
 from tt_core.errors import FileError
 from tt_data import ShardedDataset
-from tt_data.cli import data, plugin
+from tt_data.cli import _text_batches, data, plugin
 
 
 def run(*arguments):
@@ -21,10 +21,12 @@ def run(*arguments):
 
 def test_list_says_what_is_there(tmp_path):
     write_mnist(tmp_path / "mnist")
+    (tmp_path / "fashion-mnist").mkdir()
     lines = run("list", "--data-dir", tmp_path).output.splitlines()
     state = {line.split()[0]: line for line in lines[1:]}
     assert " found " in state["MNIST"]
     assert " not here " in state["CIFAR10"]
+    assert " not here " in state["FashionMNIST"]  # what a download that broke off leaves
     assert "drawn" in state["GeneratedDigits"]
 
 
@@ -66,6 +68,16 @@ def test_bad_sources_are_one_line(tmp_path):
             run("shard", tmp_path / source, "--out", tmp_path / "out")
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "out").exists()
+
+
+def test_a_text_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "book.txt").write_bytes(b"abc")
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(FileError, match=r"book.txt: cannot be read \(Permission denied\)"):
+        next(_text_batches(tmp_path / "book.txt", 1))
 
 
 def test_the_rows_of_the_journey_exist():

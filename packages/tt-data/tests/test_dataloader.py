@@ -18,6 +18,7 @@ from tt_data import DataLoader, Subset, TensorDataset, random_split
 from tt_data import samplers as S
 from tt_data.seeding import generator
 from tt_data.transforms import Compose, RandomAffine, RandomCrop
+from tt_learn.autograd import GradientError
 
 WAYS = [{}, {"prefetch": 3}, {"num_workers": 2}, {"num_workers": 4}]
 
@@ -61,6 +62,31 @@ def test_nested_samples_keep_their_structure():
 def test_collate_fn_gets_the_list_of_samples():
     out = list(DataLoader(Numbers(4), batch_size=2, collate_fn=collate_sum))
     assert [b.numpy()[0, 0] for b in out] == [1, 5]
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda h: TensorDataset(h),
+        lambda h: tt_data.default_collate(list(h)),
+        lambda h: list(DataLoader(h, 2)),
+        lambda h: list(DataLoader([1, 2], collate_fn=lambda _: (h, 1))),
+        lambda h: list(DataLoader([1, 2], prefetch=1, transform=lambda _: h)),
+    ],
+    ids=["TensorDataset", "collate", "samples", "collate_fn", "transform"],
+)
+def test_a_tensor_with_history_does_not_lose_it_on_the_way_to_a_batch(load):
+    history = tt_core.ones(4, 2).requires_grad_() * 2
+    with pytest.raises(GradientError, match="would lose its history"):
+        load(history)
+    load(history.detach())
+
+
+def test_a_list_of_strings_is_one_field_for_a_transform():
+    def shout(batch):
+        return [text.upper() for text in batch]
+
+    assert list(DataLoader(["ab", "cd"], 2, transform=shout)) == [["AB", "CD"]]
 
 
 def test_a_dataset_that_fetches_batches_is_asked_once_a_batch():
@@ -190,6 +216,16 @@ def test_an_epoch_left_early_does_not_spill_into_the_next(way):
         assert labels(loader) == [[-i, -i - 1, -i - 2] for i in range(0, 30, 3)]
 
 
+@pytest.mark.parametrize("way", WAYS[:3], ids=str)
+def test_an_epoch_that_is_still_read_keeps_its_batches_when_another_is_resumed(way):
+    with DataLoader(Numbers(8), batch_size=2, **way) as loader:
+        batches = iter(loader)
+        next(batches)
+        loader.load_state_dict(loader.state_dict())
+        pairs = [(a.tolist(), b.tolist()) for (_, a), (_, b) in zip(loader, batches)]
+    assert pairs == [([-i, -i - 1],) * 2 for i in (2, 4, 6)]
+
+
 # --- resume ---
 
 
@@ -283,6 +319,14 @@ def test_random_split_is_a_partition(count, weights):
     assert sorted(int(i) for part in parts for i in part.indices) == list(range(count))
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64])
+def test_indices_may_be_of_any_integer_type(dtype):
+    data = TensorDataset(np.arange(1000))
+    last = -1 if dtype == np.int8 else 99
+    assert [x.item() for (x,) in Subset(data, np.array([3, last], dtype))] == [3, 999 if last < 0 else 99]
+    assert [x.tolist() for (x,) in DataLoader(data, sampler=np.array([7], dtype))] == [[7]]
+
+
 def test_random_split_takes_an_array_of_lengths():
     assert [len(part) for part in random_split(TensorDataset(np.arange(7)), np.array([3, 4]))] == [3, 4]
 
@@ -348,6 +392,7 @@ def test_an_empty_batch_does_not_end_the_epoch(way):
         ({"num_workers": -1}, "num_workers"),
         ({"prefetch": -1}, "prefetch"),
         ({"timeout": -1}, "timeout is in seconds, >= 0"),
+        ({"multiprocessing_context": "threads"}, "multiprocessing_context is one of .*spawn.*, got 'threads'"),
         ({"shuffle": True, "sampler": [1]}, "sampler"),
         ({"batch_size": 2, "batch_sampler": [[1]]}, "batch_sampler"),
     ],

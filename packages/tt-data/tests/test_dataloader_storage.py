@@ -87,6 +87,9 @@ def test_a_mapped_file_cut_while_in_use_is_an_error_not_a_signal(files):
         file.truncate(200)
     with pytest.raises(FileError, match=r"x.npy: changed size"):
         data.__getitems__(np.arange(100))
+    data.files[0].rename(data.files[0].with_suffix(".old"))
+    with pytest.raises(FileError, match=r"x.npy: changed size while in use \(.* to 0 bytes\)"):
+        data.__getitems__(np.arange(100))
 
 
 # --- shards ---
@@ -208,6 +211,11 @@ def test_an_index_that_is_none(tmp_path, shards):
 def test_writing_refuses_what_does_not_fit(tmp_path, shards):
     with pytest.raises(ShapeError, match="names of their own"):  # on some systems one file
         write_shards(tmp_path / "twice", cut(4, 2), fields=("x", "X"))
+    for name in ("a/b", "", "a\0b", "x" * 300):
+        with pytest.raises(ShapeError, match="that a file can bear"):
+            write_shards(tmp_path / "name", cut(4, 2), fields=("x", name))
+    with pytest.raises(ShapeError, match="shard_bytes must be >= 1, got 0"):
+        write_shards(tmp_path / "small", cut(4, 2), shard_bytes=0)
     with pytest.raises(FileError, match="already holds"):
         write_shards(shards, cut(4, 2))
     for batches, error in [
@@ -220,6 +228,27 @@ def test_writing_refuses_what_does_not_fit(tmp_path, shards):
         with pytest.raises(ShapeError, match=error):
             write_shards(tmp_path / "new", batches)
         assert not (tmp_path / "new" / "index.json").exists()
+
+
+def test_batches_may_all_come_in_the_same_memory(tmp_path):
+    def batches():
+        memory = np.empty(2, np.int64)
+        for i in range(5):
+            memory[:] = i
+            yield (memory,)
+
+    folder = write_shards(tmp_path / "s", batches(), fields=("x",), shard_bytes=24)
+    assert [x.item() for (x,) in ShardedDataset(folder)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="this system reads through the file's position")
+def test_reading_does_not_move_the_position_that_a_fork_shares(shards):
+    data = ShardedDataset(shards)
+    data[3]
+    (x, *_) = data._open.values()
+    before = x.file.tell()
+    data[9]
+    assert x.file.tell() == before
 
 
 def test_an_interrupted_writing_leaves_no_dataset_and_can_be_repeated(tmp_path):

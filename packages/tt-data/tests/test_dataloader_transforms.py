@@ -175,6 +175,15 @@ def test_transforms_repeat_with_their_generator():
         (lambda: Normalize(0, 0), "std"),
         (lambda: RandomAffine(1, scale=(0, 1)), "scale"),
         (lambda: RandomAffine(1, shear=90), "shear"),
+        (lambda: RandomAffine(-1), "degrees is a number >= 0, .*got -1"),
+        (lambda: RandomAffine((-5, 5)), "degrees"),
+        (lambda: RandomAffine(float("nan")), "degrees"),
+        (lambda: RandomAffine(1, translate=0.1), "translate is a pair"),
+        (lambda: RandomAffine(1, scale=2), "scale must be a range"),
+        (lambda: RandomCrop(3, padding=(1, 2)), r"padding is an integer >= 0, got \(1, 2\)"),
+        (lambda: Cutout(2.5), "size is an integer >= 1, got 2.5"),
+        (lambda: Normalize(0, float("nan")), "mean must be finite and std also > 0"),
+        (lambda: Normalize(float("inf"), 1), "mean must be finite"),
         (lambda: RandomCrop(12)(batch()), r"\(12, 12\).*\(64, 3, 9, 7\)"),
         (lambda: Normalize([1, 2], 1)(batch()), "2 values for images of 3 channels"),
         (lambda: RandomHorizontalFlip()(np.zeros((3, 4))), r"\(N, C, H, W\), got shape \(3, 4\)"),
@@ -189,6 +198,14 @@ def test_bad_input_is_one_line(make, error):
 def test_affine_refuses_bytes_whose_shares_would_be_rounded_away():
     with pytest.raises(DTypeError, match="needs floats, got uint8; put ToFloat before it"):
         RandomAffine(10)(np.zeros((2, 3, 5, 5), np.uint8))
+
+
+def test_cutout_refuses_a_value_that_bytes_cannot_hold():
+    images = np.full((2, 3, 5, 5), 9, np.uint8)
+    for value in (0.5, -1, 300.0):
+        with pytest.raises(DTypeError, match=f"images of uint8 cannot hold the value {value}; put ToFloat before it"):
+            Cutout(2, value)(images)
+    assert set(np.unique(Cutout(2, 7.0)(images))) == {7, 9}
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,31 @@ def test_fork_works_as_spawn_does():
         assert len(list(loader)) == 5
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that it is multi-threaded is the point
+@pytest.mark.parametrize("way", [{"prefetch": 2}, {"num_workers": 1}], ids=str)
+def test_a_forked_child_has_a_pool_of_its_own(way):
+    with DataLoader(Numbers(6), 2, **way) as loader:
+        list(loader)
+        assert not loader._pool.closed
+        child = os.fork()
+        if not child:
+            os._exit(3 if loader._pool.closed else 4)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert len(list(loader)) == 3
+
+
+def test_few_tasks_wait_in_a_pipe_however_many_batches_are_under_way():
+    """Thousands filled the pipe, and both sides then waited for the other to read."""
+    with DataLoader(Numbers(150), num_workers=1, prefetch=100) as loader:
+        batches = iter(loader)
+        (worker,) = loader._pool._workers
+        assert len(worker.pending) <= 16
+        assert [y.item() for _, y in batches] == [-i for i in range(150)]
+        next(iter(loader))  # an epoch left with tasks that no worker has yet
+        assert [y.item() for _, y in loader] == [-i for i in range(150)]
+
+
 def test_store_and_load_are_inverse():
     batch = {"a": np.arange(5, dtype=np.int8), "b": (np.ones((0, 3)), ["text", np.array([["x"]])], np.float64(2))}
     buffer = memoryview(bytearray(size_of(batch)))

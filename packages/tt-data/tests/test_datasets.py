@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from data_files import cifar_pickle, digits, idx, photographs, write_cifar, write_mnist
 
-from tt_core.errors import FileError, OutOfRangeError, ShapeError
-from tt_data import CIFAR10, MNIST, DataLoader, FashionMNIST, GeneratedDigits, GeneratedShapes, Text
+from tt_core.errors import DTypeError, FileError, OutOfRangeError, ShapeError
+from tt_data import CIFAR10, MNIST, DataLoader, FashionMNIST, GeneratedDigits, GeneratedShapes, ImageDataset, Text
 from tt_data.datasets import read_cifar_batch, read_cifar_binary, read_idx
 from tt_data.datasets.cifar import read_pickled
 
@@ -339,6 +339,30 @@ def test_text_that_does_not_do(tmp_path, corpus):
         assert "\n" not in str(caught.value)
     with pytest.raises(ShapeError, match="block_size"):
         Text(corpus, 0)
+    for encode in (list, lambda _: [0.5, 1.5, 2.5], lambda _: [[1, 2], [3, 4], [5, 6]], lambda _: [[1], [2, 3]]):
+        with pytest.raises(DTypeError, match="Text: encode must give a flat sequence of whole numbers"):
+            Text(corpus, 2, encode=encode)
+
+
+def test_a_text_cut_while_in_use_is_an_error_not_a_signal(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"abcd" * 50_000)
+    data = Text(path, 1000)
+    os.truncate(path, 10)
+    with pytest.raises(FileError, match="cut short while in use"):
+        data[len(data) - 1]
+
+
+def test_own_images_are_bytes_with_a_label_each():
+    images = np.zeros((3, 1, 2, 2), np.uint8)
+    assert len(ImageDataset(images, [1, 2, 3])) == 3
+    with pytest.raises(DTypeError, match=r"images are bytes, to be divided by 255, .* got float32"):
+        ImageDataset(images.astype(np.float32), [1, 2, 3])
+    with pytest.raises(DTypeError, match="targets whole numbers; got uint8 and float64"):
+        ImageDataset(images, [0.5, 1, 2])
+    for wrong in ((images, [1, 2]), (images[:, 0], [1, 2, 3])):
+        with pytest.raises(ShapeError, match=r"expected \(N, C, H, W\) and \(N,\), got"):
+            ImageDataset(*wrong)
 
 
 # --- generated ---

@@ -99,6 +99,14 @@ def test_trouble_leaves_nothing_and_names_its_cause(server, tmp_path, trouble, w
     assert os.listdir(tmp_path) == []
 
 
+def test_a_file_that_is_there_already_is_checked(server, tmp_path):
+    (tmp_path / "file.bin").write_bytes(CONTENT[1:])
+    with pytest.raises(FileError, match=r"file.bin: checksum differs .* remove it"):
+        fetch(remote(server, "good"), tmp_path)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT[1:]
+    assert server.asked == []
+
+
 def test_mirrors_are_tried_in_turn(server, tmp_path):
     path = fetch(remote(server, "missing", "wrong", "cut", "good", "never"), tmp_path)
     assert path.read_bytes() == CONTENT
@@ -195,7 +203,10 @@ def test_cifar_is_downloaded_and_unpacked_member_by_member(server, monkeypatch, 
 
 def test_damaged_archives_are_one_line(tmp_path):
     whole = tar({"cifar-10-batches-py/a": bytes(5000)})
-    for content in (whole[:-30], b"no tar", b"", gzip.compress(b"no tar"), whole[:20]):
+    plain = gzip.decompress(whole)
+    rest = gzip.compress(plain[1024:])
+    wrong_code = gzip.compress(plain[:1024]) + rest[:10] + b"\xff" + rest[11:]  # a block of a kind that is none
+    for content in (whole[:-30], b"no tar", b"", gzip.compress(b"no tar"), whole[:20], wrong_code):
         (tmp_path / "a.tar.gz").write_bytes(content)
         with pytest.raises(FileError, match=r"a.tar.gz") as caught:
             images.extract(tmp_path / "a.tar.gz", "cifar-10-batches-py", tmp_path / "out")

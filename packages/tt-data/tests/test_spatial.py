@@ -193,6 +193,29 @@ def test_upsample_gradients(how, size):
     assert gradgradcheck(lambda x: spatial.upsample(x, size=size, **how).square(), leaf(2, 2, 3, 4))
 
 
+@pytest.mark.parametrize(("columns", "factor", "each"), [(3, 1.3, 1), (5, 2.15, 2)])
+def test_upsample_to_the_same_or_the_double_size_looks_at_no_scale_factor(columns, factor, each):
+    """As PyTorch's: 5 times 2.15 is 10 columns, and then each comes twice."""
+    x = Tensor(np.arange(float(columns)).reshape(1, 1, 1, columns))
+    expected = np.repeat(np.arange(float(columns)), each).tolist()
+    assert tt_data.Upsample(scale_factor=(1, factor))(x).numpy().ravel().tolist() == expected
+    if each == 1:
+        smooth = tt_data.Upsample(scale_factor=[1, factor], mode="bilinear")
+        assert smooth(x).numpy().ravel().tolist() == expected
+
+
+def test_halves_are_blended_where_they_lie_and_summed_without_overflow():
+    x = rng.random((1, 1, 1, 700)).astype(np.float16)
+    for align_corners in (True, False):
+        how = {"size": (1, 3000), "mode": "bilinear", "align_corners": align_corners}
+        exact = spatial.upsample.kernel(x.astype(np.float32), **how)
+        assert np.abs(spatial.upsample.kernel(x, **how) - exact).max() < 2e-3
+    large = np.full((1, 1, 8, 64), 2000, np.float16)
+    assert spatial.avg_pool2d.kernel(large, (8, 64)).item() == 2000
+    assert spatial.adaptive_avg_pool2d.kernel(large, 1).item() == 2000
+    assert spatial.avg_pool2d.kernel(large, 8).dtype == np.float16
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (4, 3, 5), (3, 3, 4, 2)], ids=str)
 @pytest.mark.parametrize("piece", [64, 1 << 20])
 def test_batch_norm_gradients(shape, piece, monkeypatch):
@@ -250,6 +273,25 @@ def test_dropout2d_drops_whole_channels_and_keeps_the_mean():
     assert (x.grad.numpy() == y.numpy()).all()
     assert not tt_data.Dropout2d(1.0)(x).numpy().any()
     assert tt_data.Dropout2d(0.3).eval()(x) is x
+
+
+def test_dropout2d_drops_the_channels_of_volumes_whole():
+    kept = spatial.dropout2d(tt_core.ones(20, 3, 2, 2, 2), p=0.5).numpy().reshape(60, 8) > 0
+    assert (kept.all(1) | ~kept.any(1)).all()
+
+
+def test_a_nan_elsewhere_does_not_lead_gradients_into_the_padding():
+    x = np.full((2, 1, 3, 3), -np.inf)
+    x[1, 0, 1, 1] = np.nan
+    images = Tensor(x, requires_grad=True)
+    spatial.max_pool2d(images, 2, stride=2, padding=1)[:1].sum().backward()
+    assert images.grad.numpy()[0].sum() == 4
+
+
+def test_batch_norm_takes_arrays_as_a_convolution_does():
+    layer = tt_data.BatchNorm2d(2)
+    assert layer(rng.standard_normal((3, 2, 4, 4))).shape == (3, 2, 4, 4)
+    assert layer.num_batches_tracked.item() == 1
 
 
 def test_every_op_of_the_module_has_a_gradient_rule():
@@ -327,6 +369,8 @@ def test_bad_input_of_convolutions():
         (lambda: spatial.conv2d(x, ones(3, 4, 3, 3), stride=(1, 2, 3)), "stride is an integer >= 1 or a pair"),
         (lambda: spatial.conv2d(x, ones(3, 4, 3, 3), padding=-1), "padding is an integer >= 0"),
         (lambda: spatial.conv2d(x, ones(3, 4, 3, 3), padding="full"), "'same' or 'valid', got 'full'"),
+        (lambda: tt_data.Conv2d(4, 3, 3, padding="full"), "'same' or 'valid', got 'full'"),
+        (lambda: tt_data.Conv2d(4, 3, 3, padding="same", stride=2), "'same' needs stride 1"),
         (lambda: spatial.conv2d(x, ones(3, 4, 3, 3), padding="same", stride=2), "'same' needs stride 1, got (2, 2)"),
         (lambda: tt_data.Conv2d(4, 6, 3, groups=4), "Conv2d: groups 4 must divide in_channels 4 and out_channels 6"),
         (lambda: tt_data.Conv2d(4, 6, 0), "Conv2d: kernel_size is an integer >= 1"),
@@ -352,13 +396,14 @@ def test_batch_norm_of_halves_sums_in_float32():
     "call",
     [
         lambda x: spatial.batch_norm(x),
+        lambda x: spatial.avg_pool2d(x, 2),
         lambda x: spatial.adaptive_avg_pool2d(x, 2),
         lambda x: spatial.upsample(x, size=(4, 4), mode="bilinear"),
         lambda x: spatial.dropout2d(x, p=0.3),
     ],
-    ids=["batch_norm", "adaptive_avg_pool2d", "upsample", "dropout2d"],
+    ids=["batch_norm", "avg_pool2d", "adaptive_avg_pool2d", "upsample", "dropout2d"],
 )
-def test_whole_numbers_are_refused_where_they_would_be_rounded(call):
+def test_whole_numbers_are_refused_where_they_would_be_rounded_or_wrap_around(call):
     with pytest.raises(TypeError, match=r"^\w+: needs a floating dtype, got uint8; call .float\(\) first"):
         call(Tensor(np.ones((2, 3, 4, 4), np.uint8)))
 
@@ -384,6 +429,10 @@ def test_bad_input_of_the_other_layers():
         (lambda: tt_data.Upsample(2, mode="cubic"), "'nearest' or 'bilinear', got 'cubic'"),
         (lambda: tt_data.Upsample(2, align_corners=True), "align_corners is for mode 'bilinear' only"),
         (lambda: tt_data.Upsample(scale_factor=0.1)(x), "Upsample: size is an integer >= 1"),
+        (lambda: tt_data.Upsample(scale_factor=0), "scale_factor is a number > 0 or a pair of them, got 0"),
+        (lambda: tt_data.Upsample(scale_factor=float("nan")), "scale_factor is a number > 0"),
+        (lambda: tt_data.Upsample(scale_factor=(2, 2, 2)), "scale_factor is a number > 0"),
+        (lambda: spatial.upsample(x, size=(0, 4)), "upsample: size is an integer >= 1"),
     ):
         text = message(call)
         assert all(part in text for part in expected), text

@@ -52,6 +52,14 @@ def test_pixels_go_from_black_to_white_in_each_image():
     assert pictures.as_pixels(x).reshape(2, 3).tolist() == [[0, 128, 255], [0, 0, 0]]
 
 
+def test_what_is_no_number_is_black_and_no_range_is_too_wide():
+    x = np.array([[np.nan, 1, 2], [np.inf, -1, 0], [-3e38, 0, 3e38]], np.float32)
+    assert pictures.as_pixels(x).tolist() == [[0, 0, 255], [0, 0, 255], [0, 128, 255]]
+    assert pictures.as_pixels(np.array([[True, False]])).tolist() == [[255, 0]]
+    with pytest.raises(ShapeError, match="expected images with pixels"):
+        pictures.as_pixels(np.zeros((2, 0, 3)))
+
+
 def drawn_digits(count=1000, real=False):
     train, test = GeneratedDigits(count, 0), GeneratedDigits(200, 1)
     return milestones._Found("drawn pictures", real, train, test, GeneratedDigits.classes)

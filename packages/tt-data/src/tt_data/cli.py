@@ -75,7 +75,8 @@ def list_datasets(data_dir: Path | None) -> None:
     home = data_dir or cache_home()
     click.echo(f"in {home}")
     for name, folder, what in _DATASETS:
-        state = "found" if (home / folder).is_dir() else "not here"
+        files = (home / folder).glob("[!.]*")  # what a download that broke off left has none, or hidden ones
+        state = "found" if any(file.is_file() for file in files) else "not here"
         click.echo(f"  {name:16} {folder + '/':22} {state:9} {what}")
     click.echo("generated, no file needed")
     for name, what in _GENERATED:
@@ -161,7 +162,11 @@ def _text_batches(path: Path, block_size: int, blocks: int = 4096) -> Iterator[t
     """Whole blocks of bytes (n, block_size); an end shorter than a block is left out."""
     import numpy as np
 
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed below, where reading is no matter of this `try`)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    with file:
         while chunk := file.read(block_size * blocks):
             whole = len(chunk) // block_size * block_size
             if whole:

@@ -36,7 +36,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, (tuple, list)):
-        return _rebuild(first, [default_collate(column) for column in zip(*samples, strict=True)])
+        return rebuild(first, [default_collate(column) for column in zip(*samples, strict=True)])
     if isinstance(first, (str, bytes)):
         return list(samples)
     return _stack(samples)
@@ -51,13 +51,13 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return {key: map_leaves(function, value) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return _rebuild(batch, [map_leaves(function, value) for value in batch])
+        return rebuild(batch, [map_leaves(function, value) for value in batch])
     return function(batch)
 
 
 def to_arrays(batch: Any) -> Any:
-    """A batch with each tensor replaced by its array."""
-    return map_leaves(lambda leaf: leaf.data if isinstance(leaf, tt_core.Tensor) else leaf, batch)
+    """A batch with each tensor replaced by its array; a tensor with history is an error, since that would be lost."""
+    return map_leaves(lambda leaf: leaf.__array__() if isinstance(leaf, tt_core.Tensor) else leaf, batch)
 
 
 def to_tensors(batch: Any) -> Any:
@@ -71,7 +71,8 @@ def _to_tensor(leaf: Any) -> Any:
     return leaf
 
 
-def _rebuild(like: Any, values: list[Any]) -> Any:
+def rebuild(like: Any, values: list[Any]) -> Any:
+    """`values` as a tuple, named tuple or list like `like`."""
     if hasattr(like, "_fields"):  # a named tuple takes its fields one by one
         return type(like)(*values)
     return tuple(values) if isinstance(like, tuple) else values
@@ -90,7 +91,7 @@ def _stack(samples: Sequence[Any]) -> npt.NDArray[Any]:
 
 def _leaf_array(sample: Any) -> npt.NDArray[Any]:
     if isinstance(sample, tt_core.Tensor):
-        return sample.data
+        return sample.__array__()  # which, unlike its data, refuses a tensor with history
     if isinstance(sample, float) and not isinstance(sample, np.generic):  # np.float64 is a float, and keeps its type
         return np.asarray(sample, np.float32)
     array = np.asarray(sample)

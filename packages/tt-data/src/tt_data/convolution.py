@@ -23,7 +23,7 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.threads import on_each_core
-from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
+from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, sides_of, windows
 from tt_learn.autograd import gradient
 
 
@@ -241,6 +241,7 @@ class Conv2d(Layer):
         self.kernel_size, self.stride = pair(kernel_size, "Conv2d: kernel_size"), pair(stride, "Conv2d: stride")
         self.dilation = pair(dilation, "Conv2d: dilation")
         self.padding = padding if isinstance(padding, str) else pair(padding, "Conv2d: padding", least=0)
+        sides_of(self.padding, self.kernel_size, self.stride)  # raises for a padding that no image could have
         self.weight = empty(out_channels, in_channels // groups, *self.kernel_size).as_parameter()
         self.bias = empty(out_channels).as_parameter() if bias else None
         self.reset_parameters()

@@ -11,6 +11,7 @@ waited.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 import weakref
 from collections.abc import Iterable, Iterator
@@ -118,7 +119,7 @@ class DataLoader:
         self.sampler, self.batch_sampler = self._choose_samplers(shuffle, sampler, batch_sampler)
         self.wait_seconds = 0.0  # of the current epoch: how long the loop waited for batches
         self._fetcher = Fetcher(dataset, collate_fn, transform, drop_last)
-        self._init, self._method = worker_init_fn, multiprocessing_context
+        self._init, self._method = worker_init_fn, _check_method(multiprocessing_context)
         self._pool: Pool | None = None
         self._epoch: weakref.ref[_Epoch] | None = None
         self._runs = count()
@@ -183,6 +184,8 @@ class DataLoader:
         _check_state(state, self._batches())
         self._epochs_started, self._position, self._seed = state["epoch"], state["position"], state["seed"]
         self._resuming = self._seed is not None
+        if self._being_read():
+            self._pool = None  # it stays with the epoch that is still being read
         self._epoch = None
 
     def close(self) -> None:
@@ -235,12 +238,16 @@ class DataLoader:
 
     def _ready_pool(self) -> Pool:
         """The last epoch's pool, emptied, or a new one while that epoch is still being read."""
-        epoch = self._epoch() if self._epoch is not None else None
-        if self._pool is None or self._pool.closed or (epoch is not None and not epoch.ended):
+        if self._pool is None or self._pool.closed or self._being_read():
             self._pool = self._new_pool()
         else:
             self._pool.reset()
         return self._pool
+
+    def _being_read(self) -> bool:
+        """Whether somebody holds the last epoch, and it has not ended."""
+        epoch = self._epoch() if self._epoch is not None else None
+        return epoch is not None and not epoch.ended
 
     def _new_pool(self) -> Pool:
         fetcher = replace(self._fetcher)  # a stream's position is the pool's own
@@ -336,6 +343,13 @@ def _check_timeout(seconds: Any) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ShapeError(f"DataLoader: timeout is in seconds, >= 0 (0: wait for ever), got {seconds!r}")
     return seconds
+
+
+def _check_method(method: Any) -> str | None:
+    known = multiprocessing.get_all_start_methods()
+    if method is not None and method not in known:
+        raise ShapeError(f"DataLoader: multiprocessing_context is one of {', '.join(known)}, got {method!r}")
+    return method
 
 
 def _check_sampling(

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import tt_core
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
 from tt_data import seeding
 from tt_data.collate import default_collate
@@ -204,8 +203,8 @@ def fetch_batch(dataset: Dataset, indices: Indices) -> Any:
 
 
 def as_array(tensor: Any) -> npt.NDArray[Any]:
-    """The array of a tensor, without a copy; anything else as NumPy reads it."""
-    return tensor.data if isinstance(tensor, tt_core.Tensor) else np.asarray(tensor)
+    """The array of a tensor, without a copy; anything else as NumPy reads it. A tensor with history is an error."""
+    return np.asarray(tensor)
 
 
 def as_indices(indices: Any, length: int, who: str) -> Indices:
@@ -214,7 +213,8 @@ def as_indices(indices: Any, length: int, who: str) -> Indices:
     outside = array[(array < -length) | (array >= length)]
     if outside.size:
         raise OutOfRangeError(f"{who}: index {outside[0]} is outside a dataset of {length} samples")
-    return np.where(array < 0, array + length, array).astype(np.int64)
+    wide = array.astype(np.int64)  # the length need not fit the dtype that was given
+    return np.where(wide < 0, wide + length, wide)
 
 
 def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_data import seeding
-from tt_data.collate import default_collate, to_arrays
+from tt_data.collate import default_collate, rebuild, to_arrays
 from tt_data.dataset import IterableDataset, fetch_batch
 
 Collate = Callable[[Any], Any]
@@ -41,7 +41,7 @@ class Fetcher:
 
     `collate_fn` gets the list of samples; without one, a dataset with `__getitems__` is asked for the whole
     batch. `transform` gets the first field of a batch that is a tuple or list (the images of images and
-    labels), else the whole batch.
+    labels), else the whole batch; a list of strings is one field.
     """
 
     dataset: Any
@@ -81,10 +81,8 @@ class Fetcher:
     def _transformed(self, batch: Any) -> Any:
         if self.transform is None:
             return batch
-        if isinstance(batch, (tuple, list)):
-            first, *rest = batch
-            values = [to_arrays(self.transform(first)), *rest]
-            return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
+        if isinstance(batch, (tuple, list)) and not isinstance(next(iter(batch), ""), (str, bytes)):
+            return rebuild(batch, [to_arrays(self.transform(batch[0])), *batch[1:]])
         return to_arrays(self.transform(batch))
 
 
@@ -98,9 +96,7 @@ class _Stream:
 
     def _start(self, dataset: IterableDataset, position: int) -> Iterator[Any]:
         with seeding.drawing_from(self._rng):
-            if hasattr(dataset, "iter_from"):
-                return iter(dataset.iter_from(position))
-            return islice(iter(dataset), position, None)
+            return iter(dataset.iter_from(position))
 
     def read(self, wanted: range) -> list[Any]:
         with seeding.drawing_from(self._rng):

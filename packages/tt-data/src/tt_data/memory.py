@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.errors import TinyTorchError
-from tt_data.collate import map_leaves
+from tt_data.collate import map_leaves, rebuild
 
 SharedMemory = shared_memory.SharedMemory
 
@@ -140,8 +140,7 @@ def _map_placed(function: Callable[[Placed], Any], stored: Any) -> Any:
     if isinstance(stored, dict):
         return {key: _map_placed(function, value) for key, value in stored.items()}
     if isinstance(stored, (tuple, list)):
-        values = [_map_placed(function, value) for value in stored]
-        return type(stored)(*values) if hasattr(stored, "_fields") else type(stored)(values)
+        return rebuild(stored, [_map_placed(function, value) for value in stored])
     return stored
 
 

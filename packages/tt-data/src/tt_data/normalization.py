@@ -228,7 +228,7 @@ class _BatchNorm(Layer):
             return batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         y, mean, var = batch_norm(x, self.weight, self.bias, eps=self.eps)
         if self.training and self.track_running_stats:
-            count = x.numel() // self.num_features
+            count = math.prod(x.shape) // self.num_features
             self._track(mean.data, var.data * (count / (count - 1)))
         return y
 
@@ -282,17 +282,17 @@ class BatchNorm1d(_BatchNorm):
 def dropout2d(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
     """Each channel of each image 0 with probability `p`, else scaled by 1/(1-p) (Tompson et al. 2015).
 
-    x (N, C, ...). Residual: the scale (N, C, 1, ...).
+    x (N, C, H, W, ...), or one image (C, H, W). Residual: the scale (N, C, 1, ...), or (C, 1, 1).
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
     if x.ndim < 3:
         raise ValueError(f"input has {x.ndim} dimensions, expected (N, C, H, W) or (C, H, W)")
     check_floats(x)
-    channels = x.shape[: x.ndim - 2]  # (N, C), or (C,) of one image
+    channels = x.shape[: 1 if x.ndim == 3 else 2]  # (C,) of one image, or (N, C)
     keep = generator().random(channels, dtype=np.float32) >= p
     scale = keep.astype(x.dtype) * x.dtype.type(1 / (1 - p) if p < 1 else 0)
-    scale = scale.reshape(*channels, 1, 1)
+    scale = scale.reshape(*channels, *(1,) * (x.ndim - len(channels)))
     return x * scale, scale
 
 

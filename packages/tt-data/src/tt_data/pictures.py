@@ -42,10 +42,18 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def as_pixels(x: Array) -> Array:
-    """Any numbers as bytes, the smallest black and the largest white; of several images, each by itself (N, ...)."""
-    axes = tuple(range(1, x.ndim))
-    low, high = x.min(axes, keepdims=True), x.max(axes, keepdims=True)
-    return ((x - low) / np.where(high > low, high - low, 1) * 255).round().astype(np.uint8)
+    """Any numbers as bytes, the smallest black and the largest white; of several images, each by itself (N, ...).
+
+    What is no finite number is black.
+    """
+    if not x.size:
+        raise ShapeError(f"as_pixels: expected images with pixels (N, ...), got shape {x.shape}")
+    axes, finite = tuple(range(1, x.ndim)), np.isfinite(x)
+    x = np.where(finite, x, 0).astype(np.float64)
+    low = x.min(axes, keepdims=True, where=finite, initial=np.inf)
+    high = x.max(axes, keepdims=True, where=finite, initial=-np.inf)
+    shares = np.divide(x - low, high - low, out=np.zeros_like(x), where=finite & (high > low))
+    return (shares * 255).round().astype(np.uint8)
 
 
 def mosaic(tiles: Array, columns: int, gap: int = 1) -> Array:

@@ -48,7 +48,7 @@ def max_pool2d(
     largest = np.empty((*x.shape[:2], *w.out), dtype=x.dtype)
     index = np.zeros(largest.shape, dtype=_index_dtype(w))
     in_parallel(lambda images: _find_largest(padded[images], w, largest[images], index[images]), len(x), x.nbytes)
-    if padded is not x and largest.size and largest.min() == -math.inf:  # there the padding is as large as the image
+    if padded is not x and (largest == -math.inf).any():  # there the padding is as large as the image
         np.maximum(index, _first_inside(w).astype(index.dtype), out=index)
     return largest, index
 
@@ -178,13 +178,18 @@ def avg_pool2d(
     """The mean of each window, (N, C, H, W) to (N, C, H', W').
 
     The sum is divided by the number of elements, padding included unless `count_include_pad` is False, or by
-    `divisor_override`. What a window hangs over the padding (`ceil_mode`) never counts.
+    `divisor_override`. What a window hangs over the padding (`ceil_mode`) never counts. Raises `DTypeError` for whole
+    numbers, whose sums wrap around.
 
     >>> from tt_core import ones
     >>> avg_pool2d(ones(1, 1, 2, 2), kernel_size=2, padding=1, count_include_pad=False)
     tensor([[[[1., 1.],
               [1., 1.]]]])
     """
+    check_floats(x)
+    if x.dtype == np.float16:  # whose sums end at 65504
+        how = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        return avg_pool2d.kernel(x.astype(np.float32), *how).astype(x.dtype)
     w = _pool_windows(x, kernel_size, stride, padding, 1, ceil_mode)
     padded = w.pad(x)
     at = w.positions()
@@ -261,6 +266,8 @@ def adaptive_avg_pool2d(x: Array, /, output_size: OutputSize) -> Array:
     check_floats(x)
     if not x.shape[2] or not x.shape[3]:
         raise ValueError("input has no pixels")
+    if x.dtype == np.float16:  # whose sums end at 65504
+        return adaptive_avg_pool2d.kernel(x.astype(np.float32), output_size).astype(x.dtype)
     rows, columns = _grid(output_size, x.shape[2:])
     return _means(_means(x, rows, 2), columns, 3)
 
@@ -302,7 +309,7 @@ def _means_backward(g: Array, size: int, axis: int) -> Array:
 
 
 @gradient(adaptive_avg_pool2d)
-def _(out: Any, x: Any, output_size: Pair) -> Any:
+def _(out: Any, x: Any, output_size: OutputSize) -> Any:
     size = x.shape[2:]
     return (lambda g: adaptive_avg_pool2d_backward(g, size=size),)
 

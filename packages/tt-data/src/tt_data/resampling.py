@@ -24,7 +24,7 @@ Taps = list[tuple[Array, Array]]
 
 @op
 def upsample(
-    x: Array, /, size: Pair, mode: str = "nearest", align_corners: bool = False, scale: Scale = (None, None)
+    x: Array, /, size: IntOrPair, mode: str = "nearest", align_corners: bool = False, scale: Scale = (None, None)
 ) -> Array:
     """Images of another `size` (H', W'), with the nearest pixel or the two nearest of each axis blended.
 
@@ -36,6 +36,7 @@ def upsample(
     tensor([[[[1., 1., 2., 2.]]]])
     """
     check_images(x)
+    size = pair(size, "size")
     if not x.size and 0 in x.shape[1:]:
         raise ValueError("input has no pixels")
     if mode == "bilinear":
@@ -80,17 +81,19 @@ def _spread(weight: Array, axis: int) -> Array:
 
 def _taps(size: int, out: int, mode: str, align_corners: bool, scale: float | None, dtype: Any) -> Taps:
     """Where each pixel of the result comes from, along one axis; rounded as PyTorch rounds it."""
-    step = size / out if scale is None else 1 / scale
+    exact = out == size or (mode == "nearest" and out == 2 * size)  # there PyTorch looks at no `scale`
+    step = size / out if scale is None or exact else 1 / scale
     if mode == "nearest":
         source = np.floor(np.arange(out, dtype=np.float32) * np.float32(step)).astype(np.intp)
         return [(np.minimum(source, size - 1), np.ones(out, dtype=dtype))]
     if mode != "bilinear":
         raise ValueError(f"mode is 'nearest' or 'bilinear', got {mode!r}")
-    at = np.arange(out, dtype=dtype)
+    exactly = np.promote_types(dtype, np.float32)  # a half cannot count the columns of an image
+    at = np.arange(out, dtype=exactly)
     if align_corners:
-        position = at * dtype.type((size - 1) / (out - 1) if out > 1 else 0)
+        position = at * exactly.type((size - 1) / (out - 1) if out > 1 else 0)
     else:
-        position = np.maximum((at + dtype.type(0.5)) * dtype.type(step) - dtype.type(0.5), 0)
+        position = np.maximum((at + exactly.type(0.5)) * exactly.type(step) - exactly.type(0.5), 0)
     low = np.minimum(position.astype(np.intp), size - 1)
     share = np.clip(position - low, 0, 1).astype(dtype)
     return [(low, 1 - share), (np.minimum(low + 1, size - 1), share)]
@@ -133,17 +136,22 @@ class Upsample(Layer):
         if mode == "nearest" and align_corners is not None:
             raise ShapeError("Upsample: align_corners is for mode 'bilinear' only")
         self.size = None if size is None else pair(size, "Upsample: size")
+        self._scale: Scale = (None, None) if scale_factor is None else _factors(scale_factor)
         self.scale_factor, self.mode, self.align_corners = scale_factor, mode, align_corners
 
     def forward(self, x: Any) -> Any:
-        scale: Scale = (None, None)
-        size: Any = self.size
-        if self.scale_factor is not None:
-            scale = self.scale_factor if isinstance(self.scale_factor, tuple) else (self.scale_factor,) * 2
-            size = tuple([math.floor(n * (factor or 1)) for n, factor in zip(x.shape[-2:], scale)])
+        size = self.size or [math.floor(n * (factor or 1)) for n, factor in zip(x.shape[-2:], self._scale)]
         size = pair(size, "Upsample: size")
-        return upsample(x, size=size, mode=self.mode, align_corners=bool(self.align_corners), scale=scale)
+        return upsample(x, size=size, mode=self.mode, align_corners=bool(self.align_corners), scale=self._scale)
 
     def extra_repr(self) -> str:
         how = f"size={self.size}" if self.size is not None else f"scale_factor={self.scale_factor}"
         return f"{how}, mode={self.mode!r}"
+
+
+def _factors(asked: Any) -> Scale:
+    """A scale factor for rows and one for columns."""
+    parts = tuple(asked) if isinstance(asked, (tuple, list)) else (asked, asked)
+    if len(parts) != 2 or not all(isinstance(part, (int, float, np.number)) and 0 < part < math.inf for part in parts):
+        raise ShapeError(f"Upsample: scale_factor is a number > 0 or a pair of them, got {asked!r}")
+    return parts

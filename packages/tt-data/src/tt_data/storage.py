@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ _MAX_INDEX = 1 << 26  # bytes; a million shards need less
 _HASH_CHUNK = 1 << 20  # bytes
 _FOLIO = 1 << 21  # bytes that a touched one may bring in: Linux 6 maps a file's pages in folios of up to 2 MB
 _GAP = 1 << 14  # bytes: reading that much too much costs less than another call
+_FILE_NAME = re.compile(r'[^\\/:*?"<>|\x00-\x1f]{1,100}')  # on every system
 _MAX_OPEN = 64  # files; macOS allows a process 256
 
 Fields = tuple[npt.NDArray[Any], ...]
@@ -103,8 +105,9 @@ class MemmapDataset(Dataset):
     def _check_sizes(self) -> None:
         """A map of a file that was cut short kills the process with SIGBUS; an error is better."""
         for path, size in zip(self.files, self._sizes):
-            if path.stat().st_size != size:
-                raise FileError(f"{path}: changed size while in use ({size} to {path.stat().st_size} bytes)")
+            now = path.stat().st_size if path.exists() else 0
+            if now != size:
+                raise FileError(f"{path}: changed size while in use ({size} to {now} bytes)")
 
 
 def _map_npy(path: Path) -> npt.NDArray[Any]:
@@ -284,13 +287,20 @@ class _RowFile:
             out[...] = span[rows - first]
 
     def _read_into(self, target: memoryview, row: int) -> None:
-        self.file.seek(self.start + row * self._field.row_bytes)
-        done = 0
+        start, done = self.start + row * self._field.row_bytes, 0
         while done < len(target):
-            got = self.file.readinto(target[done:])  # type: ignore[attr-defined]
+            got = _read_at(self.file, start + done, target[done:])
             if not got:
                 raise FileError(f"{self.path}: ends within row {row + done // self._field.row_bytes}; cut short")
             done += got
+
+
+def _read_at(file: Any, place: int, target: memoryview) -> int:
+    """Bytes read from `place` on. Where the system can, without moving the file's position, which a fork shares."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [target], place)
+    file.seek(place)
+    return int(file.readinto(target))
 
 
 def write_shards(
@@ -301,13 +311,15 @@ def write_shards(
 ) -> Path:
     """Write batches, each a tuple of arrays (batch, ...), one a field, as a folder that `ShardedDataset` reads.
 
-    Memory stays at about two shards and one batch. The index is written last, so an interrupted writing
+    Memory stays at about two shards and two batches. The index is written last, so an interrupted writing
     leaves no dataset. Returns the folder. Raises `ShapeError` when batches do not fit together, `FileError`
     when the folder already holds a dataset or cannot be written.
     """
     folder = Path(folder)
-    if len({field.casefold() for field in fields}) < len(fields):  # each names a file
-        raise ShapeError(f"write_shards: fields must have names of their own, got {list(fields)}")
+    if len({field.casefold() for field in fields}) < len(fields) or not all(map(_FILE_NAME.fullmatch, fields)):
+        raise ShapeError(f"write_shards: fields must have names of their own that a file can bear, got {list(fields)}")
+    if shard_bytes < 1:
+        raise ShapeError(f"write_shards: shard_bytes must be >= 1, got {shard_bytes}")
     if (folder / INDEX).exists():
         raise FileError(f"{folder}: already holds a sharded dataset; choose another folder, or remove it")
     try:
@@ -339,7 +351,7 @@ def _cut_into_shards(batches: Iterable[Sequence[Any]], names: tuple[str, ...], s
         if not first:
             first = _describe(arrays, names)
             rows = max(1, shard_bytes // max(1, sum(field.row_bytes for field in first)))
-        held.append(arrays)
+        held.append(tuple(array.copy() for array in arrays))  # the next batch may come in the same memory
         held_rows += len(arrays[0])
         while held_rows >= rows:
             joined = _join(held)

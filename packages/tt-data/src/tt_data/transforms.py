@@ -57,8 +57,8 @@ class Normalize:
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean, self.std = (np.asarray(value, np.float32).reshape(-1, 1, 1) for value in (mean, std))
-        if (self.std <= 0).any():
-            raise ShapeError(f"Normalize: std must be > 0, got {std}")
+        if not ((self.std > 0) & np.isfinite(self.std)).all() or not np.isfinite(self.mean).all():
+            raise ShapeError(f"Normalize: mean must be finite and std also > 0, got {mean} and {std}")
 
     def __call__(self, x: Images) -> Images:
         _check_images("Normalize", x)
@@ -99,7 +99,7 @@ class RandomCrop:
     def __init__(self, size: int | tuple[int, int], padding: int = 0, padding_mode: str = "constant") -> None:
         if padding_mode not in ("constant", "reflect"):
             raise ShapeError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
-        if padding < 0:
+        if not _is_integer(padding, least=0):
             raise ShapeError(f"RandomCrop: padding is an integer >= 0, got {padding!r}")
         self.size, self.padding, self.padding_mode = pair(size, "RandomCrop: size"), padding, padding_mode
 
@@ -119,19 +119,22 @@ class RandomCrop:
 class Cutout:
     """Sets a square of `size` pixels, centred anywhere, to `value` (DeVries and Taylor 2017, arXiv:1708.04552).
 
-    The square may reach over the edge, as in the paper: what falls outside is not made up for.
+    The square may reach over the edge, as in the paper: what falls outside is not made up for. Raises `DTypeError` for
+    images whose dtype does not hold `value`.
 
     >>> Cutout(2)(np.ones((1, 1, 8, 8))).sum() < 64
     np.True_
     """
 
     def __init__(self, size: int, value: float = 0.0) -> None:
-        if size < 1:
-            raise ShapeError(f"Cutout: size must be >= 1, got {size}")
+        if not _is_integer(size, least=1):
+            raise ShapeError(f"Cutout: size is an integer >= 1, got {size!r}")
         self.size, self.value = size, value
 
     def __call__(self, x: Images) -> Images:
         _check_images("Cutout", x)
+        if x.dtype.kind != "f" and self.value not in range(np.iinfo(x.dtype).min, np.iinfo(x.dtype).max + 1):
+            raise DTypeError(f"Cutout: images of {x.dtype} cannot hold the value {self.value}; put ToFloat before it")
         n, _, height, width = x.shape
         rng = seeding.generator()
         rows = self._covered(rng.integers(0, height, (n,)), height)
@@ -164,9 +167,13 @@ class RandomAffine:
         shear: float = 0,
         fill: float = 0.0,
     ) -> None:
-        if scale[0] <= 0 or scale[1] < scale[0]:
+        if not _is_number(degrees) or degrees < 0:
+            raise ShapeError(f"RandomAffine: degrees is a number >= 0, drawn from +- its value, got {degrees!r}")
+        if not _is_pair(translate):
+            raise ShapeError(f"RandomAffine: translate is a pair (of the width, of the height), got {translate!r}")
+        if not _is_pair(scale) or not 0 < scale[0] <= scale[1]:
             raise ShapeError(f"RandomAffine: scale must be a range (low, high) with 0 < low <= high, got {scale}")
-        if not 0 <= shear < 90:
+        if not _is_number(shear) or not 0 <= shear < 90:
             raise ShapeError(f"RandomAffine: shear must be at least 0 and below 90 degrees, got {shear}")
         self.degrees, self.translate, self.scale, self.shear, self.fill = (
             degrees,
@@ -228,6 +235,18 @@ def _pixels(x: Images, column: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
     places = np.broadcast_to(places, (n, channels, places.shape[2]))
     values = np.take_along_axis(x.reshape(n, channels, height * width), places, 2)
     return np.where(inside[:, None], values, np.asarray(fill, x.dtype))
+
+
+def _is_integer(value: Any, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and int(value) >= least
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _check_images(who: str, x: Images) -> None:

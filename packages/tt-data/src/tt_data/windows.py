@@ -118,7 +118,7 @@ def windows(
     kernel, stride = pair(kernel, "kernel_size"), pair(stride, "stride")
     dilation = pair(dilation, "dilation")
     reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    sides = _sides(padding, reach, stride)
+    sides = sides_of(padding, reach, stride)
     padded = (size[0] + sum(sides[0]), size[1] + sum(sides[1]))
     rows = _count(size[0], sides[0], reach[0], stride[0], ceil_mode)
     columns = _count(size[1], sides[1], reach[1], stride[1], ceil_mode)
@@ -139,16 +139,17 @@ def _count(size: int, sides: Pair, reach: int, stride: int, ceil_mode: bool) -> 
     return count, (before, max(after, (count - 1) * stride + reach - size - before))
 
 
-def _sides(padding: IntOrPair | str, reach: Pair, stride: Pair) -> tuple[Pair, Pair]:
+def sides_of(padding: IntOrPair | str, reach: Pair, stride: Pair) -> tuple[Pair, Pair]:
+    """Elements added (before, after) to rows and to columns, for windows that reach over so many."""
     if not isinstance(padding, str):
         rows, columns = pair(padding, "padding", least=0)
         return (rows, rows), (columns, columns)
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding != "same":
-        raise ValueError(f"padding is a number, a pair, 'same' or 'valid', got {padding!r}")
+        raise ShapeError(f"padding is a number, a pair, 'same' or 'valid', got {padding!r}")
     if stride != (1, 1):
-        raise ValueError(f"padding 'same' needs stride 1, got {stride}")
+        raise ShapeError(f"padding 'same' needs stride 1, got {stride}")
     rows, columns = reach[0] - 1, reach[1] - 1
     return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
 

@@ -30,6 +30,7 @@ from tt_data.fetch import Fetcher, Task
 from tt_data.memory import Arena, SharedMemory, buffer_of, dump_sharing, encode, load, load_sent, size_of, store
 
 _FIRST_SLOT = 1 << 16  # bytes; a slot grows to the first batch that does not fit
+_MAX_SLOTS = 16  # of a worker: tasks that wait in its pipe must fit there, or both sides block each other
 _GRACE = 0.5  # seconds a worker gets to end by itself before it is terminated, then killed
 _BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -117,7 +118,7 @@ class ThreadPool:
 
     @property
     def closed(self) -> bool:
-        return not self._finalizer.alive
+        return not self._thread.is_alive()  # in a forked copy of its process it is gone as well
 
 
 def _serve_thread(fetcher: Fetcher, tasks: queue.SimpleQueue[Task | None], results: queue.SimpleQueue[Any]) -> None:
@@ -148,12 +149,15 @@ class ProcessPool:
         self._order: deque[int] = deque()  # what was submitted and not taken
         self._ready: dict[int, Any] = {}
         self._submitted = 0
+        self._waiting: deque[tuple[int, Task]] = deque()  # for a worker with a free slot
+        self._owner = os.getpid()
         self._arena = Arena()
         self._sent: list[SharedMemory] = []
         self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._arena, os.getpid())
+        self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._arena, self._owner)
         try:
-            self._start(fetcher, init, num_workers, -(-depth // num_workers), method or "spawn")
+            slots = min(-(-depth // num_workers), _MAX_SLOTS)
+            self._start(fetcher, init, num_workers, slots, method or "spawn")
         except BaseException:
             self.close()
             raise
@@ -172,15 +176,18 @@ class ProcessPool:
                 self._fail_dead(worker)
 
     def submit(self, task: Task) -> None:
-        while not (idle := [worker for worker in self._workers if worker.free]):
-            self._await(min(self._under_way()), self._deadline())
         number, self._submitted = self._submitted, self._submitted + 1
         self._order.append(number)
-        worker = min(idle, key=lambda worker: len(worker.pending))
-        try:
-            worker.give(number, task, self._arena)
-        except OSError:
-            self._fail_dead(worker)
+        self._waiting.append((number, task))
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiting and (idle := [worker for worker in self._workers if worker.free]):
+            worker = min(idle, key=lambda worker: len(worker.pending))
+            try:
+                worker.give(*self._waiting.popleft(), self._arena)
+            except OSError:
+                self._fail_dead(worker)
 
     def take(self) -> Any:
         number = self._order.popleft()
@@ -194,6 +201,7 @@ class ProcessPool:
         return result
 
     def reset(self) -> None:
+        self._waiting.clear()
         while under_way := self._under_way():
             self._await(min(under_way), self._deadline())
         self._order.clear()
@@ -204,7 +212,7 @@ class ProcessPool:
 
     @property
     def closed(self) -> bool:
-        return not self._finalizer.alive
+        return not self._finalizer.alive or os.getpid() != self._owner  # a forked copy must leave the pipes alone
 
     @property
     def pids(self) -> list[int]:
@@ -251,9 +259,11 @@ class ProcessPool:
             slot, _ = worker.release(number)
             self._unname([slot.memory])
             self._ready[number] = load(content, buffer_of(slot.memory))
+            self._hand_out()
         elif number is not None:
             _, batch = worker.release(number)
             self._ready[number] = _Failure(f"{worker} failed on batch {batch}:\n{content}")
+            self._hand_out()
         else:
             self._fail(f"{worker} could not start:\n{content}")
 

@@ -81,9 +81,18 @@ def obtain(
 
 
 def fetch(file: Remote, folder: Path) -> Path:
-    """Download one file into `folder`, unless it is there; returns its path. Raises `DownloadError`."""
+    """Download one file into `folder`, unless it is there; returns its path.
+
+    Raises `DownloadError`, and `FileError` for a file that is there and is another one.
+    """
+    import pooch  # type: ignore[import-untyped, unused-ignore]
+
     path = folder / file.name
     if path.is_file():
+        if pooch.file_hash(path) != file.sha256:
+            raise FileError(
+                f"{path}: checksum differs from the published file's; remove it, and it is downloaded again"
+            )
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)

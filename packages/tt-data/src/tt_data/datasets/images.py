@@ -6,17 +6,19 @@ float32 in [0, 1]. Augmentation is the loader's (`transform`).
 
 from __future__ import annotations
 
+import gzip
 import os
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar, Union
 
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import FileError
+from tt_core.errors import DTypeError, FileError, ShapeError
 from tt_core.files import write_atomic
-from tt_data.dataset import Dataset, Indices, wrap_index
+from tt_data.dataset import Dataset, Indices, as_array, wrap_index
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
 from tt_learn.idx import read_idx
@@ -25,14 +27,28 @@ Root = Union[str, "os.PathLike[str]", None]
 
 
 class ImageDataset(Dataset):
-    """Labelled images in memory: `images` (N, C, H, W) uint8 and `targets` (N,) int64.
+    """Labelled images in memory: `images` (N, C, H, W), bytes, and `targets` (N,), whole numbers.
 
-    A sample is (image, label): float32 in [0, 1] and int64.
+    A sample is (image, label): float32 in [0, 1] and int64. Raises `DTypeError` and `ShapeError` for others; what is
+    divided by 255 already goes into a `TensorDataset`.
+
+    >>> image, label = ImageDataset(np.full((2, 1, 1, 1), 255, np.uint8), np.array([3, 7]))[1]
+    >>> image, label
+    (array([[[1.]]], dtype=float32), np.int64(7))
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, images: npt.NDArray[np.uint8], targets: npt.NDArray[Any]) -> None:
+    def __init__(self, images: Any, targets: Any) -> None:
+        images, targets = as_array(images), as_array(targets)
+        name = type(self).__name__
+        if images.dtype != np.uint8 or targets.dtype.kind not in "iu":
+            raise DTypeError(
+                f"{name}: images are bytes, to be divided by 255, and targets whole numbers; got {images.dtype} and "
+                f"{targets.dtype}"
+            )
+        if images.ndim != 4 or targets.shape != images.shape[:1]:
+            raise ShapeError(f"{name}: expected (N, C, H, W) and (N,), got {images.shape} and {targets.shape}")
         self.images, self.targets = images, targets.astype(np.int64)
 
     def __len__(self) -> int:
@@ -172,5 +188,5 @@ def extract(archive: Path, member_folder: str, target: Path, max_bytes: int = 1 
                         )
                     file = tar.extractfile(member)
                     write_atomic(target / name, file.read() if file else b"")
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FileError(f"{archive}: is a damaged archive ({error})") from None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import FileError, ShapeError
+from tt_core.errors import DTypeError, FileError, ShapeError
 from tt_data.dataset import Dataset, Indices, wrap_index
 from tt_data.datasets.download import Remote, obtain
 
@@ -33,7 +33,8 @@ class Text(Dataset):
     text is read as UTF-8 and `encode(text)` gives the numbers. Without `path`, the tiny Shakespeare corpus
     (Karpathy 2015) in `root/tinyshakespeare/`, downloaded if `download`.
 
-    Raises `FileError` for a file that is missing, no UTF-8, or shorter than one window and its target.
+    Raises `FileError` for a file that is missing, no UTF-8, shorter than one window and its target, or cut while in
+    use; `DTypeError` where `encode` gives no whole numbers.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
@@ -57,7 +58,7 @@ class Text(Dataset):
         if path is None:
             path = obtain("tinyshakespeare", [TINY_SHAKESPEARE], root, download) / TINY_SHAKESPEARE.name
         self.path = Path(path)
-        self._symbols = _map_bytes(self.path) if encode is None else np.asarray(encode(_read_text(self.path)))
+        self._symbols = _map_bytes(self.path) if encode is None else _encoded(encode, self.path)
         self._mapped = encode is None
         if len(self._symbols) <= block_size:
             raise FileError(
@@ -73,6 +74,8 @@ class Text(Dataset):
         return x[0], y[0]
 
     def __getitems__(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if self._mapped and os.stat(self.path).st_size < len(self._symbols):  # reading on would kill the process
+            raise FileError(f"{self.path}: was cut short while in use")
         places = (indices * self.stride)[:, None] + np.arange(self.block_size + 1)
         windows = self._symbols[places].astype(np.int64)  # (batch, block_size + 1)
         return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
@@ -84,6 +87,17 @@ class Text(Dataset):
         self.__dict__.update(state)
         if self._mapped:
             self._symbols = _map_bytes(self.path)
+
+
+def _encoded(encode: Callable[[str], Sequence[int]], path: Path) -> npt.NDArray[Any]:
+    numbers = encode(_read_text(path))
+    try:
+        symbols = np.asarray(numbers)
+    except ValueError:  # lists of unequal lengths
+        symbols = np.empty(0, object)
+    if symbols.dtype.kind not in "iu" or symbols.ndim != 1:
+        raise DTypeError(f"Text: encode must give a flat sequence of whole numbers, got {str(numbers)[:40]} ...")
+    return symbols
 
 
 def _map_bytes(path: Path) -> npt.NDArray[np.uint8]:
