@@ -96,7 +96,7 @@ def _spread(value: Any, known: str, own: str, shape: tuple[int, ...]) -> Any:
         if letter not in known:
             value = value.unsqueeze(position)
     # an operand's 1 may have been broadcast to more, which is added up again elsewhere
-    value = value.expand(tuple([max(sizes[c], value.shape[i]) for i, c in enumerate(distinct)]))
+    value = value.expand(tuple([n if sizes[c] == 1 else sizes[c] for c, n in zip(distinct, value.shape)]))
     if len(distinct) == len(own):
         return value
     return _onto_diagonals(value, own, distinct, sizes)
