@@ -142,3 +142,18 @@ def test_a_link_stays_a_link_and_permissions_stay(path: Path) -> None:
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(elsewhere) == ["latest.bin"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "taken"
+    if kind == "folder":
+        target.mkdir()
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(target)
+    else:
+        pytest.skip("this system has no named pipes")
+    with pytest.raises(FileError, match=r"cannot write .*taken: a folder or device has this name"):
+        write_atomic(target, b"new")
+    assert not target.is_file()
+    assert list(tmp_path.iterdir()) == [target]

@@ -113,6 +113,16 @@ def test_a_buffer_that_does_not_persist_is_not_in_the_state() -> None:
     block.register_buffer("cache", tensor([0.0]), persistent=False)
     assert "cache" not in block.state_dict()
     assert block.cache.tolist() == [0]
+    block.cache = tensor([1.0])
+    assert "cache" not in block.state_dict()
+    assert [name for name, _ in block.named_buffers()] == ["mean", "cache"]
+    assert block.double().cache.dtype == np.float64
+    with pytest.raises(DTypeError, match="Block: cache is a buffer, got int"):
+        block.cache = 1
+    block.register_buffer("cache", block.cache)
+    assert "cache" in block.state_dict()
+    block.register_buffer("cache", block.cache, persistent=False)
+    assert "cache" not in block.state_dict()
 
 
 def test_a_shared_parameter_counts_once_and_stands_under_both_names() -> None:

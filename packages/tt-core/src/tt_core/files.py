@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -32,6 +33,8 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     target = path.resolve() if path.is_symlink() else path
     temporary = target.with_name(f"{target.name}{_SUFFIX}-{os.getpid()}-{threading.get_ident()}")
     try:
+        if target.exists() and not target.is_file():  # the rename would put a file in the place of a device
+            raise OSError(errno.EEXIST, "a folder or device has this name")
         _write_synced(temporary, data)
         with contextlib.suppress(FileNotFoundError):  # of a file that is new
             shutil.copymode(target, temporary)

@@ -67,7 +67,9 @@ class Layer:
     _chain: Callable[..., Any]
     _parameters: dict[str, Tensor]
     _buffers: dict[str, Tensor | None]
+    _transient: dict[str, Tensor | None]  # buffers that are not in the state dict
     _children: dict[str, Layer]
+    _registries = ("_parameters", "_buffers", "_transient", "_children")
     training: bool
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -76,7 +78,7 @@ class Layer:
         _bind(cls)
 
     def __init__(self) -> None:
-        for registry in ("_parameters", "_buffers", "_children"):
+        for registry in self._registries:
             object.__setattr__(self, registry, {})
         self.training = True
 
@@ -111,26 +113,27 @@ class Layer:
                 f"{type(self).__name__}: {name} is a parameter, got {what}; "
                 "assign Parameter(...) or None, or write the values with copy_()"
             )
-        if name not in self._buffers:
+        registry = next((each for each in (self._buffers, self._transient) if name in each), None)
+        if registry is None:
             return None
         if not (value is None or isinstance(value, Tensor)):
             raise DTypeError(f"{type(self).__name__}: {name} is a buffer, got {type(value).__name__}; use tensor()")
-        return self._buffers
+        return registry
 
     def __delattr__(self, name: str) -> None:
         self._forget(name)
         object.__delattr__(self, name)
 
     def _forget(self, name: str, but: dict[str, Any] | None = None) -> None:
-        registries: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
-        for registry in registries:
+        for each in self._registries:
+            registry = self.__dict__[each]
             if registry is not but:
                 registry.pop(name, None)
 
     def __copy__(self) -> Self:
         """The same parameters and layers below, but what is assigned to the copy is not the original's."""
         other = object.__new__(type(self))
-        own = {name: dict(self.__dict__[name]) for name in ("_parameters", "_buffers", "_children")}
+        own = {name: dict(self.__dict__[name]) for name in self._registries}
         other.__dict__.update(self.__dict__ | own)
         return other
 
@@ -150,9 +153,9 @@ class Layer:
                 f"{type(self).__name__}: buffer {name} must be a tensor or None, got {type(value).__name__}"
             )
         self._check_name(name)
+        self._forget(name)
+        (self._buffers if persistent else self._transient)[name] = value
         setattr(self, name, value)
-        if persistent:
-            self._buffers[name] = value
 
     def register_parameter(self, name: str, value: Tensor | None) -> None:
         """Same as assigning `value`, a parameter or None, to the attribute `name`; raises `DTypeError` for others."""
@@ -232,16 +235,16 @@ class Layer:
         return (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """All persistent buffers with dotted names."""
+        """All buffers with dotted names, also those that are not in the state dict."""
         return (
             (_join(prefix, name), buffer)
             for prefix, layer in self.named_layers()
-            for name, buffer in layer._buffers.items()
+            for name, buffer in (layer._buffers | layer._transient).items()
             if buffer is not None
         )
 
     def buffers(self) -> Iterator[Tensor]:
-        """All persistent buffers."""
+        """All buffers, also those that are not in the state dict."""
         return (buffer for _, buffer in self.named_buffers())
 
     def num_parameters(self) -> int:
@@ -290,7 +293,7 @@ class Layer:
             floating = False
         if not floating:
             raise DTypeError(f"{type(self).__name__}.to: takes a dtype of floats such as 'float64', got {dtype!r}")
-        for entry in self._state().values():
+        for entry in (*self.parameters(), *self.buffers()):
             if entry.is_floating_point():
                 entry.data = entry.data.astype(dtype, copy=False)
         return self

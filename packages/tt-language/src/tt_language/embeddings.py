@@ -230,12 +230,13 @@ class RotaryEmbedding(Layer):
         if dim % 2:
             raise ShapeError(f"RotaryEmbedding: dim {dim} is odd; features turn in pairs")
         self.dim, self.max_length, self.theta = dim, max_length, theta
-        # float32 all the way, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4
+        # float32 all the way, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4. No
+        # buffer, since float16, to which a model may go, would be off by a whole turn there.
         exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
         frequency = 1 / np.float32(theta) ** exponent
         scale, numbers = frequency_scaling(scaling or {})
         frequency = scale(frequency, *numbers)
-        self.register_buffer("frequency", tensor(frequency), persistent=False)
+        self.frequency = tensor(frequency)
 
     def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2)."""

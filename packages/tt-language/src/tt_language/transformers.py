@@ -225,7 +225,7 @@ class Transformer(Layer):
         if ids.shape[-1] > self.max_length:
             raise ShapeError(f"Transformer: {ids.shape[-1]} tokens, at most max_length = {self.max_length}")
         x = table(ids) * self.scale
-        return self.dropout(x + self.positions(arange(ids.shape[-1])).to(x.dtype))  # a table of float32
+        return self.dropout(x + self.positions(arange(ids.shape[-1])))
 
     def _visible(self, source: Any) -> Any:
         """(batch, 1, 1, S), true where there is no padding."""
