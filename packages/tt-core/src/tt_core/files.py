@@ -65,6 +65,21 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder `path`, made with those above it where it does not exist; raises `FileError` where it cannot be.
+
+    >>> import tempfile
+    >>> make_folder(Path(tempfile.mkdtemp()) / "runs" / "first").name
+    'first'
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot create folder {folder}: {_reason(error)}") from None
+    return folder
+
+
 def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
     """Remove the temporary files that a killed process left in `folder`, and return their paths; raises no error where
     there is no such folder.

@@ -18,7 +18,7 @@ import tt_core
 from tt_core import Layer, Linear, ReLU, Sequential
 from tt_core.dispatch import Array
 from tt_core.errors import FileError
-from tt_core.files import write_atomic
+from tt_core.files import make_folder, write_atomic
 from tt_core.journey import require
 from tt_data import pictures, transforms
 from tt_data.dataloader import DataLoader
@@ -215,8 +215,7 @@ def _draw(
         maps = tt_core.relu(first(tt_core.tensor(normalize(image[None])))).numpy()[0]
     title = f"{name} on {found.name}: {reached:.2%} of the test set"
     svg = pictures.network_picture(title, first.weight.numpy(), image, maps, confusion, found.classes)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name.lower().replace(' ', '-')}.svg"
+    path = make_folder(out) / f"{name.lower().replace(' ', '-')}.svg"
     write_atomic(path, svg.encode())
     print(f"  {name}: filters, feature maps and confusions in {path}")
 

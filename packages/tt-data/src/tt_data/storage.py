@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.errors import FileError, ShapeError
-from tt_core.files import remove_stale, write_atomic
+from tt_core.files import make_folder, remove_stale, write_atomic
 from tt_data.dataset import Dataset, Indices, as_array, as_indices, wrap_index
 
 INDEX = "index.json"
@@ -322,11 +322,7 @@ def write_shards(
         raise ShapeError(f"write_shards: shard_bytes must be >= 1, got {shard_bytes}")
     if (folder / INDEX).exists():
         raise FileError(f"{folder}: already holds a sharded dataset; choose another folder, or remove it")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be created ({error.strerror})") from None
-    remove_stale(folder)
+    remove_stale(make_folder(folder))
     described: tuple[Field, ...] = ()
     shards: list[Shard] = []
     for arrays in _cut_into_shards(batches, tuple(fields), shard_bytes):

@@ -17,6 +17,7 @@ import tt_core
 from tt_core.creation import tensor
 from tt_core.dispatch import Array
 from tt_core.errors import FileError
+from tt_core.files import make_folder
 from tt_core.journey import Shortfall, in_data_dir, require
 from tt_language.attention_maps import heat_map, record_attention
 from tt_language.config import GPTConfig
@@ -37,11 +38,7 @@ def transformer(data_dir: Path | None = None, out: Path | None = None) -> None:
     Raises `Shortfall` when a share of new sequences or sentences is not right, or the text's loss too high, and
     `FileError` where pictures cannot be written to `out`.
     """
-    out = Path("milestones") if out is None else out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot create folder {out}: {error.strerror or error}") from None
+    out = make_folder("milestones" if out is None else out)
     sequences("copied", lambda x: x, out)
     sequences("reversed", lambda x: x[:, ::-1], out)
     translation(out)

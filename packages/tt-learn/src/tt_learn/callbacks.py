@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tt_core.errors import FileError
-from tt_core.files import remove_stale, write_atomic
+from tt_core.files import make_folder, remove_stale, write_atomic
 from tt_learn.svg import line_chart
 from tt_learn.training import Callback, Record, Trainer, TrainingError
 
@@ -105,11 +105,7 @@ class Checkpoints(Callback):
         self._best_is_due = False
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot create folder {self.folder}: {error.strerror or error}") from None
-        remove_stale(self.folder)
+        remove_stale(make_folder(self.folder))
 
     def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         self._best_is_due = self._best.improved(metrics)

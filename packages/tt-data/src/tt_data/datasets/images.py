@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.errors import DTypeError, FileError, ShapeError
-from tt_core.files import write_atomic
+from tt_core.files import make_folder, write_atomic
 from tt_data.dataset import Dataset, Indices, as_array, wrap_index
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
@@ -176,7 +176,7 @@ def extract(archive: Path, member_folder: str, target: Path, max_bytes: int = 1 
 
     Only names directly in that folder count, so an archive cannot write elsewhere. Raises `FileError`.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
