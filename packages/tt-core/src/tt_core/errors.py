@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 class TinyTorchError(Exception):
     """An error that a user can act on, in one line.
@@ -75,3 +77,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+
+
+def is_integer(value: Any, least: int) -> bool:
+    """Whether `value` is an integer, Python's or NumPy's, of at least `least`.
+
+    >>> is_integer(3, 1), is_integer(0, 1), is_integer(2.0, 1)
+    (True, False, False)
+    """
+    return isinstance(value, (int, np.integer)) and int(value) >= least

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import DTypeError, ShapeError, is_integer
 from tt_data import seeding
 from tt_data.windows import pair
 
@@ -99,7 +99,7 @@ class RandomCrop:
     def __init__(self, size: int | tuple[int, int], padding: int = 0, padding_mode: str = "constant") -> None:
         if padding_mode not in ("constant", "reflect"):
             raise ShapeError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
-        if not _is_integer(padding, least=0):
+        if not is_integer(padding, least=0):
             raise ShapeError(f"RandomCrop: padding is an integer >= 0, got {padding!r}")
         self.size, self.padding, self.padding_mode = pair(size, "RandomCrop: size"), padding, padding_mode
 
@@ -127,7 +127,7 @@ class Cutout:
     """
 
     def __init__(self, size: int, value: float = 0.0) -> None:
-        if not _is_integer(size, least=1):
+        if not is_integer(size, least=1):
             raise ShapeError(f"Cutout: size is an integer >= 1, got {size!r}")
         self.size, self.value = size, value
 
@@ -235,10 +235,6 @@ def _pixels(x: Images, column: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
     places = np.broadcast_to(places, (n, channels, places.shape[2]))
     values = np.take_along_axis(x.reshape(n, channels, height * width), places, 2)
     return np.where(inside[:, None], values, np.asarray(fill, x.dtype))
-
-
-def _is_integer(value: Any, least: int) -> bool:
-    return isinstance(value, (int, np.integer)) and int(value) >= least
 
 
 def _is_number(value: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, is_integer
 
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
@@ -161,13 +161,9 @@ def pair(value: IntOrPair, name: str, least: int = 1) -> Pair:
     ((3, 3), (1, 2))
     """
     parts = (value, value) if isinstance(value, (int, np.integer)) else value
-    if not isinstance(parts, (tuple, list)) or len(parts) != 2 or not all(_is_integer(part, least) for part in parts):
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2 or not all(is_integer(part, least) for part in parts):
         raise ShapeError(f"{name} is an integer >= {least} or a pair of them, got {value!r}")
     return int(parts[0]), int(parts[1])
-
-
-def _is_integer(value: Any, least: int) -> bool:
-    return isinstance(value, (int, np.integer)) and int(value) >= least
 
 
 def check_images(x: Array) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tt_core.creation import tensor
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import ShapeError, is_integer
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_language.embeddings import check_ids
@@ -62,7 +62,7 @@ class Sampling:
         checks = (
             ("repetition_penalty", 0 < self.repetition_penalty < np.inf, "above 0 and finite"),
             ("temperature", 0 <= self.temperature < np.inf, "0 (the likeliest) or more"),
-            ("top_k", self.top_k is None or _is_whole(self.top_k, 1), "a whole number, 1 or more"),
+            ("top_k", self.top_k is None or is_integer(self.top_k, 1), "a whole number, 1 or more"),
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
         )
@@ -107,10 +107,6 @@ def _check_largest(logit: Any) -> None:
     """Raise unless the largest logit after a text is a number; nan counts as the largest."""
     if not np.isfinite(logit):
         raise ConfigError(f"generate: the model gives a logit of {logit}; its weights are of no use")
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, (int, np.integer)) and bool(value >= least)
 
 
 def _nucleus(p: Array, top_p: float) -> Array:
@@ -252,7 +248,7 @@ def stream(
 def _check_numbers(max_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:
     seed = 0 if seed is None else seed
     for name, value, least in (("max_new_tokens", max_new_tokens, 0), ("seed", seed, 0), ("num_beams", num_beams, 1)):
-        if not _is_whole(value, least):
+        if not is_integer(value, least):
             raise ConfigError(f"generate: {name} is {value}, expected a whole number, {least} or more")
 
 
