@@ -78,9 +78,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def tt(*arguments: str, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def tt(
+    *arguments: str, site: Path | None = None, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     path = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])] if site else []
-    environment = {**os.environ, "COLUMNS": "160", "PYTHONIOENCODING": "utf-8"}
+    environment = {**os.environ, "COLUMNS": "160", "PYTHONIOENCODING": "utf-8", **variables}
     environment |= {"PYTHONPATH": os.pathsep.join(path)} if path else {}
     return subprocess.run(
         [sys.executable, "-c", "import sys; from tt_core.cli import main; sys.exit(main())", *arguments],
@@ -139,6 +141,19 @@ def test_an_act_brings_commands(installed: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "hello from a plugin")
 
 
+def test_a_milestone_says_at_once_what_it_does_and_how_long_it_takes(tmp_path: Path) -> None:
+    lines = tt("milestone", "perceptron", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].startswith("1957: ")
+    assert lines[1] == "  separates 100 points by a line, then judges 1,000 new ones: one second"
+
+
+def test_a_data_folder_that_does_not_exist_is_an_error_where_it_was_typed(tmp_path: Path) -> None:
+    done = tt("milestone", "perceptron", "--data-dir", "nowhere", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: --data-dir nowhere: no such folder\n")
+    assert not done.stdout
+    assert tt("milestone", "perceptron", cwd=tmp_path, TT_DATA_HOME="nowhere").returncode == 0  # a download makes it
+
+
 def test_an_unknown_milestone_comes_with_the_near_ones(tmp_path: Path) -> None:
     done = tt("milestone", "perceptrn", cwd=tmp_path)
     assert done.returncode == 1
@@ -147,6 +162,7 @@ def test_an_unknown_milestone_comes_with_the_near_ones(tmp_path: Path) -> None:
 
 
 def test_what_a_user_can_act_on_is_one_line(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
     done = tt("milestone", "falling-short", "--data-dir", "mine", site=installed, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: falling-short: reached nothing with mine"

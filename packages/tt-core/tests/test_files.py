@@ -94,6 +94,27 @@ def test_the_data_is_synced_before_the_rename_and_the_folder_after(path: Path, m
     assert steps[:3] == ["fsync", "replace", "folder"]
 
 
+def test_a_file_that_another_program_has_open_is_replaced_once_it_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, replace = [], os.replace
+
+    def busy(source: str, target: str) -> None:
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    monkeypatch.setattr(files, "_PATIENCE", 0.0)  # as on Linux, where an open file is no obstacle
+    with pytest.raises(FileError, match="Access is denied; what was there before is unchanged"):
+        write_atomic(path, b"new")
+    tries.clear()
+    monkeypatch.setattr(files, "_PATIENCE", 5.0)  # as on Windows
+    write_atomic(path, b"new")
+    assert (path.read_bytes(), len(tries)) == (b"new", 3)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"cannot write .*nowhere.*: No such file or directory"):
         write_atomic(tmp_path / "nowhere" / "file", b"")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tt_core.errors import FileError, TinyTorchError
+from tt_core.files import in_order
 from tt_language import Tokenizer
 
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
@@ -61,7 +62,7 @@ def _documentation() -> Corpus:
 
 
 def _folder(path: Path) -> Corpus:
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = in_order(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     files = [file for file in found if not _of_a_run(file)]
     if not files:
         raise CorpusError(f"corpus folder {path} has no text files ({', '.join(SUFFIXES)})")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from tt_core.command import reported, run
-from tt_core.errors import PluginError, TinyTorchError, did_you_mean
+from tt_core.command import reported, run, show_each_line
+from tt_core.errors import FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.hookspecs import hookimpl
 from tt_core.journey import Milestone, Module, act_name, deferred
 from tt_core.plugins import ACTS_GROUP, available, load, manager
@@ -79,10 +80,16 @@ def milestone(name: str, data_dir: Path | None, out: Path) -> None:
     if name not in known:
         raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
     chosen = known[name]
+    given = click.get_current_context().get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
+    if given and data_dir is not None and not data_dir.is_dir():  # a folder in TT_DATA_HOME is made by a download
+        raise FileError(f"--data-dir {data_dir}: no such folder")
+    show_each_line()
+    click.echo(f"{chosen.year}: {chosen.title}")
+    if chosen.takes:
+        click.echo(f"  {chosen.takes}")
     from tt_core.heap import keep_freed_memory
 
     keep_freed_memory()
-    click.echo(f"{chosen.year}: {chosen.title}")
     with reported():
         chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
 
@@ -129,7 +136,9 @@ class Act1Plugin:
     @hookimpl
     def tt_milestones(self) -> list[Milestone]:
         run = deferred("tt_core.milestones:perceptron")
-        return [Milestone("perceptron", 1957, "Rosenblatt's perceptron learns to tell two classes apart", 1, run)]
+        title = "Rosenblatt's perceptron learns to tell two classes apart"
+        takes = "separates 100 points by a line, then judges 1,000 new ones: one second"
+        return [Milestone("perceptron", 1957, title, 1, run, takes)]
 
 
 plugin = Act1Plugin()

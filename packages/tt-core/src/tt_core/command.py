@@ -18,6 +18,9 @@ import click
 from tt_core.errors import TinyTorchError
 from tt_core.plugins import manager
 
+_READER_GONE = (errno.EPIPE, errno.EINVAL) if os.name == "nt" else (errno.EPIPE,)
+"""What writing to a closed pipe says; on Windows, the C library answers EINVAL."""
+
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code: 1 for a `TinyTorchError`, 2 for usage, 130 for Ctrl-C.
@@ -41,7 +44,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         click.echo(f"error: out of memory: {str(error) or 'nothing is left'}; choose smaller sizes", err=True)
         return 1
     except OSError as error:  # of the standard output; files say themselves what is wrong with them (`FileError`)
-        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+        if error.errno not in (errno.ENOSPC, *_READER_GONE):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what still waits would fail again at exit
         if error.errno == errno.ENOSPC:  # else the reader has gone, as `head` does, and wants nothing more
@@ -53,6 +56,12 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except (KeyboardInterrupt, click.Abort):
         return 130
     return 0
+
+
+def show_each_line() -> None:
+    """Print each line at once, also into a pipe or a file: for commands that run for minutes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,7 +39,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
         _write_synced(temporary, data)
         with contextlib.suppress(FileNotFoundError):  # of a file that is new
             shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        replace(temporary, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -49,6 +50,36 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
         _sync_folder(target.parent)
     except OSError as error:
         raise FileError(f"wrote {path}, but cannot sync its folder: {_reason(error)}; save it again") from None
+
+
+_PATIENCE = 2.0 if os.name == "nt" else 0.0
+"""Seconds for which Windows gets to close a file that another program (a virus scanner, an editor) has open."""
+
+
+def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """`os.replace`, tried again for two seconds on Windows, where a file that is open elsewhere cannot be replaced.
+
+    Raises `OSError` as `os.replace` does.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.05)
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Paths sorted by their parts, upper case before lower case: the same order on every system.
+
+    `sorted(paths)` ignores case on Windows.
+
+    >>> [path.name for path in in_order([Path("b"), Path("a"), Path("B")])]
+    ['B', 'a', 'b']
+    """
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def _write_synced(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
@@ -91,7 +122,7 @@ def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
     ['model.tmp-tinytorch-1-1']
     """
     removed = []
-    for path in sorted(Path(folder).glob(f"*{_SUFFIX}*")):
+    for path in in_order(Path(folder).glob(f"*{_SUFFIX}*")):
         with contextlib.suppress(OSError):  # one that cannot be removed harms nobody
             path.unlink()
             removed.append(path)

@@ -23,7 +23,8 @@ class Act:
     @hookimpl
     def tt_milestones(self) -> Iterable[Milestone]:
         run = deferred("tt_language.milestones:transformer")
-        return (Milestone("transformer", 2017, "Attention is all you need", 4, run),)
+        takes = "learns to copy, reverse and translate, then writes Shakespeare if it is there: 2 minutes on two cores"
+        return (Milestone("transformer", 2017, "Attention is all you need", 4, run, takes),)
 
 
 plugin = Act()

@@ -21,9 +21,11 @@ class Act:
 
     @hookimpl
     def tt_milestones(self) -> Iterable[Milestone]:
+        xor = "trains networks of one and of two layers on four points: two seconds"
+        mlp = "trains a network of two layers on MNIST, or on drawn digits without it: half a minute on two cores"
         return (
-            Milestone("xor", 1969, "The XOR crisis", 2, deferred("tt_learn.milestones:xor")),
-            Milestone("mlp", 1986, "Backpropagation reads digits", 2, deferred("tt_learn.milestones:mlp")),
+            Milestone("xor", 1969, "The XOR crisis", 2, deferred("tt_learn.milestones:xor"), xor),
+            Milestone("mlp", 1986, "Backpropagation reads digits", 2, deferred("tt_learn.milestones:mlp"), mlp),
         )
 
 

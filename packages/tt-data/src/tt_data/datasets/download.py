@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tt_core.errors import FileError, TinyTorchError
+from tt_core.files import replace
 
 HOME_VARIABLE = "TT_DATA_HOME"
 _TIMEOUT = 30  # seconds without a byte
@@ -101,7 +102,7 @@ def fetch(file: Remote, folder: Path) -> Path:
     except OSError as error:
         raise FileError(f"{folder}: cannot hold a download ({error.strerror}); set {HOME_VARIABLE}") from None
     try:
-        os.replace(_from_first_mirror(file, incoming), path)
+        replace(_from_first_mirror(file, incoming), path)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return path
