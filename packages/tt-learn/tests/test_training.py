@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -503,6 +504,25 @@ def test_metrics() -> None:
 # --- what stops a run
 
 
+@contextlib.contextmanager
+def handled(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """A block with a handler of the test's own: under nohup, or in the background of a script, signals are ignored."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C."""
+    with handled(signal.SIGINT, signal.default_int_handler):
+        yield
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_says_how_to_resume_and_is_raised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     straight = run("Adam")
 
@@ -520,6 +540,62 @@ def test_ctrl_c_saves_says_how_to_resume_and_is_raised(tmp_path: Path, capsys: p
     assert_same_bits(straight, run("Adam", seed=5, resume=tmp_path))
 
 
+class Raise(Callback):
+    """Raises signals after the second step, as often as they are given."""
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.numbers = numbers
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.step == 2:
+            for number in self.numbers:
+                signal.raise_signal(number)
+
+
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_that_ends_the_process_saves_first(number: signal.Signals, tmp_path: Path) -> None:
+    straight = run("Adam")
+    with handled(number, signal.SIG_DFL), pytest.raises(KeyboardInterrupt) as raised:
+        run("Adam", callbacks=[Raise(number, number), Checkpoints(tmp_path)])  # a terminal and a shell both send SIGHUP
+    assert raised.value.args == (number,)
+    assert_same_bits(straight, run("Adam", seed=5, resume=tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    with handled(number, signal.SIG_IGN):  # as under nohup
+        assert run("SGD", callbacks=[Raise(number)]).step == run("SGD").step
+
+
+def test_a_program_that_handles_a_signal_itself_is_left_alone() -> None:
+    seen = []
+    with handled(signal.SIGTERM, lambda number, frame: seen.append(number)):
+        assert run("SGD", callbacks=[Raise(signal.SIGTERM)]).step == run("SGD").step
+    assert seen == [signal.SIGTERM]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it is multi-threaded: BLAS is
+def test_a_forked_child_can_be_terminated() -> None:
+    ended = []
+
+    class Fork(Callback):
+        def on_fit_start(self, trainer: Trainer) -> None:
+            child = os.fork()
+            if child == 0:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)  # reached when the trainer took the signal for its own
+            ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with handled(signal.SIGTERM, signal.SIG_DFL):
+        run("SGD", callbacks=[Fork()])
+    assert ended == [-signal.SIGTERM]
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_second_ctrl_c_does_not_wait() -> None:
     aborted = []
 

@@ -188,6 +188,7 @@ class Trainer:
         self.seconds = 0.0  # spent on steps, all runs together
         self.history: list[Record] = []
         self.interrupted = self.should_stop = False
+        self._signal = signal.SIGINT  # what interrupted
         self._window = {"loss": 0.0, "steps": 0, "examples": 0, "seconds": 0.0}
         self._epoch_is_over = False  # the loader was seen to end, but what follows an epoch is not done yet
         self._batches: Any = None
@@ -213,8 +214,9 @@ class Trainer:
             `val_every` steps, or without it after each epoch, and at the end.
         overfit_one_batch: see the first batch again and again; a model that cannot learn that one has an error.
 
-        The first Ctrl-C ends training after the step that is running; callbacks save, then `KeyboardInterrupt` is
-        raised. The second one does not wait.
+        Ctrl-C, SIGTERM, SIGHUP (a closed terminal) and Windows' SIGBREAK end training after the step that is running:
+        callbacks save, then `KeyboardInterrupt` is raised with the signal as its argument. A second Ctrl-C does not
+        wait. Signals that are ignored stay so, as under `nohup`, and a program's own handler of the others stays.
         """
         if overfit_one_batch:
             batches = self._one_batch(batches)
@@ -236,7 +238,7 @@ class Trainer:
                 self._tell("on_abort")
                 raise
         if self.interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self._signal)
 
     def _run(self, plan: _Plan) -> None:
         while not self._finished(plan):
@@ -423,22 +425,30 @@ class Trainer:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C asks for an end; only the main thread is told of signals."""
+        """A block in which signals that would end the process ask for an end of training; in the main thread alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
+        before, process = _ending_signals(), os.getpid()
 
-        def ask(*_: Any) -> None:
-            self.interrupted = True
+        def ask(number: int, _: Any) -> None:
+            if os.getpid() != process:  # a forked child has nothing to save
+                signal.signal(number, before[signal.Signals(number)])
+                signal.raise_signal(number)
+                return
+            self._signal, self.interrupted = signal.Signals(number), True
             self.stop()
-            signal.signal(signal.SIGINT, before)
+            # Of the others, a second one often follows at once: a shell and the terminal each send SIGHUP.
+            if signal.SIGINT in before:
+                signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-        signal.signal(signal.SIGINT, ask)
+        for number in before:
+            signal.signal(number, ask)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint of everything `resume` needs; raises as `save_checkpoint` does."""
@@ -534,6 +544,18 @@ class Trainer:
         if first is nothing:
             raise TrainingError("fit: the loader gave no batches")
         return lambda step: first
+
+
+def _ending_signals() -> dict[signal.Signals, Any]:
+    """Ctrl-C unless it is ignored, and the other signals that end the process by default, each with its handler now."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last two exist on POSIX and on Windows alone
+    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    return {
+        number: handler
+        for number, handler in handlers.items()
+        if handler is signal.SIG_DFL or (number == signal.SIGINT and handler not in (signal.SIG_IGN, None))
+    }
 
 
 def _position(batches: Any) -> Any:
