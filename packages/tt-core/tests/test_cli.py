@@ -178,6 +178,24 @@ def test_a_milestone_ends_with_what_plugins_measured(
     assert done.stderr.splitlines()[-1] == "1 calls"
 
 
+def test_a_milestone_takes_plugins(installed: Path, tmp_path: Path) -> None:
+    done = tt("milestone", "one-op", "--plugin", "foreign", site=installed, cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "1 calls")
+    done = tt("milestone", "one-op", "--plugin", "foreing", site=installed, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == "error: no plugin is called foreing; did you mean foreign?"
+
+
+@pytest.mark.parametrize("arguments", [("--data-dir", "nowhere"), ("--data-dir", "file"), ("--out", "file/pictures")])
+def test_a_milestone_refuses_folders_that_are_none_before_it_starts(arguments: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = tt("milestone", "perceptron", *arguments, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert arguments[1].partition("/")[0] in done.stderr
+
+
 def test_a_command_that_does_not_exist_is_wrong_usage() -> None:
     done = tt("jurney")
     assert done.returncode == 2

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from tt_core.command import reported, run, show_each_line
+from tt_core.command import plugin_option, reported, run, show_each_line
 from tt_core.errors import FileError, PluginError, TinyTorchError, did_you_mean
+from tt_core.files import check_folder
 from tt_core.hookspecs import hookimpl
 from tt_core.journey import Milestone, Module, act_name, deferred
-from tt_core.plugins import ACTS_GROUP, available, load, manager
+from tt_core.plugins import ACTS_GROUP, available, load, manager, use
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -74,7 +75,8 @@ def journey() -> None:
     help="folder with data sets, such as mnist/ [default: $TT_DATA_HOME]",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("milestones"), help="folder for pictures")
-def milestone(name: str, data_dir: Path | None, out: Path) -> None:
+@plugin_option
+def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, ...]) -> None:
     """Run a moment of history with what is installed, and print what it reached."""
     known = {milestone.name: milestone for milestone in _milestones()}
     if name not in known:
@@ -83,14 +85,15 @@ def milestone(name: str, data_dir: Path | None, out: Path) -> None:
     given = click.get_current_context().get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
     if given and data_dir is not None and not data_dir.is_dir():  # a folder in TT_DATA_HOME is made by a download
         raise FileError(f"--data-dir {data_dir}: no such folder")
-    show_each_line()
-    click.echo(f"{chosen.year}: {chosen.title}")
-    if chosen.takes:
-        click.echo(f"  {chosen.takes}")
-    from tt_core.heap import keep_freed_memory
+    check_folder(out)  # now, and not when the training is done
+    with use(*plugins), reported():
+        show_each_line()
+        click.echo(f"{chosen.year}: {chosen.title}")
+        if chosen.takes:
+            click.echo(f"  {chosen.takes}")
+        from tt_core.heap import keep_freed_memory
 
-    keep_freed_memory()
-    with reported():
+        keep_freed_memory()
         chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
 
 

@@ -111,6 +111,27 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder `path`, once it is known that it can be written to, or made; it is left as it is.
+
+    A long job calls this before it begins. Raises `FileError` where a file has the name, or a folder is read-only.
+
+    >>> import tempfile
+    >>> check_folder(Path(tempfile.mkdtemp()) / "runs" / "first").exists()
+    False
+    """
+    folder = Path(path)
+    try:
+        nearest = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is no folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{nearest} cannot be written to")
+    except OSError as error:
+        raise FileError(f"cannot create folder {folder}: {_reason(error)}") from None
+    return folder
+
+
 def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
     """Remove the temporary files that a killed process left in `folder`, and return their paths; raises no error where
     there is no such folder.
