@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tinygpt.corpus
+import tinygpt.needs
 from tinygpt.cli import main
+from tinygpt.runs import RunFolder
+from tt_core.errors import TinyTorchError
 from tt_language import ByteTokenizer
 
 Refused = Callable[..., str]
@@ -114,7 +119,7 @@ def test_a_folder_that_holds_a_run_is_not_written_to(
 def test_an_out_that_is_a_file(refused: Refused, corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept", encoding="utf-8")
     line = refused("train", "--corpus", corpus, "--preset", "tiny", "--block-size", 16, "--out", tmp_path / "file")
-    assert "cannot create run folder" in line
+    assert "cannot create folder" in line
     assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
 
 
@@ -169,6 +174,83 @@ def test_resuming_to_fewer_steps_than_were_done(refused: Refused, run: Path) -> 
     before = contents(run)
     assert "has done 30 steps already" in refused("train", "--resume", run, "--steps", 20)
     assert contents(run) == before
+
+
+def test_two_trainings_cannot_write_to_one_run(
+    refused: Refused, train: Callable[..., int], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunFolder(run).writing():
+        assert "another training is writing" in refused("train", "--resume", run)
+        assert main(["generate", str(run), "--max-new-tokens", "3"]) == main(["info", str(run)]) == 0
+    with RunFolder.begun(tmp_path / "new") as folder:
+        assert train(folder.path) == 1
+        assert "another training is writing" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run)]) == 0
+    assert not list(run.glob(".*"))
+
+
+def test_a_lock_file_that_a_crash_left_locks_nothing(run: Path) -> None:
+    (run / ".tinygpt-lock").touch()
+    assert main(["train", "--resume", str(run)]) == 0
+
+
+def test_a_run_that_was_killed_before_it_saved_anything(
+    refused: Refused, train: Callable[..., int], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    (runs / "killed").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "metrics.jsonl"):
+        (runs / "killed" / name).write_bytes((run / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert "no run under runs/ has a model yet" in refused("generate")
+    run.rename(runs / "whole")
+    os.utime(runs / "whole" / "model.safetensors", (1, 1))
+    assert main(["generate", "--max-new-tokens", "3"]) == 0  # of the one that has a model
+    assert train(runs / "killed", "--steps", 2) == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, TinyTorchError])
+def test_a_run_that_ends_before_it_saved_anything_is_removed(error: Any, tmp_path: Path) -> None:
+    def end(name: str) -> None:
+        with RunFolder.begun(tmp_path / name) as folder:
+            folder.write_config({"training": {}})
+            folder.checkpoint.mkdir()
+            raise error
+
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        with pytest.raises(error):
+            end(name)
+    assert contents(tmp_path) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]  # which was there before
+
+
+def test_what_was_meant(refused: Refused, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    assert main(["generate", str(run / "model.safetensors"), "--max-new-tokens", "3"]) == 0
+    assert f"name the run: {run}" in refused("generate", run / "checkpoint" / "best.safetensors")
+    for text in ("Hello", "Hello world. It is", "x" * 5000):
+        assert f'tinygpt generate --prompt "{text}"' in refused("generate", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("train", "--lr", "1"), "No such option --lr; here it is --learning-rate (see: tinygpt train --help)"),
+     (("train", "--epochs=3"), "here it is --steps"), (("train", "--stepz", "3"), "--steps"),
+     (("generate", "--max_tokens", "3"), "--max-new-tokens"), (("generate", "--lr", "3"), "No such option '--lr'"),
+     (("train", "--steps"), "requires an argument"), (("trian",), "trian"), (("train", "--steps", "x"), "not a valid")],
+    ids=str,
+)  # fmt: skip
+def test_wrong_usage_is_one_line(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    assert said in line
+
+
+def test_options_may_have_underscores(refused: Refused) -> None:
+    assert "batch_size is 0" in refused("train", "--batch_size", 0)
 
 
 # --- damage
@@ -226,11 +308,46 @@ def test_what_cannot_be_read_is_not_called_damaged(refused: Refused, run: Path) 
         assert f"cannot read {run / name}" in refused("info", run)
 
 
-def test_a_model_larger_than_memory(refused: Refused, corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    line = refused("train", "--corpus", corpus, "--tokenizer", "byte", "--n-embd", 1 << 50, "--out", out)
-    assert "out of memory: Unable to allocate" in line
+@pytest.mark.parametrize(
+    "option",
+    ["batch-size", "n-embd", "n-layer", "block-size", "vocab-size"],
+)
+def test_sizes_larger_than_memory_are_refused_before_anything_is_allocated(
+    option: str, refused: Refused, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, large = tmp_path / "run", 1 << 40
+    if option == "vocab-size":  # bpe learns no more entries than the text has
+        monkeypatch.setattr(tinygpt.needs, "available_memory", lambda: 10**6)
+        large = 600
+    line = refused("train", "--corpus", corpus, "--tokenizer", "bpe", f"--{option}", large, "--out", out)
+    assert "this training needs" in line
+    assert f"--{option}" in line
+    assert "are free" in line
     assert not out.exists()
+
+
+def test_a_batch_as_large_as_advised_fits(
+    refused: Refused, train: Callable[..., int], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tinygpt.needs, "available_memory", lambda: 6 * 10**6)
+    tiny = ("--preset", "tiny", "--tokenizer", "char", "--n-layer", 1, "--n-embd", 32, "--block-size", 16)
+    given = ("--corpus", corpus, *tiny, "--out", tmp_path / "run", "--steps", 1)
+    most = re.search(r"up to (\d+)", refused("train", *given, "--batch-size", 10**6))
+    assert most is not None
+    assert "up to" in refused("train", *given, "--batch-size", int(most[1]) + 1)
+    assert train(tmp_path / "run", "--steps", 1, "--batch-size", int(most[1])) == 0
+
+
+def test_a_text_larger_than_memory(refused: Refused, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tinygpt.corpus, "available_memory", lambda: 24 * 1000)
+    endless = [Path("/dev/zero")] if Path("/dev/zero").is_char_device() else []
+    for path in (corpus, corpus.parent, *endless):
+        assert "does not fit in memory" in refused("train", "--corpus", path)
+
+
+def test_the_system_says_how_much_memory_is_free() -> None:
+    free = tinygpt.needs.available_memory()
+    assert free is None or 10**6 < free < 10**15
 
 
 def test_a_flipped_bit_in_a_checkpoint(refused: Refused, run: Path) -> None:
@@ -281,7 +398,7 @@ def test_a_disk_that_is_full_from_the_start(
     line = capsys.readouterr().err
     assert os.strerror(errno.ENOSPC) in line
     assert line.count("\n") == 1
-    assert contents(tmp_path / "run") == {}
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["loss.svg", "tokenizer.json", "model.safetensors", "checkpoint/last.safetensors"])

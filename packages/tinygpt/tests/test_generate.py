@@ -88,9 +88,9 @@ def test_kv_cache_on_the_command_line(trained: Path, capsys: pytest.CaptureFixtu
 def test_a_saved_model_generates_the_same(gpt: TinyGPT, tmp_path: Path) -> None:
     from tinygpt.runs import RunFolder
 
-    folder = RunFolder.create(tmp_path / "run")
-    folder.write_config({"model": gpt.model.config.to_dict()})
-    gpt.save(folder)
+    with RunFolder.begun(tmp_path / "run") as folder:
+        folder.write_config({"model": gpt.model.config.to_dict()})
+        gpt.save(folder)
     again = TinyGPT.load(folder.path)
     assert list(again.generate("x", 10, seed=1)) == list(gpt.generate("x", 10, seed=1))
 

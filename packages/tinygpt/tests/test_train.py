@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,7 +19,9 @@ import tinygpt.train
 from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
 from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.presets import preset
 from tinygpt.runs import RunFolder
+from tinygpt.train import Estimate, Sample
 from tt_language import BPETokenizer, ByteTokenizer
 from tt_learn import ProgressBar, Trainer
 
@@ -62,6 +66,15 @@ def test_the_same_seed_gives_the_same_bits(train: Train, trained: Path, tmp_path
     assert (tmp_path / "again/model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C; a process that a script started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("step", [4, 10, 17])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     step: int, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -81,6 +94,46 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert main(["train", "--resume", str(halves)]) == 0
     assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert losses(halves) == losses(whole)
+
+
+def test_training_is_the_same_bits_without_the_samples(
+    train: Train, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "shown", "--dropout", 0.1, "--steps", 20) == 0
+    shown = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(tinygpt.train.Sample, "on_log", lambda *_: None)
+    assert train(tmp_path / "hidden", "--dropout", 0.1, "--steps", 20) == 0
+    hidden = capsys.readouterr().out.splitlines()
+    assert [line[:2] for line in shown if line not in hidden].count("  ") == 2  # one a validation
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("shown", "hidden")]
+    assert weights[0] == weights[1]
+
+
+def test_a_sample_is_one_line_that_fits_the_terminal(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for columns in (12, 60, 500):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        Sample(TinyGPT.load(trained), print).on_log(None, {"val_loss": 1.0})  # type: ignore[arg-type]
+        line = capsys.readouterr().out
+        assert 2 < len(line.rstrip("\n")) < columns
+        assert line.count("\n") == 1
+
+
+def test_training_says_what_it_will_take(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "run", "--steps", 20) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"model: [\d,]+ parameters; to train it takes about \d+ MB", told)
+    assert len(re.findall(r"time: about .+ ms a step; Ctrl-C saves", told)) == 1
+
+
+def test_the_estimated_time_is_that_of_the_steps_to_come(trained: Path) -> None:
+    said: list[str] = []
+    config = preset("tiny", steps=1005, eval_interval=10_000, block_size=16, batch_size=8)
+    estimate = Estimate(config, Tokens(np.arange(0), np.arange(24 * 16)), said.append)  # the end takes a step
+    for step in range(1, 8):
+        estimate.on_step_end(SimpleNamespace(step=step, seconds=100 + 0.1 * step))  # type: ignore[arg-type]
+    assert said == ["time: about 1 min 40 s, at 100 ms a step; Ctrl-C saves, --resume goes on"]
 
 
 def test_a_finished_run_takes_more_steps(run: Path) -> None:
@@ -111,7 +164,10 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tinygpt.runs.time, "strftime", lambda form: "now")
-    assert [RunFolder.create(None).path.name for _ in range(3)] == ["now", "now_2", "now_3"]
+    for name in ("now", "now_2", "now_3"):
+        with RunFolder.begun(None) as folder:
+            assert folder.path.name == name
+            folder.model.touch()
 
 
 def test_every_python_carries_the_default_corpus() -> None:

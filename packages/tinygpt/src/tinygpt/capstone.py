@@ -32,11 +32,11 @@ class TinyGPT:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> TinyGPT:
-        """The model of a run folder (the newest under `runs/` by default), or of a Hugging Face format folder.
+        """The model of a run folder or of a folder in Hugging Face's format; the newest run with a model by default.
 
         Raises `FileError` for a missing model and what the readers raise for damaged files.
         """
-        folder = RunFolder.open(None if path is None else Path(path))
+        folder = RunFolder.open(None if path is None else Path(path), with_model=True)
         config = folder.read_config()
         if "model_type" in config:  # Hugging Face's way to say what it is
             return cls(GPT.from_pretrained(folder.path), load_tokenizer(folder.path))

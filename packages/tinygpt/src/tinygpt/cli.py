@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tinygpt.presets import PRESETS, TrainConfig, preset
-from tt_core.command import reported, run
+from tt_core.command import output_may_end, plugin_option, reported, run
 from tt_core.errors import TinyTorchError
 from tt_core.plugins import use
 
@@ -37,16 +37,46 @@ def meaning(field: dataclasses.Field[Any]) -> str:
 
 
 path_option = click.Path(path_type=Path)
-plugin_option = click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="use it (see: tt plugins)")
+
+OTHER_NAMES = {
+    "--batch": "--batch-size", "--context": "--block-size", "--ctx": "--block-size", "--data": "--corpus",
+    "--data-dir": "--corpus", "--dataset": "--corpus", "--dim": "--n-embd", "--embd": "--n-embd",
+    "--epochs": "--steps", "--eval-every": "--eval-interval", "--heads": "--n-head", "--input": "--corpus",
+    "--iters": "--steps", "--layers": "--n-layer", "--length": "--max-new-tokens", "--lr": "--learning-rate",
+    "--max-iters": "--steps", "--max-seq-len": "--block-size", "--max-steps": "--steps",
+    "--max-tokens": "--max-new-tokens", "--min-learning-rate": "--min-lr", "--num-layers": "--n-layer",
+    "--out-dir": "--out", "--output": "--out", "--seq-len": "--block-size", "--temp": "--temperature",
+    "--text": "--prompt", "--tokens": "--max-new-tokens", "--wd": "--weight-decay",
+}  # fmt: skip
+"""What other programs call an option of ours."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class NamesOptions(click.Command):
+    """A command that answers another program's name of an option with its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, which knows near spellings alone."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            meant = OTHER_NAMES.get(error.option_name)
+            if meant is not None and any(meant in parameter.opts for parameter in self.params):
+                raise click.UsageError(f"No such option {error.option_name}; here it is {meant}", ctx) from None
+            raise
+
+
+def with_hyphens(name: str) -> str:
+    """nanoGPT's `--batch_size` is `--batch-size` too."""
+    return name.replace("_", "-")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": with_hyphens})
 @click.version_option(package_name="tinygpt")
 def cli() -> None:
     """Train a small GPT and let it write, on the CPU, in minutes."""
 
 
-@cli.command()
+@cli.command(cls=NamesOptions)
 @click.option("--preset", "name", metavar="NAME", help=", ".join(PRESETS) + " [default: docs]")
 @click.option("--corpus", type=path_option, help="a text file or a folder of them [default: Python's documentation]")
 @click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
@@ -63,7 +93,7 @@ def train(
 ) -> None:
     """Train on a text and write a run folder."""
     config = preset(name or "docs", **changes)
-    with use(*plugins), reported():
+    with use(*plugins), output_may_end(), reported():
         from tinygpt import train as job
 
         if resume is None:
@@ -75,10 +105,10 @@ def train(
                     "--resume takes the run's own options; only --steps and --plugin can be given with it"
                 )
             folder = job.resume(resume, changes["steps"], click.echo)
-    click.echo(f"let it write: tinygpt generate {folder.path}")
+        click.echo(f"let it write: tinygpt generate {folder.path}")
 
 
-@cli.command()
+@cli.command(cls=NamesOptions)
 @click.argument("run_folder", metavar="[RUN]", required=False, type=path_option)
 @click.option("--prompt", default="\n", help="text to continue")
 @click.option("--max-new-tokens", default=200, show_default=True, type=click.IntRange(min=1))
@@ -90,7 +120,7 @@ def train(
 @click.option("--seed", type=click.IntRange(min=0), help="write the same again")
 @plugin_option
 def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
-    """Continue a prompt with a trained model (RUN: a run folder, the newest one by default)."""
+    """Continue a prompt with a trained model (RUN: a run folder, the newest one with a model by default)."""
     with use(*plugins), reported():
         from tinygpt.capstone import TinyGPT
 

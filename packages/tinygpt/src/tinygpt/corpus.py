@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tinygpt.needs import available_memory, size
 from tt_core.errors import FileError, TinyTorchError
 from tt_core.files import in_order
 from tt_language import Tokenizer
 
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
 """What is read from a corpus that is a folder, but for the runs that lie in it."""
+
+_MEMORY = 24
+"""Bytes of memory for a byte of text: the file, the text, and its tokens as a list and as an array of 8 bytes each."""
 
 GOLDEN_SECTION = (math.sqrt(5) - 1) / 2
 
@@ -43,9 +49,13 @@ class Corpus:
 def read_corpus(path: Path | None) -> Corpus:
     """The text of a file, of all text files below a folder, or, without a path, the documentation of Python.
 
-    Raises `FileError` for what is missing or unreadable, `CorpusError` for text that is empty.
+    Raises `FileError` for a file that is missing or unreadable, `CorpusError` for text that is empty or larger than
+    memory.
     """
-    corpus = _documentation() if path is None else _folder(path) if path.is_dir() else Corpus(_read(path), str(path))
+    if path is None:
+        corpus = _documentation()
+    else:
+        corpus = _folder(path) if os.path.isdir(path) else Corpus(_text_of([path]), str(path))
     if not corpus.text.strip():
         raise CorpusError(f"corpus {corpus.source} holds no text; name a file or folder with text in --corpus")
     return corpus
@@ -66,7 +76,7 @@ def _folder(path: Path) -> Corpus:
     files = [file for file in found if not _of_a_run(file)]
     if not files:
         raise CorpusError(f"corpus folder {path} has no text files ({', '.join(SUFFIXES)})")
-    return Corpus("\n\n".join(_read(file) for file in files), f"{path} ({len(files)} files)")
+    return Corpus(_text_of(files), f"{path} ({len(files)} files)")
 
 
 def _of_a_run(file: Path) -> bool:
@@ -74,13 +84,30 @@ def _of_a_run(file: Path) -> bool:
     return all(file.with_name(name).exists() for name in ("config.json", "tokenizer.json"))
 
 
-def _read(path: Path) -> str:
+def _text_of(files: list[Path]) -> str:
+    """The texts of `files`, an empty line between them; it stops where they outgrow memory, as /dev/zero would."""
+    free = available_memory()
+    room = sys.maxsize if free is None else free // _MEMORY
+    texts = []
+    for path in files:
+        texts.append(_read(path, room))
+        room -= len(texts[-1])
+    return "\n\n".join(texts)
+
+
+def _read(path: Path, room: int) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of the text
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"corpus {path} is not UTF-8 (byte {error.start}); convert it first") from None
+        with open(path, "rb") as file:
+            data = file.read() if room == sys.maxsize else file.read(room + 1)
     except OSError as error:
         raise FileError(f"cannot read corpus {path}: {error.strerror or error}") from None
+    if len(data) > room:
+        raise CorpusError(f"corpus {path} does not fit in memory, {size(room)} of text would; train on a part of it")
+    try:
+        text = data.decode("utf-8-sig")  # a byte order mark is no part of the text
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"corpus {path} is not UTF-8 (byte {error.start}); convert it first") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Module 20, capstone: the run folder, which holds all that a training run leaves behind.
+"""Module 20, capstone: the run folder, which holds everything that a training run writes.
 
 config.json         the model's and the training's options, the corpus, the versions
 tokenizer.json      Hugging Face's format
@@ -6,6 +6,7 @@ model.safetensors   the weights at the last save
 metrics.jsonl       one object a line: step, train_loss, val_loss, tokens_per_second, seconds
 loss.svg            the loss curve
 checkpoint/         what resuming needs: optimizer, schedule, generator
+.tinygpt-lock       while a training writes to the folder
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import contextlib
 import difflib
 import itertools
 import json
+import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinygpt.locks import locked
 from tt_core.errors import FileError, did_you_mean
-from tt_core.files import write_atomic
+from tt_core.files import check_folder, make_folder, remove_stale, write_atomic
 
 
 @dataclass(frozen=True)
@@ -57,41 +61,101 @@ class RunFolder:
     def last_checkpoint(self) -> Path:
         return self.checkpoint / "last.safetensors"
 
-    @classmethod
-    def create(cls, path: Path | None) -> RunFolder:
-        """A new folder: `path`, or a dated one under `runs/`. Raises `FileError` where a run is already."""
-        if path is not None and cls(path).config.exists():
-            raise FileError(f"{path} holds a run already; go on with it by --resume {path}, or name another --out")
-        try:
-            if path is None:
-                return cls(_dated(Path("runs")))
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot create run folder {error.filename}: {error.strerror or error}") from None
-        return cls(path)
+    # --- a new run
 
     @classmethod
-    def open(cls, path: Path | None) -> RunFolder:
-        """An existing run: `path`, or the newest one under `runs/`; changes nothing. Raises `FileError` for no run."""
-        folder = cls(path or _newest(Path("runs")))
-        if not folder.path.is_dir():
+    def check_new(cls, path: Path | None) -> None:
+        """Raise `FileError` where no run can be begun: `path` holds one already, is a file, or is read-only."""
+        check_folder("runs" if path is None else path)
+        if path is not None and cls(path)._holds_a_run():
+            raise FileError(f"{path} holds a run already; go on with it by --resume {path}, or name another --out")
+
+    @classmethod
+    @contextlib.contextmanager
+    def begun(cls, path: Path | None) -> Iterator[RunFolder]:
+        """A new run in `path`, or in a dated folder under `runs/`, which the block has for itself.
+
+        A block that ends by an exception before anything was saved leaves nothing behind. Raises `FileError` as
+        `check_new` does, and where another training is writing.
+        """
+        known = path is not None and os.path.isdir(path)
+        folder = cls(_dated(Path("runs")) if path is None else make_folder(path))
+        try:
+            with folder.writing():
+                cls.check_new(path)
+                with folder._removed_unless_saved():
+                    yield folder
+        finally:
+            if not known:
+                folder._remove_if_empty()
+
+    @contextlib.contextmanager
+    def _removed_unless_saved(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if not self._is_saved():
+                remove_stale(self.checkpoint)
+                with contextlib.suppress(OSError):  # the error that ended the block is the one to tell
+                    for path in (self.config, self.tokenizer, self.metrics, self.loss_curve):
+                        path.unlink(missing_ok=True)
+                    self.checkpoint.rmdir()
+            raise
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):  # it is not empty
+            self.path.rmdir()
+            if self.path.parent == Path("runs"):
+                self.path.parent.rmdir()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A block that has the run for itself; raises `FileError` where another training has. Reading stays free."""
+        taken = f"another training is writing to {self.path}; wait until it has ended, or name another --out"
+        with locked(self.path / ".tinygpt-lock", taken):
+            remove_stale(self.path)  # now none is being written to
+            yield
+
+    def _is_saved(self) -> bool:
+        return self.model.exists() or self.last_checkpoint.exists()
+
+    def _holds_a_run(self) -> bool:
+        """Whether a run is here that is not to be written over; one that was killed before it saved anything may be."""
+        if not self.config.exists():
+            return False
+        try:
+            return self._is_saved() or "training" not in self.read_config()
+        except FileError:
+            return True
+
+    # --- an existing run
+
+    @classmethod
+    def open(cls, path: Path | None, with_model: bool = False) -> RunFolder:
+        """An existing run: `path`, or the newest one under `runs/`, with `with_model` of those that have a model.
+
+        A file of a run stands for the run. Changes nothing. Raises `FileError` for no run.
+        """
+        if path is None:
+            return _newest(Path("runs"), with_model)
+        folder = cls(path.parent if path.name == "model.safetensors" and os.path.isfile(path) else path)
+        if not os.path.isdir(folder.path):
             runs = [str(config.parent) for config in folder.path.parent.glob("*/config.json")]
             near = difflib.get_close_matches(str(folder.path), runs)
-            advice = did_you_mean(str(folder.path), near) if near else "train one with: tinygpt train --out ..."
-            raise FileError(f"no run folder {folder.path}; {advice}")
+            raise FileError(f"no run folder {folder.path}; {_instead(folder.path, near)}")
         if not folder.config.exists():
             raise FileError(f"{folder.path} is no run: it has no config.json; train one with: tinygpt train --out ...")
         return folder
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write config.json whole or not at all; in ASCII, since paths may hold what is no UTF-8."""
+        """Write config.json whole or not at all; in ASCII, since a path may contain bytes that are not UTF-8."""
         write_atomic(self.config, (json.dumps(config, indent=2) + "\n").encode())
 
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json; raises `FileError` for one that is damaged."""
         try:
             config = json.loads(_text(self.config))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise FileError(f"{self.config} is damaged: {error}") from None
         if not isinstance(config, dict):
             raise FileError(f"{self.config} is damaged: expected an object, got {type(config).__name__}")
@@ -101,6 +165,19 @@ class RunFolder:
         """The last line of metrics.jsonl, "" where there is none; raises `FileError` for one that is damaged."""
         lines = _text(self.metrics).splitlines() if self.metrics.exists() else []
         return lines[-1] if lines else ""
+
+
+def _instead(path: Path, near: list[str]) -> str:
+    """What was probably meant by a path where there is no run."""
+    if near:
+        return did_you_mean(str(path), near)
+    text, is_file = str(path), os.path.isfile(path)
+    above = next((parent for parent in path.parents if os.path.isfile(parent / "config.json")), None)
+    if is_file and above is not None:
+        return f"name the run: {above}"
+    if not is_file and path.parent == Path() and (" " in text or not path.suffix):
+        return f"to continue a text: tinygpt generate --prompt {json.dumps(text, ensure_ascii=False)}"
+    return "train one with: tinygpt train --out ..."
 
 
 def _text(path: Path) -> str:
@@ -113,18 +190,32 @@ def _text(path: Path) -> str:
 
 
 def _dated(runs: Path) -> Path:
-    """Make a folder named after the second; where several runs begin in one, a number follows."""
-    runs.mkdir(exist_ok=True)
+    """Make a folder named after the second; a number follows where several runs begin in one second."""
     second = time.strftime("%Y-%m-%d_%H-%M-%S")
     for name in itertools.chain([second], (f"{second}_{number}" for number in itertools.count(2))):
-        with contextlib.suppress(FileExistsError):
-            (runs / name).mkdir()
-            break
+        try:
+            (runs / name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FileError(f"cannot create run folder {runs / name}: {error.strerror or error}") from None
+        break
     return runs / name
 
 
-def _newest(runs: Path) -> Path:
-    found = sorted((path.parent for path in runs.glob("*/config.json")), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise FileError("no run was named and there is none under runs/; train one with: tinygpt train")
-    return found[-1]
+def _newest(runs: Path, with_model: bool) -> RunFolder:
+    found = [RunFolder(path.parent) for path in runs.glob("*/config.json")]
+    usable = [folder for folder in found if folder.model.exists()] if with_model else found
+    if not usable:
+        lacking = "no run under runs/ has a model yet: a training writes it at its first validation"
+        none = "no run was named and there is none under runs/; train one with: tinygpt train"
+        raise FileError(lacking if found else none)
+    return max(usable, key=lambda folder: _changed(folder.model if with_model else folder.path))
+
+
+def _changed(path: Path) -> float:
+    """When it was changed; a run that is removed meanwhile is the oldest."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ import tt_core
 from tinygpt.__about__ import __version__
 from tinygpt.capstone import TinyGPT, new_model, saved_tokenizer
 from tinygpt.corpus import Corpus, CorpusError, Tokens, read_corpus, split_tokens
+from tinygpt.needs import Needs, available_memory, check_memory, size
 from tinygpt.presets import TrainConfig
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
 from tt_core.errors import FileError, TinyTorchError
-from tt_core.files import remove_stale
 from tt_core.heap import keep_freed_memory
 from tt_language import (
     GPT,
@@ -40,40 +41,51 @@ Say = Callable[[str], None]
 
 
 def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: Say = print) -> RunFolder:
-    """Train a new model on a text. Returns the run folder; raises `TinyTorchError` for what cannot be trained."""
+    """Train a new model on a text. Returns the run folder; raises `TinyTorchError` for what cannot be trained.
+
+    Everything that can be refused is refused before the folder is made, most of it before the text is read.
+    """
+    RunFolder.check_new(out)
+    gpt_config(config, vocab_size=256)
+    check_memory(config, vocab_size=256)
     tt_core.manual_seed(config.seed)
     corpus = read_corpus(corpus_path)
+    say(f"corpus: {corpus.source}, {len(corpus.text):,} characters")
     tokenizer = learn_tokenizer(config, corpus)
     tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
+    needed = check_memory(config, tokenizer.vocab_size)
     model = GPT(gpt_config(config, tokenizer.vocab_size))
-    folder = RunFolder.create(out)
-    folder.write_config(_described(config, model.config, corpus, corpus_path))
     gpt = TinyGPT(model, tokenizer)
-    tokenizer.save(folder.tokenizer)
-    _introduce(gpt, tokens, corpus, folder, say)
-    return _run(gpt, tokens, config, folder, None, say)
+    with RunFolder.begun(out) as folder:
+        folder.write_config(_described(config, model.config, corpus, corpus_path))
+        tokenizer.save(folder.tokenizer)
+        _introduce(gpt, tokens, needed, folder, say)
+        return _run(gpt, tokens, config, folder, None, say)
 
 
 def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     """Go on with a run from its last checkpoint, to the same bits as if it had never stopped.
 
-    `steps` changes how many are to be done in all. Raises `FileError` without a run or a checkpoint there.
+    `steps` changes how many are to be done in all. Raises `FileError` without a run or a checkpoint there, and where
+    another training is writing to the run.
     """
     folder = RunFolder.open(path)
-    remove_stale(folder.path)  # who only reads leaves them: they may be those of a training that goes on
-    described = folder.read_config()
-    config = _train_config(folder, described)
-    config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
-    weights = _saved_weights(folder, config.steps)
-    corpus = _same_corpus(folder, described)
-    tt_core.manual_seed(config.seed)
-    model = new_model(folder, described, weights)
-    tokenizer = saved_tokenizer(folder, model)
-    tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
-    gpt = TinyGPT(model, tokenizer)
-    folder.write_config({**described, "training": dataclasses.asdict(config)})
-    _introduce(gpt, tokens, corpus, folder, say)
-    return _run(gpt, tokens, config, folder, folder.last_checkpoint, say)
+    with folder.writing():
+        described = folder.read_config()
+        config = _train_config(folder, described)
+        config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
+        weights = _saved_weights(folder, config.steps)
+        corpus = _same_corpus(folder, described)
+        say(f"corpus: {corpus.source}, {len(corpus.text):,} characters")
+        tt_core.manual_seed(config.seed)
+        model = new_model(folder, described, weights)
+        tokenizer = saved_tokenizer(folder, model)
+        tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
+        needed = check_memory(config, tokenizer.vocab_size)
+        gpt = TinyGPT(model, tokenizer)
+        folder.write_config({**described, "training": dataclasses.asdict(config)})
+        _introduce(gpt, tokens, needed, folder, say)
+        return _run(gpt, tokens, config, folder, folder.last_checkpoint, say)
 
 
 def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
@@ -118,6 +130,8 @@ def _run(
             JSONLog(folder.metrics),
             LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
             SaveModel(gpt, folder),
+            Estimate(config, tokens, say),
+            Sample(gpt, say),
             Checkpoints(
                 folder.checkpoint,
                 every=config.eval_interval,
@@ -178,13 +192,84 @@ class SaveModel(Callback):
         self.gpt.save(self.folder)
 
 
-def _introduce(gpt: TinyGPT, tokens: Tokens, corpus: Corpus, folder: RunFolder, say: Say) -> None:
-    say(f"corpus: {corpus.source}, {len(corpus.text):,} characters")
+class Sample(Callback):
+    """Shows a line of the model's text after each validation, with random numbers of its own: training's stay as they
+    are. It costs at most 64 small forward passes, as much as about one step.
+    """
+
+    def __init__(self, gpt: TinyGPT, say: Say) -> None:
+        self.gpt, self.say = gpt, say
+
+    def on_log(self, trainer: Trainer, record: Mapping[str, Any]) -> None:
+        if record["val_loss"] is not None:
+            width = min(shutil.get_terminal_size().columns, 100) - 3
+            self.say(f"  {self._line(width)}")
+
+    def _line(self, width: int) -> str:
+        """Up to `width` printable characters; line breaks are spaces."""
+        text = ""
+        for piece in self.gpt.generate(
+            max_new_tokens=min(64, self.gpt.model.config.block_size), temperature=0.8, seed=0
+        ):
+            text += piece
+            if len(text) > width:
+                break
+        shown = "".join(x if x.isprintable() and x != "\ufffd" else " " for x in text)  # bytes that are no character
+        return " ".join(shown.split())[:width]
+
+
+class Estimate(Callback):
+    """Says how long training will take, once some steps have been measured."""
+
+    def __init__(self, config: TrainConfig, tokens: Tokens, say: Say) -> None:
+        self.config, self.tokens, self.say = config, tokens, say
+        self._first: tuple[int, float] | None = None
+        self._said = False
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self._said:
+            return
+        if self._first is None:  # the first step also allocates: it takes longer than those that follow
+            self._first = trainer.step, trainer.seconds
+            return
+        done, seconds = trainer.step - self._first[0], trainer.seconds - self._first[1]
+        if seconds > 1 or done >= 5:
+            self._said = True
+            step = seconds / done
+            total = step * (self.config.steps - trainer.step) + step * self._validations(trainer.step)
+            self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")
+
+    def _validations(self, done: int) -> float:
+        """What the validations to come cost, in steps: they run forward alone, which is a third of a step."""
+        windows = len(self.tokens.val) // self.config.block_size
+        times = self.config.steps // self.config.eval_interval - done // self.config.eval_interval
+        return (times * min(windows, self.config.eval_windows) + windows) / self.config.batch_size / 3
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(4.2), duration(100), duration(5000), duration(1e6), duration(1e12)
+    ('4 s', '1 min 40 s', '1 h 23 min', '11.6 days', '32,000 years')
+    """
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 3600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+    if seconds < 100 * 3600:
+        return f"{round(seconds) // 3600} h {round(seconds) // 60 % 60} min"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 1000 else f"{float(f'{days / 365.25:.2g}'):,.0f} years"
+
+
+def _introduce(gpt: TinyGPT, tokens: Tokens, needed: Needs, folder: RunFolder, say: Say) -> None:
     say(
         f"tokens: {len(tokens.train):,} to train on, {len(tokens.val):,} to validate on, "
         f"vocabulary {gpt.tokenizer.vocab_size:,}"
     )
-    say(f"model: {gpt.model.num_parameters():,} parameters")
+    free = available_memory()
+    there = "" if free is None else f" ({size(free)} are free)"
+    say(f"model: {gpt.model.num_parameters():,} parameters; to train it takes about {size(needed.total)}{there}")
     say(f"run: {folder.path}")
 
 
