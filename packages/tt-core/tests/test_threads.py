@@ -67,6 +67,22 @@ def test_few_elements_little_work_and_restless_blas_are_left_to_blas(resting, mo
     assert threads.on_each_core(lambda part: part, 64, nbytes=1 << 30) == [slice(0, 64)]
 
 
+def test_a_blas_that_cannot_be_limited_keeps_its_threads_to_itself(resting, monkeypatch):
+    """As Apple's Accelerate, which threadpoolctl does not know."""
+    none = threads._blas().select(prefix="no-such-library")
+    monkeypatch.setattr(threads, "_blas", lambda: none)
+    assert threads.on_each_core(lambda part: part, 64, nbytes=1 << 30) == [slice(0, 64)]
+
+
+def test_a_mac_s_efficiency_cores_do_not_count(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delattr(threads.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(threads, "_performance_cores", lambda: 6)
+    assert threads.cores() == 6
+    monkeypatch.setattr(threads, "_performance_cores", lambda: 0)
+    assert threads.cores() == (os.cpu_count() or 1)
+
+
 def test_blas_has_one_thread_inside_and_its_own_again_behind_the_last_of_many(resting):
     before, seen = _blas_threads(), []
 

@@ -14,7 +14,7 @@ from loader_cases import Chancy, Listed, Named, Numbers, Stream, collate_sum
 import tt_core
 import tt_data
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
-from tt_data import DataLoader, Subset, TensorDataset, random_split
+from tt_data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, random_split
 from tt_data import samplers as S
 from tt_data.seeding import generator
 from tt_data.transforms import Compose, RandomAffine, RandomCrop
@@ -450,3 +450,50 @@ def test_a_stop_iteration_in_the_dataset_does_not_end_the_epoch_unseen(way):
 
 def test_the_generator_is_the_frameworks_outside_a_loader():
     assert generator() is tt_core.generator()
+
+
+def test_pytorch_s_other_arguments():
+    data = TensorDataset(np.arange(6))
+    with pytest.warns(UserWarning, match="pin_memory does nothing"):
+        assert len(list(DataLoader(data, 2, False, None, None, 0, None, True))) == 3
+    assert len(DataLoader(data, 4, False, None, None, 0, None, False, True)) == 1  # the ninth is drop_last
+    assert DataLoader(data, num_workers=3, prefetch_factor=4).prefetch == 12
+    for bad in ({"prefetch_factor": 2}, {"prefetch": 1, "prefetch_factor": 2, "num_workers": 1}):
+        with pytest.raises(ShapeError, match="prefetch_factor"):
+            DataLoader(data, **bad)
+
+
+def test_workers_that_are_not_persistent_end_with_the_epoch():
+    loader = DataLoader(TensorDataset(np.arange(4)), 2, num_workers=1, persistent_workers=False)
+    assert [x.tolist() for (x,) in loader] == [[0, 1], [2, 3]] == [x.tolist() for (x,) in loader]
+    assert loader.worker_pids == []
+
+
+def test_loaders_and_datasets_say_what_they_are():
+    data = TensorDataset(np.zeros((1200, 3), np.float32), np.arange(1200))
+    assert repr(data) == "TensorDataset(1,200 samples: float32 (3,), int64 ())"
+    assert repr(Subset(data, [1, 2])) == f"Subset(2 samples of {data!r})"
+    assert repr(ConcatDataset([data, data])) == f"ConcatDataset(2,400 samples: {data!r} + {data!r})"
+    assert repr(Dataset()) == "Dataset()"
+    loader = DataLoader(data, 64, shuffle=True)
+    assert repr(loader) == (
+        f"DataLoader(dataset={data!r}, batches=19, batch_size=64, order='shuffled', drop_last=False, num_workers=0, "
+        "prefetch=0)"
+    )
+    assert "<th>batches</th><td>19</td>" in loader._repr_html_()
+    assert "batches=None" in repr(DataLoader(Stream(3)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tt_data.GeneratedDigits(3),
+        tt_data.GeneratedShapes(3),
+        tt_data.ImageDataset(np.zeros((3, 2, 4, 4), np.uint8), np.array([0, 1, 2])),
+    ],
+    ids=lambda data: type(data).__name__,
+)
+def test_datasets_of_pictures_show_some_of_them(data):
+    page = data._repr_html_()
+    assert page.count("<img") == 3
+    assert repr(data) in page

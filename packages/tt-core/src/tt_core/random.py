@@ -6,6 +6,9 @@ One generator means one seed reproduces a run, and one state, stored in a checkp
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,15 +16,34 @@ import numpy as np
 from tt_core.errors import ShapeError
 
 _generator = np.random.default_rng()
+_lent: ContextVar[np.random.Generator | None] = ContextVar("tt_core_generator", default=None)
 
 
 def generator() -> np.random.Generator:
-    """The generator that everything in the framework draws from; each call returns the same one.
+    """The generator that everything in the framework draws from.
+
+    Each call returns the same one, except inside `drawing_from` (a data loader gives each batch its own).
 
     >>> generator() is manual_seed(0)
     True
     """
-    return _generator
+    return _lent.get() or _generator
+
+
+@contextmanager
+def drawing_from(rng: np.random.Generator) -> Iterator[None]:
+    """Within the block, and in this thread only, `generator()` is `rng`.
+
+    >>> with drawing_from(np.random.default_rng(0)):
+    ...     first = generator().random()
+    >>> first == np.random.default_rng(0).random()
+    True
+    """
+    token = _lent.set(rng)
+    try:
+        yield
+    finally:
+        _lent.reset(token)
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -31,10 +53,10 @@ def manual_seed(seed: int) -> np.random.Generator:
     True
     """
     try:
-        _generator.bit_generator.state = np.random.PCG64(operator.index(seed)).state
+        generator().bit_generator.state = np.random.PCG64(operator.index(seed)).state
     except (TypeError, ValueError):
         raise ShapeError(f"manual_seed: a seed is an integer >= 0, got {seed!r}") from None
-    return _generator
+    return generator()
 
 
 def get_rng_state() -> dict[str, Any]:
@@ -43,7 +65,7 @@ def get_rng_state() -> dict[str, Any]:
     >>> get_rng_state()["bit_generator"]
     'PCG64'
     """
-    return dict(_generator.bit_generator.state)
+    return dict(generator().bit_generator.state)
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
@@ -55,6 +77,6 @@ def set_rng_state(state: dict[str, Any]) -> None:
     True
     """
     try:
-        _generator.bit_generator.state = state
+        generator().bit_generator.state = state
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ShapeError(f"set_rng_state: takes what get_rng_state() gave; {error}") from None

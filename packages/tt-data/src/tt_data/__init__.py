@@ -21,7 +21,9 @@ from tt_data.dataloader import SubsetRandomSampler as SubsetRandomSampler
 from tt_data.dataloader import TensorDataset as TensorDataset
 from tt_data.dataloader import WeightedRandomSampler as WeightedRandomSampler
 from tt_data.dataloader import WorkerError as WorkerError
+from tt_data.dataloader import WorkerInfo as WorkerInfo
 from tt_data.dataloader import default_collate as default_collate
+from tt_data.dataloader import get_worker_info as get_worker_info
 from tt_data.dataloader import random_split as random_split
 from tt_data.dataloader import write_shards as write_shards
 from tt_data.datasets import CIFAR10 as CIFAR10

@@ -21,9 +21,9 @@ _NUMERIC = "fiub"  # kinds of dtype that become tensors; strings and dates stay 
 def default_collate(samples: Sequence[Any]) -> Any:
     """Stack samples along a new first dimension, field by field.
 
-    Arrays and tensors of shape (...) give (batch, ...); Python floats float32, ints int64; tuples and dicts
-    are taken apart; strings stay a list. Raises `ShapeError` when samples differ in shape or structure,
-    `DTypeError` for what has no array. As PyTorch's, except that Python floats become float32.
+    Arrays and tensors of shape (...) give (batch, ...); Python floats, also mixed with ints, give float32, ints
+    int64; tuples and dicts are taken apart; strings stay a list. Raises `ShapeError` when samples differ in shape or
+    structure, `DTypeError` for objects that have no array. PyTorch's function of this name makes Python floats float64.
 
     >>> default_collate([(np.ones(2), 3), (np.zeros(2), 4)])
     (array([[1., 1.],
@@ -86,14 +86,21 @@ def _stack(samples: Sequence[Any]) -> npt.NDArray[Any]:
                 f"collate: sample {i} of the batch has shape {array.shape}, sample 0 has {arrays[0].shape}; "
                 "bring them to one shape in the dataset, or give a collate_fn"
             )
-    return np.stack(arrays)
+    return np.stack(arrays, dtype=_common_dtype(samples), casting="unsafe")
+
+
+def _common_dtype(samples: Sequence[Any]) -> Any:
+    """float32 where a Python float is among Python numbers, which take the dtype of an array; None: NumPy's choice."""
+    numbers = [sample for sample in samples if type(sample) in (float, int, bool)]
+    if len(numbers) < len(samples):
+        arrays = [_leaf_array(sample).dtype for sample in samples if type(sample) not in (float, int, bool)]
+        return np.result_type(*arrays, *numbers) if numbers else None
+    return np.float32 if any(type(number) is float for number in numbers) else None
 
 
 def _leaf_array(sample: Any) -> npt.NDArray[Any]:
     if isinstance(sample, tt_core.Tensor):
         return sample.__array__()  # which, unlike its data, refuses a tensor with history
-    if isinstance(sample, float) and not isinstance(sample, np.generic):  # np.float64 is a float, and keeps its type
-        return np.asarray(sample, np.float32)
     array = np.asarray(sample)
     if array.dtype == object:
         raise DTypeError(

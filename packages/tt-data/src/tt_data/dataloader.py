@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from html import escape
 from itertools import count, islice
 from typing import Any, NoReturn
 
@@ -33,7 +35,7 @@ from tt_data.dataset import (
     as_indices,
     random_split,
 )
-from tt_data.fetch import Collate, EndOfStream, Fetcher, Task, Transform
+from tt_data.fetch import Collate, EndOfStream, Fetcher, Task, Transform, WorkerInfo, get_worker_info
 from tt_data.samplers import (
     BatchSampler,
     BlockShuffleSampler,
@@ -65,7 +67,9 @@ __all__ = [
     "TensorDataset",
     "WeightedRandomSampler",
     "WorkerError",
+    "WorkerInfo",
     "default_collate",
+    "get_worker_info",
     "random_split",
     "write_shards",
 ]
@@ -74,19 +78,20 @@ __all__ = [
 class DataLoader:
     """Batches of a dataset, as tensors.
 
-    `num_workers` processes prepare batches ahead and hand them over in shared memory; with 0 workers and
-    `prefetch` > 0 a thread does. `prefetch` is how many batches are under way in all (default: two a worker,
-    else 0). The same seed gives the same batches in the same order for any number of workers, augmentation
-    included.
+    `num_workers` processes prepare batches ahead and hand them over in shared memory; with 0 workers and `prefetch` > 0
+    a thread does. `prefetch` is the number of batches under way in all (default: two per worker, else 0);
+    `prefetch_factor` is PyTorch's, the number per worker. The same seed gives the same batches in the same order for
+    any number of workers, augmentation included, where random numbers come from `tt_core.generator()`. Workers also
+    seed `random` and `np.random`, so that a run can be repeated (see `tt_data.seeding`).
 
-    `collate_fn` gets a list of samples; by default they are stacked, or a dataset with `__getitems__` is
-    asked for the whole batch. `transform` gets the batch's first field as an array, and may draw from
-    `tt_data.seeding.generator()`. One seed an epoch is drawn from `generator`, by default the framework's.
-    Workers are started by "spawn" and kept from epoch to epoch; `close()`, or the end of a `with` block, ends
-    them.
+    `collate_fn` gets a list of samples; by default they are stacked, or a dataset with `__getitems__` is asked for the
+    whole batch. `transform` gets the batch's first field as an array. One seed per epoch is drawn from `generator`, by
+    default the framework's. Each worker calls `worker_init_fn(id)` first. Workers are started by "spawn" and kept from
+    epoch to epoch unless `persistent_workers` is False; `close()`, or the end of a `with` block, ends them.
 
-    Raises `ShapeError` and `DTypeError` for arguments that do not fit, and while iterating `WorkerError` (a
-    worker died, failed or took longer than `timeout` seconds) or whatever the dataset raised.
+    Raises `ShapeError` and `DTypeError` for arguments that do not fit, and while iterating `WorkerError` (a worker
+    died, failed or took longer than `timeout` seconds) or whatever the dataset raised. Warns that `pin_memory` does
+    nothing, since there is no device to copy to.
 
     >>> import tt_core
     >>> loader = DataLoader(TensorDataset(np.arange(5)), batch_size=2)
@@ -103,18 +108,21 @@ class DataLoader:
         batch_sampler: Iterable[Any] | None = None,
         num_workers: int = 0,
         collate_fn: Collate | None = None,
-        *,
+        pin_memory: bool = False,
         drop_last: bool = False,
         timeout: float = 0,
         worker_init_fn: WorkerInit | None = None,
         multiprocessing_context: str | None = None,
         generator: np.random.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = True,
         transform: Transform | None = None,
         prefetch: int | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = dataset, check_batch_size(batch_size), drop_last
         self.num_workers = _count("num_workers", num_workers)
-        self.prefetch = 2 * self.num_workers if prefetch is None else _count("prefetch", prefetch)
+        self.prefetch = _batches_ahead(self.num_workers, prefetch, prefetch_factor)
         self.timeout, self.generator = _check_timeout(timeout), check_generator(generator, "DataLoader")
         self.sampler, self.batch_sampler = self._choose_samplers(shuffle, sampler, batch_sampler)
         self.wait_seconds = 0.0  # of the current epoch: how long the loop waited for batches
@@ -122,7 +130,9 @@ class DataLoader:
         self._init, self._method = worker_init_fn, _check_method(multiprocessing_context)
         self._pool: Pool | None = None
         self._epoch: weakref.ref[_Epoch] | None = None
-        self._runs = count()
+        self._runs, self._shuffles, self._keeps_workers = count(), shuffle, persistent_workers
+        if pin_memory:
+            warnings.warn("DataLoader: pin_memory does nothing, there is no device to copy to", stacklevel=2)
         self._epochs_started, self._position, self._seed = 0, 0, None  # type: int, int, int | None
         self._resuming = False
 
@@ -205,6 +215,26 @@ class DataLoader:
         """Process ids of the running workers."""
         return self._pool.pids if isinstance(self._pool, ProcessPool) else []
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        return f"DataLoader({settings})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in self._settings().items()
+        )
+        return f"<table><caption>DataLoader</caption>{rows}</table>"
+
+    def _settings(self) -> dict[str, Any]:
+        """What describes this loader: the data, how batches are made, and how many there are in an epoch."""
+        settings: dict[str, Any] = {"dataset": self.dataset, "batches": self._batches()}
+        if type(self.batch_sampler) is BatchSampler:
+            order = "shuffled" if self._shuffles else type(self.sampler).__name__
+            settings |= {"batch_size": self.batch_size, "order": order, "drop_last": self.drop_last}
+        else:
+            settings["batch_sampler"] = type(self.batch_sampler).__name__
+        return settings | {"num_workers": self.num_workers, "prefetch": self.prefetch}
+
     def _handed_out(self, epoch: _Epoch, waited: float) -> None:
         if self._is_current(epoch):
             self._position += 1
@@ -213,6 +243,8 @@ class DataLoader:
     def _finished(self, epoch: _Epoch) -> None:
         if self._is_current(epoch):
             self._position, self._seed = 0, None  # a state taken now starts the next epoch
+            if not self._keeps_workers:
+                self.close()
 
     def _is_current(self, epoch: _Epoch) -> bool:
         return self._epoch is not None and self._epoch() is epoch
@@ -253,7 +285,8 @@ class DataLoader:
         fetcher = replace(self._fetcher)  # a stream's position is the pool's own
         if self.num_workers:
             depth = max(self.prefetch, self.num_workers)
-            return ProcessPool(fetcher, self.num_workers, depth, self.timeout, self._init, self._method)
+            setup = (self._init, self._method, self._seed or 0)
+            return ProcessPool(fetcher, self.num_workers, depth, self.timeout, *setup)
         return ThreadPool(fetcher) if self.prefetch else InlinePool(fetcher)
 
     def _index_batches(self, seed: int, start: int) -> Iterator[Indices | range]:
@@ -337,6 +370,17 @@ def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ShapeError(f"DataLoader: {name} must be a whole number >= 0, got {value!r}")
     return int(value)
+
+
+def _batches_ahead(num_workers: int, prefetch: Any, factor: Any) -> int:
+    """How many batches are under way in all, from PyTorch's number for each worker or from ours."""
+    if prefetch is not None and factor is not None:
+        raise ShapeError("DataLoader: give prefetch (batches in all) or prefetch_factor (batches per worker), not both")
+    if factor is not None and not num_workers:
+        raise ShapeError("DataLoader: prefetch_factor counts batches per worker; give num_workers, or prefetch")
+    if prefetch is not None:
+        return _count("prefetch", prefetch)
+    return num_workers * (2 if factor is None else _count("prefetch_factor", factor))
 
 
 def _check_timeout(seconds: Any) -> float:

@@ -49,12 +49,24 @@ class Dataset:
     def __add__(self, other: Dataset) -> ConcatDataset:
         return ConcatDataset([self, other])
 
+    def __repr__(self) -> str:
+        try:
+            return f"{type(self).__name__}({len(self):,} samples{self._contents()})"
+        except Exception:  # a subclass whose __init__ has not finished, or that defines no length
+            return f"{type(self).__name__}()"
+
+    def _contents(self) -> str:
+        """What the repr says of a sample."""
+        return ""
+
 
 class IterableDataset:
     """A stream of samples, read from the front: define `__iter__`.
 
-    Each worker reads the whole stream and keeps the batches that are its own, so the order is the same for
-    any number of workers. Where skipping is cheaper than reading, override `iter_from`.
+    Each worker reads the whole stream and keeps the batches that are its own, so the order is the same for any number
+    of workers. For that, all workers must read the same stream: `random`, `np.random` and `tt_core.generator()` are
+    seeded alike in all of them, and `get_worker_info` says that there is one. A generator that `__iter__` seeds from
+    the clock or the process id loses and repeats samples. Where skipping is cheaper than reading, override `iter_from`.
 
     >>> class Count(IterableDataset):
     ...     def __iter__(self):
@@ -93,6 +105,9 @@ class TensorDataset(Dataset):
     def __len__(self) -> int:
         return len(self.arrays[0])
 
+    def _contents(self) -> str:
+        return ": " + ", ".join(f"{array.dtype} {array.shape[1:]}" for array in self.arrays)
+
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         return tuple(array[index] for array in self.arrays)
 
@@ -115,6 +130,9 @@ class Subset(Dataset):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def _contents(self) -> str:
+        return f" of {self.dataset!r}"
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[int(self.indices[index])]
@@ -141,6 +159,9 @@ class ConcatDataset(Dataset):
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
+
+    def _contents(self) -> str:
+        return ": " + " + ".join(map(repr, self.datasets))
 
     def __getitem__(self, index: int) -> Any:
         index = wrap_index(index, len(self), "ConcatDataset")

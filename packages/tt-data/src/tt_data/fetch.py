@@ -7,6 +7,8 @@ three: it maps a `Task` to a batch of arrays and holds no state that the next ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -31,6 +33,33 @@ class Task(NamedTuple):
     indices: npt.NDArray[np.int64] | range  # sample numbers; of a stream, the positions to read
 
 
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What `get_worker_info` tells a worker process about itself; names are PyTorch's."""
+
+    id: int
+    num_workers: int
+    seed: int
+    """What `random`, `np.random` and the framework's generator of this process were seeded with."""
+    dataset: Any
+    """This process's copy."""
+
+
+worker_info: ContextVar[WorkerInfo | None] = ContextVar("tt_data_worker_info", default=None)
+
+
+def get_worker_info() -> WorkerInfo | None:
+    """The worker process that this code runs in: `id`, `num_workers`, `seed`, `dataset`; None in the main process.
+
+    For an `IterableDataset`, `id` is 0 and `num_workers` 1: the loader deals the batches of one stream out to the
+    workers, so a stream that takes its own share of the samples, as PyTorch needs it, takes all of them here.
+
+    >>> get_worker_info() is None
+    True
+    """
+    return worker_info.get()
+
+
 class EndOfStream:
     """Stands in for a batch that a stream did not reach."""
 
@@ -41,13 +70,15 @@ class Fetcher:
 
     `collate_fn` gets the list of samples; without one, a dataset with `__getitems__` is asked for the whole
     batch. `transform` gets the first field of a batch that is a tuple or list (the images of images and
-    labels), else the whole batch; a list of strings is one field.
+    labels), else the whole batch; a list of strings is one field. `seeds_globals`: `random` and `np.random` belong to
+    the batch too, as in a worker process.
     """
 
     dataset: Any
     collate_fn: Collate | None = None
     transform: Transform | None = None
     drop_last: bool = False
+    seeds_globals: bool = False
     _stream: _Stream | None = field(default=None, repr=False, init=False)
 
     def __call__(self, task: Task) -> Any:
@@ -61,21 +92,26 @@ class Fetcher:
                 ) from error
 
     def _prepared(self, task: Task) -> Any:
-        indices = task.indices
-        batch = self._streamed(task, indices) if isinstance(indices, range) else self._indexed(indices)
-        return batch if isinstance(batch, EndOfStream) else self._transformed(batch)
+        samples = self._read(task, task.indices) if isinstance(task.indices, range) else None
+        if self.seeds_globals:
+            seeding.seed_globals(task.seed, task.number + 1)
+        if isinstance(task.indices, range):
+            return samples if isinstance(samples, EndOfStream) else self._transformed(self._collated(samples))
+        return self._transformed(self._indexed(task.indices))
 
     def _indexed(self, indices: npt.NDArray[np.int64]) -> Any:
         if self.collate_fn is None:
             return to_arrays(fetch_batch(self.dataset, indices))
         return to_arrays(self.collate_fn([self.dataset[int(index)] for index in indices]))
 
-    def _streamed(self, task: Task, wanted: range) -> Any:
+    def _read(self, task: Task, wanted: range) -> list[Any] | EndOfStream:
+        """The samples of a stream at the positions `wanted`."""
         if self._stream is None or self._stream.run != task.run:
-            self._stream = _Stream(self.dataset, task, wanted.start)
+            self._stream = _Stream(self.dataset, task, wanted.start, self.seeds_globals)
         samples = self._stream.read(wanted)
-        if len(samples) < (len(wanted) if self.drop_last else 1):
-            return EndOfStream()
+        return EndOfStream() if len(samples) < (len(wanted) if self.drop_last else 1) else samples
+
+    def _collated(self, samples: Any) -> Any:
         return to_arrays((self.collate_fn or default_collate)(samples))
 
     def _transformed(self, batch: Any) -> Any:
@@ -87,20 +123,34 @@ class Fetcher:
 
 
 class _Stream:
-    """A stream's iterator and how far it was read. Its own chance comes from the epoch, not from any one batch."""
+    """A stream's iterator and how far it was read.
 
-    def __init__(self, dataset: IterableDataset, task: Task, position: int) -> None:
+    Its random numbers come from the epoch, not from any one batch, so that all workers read the same stream.
+    """
+
+    def __init__(self, dataset: IterableDataset, task: Task, position: int, seeds_globals: bool) -> None:
         self.run, self.position = task.run, position
         self._rng = seeding.stream(task.seed, seeding.ORDER)
-        self._samples = self._start(dataset, position)
-
-    def _start(self, dataset: IterableDataset, position: int) -> Iterator[Any]:
-        with seeding.drawing_from(self._rng):
-            return iter(dataset.iter_from(position))
+        self._globals: seeding.GlobalState | None = None
+        if seeds_globals:
+            seeding.seed_globals(task.seed, seeding.ORDER)
+            self._globals = seeding.GlobalState()
+        with self._drawing():
+            self._samples = iter(dataset.iter_from(position))
 
     def read(self, wanted: range) -> list[Any]:
-        with seeding.drawing_from(self._rng):
-            skip = wanted.start - self.position  # batches in between are another worker's
+        with self._drawing():
+            skip = wanted.start - self.position  # the batches in between belong to other workers
             samples = list(islice(self._samples, skip, skip + len(wanted)))
         self.position = wanted.stop
         return samples
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Within the block, every global generator of a worker process is the stream's."""
+        if self._globals is not None:
+            self._globals.restore()
+        with seeding.drawing_from(self._rng):
+            yield
+        if self._globals is not None:
+            self._globals = seeding.GlobalState()

@@ -71,6 +71,24 @@ def mosaic(tiles: Array, columns: int, gap: int = 1) -> Array:
     return sheet
 
 
+def contact_sheet(title: str, images: Array, labels: Sequence[str]) -> str:
+    """The first images (N, C, H, W) of a dataset, one or three channels, as HTML for a notebook.
+
+    >>> contact_sheet("two", np.zeros((2, 1, 4, 4), np.uint8), ["a", "b"]).count("<img")
+    2
+    """
+    cells = []
+    for image, label in zip(images, labels):
+        drawable = image if len(image) in (1, 3) else image[:1]
+        data = base64.b64encode(png(mosaic(as_pixels(drawable[None]), 1))).decode("ascii")
+        style = "width: 56px; image-rendering: pixelated"
+        cells.append(
+            '<figure style="display: inline-block; margin: 4px; text-align: center">'
+            f'<img style="{style}" src="data:image/png;base64,{data}"><figcaption>{escape(label)}</figcaption></figure>'
+        )
+    return f"<div><code>{escape(title)}</code></div><div>{''.join(cells)}</div>"
+
+
 def network_picture(
     title: str, filters: Array, image: Array, feature_maps: Array, confusion: Array, classes: Sequence[str]
 ) -> str:

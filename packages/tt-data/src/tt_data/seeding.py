@@ -1,53 +1,38 @@
 """Random numbers for loading data: the same batch gets the same ones, whichever process prepares it.
 
-Part of module 08 (Act III). A `DataLoader` draws one seed an epoch from the framework's generator. The order
-of the samples comes from that seed, and the augmentation of batch 7 from that seed and the number 7, so
-neither depends on how many workers there are or where an earlier run was stopped.
+Part of module 08 (Act III). A `DataLoader` draws one seed per epoch from the framework's generator. The order of the
+samples comes from that seed, and the augmentation of batch 7 from that seed and the number 7, so neither depends on the
+number of workers or on where an earlier run was stopped.
 
-A dataset, collate function or transform that wants chance asks `generator()` here. It does not own a
-generator: outside a loader it hands out the framework's.
+While a batch is prepared, `tt_core.generator()` is that batch's generator. A dataset, collate function or transform
+that draws from it gets the same numbers with any number of workers. `random` and `np.random` keep one state per
+process: a worker seeds them for each batch, and without workers they remain yours. Seed them yourself there; a loop
+that draws from them while a prefetch thread does so too cannot be repeated.
 """
 
+# ruff: noqa: NPY002  (the legacy generator is what user code draws from)
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import random
 from typing import Any
 
 import numpy as np
 
-import tt_core.random
 from tt_core.errors import DTypeError
+from tt_core.random import drawing_from, generator
 
-_current: ContextVar[np.random.Generator | None] = ContextVar("tt_data_generator", default=None)
+__all__ = [
+    "ORDER",
+    "GlobalState",
+    "check_generator",
+    "draw_seed",
+    "drawing_from",
+    "generator",
+    "seed_globals",
+    "stream",
+]
 
 ORDER = 0  # stream of an epoch's seed that sampling draws from; batch n draws from stream n + 1
-
-
-def generator() -> np.random.Generator:
-    """The generator of the batch being prepared; outside a loader, the framework's one generator.
-
-    >>> generator() is tt_core.random.generator()
-    True
-    """
-    return _current.get() or tt_core.random.generator()
-
-
-@contextmanager
-def drawing_from(rng: np.random.Generator) -> Iterator[None]:
-    """Within the block, `generator()` is `rng`, in this thread alone.
-
-    >>> with drawing_from(np.random.default_rng(0)):
-    ...     first = generator().random()
-    >>> first == np.random.default_rng(0).random()
-    True
-    """
-    token = _current.set(rng)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def check_generator(rng: Any, who: str) -> np.random.Generator | None:
@@ -72,4 +57,31 @@ def stream(seed: int, number: int) -> np.random.Generator:
 
 def draw_seed(rng: np.random.Generator | None = None) -> int:
     """One epoch's seed, 63 bits so that JSON and int64 hold it, drawn from `rng` or the framework's generator."""
-    return int((rng or tt_core.random.generator()).integers(0, 2**63 - 1))
+    return int((rng or generator()).integers(0, 2**63 - 1))
+
+
+def seed_globals(seed: int, number: int) -> None:
+    """Seed `random` and `np.random`, for code that draws from them: for worker processes, which own this state.
+
+    >>> before = GlobalState()
+    >>> seed_globals(1, 2)
+    >>> first = random.random(), np.random.random()
+    >>> seed_globals(1, 2)
+    >>> first == (random.random(), np.random.random())
+    True
+    >>> before.restore()
+    """
+    random.seed(seed << 64 | number)
+    np.random.seed([seed >> 32, seed & 0xFFFFFFFF, number])
+
+
+class GlobalState:
+    """The state of `random` and `np.random` now, which `restore` brings back."""
+
+    def __init__(self) -> None:
+        self._python, self._numpy = random.getstate(), np.random.get_state()
+
+    def restore(self) -> None:
+        """Set both to this state."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)

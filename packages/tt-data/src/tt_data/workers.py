@@ -26,8 +26,11 @@ from typing import Any, NoReturn, Protocol, cast
 import numpy as np
 
 from tt_core.errors import TinyTorchError
-from tt_data.fetch import Fetcher, Task
+from tt_core.random import manual_seed
+from tt_data.dataset import IterableDataset
+from tt_data.fetch import Fetcher, Task, WorkerInfo, worker_info
 from tt_data.memory import Arena, SharedMemory, buffer_of, dump_sharing, encode, load, load_sent, size_of, store
+from tt_data.seeding import seed_globals
 
 _FIRST_SLOT = 1 << 16  # bytes; a slot grows to the first batch that does not fit
 _MAX_SLOTS = 16  # of a worker: tasks that wait in its pipe must fit there, or both sides block each other
@@ -144,6 +147,7 @@ class ProcessPool:
         timeout: float = 0,
         init: WorkerInit | None = None,
         method: str | None = None,
+        seed: int = 0,
     ) -> None:
         self._timeout = timeout
         self._order: deque[int] = deque()  # what was submitted and not taken
@@ -157,13 +161,13 @@ class ProcessPool:
         self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._arena, self._owner)
         try:
             slots = min(-(-depth // num_workers), _MAX_SLOTS)
-            self._start(fetcher, init, num_workers, slots, method or "spawn")
+            self._start((fetcher, init, num_workers, seed), num_workers, slots, method or "spawn")
         except BaseException:
             self.close()
             raise
 
-    def _start(self, fetcher: Fetcher, init: WorkerInit | None, count: int, slots: int, method: str) -> None:
-        job = _encode((fetcher, init), self._arena)
+    def _start(self, setup: tuple[Any, ...], count: int, slots: int, method: str) -> None:
+        job = _encode(setup, self._arena)
         self._sent = self._arena.segments  # the dataset's arrays
         context = multiprocessing.get_context(method)
         with _single_threaded_blas():
@@ -440,13 +444,24 @@ def run_worker(index: int, connection: Connection) -> None:
 
 def _set_up(index: int, connection: Connection, job: bytes) -> Fetcher | None:
     try:
-        fetcher, init = load_sent(job)
+        fetcher, init, num_workers, seed = load_sent(job)
+        _introduce(index, num_workers, seed, fetcher)
         if init is not None:
             init(index)
     except Exception:  # anything that a user's class raises when it is put together again
         connection.send(("failed", None, traceback.format_exc()))
         return None
     return cast(Fetcher, fetcher)
+
+
+def _introduce(index: int, num_workers: int, seed: int, fetcher: Fetcher) -> None:
+    """Set what `get_worker_info` says, and seed what `worker_init_fn` may draw from."""
+    if isinstance(fetcher.dataset, IterableDataset):
+        index, num_workers = 0, 1  # one stream for all workers, of which each keeps its own batches
+    fetcher.seeds_globals = True
+    worker_info.set(WorkerInfo(index, num_workers, seed + index, fetcher.dataset))
+    seed_globals(seed, index)
+    manual_seed(seed + index)
 
 
 def _yield_to_training() -> None:

@@ -1,15 +1,18 @@
 """Datasets that tests send to worker processes."""
 
+# ruff: noqa: NPY002  (the legacy generator is what user code draws from)
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from typing import NamedTuple
 
 import numpy as np
 
-from tt_data import Dataset, IterableDataset
+import tt_core
+from tt_data import Dataset, IterableDataset, get_worker_info
 from tt_data.seeding import generator
 
 
@@ -37,6 +40,54 @@ class Chancy(Numbers):
 
     def __getitem__(self, index: int) -> tuple[float, int]:
         return float(generator().random()), index
+
+
+def every_generator() -> list[float]:
+    """A number from each generator that the code of a user draws from."""
+    return [random.random(), np.random.random(), float(tt_core.rand(()).item())]
+
+
+class ChancyEverywhere(Numbers):
+    """Draws from every generator there is."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.array(every_generator())
+
+
+def chancy_collate(samples: list[np.ndarray]) -> np.ndarray:
+    return np.stack([*samples, np.array(every_generator())])
+
+
+def chancy_transform(x: np.ndarray) -> np.ndarray:
+    return np.stack([*x, np.array(every_generator())])
+
+
+class ShuffledStream(IterableDataset):
+    """0 ... count - 1, shuffled as a user would: by `random`, by `np.random`, and while it is read."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self):
+        numbers = list(range(self.count))
+        random.shuffle(numbers)
+        np.random.shuffle(numbers)
+        while numbers:
+            yield numbers.pop(random.randrange(len(numbers)))
+
+
+class SharingStream(IterableDataset):
+    """Takes its own share of the samples, as PyTorch's documentation shows."""
+
+    def __iter__(self):
+        info = get_worker_info()
+        return iter(range(23)) if info is None else iter(range(info.id, 23, info.num_workers))
+
+
+class WhoAmI(Numbers):
+    def __getitem__(self, index: int) -> tuple[int, int, int, bool]:
+        info = get_worker_info()
+        return (-1, -1, -1, False) if info is None else (info.id, info.num_workers, info.seed, info.dataset is self)
 
 
 class Growing(Numbers):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tt_core.errors import ShapeError
 from tt_data.dataset import Dataset, Indices, wrap_index
+from tt_data.pictures import contact_sheet
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,6 +36,13 @@ class _Generated(Dataset):
 
     def __len__(self) -> int:
         return self.count
+
+    def _contents(self) -> str:
+        return f": float32 {(self.channels, self.size, self.size)}, int64 ()"
+
+    def _repr_html_(self) -> str:
+        images, labels = self.__getitems__(np.arange(min(len(self), 16)))
+        return contact_sheet(repr(self), images, [self.classes[label] for label in labels])
 
     def __getitem__(self, index: int) -> tuple[Floats, np.int64]:
         images, labels = self.__getitems__(np.array([wrap_index(index, len(self), type(self).__name__)]))

@@ -10,6 +10,7 @@ import gzip
 import os
 import tarfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Union
 
@@ -21,6 +22,7 @@ from tt_core.files import make_folder, write_atomic
 from tt_data.dataset import Dataset, Indices, as_array, wrap_index
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
+from tt_data.pictures import contact_sheet
 from tt_learn.idx import read_idx
 
 Root = Union[str, "os.PathLike[str]", None]
@@ -54,12 +56,23 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    def _contents(self) -> str:
+        return f": float32 {self.images.shape[1:]}, int64 ()"
+
+    def _repr_html_(self) -> str:
+        first = range(min(len(self), 16))
+        return contact_sheet(repr(self), self.images[first], [_label(self.classes, self.targets[i]) for i in first])
+
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], np.int64]:
         image, label = self.__getitems__(np.array([wrap_index(index, len(self), type(self).__name__)]))
         return image[0], label[0]
 
     def __getitems__(self, indices: Indices) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         return np.divide(self.images[indices], np.float32(255), dtype=np.float32), self.targets[indices]
+
+
+def _label(classes: Sequence[str], target: int) -> str:
+    return classes[target] if 0 <= target < len(classes) else str(target)
 
 
 class MNIST(ImageDataset):
