@@ -189,6 +189,19 @@ def our_name(name: str) -> str:
 # --- whole models from Hugging Face's files
 
 
+ROPES: dict[str, dict[str, Any]] = {
+    "llama3": {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16},
+    "linear": {"factor": 4.0},
+    "dynamic": {"factor": 4.0},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 16},
+    "yarn-options": {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 20.0, "beta_slow": 2.0,
+                     "mscale": 0.7, "mscale_all_dim": 0.4, "truncate": False},
+    "yarn-attention": {"factor": 4.0, "original_max_position_embeddings": 16, "attention_factor": 1.3},
+    "longrope": {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 2.0, 3.0, 4.0],
+                 "original_max_position_embeddings": 16},
+}  # fmt: skip
+
+
 def configured(family: str) -> Any:
     transformers = pytest.importorskip("transformers", reason="parity needs transformers: pip install transformers")
     if family.startswith("gpt2"):
@@ -198,19 +211,28 @@ def configured(family: str) -> Any:
         )
         return transformers.GPT2LMHeadModel(config)
     rope = {"rope_type": "default", "rope_theta": 5e5}
-    if family == "llama3":
-        rope |= {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                 "original_max_position_embeddings": 16}  # fmt: skip
+    if family in ROPES:
+        rope |= {"rope_type": family.split("-")[0], **ROPES[family]}
+    if family == "mistral":
+        config = transformers.MistralConfig(
+            vocab_size=97, hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=8,
+            max_position_embeddings=64, sliding_window=48, rope_parameters=rope,
+        )  # fmt: skip
+        return transformers.MistralForCausalLM(config)
     config = transformers.LlamaConfig(
         vocab_size=97, hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=48, rope_parameters=rope,
-        tie_word_embeddings=family == "llama3", attention_bias=family == "llama-bias", mlp_bias=family == "llama-bias",
+        num_key_value_heads=2, max_position_embeddings=16 if family == "dynamic" else 48, rope_parameters=rope,
+        tie_word_embeddings=family == "llama3", attention_bias=family in ("llama-bias", "llama-attention-bias"),
+        mlp_bias=family in ("llama-bias", "llama-mlp-bias"),
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config)
 
 
 @pytest.mark.parametrize("shards", [1, 4])
-@pytest.mark.parametrize("family", ["gpt2", "gpt2-relu", "llama", "llama3", "llama-bias"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", "gpt2-relu", "llama", "llama-bias", "llama-attention-bias", "llama-mlp-bias", "mistral", *ROPES],
+)
 def test_logits_of_a_checkpoint(family: str, shards: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = configured(family).eval()
@@ -224,6 +246,10 @@ def test_logits_of_a_checkpoint(family: str, shards: int, tmp_path: Path) -> Non
     with torch.no_grad():
         expected = theirs(torch.tensor(ids)).logits
     agree(ours(tt.tensor(ids)), expected, tolerance=1e-4)
+    short = ids[:, :12]  # within the original context, after a text beyond it
+    with torch.no_grad():
+        expected = theirs(torch.tensor(short)).logits
+    agree(ours(tt.tensor(short)), expected, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

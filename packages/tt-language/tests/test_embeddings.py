@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,10 +157,66 @@ def test_scaled_frequencies() -> None:
     found = RotaryEmbedding(8, scaling=llama3).frequency.numpy()
     assert found[0] == plain[0]  # 10 turns in 64 positions: kept
     assert found[-1] == pytest.approx(plain[-1] / 8)  # 0.01 turns: stretched
-    with pytest.raises(ShapeError, match="rope_type is 'yarn', expected one of default, linear, llama3"):
-        RotaryEmbedding(8, scaling={"rope_type": "yarn"})
-    with pytest.raises(ShapeError, match="linear needs a positive factor, got None"):
-        RotaryEmbedding(8, scaling={"rope_type": "linear"})
+
+
+def test_yarn_keeps_fast_waves_and_stretches_slow_ones() -> None:
+    plain = RotaryEmbedding(16).frequency.numpy()
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+    rope = RotaryEmbedding(16, scaling=yarn)
+    found = rope.frequency.numpy()
+    assert np.array_equal(found[:3], plain[:3])  # 65 turns and more; the ramp begins at 32, rounded down to a pair
+    assert np.allclose(found[-2:], plain[-2:] / 4)
+    cos, sin = rope.angles(np.arange(3))
+    length = np.hypot(cos.numpy(), sin.numpy())
+    assert np.allclose(length, 0.1 * np.log(4) + 1)  # section 3.4 of the paper
+
+
+def test_longrope_has_a_list_for_short_texts_and_one_for_long_ones() -> None:
+    scaling = {"rope_type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0, 8.0], "factor": 4.0,
+               "original_max_position_embeddings": 4}  # fmt: skip
+    rope, plain = RotaryEmbedding(4, 16, scaling=scaling), RotaryEmbedding(4, 16).frequency.numpy()
+    magnitude = np.sqrt(1 + np.log(4) / np.log(4))
+    for length, divisor in ((4, 2), (5, 8)):
+        sines = rope.angles(np.arange(length))[1].numpy()
+        assert np.allclose(sines[-1, 1], magnitude * np.sin((length - 1) * plain[1] / divisor), atol=1e-6)
+    assert [rope.changes_at(n) for n in (4, 5, 6)] == [False, True, False]
+
+
+def test_dynamic_frequencies_follow_each_text_of_a_batch() -> None:
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 4}
+    rope, plain = RotaryEmbedding(8, 16, scaling=scaling), RotaryEmbedding(8, 16)
+    for ours, expected in zip(rope.angles(np.arange(4)), plain.angles(np.arange(4))):
+        assert np.array_equal(ours.numpy(), expected.numpy())
+    stretched = RotaryEmbedding(8, 16, theta=10000.0 * 2 ** (8 / 6))  # at 6 positions: 2 * 6 / 4 - (2 - 1) = 2
+    both = rope.angles(np.array([[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3]]))
+    assert np.allclose(both[0].numpy()[0, 0], stretched.angles(np.arange(6))[0].numpy(), atol=1e-6)
+    assert np.allclose(both[0].numpy()[1, 0, 2:], plain.angles(np.arange(4))[0].numpy(), atol=1e-6)
+    assert [rope.changes_at(n) for n in (4, 5, 6)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"rope_type": "su"}, "rope_type is 'su', expected one of default, linear, dynamic, llama3, yarn, longrope"),
+        ({"rope_type": "linear"}, "linear needs a positive factor, got None"),
+        ({"rope_type": "yarn"}, "yarn needs a positive factor, got None"),
+        ({"factor": 2.0}, "rope_type default does not take 'factor'; it takes none"),
+        ({"rope_type": "linear", "factor": 2.0, "beta_fast": 3.0}, "linear does not take 'beta_fast'"),
+        ({"rope_type": "yarn", "factor": 2.0, "truncate": 1}, "yarn needs true or false as truncate"),
+        (
+            {"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0] * 4, "long_factor": [1.0]},
+            r"longrope needs a positive number for each pair of features as long_factor, got \[1.0\]",
+        ),
+        (
+            {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+             "original_max_position_embeddings": 8.5},
+            "llama3 needs a whole number above 1 as original_max_position_embeddings, got 8.5",
+        ),
+    ],
+)  # fmt: skip
+def test_scalings_that_cannot_be_read(scaling: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        RotaryEmbedding(8, scaling=scaling)
 
 
 @pytest.mark.parametrize("wrong", [-1, 16])

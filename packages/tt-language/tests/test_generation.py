@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -215,6 +217,17 @@ def test_stops_may_be_sequences_and_strings() -> None:
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"min_p": 1.5}, "min_p is 1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"temperature": None}, "temperature is None, expected 0"),
+        ({"temperature": "1"}, "temperature is '1', expected 0"),
+        ({"top_p": "high"}, "top_p is 'high'"),
+        ({"repetition_penalty": None}, "repetition_penalty is None"),
+        ({"top_k": "5"}, "top_k is '5'"),
+        ({"num_beams": 2, "length_penalty": "1"}, "length_penalty is '1', expected a finite number"),
+        ({"length_penalty": 2.0}, "length_penalty ranks beams; it needs num_beams above 1"),
+        ({"num_beams": "2"}, "num_beams is '2', expected a whole number"),
+        ({"stop": 1.5}, "stop holds 1.5, expected ids, lists of ids or strings"),
+        ({"stop": [None]}, "stop holds None"),
+        ({"stop": [[1, "a"]]}, r"stop holds \[1, 'a'\]"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
@@ -402,7 +415,18 @@ def test_stops_out_of_arrays_and_tensors() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [(3, "got 3"), ("abc", "got 'abc'"), (tt_core.tensor(3), "got 3"), ([[[1]]], "lists of int64 values")],
+    [
+        (3, "got 3"),
+        ("abc", "got 'abc'"),
+        (tt_core.tensor(3), "got 3"),
+        ([[[1]]], "lists of int64 values"),
+        (None, "a prompt is a list of ids, got None"),
+        ([[1], 2], "all of them or none; got lists and 2"),
+        ([2, [1]], "all of them or none; got lists and 2"),
+        ([[1, [2]]], r"prompt 0 is \[1, \[2\]\], expected a list of ids"),
+        ([None], "holds object values"),
+        ({1: 2}, "got {1: 2}"),
+    ],
 )
 def test_prompts_that_are_no_lists_of_ids(prompt: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
@@ -425,3 +449,58 @@ def test_a_beam_that_never_stopped_may_be_the_best() -> None:
     model = Bigrams([[1 / 3] * 3, [0.3, 0.6, 0.1], [0.3, 0.6, 0.1]])
     assert generate(model, [1], 4, num_beams=2, stop=0) == [[1, 1, 1, 1]]
     assert generate(model, [1], 4, num_beams=2, stop=0, length_penalty=0) == [[0]]
+
+
+# --- ends and padded vocabularies
+
+
+def test_generation_ends_with_the_token_that_the_config_names() -> None:
+    model = model_of()
+    free = generate(model, PROMPTS, 12, seed=0)
+    end = free[0][4]
+    model.config = dataclasses.replace(model.config, eos_token_id=[22, end])
+    for new, ended in zip(free, generate(model, PROMPTS, 12, seed=0)):
+        length = next((i + 1 for i, token in enumerate(new) if token in (22, end)), 12)
+        assert ended == new[:length]
+    assert list(stream(model, PROMPTS[0], 12, seed=0))[-1] in (22, end)
+    assert generate(model, PROMPTS, 12, seed=0, ignore_eos=True) == free
+    assert generate(model, PROMPTS, 12, seed=0, stop=None, ignore_eos=True) == free
+
+
+def test_a_beam_ends_with_the_token_that_the_config_names() -> None:
+    model = Bigrams([[1 / 3] * 3, [0.3, 0.6, 0.1], [0.3, 0.6, 0.1]])
+    model.config = dataclasses.replace(model.config, eos_token_id=0)
+    assert generate(model, [1], 4, num_beams=2, length_penalty=0) == [[0]]
+    assert generate(model, [1], 4, num_beams=2, length_penalty=0, ignore_eos=True) == [[1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("end", [-1, 23, "a", [1, None], True, 1.0])
+def test_ends_that_are_no_ids(end: Any) -> None:
+    with pytest.raises(ConfigError, match="eos_token_id is None, or one or more ids below 23"):
+        GPTConfig(vocab_size=23, eos_token_id=end)
+
+
+def test_a_config_with_ends_goes_through_json() -> None:
+    config = GPTConfig(vocab_size=23, eos_token_id=(3, 4))
+    assert GPTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert GPTConfig(vocab_size=23, eos_token_id=[]).end_ids == GPTConfig(vocab_size=23).end_ids == ()
+
+
+class Letters:
+    """A tokenizer with the ids 0, 1 and 3."""
+
+    vocab_size, missing_ids = 4, (2,)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join("ab?c"[i] for i in ids)
+
+
+@pytest.mark.parametrize("options", [{"seed": 0}, {"temperature": 0}, {"num_beams": 3}, {"num_beams": 9}, {"top_k": 5}])
+def test_ids_without_a_token_are_never_chosen(options: dict[str, Any]) -> None:
+    """The model would nearly always choose 4, which its tokenizer does not have."""
+    model = Bigrams([[0.05, 0.04, 0.1, 0.01, 0.8]] * 5)
+    free = generate(model, [[1], [0]], 7, **options)
+    assert {4} <= {token for new in free for token in new}
+    for new in generate(model, [[1], [0]], 7, tokenizer=Letters(), **options):
+        assert len(new) == 7
+        assert set(new) <= {0, 1, 3}

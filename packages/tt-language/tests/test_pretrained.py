@@ -150,7 +150,14 @@ def test_gpt2_configurations(tmp_path: Path, changes: dict[str, Any], field: str
         ({"rope_theta": 5e5}, "rope_theta", 5e5),
         ({"rope_parameters": {"rope_theta": 7.0, "rope_type": "default"}}, "rope_theta", 7.0),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling", {"rope_type": "linear", "factor": 2.0}),
-        ({"attention_bias": True, "mlp_bias": True}, "bias", True),
+        ({"attention_bias": True}, "attention_bias", True),
+        ({"attention_bias": True}, "mlp_bias", False),
+        ({"mlp_bias": True}, "mlp_bias", True),
+        ({"model_type": "mistral", "max_position_embeddings": 9000}, "block_size", 4096),
+        ({"eos_token_id": 3}, "eos_token_id", (3,)),
+        ({"eos_token_id": [3, 4]}, "eos_token_id", (3, 4)),
+        ({"eos_token_id": 128001}, "eos_token_id", None),
+        ({"head_dim": 6, "rope_scaling": {"type": "dynamic", "factor": 4.0}}, "block_size", 24),
         ({"model_type": "mistral", "sliding_window": 4}, "block_size", 4),
         ({"model_type": "mistral", "sliding_window": None}, "block_size", 6),
         ({"head_dim": 6}, "head_size", 6),
@@ -159,6 +166,41 @@ def test_gpt2_configurations(tmp_path: Path, changes: dict[str, Any], field: str
 def test_llama_configurations(tmp_path: Path, changes: dict[str, Any], field: str, value: Any) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**LLAMA, **changes}), encoding="utf-8")
     assert getattr(read_config(tmp_path / "config.json"), field) == value
+
+
+def test_a_scaling_beside_rope_parameters_is_not_dropped(tmp_path: Path) -> None:
+    rope = {"rope_parameters": {"rope_theta": 7.0, "rope_type": "default"},
+            "rope_scaling": {"type": "linear", "factor": 4.0}}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, **rope}), encoding="utf-8")
+    config = read_config(tmp_path / "config.json")
+    assert config.rope_scaling == {"rope_type": "linear", "factor": 4.0}
+    assert config.rope_theta == 7.0
+
+
+def test_the_end_of_a_text_stands_in_either_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "eos_token_id": 2}), encoding="utf-8")
+    assert read_config(tmp_path / "config.json").eos_token_id == (2,)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 6]}), encoding="utf-8")
+    assert read_config(tmp_path / "config.json").eos_token_id == (5, 6)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.6}), encoding="utf-8")
+    assert read_config(tmp_path / "config.json").eos_token_id == (2,)
+
+
+def test_names_that_nobody_knows_are_named(tmp_path: Path) -> None:
+    harmless = {"torch_dtype": "bfloat16", "use_cache": True, "bos_token_id": 1, "sliding_window": None}
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, **harmless, "new_trick": 2}), encoding="utf-8")
+    with pytest.warns(UserWarning, match="does not use 'new_trick'; check"):
+        read_config(tmp_path / "config.json")
+
+
+def test_biases_of_attention_alone(tmp_path: Path) -> None:
+    arrays = llama_arrays()
+    for i in range(2):
+        for part, size in {"q": 8, "k": 4, "v": 4, "o": 8}.items():
+            arrays[f"model.layers.{i}.self_attn.{part}_proj.bias"] = np.full(size, i + 1, np.float32)
+    model = GPT.from_pretrained(write(tmp_path, {**LLAMA, "attention_bias": True}, arrays))
+    assert np.array_equal(model.blocks[1].attention.in_proj.bias.numpy(), np.full(16, 2))
+    assert model.blocks[1].mlp.up.bias is None
 
 
 # --- one line each
@@ -256,11 +298,26 @@ def test_damaged_files(tmp_path: Path, keep: int) -> None:
         (json.dumps({**GPT2, "model_type": "bert"}), "model_type is 'bert'"),
         (json.dumps({**GPT2, "n_head": 3}), "n_embd 8 does not divide"),
         (json.dumps({**GPT2, "n_head": "2"}), "n_head is '2', expected a positive whole number"),
-        (json.dumps({**GPT2, "activation_function": "tanh"}), "activation_function is tanh, which is not supported"),
+        (json.dumps({**GPT2, "activation_function": "tanh"}), "activation_function is 'tanh', which is not supported"),
         (json.dumps({**GPT2, "scale_attn_by_inverse_layer_idx": True}), "scale_attn_by_inverse_layer_idx is True"),
-        (json.dumps({**LLAMA, "hidden_act": "gelu"}), "hidden_act is gelu"),
-        (json.dumps({**LLAMA, "mlp_bias": True}), "mlp_bias is True"),
-        (json.dumps({**LLAMA, "rope_scaling": {"type": "yarn"}}), "rope_type is 'yarn'"),
+        (json.dumps({**LLAMA, "hidden_act": "gelu"}), "hidden_act is 'gelu'"),
+        (json.dumps({**LLAMA, "model_type": "mistral", "mlp_bias": True}), "mlp_bias is True"),
+        (json.dumps({**LLAMA, "rope_scaling": {"type": "su"}}), "rope_type is 'su'"),
+        (json.dumps({**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3}}), "take 'beta_fast'"),
+        (json.dumps({**LLAMA, "rope_parameters": {"mrope_section": [1, 1]}}), "does not take 'mrope_section'"),
+        (json.dumps({**LLAMA, "rope_scaling": [1]}), "rope_scaling is '[1]', expected a object"),
+        (json.dumps({**LLAMA, "rope_parameters": {"partial_rotary_factor": 0.5}}), "partial_rotary_factor is 0.5"),
+        (json.dumps({**LLAMA, "partial_rotary_factor": 0.5}), "partial_rotary_factor is 0.5"),
+        (json.dumps({**LLAMA, "final_logit_softcapping": 30.0}), "final_logit_softcapping is 30.0"),
+        (json.dumps({**LLAMA, "quantization_config": {"bits": 4}}), "quantization_config is {'bits': 4}"),
+        (json.dumps({**LLAMA, "sliding_window": 3}), "sliding_window is 3"),
+        (json.dumps({**GPT2, "eos_token_id": "end"}), "eos_token_id is 'end', expected an id"),
+        (
+            json.dumps(
+                {**LLAMA, "rope_parameters": {"rope_type": "linear", "factor": 2.0}, "rope_scaling": {"type": "yarn"}}
+            ),
+            "rope_scaling is yarn, but rope_parameters are linear",
+        ),
         (
             json.dumps({**LLAMA, "rope_scaling": {"type": "linear"}}),
             "rope_type linear needs a positive factor",
@@ -285,6 +342,7 @@ KEYS = [*GPT2, *LLAMA, "rope_scaling", "rope_parameters", "rope_theta", "n_inner
         "tie_word_embeddings", "sliding_window", "head_dim", "hidden_act", "rms_norm_eps"]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*does not use")  # names of the other family
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([GPT2, LLAMA]), st.dictionaries(st.sampled_from(KEYS), json_values, max_size=4))
 def test_any_configuration_is_read_or_refused(

@@ -95,7 +95,7 @@ def test_another_batch_is_an_error() -> None:
         cache.extend(layer, some(1, rows=1), some(1, rows=1))
 
 
-@pytest.mark.parametrize("rows", [[1, 0], [1, 1], [0]], ids=str)
+@pytest.mark.parametrize("rows", [[1, 0], [1, 1], [0], [1], [0, 1, 0], [1, 0, 1, 1, 0]], ids=str)
 def test_rows_follow_a_selection(rows: list[int]) -> None:
     cache, layer = KVCache(rows=2, length=8), Layer()
     cache.extend(layer, some(2), some(2))
@@ -106,6 +106,36 @@ def test_rows_follow_a_selection(rows: list[int]) -> None:
     for result in (k, v):
         np.testing.assert_array_equal(result.numpy()[:, :, :2], some(2).numpy()[rows])
         np.testing.assert_array_equal(result.numpy()[:, :, 2:], new.numpy())
+
+
+def test_a_long_context_costs_nothing_until_it_is_used() -> None:
+    cache, layer = KVCache(rows=4, length=1 << 40), Layer()
+    cache.extend(layer, some(3, rows=1), some(3, rows=1))
+    cache.select([0, 0, 0, 0])
+    assert cache.nbytes < 1 << 20
+    k, _ = cache.extend(layer, some(1, rows=4), some(1, rows=4))
+    np.testing.assert_array_equal(k.numpy()[:, :, :3], np.repeat(some(3, rows=1).numpy(), 4, axis=0))
+
+
+def test_rows_that_stay_are_not_copied_and_rows_that_end_give_memory_back() -> None:
+    cache, layer = KVCache(rows=8, length=64), Layer()
+    before, _ = cache.extend(layer, some(2, rows=8), some(2, rows=8))
+    cache.select([0, 1, 2, 3, 4])
+    after, _ = cache.extend(layer, some(1, rows=5), some(1, rows=5))
+    assert np.shares_memory(before.data, after.data)
+    allocated = cache.nbytes
+    cache.select([4, 2])
+    assert cache.nbytes == allocated / 4
+    kept, _ = cache.extend(layer, some(1, rows=2), some(1, rows=2))
+    np.testing.assert_array_equal(kept.numpy()[:, :, :2], some(2, rows=8).numpy()[[4, 2]])
+
+
+def test_another_batch_may_follow_where_nothing_is_remembered() -> None:
+    cache, layer = KVCache(rows=1, length=4), Layer()
+    cache.extend(layer, some(2, rows=1), some(2, rows=1))
+    cache.clear()
+    k, _ = cache.extend(layer, some(2, rows=3), some(2, rows=3))
+    np.testing.assert_array_equal(k.numpy(), some(2, rows=3).numpy())
 
 
 def test_clear_forgets_and_keeps_the_memory() -> None:
@@ -171,6 +201,24 @@ def test_the_same_tokens_for_a_batch_of_unequal_prompts(model: GPT, options: dic
     with tt_core.use("kv-cache"):
         assert generate(model, prompts, 40, **options) == plain
     assert len({token for new in plain for token in new}) > 3
+
+
+SCALINGS = {
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0, "original_max_position_embeddings": 12},
+    "longrope": {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0],
+                 "factor": 4.0, "original_max_position_embeddings": 12},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_keys_rotated_by_other_frequencies_are_not_remembered(kind: str) -> None:
+    tt_core.manual_seed(0)
+    model = GPT(GPTConfig(50, 48, 2, 2, 16, position="rotary", rope_scaling=SCALINGS[kind])).eval()
+    for parameter in model.parameters():
+        parameter.data *= 8
+    plain = generate(model, [[1, 2, 3], [4]], 30, temperature=0)
+    with tt_core.use("kv-cache"):
+        assert generate(model, [[1, 2, 3], [4]], 30, temperature=0) == plain
 
 
 def test_plugging_out_leaves_generation_without_a_past(model: GPT) -> None:

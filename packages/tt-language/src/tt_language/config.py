@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tt_core.errors import ShapeError
-from tt_language.embeddings import frequency_scaling
 from tt_language.errors import ConfigError
+from tt_language.rope_scaling import RopeScaling
 
 _WHOLE = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
 _MAYBE_WHOLE = ("n_kv_head", "intermediate_size", "head_dim")
 _FLAGS = ("bias", "tie_weights", "parallel")
+_MAYBE_FLAGS = ("attention_bias", "mlp_bias")
 _CHOICES = {
     "position": ("learned", "rotary", "none"),
     "norm": ("layer", "rms"),
@@ -65,6 +66,12 @@ class GPTConfig:
     """How rotary positions are stretched to longer texts; see `RotaryEmbedding`."""
     parallel: bool = False
     """Whether attention and feed-forward layer of a block read the same input."""
+    attention_bias: bool | None = None
+    """Whether the projections of attention have biases; as `bias` says by default."""
+    mlp_bias: bool | None = None
+    """The same for the feed-forward layers."""
+    eos_token_id: int | Sequence[int] | None = None
+    """The id, or ids, with which a text ends; generation stops there."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -75,24 +82,37 @@ class GPTConfig:
             self._need(type(value) is int and value > 0, name, "a positive whole number")
         for name in ("norm_eps", "rope_theta"):
             self._need(_is_number(getattr(self, name)) and getattr(self, name) > 0, name, "a positive number")
-        for name in _FLAGS:
+        for name in (*_FLAGS, *(n for n in _MAYBE_FLAGS if getattr(self, n) is not None)):
             self._need(isinstance(getattr(self, name), bool), name, "true or false")
         for name, known in _CHOICES.items():
             self._need(getattr(self, name) in known, name, f"one of {', '.join(known)}")
         self._need(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", "a probability below 1")
-        self._need(self.rope_scaling is None or isinstance(self.rope_scaling, Mapping), "rope_scaling", "a mapping")
-        self._check_scaling()
         self._check_heads()
+        self._check_scaling()
+        self._check_end()
 
     def _need(self, fine: bool, name: str, expected: str) -> None:
         if not fine:
             raise ConfigError(f"GPTConfig: {name} is {expected}, got {str(getattr(self, name))[:40]!r}")
 
     def _check_scaling(self) -> None:
+        if self.rope_scaling is None:
+            return
+        self._need(isinstance(self.rope_scaling, Mapping), "rope_scaling", "a mapping")
+        if self.position != "rotary":
+            raise ConfigError(f'GPTConfig: rope_scaling needs position="rotary", got {self.position!r}')
         try:
-            frequency_scaling(self.rope_scaling or {})
+            RopeScaling.read(self.rope_scaling, self.head_size, self.rope_theta, self.block_size)
         except ShapeError as error:
             raise ConfigError(f"GPTConfig: {error}") from None
+
+    def _check_end(self) -> None:
+        """One id or several; a list, as JSON has it, becomes a tuple."""
+        ids = self.end_ids
+        fine = all(type(i) is int and 0 <= i < self.vocab_size for i in ids)
+        self._need(fine, "eos_token_id", f"None, or one or more ids below {self.vocab_size}")
+        if isinstance(self.eos_token_id, list):
+            object.__setattr__(self, "eos_token_id", ids)
 
     def _check_heads(self) -> None:
         if self.head_dim is None and self.n_embd % self.n_head:
@@ -106,6 +126,14 @@ class GPTConfig:
     def head_size(self) -> int:
         """Features of one head."""
         return self.head_dim or self.n_embd // self.n_head
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """`eos_token_id` as a tuple, which is empty where there is none."""
+        given = self.eos_token_id
+        if given is None:
+            return ()
+        return tuple(given) if isinstance(given, Sequence) else (given,)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""

@@ -7,9 +7,8 @@ in module 10; what attention does with the vectors is module 12.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
@@ -22,6 +21,7 @@ from tt_core.errors import OutOfRangeError, ShapeError
 from tt_core.files import write_atomic
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
+from tt_language.rope_scaling import RopeScaling
 from tt_learn.autograd import gradient
 
 # --- a table of vectors
@@ -209,11 +209,12 @@ def _(out: Any, x: Any, cos: Any, sin: Any) -> Any:
 
 
 class RotaryEmbedding(Layer):
-    """Turns queries and keys by angles that grow with their position, so that products depend on distances alone.
+    """Rotates queries and keys by angles that grow with their position, so that products depend on distances alone.
 
     Frequencies are `theta ** (-2i / dim)`. `scaling` stretches them to longer texts as Llama's configurations say:
-    {"rope_type": "linear", "factor": 2.0}, or "llama3" with its four numbers. Takes x (batch, heads, T, dim) and
-    positions (T,) or (batch, T), returns the shape of x. Raises `OutOfRangeError` for a position from `max_length` on.
+    `rope_type` is "linear", "dynamic", "llama3", "yarn" or "longrope", with its numbers under Hugging Face's names.
+    Takes x (batch, heads, T, dim) and positions (T,) or (batch, T), returns the shape of x. Raises `ShapeError` for a
+    scaling that it does not know, `OutOfRangeError` for a position from `max_length` on.
 
     >>> x = randn(1, 2, 3, 8)
     >>> turned = RotaryEmbedding(8, max_length=16)(x, tensor([0, 1, 2]))
@@ -230,12 +231,9 @@ class RotaryEmbedding(Layer):
         if dim % 2:
             raise ShapeError(f"RotaryEmbedding: dim {dim} is odd; features turn in pairs")
         self.dim, self.max_length, self.theta = dim, max_length, theta
-        # float32 all the way, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4. No
-        # buffer, since float16, to which a model may go, would be off by a whole turn there.
-        exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-        frequency = 1 / np.float32(theta) ** exponent
-        scale, numbers = frequency_scaling(scaling or {})
-        frequency = scale(frequency, *numbers)
+        self.scaling = RopeScaling.read(scaling or {}, dim, theta, max_length)
+        # No buffer, since float16, to which a model may go, would be off by a whole turn at position 4000.
+        frequency, self.magnitude = self.scaling.frequencies(dim, theta, 1)
         self.frequency = tensor(frequency)
 
     def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
@@ -244,64 +242,39 @@ class RotaryEmbedding(Layer):
         if where.size and not 0 <= where.min() <= where.max() < self.max_length:
             wrong = where.min() if where.min() < 0 else where.max()
             raise OutOfRangeError(f"RotaryEmbedding: position {wrong} is outside its {self.max_length} positions")
-        where = where if where.ndim < 2 else where[:, None]
-        angle = where[..., None].astype(np.float32) * self.frequency.data
-        return from_numpy(np.cos(angle)), from_numpy(np.sin(angle))
+        frequency = self._frequencies(where)  # (dim/2,), or (batch, 1, dim/2)
+        angle = where[..., None].astype(np.float32) * frequency
+        angle = angle if where.ndim < 2 else angle[:, None]
+        cos, sin = np.cos(angle), np.sin(angle)
+        if self.magnitude != 1:
+            cos, sin = cos * np.float32(self.magnitude), sin * np.float32(self.magnitude)
+        return from_numpy(cos), from_numpy(sin)
+
+    def changes_at(self, length: int) -> bool:
+        """Whether a text of `length` positions has other frequencies than one that is a position shorter.
+
+        Keys that were remembered before it do not fit those after it. True for "dynamic" beyond the original context,
+        and for "longrope" at its end.
+        """
+        return self.scaling.changes_at(length)
+
+    def _frequencies(self, where: Array) -> Array:
+        """Those of a text that ends with its largest position; each row of a batch is a text of its own."""
+        if self.scaling.kind not in ("dynamic", "longrope") or not where.size:
+            return self.frequency.data
+        if where.ndim < 2:
+            return self._for_length(int(where.max()) + 1)
+        return np.stack([self._for_length(int(row.max()) + 1) for row in where])[:, None]
+
+    def _for_length(self, length: int) -> Array:
+        return self.scaling.frequencies(self.dim, self.theta, length)[0]
 
     def forward(self, x: Any, positions: Any) -> Any:
         return rotary(x, *self.angles(positions))
 
     def extra_repr(self) -> str:
-        return f"{self.dim}, theta={self.theta:g}"
-
-
-def frequency_scaling(scaling: Mapping[str, Any]) -> tuple[Callable[..., Array], list[float]]:
-    """How a scaling lowers frequencies, and with what numbers. Raises `ShapeError` for a kind or number unknown here.
-
-    >>> frequency_scaling({"rope_type": "linear", "factor": 2.0})[1]
-    [2.0]
-    """
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if not isinstance(kind, str) or kind not in _SCALINGS:
-        raise ShapeError(f"rope_type is {str(kind)[:40]!r}, expected one of {', '.join(_SCALINGS)}")
-    scale, needed = _SCALINGS[kind]
-    numbers: list[Any] = [scaling.get(name) for name in needed]
-    for name, value in zip(needed, numbers):
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise ShapeError(f"rope_type {kind} needs a positive {name}, got {str(value)[:40]}")
-    return scale, numbers
-
-
-def _unscaled(frequency: Array) -> Array:
-    return frequency
-
-
-def _linearly_scaled(frequency: Array, factor: float) -> Array:
-    return frequency / np.float32(factor)
-
-
-def _llama3_scaled(
-    frequency: Array,
-    factor: float,
-    low_freq_factor: float,
-    high_freq_factor: float,
-    original_max_position_embeddings: int,
-) -> Array:
-    """Slow waves divided by `factor`, fast ones kept, those between blended (Llama 3.1)."""
-    turns = original_max_position_embeddings * frequency / (2 * math.pi)  # within the text it was trained on
-    width = max(high_freq_factor - low_freq_factor, 1e-9)
-    blend = np.clip((turns - low_freq_factor) / width, 0, 1)
-    return ((1 - blend) * frequency / factor + blend * frequency).astype(np.float32)
-
-
-_SCALINGS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
-    "default": (_unscaled, ()),
-    "linear": (_linearly_scaled, ("factor",)),
-    "llama3": (
-        _llama3_scaled,
-        ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    ),
-}
+        kind = "" if self.scaling.kind == "default" else f", {self.scaling.kind}"
+        return f"{self.dim}, theta={self.theta:g}{kind}"
 
 
 # --- looking at a trained table

@@ -11,7 +11,7 @@ model reads the rest anew. So a window holds between half the context and all of
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,16 +59,14 @@ class Sampling:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        checks = (
-            ("repetition_penalty", 0 < self.repetition_penalty < np.inf, "above 0 and finite"),
-            ("temperature", 0 <= self.temperature < np.inf, "0 (the likeliest) or more"),
-            ("top_k", self.top_k is None or is_integer(self.top_k, 1), "a whole number, 1 or more"),
-            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
-        )
-        for name, fine, expected in checks:
-            if not fine:
-                raise ConfigError(f"generate: {name} is {getattr(self, name)}, expected {expected}")
+        _need("repetition_penalty", self.repetition_penalty, lambda x: 0 < x < np.inf, "above 0 and finite")
+        _need("temperature", self.temperature, lambda x: 0 <= x < np.inf, "0 (the likeliest) or more")
+        if self.top_k is not None:
+            _need("top_k", self.top_k, lambda x: is_integer(x, 1), "a whole number, 1 or more")
+        if self.top_p is not None:
+            _need("top_p", self.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1")
+        if self.min_p is not None:
+            _need("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1")
 
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
         """A token for logits (vocab,) after `text`. Raises `ConfigError` for logits that are no numbers."""
@@ -103,6 +101,13 @@ class Sampling:
         return p
 
 
+def _need(name: str, value: Any, fine: Callable[[Any], bool], expected: str) -> None:
+    """Raise `ConfigError` unless an option is a number and `fine`."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not fine(value):
+        raise ConfigError(f"generate: {name} is {value if number else short(value)}, expected {expected}")
+
+
 def _check_largest(logit: Any) -> None:
     """Raise unless the largest logit after a text is a number; nan counts as the largest."""
     if not np.isfinite(logit):
@@ -133,11 +138,14 @@ def window_start(length: int, block_size: int) -> int:
 
 
 class _Reader:
-    """Feeds texts, which grow by one token at a time, to a model and gives the logits after each."""
+    """Feeds texts, which grow by one token at a time, to a model and gives the logits after each.
 
-    def __init__(self, model: Any, rows: int) -> None:
-        self.model, self.block_size = model, model.config.block_size
-        self.past = manager.ask("tt_past", model=model, rows=rows, length=self.block_size)
+    `length` is how long they will be at most; tokens that are not `allowed` get the logit -inf.
+    """
+
+    def __init__(self, model: Any, rows: int, length: int, allowed: Array | None = None) -> None:
+        self.model, self.block_size, self.allowed = model, model.config.block_size, allowed
+        self.past = manager.ask("tt_past", model=model, rows=rows, length=min(length, self.block_size))
         self.starts: list[int] = []
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Array:
@@ -147,6 +155,7 @@ class _Reader:
         wide = max(map(len, windows))
         # what is remembered has the padding it was read with, which changes when the longest text leaves
         fresh = self.past is None or self.past.length != wide - 1 or starts != self.starts
+        fresh = fresh or any(self._rotates_otherwise(len(window)) for window in windows)
         if fresh and self.past is not None:
             self.past.clear()
         self.starts = starts
@@ -159,7 +168,13 @@ class _Reader:
         if pads.any():  # rows of different length are padded on the left; nobody looks there
             visible = np.arange(wide) >= pads[:, None]
             options |= {"positions": tensor(positions), "attn_mask": tensor(visible[:, None, None])}
-        return self.model(tensor(ids), **options).data[:, -1]
+        logits = self.model(tensor(ids), **options).data[:, -1]
+        return logits if self.allowed is None else np.where(self.allowed, logits, logits.dtype.type(-np.inf))
+
+    def _rotates_otherwise(self, length: int) -> bool:
+        """Whether keys remembered one token ago were rotated by other frequencies (see `RotaryEmbedding`)."""
+        rotary = getattr(self.model, "rotary", None)
+        return rotary is not None and bool(rotary.changes_at(length))
 
     def select(self, rows: Sequence[int]) -> None:
         """Follow the texts: row i is now what row `rows[i]` was."""
@@ -181,7 +196,8 @@ def generate(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
-    stop: Sequence[Stop] = (),
+    stop: Stop | Sequence[Stop] | None = None,
+    ignore_eos: bool = False,
     tokenizer: Decoder | None = None,
     seed: int | None = None,
     num_beams: int = 1,
@@ -191,7 +207,9 @@ def generate(
 
     `prompts`: ids of one text, or of several of any lengths. `temperature` to `repetition_penalty` as for `Sampling`.
     `stop` ends a text as soon as its new tokens end with one of these ids or sequences of ids, or their text holds one
-    of these strings (for which `tokenizer` decodes); what stopped it is part of the result. `seed` makes the
+    of these strings (for which `tokenizer` decodes); what stopped it is part of the result. The model's
+    `config.eos_token_id` stops it too, unless `ignore_eos`. With `tokenizer`, ids for which it has no token are never
+    chosen: the vocabulary of many models is padded to a rounder size than that of their tokenizer. `seed` makes the
     result independent of what was drawn before, and of the other prompts. `num_beams` above 1 searches for the
     likeliest continuation instead, scored by log probability / length ** length_penalty; it draws and filters nothing.
     Of a prompt longer than the context, its last `block_size` tokens are read, and a warning says so.
@@ -204,14 +222,18 @@ def generate(
     [5, 5]
     """
     _check_numbers(max_new_tokens, seed, num_beams)
+    _need("length_penalty", length_penalty, np.isfinite, "a finite number")
+    if num_beams == 1 and length_penalty != 1:
+        raise ConfigError("generate: length_penalty ranks beams; it needs num_beams above 1")
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
-    texts, ended = _cropped(model, _as_texts(prompts)), _stopping(stop, tokenizer)
+    texts, allowed = _cropped(model, _as_texts(prompts)), _allowed(model, tokenizer)
+    ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if num_beams > 1 and sampling not in (Sampling(), Sampling(temperature=0)):
         raise ConfigError("generate: beams take the likeliest; leave out temperature, top_k, top_p, min_p and penalty")
     if num_beams > 1:
-        return [_beam_search(model, text, max_new_tokens, ended, num_beams, length_penalty) for text in texts]
+        return [_beam_search(model, text, max_new_tokens, ended, allowed, num_beams, length_penalty) for text in texts]
     new: list[list[int]] = [[] for _ in texts]
-    for row, token in _steps(model, texts, max_new_tokens, sampling, ended, seed):
+    for row, token in _steps(model, texts, max_new_tokens, sampling, ended, allowed, seed):
         new[row].append(token)
     return new
 
@@ -226,7 +248,8 @@ def stream(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
-    stop: Sequence[Stop] = (),
+    stop: Stop | Sequence[Stop] | None = None,
+    ignore_eos: bool = False,
     tokenizer: Decoder | None = None,
     seed: int | None = None,
 ) -> Iterator[int]:
@@ -239,17 +262,18 @@ def stream(
     """
     _check_numbers(max_new_tokens, seed)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
-    texts, ended = _cropped(model, _as_texts(prompt)), _stopping(stop, tokenizer)
+    texts, allowed = _cropped(model, _as_texts(prompt)), _allowed(model, tokenizer)
+    ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if len(texts) > 1:
         raise ShapeError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
-    return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, seed))
+    return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, allowed, seed))
 
 
 def _check_numbers(max_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:
     seed = 0 if seed is None else seed
     for name, value, least in (("max_new_tokens", max_new_tokens, 0), ("seed", seed, 0), ("num_beams", num_beams, 1)):
         if not is_integer(value, least):
-            raise ConfigError(f"generate: {name} is {value}, expected a whole number, {least} or more")
+            raise ConfigError(f"generate: {name} is {short(value)}, expected a whole number, {least} or more")
 
 
 def _steps(
@@ -258,12 +282,14 @@ def _steps(
     max_new_tokens: int,
     sampling: Sampling,
     ended: Callable[[list[int]], bool],
+    allowed: Array | None,
     seed: int | None,
 ) -> Iterator[tuple[int, int]]:
     """(row, new token) for each row of each step; rows that have ended leave the batch."""
     base = int(generator().integers(1 << 62)) if seed is None else seed
     random = [np.random.default_rng([base, row]) for row in range(len(texts))]
-    reader, alive = _Reader(model, len(texts)), list(range(len(texts)))
+    reader = _Reader(model, len(texts), max(map(len, texts)) + max_new_tokens, allowed)
+    alive = list(range(len(texts)))
     new: list[list[int]] = [[] for _ in texts]
     for _ in range(max_new_tokens):
         with evaluating(model):
@@ -298,11 +324,13 @@ def _beam_search(
     text: list[int],
     max_new_tokens: int,
     ended: Callable[[list[int]], bool],
+    allowed: Array | None,
     num_beams: int,
     length_penalty: float,
 ) -> list[int]:
     """The best of what stopped and of what is left at the end."""
-    reader, beams, done = _Reader(model, num_beams), [_Beam([], 0.0)], []
+    reader = _Reader(model, num_beams, len(text) + max_new_tokens, allowed)
+    beams, done = [_Beam([], 0.0)], []
     for _ in range(max_new_tokens):
         with evaluating(model):
             logits = reader.logits([text + beam.new for beam in beams])
@@ -328,7 +356,9 @@ def _extended(beams: Sequence[_Beam], logits: Array, most: int) -> list[tuple[in
     best = np.argsort(-scores, axis=None, kind="stable")[:most]
     rows, tokens = np.unravel_index(best, scores.shape)
     return [
-        (int(row), _Beam([*beams[row].new, int(token)], float(scores[row, token]))) for row, token in zip(rows, tokens)
+        (int(row), _Beam([*beams[row].new, int(token)], float(scores[row, token])))
+        for row, token in zip(rows, tokens)
+        if scores[row, token] > -np.inf  # where fewer tokens than asked for are possible
     ]
 
 
@@ -351,20 +381,31 @@ def _plain(x: Any) -> Any:
 def _as_texts(prompts: Any) -> list[list[int]]:
     """Ids of one text, or of several, as lists."""
     plain = _plain(prompts)
-    if np.isscalar(plain):
+    if not _is_list(plain):
         raise ShapeError(f"generate: a prompt is a list of ids, got {short(plain)}")
     parts = [_plain(part) for part in plain]
-    texts = [list(part) for part in parts] if parts and not np.isscalar(parts[0]) else [parts]
+    several = [_is_list(part) for part in parts]
+    if any(several) and not all(several):
+        one = parts[several.index(False)]
+        raise ShapeError(f"generate: prompts are lists of ids, all of them or none; got lists and {short(one)}")
+    texts = [list(part) for part in parts] if any(several) else [parts]
     for i, text in enumerate(texts):
         if not text:
             raise ShapeError(f"generate: prompt {i} is empty; give it a token, such as the one for end of text")
     return texts
 
 
+def _is_list(x: object) -> bool:
+    return isinstance(x, Iterable) and not isinstance(x, (str, bytes, Mapping))
+
+
 def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
     size, vocab = model.config.block_size, model.config.vocab_size
     for i, text in enumerate(texts):
-        ids = np.asarray(text)
+        try:
+            ids = np.asarray(text)
+        except ValueError:  # lists of different depth
+            raise ShapeError(f"generate: prompt {i} is {short(text)}, expected a list of ids") from None
         if ids.dtype.kind not in "iu" or ids.ndim > 1:
             lists = "lists of " * (ids.ndim > 1)
             raise ShapeError(f"generate: prompt {i} holds {lists}{ids.dtype} values, ids are whole numbers")
@@ -378,15 +419,30 @@ def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
     return [text[-size:] for text in texts]
 
 
-def _stopping(stop: Sequence[Stop], tokenizer: Decoder | None) -> Callable[[list[int]], bool]:
+def _end_ids(model: Any) -> Sequence[int]:
+    return getattr(model.config, "end_ids", ())
+
+
+def _allowed(model: Any, tokenizer: Decoder | None) -> Array | None:
+    """(vocab,), false for the ids of the model that stand for no token; None where the tokenizer knows all."""
+    size, known = model.config.vocab_size, getattr(tokenizer, "vocab_size", None)
+    if known is None:
+        return None
+    allowed = np.arange(size) < known
+    allowed[[i for i in getattr(tokenizer, "missing_ids", ()) if i < size]] = False
+    return None if allowed.all() else allowed
+
+
+def _stopping(
+    stop: Stop | Sequence[Stop] | None, tokenizer: Decoder | None, end_ids: Sequence[int]
+) -> Callable[[list[int]], bool]:
     """Whether new tokens end a text."""
-    plain = _plain(stop)
-    stops = [plain] if isinstance(plain, (int, str)) else [_plain(s) for s in plain]
+    stops = [*_stops(stop), *([i] for i in end_ids)]
     strings = [s for s in stops if isinstance(s, str)]
-    sequences = [[s] if isinstance(s, int) else list(s) for s in stops if not isinstance(s, str)]
+    sequences = [s for s in stops if not isinstance(s, str)]
     if strings and tokenizer is None:
         raise ConfigError("generate: stop strings need tokenizer=, which decodes the tokens")
-    if not all(strings) or not all(sequences):
+    if not all(stops):
         raise ConfigError("generate: a stop is empty, which would end every text at once")
     longest = max((len(s.encode("utf-8", "surrogatepass")) for s in strings), default=0)  # no text holds a surrogate
 
@@ -397,3 +453,16 @@ def _stopping(stop: Sequence[Stop], tokenizer: Decoder | None) -> Callable[[list
         return bool(strings) and any(s in tokenizer.decode(new[-longest - 4 :]) for s in strings)  # type: ignore[union-attr]
 
     return ended
+
+
+def _stops(stop: Stop | Sequence[Stop] | None) -> list[str | list[int]]:
+    """Each stop as a string or a list of ids."""
+    plain = _plain(stop)
+    parts = [] if plain is None else list(plain) if _is_list(plain) else [plain]
+    stops: list[str | list[int]] = []
+    for part in map(_plain, parts):
+        ids = list(part) if _is_list(part) else [part]
+        if not isinstance(part, str) and not all(is_integer(i, 0) for i in ids):
+            raise ConfigError(f"generate: stop holds {short(part)}, expected ids, lists of ids or strings")
+        stops.append(part if isinstance(part, str) else [int(i) for i in ids])
+    return stops

@@ -45,8 +45,9 @@ class TransformerBlock(Layer):
 
     `norm_first` normalizes what a part reads (GPT-2), else the sum after it (2017). `parallel` lets both parts read
     the same input, which is normalized once. `cross` adds a part between them that looks at an encoder's output.
-    `mlp` is "gelu", "gelu_tanh", "relu" or "swiglu", `norm` "layer" or "rms". Dropout applies to what each part adds
-    and to the attention weights. Takes and returns (batch, T, embed_dim).
+    `mlp` is "gelu", "gelu_tanh", "relu" or "swiglu", `norm` "layer" or "rms". `bias` holds for norms and projections;
+    `attention_bias` and `mlp_bias` say otherwise for the projections of one part. Dropout applies to what each part
+    adds and to the attention weights. Takes and returns (batch, T, embed_dim).
 
     >>> from tt_core import ones
     >>> TransformerBlock(8, num_heads=2, causal=True)(ones(1, 5, 8)).shape
@@ -70,18 +71,22 @@ class TransformerBlock(Layer):
         cross: bool = False,
         norm_first: bool = True,
         parallel: bool = False,
+        attention_bias: bool | None = None,
+        mlp_bias: bool | None = None,
     ) -> None:
         super().__init__()
         if parallel and (cross or not norm_first):
             raise ConfigError("TransformerBlock: parallel goes with norm_first and without cross")
         self.norm_first, self.parallel = norm_first, parallel
-        heads: dict[str, Any] = {"num_kv_heads": num_kv_heads, "head_dim": head_dim}
+        attention_bias = bias if attention_bias is None else attention_bias
+        mlp_bias = bias if mlp_bias is None else mlp_bias
+        heads: dict[str, Any] = {"bias": attention_bias, "num_kv_heads": num_kv_heads, "head_dim": head_dim}
         self.norm1 = _norm(norm, embed_dim, norm_eps, bias)
-        self.attention = MultiHeadAttention(embed_dim, num_heads, dropout, bias, causal=causal, **heads)
+        self.attention = MultiHeadAttention(embed_dim, num_heads, dropout, causal=causal, **heads)
         self.norm_cross = _norm(norm, embed_dim, norm_eps, bias) if cross else None
-        self.cross_attention = MultiHeadAttention(embed_dim, num_heads, dropout, bias, **heads) if cross else None
+        self.cross_attention = MultiHeadAttention(embed_dim, num_heads, dropout, **heads) if cross else None
         self.norm2 = None if parallel else _norm(norm, embed_dim, norm_eps, bias)
-        self.mlp = _mlp(mlp, embed_dim, hidden_dim, bias)
+        self.mlp = _mlp(mlp, embed_dim, hidden_dim, mlp_bias)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -356,4 +361,6 @@ def _block_of(config: GPTConfig) -> TransformerBlock:
         mlp=config.mlp,
         causal=True,
         parallel=config.parallel,
+        attention_bias=config.attention_bias,
+        mlp_bias=config.mlp_bias,
     )

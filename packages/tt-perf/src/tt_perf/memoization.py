@@ -25,9 +25,10 @@ from tt_learn.autograd import GradientError
 
 
 class KVCache:
-    """Keys and values of one generation, in memory allocated once (see `tt_language.hookspecs.Past`).
+    """Keys and values of one generation (see `tt_language.hookspecs.Past`).
 
-    `rows` is the number of texts, `length` the number of positions made room for; more are made room for when needed.
+    `rows` is the number of texts and `length` the number of positions expected at most. Memory grows with the text by
+    doubling, so a long context costs nothing until it is used. More texts or positions than expected are held too.
 
     >>> import tt_core
     >>> cache, layer = KVCache(rows=1, length=4), Layer()
@@ -61,13 +62,13 @@ class KVCache:
             raise GradientError("kv-cache: what is remembered gets no gradient; run the model under no_grad()")
         kept = self._kept.get(layer)
         if kept is None:
-            kept = self._kept[layer] = _Kept(k.data, v.data, self._room)
+            kept = self._kept[layer] = _Kept(max(self.rows, len(k.data)), self._room)
         return kept.extend(k.data, v.data)
 
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was."""
         for kept in self._kept.values():
-            kept.keys, kept.values = kept.keys[list(rows)], kept.values[list(rows)]
+            kept.select(list(rows))
         self.rows = len(rows)
 
     def clear(self) -> None:
@@ -76,34 +77,55 @@ class KVCache:
             kept.length = 0
 
 
+_FIRST = 256
+"""Positions allocated at first, beyond those that are there already."""
+
+
 class _Kept:
-    """One layer's keys and values; `length` positions of the allocated ones are filled."""
+    """One layer's keys and values, (capacity, heads, room, size); the first `rows` and `length` of them are filled."""
 
-    def __init__(self, k: Array, v: Array, room: int) -> None:
-        self.length = 0
-        self.keys, self.values = self._allocate(k, room), self._allocate(v, room)
-
-    @staticmethod
-    def _allocate(like: Array, room: int) -> Array:
-        rows, heads, new, size = like.shape
-        return np.empty((rows, heads, max(room, new), size), like.dtype)
+    def __init__(self, rows: int, most: int) -> None:
+        self.capacity, self.most = rows, most
+        self.rows = self.length = 0
+        self.keys = self.values = np.empty((0, 0, 0, 0), np.float32)
 
     def extend(self, k: Array, v: Array) -> tuple[Tensor, Tensor]:
-        if len(k) != len(self.keys):  # NumPy would repeat a single one
-            raise ShapeError(f"kv-cache: {len(self.keys)} texts are remembered, got {len(k)}; start another cache")
-        end = self.length + k.shape[2]
-        if end > self.keys.shape[2]:
-            self._grow(max(end, 2 * self.keys.shape[2]), k, v)
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
+        if self.length and len(k) != self.rows:  # NumPy would repeat a single one
+            raise ShapeError(f"kv-cache: {self.rows} texts are remembered, got {len(k)}; start another cache")
+        end, room = self.length + k.shape[2], self.keys.shape[2]
+        self.rows = len(k)
+        if self.rows > len(self.keys) or end > room:
+            self.capacity = max(self.capacity, self.rows)
+            room = max(end, min(self.most, max(2 * room, end + _FIRST)))
+            self.keys, self.values = (self._moved(old, new, room) for old, new in ((self.keys, k), (self.values, v)))
+        self.keys[: self.rows, :, self.length : end] = k
+        self.values[: self.rows, :, self.length : end] = v
         self.length = end
-        return from_numpy(self.keys[:, :, :end]), from_numpy(self.values[:, :, :end])
+        return from_numpy(self.keys[: self.rows, :, :end]), from_numpy(self.values[: self.rows, :, :end])
 
-    def _grow(self, room: int, k: Array, v: Array) -> None:
-        for name, like in (("keys", k), ("values", v)):
-            old, new = getattr(self, name), self._allocate(like, room)
-            new[:, :, : self.length] = old[:, :, : self.length]
-            setattr(self, name, new)
+    def _moved(self, old: Array, like: Array, room: int) -> Array:
+        """What is filled, in an array with more room."""
+        result = np.empty((self.capacity, like.shape[1], room, like.shape[3]), like.dtype)
+        if self.length:
+            result[: self.rows, :, : self.length] = old[: self.rows, :, : self.length]
+        return result
+
+    def select(self, rows: list[int]) -> None:
+        """Copies filled positions of rows that change; half as many rows or fewer give the rest of the memory back."""
+        if self.capacity / 2 < len(rows) <= self.capacity:
+            moved = [i for i, row in enumerate(rows) if row != i]
+            sources = [rows[i] for i in moved]
+            for kept in (self.keys, self.values) if moved else ():
+                kept[moved, :, : self.length] = kept[sources, :, : self.length]
+        else:
+            self.capacity = len(rows)
+            self.keys, self.values = self._selected(self.keys, rows), self._selected(self.values, rows)
+        self.rows = len(rows)
+
+    def _selected(self, old: Array, rows: list[int]) -> Array:
+        result = np.empty((len(rows), *old.shape[1:]), old.dtype)
+        result[:, :, : self.length] = old[rows, :, : self.length]
+        return result
 
 
 class KVCachePlugin:
