@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tt_core.errors import FileError
-from tt_language import bpe_encoding
+from tt_language import AddedToken, bpe_encoding
 from tt_language.bpe_encoding import _merge_long, _merge_short
 from tt_language.bpe_training import learn_merges, merge_word
 from tt_language.errors import TokenizerError
@@ -27,6 +27,7 @@ from tt_language.tokenization import (
     count_pieces,
     load_tokenizer,
 )
+from tt_language.tokenizer_json import PATTERNS
 
 TEXT = "the theatre there; these three thieves ‘thought’ — naïve 日本語 🙂🏽\n\n  they'd lost 12345 things\t"
 END = "<|end|>"
@@ -421,17 +422,22 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("model", "vocab", []), "must be an object"),
         (put("model", "vocab", "the", "5"), "the id '5'"),
         (put("model", "vocab", "th", True), "the id True"),
-        (put("model", "vocab", "th", 10**300), "expected 0 to 299"),
+        (put("model", "vocab", "th", 10**300), "expected 0 to 4294967295"),
         (put("model", "vocab", "th", 5), "share the id 5"),
         (put("model", "vocab", "▁the", 300), "not in the byte alphabet"),
-        (put("model", "vocab", {"a": 1, END: 0}), "no token for 255 bytes"),
+        (put("model", "vocab", {"a": 1, END: 0}), "no token for 242 bytes"),
         (put("model", "merges", 3), "model.merges must be a list"),
         (put("model", "merges", 0, "t h e"), "merge 0 is 't h e', expected two tokens"),
         (put("model", "merges", 3, ["t", 5]), "merge 3"),
         (put("model", "merges", 2, "q z"), r"merge 2 \('q', 'z'\) needs token 'qz'"),
-        (put("model", "unk_token", "<unk>"), "model.unk_token"),
+        (put("model", "dropout", 0.1), "model.dropout is 0.1"),
+        (put("model", "new_trick", 2), "model.'new_trick' is 2, a setting that is not known here"),
+        (put("new_part", {"a": 1}), "'new_part' is {'a': 1}, a setting that is not known here"),
+        (put("decoder", {"type": "WordPiece"}), "decoder WordPiece is not byte-level BPE's"),
         (put("model", "byte_fallback", True), "model.byte_fallback"),
-        (put("normalizer", {"type": "NFC"}), "normalizer NFC"),
+        (put("normalizer", {"type": "Lowercase"}), "normalizer Lowercase changes the text"),
+        (put("normalizer", {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFD"}]}), "NFC . NFD"),
+        (put("normalizer", {"type": "Sequence"}), "normalizer Sequence has no list of normalizers"),
         (put("pre_tokenizer", split_by(r" ?[^(\s|[.,!?])]+")), "sets within sets"),  # BLOOM's
         (put("pre_tokenizer", split_by(r"\[|[\p{L}&&[^a]]")), "sets within sets"),
         (put("truncation", {"max_length": 2}), "truncation is .* changes the ids"),
@@ -441,16 +447,21 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("post_processor", {**BEGINNING, "special_tokens": None}), "other ids"),
         (put("pre_tokenizer", None), "pre_tokenizer nothing"),
         (put("pre_tokenizer", {"type": "Metaspace"}), "pre_tokenizer Metaspace"),
-        (put("pre_tokenizer", "add_prefix_space", True), "add_prefix_space"),
+        (put("pre_tokenizer", "add_prefix_space", 1), "add_prefix_space or use_regex that is no boolean"),
+        (put("pre_tokenizer", "new_trick", True), "pre_tokenizer ByteLevel 'new_trick' is True"),
+        (
+            put("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}),
+            "add_prefix_space after a Split",
+        ),
         (
             put("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Split"}, BPE_LEVEL]}),
-            "splits twice",
+            "Split needs a Regex or String pattern",
         ),
         (put("added_tokens", {}), "must be a list"),
         (put("added_tokens", 5), "must be a list"),
         (put("added_tokens", [{"id": 0}]), "no integer id"),
         (put("added_tokens", 0, "id", 7), "has id 7, but"),
-        (put("added_tokens", 0, "lstrip", True), "sets lstrip"),
+        (put("added_tokens", 0, "lstrip", 1), "has lstrip 1, expected a boolean"),
         (put("added_tokens", 0, "content", "\ud800"), "surrogate"),
         (put("post_processor", {"type": "RobertaProcessing"}), "post_processor RobertaProcessing"),
         (put("post_processor", {"type": "TemplateProcessing", "single": []}), "does not hold the text once"),
@@ -531,4 +542,129 @@ def test_gpt2_files(tmp_path, names):
     one_line(error)
     merges.write_text("q z\n", "utf-8")
     with pytest.raises(TokenizerError, match=r"needs token 'qz'"):
+        load_tokenizer(tmp_path)
+
+
+# --- added tokens, normalizers, gaps: the ids that the `tokenizers` library gives (tests/parity compares more)
+
+
+def spelt(tokenizer, text, **options):
+    return [tokenizer.decode([i]) for i in tokenizer.encode(text, **options)]
+
+
+def with_tokens(special=(), added=(), **options):
+    return BPETokenizer(BYTES.vocab, [], "gpt2", special, added, **options)
+
+
+BYTES = BPETokenizer.train("", 256)
+
+
+def test_tokens_that_are_not_normalized_are_found_first(tmp_path):
+    tokenizer = with_tokens(special=["bc"], added=["ab"])
+    assert spelt(tokenizer, "abc") == ["a", "bc"]
+    assert spelt(tokenizer, "abab") == ["ab", "ab"]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert spelt(load_tokenizer(tmp_path), "abc") == ["a", "bc"]
+    entries = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+    assert [(e["content"], e["normalized"], e["special"]) for e in entries] == [
+        ("bc", False, True),
+        ("ab", True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("token", "text", "expected"),
+    [
+        (AddedToken("[M]", lstrip=True), "a  [M] b", ["a", "[M]", " ", "b"]),
+        (AddedToken("[M]", rstrip=True), "a  [M]\n b", ["a", " ", " ", "[M]", "b"]),
+        (AddedToken("[M]", lstrip=True, rstrip=True), " [M] [M] ", ["[M]", "[M]"]),
+        (AddedToken("ab", single_word=True), "ab abc, ab", ["ab", " ", "a", "b", "c", ",", " ", "ab"]),
+        (AddedToken("ab", single_word=True), "_ab ab\u0301 -ab", None),
+    ],
+)
+def test_options_of_added_tokens(tmp_path, token, text, expected):
+    tokenizer = with_tokens(added=[token])
+    if expected is None:  # an underscore and a combining accent belong to words
+        assert [i for i in tokenizer.encode(text) if i >= 256] == [256]
+    else:
+        assert spelt(tokenizer, text) == expected
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).encode(text) == tokenizer.encode(text)
+
+
+def test_a_normalizer_brings_texts_to_one_form(tmp_path):
+    tokenizer = with_tokens(special=["e\u0301"], added=["o\u0308"], normalizer="NFC")
+    assert tokenizer.encode("n\u0303") == tokenizer.encode("\xf1") == with_tokens().encode("\xf1")
+    assert tokenizer.encode("e\u0301") == [256]  # looked for before
+    assert tokenizer.encode("\xe9") == with_tokens().encode("\xe9")
+    assert tokenizer.encode("o\u0308") == tokenizer.encode("\xf6") == [257]  # normalized itself, and looked for after
+    assert tokenizer.encode("e\u0301", allow_special=False) == with_tokens().encode("\xe9")
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).encode("n\u0303o\u0308") == tokenizer.encode("n\u0303o\u0308")
+    with pytest.raises(TokenizerError, match="normalizer is 'Lowercase', expected None or one of NFC"):
+        with_tokens(normalizer="Lowercase")
+
+
+def test_a_space_in_front(tmp_path):
+    tokenizer = with_tokens(special=["<s>"], add_prefix_space=True)
+    assert tokenizer.decode(tokenizer.encode("a<s>b<s> c")) == " a<s> b<s> c"
+    assert tokenizer.encode("") == []
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).encode("a<s>b") == tokenizer.encode("a<s>b")
+    with pytest.raises(TokenizerError, match="add_prefix_space goes with pattern gpt2 or None, got 'llama3'"):
+        BPETokenizer(BPE.vocab, BPE.merges, "llama3", add_prefix_space=True)
+
+
+def test_several_patterns_split_one_after_the_other(tmp_path):
+    tokenizer = BPETokenizer.train("1234 1234 abcd abcd", 262, pattern=[r"\p{N}", "gpt2"])
+    assert spelt(tokenizer, "12 ab") == ["1", "2", " ab"]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path)
+    assert again.pattern == tokenizer.pattern
+    assert again.encode("12 ab 34") == tokenizer.encode("12 ab 34")
+
+
+def test_steps_of_a_tokenizer_json_become_patterns(tmp_path):
+    space = {"type": "Split", "pattern": {"String": "."}, "behavior": "Isolated", "invert": True}
+    inner = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, space]}
+    path = saved(tmp_path, put("pre_tokenizer", {"type": "Sequence", "pretokenizers": [inner, BPE_LEVEL]}))
+    assert load_tokenizer(path).pattern == [r"\p{N}", r"\.", PATTERNS["gpt2"]]
+
+
+def test_ids_may_have_gaps(tmp_path):
+    vocab = {token: 3 * i for token, i in BYTES.vocab.items()}
+    tokenizer = BPETokenizer(vocab, [], special_tokens=[END])
+    assert tokenizer.vocab_size == 767
+    assert tokenizer.encode("!" + END) == [vocab["!"], 766]
+    assert tokenizer.decode(tokenizer.encode("é€")) == "é€"
+    assert tokenizer.known_ids(768).nonzero()[0].tolist() == [*range(0, 768, 3), 766]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).encode("a" + END) == tokenizer.encode("a" + END)
+    with pytest.raises(TokenizerError, match="id 1 stands for no token"):
+        tokenizer.decode([1])
+    with pytest.raises(TokenizerError, match="id 767 is outside the vocabulary"):
+        tokenizer.decode([767])
+
+
+def test_letters_that_spell_bytes_which_no_text_holds(tmp_path):
+    """DeepSeek's vocabulary leaves these 13 bytes out and adds their letters as tokens."""
+    letters = [chr(byte) for byte in (0xC0, 0xC1, *range(0xF5, 0x100))]
+    vocab = {token: i for i, token in enumerate(token for token in BYTES.vocab if token not in letters)}
+    tokenizer = BPETokenizer(vocab, [], added_tokens=letters)
+    assert tokenizer.vocab_size == 256
+    assert tokenizer.encode("õ") == [len(vocab) + letters.index("õ")]
+    assert tokenizer.decode(tokenizer.encode("naÿ õÁ é")) == "naÿ õÁ é"
+    assert tokenizer.decode(tokenizer.encode("õ", allow_special=False)) == "õ"
+    assert spelt(with_tokens(added=["õ"]), "õ") == ["õ"]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).encode("naÿ é") == tokenizer.encode("naÿ é")
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path):
+    merges = "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in BPE.merges)
+    (tmp_path / "vocab.json").write_text(json.dumps(BPE.vocab), encoding="utf-8-sig")
+    (tmp_path / "merges.txt").write_text(merges, encoding="utf-8-sig")
+    assert load_tokenizer(tmp_path).encode(TEXT) == BPETokenizer(BPE.vocab, BPE.merges).encode(TEXT)
+    (tmp_path / "added_tokens.json").write_text('{"<x>": 300}', encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"added_tokens\.json is not read"):
         load_tokenizer(tmp_path)

@@ -156,7 +156,8 @@ def try_to_load(path: Path) -> str:
         return "refused" if is_short_line(str(error), path) else f"said {str(error)!a}"
     if not isinstance(tokenizer, CharTokenizer):
         ids = tokenizer.encode(TEXT)
-        assert tokenizer.decode(ids, skip_special_tokens=True).replace("<x>", "") == TEXT
+        front = " " if getattr(tokenizer, "add_prefix_space", False) else ""
+        assert tokenizer.decode(ids, skip_special_tokens=True).replace("<x>", "") == front + TEXT
     return "read"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tt_core.plugins import manager as _manager
 from tt_language import hookspecs as _hookspecs
 from tt_language.__about__ import __version__ as __version__
+from tt_language.added_tokens import AddedToken as AddedToken
 from tt_language.attention import MultiHeadAttention as MultiHeadAttention
 from tt_language.attention import attention_weights as attention_weights
 from tt_language.attention import scaled_dot_product_attention as scaled_dot_product_attention

@@ -24,13 +24,20 @@ _BYTE_OF = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
 SECONDS = 10.0  # to cut a text, and one more per 100,000 characters: GPT-2's pattern needs 1/100 of it
 
 
-def splitter(pattern: str | None) -> Callable[[str], list[str]]:
+NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
+"""Bytes that no text holds; a vocabulary may leave them out."""
+
+
+def splitter(pattern: str | Sequence[str] | None) -> Callable[[str], list[str]]:
     """A function that cuts text into pieces; joined they are the text again, whatever the pattern.
 
-    `^` and `$` stand for ends of lines, as in the files of the `tokenizers` library.
+    Each of several patterns cuts the pieces of the one before. `^` and `$` stand for ends of lines, as in the files of
+    the `tokenizers` library.
     """
     if pattern is None:
         return _no_split
+    if isinstance(pattern, (list, tuple)):
+        return Splitters(tuple([splitter(each) for each in pattern]))
     try:
         compiled = regex.compile(pattern, regex.MULTILINE)
     except (regex.error, TypeError, RecursionError, OverflowError) as error:
@@ -40,6 +47,19 @@ def splitter(pattern: str | None) -> Callable[[str], list[str]]:
 
 def _no_split(text: str) -> list[str]:
     return [text] if text else []
+
+
+@dataclass(frozen=True)
+class Splitters:
+    """Cuts text by several patterns, one after the other."""
+
+    steps: tuple[Callable[[str], list[str]], ...]
+
+    def __call__(self, text: str) -> list[str]:
+        pieces = _no_split(text)
+        for split in self.steps:
+            pieces = [part for piece in pieces for part in split(piece)]
+        return pieces
 
 
 @dataclass(frozen=True)
@@ -156,14 +176,17 @@ def _merge_long(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int])
 # --- a vocabulary and its merges, checked -------------------------------------------------------------------
 
 
-def spelt_bytes(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], whole: set[str]) -> list[bytes]:
-    """The bytes of each token in order of ids.
+def spelt_bytes(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], whole: set[str]) -> dict[int, bytes]:
+    """The bytes of each id.
 
     Whole tokens (special and added ones) are spelt in plain text, others in the byte alphabet.
     """
-    ordinary = {*BYTE_ALPHABET, *(a + b for a, b in merges)}
-    token_bytes = []
-    for token in sorted(vocab, key=vocab.__getitem__):
+    unused = {
+        BYTE_ALPHABET[byte] for byte in NEVER_IN_UTF8
+    } & whole  # such as DeepSeek's added tokens: the letter itself
+    ordinary = {*BYTE_ALPHABET, *(a + b for a, b in merges)} - unused
+    token_bytes = {}
+    for token, i in vocab.items():
         plain = token.encode("utf-8") if token in whole else None
         if plain is None or token in ordinary:
             spelt = _bytes_of(token)
@@ -172,7 +195,7 @@ def spelt_bytes(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], who
                     f"special token {short(token)} is also how the bytes {short(spelt)} are spelt; rename it"
                 )
             plain = spelt
-        token_bytes.append(plain)
+        token_bytes[i] = plain
     return token_bytes
 
 
@@ -187,14 +210,14 @@ def _bytes_of(token: str) -> bytes:
 
 
 def byte_id_list(vocab: Mapping[str, int]) -> list[int]:
-    """The id of each byte; raises `TokenizerError` when one has none."""
-    missing = [f"0x{byte:02x}" for byte, c in enumerate(BYTE_ALPHABET) if c not in vocab]
+    """The id of each byte, -1 for one that no text holds; raises `TokenizerError` when another has none."""
+    missing = [f"0x{byte:02x}" for byte, c in enumerate(BYTE_ALPHABET) if c not in vocab and byte not in NEVER_IN_UTF8]
     if missing:
         raise TokenizerError(
             f"the vocabulary has no token for {len(missing)} bytes ({first_few(missing)}),"
             " so it cannot spell every text"
         )
-    return [vocab[character] for character in BYTE_ALPHABET]
+    return [vocab.get(character, -1) for character in BYTE_ALPHABET]
 
 
 def number_merges(

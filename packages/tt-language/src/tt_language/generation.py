@@ -425,11 +425,10 @@ def _end_ids(model: Any) -> Sequence[int]:
 
 def _allowed(model: Any, tokenizer: Decoder | None) -> Array | None:
     """(vocab,), false for the ids of the model that stand for no token; None where the tokenizer knows all."""
-    size, known = model.config.vocab_size, getattr(tokenizer, "vocab_size", None)
-    if known is None:
+    known_ids = getattr(tokenizer, "known_ids", None)
+    if known_ids is None:  # no tokenizer, or a decoder of another make
         return None
-    allowed = np.arange(size) < known
-    allowed[[i for i in getattr(tokenizer, "missing_ids", ()) if i < size]] = False
+    allowed: Array = known_ids(model.config.vocab_size)
     return None if allowed.all() else allowed
 
 

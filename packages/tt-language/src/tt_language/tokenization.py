@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import regex  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import DTypeLike, NDArray
 
 from tt_language import tokenizer_json as files
+from tt_language.added_tokens import AddedToken, AddedTokenFinder
 from tt_language.bpe_encoding import (
     BYTE_ALPHABET,
     PieceCache,
@@ -49,14 +49,26 @@ class Tokenizer(ABC):
     A subclass gives `encode`, `save`, `load` and calls `__init__` with the bytes each id stands for.
     """
 
-    def __init__(self, token_bytes: Iterable[bytes], special_ids: Iterable[int] = ()) -> None:
-        self._bytes = dict(enumerate(token_bytes))  # a dict, so that a negative id is an error
+    def __init__(self, token_bytes: Iterable[bytes] | Mapping[int, bytes], special_ids: Iterable[int] = ()) -> None:
+        given = token_bytes.items() if isinstance(token_bytes, Mapping) else enumerate(token_bytes)
+        self._bytes = dict(given)  # a dict, so that a negative id is an error
+        self._size = max(self._bytes, default=-1) + 1
         self.special_ids = frozenset(special_ids)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are: 0 to `vocab_size - 1`."""
-        return len(self._bytes)
+        """The largest id plus 1: how many rows an embedding table needs. Ids between may stand for no token."""
+        return self._size
+
+    def known_ids(self, size: int) -> NDArray[np.bool_]:
+        """(size,), true for each id below `size` that stands for a token.
+
+        >>> ByteTokenizer().known_ids(258)[-3:]
+        array([ True, False, False])
+        """
+        known = np.zeros(size, bool)
+        known[[i for i in self._bytes if i < size]] = True
+        return known
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -108,10 +120,10 @@ class Tokenizer(ABC):
         try:
             return b"".join(map(self._bytes.__getitem__, ids))
         except KeyError as error:
-            size = self.vocab_size
-            raise TokenizerError(
-                f"id {error.args[0]} is outside the vocabulary (size {size}, ids 0 to {size - 1})"
-            ) from None
+            wrong, size = error.args[0], self.vocab_size
+            inside = "stands for no token of the vocabulary"
+            where = inside if 0 <= wrong < size else f"is outside the vocabulary (size {size}, ids 0 to {size - 1})"
+            raise TokenizerError(f"id {wrong} {where}") from None
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """The text of ids (a list, an array or a 1-d tensor); bytes that are no UTF-8 become U+FFFD.
@@ -273,6 +285,8 @@ def _byte_fields() -> BPEFields:
         "ignore_merges": False,
         "prefix_tokens": [],
         "suffix_tokens": [],
+        "normalizer": None,
+        "add_prefix_space": False,
     }
 
 
@@ -285,16 +299,19 @@ class BPETokenizer(Tokenizer):
     Text is split by `pattern`, each piece turned to bytes, and the learnt merges applied to it, first learnt
     first.
 
-    vocab: from token, spelt in GPT-2's byte alphabet (`Ġthe` is " the"), to id; ids are 0 to n - 1.
+    vocab: from token, spelt in GPT-2's byte alphabet (`Ġthe` is " the"), to id; ids may have gaps.
     merges: pairs of tokens in the order they were learnt; both halves and their join are in the vocabulary.
-    pattern: "gpt2", "llama3", a regular expression of the `regex` library, or None to merge across the whole
-    text.
-    special_tokens: texts that are one id each wherever they stand; those not in `vocab` get the next ids.
-    added_tokens: the same, except that `skip_special_tokens` keeps them.
+    pattern: "gpt2", "llama3", a regular expression of the `regex` library, several of them, each of which splits the
+    pieces of the one before, or None to merge across the whole text.
+    special_tokens: texts, or `AddedToken`s, that are one id each wherever they stand; those not in `vocab` get the next
+    ids. A text means an `AddedToken` that is not `normalized`.
+    added_tokens: the same, except that `skip_special_tokens` keeps them, and that a text means a `normalized` one.
     ignore_merges: a piece that is itself a token is taken whole, even where the merges would split it (Llama
     3).
 
     prefix_tokens, suffix_tokens: special tokens that `encode` puts around a text, as Llama 3 begins with one.
+    normalizer: "NFC", "NFD", "NFKC" or "NFKD", the Unicode form that a text is brought to (Qwen); decoding gives that.
+    add_prefix_space: puts a space before a text, and after each added token, that does not begin with one (RoBERTa).
 
     Raises `TokenizerError` when vocabulary and merges do not fit together.
 
@@ -309,32 +326,42 @@ class BPETokenizer(Tokenizer):
         self,
         vocab: Mapping[str, int],
         merges: Sequence[tuple[str, str]],
-        pattern: str | None = "gpt2",
-        special_tokens: Sequence[str] = (),
-        added_tokens: Sequence[str] = (),
+        pattern: str | Sequence[str] | None = "gpt2",
+        special_tokens: Sequence[str | AddedToken] = (),
+        added_tokens: Sequence[str | AddedToken] = (),
         ignore_merges: bool = False,
         prefix_tokens: Sequence[str] = (),
         suffix_tokens: Sequence[str] = (),
+        normalizer: str | None = None,
+        add_prefix_space: bool = False,
     ) -> None:
         self.vocab = dict(vocab)
         self.merges = list(merges)
         self.ignore_merges = ignore_merges
-        special_tokens, added_tokens = _check_special(special_tokens), _check_special(added_tokens)
-        whole = [*special_tokens, *added_tokens]
-        for token in whole:
-            self.vocab.setdefault(token, len(self.vocab))
+        special = _added_tokens(special_tokens, normalized=False)
+        added = _added_tokens(added_tokens, normalized=True)
         files.check_ids(self.vocab)
-        self.special_tokens = {token: self.vocab[token] for token in special_tokens}
-        self.added_tokens = {token: self.vocab[token] for token in added_tokens}
-        super().__init__(spelt_bytes(self.vocab, self.merges, set(whole)), self.special_tokens.values())
+        for token in [*special, *added]:
+            if token.content not in self.vocab:
+                self.vocab[token.content] = max(self.vocab.values(), default=-1) + 1
+        whole = {token.content for token in [*special, *added]}
+        self.special_tokens = {token.content: self.vocab[token.content] for token in special}
+        self.added_tokens = {token.content: self.vocab[token.content] for token in added}
+        super().__init__(spelt_bytes(self.vocab, self.merges, whole), self.special_tokens.values())
         self._byte_ids = byte_id_list(self.vocab)
-        self._rank, self._merged = number_merges(self.vocab, self.merges, set(whole))
+        self._rank, self._merged = number_merges(self.vocab, self.merges, whole)
         self.prefix_tokens, self.suffix_tokens = list(prefix_tokens), list(suffix_tokens)
         self._prefix = self._special_ids_of(self.prefix_tokens)
         self._suffix = self._special_ids_of(self.suffix_tokens)
-        self.pattern = PATTERNS.get(pattern, pattern) if pattern is not None else None
+        self.pattern = _pattern_of(pattern)
+        self.normalizer, self.add_prefix_space = normalizer, add_prefix_space
+        if add_prefix_space and self.pattern not in (None, PATTERNS["gpt2"]):
+            raise TokenizerError(f"add_prefix_space goes with pattern gpt2 or None, got {short(pattern)}")
         self._split = splitter(self.pattern)
-        self._whole = _whole_tokens(whole)
+        self._options = {token.content: token for token in [*special, *added]}
+        self._find = AddedTokenFinder(
+            {token: self.vocab[token.content] for token in self._options.values()}, normalizer
+        )
         self._pieces = PieceCache(self._encode_piece)
 
     def _special_ids_of(self, tokens: Sequence[str]) -> list[int]:
@@ -348,7 +375,7 @@ class BPETokenizer(Tokenizer):
         cls,
         texts: str | Iterable[str],
         vocab_size: int,
-        pattern: str | None = "gpt2",
+        pattern: str | Sequence[str] | None = "gpt2",
         special_tokens: Sequence[str] = (),
         min_frequency: int = 0,
     ) -> BPETokenizer:
@@ -363,8 +390,8 @@ class BPETokenizer(Tokenizer):
         >>> BPETokenizer.train("abab abab", 258).merges
         [('a', 'b'), ('ab', 'ab')]
         """
-        special_tokens = _check_special(special_tokens)
-        tokens = list(dict.fromkeys([*special_tokens, *sorted(BYTE_ALPHABET)]))
+        special = _added_tokens(special_tokens, normalized=False)
+        tokens = list(dict.fromkeys([*(token.content for token in special), *sorted(BYTE_ALPHABET)]))
         if vocab_size < len(tokens):
             raise TokenizerError(f"vocab_size {vocab_size} is less than 256 bytes + {len(tokens) - 256} special tokens")
         byte_ids = byte_id_list({token: i for i, token in enumerate(tokens)})
@@ -372,7 +399,7 @@ class BPETokenizer(Tokenizer):
         words = {tuple([byte_ids[byte] for byte in piece.encode("utf-8")]): n for piece, n in pieces.items()}
         pairs = learn_merges(words, tokens, vocab_size, min_frequency)
         merges = [(tokens[a], tokens[b]) for a, b in pairs]
-        return cls({token: i for i, token in enumerate(tokens)}, merges, pattern, special_tokens)
+        return cls({token: i for i, token in enumerate(tokens)}, merges, pattern, special)
 
     @classmethod
     def from_gpt2(
@@ -396,20 +423,15 @@ class BPETokenizer(Tokenizer):
         strangers typed, who should not be able to end a document.
         """
         _check_text(text)
-        whole = self._whole if allow_special else None
-        ids = self._encode_ordinary(text) if whole is None else self._encode_around(whole, text)
+        parts: list[str | int] = self._find(text) if allow_special else [self._find.normalize(text)]
+        ids: list[int] = []
+        for part in parts:
+            ids += [part] if isinstance(part, int) else self._encode_ordinary(part)
         return [*self._prefix, *ids, *self._suffix] if add_special_tokens else ids
 
-    def _encode_around(self, whole: regex.Pattern[str], text: str) -> list[int]:
-        ids: list[int] = []
-        for n, part in enumerate(whole.split(text)):  # every other part is a whole token
-            if n % 2:
-                ids.append(self.vocab[part])
-            else:
-                ids += self._encode_ordinary(part)
-        return ids
-
     def _encode_ordinary(self, text: str) -> list[int]:
+        if self.add_prefix_space and text and not text.startswith(" "):
+            text = " " + text
         return list(chain.from_iterable(map(self._pieces.__getitem__, self._split(text))))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
@@ -427,11 +449,13 @@ class BPETokenizer(Tokenizer):
             "vocab": self.vocab,
             "merges": self.merges,
             "pattern": self.pattern,
-            "special_tokens": list(self.special_tokens),
-            "added_tokens": list(self.added_tokens),
+            "special_tokens": [self._options[token] for token in self.special_tokens],
+            "added_tokens": [self._options[token] for token in self.added_tokens],
             "ignore_merges": self.ignore_merges,
             "prefix_tokens": self.prefix_tokens,
             "suffix_tokens": self.suffix_tokens,
+            "normalizer": self.normalizer,
+            "add_prefix_space": self.add_prefix_space,
         }
         files.write_json(path, files.bpe_to_json(fields))
 
@@ -445,34 +469,43 @@ class BPETokenizer(Tokenizer):
         return _load(path, lambda data: cls(**files.bpe_from_json(data)))
 
 
-def _check_special(tokens: Sequence[str]) -> list[str]:
-    """Special tokens as a list; raises `TokenizerError` for what cannot be one."""
+def _added_tokens(tokens: Sequence[str | AddedToken], normalized: bool) -> list[AddedToken]:
+    """Tokens with their options; raises `TokenizerError` for what cannot be one."""
     if isinstance(tokens, str):
         raise TokenizerError(f"special tokens come in a list, got the text {short(tokens)}")
-    return [_check_special_token(token) for token in tokens]
+    return [
+        token if isinstance(token, AddedToken) else AddedToken(token, normalized=normalized)
+        for token in map(_check_special_token, tokens)
+    ]
 
 
-def _check_special_token(token: object) -> str:
-    if not isinstance(token, str) or not token:
-        raise TokenizerError(f"a special token must be a text of one character or more, got {short(token)}")
-    return _check_text(token)
+def _check_special_token(token: Any) -> str | AddedToken:
+    content = token.content if isinstance(token, AddedToken) else token
+    if not isinstance(content, str) or not content:
+        raise TokenizerError(f"a special token must be a text of one character or more, got {short(content)}")
+    _check_text(content)
+    return token  # type: ignore[no-any-return]
 
 
-def _whole_tokens(tokens: Sequence[str]) -> regex.Pattern[str] | None:
-    """A pattern that splits special tokens out of a text, the longest first where several fit."""
-    if not tokens:
-        return None
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return regex.compile("(" + "|".join(map(regex.escape, longest_first)) + ")")
+def _pattern_of(pattern: str | Sequence[str] | None) -> str | list[str] | None:
+    """Patterns with names replaced by what they stand for; a list of one is that one."""
+    if isinstance(pattern, (list, tuple)):
+        patterns = [_named(each) for each in pattern]
+        return patterns if len(patterns) > 1 else patterns[0] if patterns else None
+    return _named(pattern)  # type: ignore[no-any-return]
 
 
-def count_pieces(texts: str | Iterable[str], pattern: str | None = "gpt2") -> Counter[str]:
+def _named(pattern: Any) -> Any:
+    return PATTERNS.get(pattern, pattern) if isinstance(pattern, str) else pattern
+
+
+def count_pieces(texts: str | Iterable[str], pattern: str | Sequence[str] | None = "gpt2") -> Counter[str]:
     """How often each piece occurs that `pattern` splits texts into.
 
     >>> count_pieces("to be or not to be")
     Counter({' be': 2, 'to': 1, ' or': 1, ' not': 1, ' to': 1})
     """
-    split = splitter(PATTERNS.get(pattern, pattern) if pattern is not None else None)
+    split = splitter(_pattern_of(pattern))
     counts: Counter[str] = Counter()
     for text in [texts] if isinstance(texts, str) else texts:
         counts.update(split(_check_text(text)))
@@ -511,6 +544,8 @@ def load_tokenizer(path: PathLike) -> Tokenizer:
     """
     folder = Path(path)
     if folder.is_dir() and not (folder / "tokenizer.json").exists():
+        if (folder / "added_tokens.json").exists():
+            raise TokenizerError(f"{folder}: added_tokens.json is not read; convert the tokenizer to a tokenizer.json")
         for vocab, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
             if (folder / vocab).exists() and (folder / merges).exists():
                 return BPETokenizer.from_gpt2(folder / vocab, folder / merges)

@@ -1,9 +1,9 @@
 """Tokenizer files of module 10 (tokenization, Act IV): Hugging Face's tokenizer.json and GPT-2's two files.
 
-Reads the byte-level BPE family (GPT-2, Llama 3, and what `tokenizers` trains that way) and the character
-tokenizers written here. Does not read WordPiece, Unigram, SentencePiece-style BPE, normalizers, or added
-tokens that swallow neighbouring spaces: each of these is an error that names it, because ignoring one would
-give wrong ids in silence.
+Reads the byte-level BPE family (GPT-2, Llama 3, Qwen, DeepSeek, and what `tokenizers` trains that way) and the
+character tokenizers written here. Does not read WordPiece, Unigram, SentencePiece-style BPE, or normalizers other
+than Unicode forms. Each of these, and every setting not known here, is an error that names it, because ignoring one
+would silently give wrong ids.
 
 Files come from strangers. Every field is checked before use, a file's splitting pattern is bounded before it
 is compiled, and everything wrong raises `TokenizerError`.
@@ -18,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import regex  # type: ignore[import-untyped, unused-ignore]
+
 from tt_core.errors import FileError
 from tt_core.files import write_atomic
+from tt_language.added_tokens import NORMALIZERS, AddedToken
 from tt_language.errors import TokenizerError, short
 
 PATTERNS = {
@@ -37,7 +40,9 @@ _EVERY_CHARACTER = {
     "behavior": "Isolated",
     "invert": False,
 }
+_BYTE_ORDER_MARK = "\ufeff"  # some editors put it at the start of a file
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_IDS = 1 << 32
 _MAX_PATTERN = 4096  # characters; the longest published one has about 300
 _MAX_REPEATS = 1000  # `regex` unrolls a{n}, so nested repeats in a hostile file would fill the memory
 
@@ -47,12 +52,14 @@ class BPEFields(TypedDict):
 
     vocab: dict[str, int]
     merges: list[tuple[str, str]]
-    pattern: str | None
-    special_tokens: list[str]
-    added_tokens: list[str]
+    pattern: str | list[str] | None
+    special_tokens: list[AddedToken]
+    added_tokens: list[AddedToken]
     ignore_merges: bool
     prefix_tokens: list[str]
     suffix_tokens: list[str]
+    normalizer: str | None
+    add_prefix_space: bool
 
 
 def byte_alphabet() -> list[str]:
@@ -91,7 +98,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object in a file; raises `TokenizerError` when the file holds anything else."""
-    text = read_text(path)
+    text = read_text(path).removeprefix(_BYTE_ORDER_MARK)
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -115,13 +122,13 @@ def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 
 def bpe_to_json(fields: BPEFields) -> dict[str, Any]:
     """The tokenizer.json object of a byte-level BPE tokenizer; `tokenizers` reads it to the same ids."""
-    vocab, added = fields["vocab"], [*fields["special_tokens"], *fields["added_tokens"]]
-    special = set(fields["special_tokens"])
+    vocab = fields["vocab"]
+    added = [_added_token(token, vocab[token.content], True) for token in fields["special_tokens"]]
+    added += [_added_token(token, vocab[token.content], False) for token in fields["added_tokens"]]
     return _tokenizer_json(
-        added_tokens=[
-            _added_token(token, vocab[token], token in special) for token in sorted(added, key=vocab.__getitem__)
-        ],
-        pre_tokenizer=_pattern_to_json(fields["pattern"]),
+        added_tokens=sorted(added, key=lambda entry: entry["id"]),
+        normalizer=None if fields["normalizer"] is None else {"type": fields["normalizer"]},
+        pre_tokenizer=_pattern_to_json(fields["pattern"], fields["add_prefix_space"]),
         post_processor=_template_to_json(fields["prefix_tokens"], fields["suffix_tokens"], vocab),
         decoder=_byte_level(use_regex=True),
         model={
@@ -141,36 +148,71 @@ def bpe_to_json(fields: BPEFields) -> dict[str, Any]:
 
 def bpe_from_json(data: Mapping[str, Any]) -> BPEFields:
     """The arguments of `BPETokenizer`; raises `TokenizerError` for a setting that would be ignored."""
+    _refuse_others(data, _PARTS, "")
     model = _model_of(data, "BPE")
-    for option in (
-        "dropout",
-        "unk_token",
-        "continuing_subword_prefix",
-        "end_of_word_suffix",
-        "byte_fallback",
-    ):
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(option):
             raise TokenizerError(f"model.{option} is {short(model[option])}; only byte-level BPE without it is read")
+    _refuse_others(model, _MODEL_PARTS, "model.")
     for option in ("truncation", "padding"):
         if data.get(option) is not None:
             raise TokenizerError(f"{option} is {short(data[option])}, which changes the ids; only null is read")
     if not isinstance(model.get("ignore_merges"), (bool, type(None))):
         raise TokenizerError(f"model.ignore_merges is {short(model['ignore_merges'])}, expected true or false")
-    if data.get("normalizer") is not None:
-        raise TokenizerError(f"normalizer {_type_of(data['normalizer'])} changes the text; only null is read")
+    decoders = _steps(data.get("decoder"), "decoders", "decoder")
+    if any(_type_of(step) != "ByteLevel" for step in decoders):
+        raise TokenizerError(f"decoder {' + '.join(map(_type_of, decoders))} is not byte-level BPE's (ByteLevel)")
+    pattern, add_prefix_space = _pattern_from_json(data.get("pre_tokenizer"))
     vocab = _vocab_of(model)
     special, added = _added_tokens_of(data, vocab)
     prefix, suffix = _template_from_json(data.get("post_processor"), vocab)
     return {
         "vocab": vocab,
         "merges": _merges_of(model),
-        "pattern": _pattern_from_json(data.get("pre_tokenizer")),
+        "pattern": pattern,
         "special_tokens": special,
         "added_tokens": added,
         "ignore_merges": model.get("ignore_merges") is True,
         "prefix_tokens": prefix,
         "suffix_tokens": suffix,
+        "normalizer": _normalizer_from_json(data.get("normalizer")),
+        "add_prefix_space": add_prefix_space,
     }
+
+
+_PARTS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
+          "decoder", "model")  # fmt: skip
+# An unk_token stands for characters that the vocabulary lacks; here every byte must be in it. fuse_unk joins those.
+_MODEL_PARTS = ("type", "vocab", "merges", "unk_token", "fuse_unk", "cache_capacity", "ignore_merges", "dropout",
+                "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")  # fmt: skip
+
+
+def _refuse_others(part: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Raise for an entry that is not known here, unless it is null or false."""
+    for name, value in part.items():
+        if name not in known and value is not None and value is not False:
+            raise TokenizerError(f"{where}{short(name)} is {short(value)}, a setting that is not known here")
+
+
+def _steps(part: object, several: str, name: str) -> list[Any]:
+    """The steps of a Sequence, or the single one; those of Sequences within it in their order."""
+    if part is None:
+        return []
+    if _type_of(part) != "Sequence" or not isinstance(part, dict):
+        return [part]
+    inner = part.get(several)
+    if not isinstance(inner, list):
+        raise TokenizerError(f"{name} Sequence has no list of {several}")
+    return [step for each in inner for step in _steps(each, several, name)]
+
+
+def _normalizer_from_json(normalizer: object) -> str | None:
+    """The name of a Unicode form; None for no normalizer, or a Sequence of none."""
+    names = [_type_of(step) for step in _steps(normalizer, "normalizers", "normalizer")]
+    if len(names) > 1 or any(name not in NORMALIZERS for name in names):
+        known = ", ".join(NORMALIZERS)
+        raise TokenizerError(f"normalizer {' + '.join(names)} changes the text; only null and one of {known} are read")
+    return names[0] if names else None
 
 
 def _vocab_of(model: Mapping[str, Any]) -> dict[str, int]:
@@ -199,74 +241,89 @@ def parse_merge(merge: object, where: str) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _added_tokens_of(data: Mapping[str, Any], vocab: dict[str, int]) -> tuple[list[str], list[str]]:
-    """Names of the special and the other added tokens; their ids are entered into `vocab`."""
+def _added_tokens_of(data: Mapping[str, Any], vocab: dict[str, int]) -> tuple[list[AddedToken], list[AddedToken]]:
+    """The special and the other added tokens; their ids are entered into `vocab`."""
     entries = [] if data.get("added_tokens") is None else data["added_tokens"]
     if not isinstance(entries, list):
         raise TokenizerError("added_tokens must be a list")
-    special: list[str] = []
-    added: list[str] = []
+    special: list[AddedToken] = []
+    added: list[AddedToken] = []
     for entry in entries:
         token, i = _added_token_of(entry)
-        if vocab.setdefault(token, i) != i:
+        if vocab.setdefault(token.content, i) != i:
             raise TokenizerError(
-                f"added token {short(token)} has id {short(i)}, but model.vocab gives it {vocab[token]}"
+                f"added token {short(token.content)} has id {short(i)}, but model.vocab gives it {vocab[token.content]}"
             )
         (special if entry.get("special") is True else added).append(token)
     return special, added
 
 
-def _added_token_of(entry: object) -> tuple[str, int]:
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+
+
+def _added_token_of(entry: object) -> tuple[AddedToken, int]:
     if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("content"), str):
         raise TokenizerError(f"added token {short(entry)} has no integer id and text content")
-    for flag in ("lstrip", "rstrip", "single_word"):
-        if entry.get(flag):
-            raise TokenizerError(f"added token {short(entry['content'])} sets {flag}, which is not supported")
-    return entry["content"], entry["id"]
+    flags = {flag: entry.get(flag, False) for flag in _FLAGS}
+    for flag, value in flags.items():
+        if not isinstance(value, bool):
+            raise TokenizerError(f"added token {short(entry['content'])} has {flag} {short(value)}, expected a boolean")
+    return AddedToken(entry["content"], **flags), entry["id"]
 
 
-def _added_token(content: str, i: int, special: bool) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": i, "content": content, **flags, "special": special}
+def _added_token(token: AddedToken, i: int, special: bool) -> dict[str, Any]:
+    return {"id": i, "content": token.content, **{flag: getattr(token, flag) for flag in _FLAGS}, "special": special}
 
 
-def _byte_level(use_regex: bool) -> dict[str, Any]:
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+def _byte_level(use_regex: bool, add_prefix_space: bool = False) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": use_regex}
 
 
-def _pattern_to_json(pattern: str | None) -> dict[str, Any]:
-    if pattern is None or pattern == PATTERNS["gpt2"]:
-        return _byte_level(use_regex=pattern is not None)  # ByteLevel's own pattern is GPT-2's
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return {"type": "Sequence", "pretokenizers": [split, _byte_level(use_regex=False)]}
+def _pattern_to_json(pattern: str | list[str] | None, add_prefix_space: bool) -> dict[str, Any]:
+    patterns = [pattern] if isinstance(pattern, str) else list(pattern or [])
+    own = bool(patterns) and patterns[-1] == PATTERNS["gpt2"]  # ByteLevel's own pattern is GPT-2's
+    byte_level = _byte_level(own, add_prefix_space)
+    splits = [_split(each) for each in (patterns[:-1] if own else patterns)]
+    return {"type": "Sequence", "pretokenizers": [*splits, byte_level]} if splits else byte_level
 
 
-def _pattern_from_json(pre: object) -> str | None:
-    """The splitting pattern: ByteLevel alone (GPT-2's or none), or one Split before ByteLevel."""
-    steps = pre.get("pretokenizers") if _type_of(pre) == "Sequence" and isinstance(pre, dict) else [pre]
-    names = [_type_of(step) for step in steps] if isinstance(steps, list) else []
-    if not isinstance(steps, list) or names not in (["ByteLevel"], ["Split", "ByteLevel"]):
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _pattern_from_json(pre: object) -> tuple[str | list[str] | None, bool]:
+    """The splitting patterns before ByteLevel and its own one, GPT-2's; and whether it puts a space in front."""
+    steps = _steps(pre, "pretokenizers", "pre_tokenizer")
+    names = [_type_of(step) for step in steps]
+    if names[-1:] != ["ByteLevel"] or any(name not in ("Split", "Digits") for name in names[:-1]):
         raise TokenizerError(
-            f"pre_tokenizer {' + '.join(names) or 'of this form'} is not byte-level BPE's"
-            " (ByteLevel, or Split then ByteLevel)"
+            f"pre_tokenizer {' + '.join(names) or 'nothing'} is not byte-level BPE's"
+            " (ByteLevel, or Splits and Digits before ByteLevel)"
         )
     byte_level = steps[-1]
-    if byte_level.get("add_prefix_space", True):
-        raise TokenizerError("pre_tokenizer ByteLevel sets add_prefix_space, which changes the text; set it to false")
-    use_regex = byte_level.get("use_regex", True)
-    if len(steps) == 1:
-        return PATTERNS["gpt2"] if use_regex else None
-    if use_regex:
-        raise TokenizerError("pre_tokenizer splits twice: Split, then ByteLevel with use_regex; set use_regex to false")
-    return _split_pattern(steps[0])
+    _refuse_others(byte_level, ("type", "add_prefix_space", "trim_offsets", "use_regex"), "pre_tokenizer ByteLevel ")
+    add_prefix_space, use_regex = byte_level.get("add_prefix_space", True), byte_level.get("use_regex", True)
+    if not isinstance(add_prefix_space, bool) or not isinstance(use_regex, bool):
+        raise TokenizerError("pre_tokenizer ByteLevel has add_prefix_space or use_regex that is no boolean")
+    if add_prefix_space and len(steps) > 1:
+        raise TokenizerError("pre_tokenizer ByteLevel sets add_prefix_space after a Split, which is not supported")
+    patterns = [_split_pattern(step) for step in steps[:-1]] + [PATTERNS["gpt2"]] * use_regex
+    return (patterns if len(patterns) > 1 else patterns[0] if patterns else None), add_prefix_space
 
 
 def _split_pattern(split: Mapping[str, Any]) -> str:
-    """The regular expression of a Split step, small enough to be compiled safely."""
+    """The regular expression of a Split or Digits step, small enough to be compiled safely."""
+    if _type_of(split) == "Digits":
+        _refuse_others(split, ("type", "individual_digits"), "pre_tokenizer Digits ")
+        return r"\p{N}" if split.get("individual_digits") else r"\p{N}+"
+    _refuse_others(split, ("type", "pattern", "behavior", "invert"), "pre_tokenizer Split ")
     pattern = split.get("pattern")
     expression = pattern.get("Regex") if isinstance(pattern, dict) else None
-    if not isinstance(expression, str) or split.get("behavior") != "Isolated" or split.get("invert"):
-        raise TokenizerError("pre_tokenizer Split needs a Regex pattern, behavior Isolated and invert false")
+    if isinstance(pattern, dict) and isinstance(pattern.get("String"), str):
+        expression = regex.escape(pattern["String"])
+    # Isolated makes a piece of each match and of what lies between; invert, which exchanges the two, changes nothing
+    if not isinstance(expression, str) or split.get("behavior") != "Isolated":
+        raise TokenizerError("pre_tokenizer Split needs a Regex or String pattern and behavior Isolated")
     repeats = 1
     for number in re.findall(r"\{\s*(?:\d*\s*,)?\s*(\d+)\s*\}|\{\s*(\d+)\s*,\s*\}", expression):
         repeats *= max(1, int("".join(number)[:9]))
@@ -345,7 +402,7 @@ def read_gpt2(
     encoder_json: str | os.PathLike[str], vocab_bpe: str | os.PathLike[str]
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges of GPT-2's encoder.json and vocab.bpe (or vocab.json and merges.txt)."""
-    lines = read_text(vocab_bpe).split("\n")
+    lines = read_text(vocab_bpe).removeprefix(_BYTE_ORDER_MARK).split("\n")
     merges = [
         parse_merge(line.rstrip("\r"), f"{vocab_bpe} line {n}")
         for n, line in enumerate(lines, 1)
@@ -373,9 +430,12 @@ def characters_to_json(characters: Sequence[str]) -> dict[str, Any]:
 def characters_from_json(data: Mapping[str, Any]) -> list[str]:
     """The characters, in order of their ids, of a tokenizer.json that `characters_to_json` made."""
     vocab = _vocab_of(_model_of(data, "WordLevel"))
-    if data.get("pre_tokenizer") != _EVERY_CHARACTER or data.get("normalizer") or data.get("added_tokens"):
+    others = ("truncation", "padding", "normalizer", "added_tokens", "post_processor")
+    if data.get("pre_tokenizer") != _EVERY_CHARACTER or any(data.get(name) for name in others):
         raise TokenizerError("a WordLevel tokenizer that does not split text into single characters is not read")
     check_ids(vocab)
+    if max(vocab.values(), default=0) >= len(vocab):
+        raise TokenizerError(f"the {len(vocab)} characters have ids with gaps")
     return sorted(vocab, key=vocab.__getitem__)
 
 
@@ -383,17 +443,13 @@ def characters_from_json(data: Mapping[str, Any]) -> list[str]:
 
 
 def check_ids(vocab: Mapping[str, int]) -> None:
-    """Raise `TokenizerError` unless the ids are 0, 1, ..., n - 1, each once."""
-    if set(vocab.values()) != set(range(len(vocab))):
-        by_id: dict[int, str] = {}
-        for token, i in vocab.items():
-            if not 0 <= i < len(vocab):
-                raise TokenizerError(
-                    f"token {short(token)} has id {short(i)}, expected 0 to {len(vocab) - 1}: there are"
-                    f" {len(vocab)} tokens"
-                )
-            if by_id.setdefault(i, token) != token:
-                raise TokenizerError(f"tokens {short(by_id[i])} and {short(token)} share the id {i}")
+    """Raise `TokenizerError` unless each token has an id of its own, from 0 on; there may be gaps."""
+    by_id: dict[int, str] = {}
+    for token, i in vocab.items():
+        if type(i) is not int or not 0 <= i < _MOST_IDS:
+            raise TokenizerError(f"token {short(token)} has id {short(i)}, expected 0 to {_MOST_IDS - 1}")
+        if by_id.setdefault(i, token) != token:
+            raise TokenizerError(f"tokens {short(by_id[i])} and {short(token)} share the id {i}")
 
 
 def model_type(data: Mapping[str, Any]) -> str:
@@ -411,7 +467,7 @@ def _model_of(data: Mapping[str, Any], expected: str) -> Mapping[str, Any]:
 
 
 def _tokenizer_json(**parts: Any) -> dict[str, Any]:
-    return {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, **parts}
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, **parts}
 
 
 def _type_of(part: object) -> str:

@@ -1,0 +1,113 @@
+"""Tokens that are found in a text before it is split and merged (module 10, tokenization, Act IV).
+
+Special tokens and other added ones are single ids wherever they stand. Their options are those of the `tokenizers`
+library. Not here: what the rest of a text becomes (`bpe_encoding.py`).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import regex  # type: ignore[import-untyped, unused-ignore]
+
+from tt_language.errors import TokenizerError, short
+
+NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD")
+_WORD = regex.compile(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")
+_SPACES = regex.compile(r"\p{White_Space}*")
+_SPACES_BEFORE = regex.compile(r"(?r)\p{White_Space}*")
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A text that becomes one id, as in the `tokenizers` library.
+
+    `single_word`: only where no letter, digit or underscore stands beside it. `lstrip`, `rstrip`: white space before
+    or after it becomes part of it, and is lost in decoding. `normalized`: looked for in the normalized text, and after
+    the tokens that are not; otherwise in the text as it was given.
+
+    >>> AddedToken("<mask>", lstrip=True).normalized
+    True
+    """
+
+    content: str
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = True
+
+
+def normalizer_of(name: str | None) -> Callable[[str], str]:
+    """The function that brings a text to a Unicode form, or leaves it as it is for None."""
+    if name is None:
+        return str
+    if name not in NORMALIZERS:
+        raise TokenizerError(f"normalizer is {short(name)}, expected None or one of {', '.join(NORMALIZERS)}")
+    return _Form(name)
+
+
+@dataclass(frozen=True)
+class _Form:
+    name: str
+
+    def __call__(self, text: str) -> str:
+        return unicodedata.normalize(self.name, text)  # type: ignore[arg-type, unused-ignore]
+
+
+class AddedTokenFinder:
+    """Cuts a text into the ids of added tokens and the texts between them, which are normalized.
+
+    Tokens that are not `normalized` are found first. At each place the longest one wins.
+
+    >>> tokens = {AddedToken("ab"): 7, AddedToken("bc", normalized=False): 8}
+    >>> AddedTokenFinder(tokens, None)("abc")
+    ['a', 8]
+    """
+
+    def __init__(self, tokens: Mapping[AddedToken, int], normalizer: str | None) -> None:
+        self.normalize = normalizer_of(normalizer)
+        self._first = _Search({token.content: (token, i) for token, i in tokens.items() if not token.normalized})
+        self._then = _Search(
+            {self.normalize(token.content): (token, i) for token, i in tokens.items() if token.normalized}
+        )
+
+    def __call__(self, text: str) -> list[str | int]:
+        """The parts in their order; no text is empty."""
+        parts: list[str | int] = []
+        for part in self._first.cut(text):
+            parts += [part] if isinstance(part, int) else self._then.cut(self.normalize(part))
+        return parts
+
+
+class _Search:
+    """Finds some tokens in a text."""
+
+    def __init__(self, tokens: Mapping[str, tuple[AddedToken, int]]) -> None:
+        self.tokens = tokens
+        longest_first = sorted(tokens, key=len, reverse=True)
+        self.pattern = regex.compile("|".join(map(regex.escape, longest_first))) if tokens else None
+
+    def cut(self, text: str) -> list[str | int]:
+        if self.pattern is None:
+            return [text] if text else []
+        parts: list[str | int] = []
+        end = 0
+        for match in self.pattern.finditer(text):
+            token, i = self.tokens[match.group()]
+            start, stop = match.span()
+            if token.single_word and not _stands_alone(text, start, stop):
+                continue
+            if token.lstrip:  # not what the token before has taken already
+                start = max(end, _SPACES_BEFORE.match(text, 0, start).start())
+            if token.rstrip:
+                stop = _SPACES.match(text, stop).end()
+            parts += [text[end:start], i] if end < start else [i]
+            end = stop
+        return [*parts, text[end:]] if end < len(text) else parts
+
+
+def _stands_alone(text: str, start: int, stop: int) -> bool:
+    before, after = text[start - 1 : start] if start else "", text[stop : stop + 1]
+    return not (_WORD.match(before) or _WORD.match(after))
