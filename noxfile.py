@@ -1,14 +1,19 @@
-"""Everything that can be run here: `nox --list` names the sessions, `nox` alone tests all six acts.
+"""The sessions of this repository: `nox --list` names them, `nox` alone tests all six acts.
 
-An act is tested as a user has it: wheels of acts 1..N, and nothing else of this repository, in an environment
-of its own. Environments are kept between runs; `nox --reuse-venv=no` starts from nothing.
+An act is tested as a user has it: the wheels of acts 1..N, and nothing else of this repository, are installed in an
+environment of their own. Environments are kept between runs; `nox --reuse-venv=no` creates them again.
+
+A session that passes prints little, and a table of results comes at the end; one that fails prints all its output.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import json
+import os
+import re
 import time
 from pathlib import Path
 
@@ -21,8 +26,9 @@ nox.options.error_on_external_run = True
 
 ROOT = Path(__file__).parent.resolve()
 CONFIG = ROOT / "pyproject.toml"
+SWEEPS = ROOT / "tests" / "sweeps"
 ACTS = ("tt-core", "tt-learn", "tt-data", "tt-language", "tt-perf", "tinygpt")
-nox.options.sessions = [f"act{number}" for number in range(1, len(ACTS) + 1)]
+nox.options.sessions = [*(f"act{number}" for number in range(1, len(ACTS) + 1)), "sweeps"]
 
 TORCH = "torch==2.13.0"
 TORCH_CPU = f"pip install {TORCH} --index-url https://download.pytorch.org/whl/cpu"
@@ -60,35 +66,80 @@ def wheels(session: nox.Session) -> None:
     missing = [act for act in ACTS if not any(wheel_folder(act).glob("*.whl"))]
     if not missing:
         return session.log("all six wheels are up to date")
-    session.install(*tools("wheels"))
+    session.install(*tools("wheels"), log=False)
     for act in missing:
-        session.chdir(package(act))
-        session.run("hatchling", "build", "-t", "wheel", "-d", str(wheel_folder(act)), silent=True)
+        os.chdir(package(act))  # unlike session.chdir, this prints nothing
+        quietly(session, "hatchling", "build", "-t", "wheel", "-d", str(wheel_folder(act)))
 
 
-def install(session: nox.Session, number: int, *requirements: str) -> None:
-    """Install the wheels of acts 1..number and `requirements`, unless just these were installed before."""
+def quietly(session: nox.Session, *command: str) -> str:
+    """Run a command and return its output, which is printed only when the command fails."""
+    return str(session.run(*command, silent=True, log=False))
+
+
+def install(session: nox.Session, number: int, *requirements: str, optional: tuple[str, ...] = ()) -> None:
+    """Install the wheels of acts 1..number and `requirements`, unless just these were installed before.
+
+    `optional` requirements are left out where they cannot be installed.
+    """
     built = [str(next(wheel_folder(act).glob("*.whl"))) for act in ACTS[:number]]
     stamp = Path(session.virtualenv.location) / "installed.json"
-    wanted = json.dumps([*built, *requirements])
+    wanted = json.dumps([*built, *requirements, *optional])
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return session.log("the environment is up to date")
+        return
     stamp.unlink(missing_ok=True)
-    session.install("--force-reinstall", "--no-deps", *built)  # pip keeps an equal version otherwise
-    session.install(*built, *requirements)
+    session.install("--force-reinstall", "--no-deps", *built, log=False)  # pip keeps an equal version otherwise
+    session.install(*built, *requirements, log=False)
+    if optional:
+        session.install(*optional, log=False, silent=True, success_codes=[0, 1, 2])
     stamp.write_text(wanted, encoding="utf-8")
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
-    """Run pytest from an empty folder, so that only what is installed can be imported."""
-    session.chdir(session.create_tmp())
-    session.run("pytest", "-c", str(CONFIG), *arguments, *session.posargs)
+    """Run pytest from an empty folder, so that only what is installed can be imported.
+
+    With arguments after `--`, its output is shown as it comes; otherwise only when a test fails.
+    """
+    os.chdir(session.create_tmp())
+    command = ("pytest", "-c", str(CONFIG), *arguments, *session.posargs)
+    if session.posargs:
+        session.run(*command)
+    else:
+        note_result(session.name, quietly(session, *command))
+
+
+results: dict[str, tuple[str, float]] = {}
+"""What pytest counted in each session that passed, such as "120 passed, 1 skipped", and its seconds."""
+
+
+def note_result(name: str, output: str) -> None:
+    """Keep the counts of pytest's last line for the table that is printed when nox ends."""
+    found = re.search(r"(\d+ \w+(?:, \d+ \w+)*) in ([\d.]+)s", output.rstrip().rpartition("\n")[2])
+    if not found:
+        return
+    if not results:
+        atexit.register(print_results)
+    earlier, seconds = results.get(name, ("", 0.0))
+    results[name] = (f"{earlier} + {found[1]}" if earlier else found[1], seconds + float(found[2]))
+
+
+def print_results() -> None:
+    packages = {f"act{number}": act for number, act in enumerate(ACTS, start=1)}
+    print()
+    for name, (counts, seconds) in results.items():
+        print(f"{name:<8}{packages.get(name, ''):<13}{counts:<44}{seconds:>6.0f} s")
+
+
+def extras(act: str) -> tuple[str, ...]:
+    """What a package can use but does not need, such as Numba."""
+    table = nox.project.load_toml(package(act) / "pyproject.toml")["project"].get("optional-dependencies", {})
+    return tuple(requirement for group in table.values() for requirement in group)
 
 
 def add_act(number: int, act: str) -> None:
     def run(session: nox.Session) -> None:
-        install(session, number, *tools("test"))
-        session.run("python", "-I", str(ROOT / "tools" / "isolation.py"), str(number))
+        install(session, number, *tools("test"), optional=extras(act))
+        quietly(session, "python", "-I", str(ROOT / "tools" / "isolation.py"), str(number))
         pytest(session, str(package(act) / "tests"), "--doctest-modules", "--pyargs", act.replace("-", "_"))
 
     run.__doc__ = f"Test {act} and its docstrings' examples with nothing but acts 1..{number} installed."
@@ -101,7 +152,14 @@ for _number, _act in enumerate(ACTS, start=1):
 
 def all_tests(session: nox.Session, marker: str) -> None:
     install(session, len(ACTS), *tools("test"))
-    pytest(session, "-m", marker, *(str(package(act) / "tests") for act in ACTS))
+    pytest(session, "-m", marker, *(str(package(act) / "tests") for act in ACTS), str(SWEEPS))
+
+
+@nox.session(requires=["wheels"])
+def sweeps(session: nox.Session) -> None:
+    """Run the tests that sweep over everything public in all six packages."""
+    install(session, len(ACTS), *tools("test"))
+    pytest(session, str(SWEEPS))
 
 
 @nox.session(requires=["wheels"])
@@ -118,14 +176,14 @@ def crash(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"])
 def jit(session: nox.Session) -> None:
-    """Test the plugin jit, then Acts I to IV with it plugged in; skipped where Numba cannot be installed."""
-    install(session, 5, *tools("test"))
-    extras = nox.project.load_toml(package("tt-perf") / "pyproject.toml")["project"]["optional-dependencies"]
-    session.install(*extras["jit"], silent=True, success_codes=[0, 1, 2])
+    """Run the tests of Acts I to IV with the plugin jit; skipped where Numba cannot be installed.
+
+    The plugin's own tests are part of act5.
+    """
+    install(session, 5, *tools("test"), optional=extras("tt-perf"))
     search = "from importlib.util import find_spec; print(find_spec('numba') is not None)"
-    if session.run("python", "-c", search, silent=True).strip() != "True":
+    if quietly(session, "python", "-c", search).strip() != "True":
         session.skip("Numba cannot be installed here")
-    pytest(session, str(package("tt-perf") / "tests" / "test_acceleration.py"))
     session.env["TT_PLUGINS"] = "jit"
     pytest(session, *(str(package(act) / "tests") for act in ACTS[:4]))
 
@@ -135,7 +193,7 @@ def layers(session: nox.Session) -> None:
     """Check that no act imports a later one, and that packages, pins, licences and changelogs agree."""
     session.install(*tools("house"))
     session.run("python", str(ROOT / "tools" / "layers.py"))
-    pytest(session, str(ROOT / "tests"), "--ignore", str(ROOT / "tests" / "parity"))
+    pytest(session, *(str(path) for path in sorted((ROOT / "tests").glob("test_*.py"))))
 
 
 @nox.session

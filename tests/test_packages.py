@@ -125,7 +125,7 @@ def test_pre_commit_and_nox_run_the_same_ruff() -> None:
 
 
 def test_continuous_integration_runs_the_commands_of_the_readme() -> None:
-    command = "python3 -m pip install nox && nox"
+    command = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox"
     for line in (command, f"{command} -s tinygpt"):
-        assert re.search(rf"^\s*{re.escape(line)}$", read("README.md"), flags=re.MULTILINE)
+        assert re.search(rf"^    {re.escape(line)}$", read("README.md"), flags=re.MULTILINE)
     assert re.search(rf'^step "{re.escape(command)}"$', read(".ci", "run"), flags=re.MULTILINE)
