@@ -204,14 +204,12 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session
+@nox.session(requires=["wheels"])
 def types(session: nox.Session) -> None:
-    """Run mypy over the sources of all six packages."""
-    needed = {
-        r for act in ACTS for r in nox.project.load_toml(package(act) / "pyproject.toml")["project"]["dependencies"]
-    }
-    session.install(*tools("types"), *sorted(r for r in needed if not r.startswith(ACTS)))
+    """Run mypy over the sources of all six packages, then over a user's files, against the installed packages."""
+    install(session, len(ACTS), *tools("types"))
     session.run("mypy", *session.posargs)
+    pytest(session, str(ROOT / "tests" / "typing"))
 
 
 @nox.session(requires=["wheels"])

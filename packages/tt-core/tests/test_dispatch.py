@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -476,3 +477,15 @@ def test_tt_plugins_are_loaded_at_the_first_layer_too(
     manager.pending = ["ten"]
     manager.rebind()
     assert Doubling()(tensor([1.0])).tolist() == [10]
+
+
+def test_help_shows_the_names_of_arguments_and_tensors_for_arrays() -> None:
+    assert str(inspect.signature(tt_core.linear)).replace("'", "") == (
+        "(x: Tensor, weight: Tensor, bias: Tensor | None = None, /) -> Tensor"
+    )
+    assert inspect.signature(tt_core.layer_norm).return_annotation == "Tensor"  # the kernel returns residuals too
+    assert inspect.signature(tt_core.linear.kernel).return_annotation == "Array"
+
+
+def test_completion_finds_the_methods_of_a_result() -> None:
+    assert {"reshape", "sum", "exp"} <= set(dir(tt_core.relu(tt_core.ones(1))))

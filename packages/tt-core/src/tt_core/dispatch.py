@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, cast, overload
 
 import numpy as np
 from numpy import ndarray
@@ -27,8 +27,12 @@ from numpy import ndarray
 from tt_core.errors import DTypeError, kind_of
 from tt_core.plugins import manager
 
+if TYPE_CHECKING:
+    from tt_core.tensor import Tensor
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Call = Callable[..., Any]
+AnyTensor = TypeVar("AnyTensor", bound="Tensor")
 
 
 class HasArray:
@@ -68,6 +72,24 @@ class Op(Protocol):
     def __hash__(self) -> int: ...
 
 
+class TensorOp(Op, Protocol):
+    """An op with one result, as editors and type checkers see it: given a subclass of Tensor, it returns that one."""
+
+    @overload
+    def __call__(self, x: AnyTensor, /, *inputs: Any, **attributes: Any) -> AnyTensor: ...
+    @overload
+    def __call__(self, *inputs: Any, **attributes: Any) -> Tensor: ...
+
+
+class _Definition(Protocol):
+    """The decorator that `op(name=...)` returns: an op returns a tensor where its kernel returns an array."""
+
+    @overload
+    def __call__(self, kernel: Callable[..., Array], /) -> TensorOp: ...
+    @overload
+    def __call__(self, kernel: Call, /) -> Op: ...
+
+
 registry: dict[str, Op] = {}
 """Every op by its name."""
 
@@ -76,9 +98,13 @@ _base_tensor_type: type[HasArray] = HasArray
 
 
 @overload
+def op(kernel: Callable[..., Array], /) -> TensorOp: ...
+@overload
 def op(kernel: Call, /) -> Op: ...
 @overload
-def op(*, name: str | None = None, residuals: bool = False) -> Callable[[Call], Op]: ...
+def op(*, residuals: Literal[True], name: str | None = None) -> Callable[[Call], TensorOp]: ...
+@overload
+def op(*, name: str | None = None) -> _Definition: ...
 def op(kernel: Call | None = None, /, *, name: str | None = None, residuals: bool = False) -> Any:
     """Register a NumPy function as an op, under its own name or another one.
 
@@ -101,7 +127,8 @@ def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
     name = name or kernel.__name__
     if name in registry:
         raise ValueError(f"op {name} exists already (in {registry[name].kernel.__module__}); pass another name=")
-    parameters = inspect.signature(kernel).parameters.values()
+    signature = inspect.signature(kernel)
+    parameters = signature.parameters.values()
     inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL))
     if not inputs:
         raise ValueError(f"op {name}: no parameter stands before '/', so it has no inputs")
@@ -109,7 +136,9 @@ def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
     attributes = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     required = sum(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters)
     exact = len(inputs) if not attributes and required == len(inputs) else 0
-    defined = cast(Op, functools.update_wrapper(_front(exact), kernel))
+    front = functools.update_wrapper(_front(exact), kernel)
+    front.__signature__ = _of_tensors(signature, residuals)  # type: ignore[attr-defined]
+    defined = cast(Op, front)
     defined.name, defined.kernel, defined.residuals = name, kernel, residuals
     defined.inputs, defined.required, defined.variadic = inputs, required, variadic
     defined.attributes = attributes
@@ -118,6 +147,17 @@ def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
     registry[name] = defined
     bind(defined)
     return defined
+
+
+def _of_tensors(signature: inspect.Signature, residuals: bool) -> inspect.Signature:
+    """A kernel's signature as `help` shows it for the op: tensors for arrays, and without residuals."""
+
+    def shown(annotation: Any) -> Any:
+        return annotation.replace("Array", "Tensor") if isinstance(annotation, str) else annotation
+
+    parameters = [p.replace(annotation=shown(p.annotation)) for p in signature.parameters.values()]
+    result = "Tensor" if residuals else shown(signature.return_annotation)
+    return inspect.Signature(parameters, return_annotation=result)
 
 
 def bind(op: Op) -> None:

@@ -86,7 +86,7 @@ class Layer:
         """What the layer computes; every layer defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(self, ...)")
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
         return type(self)._chain(self, *inputs, **options)
 
     # --- registration
@@ -309,7 +309,7 @@ class Layer:
     def zero_grad(self) -> None:
         """Forget all gradients (Act II sets them)."""
         for parameter in self.parameters():
-            parameter.grad = None  # type: ignore[attr-defined]
+            parameter.grad = None
 
     # --- state
 

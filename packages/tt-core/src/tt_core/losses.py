@@ -65,7 +65,7 @@ place of 3 ms to find the largest of each of 153,600 x 10."""
 # --- distances between numbers
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Squared error `(x - t)^2`; both of one shape (PyTorch broadcasts with a warning, here it is an error).
 
     Raises `ShapeError` where shapes differ or `reduction` is unknown, `DTypeError` for two of integers.
@@ -79,7 +79,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduced(E.mul(difference, difference), reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Absolute error `|x - t|`; raises as `mse_loss` does.
 
     >>> from tt_core import tensor
@@ -90,7 +90,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduced(E.abs(E.sub(x, target)), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """Squared error near 0 and absolute error beyond `beta` (Girshick 2015): with d = |x - t|,
     `d^2 / (2 beta)` where d < beta, else `d - beta / 2`.
 
@@ -259,7 +259,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """`-log(softmax(x)[target])`: how surprised a model with logits `input` is by the right class.
 
     `input` is (N, C), (N, C, d1, ...) or (C,), `target` class indices (N,), (N, d1, ...) or (), or probabilities of
@@ -319,7 +319,7 @@ def _probability_cross_entropy(x: Any, target: Any, weight: Any, reduction: str,
 
 def _smoothed_cross_entropy(
     x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float
-) -> Any:
+) -> Tensor:
     """(1 - s) of the loss for the right class and s of the mean over all classes."""
     dim = _class_dim(x)
     logs = log_softmax(x, dim=dim)
@@ -342,7 +342,7 @@ def _weights_of(target: Array, weight: Any, ignore_index: int, dtype: Any) -> tu
     return kept, E.where(kept, S.getitem(weight, index=np.where(kept, target, 0)), np.zeros((), dtype))
 
 
-def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """`-x[target]` for log-probabilities `x`; shapes, weights and errors as for `cross_entropy`.
 
     >>> from tt_core import tensor
@@ -408,7 +408,7 @@ def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array
     return g * (x - target) / np.maximum((1 - x) * x, 1e-12)
 
 
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """`-(t log x + (1 - t) log(1 - x))` for probabilities `x` of "yes"; `weight` scales each element.
 
     Raises as `mse_loss` does, and `ShapeError` for what is no probability and for a weight that does not broadcast.
@@ -424,7 +424,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
 
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
-) -> Any:
+) -> Tensor:
     """`binary_cross_entropy` of `sigmoid(x)`, right at any magnitude:
     `(1 - t) x + (1 + (pos_weight - 1) t) softplus(-x)`.
 
@@ -447,7 +447,7 @@ def binary_cross_entropy_with_logits(
 # --- distances between distributions and between embeddings
 
 
-def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """Kullback-Leibler divergence `t (log t - x)` of log-probabilities `x` from probabilities `t` (or their
     logarithms, with `log_target`).
 
@@ -478,7 +478,7 @@ def _root(squared: Any, least: float) -> Any:
     return E.sqrt(E.clip(squared, min=max(least, float(np.finfo(squared.dtype).smallest_subnormal))))
 
 
-def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
+def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """Pulls embeddings of similar pairs together and pushes others `margin` apart (Hadsell, Chopra, LeCun 2006):
     with D = |a - b|, `(1 - t) D^2 / 2 + t max(0, margin - D)^2 / 2`.
 
@@ -500,7 +500,7 @@ def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction
     return _reduced(((1 - target) * squared + target * short * short) * 0.5, reduction)
 
 
-def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str = "mean") -> Any:
+def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str = "mean") -> Tensor:
     """Cross entropy of finding, for each `query[i]`, its own `key[i]` among all keys by cosine similarity
     (van den Oord et al. 2018, arXiv:1807.03748).
 

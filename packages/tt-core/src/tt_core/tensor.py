@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tt_core import mutation
 from tt_core import products as P
 from tt_core import reductions as R
 from tt_core import shapes as S
-from tt_core.dispatch import Array, HasArray, Op, set_base_tensor_type
+from tt_core.dispatch import AnyTensor, Array, HasArray, Op, set_base_tensor_type
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class ValuesAndIndices(NamedTuple):
     (tensor([1, 2, 3]), tensor([1, 2, 0]))
     """
 
-    values: Any
-    indices: Any
+    values: Tensor
+    indices: Tensor
 
 
 def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
@@ -96,21 +96,21 @@ def _checked_dtype(what: str, dtype: Any) -> np.dtype[Any]:
     return known
 
 
-def _unary(op: Op) -> Callable[[Any], Any]:
+def _unary(op: Op) -> Callable[[AnyTensor], AnyTensor]:
     def method(self: Any) -> Any:
         return op(self)
 
     return _described(method, op)
 
 
-def _binary(op: Op) -> Callable[[Any, Any], Any]:
+def _binary(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
     def method(self: Any, other: Any) -> Any:
         return op(self, other)
 
     return _described(method, op)
 
 
-def _reflected(op: Op) -> Callable[[Any, Any], Any]:
+def _reflected(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
     def method(self: Any, other: Any) -> Any:
         return op(other, self)
 
@@ -141,6 +141,13 @@ class Tensor(HasArray):
     __array_priority__ = 1000
     __array_ufunc__ = None  # `array + tensor` asks the tensor
     __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # ops return Act II's Tensor once `tt_learn` is imported, which defines these
+        grad: Self | None
+        requires_grad: _bool
+
+        def requires_grad_(self, requires_grad: _bool = True) -> Self: ...
+        def backward(self, gradient: Any = None, retain_graph: _bool = False, create_graph: _bool = False) -> None: ...
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
         self.data = as_array(data, dtype)
@@ -683,6 +690,10 @@ class Tensor(HasArray):
         """Smallest element; equals share the gradient."""
         return R.amin(self, dim=dim, keepdim=keepdim)
 
+    @overload
+    def max(self, dim: Tensor | None = None, keepdim: _bool = False) -> Self: ...
+    @overload
+    def max(self, dim: _int, keepdim: _bool = False) -> ValuesAndIndices: ...
     def max(self, dim: Any = None, keepdim: _bool = False) -> Any:
         """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair.
 
@@ -693,6 +704,10 @@ class Tensor(HasArray):
         """
         return self._extreme(R.amax, R.argmax, E.maximum, dim, keepdim)
 
+    @overload
+    def min(self, dim: Tensor | None = None, keepdim: _bool = False) -> Self: ...
+    @overload
+    def min(self, dim: _int, keepdim: _bool = False) -> ValuesAndIndices: ...
     def min(self, dim: Any = None, keepdim: _bool = False) -> Any:
         """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair.
 
@@ -820,7 +835,7 @@ class Tensor(HasArray):
 
     def reciprocal(self) -> Self:
         """`1 / x`."""
-        return E.div(1.0, self)
+        return 1.0 / self
 
     def __pos__(self) -> Self:
         return self
@@ -841,8 +856,8 @@ class Tensor(HasArray):
     __rfloordiv__ = _reflected(E.floor_divide)
     __rmod__ = _reflected(E.remainder)
     __rmatmul__ = _reflected(P.matmul)
-    eq = __eq__ = _binary(E.eq)
-    ne = __ne__ = _binary(E.ne)
+    eq = __eq__ = _binary(E.eq)  # type: ignore[assignment]  # object's returns a bool
+    ne = __ne__ = _binary(E.ne)  # type: ignore[assignment]
     lt = __lt__ = _binary(E.lt)
     le = __le__ = _binary(E.le)
     gt = __gt__ = _binary(E.gt)

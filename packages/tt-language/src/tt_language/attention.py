@@ -21,6 +21,7 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, ShapeError
 from tt_core.layers import Layer, Linear, dropout, linear
 from tt_core.random import generator
+from tt_core.tensor import Tensor
 from tt_language.attention_blocks import attend, attend_backward, problem_of
 from tt_language.embeddings import rotary
 from tt_language.hookspecs import Past
@@ -148,7 +149,7 @@ def attention_weights(
     scale: float | None = None,
     enable_gqa: bool = False,
     causal_offset: int = 0,
-) -> Any:
+) -> Tensor:
     """How much each query takes from each key, (..., heads, T, S) with rows that sum to 1: for pictures and checks.
 
     Arguments as for `scaled_dot_product_attention`, which never builds this matrix for long texts.

@@ -19,6 +19,7 @@ from tt_core.creation import arange, tensor
 from tt_core.errors import ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
+from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
 from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
@@ -203,11 +204,11 @@ class Transformer(Layer):
     def forward(self, source: Any, target: Any) -> Any:
         return self.decode(target, self.encode(source), source)
 
-    def encode(self, source: Any) -> Any:
+    def encode(self, source: Any) -> Tensor:
         """Vectors (batch, S, embed_dim) for source ids (batch, S)."""
         return self.encoder(self._embedded(self.source, source), self._visible(source))
 
-    def decode(self, target: Any, memory: Any, source: Any) -> Any:
+    def decode(self, target: Any, memory: Any, source: Any) -> Tensor:
         """Logits (batch, T, target_vocab) for target ids and the encoded source."""
         x = self._embedded(self.target, target)
         return self.head(self.decoder(x, memory=memory, memory_mask=self._visible(source)))
@@ -329,7 +330,7 @@ class GPT(Layer):
         return load_pretrained(folder)
 
 
-def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Any:
+def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tensor:
     """Mean cross entropy of logits (..., vocab) for the tokens `targets` (...) that came; `ignore_index` is left out.
 
     Raises `ShapeError` for targets of another shape.
