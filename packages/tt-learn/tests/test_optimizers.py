@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +28,10 @@ ALL: dict[str, Callable[[Any], optimizers.Optimizer]] = {
     "Adam amsgrad": lambda p: optimizers.Adam(p, lr=0.01, amsgrad=True),
     "AdamW": lambda p: optimizers.AdamW(p, lr=0.01),
     "Lion": lambda p: optimizers.Lion(p, lr=0.01),
+    "NAdam": lambda p: tt_learn.NAdam(p, lr=0.01),
+    "RAdam": lambda p: tt_learn.RAdam(p, lr=0.01),
+    "Adamax": lambda p: tt_learn.Adamax(p, lr=0.01),
+    "Adadelta": lambda p: tt_learn.Adadelta(p, eps=1e-3),
     "Muon": lambda p: Muon(
         [
             {"params": [x for x in p if x.ndim == 2]},
@@ -146,6 +152,78 @@ def test_a_run_goes_on_from_its_state_to_the_bit(make: Callable[[Any], optimizer
             each.step()
     for p, q in zip(straight, again):
         np.testing.assert_array_equal(p.data, q.data)
+
+
+def _pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+@every_optimizer
+@pytest.mark.parametrize("copied", [copy.deepcopy, _pickled])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_copy_of_parameters_and_optimizer_goes_on_alike_and_apart(
+    make: Callable[[Any], optimizers.Optimizer], copied: Callable[[Any], Any], steps: int
+) -> None:
+    ps = parameters(SHAPES, "float32")
+    optimizer = make(ps)
+    for step in range(steps):
+        give_gradients(ps, step)
+        if step < 2:
+            ps[2].grad = None
+        optimizer.step()
+    others, other = copied((ps, optimizer))
+    before = [p.data.copy() for p in ps]
+    for qs, each in ((others, other), (ps, optimizer)):
+        for step in range(3, 6):
+            give_gradients(qs, step)
+            each.step()
+        if qs is others:
+            for p, old in zip(ps, before):
+                np.testing.assert_array_equal(p.data, old)
+    for p, q in zip(ps, others):
+        np.testing.assert_array_equal(p.data, q.data)
+    states = optimizer.state_dict()["state"], other.state_dict()["state"]
+    for i, entry in states[0].items():
+        for name, value in entry.items():
+            np.testing.assert_array_equal(np.asarray(value), np.asarray(states[1][i][name]))
+
+
+def test_momentum_that_is_switched_on_late_starts_with_the_gradient() -> None:
+    """Also after a state dict, a copy, and for a parameter whose first gradient comes later; numbers are PyTorch's."""
+    for between in ("nothing", "state dict", "copy"):
+        ps = [Tensor(np.zeros(2), requires_grad=True) for _ in range(2)]
+        sgd = optimizers.SGD(ps, lr=1.0, dampening=0.5)
+        ps[0].grad = ps[1].grad = Tensor(np.ones(2))
+        sgd.step()
+        sgd.param_groups[0]["momentum"] = 0.5
+        for p in ps:
+            p.grad = Tensor(np.ones(2))
+        ps[1].grad = None
+        if between == "state dict":
+            again = optimizers.SGD(ps, lr=1.0, dampening=0.5)
+            again.load_state_dict(sgd.state_dict())
+            sgd = again
+        elif between == "copy":
+            ps, sgd = copy.deepcopy((ps, sgd))
+        sgd.step()
+        ps[1].grad = Tensor(np.ones(2))
+        sgd.step()
+        assert ps[0].tolist() == [-3.0, -3.0]  # -1, -1, -(0.5 + 0.5)
+        assert ps[1].tolist() == [-2.0, -2.0]
+
+
+def test_named_parameters_are_taken() -> None:
+    model = tt_core.Linear(2, 1)
+    optimizer = optimizers.SGD(model.named_parameters(), momentum=0.9)
+    assert optimizer.param_groups[0]["params"] == [model.weight, model.bias]
+    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
+    other = optimizers.SGD(model.parameters(), momentum=0.9)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.param_groups[0]["param_names"] == ["weight", "bias"]
+    grouped = optimizers.SGD([{"params": model.named_parameters(), "lr": 0.5}])
+    assert grouped.param_groups[0]["param_names"] == ["weight", "bias"]
+    with pytest.raises(optimizers.OptimizerError, match="or none"):
+        optimizers.SGD([("weight", model.weight), model.bias])
 
 
 @every_optimizer

@@ -11,6 +11,10 @@ if not _manager.has_plugin("autograd"):
     _manager.register(_plugin, "autograd")
 
 from tt_learn import rules as _rules  # noqa: F401 - fills the tables
+from tt_learn.adaptive import Adadelta as Adadelta
+from tt_learn.adaptive import Adamax as Adamax
+from tt_learn.adaptive import NAdam as NAdam
+from tt_learn.adaptive import RAdam as RAdam
 from tt_learn.autograd import GradientError as GradientError
 from tt_learn.autograd import enable_grad as enable_grad
 from tt_learn.autograd import formula as formula

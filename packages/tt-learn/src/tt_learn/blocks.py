@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,29 @@ SHARED = 131_072
 for Python's lock. Adam on 10M float32 takes 30 ms in one thread, 31 in two with blocks of 32,768, and 18 with these."""
 MANY = 16 * SHARED
 SMALL = 4_096  # up to this size, three copies into and out of a shared block cost less than the calls of an own one
-State = dict[str, Array]
+
+
+class State(dict[str, Array]):
+    """The arrays that `update` keeps for one block, by name.
+
+    `unset` holds the names of the arrays that no update has written yet, `numbers` what is kept once per parameter.
+
+    >>> state = State({"momentum_buffer": np.zeros(3)})
+    >>> state.unset.add("momentum_buffer")
+    >>> list(state), state.unset, state.numbers
+    (['momentum_buffer'], {'momentum_buffer'}, {})
+    """
+
+    def __init__(self, arrays: Mapping[str, Array] = MappingProxyType({})) -> None:
+        super().__init__(arrays)
+        self.unset: set[str] = set()
+        self.numbers: dict[str, float] = {}
+
+    def copy(self) -> State:
+        """Another dictionary of the same arrays."""
+        other = State(self)
+        other.unset, other.numbers = set(self.unset), dict(self.numbers)
+        return other
 
 
 class Part:
@@ -77,7 +100,7 @@ class Block:
         self.parts, self.step, self.share = parts, step, 0
         self.start, self.stop = parts[0].start, parts[-1].stop
         self.shape = parts[0].values.shape if len(parts) == 1 else (self.stop - self.start,)
-        self.state: State = {}
+        self.state = State()
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -86,9 +109,10 @@ class Block:
         """This block's piece of an array over all elements of the group, in the block's shape."""
         return flat[self.start : self.stop].reshape(self.shape)
 
-    def bind(self, state: State, scratch: Sequence[Array]) -> None:
+    def bind(self, flat: Mapping[str, Array], scratch: Sequence[Array]) -> None:
         """Note once which memory this block works in; four rows of scratch are shared by all blocks of a share."""
-        self.state = {name: self.view(flat) for name, flat in state.items()}
+        self.state.unset.update(flat.keys() - self.state.keys())
+        self.state.update({name: self.view(array) for name, array in flat.items()})
         self.p, self.g, *self.work = (row[: len(self)].reshape(self.shape) for row in scratch)
         self.places = [(part, self._place(part, scratch[0]), self._place(part, scratch[1])) for part in self.parts]
 
@@ -117,7 +141,10 @@ class Block:
                 np.copyto(part.values, p)
 
     def split(self) -> list[Block]:
-        return [Block([part], self.step) for part in self.parts]
+        singles = [Block([part], self.step) for part in self.parts]
+        for single in singles:
+            single.state = self.state.copy()  # `bind` gives it views of its own
+        return singles
 
 
 class Blocks:
@@ -129,8 +156,8 @@ class Blocks:
     def __init__(self, parameters: Sequence[Any], whole: bool = False) -> None:
         self.parameters = list(parameters)
         self.dtype = self.parameters[0].data.dtype
-        self.flat: State = {}
-        self._bound = False
+        self.flat: dict[str, Array] = {}
+        self.whole, self._bound = whole, False
         self.many = not whole and sum(p.data.size for p in self.parameters) >= MANY
         apart = _overlapping([p.data for p in self.parameters])  # gathered together, one update would be lost
         large = [i for i, p in enumerate(self.parameters) if whole or p.data.size > SMALL or i in apart]
@@ -205,33 +232,62 @@ class Blocks:
             if parameter.grad is not None:
                 mutation.record(parameter.data)
 
-    def state_of(self, i: int) -> State:
+    def _state_of(self, i: int) -> dict[str, Array]:
         """The state of one parameter, in its shape; it shares memory with the blocks."""
         start, shape = self.starts[i], self.parameters[i].data.shape
         return {
             name: flat[start : start + self.parameters[i].data.size].reshape(shape) for name, flat in self.flat.items()
         }
 
-    def steps(self) -> list[int]:
-        """How often each parameter was updated."""
-        done = {id(part.parameter): block.step for block in self.blocks for part in block.parts}
-        return [done[id(parameter)] for parameter in self.parameters]
+    def entries(self) -> list[dict[str, Any]]:
+        """Each parameter's step and state (None for an array that was never written), sharing memory with the blocks.
 
-    def load(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Take over each parameter's state from its entry; an empty one means that it was never updated."""
+        An entry is empty where the parameter was never updated.
+        """
+        block_of = {id(part.parameter): block for block in self.blocks for part in block.parts}
+        entries: list[dict[str, Any]] = []
+        for i, parameter in enumerate(self.parameters):
+            block = block_of[id(parameter)]
+            arrays = {name: None if name in block.state.unset else x for name, x in self._state_of(i).items()}
+            entries.append({"step": block.step, **block.state.numbers, **arrays} if block.step else {})
+        return entries
+
+    def load(self, entries: Sequence[Mapping[str, Any]], numbers: Sequence[str] = ()) -> None:
+        """Take over each parameter's state from its entry; an empty one means that it was never updated.
+
+        `numbers` are the names that `State.numbers` holds.
+        """
         for i, entry in enumerate(entries):
-            for name, array in self.state_of(i).items():
-                np.copyto(array, np.asarray(entry[name]) if name in entry else 0, casting="same_kind")
-        # PyTorch's SGD notes no step, only what it has kept
-        self.set_steps([int(entry.get("step", bool(entry))) for entry in entries])
-
-    def set_steps(self, steps: Sequence[int]) -> None:
-        """Say how often each parameter was updated."""
-        step_of = {id(parameter): step for parameter, step in zip(self.parameters, steps)}
+            for name, array in self._state_of(i).items():
+                given = entry.get(name)
+                np.copyto(array, 0 if given is None else np.asarray(given), casting="same_kind")
+        known = {id(parameter): self._progress(entry, numbers) for parameter, entry in zip(self.parameters, entries)}
         for block in tuple(self.blocks):
-            wanted = [step_of[id(part.parameter)] for part in block.parts]
-            for single, step in zip(self._split(block) if len(set(wanted)) > 1 else [block], wanted):
-                single.step = step
+            wanted = [known[id(part.parameter)] for part in block.parts]
+            alike = all(each == wanted[0] for each in wanted)
+            for single, (step, unset, kept) in zip([block] if alike else self._split(block), wanted):
+                single.step, single.state.unset, single.state.numbers = step, set(unset), dict(kept)
+
+    def _progress(self, entry: Mapping[str, Any], numbers: Sequence[str]) -> tuple[int, set[str], dict[str, float]]:
+        unset = {name for name in self.flat if entry.get(name) is None}
+        kept = {name: float(np.asarray(entry[name])) for name in numbers if name in entry}
+        return int(entry.get("step", bool(entry))), unset, kept  # PyTorch's SGD notes no step, only what it has kept
+
+    # --- copies: blocks are views of their parameters and of `flat`, so a copy has to make its own
+
+    def __getstate__(self) -> dict[str, Any]:
+        for block in self.blocks:
+            for part in block.parts:
+                part.current()  # raises where a parameter has another shape or dtype now
+        numbers = sorted({name for block in self.blocks for name in block.state.numbers})
+        content = {"entries": self.entries(), "names": list(self.flat), "numbers": numbers}
+        return {"parameters": self.parameters, "whole": self.whole, **content}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["parameters"], state["whole"])  # type: ignore[misc]
+        if state["names"] or any(state["entries"]):
+            self.prepare(state["names"])
+            self.load(state["entries"], state["numbers"])
 
 
 def _overlapping(arrays: Sequence[Array]) -> set[int]:

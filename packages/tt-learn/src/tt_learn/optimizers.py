@@ -25,6 +25,8 @@ from tt_learn.autograd import Tensor, enable_grad
 from tt_learn.blocks import Block, Blocks, State
 
 Group = dict[str, Any]
+_BESIDE = ("initial_lr", "param_names")
+"""What a group holds beside its parameters and the optimizer's options."""
 
 if not hasattr(manager.hook, "tt_update"):
     manager.add_hookspecs(hookspecs)
@@ -71,9 +73,10 @@ class Memory:
 class Optimizer:
     """Base of all optimizers: parameter groups, state, and one pass over the blocks of parameters a step.
 
-    `params`: an iterable of parameters, or of dicts `{"params": [...], "lr": ...}` whose options override `defaults`.
-    A subclass defines `state_names` and `update`. Raises `OptimizerError` for options that make no sense, and for no
-    parameters, the same one twice, and tensors that hold no gradients.
+    `params`: an iterable of parameters, of pairs `(name, parameter)` as `named_parameters()` gives them, or of dicts
+    `{"params": [...], "lr": ...}` whose options override `defaults`. A subclass defines `state_names` and `update`.
+    Raises `OptimizerError` for options that make no sense, and for no parameters, the same one twice, and tensors that
+    hold no gradients.
 
     >>> class SignSGD(Optimizer):  # Bernstein et al. 2018, arXiv:1802.04434
     ...     def update(self, p, g, state, step, group, work):
@@ -104,6 +107,9 @@ class Optimizer:
 
     # --- what a subclass defines
 
+    number_names: tuple[str, ...] = ()
+    """Names of the numbers that `update` keeps in `state.numbers`, one per parameter; PyTorch's names."""
+
     def state_names(self, group: Group) -> tuple[str, ...]:
         """Names of the arrays, one element a parameter element, that `update` keeps; PyTorch's names."""
         return ()
@@ -111,7 +117,9 @@ class Optimizer:
     def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
         """Change `p` and `state` in place, given the gradient `g` (not to be written to).
 
-        `step` counts from 1. `work` holds two scratch arrays. All arrays have one shape.
+        `step` counts from 1. `work` holds two scratch arrays. All arrays have one shape. `state.unset` names the
+        arrays that no update has written, which are zero: all of them at the first step, and those of an option that
+        was switched on later.
         """
         raise NotImplementedError(f"{self.name} defines no update()")
 
@@ -132,22 +140,31 @@ class Optimizer:
 
         Raises `OptimizerError` for an unknown option and for parameters as the constructor does.
         """
-        params = group["params"]
-        params = [params] if isinstance(params, tt_core.Tensor) else list(params)
-        unknown = [name for name in group if name not in self.defaults and name not in ("params", "initial_lr")]
+        params, names = self._named(group["params"])
+        unknown = [name for name in group if name not in (*self.defaults, "params", *_BESIDE)]
         if unknown:
             known = ", ".join(self.defaults)
             raise OptimizerError(f"{self.name}: a group has no option {unknown[0]}; there are: {known}")
         seen = {id(p) for other in self.param_groups for p in other["params"]}
         for i, p in enumerate(params):
             self._check_parameter(i, p, seen)
-        made = {**self.defaults, **group, "params": params}
+        made = {**self.defaults, **group, "params": params, **names}
         self.check(made)
         self.param_groups.append(made)
         by_dtype: dict[Any, list[Any]] = {}
         for p in params:
             by_dtype.setdefault(p.data.dtype, []).append(p)
         self._blocks.append([Blocks(same, self.whole(made)) for same in by_dtype.values()])
+
+    def _named(self, params: Any) -> tuple[list[Any], Group]:
+        """Parameters without their names, and an entry for the group with the names where there are any."""
+        given = [params] if isinstance(params, tt_core.Tensor) else list(params)
+        named = [entry for entry in given if isinstance(entry, tuple)]
+        if not named:
+            return given, {}
+        if len(named) < len(given) or any(len(pair) != 2 for pair in named):
+            raise OptimizerError(f"{self.name}: give all parameters as pairs (name, parameter), or none")
+        return [p for _, p in named], {"param_names": [name for name, _ in named]}
 
     def _check_parameter(self, i: int, p: Any, seen: set[int]) -> None:
         what = f"{self.name}: parameter {i}"
@@ -193,6 +210,7 @@ class Optimizer:
     def _change(self, update: Callable[..., None], group: Group, block: Block) -> None:
         block.step += 1
         update(self, *block.read(), block.state, block.step, group, block.work)
+        block.state.unset.clear()
         block.write()
 
     def _parameters(self) -> list[Tensor]:
@@ -223,10 +241,12 @@ class Optimizer:
         """
         index = {id(p): i for i, p in enumerate(self._parameters())}
         state: dict[int, dict[str, Any]] = {}
-        for blocks in self._all_blocks():
-            for i, (p, step) in enumerate(zip(blocks.parameters, blocks.steps())):
-                if step:
-                    state[index[id(p)]] = {"step": step, **_tensors(blocks.state_of(i))}
+        for group, every in zip(self.param_groups, self._blocks):
+            unset = dict.fromkeys(self.state_names(group))  # an option may have been switched on since the last step
+            for blocks in every:
+                for p, entry in zip(blocks.parameters, blocks.entries()):
+                    if entry:
+                        state[index[id(p)]] = {"step": entry["step"], **unset, **_tensors(entry)}
         groups = [{**group, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
@@ -252,10 +272,7 @@ class Optimizer:
         for group, every in zip(loaded, self._blocks):
             for blocks in every:
                 blocks.prepare(self.state_names(group))
-                blocks.load([state.get(index[id(p)], {}) for p in blocks.parameters])
-
-    def _all_blocks(self) -> list[Blocks]:
-        return [blocks for every in self._blocks for blocks in every]
+                blocks.load([state.get(index[id(p)], {}) for p in blocks.parameters], self.number_names)
 
     def _check_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
         sizes = [len(group["params"]) for group in self.param_groups]
@@ -264,8 +281,11 @@ class Optimizer:
             raise OptimizerError(f"{self.name}: the state has groups of {given} parameters, this optimizer of {sizes}")
 
     def _loaded_group(self, own: Group, new: Mapping[str, Any]) -> Group:
-        options = {name: tuple(value) if isinstance(value, list) else value for name, value in new.items()}
-        known = {name: value for name, value in options.items() if name in self.defaults or name == "initial_lr"}
+        options = {
+            name: tuple(value) if isinstance(value, list) and name != "param_names" else value
+            for name, value in new.items()
+        }
+        known = {name: value for name, value in options.items() if name in self.defaults or name in _BESIDE}
         foreign = [name for name in options if name not in known and name != "params"]
         missing = [name for name in self.defaults if name not in options]
         if foreign and missing:  # PyTorch's groups of the same optimizer may have either, not both
@@ -279,16 +299,20 @@ class Optimizer:
     def _check_entry(self, i: int, p: Tensor, entry: Mapping[str, Any], names: Sequence[str]) -> None:
         if not entry:
             return
-        for name in names:
-            shape = tuple(entry[name].shape) if entry.get(name) is not None else None
-            if shape != p.shape:
+        for name in (*names, *self.number_names):
+            if name in names and name in entry and entry[name] is None:  # never written
+                continue
+            shape = tuple(np.shape(entry[name])) if entry.get(name) is not None else None
+            expected = p.shape if name in names else ()
+            if shape != expected:
                 had = f"has shape {shape}" if shape is not None else "is missing"
-                raise OptimizerError(f"{self.name}: {name} of parameter {i} {had} in the state, expected {p.shape}")
+                raise OptimizerError(f"{self.name}: {name} of parameter {i} {had} in the state, expected {expected}")
 
     def __repr__(self) -> str:
         lines = []
         for i, group in enumerate(self.param_groups):
-            options = ", ".join(f"{name}={value}" for name, value in group.items() if name != "params")
+            shown = {name: value for name, value in group.items() if name not in ("params", "param_names")}
+            options = ", ".join(f"{name}={value}" for name, value in shown.items())
             lines.append(f"  group {i}: {sum(p.numel() for p in group['params']):,} parameters, {options}")
         return "\n".join([f"{self.name}(", *lines, ")"])
 
@@ -304,8 +328,8 @@ def _update_of(optimizer: type[Optimizer]) -> Callable[..., None]:
     return _updates[optimizer]
 
 
-def _tensors(state: State) -> dict[str, Any]:
-    return {name: Tensor(array) for name, array in state.items()}
+def _tensors(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: Tensor(value) if isinstance(value, np.ndarray) else value for name, value in entry.items()}
 
 
 def _at_least_zero(optimizer: str, group: Group, *names: str) -> None:
@@ -431,7 +455,7 @@ class SGD(Optimizer):
         momentum = group["momentum"]
         if momentum:
             b = state["momentum_buffer"]
-            if step == 1:
+            if "momentum_buffer" in state.unset:
                 np.copyto(b, g)
             else:
                 np.multiply(b, momentum, out=b)

@@ -23,6 +23,7 @@ from tt_core.dispatch import Array, Op
 from tt_core.errors import PluginError
 from tt_core.hookspecs import hookimpl
 from tt_core.threads import in_parallel
+from tt_learn.blocks import State
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum
 from tt_perf import loops
 
@@ -210,7 +211,7 @@ def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
     """Ways to change a block of parameters, by the class of the optimizer whose `update` they replace."""
 
     def adam(
-        optimizer: Adam, p: Array, g: Array, state: dict[str, Array], step: int, group: Group, work: list[Array]
+        optimizer: Adam, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]
     ) -> None:
         m, v = state["exp_avg"], state["exp_avg_sq"]
         if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v) or not p.flags.writeable:
@@ -225,7 +226,7 @@ def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         loop["adam"](*arrays, *map(number, (1 - beta1, beta2, 1 - beta2, eps, lr, decay, shrink)))
 
     def sgd(
-        optimizer: SGD, p: Array, g: Array, state: dict[str, Array], step: int, group: Group, work: list[Array]
+        optimizer: SGD, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]
     ) -> None:
         plain = group["momentum"] and not (group["dampening"] or group["nesterov"] or group["maximize"])
         if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]) or not p.flags.writeable:
