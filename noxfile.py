@@ -223,17 +223,38 @@ def tinygpt(session: nox.Session) -> None:
     session.log(f"the run is in {run}")
 
 
+def outside_plugins(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The plugins that `--plugin NAME` or `--plugin NAME=REQUIREMENT` ask for, and the other arguments."""
+    found: dict[str, str] = {}
+    others = list(arguments)
+    while "--plugin" in others:
+        at = others.index("--plugin")
+        name, _, requirement = "".join(others[at + 1 : at + 2]).partition("=")
+        found[name] = str(Path(requirement).resolve()) if requirement and Path(requirement).exists() else requirement
+        del others[at : at + 2]
+    return found, others
+
+
 @nox.session(requires=["wheels"])
 def bench(session: nox.Session) -> None:
-    """Run asv: each benchmark once on the working tree, or what stands after `--` (run HEAD^!, publish)."""
+    """Run asv: each benchmark once on the working tree, or what stands after `--` (run HEAD^!, publish).
+
+    `--plugin NAME=FOLDER` installs a plugin from outside and gives it a curve beside the others.
+    """
     session.install(*tools("bench"))
+    outside, arguments = outside_plugins(session.posargs)
+    requirements = [requirement for requirement in outside.values() if requirement]
+    session.env["TT_BENCH_PLUGINS"] = ",".join(outside)
+    session.env["TT_BENCH_INSTALL"] = os.pathsep.join(requirements)  # benchmarks/asv_wheels.py installs them
     if not (Path.home() / ".asv-machine.json").exists():
         session.run("asv", "machine", "--yes")
-    if session.posargs:
-        return session.run("asv", *session.posargs)
-    install(session, len(ACTS), *tools("bench"))
+    if arguments and arguments[0] in ("run", "continuous", "publish", "preview", "compare", "show", "profile", "find"):
+        return session.run("asv", *arguments)
+    install(session, len(ACTS), *tools("bench"), optional=extras("tt-perf"))
+    if requirements:
+        session.install(*requirements)
     python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True).strip()
-    session.run("asv", "run", "--quick", "--show-stderr", "-E", f"existing:{python}")
+    session.run("asv", "run", "--quick", "--show-stderr", "-E", f"existing:{python}", *arguments)
 
 
 @nox.session

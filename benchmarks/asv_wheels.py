@@ -9,6 +9,7 @@ Run with the environment's Python, which must hold hatchling.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +30,17 @@ def build(checkout: str, cache: str) -> None:
 
 
 def install(cache: str) -> None:
-    """Replace the packages of another commit, whose version may be the same, by this one's."""
+    """Replace the packages of another commit, whose version may be the same, by this one's.
+
+    Then install the plugins from outside that TT_BENCH_INSTALL names.
+    """
     wheels = sorted(str(wheel) for wheel in Path(cache, "acts").glob("*.whl"))
     if wheels:
         run("pip", "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", *wheels)
         run("pip", "install", "--quiet", *wheels)
+    outside = [requirement for requirement in os.environ.get("TT_BENCH_INSTALL", "").split(os.pathsep) if requirement]
+    if outside:
+        run("pip", "install", "--quiet", *outside)
 
 
 def uninstall() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, normal
+from .support import activate, applicable, normal, plugins
 
 
 class OpOverhead:
     """One element, where nothing but the dispatch takes time; "kernel" is the NumPy function alone."""
 
-    params = (["kernel", "none", "profiler"], ["exp", "add"])
+    params = (plugins("kernel", "none", "profiler"), ["exp", "add"])
     param_names = ("plugin", "op")
 
     def setup(self, plugin: str, op: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, normal
+from .support import activate, applicable, integers, normal, plugins
 
 
 class Loader:
@@ -26,7 +26,7 @@ class Loader:
 class Convolution:
     """Forward and backward of 32 to 64 channels, 3x3, on 32 images of 16x16."""
 
-    params = (["none", "jit"],)
+    params = (plugins("none", "jit"),)
     param_names = ("plugin",)
 
     def setup(self, plugin: str) -> None:

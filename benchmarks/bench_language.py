@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers
+from .support import activate, applicable, integers, plugins
 
 
 class GPTStep:
     """4 layers, 4 heads, 128 dimensions, context 64, batch 12: forward, backward, clipping, optimizer."""
 
-    params = (["none", "profiler", "jit"],)
+    params = (plugins("none", "profiler", "jit"),)
     param_names = ("plugin",)
 
     def setup(self, plugin: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, normal
+from .support import activate, applicable, integers, normal, plugins
 
 
 class MLPStep:
     """Forward, backward and optimizer step."""
 
-    params = (["none", "profiler", "jit"], ["SGD", "Adam"])
+    params = (plugins("none", "profiler", "jit"), ["SGD", "Adam"])
     param_names = ("plugin", "optimizer")
 
     def setup(self, plugin: str, optimizer: str) -> None:

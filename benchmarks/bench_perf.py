@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers
+from .support import activate, applicable, integers, plugins
 
 
 class Generation:
     """32 tokens after a prompt of 16 or 192, from a GPT of 4 layers, 4 heads and 128 dimensions."""
 
-    params = (["none", "kv-cache", "profiler", "int8", "jit"], [16, 192])
+    params = (plugins("none", "kv-cache", "profiler", "int8", "jit"), [16, 192])
     param_names = ("plugin", "prompt")
 
     def setup(self, plugin: str, prompt: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,6 +16,12 @@ def applicable() -> Iterator[None]:
         yield
     except ImportError as error:
         raise NotImplementedError(str(error)) from None
+
+
+def plugins(*names: str) -> list[str]:
+    """The curves of a benchmark: `names`, and the plugins that TT_BENCH_PLUGINS names, separated by commas."""
+    more = [name.strip() for name in os.environ.get("TT_BENCH_PLUGINS", "").split(",") if name.strip()]
+    return list(dict.fromkeys([*names, *more]))
 
 
 _plugged = ExitStack()

@@ -14,10 +14,12 @@ import pytest
 
 import tt_core
 from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, plugins, relu, tensor, use
+from tt_core.checking import compare
 from tt_core.dispatch import Op, registry
 from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
 from tt_core.hookspecs import hookspec as core_hookspec
 from tt_core.layers import dropout
+from tt_core.samples import Draw
 
 
 @pytest.fixture(autouse=True)
@@ -489,3 +491,35 @@ def test_help_shows_the_names_of_arguments_and_tensors_for_arrays() -> None:
 
 def test_completion_finds_the_methods_of_a_result() -> None:
     assert {"reshape", "sum", "exp"} <= set(dir(tt_core.relu(tt_core.ones(1))))
+
+
+def test_tt_samples_are_tables_of_calls_by_the_name_of_an_op() -> None:
+    class Samples:
+        @hookimpl
+        def tt_samples(self) -> dict[str, Any]:
+            return {"mine": lambda draw: [((draw.normal(2),), {})]}
+
+    manager.register(Samples(), "samples")
+    try:
+        (inputs, attributes) = next(iter(manager.ask("tt_samples")[0]["mine"](Draw("float64"))))
+        assert (inputs[0].shape, inputs[0].dtype, attributes) == ((2,), np.float64, {})
+    finally:
+        manager.unregister(name="samples")
+
+
+def test_tt_try_op_runs_an_op_with_what_belongs_to_it() -> None:
+    tried = []
+
+    class Trying:
+        @hookimpl(tryfirst=True)
+        def tt_try_op(self, op: Op, inputs: Any, draw: Draw) -> bool:
+            tried.append((op.name, draw.dtype))
+            op(*inputs)
+            return True
+
+    manager.register(Trying(), "trying")
+    try:
+        assert compare({"relu": relu.kernel})[0].calls > 100
+        assert ("relu", "float16") in tried
+    finally:
+        manager.unregister(name="trying")

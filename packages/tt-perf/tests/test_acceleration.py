@@ -12,6 +12,7 @@ import pytest
 
 import tt_core as tt
 import tt_learn
+from tt_core import checking
 from tt_core.dispatch import registry
 from tt_core.errors import PluginError
 from tt_core.plugins import manager
@@ -267,3 +268,19 @@ def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     with pytest.raises(PluginError, match=r"^jit needs Numba .*: pip install numba$"):
         manager.register(JitPlugin(), "jit")
     assert not manager.has_plugin("jit")
+
+
+def test_a_nan_among_the_logits_and_infinite_inputs_of_gelu_are_not_hidden(jit: str) -> None:
+    x = np.array([[1, np.nan, 2], [1, -np.inf, 2], [1, np.inf, 2]], np.float32)
+    agree("cross_entropy", x, np.array([0, 0, 0]))
+    assert np.isnan(kernels("cross_entropy")[1](x[:1], np.array([0]))[0])
+    corners = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32)
+    agree("gelu_backward", np.ones(4, np.float32), corners, corners, approximate="tanh")
+
+
+@NUMBA
+def test_the_check_of_plugins_finds_no_difference() -> None:
+    kernels = acceleration.JitPlugin()._bound()
+    rows = checking.compare(kernels)
+    assert [str(row) for row in rows if row.difference] == []
+    assert {row.op for row in rows if row.calls > 100} == set(kernels)

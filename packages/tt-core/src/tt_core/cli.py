@@ -31,9 +31,12 @@ def cli() -> None:
     """TinyTorch in six acts: the journey, its milestones, and the plugins."""
 
 
-@cli.command()
-def plugins() -> None:
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def plugins(context: click.Context) -> None:
     """List the installed plugins: name, distribution, version, hooks, state."""
+    if context.invoked_subcommand is not None:
+        return
     manager.load_pending()  # what TT_PLUGINS names, which otherwise waits for the first op
     table = _table("name", "distribution", "version", "hooks", "state")
     for name, entry in available().items():
@@ -41,6 +44,22 @@ def plugins() -> None:
         hooks, state = _hooks_and_state(entry)
         table.add_row(name, dist.name if dist else "", dist.version if dist else "", hooks, state)
     _show(table)
+
+
+@plugins.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Compare a plugin's kernels with the framework's: values on random inputs, and speed. Exits 1 if they differ."""
+    from tt_core.checking import check as compared
+
+    rows = compared(name)
+    for row in rows:
+        click.echo(row)
+    if not rows:
+        click.echo(f"{name} replaces no kernel")
+    different = sum(bool(row.difference) for row in rows)
+    if different:
+        raise TinyTorchError(f"{name}: {different} of {len(rows)} kernels differ from the framework's")
 
 
 def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:

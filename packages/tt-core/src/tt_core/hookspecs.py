@@ -11,7 +11,7 @@ same manager with `manager.add_hookspecs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tt_core.dispatch import Op
     from tt_core.journey import Milestone, Module
     from tt_core.layers import Layer
+    from tt_core.samples import Draw, Samples
     from tt_core.tensor import Tensor
 
 hookspec = pluggy.HookspecMarker("tinytorch")
@@ -87,3 +88,16 @@ def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
 @hookspec
 def tt_report() -> str | None:
     """What you measured, as text that a command prints when it ends; or None. Collected."""
+
+
+@hookspec
+def tt_samples() -> Mapping[str, Samples]:
+    """Calls to try your ops with, by their names; `tt plugins check` compares kernels on them. Collected."""
+
+
+@hookspec(firstresult=True)
+def tt_try_op(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool | None:
+    """Run `op` on arrays, and whatever else belongs to it, such as backward; True when you did.
+
+    `tt plugins check` records the ops that run. The first answer wins.
+    """

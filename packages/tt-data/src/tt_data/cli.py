@@ -19,6 +19,8 @@ from tt_core.plugins import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tt_core.samples import Samples
+
 _DATASETS = (
     ("MNIST", "mnist", "60,000 + 10,000 handwritten digits, 1x28x28"),
     ("FashionMNIST", "fashion-mnist", "60,000 + 10,000 articles of clothing, 1x28x28"),
@@ -48,6 +50,12 @@ class Act:
             "trains LeNet-5 on MNIST (2 minutes) and a small network on CIFAR-10 (6 minutes): 8 minutes on two cores"
         )
         return (Milestone("cnn", 1998, title, 3, deferred("tt_data.milestones:cnn"), takes),)
+
+    @hookimpl
+    def tt_samples(self) -> dict[str, Samples]:
+        from tt_data.samples import SAMPLES
+
+        return SAMPLES
 
     @hookimpl
     def tt_dataset(self, name: str, data_dir: Path | None) -> Any:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tt_core.journey import Milestone, Module, deferred
 from tt_core.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from tt_core.samples import Samples
 
 
 class Act:
@@ -19,6 +23,12 @@ class Act:
             Module(12, "attention", 4, "pay attention", "tt_language.attention"),
             Module(13, "transformers", 4, "build transformers", "tt_language.transformers"),
         )
+
+    @hookimpl
+    def tt_samples(self) -> dict[str, Samples]:
+        from tt_language.samples import SAMPLES
+
+        return SAMPLES
 
     @hookimpl
     def tt_milestones(self) -> Iterable[Milestone]:

@@ -484,7 +484,7 @@ def _check_special_token(token: Any) -> str | AddedToken:
     if not isinstance(content, str) or not content:
         raise TokenizerError(f"a special token must be a text of one character or more, got {short(content)}")
     _check_text(content)
-    return token  # type: ignore[no-any-return]
+    return token
 
 
 def _pattern_of(pattern: str | Sequence[str] | None) -> str | list[str] | None:
@@ -492,7 +492,7 @@ def _pattern_of(pattern: str | Sequence[str] | None) -> str | list[str] | None:
     if isinstance(pattern, (list, tuple)):
         patterns = [_named(each) for each in pattern]
         return patterns if len(patterns) > 1 else patterns[0] if patterns else None
-    return _named(pattern)  # type: ignore[no-any-return]
+    return _named(pattern)
 
 
 def _named(pattern: Any) -> Any:

@@ -34,6 +34,8 @@ from tt_core.hookspecs import hookimpl
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.samples import Draw
+
 F = TypeVar("F", bound=Callable[..., Any])
 Rule = Callable[..., Any]
 Hook = Callable[["Tensor"], Any]
@@ -913,6 +915,12 @@ class AutogradPlugin:
     @hookimpl
     def tt_observe_op(self, op: Op) -> Callable[..., None]:
         return _observe
+
+    @hookimpl
+    def tt_try_op(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool:
+        from tt_learn.checking import forward_and_backward
+
+        return forward_and_backward(op, inputs, attributes, draw)
 
 
 def _observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:

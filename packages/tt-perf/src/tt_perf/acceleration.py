@@ -210,9 +210,7 @@ def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
 def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
     """Ways to change a block of parameters, by the class of the optimizer whose `update` they replace."""
 
-    def adam(
-        optimizer: Adam, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]
-    ) -> None:
+    def adam(optimizer: Adam, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
         m, v = state["exp_avg"], state["exp_avg_sq"]
         if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v) or not p.flags.writeable:
             return type(optimizer).update(optimizer, p, g, state, step, group, work)
@@ -225,9 +223,7 @@ def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         arrays = [x.reshape(-1) for x in (p, g, m, v)]
         loop["adam"](*arrays, *map(number, (1 - beta1, beta2, 1 - beta2, eps, lr, decay, shrink)))
 
-    def sgd(
-        optimizer: SGD, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]
-    ) -> None:
+    def sgd(optimizer: SGD, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
         plain = group["momentum"] and not (group["dampening"] or group["nesterov"] or group["maximize"])
         if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]) or not p.flags.writeable:
             return type(optimizer).update(optimizer, p, g, state, step, group, work)

@@ -64,7 +64,7 @@ def gelu_tanh_backward(g: Array, x: Array, out: Array) -> None:
         share = ONE / (ONE + e)
         near = min(max(x[i], -_SATURATED), _SATURATED)
         slope = e * share * share * _TWO_ROOT * (ONE + _THREE_CUBIC * near * near)
-        out[i] = g[i] * ((share if u > ZERO else e * share) + near * slope)
+        out[i] = g[i] * ((share if u > ZERO else e * share) + x[i] * slope)  # nan at infinity, as the formula
 
 
 def relu_backward(g: Array, result: Array, out: Array) -> None:
@@ -134,11 +134,15 @@ def cross_entropy(x: Array, labels: Array, loss: Array, peak: Array, total: Arra
         if labels[i] < 0 or labels[i] >= classes:
             return False
         largest = x[i, 0]
+        nans = False
         for j in range(classes):
             largest = max(largest, x[i, j])
+            nans |= x[i, j] != x[i, j]
+        if nans:  # which max and exp_below_0 do not pass on
+            largest = np.float32(np.nan)
         for j in range(classes):
             exponentials[j] = exp_below_0(x[i, j] - largest)
-        peak[i], total[i] = largest, total_of(exponentials)
+        peak[i], total[i] = largest, total_of(exponentials) + (largest - largest)  # nan for infinities too
         loss[i] = np.log(total[i]) - (x[i, labels[i]] - largest)
     return True
 

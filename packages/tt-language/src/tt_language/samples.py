@@ -1,0 +1,36 @@
+"""Calls to try the ops of Act IV with, for `tt plugins check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tt_core.samples import Arguments, Draw, Samples
+
+
+def _attention(draw: Draw) -> Iterable[Arguments]:
+    length, width = (128, 32) if draw.large else (5, 4)
+    for heads, causal in ((2, False), (2, True), (1, True)):  # fewer heads of keys than of queries, at last
+        query = draw.normal(2, 2, length, width)
+        key, value = draw.normal(2, heads, length, width), draw.normal(2, heads, length, width)
+        yield (query, key, value, None), {"is_causal": causal, "enable_gqa": heads == 1}
+    yield (query, query, query, draw.normal(length, length)), {}
+
+
+def _rms_norm(draw: Draw) -> Iterable[Arguments]:
+    for shape in ((2048, 512),) if draw.large else ((3, 4), (2, 3, 4), (0, 4)):
+        yield (draw.normal(*shape), draw.normal(shape[-1])), {"eps": 1e-5}
+        yield (draw.normal(*shape), None), {"eps": 1e-5}
+
+
+def _rotary(draw: Draw) -> Iterable[Arguments]:
+    length = 256 if draw.large else 5
+    yield (draw.normal(2, 2, length, 4), draw.unit(length, 2), draw.unit(length, 2)), {}
+
+
+SAMPLES: dict[str, Samples] = {
+    "scaled_dot_product_attention": _attention,
+    "rms_norm": _rms_norm,
+    "rotary": _rotary,
+    "embedding": lambda draw: [((draw.integers(7, 2, 3), draw.normal(7, 4)), {"padding_idx": None})],
+}
+"""Calls by the name of the op."""
