@@ -447,3 +447,10 @@ def test_a_few_rows_give_what_many_give(rows: int, dtype: str, order: Any) -> No
         np.testing.assert_allclose(
             result.reshape(rows, 600), exact, rtol=1e-4, atol=1e-4 if dtype == "float32" else 1e-10
         )
+
+
+def test_a_notebook_shows_the_tree_of_layers_with_counts() -> None:
+    shown = Sequential(Linear(2, 3), Sequential(tt_core.Identity()))._repr_html_()
+    assert shown.startswith("<details open><summary><code>Sequential()</code> <small>9 parameters</small></summary>")
+    assert "<code>0: Linear(" in shown
+    assert "<code>0: Identity()</code></li>" in shown

@@ -154,3 +154,11 @@ def test_report_names_what_ran() -> None:
     assert "linear" in profiler.tt_report()
     profiler.reset()
     assert profiler.tt_report() is None
+
+
+def test_a_notebook_shows_a_row_for_each_entry() -> None:
+    with Profiler() as profiler:
+        tt_core.Linear(5, 3)(tt_core.ones(2, 5))
+    shown = profiler._repr_html_()
+    assert shown.count("<tr>") == 1 + len(profiler.entries())
+    assert "<td>linear</td>" in shown

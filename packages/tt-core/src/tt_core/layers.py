@@ -367,6 +367,18 @@ class Layer:
         count = f"  # {self.num_parameters():,} parameters" if self._parameters or self._children else ""
         return self._tree() + count
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tree of layers, which unfolds, with counts of parameters."""
+        return self._html("", depth=0)
+
+    def _html(self, name: str, depth: int) -> str:
+        from tt_core.notebook import tree
+
+        label = f"{name}: " * bool(name) + f"{type(self).__name__}({self.extra_repr()})"
+        note = f"{self.num_parameters():,} parameters" if self.num_parameters() else ""
+        branches = [child._html(below, depth + 1) for below, child in self._children.items()]
+        return tree(label, note, branches, opened=depth < 2)
+
     def _tree(self) -> str:
         if not self._children:
             return f"{type(self).__name__}({self.extra_repr()})"

@@ -233,6 +233,12 @@ class Tensor(HasArray):
     def __repr__(self) -> str:
         return f"tensor({_format(self.data)}{self._repr_suffix()})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the `repr`, and the shape and dtype below it."""
+        from tt_core.notebook import captioned
+
+        return captioned(repr(self), f"shape {self.shape}, {self.dtype}, {self.numel():,} elements")
+
     def _repr_suffix(self) -> str:
         default = self.dtype in (np.float32, np.int64, np.bool_)
         empty = f", shape={self.shape}" if not self.data.size and self.ndim > 1 else ""

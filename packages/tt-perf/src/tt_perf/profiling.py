@@ -82,7 +82,7 @@ class _Stack(threading.local):
         self.running: list[tuple[str, str]] = []
 
 
-@dataclass
+@dataclass(repr=False)
 class Profiler:
     """Measures everything that runs while it is active.
 
@@ -162,6 +162,24 @@ class Profiler:
                 f"{e.seconds:9.4f} {_size(e.output_bytes):>9} {rate}"
             )
         return "\n".join(line.rstrip() for line in lines)
+
+    def __repr__(self) -> str:
+        return str(self) if self._entries else "Profiler()"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same table."""
+        from tt_core.notebook import table
+
+        entries = self.entries()
+        total = sum(e.self_seconds for e in entries) or 1.0
+        rows = [
+            (
+                *(e.kind, e.name, e.calls, e.self_seconds, f"{e.self_seconds / total:.1%}", e.seconds),
+                *(_size(e.output_bytes), e.flops / e.self_seconds / 1e9 if e.flops and e.self_seconds else ""),
+            )
+            for e in entries
+        ]
+        return table(("", "name", "calls", "self s", "share", "total s", "output", "GFLOP/s"), rows, "Profiler")
 
 
 def _tensors(output: Any) -> Iterator[Any]:
