@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -263,6 +264,12 @@ def build(session: nox.Session) -> None:
     session.install(*tools("build"))
     for act in ACTS:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", str(ROOT / "dist"), str(package(act)))
+
+
+@nox.session(venv_backend="none")
+def release(session: nox.Session) -> None:
+    """Commit and tag the release of one package: `nox -s release -- tt-perf minor`."""
+    session.run(sys.executable, str(ROOT / "tools" / "release.py"), *session.posargs, external=True)
 
 
 @nox.session(requires=["wheels"], venv_backend="virtualenv")
