@@ -185,12 +185,15 @@ def test_with_ceil_mode_the_one_window_on_a_small_image_may_hang_over_its_edge(p
 
 
 @pytest.mark.parametrize(
-    "how", [{"mode": "nearest"}, {"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}], ids=str
+    "how",
+    [{"mode": m} for m in ("nearest", "nearest-exact", "bilinear", "bicubic")]
+    + [{"mode": m, "align_corners": True} for m in ("bilinear", "bicubic")],
+    ids=str,
 )
 @pytest.mark.parametrize("size", [(6, 8), (5, 3), (1, 7)], ids=str)
 def test_upsample_gradients(how, size):
-    assert gradcheck(lambda x: spatial.upsample(x, size=size, **how), leaf(2, 2, 3, 4))
-    assert gradgradcheck(lambda x: spatial.upsample(x, size=size, **how).square(), leaf(2, 2, 3, 4))
+    assert gradcheck(lambda x: spatial.resample(x, size=size, **how), leaf(2, 2, 3, 4))
+    assert gradgradcheck(lambda x: spatial.resample(x, size=size, **how).square(), leaf(2, 2, 3, 4))
 
 
 @pytest.mark.parametrize(("columns", "factor", "each"), [(3, 1.3, 1), (5, 2.15, 2)])
@@ -208,8 +211,8 @@ def test_halves_are_blended_where_they_lie_and_summed_without_overflow():
     x = rng.random((1, 1, 1, 700)).astype(np.float16)
     for align_corners in (True, False):
         how = {"size": (1, 3000), "mode": "bilinear", "align_corners": align_corners}
-        exact = spatial.upsample.kernel(x.astype(np.float32), **how)
-        assert np.abs(spatial.upsample.kernel(x, **how) - exact).max() < 2e-3
+        exact = spatial.resample.kernel(x.astype(np.float32), **how)
+        assert np.abs(spatial.resample.kernel(x, **how) - exact).max() < 2e-3
     large = np.full((1, 1, 8, 64), 2000, np.float16)
     assert spatial.avg_pool2d.kernel(large, (8, 64)).item() == 2000
     assert spatial.adaptive_avg_pool2d.kernel(large, 1).item() == 2000
@@ -221,10 +224,10 @@ def test_halves_are_blended_where_they_lie_and_summed_without_overflow():
 def test_batch_norm_gradients(shape, piece, monkeypatch):
     monkeypatch.setattr("tt_core.threads.PIECE", piece)
     inputs = leaf(*shape), leaf(3), leaf(3)
-    everything = lambda *inputs: spatial.batch_norm(*inputs, eps=1e-2)  # noqa: E731 - output, mean and variance
+    everything = lambda *inputs: spatial.batch_norm_training(*inputs, eps=1e-2)  # noqa: E731 - output, mean and variance
     assert gradcheck(everything, inputs)
-    assert gradcheck(lambda x: spatial.batch_norm(x)[0], inputs[0])
-    assert gradgradcheck(lambda *inputs: spatial.batch_norm(*inputs, eps=1e-2)[0], inputs, atol=1e-4)
+    assert gradcheck(lambda x: spatial.batch_norm_training(x)[0], inputs[0])
+    assert gradgradcheck(lambda *inputs: spatial.batch_norm_training(*inputs, eps=1e-2)[0], inputs, atol=1e-4)
     mean, var = leaf(3), Tensor(rng.random(3) + 0.5, requires_grad=True)
     given = (inputs[0], mean, var, *inputs[1:])
     assert gradcheck(lambda *given: spatial.batch_norm_inference(*given), given)
@@ -232,7 +235,7 @@ def test_batch_norm_gradients(shape, piece, monkeypatch):
 
 
 def test_batch_norm_gradients_of_mean_and_variance_alone():
-    assert gradcheck(lambda x: spatial.batch_norm(x)[1:], leaf(4, 3, 2))
+    assert gradcheck(lambda x: spatial.batch_norm_training(x)[1:], leaf(4, 3, 2))
 
 
 def test_batch_norm_tracks_what_it_saw_and_uses_it_in_evaluation():
@@ -296,7 +299,7 @@ def test_batch_norm_takes_arrays_as_a_convolution_does():
 
 def test_every_op_of_the_module_has_a_gradient_rule():
     ours = [op for op in registry.values() if op.kernel.__module__.startswith("tt_data.")]
-    assert {"conv2d", "conv2d_input", "conv2d_weight", "max_pool2d", "batch_norm", "upsample"} <= {
+    assert {"conv2d", "conv2d_input", "conv2d_weight", "max_pool2d", "batch_norm_training", "resample"} <= {
         op.name for op in ours
     }
     for op in ours:
@@ -385,7 +388,7 @@ def test_batch_norm_of_halves_sums_in_float32():
     results = []
     for dtype in (np.float16, np.float32):
         x, weight = Tensor(images.astype(dtype), requires_grad=True), Tensor(np.ones(2, dtype), requires_grad=True)
-        y, mean, var = spatial.batch_norm(x, weight)
+        y, mean, var = spatial.batch_norm_training(x, weight)
         y.backward(Tensor(g.astype(dtype)))
         assert y.dtype == x.grad.dtype == dtype
         results.append([each.numpy() for each in (y, mean, var, x.grad, weight.grad)])
@@ -395,13 +398,13 @@ def test_batch_norm_of_halves_sums_in_float32():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: spatial.batch_norm(x),
+        lambda x: spatial.batch_norm_training(x),
         lambda x: spatial.avg_pool2d(x, 2),
         lambda x: spatial.adaptive_avg_pool2d(x, 2),
         lambda x: spatial.upsample(x, size=(4, 4), mode="bilinear"),
         lambda x: spatial.dropout2d(x, p=0.3),
     ],
-    ids=["batch_norm", "avg_pool2d", "adaptive_avg_pool2d", "upsample", "dropout2d"],
+    ids=["batch_norm_training", "avg_pool2d", "adaptive_avg_pool2d", "upsample", "dropout2d"],
 )
 def test_whole_numbers_are_refused_where_they_would_be_rounded_or_wrap_around(call):
     with pytest.raises(TypeError, match=r"^\w+: needs a floating dtype, got uint8; call .float\(\) first"):
@@ -421,18 +424,25 @@ def test_bad_input_of_the_other_layers():
         (lambda: tt_data.BatchNorm2d(3)(x), "BatchNorm2d: input has shape (2, 4, 5, 5), expected (N, 3, H, W)"),
         (lambda: tt_data.BatchNorm2d(4)(ones(4, 4)), "BatchNorm2d: input has shape (4, 4)"),
         (lambda: tt_data.BatchNorm1d(4)(x), "BatchNorm1d: input has shape (2, 4, 5, 5), expected (N, 4) or (N, 4, L)"),
-        (lambda: tt_data.BatchNorm1d(4)(ones(1, 4)), "one value in each channel has no variance"),
-        (lambda: spatial.batch_norm(x, ones(3)), "weight has shape (3,), input has 4 channels"),
+        (lambda: tt_data.BatchNorm1d(4)(ones(1, 4)), "one value in each channel of (1, 4) has no variance"),
+        (lambda: spatial.batch_norm_training(x, ones(3)), "weight has shape (3,), input has 4 channels"),
         (lambda: spatial.batch_norm_inference(x, ones(3), ones(3)), "one entry for each of 4 channels"),
         (lambda: tt_data.Dropout2d(1.5), "p is a probability, got 1.5"),
         (lambda: tt_data.Upsample(), "give either size or scale_factor"),
-        (lambda: tt_data.Upsample(2, mode="cubic"), "'nearest' or 'bilinear', got 'cubic'"),
-        (lambda: tt_data.Upsample(2, align_corners=True), "align_corners is for mode 'bilinear' only"),
-        (lambda: tt_data.Upsample(scale_factor=0.1)(x), "Upsample: size is an integer >= 1"),
-        (lambda: tt_data.Upsample(scale_factor=0), "scale_factor is a number > 0 or a pair of them, got 0"),
+        (lambda: tt_data.Upsample(2, mode="cubic"), "'bilinear', 'bicubic', 'linear' or 'area', got 'cubic'"),
+        (
+            lambda: tt_data.Upsample(2, align_corners=True),
+            "align_corners is for modes that blend",
+            "got mode 'nearest'",
+        ),
+        (lambda: tt_data.Upsample(scale_factor=0.1)(x), "interpolate: size is an integer >= 1"),
+        (
+            lambda: tt_data.Upsample(scale_factor=0),
+            "scale_factor is a number > 0, or one for each of 2 dimensions, got 0",
+        ),
         (lambda: tt_data.Upsample(scale_factor=float("nan")), "scale_factor is a number > 0"),
-        (lambda: tt_data.Upsample(scale_factor=(2, 2, 2)), "scale_factor is a number > 0"),
-        (lambda: spatial.upsample(x, size=(0, 4)), "upsample: size is an integer >= 1"),
+        (lambda: tt_data.Upsample(scale_factor=(2, 2, 2))(x), "scale_factor is a number > 0"),
+        (lambda: spatial.upsample(x, size=(0, 4)), "interpolate: size is an integer >= 1"),
     ):
         text = message(call)
         assert all(part in text for part in expected), text

@@ -69,6 +69,8 @@ class Layer:
     _buffers: dict[str, Tensor | None]
     _transient: dict[str, Tensor | None]  # buffers that are not in the state dict
     _children: dict[str, Layer]
+    _may_be_missing: ClassVar[tuple[str, ...]] = ()
+    """Buffers of this layer that a state dict need not hold; they keep their values."""
     _registries = ("_parameters", "_buffers", "_transient", "_children")
     training: bool
 
@@ -345,7 +347,8 @@ class Layer:
         own = self._state()
         given = {name: np.asarray(entry) for name, entry in state.items() if name in own}
         problems = [misfit for name, array in given.items() for misfit in _misfits(name, array, own[name].data)]
-        missing = [name for name in own if name not in state]
+        optional = {id(layer._buffers.get(name)) for layer in self.layers() for name in layer._may_be_missing}
+        missing = [name for name in own if name not in state and id(own[name]) not in optional]
         unexpected = [name for name in state if name not in own]
         if strict:
             problems += [f"missing {_some(missing)}"] * bool(missing)

@@ -23,11 +23,13 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.threads import on_each_core
-from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, sides_of, windows
+from tt_data.padding import pad
+from tt_data.windows import IntOrPair, Pair, Windows, check_images, on_images, pair, per_dimension, sides_of, windows
 from tt_learn.autograd import gradient
 
 
 @op
+@on_images()
 def conv2d(
     x: Array,
     weight: Array,
@@ -40,7 +42,7 @@ def conv2d(
 ) -> Array:
     """Cross-correlation: `out[n, o, y, x] = bias[o] + sum over c, i, j of weight[o, c, i, j] * patch[c, i, j]`.
 
-    x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) gives (N, O, H', W') with
+    x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) gives (N, O, H', W'); N may be left out. With
     `H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1`. Raises `ShapeError` for channels that do not fit,
     groups that do not divide them, and a kernel larger than the padded image.
 
@@ -70,6 +72,7 @@ def conv2d(
 
 
 @op
+@on_images()
 def conv2d_input(
     g: Array,
     weight: Array,
@@ -103,13 +106,14 @@ def conv2d_input(
             if w.touching:
                 block = _shifted(block, w)  # (O, kw, images, rows, W)
             columns = kernels @ block.reshape(groups, kernels.shape[2], -1)
-            _scatter(columns.reshape(c * groups, kh, -1, *block.shape[-3:]), w, rows, total[some])
+            _scatter(columns.reshape(c * groups, kh, -1, *block.shape[-3:]), w, rows, total[some], w.touching)
 
     on_each_core(spread, n, n * w.out[0] * row_bytes)
     return out
 
 
 @op
+@on_images(batches=2, gives_images=False)
 def conv2d_weight(
     g: Array,
     x: Array,
@@ -149,16 +153,16 @@ def _shifted(block: Array, w: Windows) -> Array:
     return shifted
 
 
-def _scatter(columns: Array, w: Windows, rows: slice, images: Array) -> None:
+def _scatter(columns: Array, w: Windows, rows: slice, images: Array, gathered: bool) -> None:
     """Add columns (C, kh, kw, N, rows, W') up in the images (N, C, H, W) they belong to.
 
-    `rows` are those of the windows. What `_shifted` has gathered is (C, kh, 1, N, rows, W).
+    `rows` are those of the windows. What `_shifted` has `gathered` is (C, kh, 1, N, rows, W).
     """
     everywhere = slice(None), slice(None)
     for i in range(w.kernel[0]):
         down, y = w.meeting(0, i, rows)
         for j in range(columns.shape[2]):
-            across, x = everywhere if w.touching else w.meeting(1, j)
+            across, x = everywhere if gathered else w.meeting(1, j)
             images[:, :, y, x] += columns[:, i, j, :, down, across].swapaxes(0, 1)
 
 
@@ -182,11 +186,11 @@ def _check(x: Array, weight: Array, bias: Array | None, groups: int) -> None:
 
 @gradient(conv2d)
 def _(out: Any, x: Any, weight: Any, bias: Any, **how: Any) -> Any:
-    size, kernel_size = x.shape[2:], weight.shape[2:]
+    size, kernel_size = x.shape[-2:], weight.shape[2:]
     return (
         lambda g: conv2d_input(g, weight, size=size, **how),
         lambda g: conv2d_weight(g, x, kernel_size=kernel_size, **how),
-        lambda g: einsum("ncl->c", g.flatten(2)),  # twice as fast as sum, and wakes no thread of BLAS
+        lambda g: einsum("ncl->c" if g.ndim == 4 else "cl->c", g.flatten(-2)),  # half of sum's time, no thread of BLAS
     )
 
 
@@ -201,25 +205,82 @@ def _(out: Any, g: Any, weight: Any, size: Pair, **how: Any) -> Any:
 
 @gradient(conv2d_weight)
 def _(out: Any, g: Any, x: Any, kernel_size: Pair, **how: Any) -> Any:
-    size = x.shape[2:]
+    size = x.shape[-2:]
     return lambda gg: conv2d(x, gg, **how), lambda gg: conv2d_input(g, gg, size=size, **how)
 
 
-class Conv2d(Layer):
-    """Convolution of images with learnt kernels (LeCun et al. 1989).
+# --- the columns themselves
 
-    Takes (N, in_channels, H, W), or one image without N; returns (N, out_channels, H', W'), see `conv2d`.
-    `kernel_size`, `stride`, `dilation`: a number or a pair (rows, columns); `padding` may also be 'same' or 'valid';
-    `groups` cuts the channels into as many convolutions of their own. `weight` (out, in / groups, kh, kw) and `bias`
-    start uniform in +-1/sqrt(in / groups * kh * kw), as in PyTorch.
+
+@op
+@on_images()
+def unfold(
+    x: Array,
+    /,
+    kernel_size: IntOrPair,
+    dilation: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    stride: IntOrPair = 1,
+) -> Array:
+    """The patches under a moving window as columns: images (N, C, H, W) to (N, C kh kw, windows).
+
+    >>> from tt_core import arange
+    >>> unfold(arange(4.0).reshape(1, 1, 2, 2), kernel_size=(2, 1))
+    tensor([[[0., 1.],
+             [2., 3.]]])
+    """
+    check_images(x)
+    w = windows(x.shape[2:], kernel_size, stride, padding, dilation)
+    return w.columns(w.pad(x)).transpose(3, 0, 1, 2, 4, 5).reshape(len(x), -1, math.prod(w.out))
+
+
+@op
+@on_images(ndim=3)
+def fold(
+    x: Array,
+    /,
+    output_size: IntOrPair,
+    kernel_size: IntOrPair,
+    dilation: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    stride: IntOrPair = 1,
+) -> Array:
+    """Columns (N, C kh kw, windows) added up in the images of `output_size` they cover: (N, C, H, W).
+
+    Raises `ShapeError` for columns that are not those of such images.
 
     >>> from tt_core import ones
-    >>> Conv2d(3, 8, kernel_size=3, padding="same")(ones(2, 3, 32, 32)).shape
-    (2, 8, 32, 32)
+    >>> fold(ones(1, 2, 2), output_size=(1, 3), kernel_size=(1, 2))
+    tensor([[[[1., 2., 1.]]]])
     """
+    w = windows(pair(output_size, "output_size"), kernel_size, stride, padding, dilation)
+    if x.ndim != 3 or x.shape[1] % math.prod(w.kernel) or x.shape[2] != math.prod(w.out):
+        raise ValueError(f"expected (N, C * {math.prod(w.kernel)}, {math.prod(w.out)}) for images of {w.size}")
+    images = np.zeros((len(x), x.shape[1] // math.prod(w.kernel), *w.size), dtype=x.dtype)
+    columns = x.reshape(len(x), -1, *w.kernel, *w.out).transpose(1, 2, 3, 0, 4, 5)
+    _scatter(columns, w, slice(0, w.out[0]), images, gathered=False)
+    return images
+
+
+@gradient(unfold)
+def _(out: Any, x: Any, **how: Any) -> Any:
+    size = x.shape[-2:]
+    return (lambda g: fold(g, output_size=size, **how),)
+
+
+gradient(fold, lambda out, x, output_size, **how: (lambda g: unfold(g, **how),))
+
+
+# --- layers
+
+
+class Convolution(Layer):
+    """What `Conv2d` and its relatives have in common: arguments, weight, bias and their initial values."""
 
     weight: Tensor
     bias: Tensor | None
+    _dims = 2
+    _paddings: tuple[str, ...] = ("zeros", "reflect", "replicate", "circular")
 
     def __init__(
         self,
@@ -231,20 +292,45 @@ class Conv2d(Layer):
         dilation: IntOrPair = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
     ) -> None:
         super().__init__()
+        name = type(self).__name__
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ShapeError(
-                f"Conv2d: groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
+                f"{name}: groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
             )
+        if padding_mode not in self._paddings:
+            raise ShapeError(f"{name}: padding_mode is {' or '.join(self._paddings)}, got {padding_mode!r}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride = pair(kernel_size, "Conv2d: kernel_size"), pair(stride, "Conv2d: stride")
-        self.dilation = pair(dilation, "Conv2d: dilation")
-        self.padding = padding if isinstance(padding, str) else pair(padding, "Conv2d: padding", least=0)
-        sides_of(self.padding, self.kernel_size, self.stride)  # raises for a padding that no image could have
-        self.weight = empty(out_channels, in_channels // groups, *self.kernel_size).as_parameter()
+        self.padding_mode = padding_mode
+        self.kernel_size = per_dimension(kernel_size, self._dims, f"{name}: kernel_size")
+        self.stride = per_dimension(stride, self._dims, f"{name}: stride")
+        self.dilation = per_dimension(dilation, self._dims, f"{name}: dilation")
+        self.padding = (
+            padding if isinstance(padding, str) else per_dimension(padding, self._dims, f"{name}: padding", least=0)
+        )
+        self._sides = self._sides_of_padding()
+        self.weight = empty(*self._weight_shape()).as_parameter()
         self.bias = empty(out_channels).as_parameter() if bias else None
         self.reset_parameters()
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
+    def _sides_of_padding(self) -> tuple[int, ...]:
+        """Padding as `pad` takes it; raises for one that no image could have."""
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size)]
+        padding = self.padding if isinstance(self.padding, str) else _two(self.padding, 0)
+        rows, columns = sides_of(padding, _two(reach, 1), _two(self.stride, 1))
+        return (*columns, *rows)[: 2 * self._dims]
+
+    def _padded(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """The input to convolve and how; with another border than zeros, the input has it already."""
+        how = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
+        if self.padding_mode == "zeros":
+            return x, how
+        return pad(x, self._sides, self.padding_mode), how | {"padding": 0}
 
     def reset_parameters(self) -> None:
         """Draw the initial values again."""
@@ -253,15 +339,35 @@ class Conv2d(Layer):
         if self.bias is not None and fan_in:
             init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
-    def forward(self, x: Any) -> Any:
-        how = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
-        if x.ndim == 3:
-            return conv2d(x.unsqueeze(0), self.weight, self.bias, **how).squeeze(0)
-        return conv2d(x, self.weight, self.bias, **how)
-
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        usual = {"stride": (1,) * self._dims, "padding": (0,) * self._dims, "dilation": (1,) * self._dims, "groups": 1}
+        usual |= {"padding_mode": "zeros"}
         unusual = {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
         text += "".join(f", {name}={value!r}" for name, value in unusual.items())
         return text + ("" if self.bias is not None else ", bias=False")
+
+
+def _two(values: Any, first: int) -> Pair:
+    """One number or two as a number for rows, `first` where there are none, and one for columns."""
+    rows, columns = (first, *values)[-2:]
+    return rows, columns
+
+
+class Conv2d(Convolution):
+    """Convolution of images with learnt kernels (LeCun et al. 1989).
+
+    Takes (N, in_channels, H, W), or one image without N; returns (N, out_channels, H', W'), see `conv2d`.
+    `kernel_size`, `stride`, `dilation`: a number or a pair (rows, columns); `padding` may also be 'same' or 'valid',
+    `padding_mode` is 'zeros', 'reflect', 'replicate' or 'circular' (see `pad`); `groups` cuts the channels into as many
+    convolutions of their own. `weight` (out, in / groups, kh, kw) and `bias` start uniform in
+    +-1/sqrt(in / groups * kh * kw), as in PyTorch.
+
+    >>> from tt_core import ones
+    >>> Conv2d(3, 8, kernel_size=3, padding="same")(ones(2, 3, 32, 32)).shape
+    (2, 8, 32, 32)
+    """
+
+    def forward(self, x: Any) -> Any:
+        x, how = self._padded(x)
+        return conv2d(x, self.weight, self.bias, **how)

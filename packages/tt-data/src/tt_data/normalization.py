@@ -8,7 +8,7 @@ images lie a power of two apart, the same channel of all images falls on the sam
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from tt_learn.autograd import formula, gradient
 
 
 @op
-def batch_norm(
+def batch_norm_training(
     x: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
     """Mean 0 and variance 1 in each channel of this batch, then scaled and shifted (Ioffe & Szegedy 2015).
@@ -32,20 +32,20 @@ def batch_norm(
     x (N, C, ...), weight (C,), bias (C,) gives the result like x, and the mean and the (biased) variance (C,).
 
     >>> from tt_core import tensor
-    >>> y, mean, var = batch_norm(tensor([[1.0, 10.0], [3.0, 30.0]]))
+    >>> y, mean, var = batch_norm_training(tensor([[1.0, 10.0], [3.0, 30.0]]))
     >>> y, mean, var
     (tensor([[-1., -1.],
             [ 1.,  1.]]), tensor([ 2., 20.]), tensor([  1., 100.]))
     """
     _check(x, weight, bias)
     check_floats(x)
-    if x.dtype == np.float16:  # whose sums end at 65504
-        y, mean, var = batch_norm.kernel(x.astype(np.float32), weight, bias, eps)
+    if x.dtype == np.float16:  # which overflows above 65504, so sums are accumulated in float32
+        y, mean, var = batch_norm_training.kernel(x.astype(np.float32), weight, bias, eps)
         return y.astype(_result_dtype(x, weight, bias)), mean, var
     flat = _flat(x)
     count = x.dtype.type(flat.shape[0] * flat.shape[2])
-    if count < 2:
-        raise ValueError("one value in each channel has no variance; pass more than one, or call eval()")
+    if not count:
+        raise ValueError("input has no values to take a mean of")
     mean, var = np.empty((2, flat.shape[1]), dtype=x.dtype)
     out = np.empty(flat.shape, dtype=_result_dtype(x, weight, bias))
 
@@ -63,7 +63,9 @@ def batch_norm(
 def batch_norm_backward(
     g: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, /, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `batch_norm` for input, weight and bias; with n the normalized input and rstd = 1 / sqrt(var + eps),
+    """Gradients of `batch_norm_training` for input, weight and bias.
+
+    With n the normalized input and rstd = 1 / sqrt(var + eps),
 
     dweight = sum(g n)      dbias = sum(g)      dx = weight rstd (g - dbias / count - n dweight / count)
     """
@@ -98,9 +100,11 @@ def batch_norm_inference(
         raise ValueError(f"mean {mean.shape} and var {var.shape} must have one entry for each of {x.shape[1]} channels")
     flat = _flat(x)
     out = np.empty(flat.shape, dtype=_result_dtype(x, mean, weight, bias))
+    computed = np.result_type(out, np.float32)  # float16 is rounded once, at the end
+    var = var.astype(np.result_type(var, np.float32), copy=False)
 
     def normalize(channels: slice) -> None:
-        centred = np.subtract(flat[:, channels], mean[channels, None], dtype=out.dtype)
+        centred = np.subtract(flat[:, channels], mean[channels, None], dtype=computed)
         _scale(centred, var, weight, bias, eps, channels, out)
 
     in_parallel(normalize, flat.shape[1], flat.nbytes + out.nbytes)
@@ -131,24 +135,24 @@ def _flat(x: Array) -> Array:
 def _check(x: Array, weight: Array | None, bias: Array | None) -> None:
     if x.ndim < 2:
         raise ValueError(f"input has {x.ndim} dimensions, expected (N, C, ...)")
-    for name, per_channel in (("weight", weight), ("bias", bias)):
-        if per_channel is not None and per_channel.shape != x.shape[1:2]:
-            raise ValueError(f"{name} has shape {per_channel.shape}, input has {x.shape[1]} channels")
+    for name, vector in (("weight", weight), ("bias", bias)):
+        if vector is not None and vector.shape != x.shape[1:2]:
+            raise ValueError(f"{name} has shape {vector.shape}, input has {x.shape[1]} channels")
 
 
 # --- derivatives
 
 
-def _spread(per_channel: Any, ndim: int) -> Any:
+def per_channel(vector: Any, ndim: int) -> Any:
     """(C,) as (1, C, 1, ...), which broadcasts over an input."""
-    return per_channel.reshape((1, -1) + (1,) * (ndim - 2))
+    return vector.reshape((1, -1) + (1,) * (ndim - 2))
 
 
 def _others(ndim: int) -> tuple[int, ...]:
     return (0, *range(2, ndim))
 
 
-@gradient(batch_norm)
+@gradient(batch_norm_training)
 def _(out: Any, x: Any, weight: Any, bias: Any, eps: float) -> Any:
     _, mean, var = out
 
@@ -158,9 +162,9 @@ def _(out: Any, x: Any, weight: Any, bias: Any, eps: float) -> Any:
         found = (0.0, None, None) if by_y is None else batch_norm_backward(by_y, x, mean, var, weight, eps=eps)
         by_x = found[0]
         if by_mean is not None:
-            by_x = by_x + _spread(by_mean / count, x.ndim).expand(x.shape)
+            by_x = by_x + per_channel(by_mean / count, x.ndim).expand(x.shape)
         if by_var is not None:
-            by_x = by_x + (x - _spread(mean, x.ndim)) * _spread(by_var * (2 / count), x.ndim)
+            by_x = by_x + (x - per_channel(mean, x.ndim)) * per_channel(by_var * (2 / count), x.ndim)
         return by_x, found[1], found[2]
 
     return for_all
@@ -172,7 +176,7 @@ def _(g: Any, x: Any, mean: Any, var: Any, weight: Any, eps: float) -> Any:
     centred = x - x.mean(over, keepdim=True)  # mean and var were made of x: their own derivatives are in here
     rstd = 1 / E.sqrt((centred * centred).mean(over, keepdim=True) + eps)
     normalized = centred * rstd
-    scale = rstd if weight is None else rstd * _spread(weight, x.ndim)
+    scale = rstd if weight is None else rstd * per_channel(weight, x.ndim)
     projected = normalized * (g * normalized).mean(over, keepdim=True)
     return scale * (g - g.mean(over, keepdim=True) - projected), (g * normalized).sum(over), g.sum(over)
 
@@ -183,18 +187,74 @@ def _(out: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float)
     rstd = 1 / E.sqrt(var + eps)
     scale = rstd if weight is None else rstd * weight
     return (
-        lambda g: g * _spread(scale, ndim),
+        lambda g: g * per_channel(scale, ndim),
         lambda g: -g.sum(over) * scale,
-        lambda g: (g * (x - _spread(mean, ndim))).sum(over) * scale * rstd * rstd * -0.5,
-        lambda g: (g * (x - _spread(mean, ndim))).sum(over) * rstd,
+        lambda g: (g * (x - per_channel(mean, ndim))).sum(over) * scale * rstd * rstd * -0.5,
+        lambda g: (g * (x - per_channel(mean, ndim))).sum(over) * rstd,
         lambda g: g.sum(over),
     )
+
+
+# --- the functions
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Normalize each channel of x (N, C, ...) by its mean and variance, then scale and shift (Ioffe & Szegedy 2015).
+
+    In training these are the batch's own, and `running_mean` and `running_var` (or None), all (C,), move towards them
+    by `momentum` in place; otherwise the running ones are used. Raises `ShapeError` for one value per channel in
+    training, and for running statistics that are needed and missing.
+
+    >>> from tt_core import tensor, zeros
+    >>> batch_norm(tensor([[1.0], [3.0]]), None, None, training=True)
+    tensor([[-1.],
+            [ 1.]])
+    """
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ShapeError("batch_norm: give running_mean and running_var, or training=True")
+        return batch_norm_inference(x, running_mean, running_var, weight, bias, eps=eps)
+    count = math.prod((x.shape[0], *x.shape[2:]))
+    if count == 1:
+        raise ShapeError(
+            f"batch_norm: one value in each channel of {x.shape} has no variance; pass more, or call eval()"
+        )
+    if count == 0:
+        return of_nothing(x, weight, bias)
+    y, mean, var = batch_norm_training(x, weight, bias, eps=eps)
+    move_statistics(running_mean, mean.data, momentum)
+    move_statistics(running_var, var.data * (count / (count - 1)), momentum)
+    return y
+
+
+def of_nothing(x: Any, weight: Any, bias: Any) -> Any:
+    """An empty batch: nothing to normalize, but the gradients of weight and bias are zeros and not None."""
+    y = E.mul(x, 1.0 if weight is None else per_channel(weight, x.ndim))
+    return y if bias is None else y + per_channel(bias, x.ndim)
+
+
+def move_statistics(running: Any, new: Array, momentum: float) -> None:
+    """Move running statistics (C,), if there are any, towards those of a batch, in place."""
+    if running is not None:
+        np.copyto(running.data, running.data * (1 - momentum) + new * momentum, casting="same_kind")
+        mutation.record(running.data)
 
 
 # --- layers
 
 
-class _BatchNorm(Layer):
+class Normalization(Layer):
+    """What layers with running statistics have in common: their state, and how it moves."""
+
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
@@ -202,6 +262,8 @@ class _BatchNorm(Layer):
     num_batches_tracked: Tensor | None
     _ndims: tuple[int, ...]
     _expected: str
+    _usual: ClassVar[dict[str, Any]] = {"affine": True, "track_running_stats": True}
+    _may_be_missing = ("num_batches_tracked",)  # state dicts of before PyTorch 0.4.1 lack it
 
     def __init__(
         self,
@@ -220,32 +282,32 @@ class _BatchNorm(Layer):
         self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", zeros(dtype=np.int64) if track_running_stats else None)
 
-    def forward(self, x: Any) -> Any:
-        if x.ndim not in self._ndims or x.shape[1] != self.num_features:
+    def _check_shape(self, x: Any, shape: tuple[int, ...]) -> None:
+        """Raise unless `shape`, that of x with a batch, is one this layer takes."""
+        if len(shape) not in self._ndims or shape[1] != self.num_features:
             expected = self._expected.replace("C", str(self.num_features))
             raise ShapeError(f"{type(self).__name__}: input has shape {x.shape}, expected {expected}")
-        if not self.training and self.running_mean is not None:
-            return batch_norm_inference(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        y, mean, var = batch_norm(x, self.weight, self.bias, eps=self.eps)
-        if self.training and self.track_running_stats:
-            count = math.prod(x.shape) // self.num_features
-            self._track(mean.data, var.data * (count / (count - 1)))
-        return y
 
-    def _track(self, mean: Array, var: Array) -> None:
-        """Move the running statistics towards this batch's: by `momentum`, or to the mean of all batches so far."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
+    def _step(self) -> float:
+        """How far running statistics move: by `momentum`, or where it is None to the mean of all batches so far."""
+        if self.num_batches_tracked is None:
+            return self.momentum or 0.0
         self.num_batches_tracked.data += 1
-        step = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
-        for running, new in ((self.running_mean.data, mean), (self.running_var.data, var)):
-            np.copyto(running, running * (1 - step) + new * step, casting="same_kind")
-            mutation.record(running)
+        return self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
 
     def extra_repr(self) -> str:
-        usual = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+        usual = {"eps": 1e-5, "momentum": 0.1, **self._usual}
         unusual = {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
         return ", ".join([str(self.num_features), *(f"{name}={value}" for name, value in unusual.items())])
+
+
+class _BatchNorm(Normalization):
+    def forward(self, x: Any) -> Any:
+        self._check_shape(x, x.shape)
+        own = self.training or self.running_mean is None
+        tracked = (self.running_mean, self.running_var) if self.training or not own else (None, None)
+        step = self._step() if self.training else 0.0
+        return batch_norm(x, *tracked, self.weight, self.bias, own, step, self.eps)
 
 
 class BatchNorm2d(_BatchNorm):
@@ -269,7 +331,7 @@ class BatchNorm1d(_BatchNorm):
     >>> from tt_core import tensor
     >>> BatchNorm1d(1)(tensor([[1.0], [3.0]]))
     tensor([[-1.],
-            [ 1.]], grad_fn=batch_norm)
+            [ 1.]], grad_fn=batch_norm_training)
     """
 
     _ndims, _expected = (2, 3), "(N, C) or (N, C, L)"
@@ -279,16 +341,19 @@ class BatchNorm1d(_BatchNorm):
 
 
 @op(residuals=True)
-def dropout2d(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
+def dropout2d(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
     """Each channel of each image 0 with probability `p`, else scaled by 1/(1-p) (Tompson et al. 2015).
 
-    x (N, C, H, W, ...), or one image (C, H, W). Residual: the scale (N, C, 1, ...), or (C, 1, 1).
+    x (N, C, H, W, ...), or one image (C, H, W). Returns x itself unless `training`. Residual: the scale (N, C, 1, ...),
+    or (C, 1, 1).
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
     if x.ndim < 3:
         raise ValueError(f"input has {x.ndim} dimensions, expected (N, C, H, W) or (C, H, W)")
     check_floats(x)
+    if not training:
+        return x, np.ones((), x.dtype)
     channels = x.shape[: 1 if x.ndim == 3 else 2]  # (C,) of one image, or (N, C)
     keep = generator().random(channels, dtype=np.float32) >= p
     scale = keep.astype(x.dtype) * x.dtype.type(1 / (1 - p) if p < 1 else 0)
@@ -297,7 +362,7 @@ def dropout2d(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
 
 
 @gradient(dropout2d)
-def _(out: Any, x: Any, p: float) -> Any:
+def _(out: Any, x: Any, **_: Any) -> Any:
     _, scale = out
     return (lambda g: g * scale,)
 

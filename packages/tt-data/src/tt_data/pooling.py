@@ -1,7 +1,7 @@
 """Module 09, spatial: pooling, which keeps one number of each window: its largest, or its mean.
 
 All windows are worked on at once, one place of the kernel after the other: a 2x2 pool is four passes over a quarter of
-the image each. No pooling over channels or time.
+the image each. Grids of windows are in `adaptive_pooling.py`, pooling along one dimension in `torch_names.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from tt_core.dispatch import Array, op
 from tt_core.errors import check_floats
 from tt_core.layers import Layer
+from tt_core.shapes import take_along_dim, take_along_dim_backward
 from tt_core.threads import in_parallel
-from tt_data.windows import IntOrPair, Pair, Windows, check_images, pair, windows
+from tt_data.windows import IntOrPair, Pair, Windows, check_images, on_images, pair, windows
 from tt_learn.autograd import gradient
-
-OutputSize = int | None | tuple[int | None, int | None]
 
 # --- the largest of each window
 
 
 @op(residuals=True)
+@on_images()
 def max_pool2d(
     x: Array,
     /,
@@ -33,10 +33,11 @@ def max_pool2d(
     dilation: IntOrPair = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
-    """The largest element of each window; the first of equals has it, nan wins.
+    """The largest element of each window; nan is larger than all numbers.
 
-    (N, C, H, W) gives (N, C, H', W'). `stride` is `kernel_size` where it is None; padding counts as -inf. Residual:
-    which place of the kernel it was, row by row.
+    (N, C, H, W), or one image without N, gives (N, C, H', W'). `stride` is `kernel_size` where it is None; padding
+    counts as -inf. The gradient goes to the first of equals, and to the last of nans. Residual: which place of the
+    kernel it was, row by row.
 
     >>> from tt_core import arange
     >>> max_pool2d(arange(16.0).reshape(1, 1, 4, 4), kernel_size=2)
@@ -71,9 +72,88 @@ def _find_largest(padded: Array, w: Windows, largest: Array, index: Array) -> No
         # places come in rising order, so the larger number is the later place; a masked copy is 6 times slower
         np.maximum(index, (seen > largest) * index.dtype.type(i * w.kernel[1] + j), out=index)
         np.maximum(largest, seen, out=largest)
+    if largest.size and np.isnan(largest.max()):  # nan is not larger than anything, so nothing noted its place
+        _find_nans(padded, w, np.isnan(largest), index)
+
+
+def _find_nans(padded: Array, w: Windows, found: Array, index: Array) -> None:
+    """Let `index` name the last nan of the windows in `found`."""
+    index[found] = 0
+    for i, j, met in w.positions():
+        np.maximum(index, np.isnan(padded[met]) * index.dtype.type(i * w.kernel[1] + j), out=index)
 
 
 @op
+@on_images()
+def max_pool2d_with_indices(
+    x: Array,
+    /,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """`max_pool2d`, and where in its image (row * W + column, int64) each result was found.
+
+    >>> from tt_core import arange
+    >>> max_pool2d_with_indices(arange(16.0).reshape(1, 1, 4, 4), kernel_size=2)[1]
+    tensor([[[[ 5,  7],
+              [13, 15]]]])
+    """
+    largest, index = max_pool2d.kernel(x, kernel_size, stride, padding, dilation, ceil_mode)
+    w = _pool_windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+    down, across = np.divmod(index.astype(np.int64), w.kernel[1])
+    rows = down * w.dilation[0] + (np.arange(w.out[0]) * w.stride[0] - w.padding[0][0])[:, None]
+    columns = across * w.dilation[1] + np.arange(w.out[1]) * w.stride[1] - w.padding[1][0]
+    return largest, rows * w.size[1] + columns
+
+
+@gradient(max_pool2d_with_indices)
+def _(out: Any, x: Any, **how: Any) -> Any:
+    return (added_where_found(out[1], x.shape),)
+
+
+def added_where_found(indices: Any, shape: tuple[int, ...]) -> Any:
+    """From the gradient of what was found at `indices` of each flattened image to that of the images of `shape`."""
+    flat = (*shape[:-2], shape[-2] * shape[-1])
+
+    def backward(g: Any) -> Any:
+        spread = take_along_dim_backward(g[0].flatten(-2), indices.flatten(-2), dim=len(flat) - 1, shape=flat)
+        return spread.reshape(shape)
+
+    return backward
+
+
+@op
+def put_at_indices(x: Array, indices: Array, /, output_size: Pair) -> Array:
+    """Zeros of `output_size` (H, W) with each element of `x` at its place, as `max_pool2d_with_indices` names it.
+
+    x and indices (..., H', W'). Raises `OutOfRangeError` for a place outside the image.
+
+    >>> from tt_core import tensor
+    >>> put_at_indices(tensor([[[5.0]]]), tensor([[[2]]]), output_size=(2, 2))
+    tensor([[[0., 0.],
+             [5., 0.]]])
+    """
+    size = pair(output_size, "output_size")
+    if indices.shape != x.shape:
+        raise ValueError(f"indices have shape {indices.shape}, expected {x.shape}")
+    if indices.size and not 0 <= indices.min() <= indices.max() < math.prod(size):
+        raise IndexError(f"indices are from 0 to {math.prod(size) - 1} in an image of {size}")
+    out = np.zeros((*x.shape[:-2], math.prod(size)), dtype=x.dtype)
+    np.put_along_axis(out, indices.reshape(*x.shape[:-2], -1), x.reshape(*x.shape[:-2], -1), axis=-1)
+    return out.reshape(*x.shape[:-2], *size)
+
+
+@gradient(put_at_indices)
+def _(out: Any, x: Any, indices: Any, output_size: Pair) -> Any:
+    shape = x.shape
+    return lambda g: take_along_dim(g.flatten(-2), indices.flatten(-2), dim=len(shape) - 2).reshape(shape), None
+
+
+@op
+@on_images(batches=2)
 def max_pool2d_backward(
     g: Array,
     index: Array,
@@ -106,6 +186,7 @@ def _put_back(g: Array, index: Array, w: Windows, padded: Array) -> None:
 
 
 @op
+@on_images(batches=2)
 def max_pool2d_select(
     x: Array,
     index: Array,
@@ -146,7 +227,7 @@ def _index_dtype(w: Windows) -> Any:
 
 @gradient(max_pool2d)
 def _(out: Any, x: Any, **how: Any) -> Any:
-    index, size = out[1], x.shape[2:]
+    index, size = out[1], x.shape[-2:]
     return (lambda g: max_pool2d_backward(g, index, size=size, **how),)
 
 
@@ -157,14 +238,40 @@ def _(out: Any, g: Any, index: Any, size: Pair, **how: Any) -> Any:
 
 @gradient(max_pool2d_select)
 def _(out: Any, x: Any, index: Any, **how: Any) -> Any:
-    size = x.shape[2:]
+    size = x.shape[-2:]
     return lambda g: max_pool2d_backward(g, index, size=size, **how), None
+
+
+def max_unpool2d(
+    x: Any,
+    indices: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    output_size: Any = None,
+) -> Any:
+    """Images (..., H, W) that are zero but for x (..., H', W') at `indices`, which `max_pool2d_with_indices` gave.
+
+    `output_size` is (H, W), or all dimensions; by default the smallest image with so many windows. Raises `ShapeError`
+    for indices of another shape, `OutOfRangeError` for one outside the image.
+
+    >>> from tt_core import tensor
+    >>> max_unpool2d(tensor([[[5.0]]]), tensor([[[2]]]), kernel_size=2)
+    tensor([[[0., 0.],
+             [5., 0.]]])
+    """
+    if output_size is None:
+        kernel, around = pair(kernel_size, "kernel_size"), pair(padding, "padding", least=0)
+        step = kernel if stride is None else pair(stride, "stride")
+        output_size = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[-2:], step, around, kernel)]
+    return put_at_indices(x, indices, output_size=tuple(output_size)[-2:])
 
 
 # --- the mean of each window
 
 
 @op
+@on_images()
 def avg_pool2d(
     x: Array,
     /,
@@ -187,9 +294,6 @@ def avg_pool2d(
               [1., 1.]]]])
     """
     check_floats(x)
-    if x.dtype == np.float16:  # whose sums end at 65504
-        how = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        return avg_pool2d.kernel(x.astype(np.float32), *how).astype(x.dtype)
     w = _pool_windows(x, kernel_size, stride, padding, 1, ceil_mode)
     padded = w.pad(x)
     at = w.positions()
@@ -200,6 +304,7 @@ def avg_pool2d(
 
 
 @op
+@on_images()
 def avg_pool2d_backward(
     g: Array,
     /,
@@ -241,93 +346,21 @@ def _elements(w: Windows, d: int, around: int) -> Array:
 
 @gradient(avg_pool2d)
 def _(out: Any, x: Any, **how: Any) -> Any:
-    size = x.shape[2:]
+    size = x.shape[-2:]
     return (lambda g: avg_pool2d_backward(g, size=size, **how),)
 
 
 gradient(avg_pool2d_backward, lambda out, g, size, **how: (lambda gg: avg_pool2d(gg, **how),))
 
 
-# --- as many means as asked for
-
-
-@op
-def adaptive_avg_pool2d(x: Array, /, output_size: OutputSize) -> Array:
-    """Means over a grid of `output_size` windows that cover the image: row i of it over rows
-    `floor(i H / H')` to `ceil((i + 1) H / H')`, columns alike. (N, C, H, W) gives (N, C, H', W').
-
-    `output_size`: a number, or a pair (rows, columns), in which None keeps the input's.
-
-    >>> from tt_core import arange
-    >>> adaptive_avg_pool2d(arange(6.0).reshape(1, 1, 2, 3), output_size=(1, 2))
-    tensor([[[[2., 3.]]]])
-    """
-    check_images(x)
-    check_floats(x)
-    if not x.shape[2] or not x.shape[3]:
-        raise ValueError("input has no pixels")
-    if x.dtype == np.float16:  # whose sums end at 65504
-        return adaptive_avg_pool2d.kernel(x.astype(np.float32), output_size).astype(x.dtype)
-    rows, columns = _grid(output_size, x.shape[2:])
-    return _means(_means(x, rows, 2), columns, 3)
-
-
-@op
-def adaptive_avg_pool2d_backward(g: Array, /, size: Pair) -> Array:
-    """Gradient of `adaptive_avg_pool2d` for its input of `size` (H, W)."""
-    return _means_backward(_means_backward(g, size[1], 3), size[0], 2)
-
-
-def _grid(asked: OutputSize, size: Pair) -> Pair:
-    """Rows and columns of the result, where None stands for those of the input."""
-    parts = asked if isinstance(asked, (tuple, list)) else (asked, asked)
-    if len(parts) != 2:
-        raise ValueError(f"output_size is a number or a pair (rows, columns), got {asked!r}")
-    return pair([have if part is None else part for part, have in zip(parts, size)], "output_size")
-
-
-def _spans(size: int, parts: int) -> list[tuple[int, int]]:
-    return [(i * size // parts, -((i + 1) * size // -parts)) for i in range(parts)]
-
-
-def _means(x: Array, parts: int, axis: int) -> Array:
-    """Means over `parts` spans of one axis."""
-    out = np.empty((*x.shape[:axis], parts, *x.shape[axis + 1 :]), dtype=x.dtype)
-    lead: tuple[Any, ...] = (slice(None),) * axis
-    for i, (start, stop) in enumerate(_spans(x.shape[axis], parts)):
-        np.sum(x[(*lead, slice(start, stop))], axis=axis, out=out[(*lead, i)])
-        out[(*lead, i)] /= stop - start
-    return out
-
-
-def _means_backward(g: Array, size: int, axis: int) -> Array:
-    total = np.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]), dtype=g.dtype)
-    lead: tuple[Any, ...] = (slice(None),) * axis
-    for i, (start, stop) in enumerate(_spans(size, g.shape[axis])):
-        total[(*lead, slice(start, stop))] += g[(*lead, slice(i, i + 1))] / g.dtype.type(stop - start)
-    return total
-
-
-@gradient(adaptive_avg_pool2d)
-def _(out: Any, x: Any, output_size: OutputSize) -> Any:
-    size = x.shape[2:]
-    return (lambda g: adaptive_avg_pool2d_backward(g, size=size),)
-
-
-@gradient(adaptive_avg_pool2d_backward)
-def _(out: Any, g: Any, size: Pair) -> Any:
-    output_size = g.shape[2:]
-    return (lambda gg: adaptive_avg_pool2d(gg, output_size=output_size),)
-
-
 # --- layers
 
 
-class _Pool(Layer):
+class Pool(Layer):
     """A layer without parameters that takes images, or one image without N."""
 
     def forward(self, x: Any) -> Any:
-        return self._pool(x.unsqueeze(0)).squeeze(0) if x.ndim == 3 else self._pool(x)
+        return self._pool(x)
 
     def _pool(self, x: Any) -> Any:
         raise NotImplementedError
@@ -340,8 +373,36 @@ class _Pool(Layer):
         raise NotImplementedError
 
 
-class MaxPool2d(_Pool):
+class MaxUnpool2d(Layer):
+    """Puts what `MaxPool2d(return_indices=True)` kept back to its place, zeros elsewhere (Zeiler & Fergus 2014).
+
+    Called with (N, C, H', W'), the indices, and optionally the size of the image, by default the smallest that gives
+    so many windows.
+
+    >>> from tt_core import arange
+    >>> y, indices = MaxPool2d(2, return_indices=True)(arange(4.0).reshape(1, 2, 2))
+    >>> MaxUnpool2d(2)(y, indices)
+    tensor([[[0., 0.],
+             [0., 3.]]])
+    """
+
+    def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0) -> None:
+        super().__init__()
+        self.kernel_size = pair(kernel_size, "MaxUnpool2d: kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, "MaxUnpool2d: stride")
+        self.padding = pair(padding, "MaxUnpool2d: padding", least=0)
+
+    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Any:
+        return max_unpool2d(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxPool2d(Pool):
     """The largest element of each window (`max_pool2d`); (N, C, H, W) to (N, C, H', W').
+
+    With `return_indices`, also where it was found, which `MaxUnpool2d` takes.
 
     >>> from tt_core import ones
     >>> MaxPool2d(2)(ones(1, 3, 8, 8)).shape
@@ -354,21 +415,22 @@ class MaxPool2d(_Pool):
         stride: IntOrPair | None = None,
         padding: IntOrPair = 0,
         dilation: IntOrPair = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
+        self.return_indices = return_indices
 
     def _how(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")}
 
     def _pool(self, x: Any) -> Any:
-        return max_pool2d(x, **self._how())
+        return max_pool2d_with_indices(x, **self._how()) if self.return_indices else max_pool2d(x, **self._how())
 
 
-class AvgPool2d(_Pool):
+class AvgPool2d(Pool):
     """The mean of each window (`avg_pool2d`); (N, C, H, W) to (N, C, H', W').
 
     >>> from tt_core import ones
@@ -396,24 +458,3 @@ class AvgPool2d(_Pool):
 
     def _pool(self, x: Any) -> Any:
         return avg_pool2d(x, **self._how())
-
-
-class AdaptiveAvgPool2d(_Pool):
-    """Means over a grid of windows of the size asked for (`adaptive_avg_pool2d`).
-
-    `output_size`: a number, or a pair (rows, columns) in which None keeps the input's.
-
-    >>> from tt_core import ones
-    >>> AdaptiveAvgPool2d(1)(ones(2, 3, 7, 5)).shape
-    (2, 3, 1, 1)
-    """
-
-    def __init__(self, output_size: OutputSize) -> None:
-        super().__init__()
-        self.output_size = output_size
-
-    def _how(self) -> dict[str, Any]:
-        return {"output_size": self.output_size}
-
-    def _pool(self, x: Any) -> Any:
-        return adaptive_avg_pool2d(x, **self._how())

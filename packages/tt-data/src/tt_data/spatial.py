@@ -4,11 +4,15 @@ A convolution looks for the same small pattern everywhere (weight sharing, local
 are 896 numbers, where a Linear layer over the same 32x32 image would need 100 million. This file is the module's front;
 each family has a file of its own, with ops, derivatives and layers together:
 
-    convolution.py     conv2d, conv2d_input, conv2d_weight; Conv2d
-    pooling.py         max_pool2d, avg_pool2d, adaptive_avg_pool2d; MaxPool2d, AvgPool2d, AdaptiveAvgPool2d
-    normalization.py   batch_norm, dropout2d; BatchNorm1d, BatchNorm2d, Dropout2d
-    resampling.py      upsample; Upsample
-    windows.py         how a window moves over an image
+    convolution.py          conv2d, conv2d_input, conv2d_weight, unfold, fold; Conv2d
+    padding.py              pad; ZeroPad2d, ReflectionPad2d, ...
+    pooling.py              max_pool2d, avg_pool2d, max_unpool2d; MaxPool2d, AvgPool2d, MaxUnpool2d
+    adaptive_pooling.py     adaptive_avg_pool2d, adaptive_max_pool2d; AdaptiveAvgPool2d, AdaptiveMaxPool2d
+    normalization.py        batch_norm, dropout2d; BatchNorm1d, BatchNorm2d, Dropout2d
+    group_normalization.py  group_norm, instance_norm; GroupNorm, InstanceNorm2d
+    resampling.py           interpolate, upsample; Upsample
+    torch_names.py          Conv1d, ConvTranspose2d, MaxPool1d, PixelShuffle and others: short compositions of these
+    windows.py              how a window moves over an image
 """
 
 from __future__ import annotations
@@ -16,7 +20,29 @@ from __future__ import annotations
 from typing import Any
 
 from tt_core.layers import Layer
-from tt_data.convolution import Conv2d, conv2d, conv2d_input, conv2d_weight
+from tt_data.adaptive_pooling import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
+)
+from tt_data.convolution import (
+    Conv2d,
+    conv2d,
+    conv2d_input,
+    conv2d_weight,
+    fold,
+    unfold,
+)
+from tt_data.group_normalization import (
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    group_norm,
+    instance_norm,
+)
 from tt_data.normalization import (
     BatchNorm1d,
     BatchNorm2d,
@@ -24,48 +50,131 @@ from tt_data.normalization import (
     batch_norm,
     batch_norm_backward,
     batch_norm_inference,
+    batch_norm_training,
     dropout2d,
 )
+from tt_data.padding import (
+    CircularPad2d,
+    ConstantPad2d,
+    ReflectionPad2d,
+    ReplicationPad2d,
+    ZeroPad2d,
+    pad,
+)
 from tt_data.pooling import (
-    AdaptiveAvgPool2d,
     AvgPool2d,
     MaxPool2d,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
+    MaxUnpool2d,
     avg_pool2d,
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
     max_pool2d_select,
+    max_pool2d_with_indices,
+    max_unpool2d,
+    put_at_indices,
 )
-from tt_data.resampling import Upsample, upsample, upsample_backward
+from tt_data.resampling import (
+    Upsample,
+    interpolate,
+    resample,
+    resample_backward,
+    upsample,
+)
+from tt_data.torch_names import (
+    AdaptiveAvgPool1d,
+    AdaptiveMaxPool1d,
+    AvgPool1d,
+    Conv1d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    Fold,
+    MaxPool1d,
+    PixelShuffle,
+    PixelUnshuffle,
+    Unflatten,
+    Unfold,
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d,
+    avg_pool1d,
+    conv1d,
+    conv_transpose1d,
+    conv_transpose2d,
+    max_pool1d,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 
 __all__ = [
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "CircularPad2d",
+    "ConstantPad2d",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "Dropout2d",
     "Flatten",
+    "Fold",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxUnpool2d",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
+    "Unflatten",
+    "Unfold",
     "Upsample",
+    "ZeroPad2d",
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
+    "avg_pool1d",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "batch_norm_training",
+    "conv1d",
     "conv2d",
     "conv2d_input",
     "conv2d_weight",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "dropout2d",
+    "fold",
+    "group_norm",
+    "instance_norm",
+    "interpolate",
+    "max_pool1d",
     "max_pool2d",
     "max_pool2d_backward",
     "max_pool2d_select",
+    "max_pool2d_with_indices",
+    "max_unpool2d",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "put_at_indices",
+    "resample",
+    "resample_backward",
+    "unfold",
     "upsample",
-    "upsample_backward",
 ]
 
 

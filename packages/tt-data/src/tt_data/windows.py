@@ -1,12 +1,13 @@
 """How a window moves over an image: what convolution and pooling share. Beside module 09, spatial.
 
-Only geometry: sizes, padding, and which elements a window touches. What is done with them is the ops' matter.
+Geometry: sizes, padding, and which elements a window touches; and the forms of input that all kernels take alike.
 Images are (N, C, H, W). A window of `kernel` elements, `dilation` apart, starts every `stride` elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from tt_core.errors import ShapeError, is_integer
 
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
+
+_TUPLES = ("", "tuple of one", "pair of them")
 
 BLOCK = 1 << 20
 """Bytes of columns worked on at once: they and their product stay in the cache of the core they were copied on."""
@@ -160,13 +163,65 @@ def pair(value: IntOrPair, name: str, least: int = 1) -> Pair:
     >>> pair(3, "stride"), pair((1, 2), "stride")
     ((3, 3), (1, 2))
     """
-    parts = (value, value) if isinstance(value, (int, np.integer)) else value
-    if not isinstance(parts, (tuple, list)) or len(parts) != 2 or not all(is_integer(part, least) for part in parts):
-        raise ShapeError(f"{name} is an integer >= {least} or a pair of them, got {value!r}")
-    return int(parts[0]), int(parts[1])
+    rows, columns = per_dimension(value, 2, name, least)
+    return rows, columns
+
+
+def per_dimension(value: IntOrPair, dims: int, name: str, least: int = 1) -> tuple[int, ...]:
+    """`value` for each of `dims` dimensions (1 or 2); raises `ShapeError` for anything but that many integers."""
+    parts = (value,) * dims if isinstance(value, (int, np.integer)) else value
+    if not isinstance(parts, (tuple, list)) or len(parts) != dims or not all(is_integer(p, least) for p in parts):
+        raise ShapeError(f"{name} is an integer >= {least} or a {_TUPLES[dims]}, got {value!r}")
+    return tuple(map(int, parts))
 
 
 def check_images(x: Array) -> None:
-    """Raise `ValueError` unless `x` is (N, C, H, W)."""
+    """Raise `ValueError` unless `x` is (N, C, H, W), which `on_images` makes of one image."""
     if x.ndim != 4:
-        raise ValueError(f"input has {x.ndim} dimensions, expected 4: (N, C, H, W)")
+        raise ValueError(f"input has {x.ndim} dimensions, expected 4: (N, C, H, W), or 3 for one image")
+
+
+Kernel = Callable[..., Any]
+
+
+def on_images(batches: int = 1, gives_images: bool = True, ndim: int = 4) -> Callable[[Kernel], Kernel]:
+    """Let a kernel that works on batches take one image too, and compute float16 in float32.
+
+    Where the first input has one dimension less than `ndim`, as (C, H, W) has, the first `batches` inputs get one of
+    length 1 in front, and results that are images lose it. float16 overflows above 65504 and cannot represent 2049, so
+    sums are accumulated in float32 and rounded once, as in PyTorch.
+
+    >>> @on_images()
+    ... def total(x):
+    ...     return x.sum((2, 3))
+    >>> total(np.ones((1, 50, 50), np.float16)).tolist()
+    [2500.0]
+    """
+
+    def decorate(kernel: Kernel) -> Kernel:
+        @functools.wraps(kernel)
+        def run(*inputs: Any, **how: Any) -> Any:
+            single, half = inputs[0].ndim == ndim - 1, inputs[0].dtype == np.float16
+            if not (single or half):
+                return kernel(*inputs, **how)
+            if single:
+                inputs = (*[x[None] for x in inputs[:batches]], *inputs[batches:])
+            half = half and np.result_type(*[x for x in inputs if _is_float(x)]) == np.float16
+            result = kernel(*[x.astype(np.float32) if half and _is_float(x) else x for x in inputs], **how)
+            results = result if isinstance(result, tuple) else (result,)
+            results = tuple([x[0] for x in results]) if single and gives_images else results
+            results = tuple([_halved(x) for x in results]) if half else results
+            return results if isinstance(result, tuple) else results[0]
+
+        return run
+
+    return decorate
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
+def _halved(x: Array) -> Array:
+    with np.errstate(over="ignore"):  # what is too large becomes inf, as in any other sum
+        return x.astype(np.float16) if _is_float(x) else x
