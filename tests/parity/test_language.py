@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tt_core as tt
+import tt_language
 from tt_language import (
     GPT,
     Embedding,
@@ -133,6 +134,150 @@ def test_multi_head_attention(bias: bool) -> None:
     _, weights = ours(tt.tensor(draw(2, 5, 12)), need_weights=True)
     x = torch.tensor(draw(2, 5, 12))
     agree(weights, theirs(x, x, x, need_weights=True, average_attn_weights=False)[1])
+
+
+# --- PyTorch's own names
+
+
+def same_layer(name: str, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """The layer of PyTorch and ours of the same name, with the weights of the first drawn anew."""
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, name)(*arguments, **options)
+    for p in theirs.parameters():
+        p.data = torch.randn_like(p) * 0.3
+    ours = getattr(tt_language, name)(*arguments, **options)
+    assert set(ours.state_dict()) == set(theirs.state_dict())
+    ours.load_state_dict({key: x.numpy() for key, x in theirs.state_dict().items()})
+    return ours, theirs
+
+
+def parameters_agree(ours: Any, theirs: Any, tolerance: float = 1e-5) -> None:
+    gradients = {name: p.grad for name, p in ours.named_parameters()}
+    for name, p in theirs.named_parameters():
+        agree(gradients[name], p.grad, tolerance)
+
+
+def both(mask: Any) -> tuple[Any, Any]:
+    return (None, None) if mask is None else (tt.tensor(mask), torch.tensor(mask))
+
+
+HIDDEN: dict[str, Callable[[int, int], Any]] = {
+    "none": lambda t, s: None,
+    "boolean": lambda t, s: ~np.tri(t, s, s - t + 1, dtype=bool),
+    "added": lambda t, s: draw(t, s, seed=4),
+    "each head": lambda t, s: draw(2 * 3, t, s, seed=4),
+}
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("padding", [None, "boolean", "added"])
+@pytest.mark.parametrize("mask", HIDDEN)
+@pytest.mark.parametrize("options", [{}, {"batch_first": True, "bias": False}, {"kdim": 10, "vdim": 7}], ids=str)
+def test_multihead_attention(
+    options: dict[str, Any], mask: str, padding: str | None, average: bool, need_weights: bool
+) -> None:
+    ours, theirs = same_layer("MultiheadAttention", 12, 3, **options)
+    q, k, v = draw(5, 2, 12), draw(6, 2, options.get("kdim", 12), seed=1), draw(6, 2, options.get("vdim", 12), seed=2)
+    if options.get("batch_first"):
+        q, k, v = (np.ascontiguousarray(x.swapaxes(0, 1)) for x in (q, k, v))
+    hidden = np.arange(6) >= np.array([[6], [4]])
+    if padding == "added":
+        hidden = np.where(hidden, -1, 0.5).astype(np.float32)
+    (our_mask, their_mask), (our_padding, their_padding) = both(HIDDEN[mask](5, 6)), both(hidden if padding else None)
+    if mask == "boolean" and padding == "added":  # PyTorch warns of kinds that differ
+        their_mask = torch.zeros(their_mask.shape).masked_fill_(their_mask, -torch.inf)
+    if mask in ("added", "each head") and padding == "boolean":
+        their_padding = torch.zeros(their_padding.shape).masked_fill_(their_padding, -torch.inf)
+    calls = {"need_weights": need_weights, "average_attn_weights": average}
+    compare(
+        lambda q, k, v: ours(q, k, v, our_padding, attn_mask=our_mask, **calls)[0],
+        lambda q, k, v: theirs(q, k, v, their_padding, attn_mask=their_mask, **calls)[0],
+        [q, k, v],
+    )
+    parameters_agree(ours, theirs)
+    mine = ours(*map(tt.tensor, (q, k, v)), our_padding, attn_mask=our_mask, **calls)[1]
+    yours = theirs(*map(torch.tensor, (q, k, v)), their_padding, attn_mask=their_mask, **calls)[1]
+    if need_weights:
+        agree(mine, yours)
+    else:
+        assert mine is yours is None
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_multihead_attention_of_one_text(batch_first: bool) -> None:
+    ours, theirs = same_layer("MultiheadAttention", 12, 3, batch_first=batch_first)
+    hidden = np.array([False, False, False, True, True])
+    compare(
+        lambda x: ours(x, x, x, tt.tensor(hidden))[0], lambda x: theirs(x, x, x, torch.tensor(hidden))[0], [draw(5, 12)]
+    )
+    x = draw(5, 12)
+    mine, yours = ours(*[tt.tensor(x)] * 3)[1], theirs(*[torch.tensor(x)] * 3)[1]
+    agree(mine, yours)
+
+
+LAYER_OPTIONS = [
+    {},
+    {"batch_first": True, "norm_first": True, "activation": "gelu"},
+    {"bias": False, "layer_norm_eps": 1e-2},
+]
+
+
+@pytest.mark.parametrize("options", LAYER_OPTIONS, ids=str)
+def test_encoder_and_decoder_layers(options: dict[str, Any]) -> None:
+    options = {"dim_feedforward": 20, "dropout": 0.0, **options}
+    mask, hidden = ~np.tri(5, dtype=bool), np.arange(5) >= np.array([[5], [3]])
+    (our_mask, their_mask), (our_padding, their_padding) = both(mask), both(hidden)
+    source, target = draw(5, 2, 12), draw(5, 2, 12, seed=1)
+    if options.get("batch_first"):
+        source, target = (np.ascontiguousarray(x.swapaxes(0, 1)) for x in (source, target))
+    ours, theirs = same_layer("TransformerEncoderLayer", 12, 3, **options)
+    compare(
+        lambda x: ours(x, our_mask, our_padding),
+        lambda x: theirs(x, their_mask, their_padding),
+        [source],
+    )
+    parameters_agree(ours, theirs)
+    ours, theirs = same_layer("TransformerDecoderLayer", 12, 3, **options)
+    compare(
+        lambda x, m: ours(x, m, our_mask, None, None, our_padding),
+        lambda x, m: theirs(x, m, their_mask, None, None, their_padding),
+        [target, source],
+    )
+    parameters_agree(ours, theirs)
+
+
+@pytest.mark.parametrize("options", LAYER_OPTIONS, ids=str)
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_transformer(options: dict[str, Any]) -> None:
+    ours, theirs = same_layer("Transformer", 12, 3, 2, 2, 20, 0.0, **options)
+    mask = np.triu(np.full((5, 5), -np.inf, np.float32), 1)
+    assert np.array_equal(tt_language.Transformer.generate_square_subsequent_mask(5).numpy(), mask)
+    assert np.array_equal(theirs.generate_square_subsequent_mask(5).numpy(), mask)
+    (our_mask, their_mask), (our_padding, their_padding) = both(mask), both(np.arange(6) >= np.array([[6], [4]]))
+    source, target = draw(6, 2, 12), draw(5, 2, 12, seed=1)
+    if options.get("batch_first"):
+        source, target = (np.ascontiguousarray(x.swapaxes(0, 1)) for x in (source, target))
+    options = {"tgt_is_causal": True}
+    compare(
+        lambda s, t: ours(s, t, None, our_mask, None, our_padding, None, our_padding, **options),
+        lambda s, t: theirs(s, t, None, their_mask, None, their_padding, None, their_padding, **options),
+        [source, target],
+    )
+    parameters_agree(ours, theirs, 1e-4)
+
+
+@pytest.mark.parametrize("options", [{"max_norm": 1.0}, {"max_norm": 0.5, "norm_type": 1.0, "padding_idx": 2}], ids=str)
+def test_embedding_of_a_given_table(options: dict[str, Any]) -> None:
+    table, ids = draw(9, 5), np.random.default_rng(0).integers(0, 7, (4, 3))
+    ours = Embedding.from_pretrained(tt.tensor(table.copy()), freeze=False, **options)
+    theirs = torch.nn.Embedding.from_pretrained(torch.tensor(table.copy()), freeze=False, **options)
+    a, b = ours(tt.tensor(ids)), theirs(torch.tensor(ids))
+    agree(a, b)
+    agree(ours.weight.detach(), theirs.weight)
+    a.backward(tt.tensor(draw(4, 3, 5)))
+    b.backward(torch.tensor(draw(4, 3, 5)))
+    agree(ours.weight.grad, theirs.weight.grad)
 
 
 # --- layers

@@ -16,6 +16,7 @@ import tt_core
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
 from tt_language import (
     GPT,
+    ConfigError,
     Embedding,
     GPTConfig,
     PositionalEmbedding,
@@ -318,3 +319,30 @@ def test_neighbours_in_a_table_of_whole_numbers() -> None:
 def test_vectors_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="not all numbers"):
         picture(np.full((3, 2), np.nan), [0, 1], tmp_path / "p.svg")
+
+
+def test_a_table_that_is_given(tmp_path: Path) -> None:
+    given = tt_core.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    layer = Embedding.from_pretrained(given)
+    assert layer(tt_core.tensor([2])).numpy().tolist() == [[5, 6]]
+    assert not layer.weight.requires_grad
+    assert np.shares_memory(layer.weight.data, given.data)
+    assert list(layer.state_dict()) == ["weight"]
+    learning = Embedding.from_pretrained(given, freeze=False, padding_idx=-1)
+    learning(tt_core.tensor([0, 2])).sum().backward()
+    assert learning.weight.grad.numpy().tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert given.numpy()[2].tolist() == [5, 6]  # only a table that is drawn starts with zeros there
+    with pytest.raises(ShapeError, match=r"a table is floats \(entries, dim\), got float32 \(3,\)"):
+        Embedding.from_pretrained([1.0, 2.0, 3.0])
+
+
+def test_rows_that_are_looked_up_are_scaled_down() -> None:
+    layer = Embedding.from_pretrained(np.array([[3.0, 4.0], [0.3, 0.4], [6.0, 8.0]], np.float32), max_norm=1.0)
+    out = layer(tt_core.tensor([[0, 1], [1, 0]])).numpy()
+    assert np.allclose(out, [[[0.6, 0.8], [0.3, 0.4]], [[0.3, 0.4], [0.6, 0.8]]])
+    assert layer.weight.numpy()[2].tolist() == [6, 8]  # not looked up
+    with pytest.raises(ConfigError, match="max_norm is -1, expected a number above 0"):
+        Embedding(3, 2, max_norm=-1)
+    for option in ("sparse", "scale_grad_by_freq"):
+        with pytest.raises(ConfigError, match="not supported"):
+            Embedding(3, 2, **{option: True})

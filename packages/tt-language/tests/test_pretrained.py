@@ -113,6 +113,18 @@ def test_narrow_floats_become_float32(tmp_path: Path) -> None:
     assert np.allclose(found, wide, rtol=1 / 128)
 
 
+def test_floats_of_eight_bits_are_named(tmp_path: Path) -> None:
+    write(tmp_path, GPT2, gpt2_arrays())
+    entries, body = {}, b""
+    for name, array in gpt2_arrays().items():
+        entries[name] = {"dtype": "F8_E4M3", "shape": array.shape, "data_offsets": [len(body), len(body) + array.size]}
+        body += bytes(array.size)
+    header = json.dumps(entries).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + body)
+    with pytest.raises(CheckpointError, match="has type F8_E4M3, expected one of F64, F32, F16, BF16"):
+        GPT.from_pretrained(tmp_path)
+
+
 def test_masks_and_frequencies_are_not_weights(tmp_path: Path) -> None:
     arrays = gpt2_arrays() | numbers(**{"transformer.h.0.attn.bias": (1, 1, 6, 6)})
     arrays["lm_head.weight"] = arrays["transformer.wte.weight"].copy()

@@ -14,14 +14,14 @@ from tt_core.errors import DTypeError, ShapeError
 from tt_language import (
     GPT,
     ConfigError,
+    DecoderStack,
+    EncoderStack,
     FeedForward,
     GPTConfig,
     RMSNorm,
+    Seq2SeqTransformer,
     SwiGLU,
-    Transformer,
     TransformerBlock,
-    TransformerDecoder,
-    TransformerEncoder,
     next_token_loss,
     rms_norm,
 )
@@ -122,7 +122,7 @@ def test_a_parallel_block_has_no_other_order() -> None:
 
 
 def test_encoder_and_decoder() -> None:
-    encoder, decoder = double(TransformerEncoder(2, 4, 2)), double(TransformerDecoder(1, 4, 2, norm_first=False))
+    encoder, decoder = double(EncoderStack(2, 4, 2)), double(DecoderStack(1, 4, 2, norm_first=False))
     memory = encoder(leaf(2, 5, 4))
     assert encoder.norm is not None
     assert decoder.norm is None
@@ -131,9 +131,9 @@ def test_encoder_and_decoder() -> None:
 
 def test_a_decoder_without_memory_does_not_look_at_itself_instead() -> None:
     with pytest.raises(ConfigError, match="got none"):
-        TransformerDecoder(1, 8, num_heads=2)(leaf(1, 3, 8).float())
+        DecoderStack(1, 8, num_heads=2)(leaf(1, 3, 8).float())
     with pytest.raises(ConfigError, match="cross=True"):
-        TransformerEncoder(1, 8, num_heads=2)(leaf(1, 3, 8).float(), memory=leaf(1, 3, 8).float())
+        EncoderStack(1, 8, num_heads=2)(leaf(1, 3, 8).float(), memory=leaf(1, 3, 8).float())
 
 
 def test_names_that_no_block_knows() -> None:
@@ -145,7 +145,7 @@ def test_names_that_no_block_knows() -> None:
 
 def test_the_model_of_2017_does_not_look_at_padding_or_ahead() -> None:
     tt_core.manual_seed(0)
-    model = Transformer(9, 7, embed_dim=8, num_heads=2, num_layers=1, padding_idx=0).eval()
+    model = Seq2SeqTransformer(9, 7, embed_dim=8, num_heads=2, num_layers=1, padding_idx=0).eval()
     source, target = tt_core.tensor([[3, 4, 0, 0]]), tt_core.tensor([[1, 2, 3]])
     logits = model(source, target).numpy()
     assert np.allclose(logits, model(tt_core.tensor([[3, 4]]), target).numpy(), atol=1e-6)
@@ -289,7 +289,7 @@ def test_impossible_configurations(changes: dict[str, Any], message: str) -> Non
 
 
 def test_a_translation_drops_nothing_out_and_puts_each_layers_mode_back() -> None:
-    model = Transformer(12, 12, embed_dim=16, num_heads=2, num_layers=1, dropout=0.5)
+    model = Seq2SeqTransformer(12, 12, embed_dim=16, num_heads=2, num_layers=1, dropout=0.5)
     model.head.eval()
     source = np.arange(1, 9).reshape(2, 4)
     first, *others = [model.translate(source, start=1, end=2, max_length=8) for _ in range(5)]
@@ -310,11 +310,11 @@ def test_targets_of_another_shape_are_an_error() -> None:
 def test_a_padding_id_that_no_source_holds_is_an_error() -> None:
     for wrong in (-1, 5):
         with pytest.raises(ConfigError, match=f"padding_idx {wrong} is none of the 5 ids"):
-            Transformer(5, 5, 8, num_heads=2, num_layers=1, padding_idx=wrong)
+            Seq2SeqTransformer(5, 5, 8, num_heads=2, num_layers=1, padding_idx=wrong)
 
 
 def test_translations_end_with_the_positions() -> None:
-    model = Transformer(5, 5, 8, num_heads=2, num_layers=1, max_length=6)
+    model = Seq2SeqTransformer(5, 5, 8, num_heads=2, num_layers=1, max_length=6)
     assert [len(row) for row in model.translate(tt_core.tensor([[1, 2], [3, 4]]), start=0, end=-1)] == [6, 6]
 
 
@@ -356,5 +356,5 @@ def test_numbers_of_numpy_make_a_config() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_positions_take_the_dtype_of_the_model(dtype: type) -> None:
-    model = Transformer(5, 6, 8, num_heads=2, num_layers=1).to(dtype)
+    model = Seq2SeqTransformer(5, 6, 8, num_heads=2, num_layers=1).to(dtype)
     assert model(tt_core.tensor([[1, 2]]), tt_core.tensor([[3]])).dtype == dtype

@@ -41,11 +41,17 @@ from tt_language.tokenization import Tokenizer as Tokenizer
 from tt_language.tokenization import compression_report as compression_report
 from tt_language.tokenization import load_tokenizer as load_tokenizer
 from tt_language.tokenizer_json import read_text as read_text
+from tt_language.torch_names import MultiheadAttention as MultiheadAttention
+from tt_language.torch_names import Transformer as Transformer
+from tt_language.torch_names import TransformerDecoder as TransformerDecoder
+from tt_language.torch_names import TransformerDecoderLayer as TransformerDecoderLayer
+from tt_language.torch_names import TransformerEncoder as TransformerEncoder
+from tt_language.torch_names import TransformerEncoderLayer as TransformerEncoderLayer
 from tt_language.transformers import GPT as GPT
-from tt_language.transformers import Transformer as Transformer
+from tt_language.transformers import DecoderStack as DecoderStack
+from tt_language.transformers import EncoderStack as EncoderStack
+from tt_language.transformers import Seq2SeqTransformer as Seq2SeqTransformer
 from tt_language.transformers import TransformerBlock as TransformerBlock
-from tt_language.transformers import TransformerDecoder as TransformerDecoder
-from tt_language.transformers import TransformerEncoder as TransformerEncoder
 from tt_language.transformers import next_token_loss as next_token_loss
 
 if not hasattr(_manager.hook, "tt_past"):

@@ -15,12 +15,14 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from tt_core import mutation
 from tt_core.creation import from_numpy, randn, tensor
 from tt_core.dispatch import Array, op
 from tt_core.errors import OutOfRangeError, ShapeError
 from tt_core.files import write_atomic
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
+from tt_language.errors import ConfigError, short
 from tt_language.rope_scaling import RopeScaling
 from tt_learn.autograd import gradient
 
@@ -98,7 +100,9 @@ class Embedding(Layer):
     """A table of `num_embeddings` vectors of `embedding_dim` numbers, looked up by id (PyTorch's `nn.Embedding`).
 
     `weight` (num_embeddings, embedding_dim) starts standard normal. The row `padding_idx` starts at zero and is never
-    changed by a gradient. Takes ids (...), returns (..., embedding_dim). Raises `OutOfRangeError` for ids outside.
+    changed by a gradient. With `max_norm`, rows that are looked up and whose `norm_type` norm is larger are first
+    scaled down to it, in place. Takes ids (...), returns (..., embedding_dim). Raises `OutOfRangeError` for ids
+    outside, and `ConfigError` for `scale_grad_by_freq` and `sparse`, which are not built.
 
     >>> Embedding(10, 4)(tensor([[1, 2, 3]])).shape
     (1, 3, 4)
@@ -106,18 +110,87 @@ class Embedding(Layer):
 
     weight: Tensor
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> None:
         super().__init__()
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise OutOfRangeError(f"Embedding: padding_idx {padding_idx} is outside its {num_embeddings} entries")
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self._set_options(num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
         self.weight = randn(num_embeddings, embedding_dim).as_parameter()
         if self.padding_idx is not None:
             self.weight.data[self.padding_idx] = 0
 
+    def _set_options(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None,
+        max_norm: float | None,
+        norm_type: float,
+        scale_grad_by_freq: bool,
+        sparse: bool,
+    ) -> None:
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise OutOfRangeError(f"Embedding: padding_idx {padding_idx} is outside its {num_embeddings} entries")
+        if scale_grad_by_freq or sparse:
+            raise ConfigError("Embedding: scale_grad_by_freq and sparse are not supported; leave them False")
+        for name, value in (("max_norm", max_norm), ("norm_type", norm_type)):
+            if value is not None and not (type(value) in (int, float) and value > 0):
+                raise ConfigError(f"Embedding: {name} is {short(value)}, expected a number above 0")
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.max_norm, self.norm_type = max_norm, norm_type
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Embedding:
+        """A table of the given vectors (entries, dim), which training does not change unless `freeze` is False.
+
+        It shares the memory of a tensor. Raises `ShapeError` for a table that is no matrix.
+
+        >>> Embedding.from_pretrained(tensor([[1.0, 2.0], [3.0, 4.0]]))(tensor([1]))
+        tensor([[3., 4.]])
+        """
+        table = embeddings if isinstance(embeddings, Tensor) else tensor(embeddings)
+        if table.ndim != 2 or table.dtype.kind != "f":
+            raise ShapeError(f"Embedding: a table is floats (entries, dim), got {table.dtype} {tuple(table.shape)}")
+        layer = Embedding.__new__(Embedding)
+        Layer.__init__(layer)
+        entries, dim = table.shape
+        layer._set_options(entries, dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+        layer.weight = from_numpy(table.data).as_parameter()
+        layer.weight.requires_grad_(not freeze)  # type: ignore[attr-defined]
+        return layer
+
     def forward(self, ids: Any) -> Any:
+        if self.max_norm is not None:
+            self._scale_down(np.asarray(ids), self.max_norm)
         return embedding(ids, self.weight, padding_idx=self.padding_idx)
+
+    def _scale_down(self, ids: Array, most: float) -> None:
+        """Bring the rows that are looked up to a norm of `most` at most."""
+        check_ids(ids, self.num_embeddings)
+        used = np.unique(ids)
+        rows = self.weight.data[used]
+        norms = (np.abs(rows) ** self.norm_type).sum(-1) ** (1 / self.norm_type)
+        large = norms > most
+        if large.any():
+            mutation.record(self.weight.data)
+            self.weight.data[used[large]] = rows[large] * (most / (norms[large] + 1e-7))[:, None]
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

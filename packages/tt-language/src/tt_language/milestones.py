@@ -25,7 +25,7 @@ from tt_language.generation import generate
 from tt_language.tokenization import CharTokenizer
 from tt_language.tokenizer_json import read_text
 from tt_language.toy_translation import END, PAD, START, Vocabulary, draw, padded
-from tt_language.transformers import GPT, Transformer, next_token_loss
+from tt_language.transformers import GPT, Seq2SeqTransformer, next_token_loss
 from tt_learn import AdamW, CosineWarmupLR, Trainer, no_grad
 
 Batch = tuple[tuple[Any, Any], Any]
@@ -113,8 +113,8 @@ def translation(out: Path) -> None:
 # --- the model of 2017, small
 
 
-def _small_transformer(source_vocab: int, target_vocab: int) -> Transformer:
-    return Transformer(source_vocab, target_vocab, 64, num_heads=4, num_layers=1, dropout=0.0, padding_idx=PAD)
+def _small_transformer(source_vocab: int, target_vocab: int) -> Seq2SeqTransformer:
+    return Seq2SeqTransformer(source_vocab, target_vocab, 64, num_heads=4, num_layers=1, dropout=0.0, padding_idx=PAD)
 
 
 def _teacher_forced(source: Array, target: Array) -> Batch:
@@ -138,7 +138,7 @@ def _train(model: Any, batch: Callable[[int], Any], steps: int, lr: float = 3e-3
 
 
 def _picture(
-    model: Transformer, source: Array, target: Array, path: Path, words: Sequence[str], translated: Sequence[str]
+    model: Seq2SeqTransformer, source: Array, target: Array, path: Path, words: Sequence[str], translated: Sequence[str]
 ) -> None:
     """Which source tokens the decoder looks at while it foretells each target token, as a heat map."""
     with no_grad(), record_attention() as maps:

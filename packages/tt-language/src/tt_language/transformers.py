@@ -1,7 +1,8 @@
 """Module 13, transformers: blocks of attention and feed-forward layers, stacked into GPT and the model of 2017.
 
 `GPT` from a frozen `GPTConfig` (`config.py`) covers the families of GPT-2 (learnt positions, LayerNorm, GELU) and
-Llama (rotary positions, RMSNorm, SwiGLU, grouped queries); `Transformer` is the encoder-decoder of Vaswani et al.
+Llama (rotary positions, RMSNorm, SwiGLU, grouped queries); `Seq2SeqTransformer` is the encoder-decoder of Vaswani et
+al. Layers under PyTorch's names and arguments are in `torch_names.py`.
 Checkpoint files are read in `pretrained.py`, text is generated in `generation.py`, and training is module 07's.
 """
 
@@ -121,13 +122,13 @@ class TransformerBlock(Layer):
         return norm(x + self.dropout(part(x)))
 
 
-class TransformerEncoder(Layer):
+class EncoderStack(Layer):
     """`num_layers` blocks that see the whole text; options as for `TransformerBlock`.
 
     With `norm_first` a last normalization follows. Takes and returns (batch, T, embed_dim).
 
     >>> from tt_core import ones
-    >>> TransformerEncoder(2, 8, num_heads=2)(ones(1, 5, 8)).shape
+    >>> EncoderStack(2, 8, num_heads=2)(ones(1, 5, 8)).shape
     (1, 5, 8)
     """
 
@@ -147,27 +148,27 @@ class TransformerEncoder(Layer):
         return x if self.norm is None else self.norm(x)
 
 
-class TransformerDecoder(TransformerEncoder):
+class DecoderStack(EncoderStack):
     """`num_layers` causal blocks that look at an encoder's output too.
 
     Takes (batch, T, embed_dim) and `memory=` (batch, S, embed_dim), returns the shape of the first.
 
     >>> from tt_core import ones
-    >>> TransformerDecoder(2, 8, num_heads=2)(ones(1, 5, 8), memory=ones(1, 3, 8)).shape
+    >>> DecoderStack(2, 8, num_heads=2)(ones(1, 5, 8), memory=ones(1, 3, 8)).shape
     (1, 5, 8)
     """
 
     causal = cross = True
 
 
-class Transformer(Layer):
+class Seq2SeqTransformer(Layer):
     """The encoder-decoder of Vaswani et al. 2017 (arXiv:1706.03762) with sinusoidal positions.
 
     Takes ids of a source (batch, S) and of the target so far (batch, T), returns logits (batch, T, target_vocab) for
     the tokens after each. Ids equal to `padding_idx` in the source are not looked at.
 
     >>> from tt_core import tensor
-    >>> model = Transformer(20, 30, embed_dim=16, num_heads=2, num_layers=1)
+    >>> model = Seq2SeqTransformer(20, 30, embed_dim=16, num_heads=2, num_layers=1)
     >>> model(tensor([[1, 2, 3]]), tensor([[0, 4]])).shape
     (1, 2, 30)
     """
@@ -188,15 +189,17 @@ class Transformer(Layer):
         super().__init__()
         options = {"hidden_dim": hidden_dim, "dropout": dropout, "mlp": "relu", "norm_first": False, **options}
         if padding_idx is not None and not 0 <= padding_idx < source_vocab:
-            raise ConfigError(f"Transformer: padding_idx {padding_idx} is none of the {source_vocab} ids of a source")
+            raise ConfigError(
+                f"Seq2SeqTransformer: padding_idx {padding_idx} is none of the {source_vocab} ids of a source"
+            )
         self.max_length, self.padding_idx = max_length, padding_idx
         self.scale = math.sqrt(embed_dim)
         self.source = Embedding(source_vocab, embed_dim)
         self.target = Embedding(target_vocab, embed_dim)
         self.positions = SinusoidalEmbedding(max_length, embed_dim)
         self.dropout = Dropout(dropout)
-        self.encoder = TransformerEncoder(num_layers, embed_dim, num_heads, **options)
-        self.decoder = TransformerDecoder(num_layers, embed_dim, num_heads, **options)
+        self.encoder = EncoderStack(num_layers, embed_dim, num_heads, **options)
+        self.decoder = DecoderStack(num_layers, embed_dim, num_heads, **options)
         self.head = Linear(embed_dim, target_vocab)
         for table in (self.source, self.target):  # times sqrt(embed_dim) they are as large as the positions
             init.normal_(table.weight, std=embed_dim**-0.5)
@@ -229,7 +232,7 @@ class Transformer(Layer):
 
     def _embedded(self, table: Layer, ids: Any) -> Any:
         if ids.shape[-1] > self.max_length:
-            raise ShapeError(f"Transformer: {ids.shape[-1]} tokens, at most max_length = {self.max_length}")
+            raise ShapeError(f"Seq2SeqTransformer: {ids.shape[-1]} tokens, at most max_length = {self.max_length}")
         x = table(ids) * self.scale
         return self.dropout(x + self.positions(arange(ids.shape[-1])))
 
