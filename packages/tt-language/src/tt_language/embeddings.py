@@ -173,7 +173,7 @@ class Embedding(Layer):
         entries, dim = table.shape
         layer._set_options(entries, dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
         layer.weight = from_numpy(table.data).as_parameter()
-        layer.weight.requires_grad_(not freeze)  # type: ignore[attr-defined]
+        layer.weight.requires_grad_(not freeze)
         return layer
 
     def forward(self, ids: Any) -> Any:
