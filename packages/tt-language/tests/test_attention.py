@@ -257,7 +257,11 @@ def test_dropout_only_while_training() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((8, 3), "8 does not divide into 3 heads"), ((8, 0), "into 0 heads"), ((8, 4, 0.0, True), "share 3")],
+    [
+        ((8, 3), "8 does not divide into 3 heads"),
+        ((8, 0), "num_heads is 0"),
+        ((8, 4, 0.0, True), "share 3"),
+    ],
 )
 def test_sizes_that_do_not_divide(arguments: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):

@@ -9,16 +9,25 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import DTypeError, ShapeError, TinyTorchError
 from tt_language import (
+    GPT,
+    BPETokenizer,
+    CharTokenizer,
     ConfigError,
+    EncoderStack,
+    GPTConfig,
     MultiHeadAttention,
     MultiheadAttention,
+    RotaryEmbedding,
+    Seq2SeqTransformer,
+    SinusoidalEmbedding,
     Transformer,
     TransformerDecoder,
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
+    generate,
 )
 
 
@@ -116,3 +125,31 @@ def test_a_decoder_with_a_causal_mask_does_not_see_what_is_later() -> None:
     assert not np.allclose(changed[:, 3:], out[:, 3:])
     decoder = TransformerDecoder(TransformerDecoderLayer(8, 2, 16, batch_first=True), 1)
     assert decoder(target, source).shape == (1, 5, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MultiheadAttention("8", 2), "embed_dim is '8', expected a whole number, 1 or more"),  # type: ignore[arg-type]
+        (lambda: MultiheadAttention(8, 0), "num_heads is 0"),
+        (lambda: MultiheadAttention(8, 2, None), "dropout is a probability, got None"),  # type: ignore[arg-type]
+        (lambda: MultiHeadAttention(8, 2.0), "num_heads is 2.0"),  # type: ignore[arg-type]
+        (lambda: MultiHeadAttention(8, 2, num_kv_heads=0), "num_kv_heads is 0"),
+        (lambda: MultiHeadAttention(8, 2, "a"), "dropout is a probability, got 'a'"),  # type: ignore[arg-type]
+        (lambda: Transformer(8, 2, None), "num_layers is None, expected a whole number, 0 or more"),  # type: ignore[arg-type]
+        (lambda: EncoderStack("1", 8, 2), "EncoderStack: num_layers is '1'"),  # type: ignore[arg-type]
+        (lambda: Seq2SeqTransformer(5, 5, None), "embed_dim is None"),  # type: ignore[arg-type]
+        (lambda: SinusoidalEmbedding(4, None), "dim is None"),  # type: ignore[arg-type]
+        (lambda: RotaryEmbedding(4, theta="a"), "theta is 'a', expected a number above 0"),  # type: ignore[arg-type]
+        (lambda: RotaryEmbedding(4, scaling="a"), "is a mapping, got 'a'"),  # type: ignore[arg-type]
+        (lambda: GPT({}), "expected a GPTConfig, got {}"),  # type: ignore[arg-type]
+        (lambda: GPTConfig.from_dict(None), "expected values by name, got 'None'"),  # type: ignore[arg-type]
+        (lambda: generate(None, [1], 2), "the model has a config with block_size and vocab_size, got None"),
+        (lambda: BPETokenizer(None, []), "maps tokens to ids, got None"),  # type: ignore[arg-type]
+        (lambda: BPETokenizer({}, [], special_tokens=None), "come in a list, got None"),  # type: ignore[arg-type]
+        (lambda: CharTokenizer(None), "a text or a list of characters, got None"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_first_attempt_gets_wrong_is_said_in_one_line(make: Any, message: str) -> None:
+    with pytest.raises(TinyTorchError, match=message):
+        make()

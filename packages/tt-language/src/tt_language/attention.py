@@ -24,6 +24,7 @@ from tt_core.random import generator
 from tt_core.tensor import Tensor
 from tt_language.attention_blocks import attend, attend_backward, problem_of
 from tt_language.embeddings import rotary
+from tt_language.errors import check_probability, check_sizes
 from tt_language.hookspecs import Past
 from tt_learn.autograd import GradientError, formula, gradient
 
@@ -255,12 +256,13 @@ class MultiHeadAttention(Layer):
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        if num_heads < 1 or (head_dim is None and embed_dim % num_heads):
+        check_sizes("MultiHeadAttention", embed_dim=embed_dim, num_heads=num_heads, num_kv_heads=num_kv_heads)
+        check_sizes("MultiHeadAttention", head_dim=1 if head_dim is None else head_dim)
+        if head_dim is None and embed_dim % num_heads:
             raise ShapeError(f"MultiHeadAttention: embed_dim {embed_dim} does not divide into {num_heads} heads")
-        if num_kv_heads < 1 or num_heads % num_kv_heads:
+        if num_heads % num_kv_heads:
             raise ShapeError(f"MultiHeadAttention: {num_heads} heads cannot evenly share {num_kv_heads} of keys")
-        if not 0 <= dropout <= 1:
-            raise ShapeError(f"MultiHeadAttention: dropout is a probability, got {dropout}")
+        check_probability("MultiHeadAttention", "dropout", dropout)
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, num_kv_heads
         self.head_dim = embed_dim // num_heads if head_dim is None else head_dim
         self.dropout, self.causal = dropout, causal

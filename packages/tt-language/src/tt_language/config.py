@@ -142,6 +142,8 @@ class GPTConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
         """The config that `to_dict` gave. Raises `ConfigError` for a name it does not know."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"GPTConfig: expected values by name, got {str(values)[:40]!r}")
         unknown = sorted(str(name)[:40] for name in set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ConfigError(f"GPTConfig: unknown {', '.join(unknown[:4])}")

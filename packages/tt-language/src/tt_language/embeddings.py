@@ -22,7 +22,7 @@ from tt_core.errors import OutOfRangeError, ShapeError
 from tt_core.files import write_atomic
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
-from tt_language.errors import ConfigError, short
+from tt_language.errors import ConfigError, check_positive, check_sizes, short
 from tt_language.rope_scaling import RopeScaling
 from tt_learn.autograd import gradient
 
@@ -227,6 +227,7 @@ class SinusoidalEmbedding(Layer):
 
     def __init__(self, max_length: int, dim: int, base: float = 10000.0) -> None:
         super().__init__()
+        check_sizes("SinusoidalEmbedding", max_length=max_length, dim=dim)
         if dim % 2:
             raise ShapeError(f"SinusoidalEmbedding: dim {dim} is odd; a sine and a cosine share each frequency")
         self.max_length, self.dim = max_length, dim
@@ -301,6 +302,8 @@ class RotaryEmbedding(Layer):
         self, dim: int, max_length: int = 2048, theta: float = 10000.0, scaling: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
+        check_sizes("RotaryEmbedding", dim=dim, max_length=max_length)
+        check_positive("RotaryEmbedding", "theta", theta)
         if dim % 2:
             raise ShapeError(f"RotaryEmbedding: dim {dim} is odd; features turn in pairs")
         self.dim, self.max_length, self.theta = dim, max_length, theta

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 
-from tt_core.errors import TinyTorchError
+from tt_core.errors import ShapeError, TinyTorchError, is_integer
 from tt_learn.checkpoints import CheckpointError as CheckpointError
 
 
@@ -15,6 +15,31 @@ class TokenizerError(TinyTorchError, ValueError):
 
 class ConfigError(TinyTorchError, ValueError):
     """Sizes or options of which no model or generation can be made."""
+
+
+def check_sizes(owner: str, least: int = 1, **sizes: object) -> None:
+    """Raise `ShapeError` that names a size which is no whole number from `least` on.
+
+    >>> check_sizes("MultiHeadAttention", embed_dim=8, num_heads="2")
+    Traceback (most recent call last):
+    ...
+    tt_core.errors.ShapeError: MultiHeadAttention: num_heads is '2', expected a whole number, 1 or more
+    """
+    for name, value in sizes.items():
+        if not is_integer(value, least):
+            raise ShapeError(f"{owner}: {name} is {short(value)}, expected a whole number, {least} or more")
+
+
+def check_probability(owner: str, name: str, value: object) -> None:
+    """Raise `ShapeError` for a `value` that is no number from 0 to 1."""
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ShapeError(f"{owner}: {name} is a probability, got {short(value)}")
+
+
+def check_positive(owner: str, name: str, value: object) -> None:
+    """Raise `ShapeError` for a `value` that is no number above 0."""
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise ShapeError(f"{owner}: {name} is {short(value)}, expected a number above 0")
 
 
 # --- what was given, in one line

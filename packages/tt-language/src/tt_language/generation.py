@@ -400,7 +400,9 @@ def _is_list(x: object) -> bool:
 
 
 def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
-    size, vocab = model.config.block_size, model.config.vocab_size
+    size, vocab = (getattr(getattr(model, "config", None), name, None) for name in ("block_size", "vocab_size"))
+    if size is None or vocab is None:
+        raise ConfigError(f"generate: the model has a config with block_size and vocab_size, got {short(model)}")
     for i, text in enumerate(texts):
         try:
             ids = np.asarray(text)

@@ -49,6 +49,8 @@ class RopeScaling:
         >>> RopeScaling.read({"rope_type": "linear", "factor": 2.0}, 8, 10000.0, 2048).numbers
         {'factor': 2.0}
         """
+        if not isinstance(scaling, Mapping):
+            raise ShapeError(f"a scaling of rotary positions is a mapping, got {short(scaling)}")
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         if not isinstance(kind, str) or kind not in _KINDS:
             raise ShapeError(f"rope_type is {short(kind)}, expected one of {', '.join(_KINDS)}")

@@ -89,8 +89,8 @@ class Tokenizer(ABC):
         >>> ByteTokenizer().encode_batch(["hi", "a"])
         [[104, 105], [97]]
         """
-        if isinstance(texts, str):
-            raise TokenizerError("encode_batch takes a list of texts, got one str; use encode")
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise TokenizerError(f"encode_batch takes a list of texts, got one {type(texts).__name__}; use encode")
         return [self.encode(text) for text in texts]
 
     def encode_to_array(self, text: str, dtype: DTypeLike = np.int64) -> NDArray[Any]:
@@ -207,6 +207,8 @@ class CharTokenizer(Tokenizer):
 
     def __init__(self, text_or_vocabulary: str | Sequence[str]) -> None:
         given = text_or_vocabulary
+        if not isinstance(given, Iterable):
+            raise TokenizerError(f"a vocabulary is a text or a list of characters, got {short(given)}")
         self.characters = sorted(set(given)) if isinstance(given, str) else list(given)
         for c in self.characters:
             if len(_check_text(c)) != 1:
@@ -335,6 +337,8 @@ class BPETokenizer(Tokenizer):
         normalizer: str | None = None,
         add_prefix_space: bool = False,
     ) -> None:
+        if not isinstance(vocab, Mapping):
+            raise TokenizerError(f"a vocabulary maps tokens to ids, got {short(vocab)}")
         self.vocab = dict(vocab)
         self.merges = list(merges)
         self.ignore_merges = ignore_merges
@@ -469,10 +473,11 @@ class BPETokenizer(Tokenizer):
         return _load(path, lambda data: cls(**files.bpe_from_json(data)))
 
 
-def _added_tokens(tokens: Sequence[str | AddedToken], normalized: bool) -> list[AddedToken]:
+def _added_tokens(tokens: Any, normalized: bool) -> list[AddedToken]:
     """Tokens with their options; raises `TokenizerError` for what cannot be one."""
-    if isinstance(tokens, str):
-        raise TokenizerError(f"special tokens come in a list, got the text {short(tokens)}")
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+        what = "the text " if isinstance(tokens, str) else ""
+        raise TokenizerError(f"special tokens come in a list, got {what}{short(tokens)}")
     return [
         token if isinstance(token, AddedToken) else AddedToken(token, normalized=normalized)
         for token in map(_check_special_token, tokens)

@@ -21,7 +21,7 @@ from tt_core.errors import DTypeError, ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear, dropout, linear
 from tt_core.tensor import Tensor
 from tt_language.attention import attention_weights, join_heads, scaled_dot_product_attention, split_heads
-from tt_language.errors import ConfigError, short
+from tt_language.errors import ConfigError, check_probability, check_sizes, short
 
 # --- masks
 
@@ -86,10 +86,10 @@ class MultiheadAttention(Layer):
         super().__init__()
         if add_bias_kv or add_zero_attn:
             raise ConfigError("MultiheadAttention: add_bias_kv and add_zero_attn are not supported; leave them False")
-        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
+        check_sizes("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads)
+        if embed_dim % num_heads:
             raise ShapeError(f"MultiheadAttention: embed_dim {embed_dim} does not divide into {num_heads} heads")
-        if not 0 <= dropout <= 1:
-            raise ShapeError(f"MultiheadAttention: dropout is a probability, got {dropout}")
+        check_probability("MultiheadAttention", "dropout", dropout)
         self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
         self.kdim, self.vdim = embed_dim if kdim is None else kdim, embed_dim if vdim is None else vdim
         together = self.kdim == self.vdim == embed_dim
@@ -331,6 +331,7 @@ _COPIES = "layers"
 def _copies(layer: Layer, num_layers: int) -> LayerList:
     if not isinstance(layer, Layer):
         raise ConfigError(f"expected a layer to copy {num_layers} times, got {short(layer)}")
+    check_sizes("a stack", least=0, num_layers=num_layers)
     return LayerList(copy.deepcopy(layer) for _ in range(num_layers))
 
 

@@ -24,7 +24,7 @@ from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
 from tt_language.config import GPTConfig as GPTConfig
 from tt_language.embeddings import Embedding, RotaryEmbedding, SinusoidalEmbedding
-from tt_language.errors import ConfigError
+from tt_language.errors import ConfigError, check_sizes, short
 from tt_language.feed_forward import FeedForward, RMSNorm, SwiGLU
 from tt_language.hookspecs import Past
 from tt_learn.training import evaluating
@@ -136,6 +136,7 @@ class EncoderStack(Layer):
 
     def __init__(self, num_layers: int, embed_dim: int, num_heads: int, **options: Any) -> None:
         super().__init__()
+        check_sizes(type(self).__name__, least=0, num_layers=num_layers)
         kinds: dict[str, Any] = {"causal": self.causal, "cross": self.cross}
         self.blocks = LayerList(TransformerBlock(embed_dim, num_heads, **kinds, **options) for _ in range(num_layers))
         last = options.get("norm_first", True)
@@ -192,6 +193,7 @@ class Seq2SeqTransformer(Layer):
             raise ConfigError(
                 f"Seq2SeqTransformer: padding_idx {padding_idx} is none of the {source_vocab} ids of a source"
             )
+        check_sizes("Seq2SeqTransformer", embed_dim=embed_dim, max_length=max_length)
         self.max_length, self.padding_idx = max_length, padding_idx
         self.scale = math.sqrt(embed_dim)
         self.source = Embedding(source_vocab, embed_dim)
@@ -260,6 +262,8 @@ class GPT(Layer):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        if not isinstance(config, GPTConfig):
+            raise ConfigError(f"GPT: expected a GPTConfig, got {short(config)}")
         self.config = config
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.wpe = Embedding(config.block_size, config.n_embd) if config.position == "learned" else None
