@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tinygpt.presets import PRESETS, TrainConfig, preset
-from tt_core.command import output_may_end, plugin_option, reported, run
+from tt_core.command import PathOption, output_may_end, plugin_option, reported, run
 from tt_core.errors import TinyTorchError
 from tt_core.plugins import use
 
@@ -36,7 +36,7 @@ def meaning(field: dataclasses.Field[Any]) -> str:
     return f"{field.metadata.get('meaning', '')} [{known}]".lstrip()
 
 
-path_option = click.Path(path_type=Path)
+path_option = PathOption()
 
 OTHER_NAMES = {
     "--batch": "--batch-size", "--context": "--block-size", "--ctx": "--block-size", "--data": "--corpus",

@@ -121,7 +121,7 @@ class RunFolder:
 
     def _holds_a_run(self) -> bool:
         """Whether a run is here that is not to be written over; one that was killed before it saved anything may be."""
-        if not self.config.exists():
+        if not os.path.exists(self.config):
             return False
         try:
             return self._is_saved() or "training" not in self.read_config()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from tt_core.command import plugin_option, reported, run, show_each_line
+from tt_core.command import PathOption, plugin_option, reported, run, show_each_line
 from tt_core.errors import FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.files import check_folder
 from tt_core.hookspecs import hookimpl
@@ -89,11 +89,11 @@ def journey() -> None:
 @click.argument("name")
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("TT_DATA_HOME"),
+    type=PathOption(),
+    default=lambda: os.environ.get("TT_DATA_HOME") or None,
     help="folder with data sets, such as mnist/ [default: $TT_DATA_HOME]",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("milestones"), help="folder for pictures")
+@click.option("--out", type=PathOption(), default=Path("milestones"), help="folder for pictures")
 @plugin_option
 def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, ...]) -> None:
     """Run a moment of history with what is installed, and print what it reached."""
@@ -102,7 +102,7 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
         raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
     chosen = known[name]
     given = click.get_current_context().get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
-    if given and data_dir is not None and not data_dir.is_dir():  # a folder in TT_DATA_HOME is made by a download
+    if given and data_dir is not None and not os.path.isdir(data_dir):  # a folder in TT_DATA_HOME is made by a download
         raise FileError(f"--data-dir {data_dir}: no such folder")
     check_folder(out)  # now, and not when the training is done
     with use(*plugins), reported():

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +24,20 @@ from tt_core.plugins import manager
 
 _GONE = {errno.EPIPE, errno.EIO, errno.ESHUTDOWN} | ({errno.EINVAL} if os.name == "nt" else set())
 """What writing to a closed pipe or to a closed terminal raises; Windows says EINVAL for the former."""
+
+
+class PathOption(click.Path):
+    """A path, as `pathlib.Path`; an empty one, which a variable that is not set leaves, would be `.` and is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a usage error for an empty one."""
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="NAME", help="use this plugin (see: tt plugins)"
@@ -49,16 +64,20 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         if sys.stdout is not None:  # None where it was closed from the start (`tt journey >&-`)
             sys.stdout.flush()
     except TinyTorchError as error:
-        tell(f"error: {error}")
+        tell(f"error: {_line(str(error))}")
         return 1
     except MemoryError as error:  # NumPy's message has the size of the array
-        tell(f"error: out of memory: {str(error) or 'nothing is left'}; choose smaller sizes")
+        tell(f"error: out of memory: {_line(str(error)) or 'nothing is left'}; choose smaller sizes")
         return 1
     except OSError as error:  # of an output; what reads or writes a file raises `FileError`
         if error.errno not in _GONE | {errno.ENOSPC}:
             raise
+        if isinstance(error.__context__, KeyboardInterrupt):  # click's line break after ^C, on a closed terminal
+            return 128 + _signal_of(error.__context__)
         if error.errno == errno.ENOSPC:
             tell("error: the output does not fit on the disk; free some space, or write elsewhere")
+        elif error.errno == errno.EIO:
+            tell("error: the output cannot be written: input/output error")
         return 1
     except click.ClickException as error:
         tell(_usage(error))
@@ -83,7 +102,17 @@ def _usage(error: click.ClickException) -> str:
     if context is not None and message == context.get_help():
         return message
     advice = f" (see: {context.command_path} --help)" if context is not None else ""
-    return f"error: {' '.join(message.split()).rstrip('.')}{advice}"
+    return f"error: {_line(' '.join(message.split())).rstrip('.')}{advice}"
+
+
+def _line(message: str) -> str:
+    """A message in one line of bearable length: what was given may hold line breaks, or be a whole text.
+
+    >>> _line("no milestone is called a" + chr(10) + "b")
+    'no milestone is called a\\\\nb'
+    """
+    shown = message if len(message) <= 600 else f"{message[:400]} ... {message[-180:]}"
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in shown)
 
 
 def _signal_of(error: BaseException) -> int:

@@ -5,12 +5,14 @@ Loaded at every start of `tt`, so it imports NumPy's part of the package only on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tt_core.command import PathOption
 from tt_core.errors import FileError
 from tt_core.files import in_order
 from tt_core.journey import Milestone, Module, deferred
@@ -77,13 +79,15 @@ def data() -> None:
 @data.command("list")
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=PathOption(),
     help="Folder of datasets; default TT_DATA_HOME, or the cache.",
 )
 def list_datasets(data_dir: Path | None) -> None:
     """List the datasets, and where each is found."""
     from tt_data.datasets.download import cache_home
 
+    if data_dir is not None and not os.path.isdir(data_dir):
+        raise FileError(f"--data-dir {data_dir}: no such folder")
     home = data_dir or cache_home()
     click.echo(f"in {home}")
     for name, folder, what in _DATASETS:
@@ -96,12 +100,12 @@ def list_datasets(data_dir: Path | None) -> None:
 
 
 @data.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=PathOption())
+@click.option("--out", required=True, type=PathOption(), help="Folder for the shards; must hold none yet.")
+@click.option("--shard-mb", default=64, show_default=True, type=click.IntRange(1, 1 << 20), help="Size of a shard.")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the shards; must hold none yet."
+    "--block-size", default=256, show_default=True, type=click.IntRange(1, 1 << 30), help="Bytes in a sample of text."
 )
-@click.option("--shard-mb", default=64, show_default=True, type=click.IntRange(1), help="Size of a shard.")
-@click.option("--block-size", default=256, show_default=True, type=click.IntRange(1), help="Bytes in a sample of text.")
 def shard(source: Path, out: Path, shard_mb: int, block_size: int) -> None:
     """Write SOURCE as a folder of shards that ShardedDataset reads.
 
@@ -120,9 +124,9 @@ def shard(source: Path, out: Path, shard_mb: int, block_size: int) -> None:
 
 def open_source(source: Path, block_size: int) -> tuple[Sequence[str], Iterator[tuple[Any, ...]]]:
     """The fields of a source, and its samples in batches. Raises `FileError` for what is not understood."""
-    if not source.exists():
+    if not os.path.exists(source):
         raise FileError(f"{source}: no such file or folder")
-    if source.is_dir():
+    if os.path.isdir(source):
         return _open_folder(source)
     if source.suffix == ".npy":
         return _open_arrays([source])
@@ -170,7 +174,7 @@ def _cifar_batches(files: list[Path]) -> Iterator[tuple[Any, ...]]:
         yield read_cifar_binary(path) if path.suffix == ".bin" else read_cifar_batch(path)
 
 
-def _text_batches(path: Path, block_size: int, blocks: int = 4096) -> Iterator[tuple[Any, ...]]:
+def _text_batches(path: Path, block_size: int, most: int = 1 << 24) -> Iterator[tuple[Any, ...]]:
     """Whole blocks of bytes (n, block_size); an end shorter than a block is left out."""
     import numpy as np
 
@@ -179,7 +183,7 @@ def _text_batches(path: Path, block_size: int, blocks: int = 4096) -> Iterator[t
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
     with file:
-        while chunk := file.read(block_size * blocks):
+        while chunk := file.read(block_size * max(1, most // block_size)):
             whole = len(chunk) // block_size * block_size
             if whole:
                 yield (np.frombuffer(chunk[:whole], np.uint8).reshape(-1, block_size),)

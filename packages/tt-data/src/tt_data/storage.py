@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.errors import FileError, ShapeError
-from tt_core.files import make_folder, remove_stale, write_atomic
+from tt_core.files import check_folder, make_folder, remove_stale, write_atomic
 from tt_data.dataset import Dataset, Indices, as_array, as_indices, wrap_index
 
 INDEX = "index.json"
@@ -320,12 +320,14 @@ def write_shards(
         raise ShapeError(f"write_shards: fields must have names of their own that a file can bear, got {list(fields)}")
     if shard_bytes < 1:
         raise ShapeError(f"write_shards: shard_bytes must be >= 1, got {shard_bytes}")
-    if (folder / INDEX).exists():
+    if os.path.exists(folder / INDEX):
         raise FileError(f"{folder}: already holds a sharded dataset; choose another folder, or remove it")
-    remove_stale(make_folder(folder))
+    check_folder(folder)
     described: tuple[Field, ...] = ()
     shards: list[Shard] = []
     for arrays in _cut_into_shards(batches, tuple(fields), shard_bytes):
+        if not shards:  # batches that cannot be read leave no folder
+            remove_stale(make_folder(folder))
         described = _describe(arrays, tuple(fields))
         shards.append(_write_shard(folder, len(shards), arrays, described))
     if not shards:

@@ -1,0 +1,256 @@
+"""Each option of each command of `tt` and `tinygpt`, with values that nobody means: one line and exit code 1 or 2.
+
+The commands are found by walking click's tree, so a new option is tested from its first day. What a value makes of a
+command is not judged here but for what can never be right; the package's own tests know what each option does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import tinygpt.capstone
+import tinygpt.cli
+import tt_core.cli
+from tt_core.command import run
+from tt_learn import Trainer
+
+pytestmark = pytest.mark.filterwarnings("default")  # a command prints a warning as a line
+
+TEXT = "the cat sat on the mat. a dog ran to the cat. " * 20
+
+tt_core.cli.load_acts()
+ROOTS: dict[str, click.Group] = {"tt": tt_core.cli.cli, "tinygpt": tinygpt.cli.cli}
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Each command below `group`, with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = {words: command for root, group in ROOTS.items() for words, command in commands(group, root)}
+
+NEEDED: dict[tuple[str, ...], dict[str, str]] = {
+    ("tt", "milestone"): {"name": "perceptron", "--out": "pictures"},
+    ("tt", "data", "shard"): {"source": "text.txt", "--out": "shards"},
+    ("tinygpt", "train"): {
+        "--corpus": "text.txt", "--out": "new", "--preset": "tiny", "--tokenizer": "char", "--n-layer": "1",
+        "--n-embd": "16", "--block-size": "8", "--steps": "2", "--eval-interval": "1", "--eval-windows": "2",
+    },
+    ("tinygpt", "generate"): {"run_folder": "run", "--max-new-tokens": "3"},
+    ("tinygpt", "info"): {"run_folder": "run"},
+}  # fmt: skip
+"""What a command is called with beside the value in question, so that it gets as far as to look at it."""
+
+WRONG = {
+    "number": ("", "x", "nan", "1,5", "0x10", "½"),
+    "path": ("",),
+}
+"""What no option of this kind takes."""
+ODD = {
+    "number": ("0", "-1", "-0.0", "1.5", "inf", "-inf", "1e400", "1" + "0" * 30, "9" * 5000, "١"),
+    "path": ("missing", "missing/too", "text.txt", "text.txt/inside", "other", "damaged", "locked", "empty",
+             "l\udcff", "x" * 300, "/dev/null", "pipe", "loop", "-", "."),
+    "text": ("", " ", "x", "\udcff", "\n", "-1", "9" * 300, "../..", "日本"),
+}  # fmt: skip
+"""What most of them do not take."""
+
+
+def kind_of(parameter: click.Parameter) -> str:
+    if isinstance(parameter.type, click.Path):
+        return "path"
+    return "number" if isinstance(parameter.type, (click.types.IntParamType, click.types.FloatParamType)) else "text"
+
+
+def name_of(parameter: click.Parameter) -> str:
+    """`--steps`, or the name of an argument."""
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else str(parameter.name)
+
+
+def takes_value(parameter: click.Parameter) -> bool:
+    return not (isinstance(parameter, click.Option) and parameter.is_flag)
+
+
+CASES = [
+    pytest.param(words, name_of(parameter), kind_of(parameter), id=" ".join([*words, name_of(parameter)]))
+    for words, command in COMMANDS.items()
+    for parameter in command.params
+    if takes_value(parameter)
+]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text, a run, and what is in the way of both; commands run in it, none changes what is there."""
+    folder = tmp_path_factory.mktemp("stage")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    for name in ("other", "damaged", "locked", "empty"):
+        (folder / name).mkdir()
+    (folder / "other" / "picture.png").write_bytes(b"\x89PNG\r\n")
+    for name in ("config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "a.npy", "data_batch_1"):
+        (folder / "damaged" / name).write_bytes(b"\xff\x00" * 50)
+    (folder / "damaged" / "mnist").mkdir()
+    (folder / "damaged" / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"\xff\x00" * 50)
+    (folder / "damaged" / "tinyshakespeare").mkdir()
+    (folder / "damaged" / "tinyshakespeare" / "input.txt").write_bytes(b"\xff\x00" * 50)
+    (folder / "locked").chmod(0)  # root looks inside all the same
+    if hasattr(os, "symlink") and os.name != "nt":
+        (folder / "loop").symlink_to("loop")
+    train = {**NEEDED["tinygpt", "train"], "--out": "run"}
+    os.chdir(folder)
+    code, _, said = call(("tinygpt", "train"), train)
+    assert code == 0, said
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Training takes two steps at most, a text three tokens; both after all that is checked was checked."""
+    fit, stream = Trainer.fit, tinygpt.capstone.stream
+
+    def short_fit(self: Trainer, batches: Any, steps: int | None = None, *rest: Any, **options: Any) -> None:
+        fit(self, batches, None if steps is None else min(steps, self.step + 2), *rest, **options)
+
+    monkeypatch.setattr(Trainer, "fit", short_fit)
+    monkeypatch.setattr(tinygpt.capstone, "stream", lambda *args, **options: islice(stream(*args, **options), 3))
+    monkeypatch.delenv("TT_DATA_HOME", raising=False)
+
+
+def call(words: tuple[str, ...], given: dict[str, str]) -> tuple[int, str, str]:
+    """Run a command in this process. Gives its exit code, standard output and standard error."""
+    arguments = [*words[1:], *(f"{name}={value}" for name, value in given.items() if name.startswith("--"))]
+    arguments += ["--", *(value for name, value in given.items() if not name.startswith("--"))]
+    before = sys.stdout, sys.stderr
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
+    sys.stdout, sys.stderr = out, err
+    try:
+        code = run(ROOTS[words[0]], words[0], arguments)
+    finally:
+        sys.stdout, sys.stderr = before
+    return code, *(stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+
+
+def check(words: tuple[str, ...], given: dict[str, str], codes: tuple[int, ...]) -> None:
+    before = contents()
+    code, out, err = call(words, given)
+    told = f"{' '.join(words)} {given} -> {code}\n{out[-500:]}\n{err[-500:]}"
+    assert code in codes, told
+    lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
+    assert "Traceback" not in out + err, told
+    if code:
+        assert len(lines) == 1, told
+        assert lines[0].startswith("error: "), told
+        assert len(lines[0]) < 1000, told
+        assert not half_made(contents() - before), told
+    remove_new(before)
+
+
+def half_made(new: set[str]) -> set[str]:
+    """What a command that failed may not leave: all but a run that can be resumed, and a milestone's pictures."""
+    saved = {name.partition("/")[0] for name in new if name.endswith("model.safetensors")}
+    return {name for name in new if name.partition("/")[0] not in saved | {"pictures"}}
+
+
+def contents() -> set[str]:
+    return {path.as_posix() for path in Path().rglob("*")}
+
+
+def remove_new(before: set[str]) -> None:
+    for name in sorted(contents() - before, reverse=True):
+        path = Path(name)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@pytest.mark.parametrize(("words", "name", "kind"), CASES)
+def test_an_option_with_a_value_that_nobody_means(
+    words: tuple[str, ...], name: str, kind: str, stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stage)
+    for value in WRONG.get(kind, ()):
+        check(words, {**NEEDED.get(words, {}), name: value}, (1, 2))
+    for value in ODD[kind]:
+        check(words, {**NEEDED.get(words, {}), name: value}, (0, 1, 2))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_what_a_command_does_not_take(words: tuple[str, ...], stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stage)
+    for unknown in ({"--nonsense": "1"}, {"--": "1"}, {"a": "1", "b": "2", "c": "3"}, {"--\udcff": "x"}):
+        check(words, {**NEEDED.get(words, {}), **unknown}, (1, 2))
+    for parameter in COMMANDS[words].params:
+        if not takes_value(parameter):
+            check(words, {**NEEDED.get(words, {}), name_of(parameter): "3"}, (1, 2))
+
+
+@pytest.mark.parametrize("words", [("tt", "milestone"), ("tt", "data", "shard")], ids=" ".join)
+def test_a_folder_of_another_format(words: tuple[str, ...], stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stage)
+    if words == ("tt", "milestone"):
+        for name in ("mlp", "transformer"):
+            check(words, {"name": name, "--data-dir": "damaged", "--out": "pictures"}, (1, 2))
+    else:
+        for source in ("damaged", "other", "empty", "damaged/a.npy", "damaged/data_batch_1"):
+            check(words, {"source": source, "--out": "shards"}, (1, 2))
+
+
+QUICK = ["tt journey", "tt plugins", "tt data list", "tt milestone perceptron", "tinygpt info run",
+         "tinygpt generate run", "tt --help", "tinygpt train --help"]  # fmt: skip
+
+
+def program(line: str) -> list[str]:
+    """A command line as a process of its own, by whatever folder its script lies in."""
+    name, *arguments = line.split()
+    module = {"tt": "tt_core.cli", "tinygpt": "tinygpt.cli"}[name]
+    return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", *arguments]
+
+
+@pytest.mark.parametrize("line", QUICK)
+def test_a_reader_that_has_gone_is_nothing_to_speak_of(line: str, stage: Path) -> None:
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(program(line), cwd=stage, **pipe) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() in (0, 1)  # 0 where all was written before the reader went
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("line", QUICK)
+def test_a_full_disk_behind_the_output_is_one_line(line: str, stage: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(program(line), cwd=stage, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert done.stderr.count(b"\n") == 1
+        assert done.stderr.startswith(b"error: the output does not fit on the disk")
+        assert done.returncode == 1
+        both = subprocess.run(program(line), cwd=stage, stdout=full, stderr=full, check=False)
+        assert both.returncode == 1
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if command.params], ids=" ".join)
+def test_several_such_values_at_once(
+    words: tuple[str, ...], seed: int, stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stage)
+    drawn = random.Random(f"{words} {seed}")
+    parameters = [parameter for parameter in COMMANDS[words].params if takes_value(parameter)]
+    for _ in range(10):
+        given = dict(NEEDED.get(words, {}))
+        for parameter in drawn.sample(parameters, min(len(parameters), drawn.randint(2, 4))):
+            kind = kind_of(parameter)
+            given[name_of(parameter)] = drawn.choice([*WRONG.get(kind, ()), *ODD[kind]])
+        check(words, given, (0, 1, 2))
