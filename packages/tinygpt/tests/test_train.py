@@ -130,7 +130,7 @@ def test_training_says_what_it_will_take(train: Train, tmp_path: Path, capsys: p
 def test_the_estimated_time_is_that_of_the_steps_to_come(trained: Path) -> None:
     said: list[str] = []
     config = preset("tiny", steps=1005, eval_interval=10_000, block_size=16, batch_size=8)
-    estimate = Estimate(config, Tokens(np.arange(0), np.arange(24 * 16)), said.append)  # the end takes a step
+    estimate = Estimate(config, Tokens(np.arange(0), np.arange(32 * 16)), said.append)  # the end takes a step
     for step in range(1, 8):
         estimate.on_step_end(SimpleNamespace(step=step, seconds=100 + 0.1 * step))  # type: ignore[arg-type]
     assert said == ["time: about 1 min 40 s, at 100 ms a step; Ctrl-C saves, --resume goes on"]

@@ -65,6 +65,11 @@ class NamesOptions(click.Command):
             raise
 
 
+def say(line: str) -> None:
+    """Print a line at once; unlike `click.echo`, above the progress bar, which takes what is printed meanwhile."""
+    print(line, flush=True)
+
+
 def with_hyphens(name: str) -> str:
     """nanoGPT's `--batch_size` is `--batch-size` too."""
     return name.replace("_", "-")
@@ -97,15 +102,15 @@ def train(
         from tinygpt import train as job
 
         if resume is None:
-            folder = job.start(config, corpus, out, click.echo)
+            folder = job.start(config, corpus, out, say)
         else:
             given = [key for key, value in changes.items() if value is not None and key != "steps"]
             if given or name or corpus or out:
                 raise TinyTorchError(
                     "--resume takes the run's own options; only --steps and --plugin can be given with it"
                 )
-            folder = job.resume(resume, changes["steps"], click.echo)
-        click.echo(f"let it write: tinygpt generate {folder.path}")
+            folder = job.resume(resume, changes["steps"], say)
+        say(f"let it write: tinygpt generate {folder.path}")
 
 
 @cli.command(cls=NamesOptions)
