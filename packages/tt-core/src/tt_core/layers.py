@@ -741,10 +741,10 @@ class LayerNorm(Layer):
 
 
 @op(residuals=True)
-def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
+def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale.
 
-    Raises `ShapeError` for a `p` outside [0, 1], `DTypeError` for integers.
+    Returns x itself unless `training`. Raises `ShapeError` for a `p` outside [0, 1], `DTypeError` for integers.
 
     >>> set(dropout(ones(100), p=0.5).tolist()) <= {0.0, 2.0}
     True
@@ -752,6 +752,8 @@ def dropout(x: Array, /, p: float = 0.5) -> tuple[Array, Array]:
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, got {p}")
     check_floats(x)
+    if not training:
+        return x, np.ones((), x.dtype)
     keep = np.asarray(generator().random(x.shape, dtype=np.float32)) >= p
     scale = keep.astype(x.dtype)
     if 0 < p < 1:

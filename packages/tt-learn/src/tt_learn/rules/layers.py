@@ -31,6 +31,6 @@ def _(g: Any, x: Any, mean: Any, rstd: Any, weight: Any, dims: int) -> Any:
 
 
 @gradient(dropout)
-def _(out: Any, x: Any, p: float) -> Any:
+def _(out: Any, x: Any, p: float, training: bool) -> Any:
     _, scale = out
     return (lambda g: g * scale,)
