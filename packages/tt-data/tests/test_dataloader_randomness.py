@@ -93,7 +93,8 @@ def test_python_s_own_numbers_are_collated_to_one_dtype_whatever_their_order():
     assert default_collate([True, False]).dtype == bool
     assert default_collate([np.float64(1), 0.5]).dtype == default_collate([0.5, np.float64(1)]).dtype == np.float64
     assert default_collate([np.float16(1), 0.5, 2]).dtype == np.float16
-    assert default_collate([np.int8(1), 2]).dtype == np.int8
+    assert default_collate([np.int8(1), 300]).tolist() == [1, 300]
+    assert default_collate([np.int8(1), 0.5]).dtype == np.float32
     assert default_collate([(0, {"a": 1}), (0.5, {"a": 0.5})])[1]["a"].dtype == np.float32
 
 

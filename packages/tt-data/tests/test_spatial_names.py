@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,8 @@ from tt_learn.gradcheck import gradcheck, gradgradcheck
 
 rng = np.random.default_rng(0)
 NAN = float("nan")
+FAMILIES = ("convolution", "pooling", "adaptive_pooling", "padding", "normalization", "group_normalization")
+MODULES = {f"tt_data.{name}" for name in (*FAMILIES, "resampling", "torch_names")}
 
 
 def leaf(*shape):
@@ -221,3 +225,41 @@ def test_bad_input_is_one_line():
         assert isinstance(caught.value, (ShapeError, DTypeError, IndexError))
         assert "\n" not in str(caught.value)
         assert expected in str(caught.value), str(caught.value)
+
+
+FUNCTIONS = {
+    name: getattr(tt_data, name)
+    for name in vars(tt_data)
+    if name[0].islower() and getattr(getattr(tt_data, name), "__module__", "") in MODULES
+}
+ARGUMENTS = {
+    "kernel_size": 2, "output_size": 2, "size": 2, "pad": (1, 1), "num_groups": 1, "upscale_factor": 1,
+    "downscale_factor": 1, "running_mean": None, "running_var": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("bad", [None, "text", 3, [[1.0], [2.0, 3.0]], object()], ids=str)
+def test_what_is_no_tensor_is_an_error_of_ours(name, bad):
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    rest = {each: ARGUMENTS[each] for each in parameters if each in ARGUMENTS and each != "x"}
+    tensors = [each for each in ("x", "weight", "indices") if each in parameters]
+    for wrong in tensors:
+        given = {each: bad if each == wrong else tt_core.ones(1, 1, 4, 4) for each in tensors}
+        if bad is None and parameters[wrong].default is None:
+            continue
+        with pytest.raises(TinyTorchError) as caught:
+            FUNCTIONS[name](given.pop("x"), **given, **rest)
+        assert "\n" not in str(caught.value)
+
+
+def test_functions_take_arrays_as_ops_do():
+    x, w = np.ones((1, 4, 6), np.float32), np.ones((4, 4, 2), np.float32)
+    assert tt_data.conv1d(x, w).shape == (1, 4, 5)
+    assert tt_data.group_norm(x, 2, np.ones(4, np.float32)).shape == (1, 4, 6)
+    mean = np.zeros(4, np.float32)
+    tt_data.batch_norm(x, mean, np.ones(4, np.float32), training=True, momentum=1.0)
+    assert mean.tolist() == [1] * 4
+    assert tt_data.pad(x, (1, 1), mode="reflect").shape == (1, 4, 8)
+    with pytest.raises(ShapeError, match=r"\(3,\) is given for each of 4 channels"):
+        tt_data.batch_norm(x, np.zeros(3, np.float32), None, training=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tt_core
 from tt_core.errors import DTypeError, ShapeError
 
+_PYTHON_NUMBERS = {float, int, bool}
 _NUMERIC = "fiub"  # kinds of dtype that become tensors; strings and dates stay arrays
 
 
@@ -90,12 +91,19 @@ def _stack(samples: Sequence[Any]) -> npt.NDArray[Any]:
 
 
 def _common_dtype(samples: Sequence[Any]) -> Any:
-    """float32 where a Python float is among Python numbers, which take the dtype of an array; None: NumPy's choice."""
-    numbers = [sample for sample in samples if type(sample) in (float, int, bool)]
-    if len(numbers) < len(samples):
-        arrays = [_leaf_array(sample).dtype for sample in samples if type(sample) not in (float, int, bool)]
-        return np.result_type(*arrays, *numbers) if numbers else None
-    return np.float32 if any(type(number) is float for number in numbers) else None
+    """What Python numbers in a batch become: the dtype of floats among arrays, else float32 where one is a float.
+
+    None leaves the choice to NumPy.
+    """
+    kinds = set(map(type, samples))
+    if not kinds & _PYTHON_NUMBERS:
+        return None
+    if kinds <= _PYTHON_NUMBERS:
+        return np.float32 if float in kinds else None
+    arrays = np.result_type(*[_leaf_array(x).dtype for x in samples if type(x) not in _PYTHON_NUMBERS])
+    if arrays.kind == "f":
+        return arrays
+    return np.float32 if float in kinds else None
 
 
 def _leaf_array(sample: Any) -> npt.NDArray[Any]:

@@ -16,12 +16,15 @@ from tt_data.normalization import (
     Normalization,
     batch_norm,
     batch_norm_training,
+    check_channels,
     move_statistics,
     of_nothing,
     per_channel,
 )
+from tt_data.windows import as_tensor, of_tensors
 
 
+@of_tensors("x running_mean? running_var? weight? bias?")
 def instance_norm(
     x: Any,
     running_mean: Any = None,
@@ -40,6 +43,7 @@ def instance_norm(
     >>> instance_norm(tensor([[[1.0, 3.0]], [[10.0, 30.0]]]), eps=0.0).tolist()
     [[[-1.0, 1.0]], [[-1.0, 1.0]]]
     """
+    check_channels("instance_norm", x, running_mean, running_var, weight, bias)
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
     (n, channels), count = x.shape[:2], math.prod(x.shape[2:])
@@ -53,6 +57,7 @@ def instance_norm(
     return _scale_and_shift(y.reshape(x.shape), weight, bias)
 
 
+@of_tensors("x")
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Mean 0 and variance 1 in each of `num_groups` groups of channels of each image (Wu & He 2018, arXiv:1803.08494).
 
@@ -62,7 +67,9 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     >>> group_norm(tensor([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, eps=0.0).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
-    _check_groups("group_norm", num_groups, x.shape[1] if x.ndim > 1 else 0)
+    weight, bias = (as_tensor(given, "group_norm", "weight and bias", optional=True) for given in (weight, bias))
+    check_channels("group_norm", x, weight, bias)
+    _check_groups("group_norm", num_groups, x.shape[1])
     if 0 in x.shape:
         return of_nothing(x, weight, bias)
     y, _, _ = batch_norm_training(x.reshape(1, x.shape[0] * num_groups, -1), eps=eps)
@@ -93,6 +100,7 @@ class _InstanceNorm(Normalization):
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
     def forward(self, x: Any) -> Any:
+        x = as_tensor(x, type(self).__name__)
         single = x.ndim == self._ndims[0] - 1
         self._check_shape(x, (1, *x.shape) if single else x.shape)
         own = self.training or not self.track_running_stats
@@ -149,6 +157,7 @@ class GroupNorm(Layer):
         self.bias = zeros(num_channels).as_parameter() if affine else None
 
     def forward(self, x: Any) -> Any:
+        x = as_tensor(x, "GroupNorm")
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ShapeError(f"GroupNorm: input has shape {x.shape}, expected (N, {self.num_channels}, ...)")
         return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

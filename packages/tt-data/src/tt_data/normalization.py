@@ -20,6 +20,7 @@ from tt_core.errors import ShapeError, check_floats
 from tt_core.layers import Layer
 from tt_core.random import generator
 from tt_core.threads import in_parallel
+from tt_data.windows import as_tensor, of_tensors
 from tt_learn.autograd import formula, gradient
 
 
@@ -198,6 +199,7 @@ def _(out: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float)
 # --- the functions
 
 
+@of_tensors("x running_mean? running_var? weight? bias?")
 def batch_norm(
     x: Any,
     running_mean: Any,
@@ -219,6 +221,7 @@ def batch_norm(
     tensor([[-1.],
             [ 1.]])
     """
+    check_channels("batch_norm", x, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None or running_var is None:
             raise ShapeError("batch_norm: give running_mean and running_var, or training=True")
@@ -234,6 +237,15 @@ def batch_norm(
     move_statistics(running_mean, mean.data, momentum)
     move_statistics(running_var, var.data * (count / (count - 1)), momentum)
     return y
+
+
+def check_channels(who: str, x: Any, *vectors: Any) -> None:
+    """Raise `ShapeError` unless x is (N, C, ...) and what is given for each channel is (C,)."""
+    if x.ndim < 2:
+        raise ShapeError(f"{who}: input has {x.ndim} dimensions, expected (N, C, ...)")
+    for vector in vectors:
+        if vector is not None and vector.shape != x.shape[1:2]:
+            raise ShapeError(f"{who}: {vector.shape} is given for each of {x.shape[1]} channels of {x.shape}")
 
 
 def of_nothing(x: Any, weight: Any, bias: Any) -> Any:
@@ -303,6 +315,7 @@ class Normalization(Layer):
 
 class _BatchNorm(Normalization):
     def forward(self, x: Any) -> Any:
+        x = as_tensor(x, type(self).__name__)
         self._check_shape(x, x.shape)
         own = self.training or self.running_mean is None
         tracked = (self.running_mean, self.running_var) if self.training or not own else (None, None)

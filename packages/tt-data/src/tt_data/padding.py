@@ -15,12 +15,13 @@ from tt_core import pad as pad_with
 from tt_core.creation import index_select
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
-from tt_data.windows import per_dimension
+from tt_data.windows import as_tensor, of_tensors, per_dimension
 
 _NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 MODES = ("constant", *_NUMPY_MODES)
 
 
+@of_tensors("x")
 def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """x widened by `pad`: (before, after) pairs from the last dimension backwards.
 
@@ -69,6 +70,7 @@ class _Pad2d(Layer):
         self.padding = sides
 
     def forward(self, x: Any) -> Any:
+        x = as_tensor(x, type(self).__name__)
         if x.ndim not in (3, 4):
             raise ShapeError(f"{type(self).__name__}: expected (N, C, H, W) or (C, H, W), got {x.shape}")
         return pad(x, self.padding, self._mode)

@@ -16,7 +16,7 @@ from tt_core.errors import check_floats
 from tt_core.layers import Layer
 from tt_core.shapes import take_along_dim, take_along_dim_backward
 from tt_core.threads import in_parallel
-from tt_data.windows import IntOrPair, Pair, Windows, check_images, on_images, pair, windows
+from tt_data.windows import IntOrPair, Pair, Windows, check_images, of_tensors, on_images, pair, windows
 from tt_learn.autograd import gradient
 
 # --- the largest of each window
@@ -242,6 +242,7 @@ def _(out: Any, x: Any, index: Any, **how: Any) -> Any:
     return lambda g: max_pool2d_backward(g, index, size=size, **how), None
 
 
+@of_tensors("x indices")
 def max_unpool2d(
     x: Any,
     indices: Any,

@@ -15,7 +15,7 @@ from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError, check_floats, is_integer
 from tt_core.layers import Layer
 from tt_data.adaptive_pooling import adaptive_avg_pool2d
-from tt_data.windows import IntOrPair, Pair, check_images, on_images, pair
+from tt_data.windows import IntOrPair, Pair, check_images, of_tensors, on_images, pair
 from tt_learn.autograd import gradient
 
 _BLENDING = ("bilinear", "bicubic")
@@ -138,6 +138,7 @@ def _(out: Any, g: Any, size: Pair, **how: Any) -> Any:
     return (lambda gg: resample(gg, size=enlarged, **how),)
 
 
+@of_tensors("x")
 def interpolate(
     x: Any,
     size: Any = None,
@@ -179,6 +180,7 @@ def interpolate(
     return y.squeeze(2) if dims == 1 else y
 
 
+@of_tensors("x")
 def upsample(
     x: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
 ) -> Any:

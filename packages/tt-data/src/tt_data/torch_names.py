@@ -13,13 +13,14 @@ from tt_core.layers import Layer
 from tt_data.adaptive_pooling import adaptive_avg_pool2d, adaptive_max_pool2d
 from tt_data.convolution import Convolution, conv2d, conv2d_input, fold, unfold
 from tt_data.pooling import avg_pool2d, max_pool2d, max_pool2d_with_indices
-from tt_data.windows import IntOrPair, Pair, pair, per_dimension
+from tt_data.windows import IntOrPair, Pair, of_tensors, pair, per_dimension
 
 IntOrOne = int | tuple[int]
 
 # --- convolutions
 
 
+@of_tensors("x weight bias?")
 def conv1d(
     x: Any,
     weight: Any,
@@ -42,6 +43,7 @@ def conv1d(
     return conv2d(x.unsqueeze(-2), weight.unsqueeze(-2), bias, padding=around, **how).squeeze(-2)
 
 
+@of_tensors("x weight bias?")
 def conv_transpose2d(
     x: Any,
     weight: Any,
@@ -95,6 +97,7 @@ def _transposed_size(
     return rows, columns
 
 
+@of_tensors("x weight bias?")
 def conv_transpose1d(
     x: Any,
     weight: Any,
@@ -220,6 +223,7 @@ def _row(value: Any, name: str, least: int = 1) -> Pair:
 # --- pooling along one dimension
 
 
+@of_tensors("x")
 def max_pool1d(
     x: Any,
     kernel_size: IntOrOne,
@@ -243,6 +247,7 @@ def max_pool1d(
     return y.squeeze(-2), indices.squeeze(-2)
 
 
+@of_tensors("x")
 def avg_pool1d(
     x: Any,
     kernel_size: IntOrOne,
@@ -270,6 +275,7 @@ def _pooling_along_rows(who: str, x: Any, kernel_size: Any, stride: Any, padding
     return {"kernel_size": kernel, "stride": step, "padding": _row(padding, f"{who}: padding", 0)}
 
 
+@of_tensors("x")
 def adaptive_avg_pool1d(x: Any, output_size: IntOrOne) -> Any:
     """`adaptive_avg_pool2d` along the last dimension of (N, C, L) or (C, L).
 
@@ -281,6 +287,7 @@ def adaptive_avg_pool1d(x: Any, output_size: IntOrOne) -> Any:
     return adaptive_avg_pool2d(x.unsqueeze(-2), output_size=size).squeeze(-2)
 
 
+@of_tensors("x")
 def adaptive_max_pool1d(x: Any, output_size: IntOrOne, return_indices: bool = False) -> Any:
     """`adaptive_max_pool2d` along the last dimension of (N, C, L) or (C, L), with or without indices along it.
 
@@ -386,6 +393,7 @@ class AdaptiveMaxPool1d(_Named):
 # --- elements in another order
 
 
+@of_tensors("x")
 def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
     """Channels become pixels: (..., C r r, H, W) to (..., C, H r, W r) (Shi et al. 2016, arXiv:1609.05158).
 
@@ -404,6 +412,7 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
     return y.reshape(*lead, channels // (r * r), height * r, width * r)
 
 
+@of_tensors("x")
 def pixel_unshuffle(x: Any, downscale_factor: int) -> Any:
     """Pixels become channels, the inverse of `pixel_shuffle`: (..., C, H r, W r) to (..., C r r, H, W).
 
