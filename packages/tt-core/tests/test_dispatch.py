@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -523,3 +526,88 @@ def test_tt_try_op_runs_an_op_with_what_belongs_to_it() -> None:
         assert ("relu", "float16") in tried
     finally:
         manager.unregister(name="trying")
+# --- blocks that overlap, reports
+
+
+def test_a_plugin_stays_until_the_last_block_that_uses_it_ends(double: Op, installed: dict[str, Any]) -> None:
+    before = double.chain
+    first, second = use("ten"), use("ten")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert double(tensor([1.0])).tolist() == [10]
+    second.__exit__(None, None, None)
+    assert double.chain is before
+
+
+def test_a_suspended_generator_is_a_user_too(double: Op, installed: dict[str, Any]) -> None:
+    def steps() -> Iterator[Any]:
+        with use("ten"):
+            yield double(tensor([1.0])).item()
+
+    generator = steps()
+    with use("ten"):
+        next(generator)
+    assert double(tensor([1.0])).tolist() == [10]
+    generator.close()
+    assert double(tensor([1.0])).tolist() == [2]
+
+
+def test_threads_that_come_and_go_leave_the_plugin_to_each_other(double: Op, installed: dict[str, Any]) -> None:
+    found: list[float] = []
+
+    def work() -> None:
+        for _ in range(20):
+            with use("ten"):
+                found.append(double(tensor([1.0])).item())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [10.0] * 80
+    assert not manager.has_plugin("ten")
+
+
+def test_a_plugin_that_was_unplugged_by_hand_ends_no_block(installed: dict[str, Any]) -> None:
+    with use("ten"):
+        manager.unregister(name="ten")
+
+
+def test_use_gives_the_plugin(installed: dict[str, Any]) -> None:
+    with use("ten") as ten:
+        assert ten is installed["ten"]
+    with use("ten", "hundred") as both:
+        assert both == (installed["ten"], installed["hundred"])
+    with use() as none:
+        assert none is None
+
+
+def test_what_was_measured_is_printed_when_the_last_block_ends(
+    installed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("ten", "measured"), ("hundred", None)):
+        monkeyed = plugin(tt_report=lambda text=text: text)
+        setattr(sys.modules["some_plugins"], name, monkeyed)
+    with use("ten"), use("ten", "hundred"):
+        pass
+    assert capsys.readouterr().err == "measured\n"
+    with use("ten", report=False):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_plugins_of_tt_plugins_outlive_a_block_and_are_reported_when_the_process_ends() -> None:
+    pytest.importorskip("tt_perf", reason="the profiler comes with Act V")
+    code = "import tt_core as tt\nwith tt.use('profiler'):\n    tt.ones(1) + 1\ntt.ones(1) * 2\nprint('done')"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TT_PLUGINS": "profiler"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert run.stdout == "done\n"
+    rows = [line.split()[:3] for line in run.stderr.splitlines()[1:]]
+    assert sorted(rows) == [["op", "add", "1"], ["op", "mul", "1"]]

@@ -11,6 +11,7 @@ import pytest
 import tt_core
 from tt_core import (
     Layer,
+    LayerDict,
     LayerList,
     LayerNorm,
     Linear,
@@ -460,3 +461,49 @@ def test_dropout_outside_of_training_is_its_input() -> None:
     assert dropout(x, 0.9, False).tolist() == [1.0] * 4
     with pytest.raises(ShapeError, match="p is a probability"):
         dropout(x, 1.5, False)
+# --- layers in plain containers
+
+
+class Hidden(Layer):
+    def __init__(self, kept: Any) -> None:
+        super().__init__()
+        self.kept = kept
+
+
+@pytest.mark.parametrize(
+    ("kept", "advice"),
+    [
+        ([Linear(2, 1)], "LayerList"),
+        ({"a": Linear(2, 1)}, "LayerDict"),
+        ([(1, [Linear(2, 1)])], "LayerList"),
+        ({"a": [Parameter([1.0])]}, "LayerDict"),
+    ],
+    ids=["list", "dict", "nested", "parameter"],
+)
+def test_layers_in_a_plain_container_are_warned_of(kept: Any, advice: str) -> None:
+    net = Sequential(Hidden(kept))
+    for ask in (net.state_dict, lambda: list(net.parameters()), lambda: list(net.named_parameters())):
+        with pytest.warns(UserWarning, match=rf"Sequential.0.kept is a .* keep layers in a {advice}"):
+            ask()
+
+
+def test_a_list_of_layers_that_are_registered_too_is_fine() -> None:
+    net = Sequential(Linear(2, 1), Hidden([1, "a", None]))
+    net.order = [net[0], net[0].weight]
+    assert len(list(net.parameters())) == 2
+
+
+def test_layer_dict_is_a_dictionary_whose_layers_are_found() -> None:
+    heads = LayerDict([("a", Linear(2, 1)), ("b", ReLU())])
+    heads["c"] = Linear(1, 1)
+    assert list(heads.keys()) == ["a", "b", "c"] == list(dict(heads.items()))
+    assert list(heads.state_dict()) == ["a.weight", "a.bias", "c.weight", "c.bias"]
+    del heads["a"]
+    assert isinstance(heads.pop("b"), ReLU)
+    assert len(heads) == 1
+    with pytest.raises(OutOfRangeError, match="no layer is called d; known: c"):
+        heads["d"]
+    with pytest.raises(DTypeError, match="a name is a text"):
+        heads["items"] = ReLU()
+    heads.clear()
+    assert list(heads.values()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -839,3 +840,53 @@ def test_an_ellipsis_that_stands_for_nothing_moves_no_dimension() -> None:
 def test_a_notebook_shows_a_tensor_with_its_shape_and_dtype() -> None:
     shown = tensor([[1.0, 2.0]])._repr_html_()
     assert shown == "<pre>tensor([[1., 2.]])</pre><small>shape (1, 2), float32, 2 elements</small>"
+# --- what later acts bring, byte order
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("Conv2d", "Act III Data & Scale brings it; import tt_data"),
+        ("DataLoader", "Act III Data & Scale brings it; import tt_data"),
+        ("optim", "Act II Learning brings optimizers: import tt_learn"),
+        ("nn", "layers and losses are in tt_core itself"),
+        ("float32", "dtype='float32'"),
+        ("relo", r"did you mean relu\?"),
+        ("no_such_thing", "no act has it"),
+    ],
+)
+def test_an_absent_name_is_answered(name: str, answer: str) -> None:
+    with pytest.raises(AttributeError, match=f"tt_core has no {name}: .*{answer}"):
+        getattr(tt_core, name)
+
+
+def test_gradients_are_answered_with_the_act_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tt_learn", raising=False)
+    x = tt_core.Tensor([1.0])
+    for name in ("backward", "grad", "requires_grad"):
+        with pytest.raises(AttributeError, match=f"has no {name}: Act II Learning brings gradients; import tt_learn"):
+            getattr(x, name)
+    with pytest.raises(DTypeError, match="import tt_learn"):
+        tt_core.Tensor([1.0], requires_grad=True)
+    with pytest.raises(AttributeError, match=r"has no relu: write tt_core.relu\(x\)"):
+        x.relu()
+    assert not hasattr(x, "__array_interface__")
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8"])
+def test_every_byte_order_becomes_the_machines(dtype: str) -> None:
+    foreign = np.dtype(dtype).newbyteorder()
+    array = np.array([1, 2], foreign)
+    made = [
+        tt_core.tensor(array),
+        Tensor(array),
+        Tensor([1, 2], dtype=foreign),
+        tt_core.tensor([1, 2], dtype=foreign),
+        tt_core.arange(1, 3, dtype=foreign),
+        tt_core.tensor([1, 2]).to(foreign),
+    ]
+    for x in made:
+        assert x.dtype == np.dtype(dtype)
+        assert x.tolist() == [1, 2]
+    with pytest.raises(DTypeError, match="foreign byte order"):
+        tt_core.from_numpy(array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import threading
 import tracemalloc
 import weakref
@@ -1187,3 +1188,41 @@ def test_gradcheck_of_several_outputs_strided_empty_and_repeated_inputs() -> Non
     assert strided.tolist() == before
     assert gradcheck(lambda x: tt_core.dropout(x, p=0.5), random_leaf(10))
     assert tt_learn.gradgradcheck(lambda a, n: (a**n).sum(), [random_leaf(3), 3])
+
+
+# --- gradients that are set, copies and pickles
+
+
+def test_only_a_tensor_or_none_is_a_gradient() -> None:
+    x = Tensor([1.0], requires_grad=True)
+    for given in (np.ones(1), 1.0, "a"):
+        with pytest.raises(GradientError, match=r"grad: takes a tensor or None, got \w+; wrap it"):
+            x.grad = given
+    x.grad = tt_core.Tensor([2.0])
+    assert type(x.grad) is Tensor
+    x.grad = None
+    assert x.grad is None
+
+
+def test_a_leaf_is_pickled_and_a_tensor_with_history_is_refused() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward(create_graph=True)
+    x.register_hook(lambda g: g)
+    other = pickle.loads(pickle.dumps(x))
+    assert other.tolist() == [1.0, 2.0]
+    assert other.requires_grad
+    assert other.grad.tolist() == [2.0, 4.0]
+    assert other.grad.grad_fn is None
+    with pytest.raises(GradientError, match=r"pickle: this tensor has history; detach\(\) it first"):
+        pickle.dumps(x * 2)
+    assert copy.copy(x * 2).grad_fn is not None
+
+
+def test_the_history_switches_are_found_where_tensors_are_made() -> None:
+    assert tt_core.no_grad is tt_learn.no_grad
+    for make in (tt_core.tensor, tt_core.zeros_like):
+        x = make([1.0] if make is tt_core.tensor else np.ones(1, "float32"), requires_grad=True)
+        assert x.requires_grad
+    assert tt_core.randn(2, requires_grad=True).requires_grad
+    with pytest.raises(GradientError, match="only floats"):
+        tt_core.zeros(2, dtype="int64", requires_grad=True)

@@ -299,3 +299,70 @@ def test_ten_kills_while_saving(tmp_path: Path) -> None:
 @pytest.mark.crash
 def test_a_hundred_kills_while_saving(tmp_path: Path) -> None:
     check_kills(tmp_path, 100)
+
+
+# --- what the format lacks, names, byte order
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8"])
+def test_every_byte_order_comes_back(path: Path, dtype: str) -> None:
+    foreign = np.array([1, 2], np.dtype(dtype).newbyteorder())
+    layer = tt_core.Linear(2, 1)
+    layer.register_buffer("mean", tt_core.tensor(foreign))
+    layer.weight.data = np.array([[1, 2]], np.dtype("f4").newbyteorder())  # behind the tensor's back
+    save_checkpoint(path, model=layer, array=foreign, tensor=tt_core.tensor(foreign))
+    loaded = load_checkpoint(path)
+    for array in (loaded["array"], loaded["tensor"], loaded["model"]["mean"], loaded["model"]["weight"]):
+        assert array.dtype.isnative
+        assert array.ravel().tolist() == [1, 2]
+
+
+wide = pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="longdouble is float64 here")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        pytest.param({"x": np.zeros(2, np.longdouble)}, "the format lacks; convert it to float64", marks=wide),
+        ({"__metadata__": np.zeros(2)}, "other than __metadata__"),
+        ({"\ud800": np.zeros(2)}, "name is text"),
+        ({"environment": 1}, "cannot be called environment"),
+    ],
+    ids=["longdouble", "__metadata__", "half a character", "environment"],
+)
+def test_what_cannot_be_kept_is_refused_in_one_line(path: Path, parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        save_checkpoint(path, **parts)
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
+
+
+def test_a_part_that_holds_itself_is_refused(path: Path) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(CheckpointError, match="holds itself"):
+        save_checkpoint(path, x=endless)
+
+
+def test_a_part_may_be_called_path(path: Path) -> None:
+    save_checkpoint(path, path="a/b")
+    assert load_checkpoint(path)["path"] == "a/b"
+
+
+def _file_of(path: Path, dtype: str, body: bytes, shape: list[int]) -> Path:
+    header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(body)]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + body)
+    return path
+
+
+def test_bfloat16_becomes_float32(path: Path) -> None:
+    halves = np.array([[0x3F80, 0xC020], [0x7F80, 0x0001]], "<u2")  # 1, -2.5, infinity, the least above 0
+    array = load_tensors(_file_of(path, "BF16", halves.tobytes(), [2, 2]))[0]["x"]
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1.0, -2.5], [np.inf, 2.0**-133]]
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_float8_is_told(path: Path, dtype: str) -> None:
+    with pytest.raises(CheckpointError, match=f"x is {dtype}, which NumPy lacks; convert"):
+        load_tensors(_file_of(path, dtype, bytes(4), [4]))

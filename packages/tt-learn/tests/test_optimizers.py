@@ -528,3 +528,23 @@ def test_a_gradient_of_another_shape_is_not_broadcast(shape: tuple[int, ...]) ->
     w.grad = Tensor(np.ones(shape))
     with pytest.raises(ShapeError, match=r"a parameter of \(3, 4\) has a gradient of"):
         optimizers.SGD([w]).step()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: optimizers.SGD(3), "got a int; pass parameters"),
+        (lambda p: optimizers.SGD(tt_core.Linear(1, 1)), "got a Linear; pass parameters"),
+        (lambda p: optimizers.SGD([{"lr": 1.0}]), "a group is a dictionary"),
+        (lambda p: optimizers.SGD(p, lr="a"), "lr is a, expected a number >= 0"),
+        (lambda p: optimizers.Adam(p, lr=None), "lr is None"),
+        (lambda p: optimizers.Adam(p, betas=(0.9,)), r"betas is \(0.9,\), expected two numbers"),
+        (lambda p: optimizers.Adam(p, betas=3), "betas is 3, expected two numbers"),
+        (lambda p: optimizers.Adam(p, betas=("a", 0.9)), "betas holds 'a'"),
+        (lambda p: optimizers.SGD(p).load_state_dict(3), "the state has no param_groups"),
+        (lambda p: optimizers.SGD(p).load_state_dict({"state": {}, "param_groups": [{}]}), "are no groups"),
+    ],
+)
+def test_arguments_of_another_kind_are_one_line(make: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(optimizers.OptimizerError, match=message):
+        make(parameters([(2,)]))

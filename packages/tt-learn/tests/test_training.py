@@ -654,7 +654,7 @@ def trainer_of(**options: Any) -> Trainer:
         (lambda: trainer_of(loss_fn=None), "give one of loss_fn and compute_loss"),
         (lambda: trainer_of(compute_loss=mse), "give one of loss_fn and compute_loss"),
         (lambda: trainer_of(loss_fn=None, compute_loss=mse, metrics={"a": accuracy}), "metrics need loss_fn"),
-        (lambda: trainer_of(accumulate=0), "accumulate is 0, expected 1 or more"),
+        (lambda: trainer_of(accumulate=0), "accumulate is 0, expected an integer of 1 or more"),
         (lambda: trainer_of(schedule_each="day"), "schedule_each is 'day'"),
         (lambda: trainer_of().fit([]), "give steps or epochs"),
         (lambda: trainer_of().fit([], epochs=1), "the loader gave no batches"),
@@ -679,3 +679,120 @@ def test_the_training_loader_cannot_validate() -> None:
     loader = Loader(*data(), 4)
     with pytest.raises(TrainingError, match="val is the training loader"):
         trainer_of().fit(loader, epochs=1, val=loader)
+
+
+# --- sizes of batches, folders, notebooks, arguments
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda i, x: {"id": i, "x": x},
+        lambda i, x: (i, ["text"] * len(x), x),
+        lambda i, x: {"id": tensor(i), "x": (x, tt_core.zeros(3))},
+    ],
+)
+def test_evaluation_weighs_by_the_first_tensor_with_examples(wrap: Any) -> None:
+    model = tt_core.Linear(1, 1)
+    losses = iter([1.0, 11.0])
+    trainer = Trainer(model, SGD(model.parameters()), compute_loss=lambda model, batch: next(losses))
+    assert trainer.evaluate([wrap(0, tt_core.zeros(9, 1)), wrap(1, tt_core.zeros(1, 1))]) == {"val_loss": 2.0}
+
+
+def test_a_batch_of_no_examples_counts_for_nothing_in_evaluation_and_ends_training() -> None:
+    model = tt_core.Linear(1, 1)
+    trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss)
+    full, empty = [(tt_core.ones(n, 1), tt_core.ones(n, 1)) for n in (2, 0)]
+    assert trainer.evaluate([empty, full, empty]) == trainer.evaluate([full])
+    with pytest.raises(TrainingError, match="no batches with examples"):
+        trainer.evaluate([empty])
+    with pytest.raises(TrainingError, match="a batch holds no examples"):
+        trainer.fit([full, empty], epochs=1)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_callbacks_make_their_folders_in_any_order(tmp_path: Path, reverse: bool) -> None:
+    model, batches = tt_core.Linear(1, 1), [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
+    folder = tmp_path / "runs" / "first"
+    callbacks = [
+        Checkpoints(folder),
+        JSONLog(folder / "log" / "log.jsonl"),
+        LossCurve(folder / "pictures" / "loss.svg"),
+    ]
+    Trainer(model, SGD(model.parameters()), tt_core.mse_loss, callbacks=callbacks[::-1] if reverse else callbacks).fit(
+        batches, epochs=1
+    )
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == ["last.safetensors", "log/log.jsonl", "pictures/loss.svg"]
+
+
+def test_fit_returns_the_history_which_notebooks_show() -> None:
+    model, batches = tt_core.Linear(1, 1), [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
+    trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, log_every=1)
+    history = trainer.fit(batches, epochs=3)
+    assert history is trainer.history
+    assert [record["step"] for record in history] == [1, 2, 3]
+    assert repr(history).startswith("History(3 records; step 3, epoch 2, train_loss ")
+    assert repr(trainer).startswith("Trainer(model Linear of 2 parameters, optimizer SGD, step 3 of 3, epoch 3")
+    for html in (history._repr_html_(), trainer._repr_html_()):
+        ElementTree.fromstring(f"<p>{html}</p>")
+        assert "<svg" in html
+    assert ElementTree.fromstring(type(history)()._repr_html_()).tag == "table"
+
+
+def test_one_bar_moves_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import ModuleType
+
+    drawn: list[str] = []
+
+    class Handle:
+        def update(self, shown: Any) -> None:
+            drawn.append(shown._repr_html_())
+
+    notebook = ModuleType("IPython.display")
+    notebook.display = lambda shown, display_id: Handle()  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "IPython.display", notebook)
+    console = type("Console", (), {"is_jupyter": True, "is_terminal": False})()
+    model, batches = tt_core.Linear(1, 1), [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
+    trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, callbacks=[ProgressBar(console)], log_every=1)
+    trainer.fit(batches, epochs=4, val=batches)
+    assert len(drawn) >= 4
+    assert drawn[-1].startswith('<progress max="4" value="4"></progress> step 4/4  loss ')
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"callbacks": [ProgressBar]},
+            r"is the class ProgressBar, expected a callback; write ProgressBar\(\)",
+        ),
+        ({"callbacks": ProgressBar()}, "callbacks is a ProgressBar, expected a list"),
+        ({"callbacks": ["bar"]}, r"callbacks\[0\] is a str"),
+        ({"accumulate": 1.5}, "accumulate is 1.5, expected an integer"),
+        ({"log_every": None}, "log_every is None, expected an integer"),
+        ({"tokens_per_step": "a"}, "tokens_per_step is 'a'"),
+        ({"clip_grad_norm": "a"}, "clip_grad_norm is 'a', expected a number"),
+        ({"scheduler": StepLR}, "the scheduler is the class StepLR"),
+        ({"metrics": 3}, "metrics is 3"),
+        ({"optimizer": SGD}, "the optimizer is the class SGD"),
+        ({"model": None}, "the model is a NoneType"),
+        ({"loss_fn": 3}, "the loss is a int"),
+    ],
+    ids=str,
+)
+def test_parts_that_fit_nowhere_are_refused(options: dict[str, Any], message: str) -> None:
+    model = tt_core.Linear(1, 1)
+    parts = {"model": model, "optimizer": SGD(model.parameters()), "loss_fn": tt_core.mse_loss, **options}
+    with pytest.raises(TrainingError, match=message):
+        Trainer(**parts)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [(lambda out, y: 1.0, "the loss is a float"), (lambda out, y: (out - y).data, "the loss is a ndarray")],
+)
+def test_a_loss_that_is_no_tensor_is_refused(loss: Any, message: str) -> None:
+    model, batches = tt_core.Linear(1, 1), [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
+    with pytest.raises(TrainingError, match=message):
+        Trainer(model, SGD(model.parameters()), loss).fit(batches, steps=1)

@@ -140,6 +140,16 @@ def test_leaves_the_chains_as_they_were() -> None:
     assert all(op.chain is before[name] for name, op in registry.items())
 
 
+def test_one_profiler_in_nested_and_overlapping_blocks() -> None:
+    profiler = Profiler()
+    with profiler:
+        with profiler:
+            tt_core.ones(1) + 1
+        tt_core.ones(1) + 1
+    tt_core.ones(1) + 1
+    assert by_name(profiler)["op", "add"].calls == 2
+
+
 def test_columns_stand_below_each_other() -> None:
     q = tt_learn.Tensor(tt_core.ones(1, 1, 3, 2).data, requires_grad=True)
     with Profiler() as profiler:

@@ -16,4 +16,6 @@ def __getattr__(name: str) -> Any:
         from tinygpt.capstone import TinyGPT
 
         return TinyGPT
-    raise AttributeError(f"module tinygpt has no attribute {name}")
+    from tt_core.later import absent
+
+    return absent("tinygpt")(name)

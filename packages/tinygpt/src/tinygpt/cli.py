@@ -98,7 +98,7 @@ def train(
 ) -> None:
     """Train on a text and write a run folder."""
     config = preset(name or "docs", **changes)
-    with use(*plugins), output_may_end(), reported():
+    with use(*plugins, report=False), output_may_end(), reported():
         from tinygpt import train as job
 
         if resume is None:
@@ -126,7 +126,7 @@ def train(
 @plugin_option
 def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
     """Continue a prompt with a trained model (RUN: a run folder, the newest one with a model by default)."""
-    with use(*plugins), reported():
+    with use(*plugins, report=False), reported():
         from tinygpt.capstone import TinyGPT
 
         pieces = TinyGPT.load(run_folder).generate(prompt, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tt_core import blas as blas  # the first of all: it has to come before NumPy
 from tt_core import init
 from tt_core.__about__ import __version__
@@ -88,10 +90,12 @@ from tt_core.elementwise import (
 from tt_core.elementwise import pow as pow
 from tt_core.elementwise import round as round
 from tt_core.errors import TinyTorchError
+from tt_core.later import absent
 from tt_core.layers import (
     Dropout,
     Identity,
     Layer,
+    LayerDict,
     LayerList,
     LayerNorm,
     Linear,
@@ -161,6 +165,7 @@ __all__ = [
     "KLDivLoss",
     "L1Loss",
     "Layer",
+    "LayerDict",
     "LayerList",
     "LayerNorm",
     "LeakyReLU",
@@ -292,6 +297,9 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+if not TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = absent("tt_core")
 
 manager.pending = names_from_environment()
 if manager.pending:

@@ -133,6 +133,7 @@ def reported() -> Iterator[None]:
     yield
     for report in manager.ask("tt_report"):
         tell(report)
+    manager.reported = True
 
 
 @contextmanager

@@ -19,21 +19,24 @@ from tt_core.dispatch import HasArray, wrap
 from tt_core.errors import DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.heap import aligned
 from tt_core.random import generator
-from tt_core.tensor import Tensor, as_array
+from tt_core.tensor import Tensor, as_array, native
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _named(create: F) -> F:
     """Errors of NumPy begin with the name of the function that was called, as those of ops do; a dtype of None is the
-    default, as in PyTorch, and one of neither numbers nor booleans an error.
+    default, as in PyTorch, and one of neither numbers nor booleans an error. Adds the option `requires_grad`.
     """
 
     @functools.wraps(create)
     def named(*args: Any, **options: Any) -> Any:
         if "dtype" in options and options["dtype"] is None:
             del options["dtype"]
+        asks = options.pop("requires_grad", False)
         try:
+            if "dtype" in options:
+                options["dtype"] = native(np.dtype(options["dtype"]))
             made = create(*args, **options)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, TinyTorchError):
@@ -41,20 +44,30 @@ def _named(create: F) -> F:
             raise (kind_of(error) or ShapeError)(f"{create.__name__}: {error}") from None
         if made.dtype.kind not in "fiub":
             raise DTypeError(f"{create.__name__}: holds numbers or booleans, got dtype {made.dtype}")
-        return made
+        return _with_gradient(create.__name__, made) if asks else made
 
     return cast(F, named)
 
 
-def tensor(data: Any, dtype: Any = None) -> Tensor:
+def _with_gradient(what: str, made: Any) -> Any:
+    """`made`, asking for its gradient; an error without the act that brings gradients."""
+    if not hasattr(made, "requires_grad_"):
+        raise DTypeError(f"{what}: requires_grad needs Act II Learning; import tt_learn before making tensors")
+    return made.requires_grad_()
+
+
+def tensor(data: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tensor:
     """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes and errors as for `Tensor`.
+
+    `requires_grad` asks for its gradient; raises `DTypeError` with Act I alone, which has none.
 
     >>> tensor([1, 2, 3]).dtype, tensor([1.0]).dtype
     (dtype('int64'), dtype('float32'))
     """
     array = as_array(data, dtype)
     source = data.data if isinstance(data, HasArray) else data
-    return wrap(array.copy() if array is source else array)
+    made = wrap(array.copy() if array is source else array)
+    return _with_gradient("tensor", made) if requires_grad else made
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -66,6 +79,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """
     if not isinstance(array, np.ndarray):
         raise DTypeError(f"from_numpy: needs a NumPy array, got {type(array).__name__}; use tensor()")
+    if not array.dtype.isnative:
+        raise DTypeError(f"from_numpy: cannot share memory of foreign byte order, got {array.dtype.str}; use tensor()")
     return wrap(as_array(array, what="from_numpy"))
 
 

@@ -86,3 +86,12 @@ def is_integer(value: Any, least: int) -> bool:
     (True, False, False)
     """
     return isinstance(value, (int, np.integer)) and int(value) >= least
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number, Python's or NumPy's.
+
+    >>> is_number(3), is_number(np.float32(0.5)), is_number("3")
+    (True, True, False)
+    """
+    return isinstance(value, (int, float, np.integer, np.floating))

@@ -6,9 +6,11 @@ attributes are registered under the attribute's name. Nothing here knows how par
 
 from __future__ import annotations
 
+import itertools
 import math
+import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, overload
 
 import numpy as np
@@ -16,11 +18,11 @@ import numpy as np
 from tt_core import init, mutation
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
+from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats, did_you_mean
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.shapes import as_size
-from tt_core.tensor import Tensor
+from tt_core.tensor import Tensor, native
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -222,9 +224,15 @@ class Layer:
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """All parameters with dotted names; one that is shared comes once, under its first name.
 
+        Warns of layers and parameters that are kept in a plain list or dict, where they are not found.
+
         >>> [name for name, _ in Sequential(Linear(2, 2), Linear(2, 1, bias=False)).named_parameters()]
         ['0.weight', '0.bias', '1.weight']
         """
+        _warn_of_unregistered(self)
+        return self._named_parameters()
+
+    def _named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
         for prefix, layer in self.named_layers():
             for name, parameter in layer._parameters.items():
@@ -255,7 +263,7 @@ class Layer:
         >>> Linear(3, 2).num_parameters()
         8
         """
-        return sum(parameter.numel() for parameter in self.parameters())
+        return sum(parameter.numel() for _, parameter in self._named_parameters())
 
     def apply(self, function: Callable[[Layer], Any]) -> Self:
         """Call `function` on every layer, children first, and return this one.
@@ -290,7 +298,8 @@ class Layer:
         dtype('float64')
         """
         try:
-            floating = dtype is not None and np.dtype(dtype).kind == "f"
+            dtype = native(np.dtype(dtype)) if dtype is not None else None
+            floating = dtype is not None and dtype.kind == "f"
         except TypeError:
             floating = False
         if not floating:
@@ -310,7 +319,7 @@ class Layer:
 
     def zero_grad(self) -> None:
         """Forget all gradients (Act II sets them)."""
-        for parameter in self.parameters():
+        for _, parameter in self._named_parameters():
             parameter.grad = None
 
     # --- state
@@ -318,8 +327,9 @@ class Layer:
     def state_dict(self) -> dict[str, Tensor]:
         """Every parameter and persistent buffer, detached, under its dotted name; they share this layer's memory.
 
-        A parameter that two layers share stands under both names, as in PyTorch.
+        A parameter that two layers share stands under both names, as in PyTorch. Warns as `named_parameters` does.
         """
+        _warn_of_unregistered(self)
         return {name: entry.detach() for name, entry in self._state().items()}
 
     def _state(self) -> dict[str, Tensor]:
@@ -392,6 +402,33 @@ class Layer:
                 f"\n  ({name}): {text}" + (f"  # {child.num_parameters():,}" if child.num_parameters() else "")
             )
         return f"{type(self).__name__}({self.extra_repr()}{''.join(lines)}\n)"
+
+
+def _warn_of_unregistered(root: Layer) -> None:
+    """Warn of layers and parameters below `root` in plain lists and dicts, unless they are registered elsewhere too."""
+    found = list(root.named_layers())
+    known = {id(layer) for _, layer in found} | {id(p) for _, layer in found for p in layer._parameters.values()}
+    for prefix, layer in found:
+        for name, value in layer.__dict__.items():
+            if type(value) in (list, dict) and name not in layer._registries and _holds_another(value, known):
+                kind = "LayerDict" if type(value) is dict else "LayerList"
+                where = f"{type(root).__name__}.{_join(prefix, name)}"
+                warnings.warn(
+                    f"{where} is a {type(value).__name__} of layers or parameters, which training, saving and eval() "
+                    f"do not find; keep layers in a {kind}, parameters as attributes",
+                    stacklevel=4,
+                )
+
+
+def _holds_another(value: Any, known: set[int], depth: int = 3) -> bool:
+    """Whether the first entries of a list or dict, nested up to `depth`, hold a layer or parameter not in `known`."""
+    for entry in itertools.islice(value.values() if isinstance(value, dict) else value, 100):
+        if isinstance(entry, Layer) or (isinstance(entry, Tensor) and entry.is_parameter):
+            if id(entry) not in known:
+                return True
+        elif depth > 1 and type(entry) in (list, tuple, dict) and _holds_another(entry, known, depth - 1):
+            return True
+    return False
 
 
 def _join(prefix: str, name: str) -> str:
@@ -542,6 +579,71 @@ class LayerList(_Numbered):
     def __init__(self, layers: Iterable[Layer] = ()) -> None:
         super().__init__()
         self.extend(layers)
+
+
+class LayerDict(Layer):
+    """A dictionary of layers that are registered but not called by it (PyTorch's `ModuleDict`).
+
+    Raises `DTypeError` for what is no layer and for a name that a method has, `OutOfRangeError` for a name that is not
+    there.
+
+    >>> heads = LayerDict({"digits": Linear(4, 10), "parity": Linear(4, 2)})
+    >>> heads["parity"](ones(1, 4)).shape, list(heads), "colour" in heads
+    ((1, 2), ['digits', 'parity'], False)
+    """
+
+    def __init__(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]] | None = None) -> None:
+        super().__init__()
+        self.update(layers or {})
+
+    def update(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]]) -> None:
+        """Add layers by name, from a mapping or from pairs; an equal name is replaced."""
+        for name, layer in dict(layers).items():
+            self.add_layer(name, layer)
+
+    def keys(self) -> KeysView[str]:
+        """The names."""
+        return self._children.keys()
+
+    def values(self) -> ValuesView[Layer]:
+        """The layers."""
+        return self._children.values()
+
+    def items(self) -> ItemsView[str, Layer]:
+        """Names and layers."""
+        return self._children.items()
+
+    def pop(self, name: str) -> Layer:
+        """Take a layer out and return it."""
+        layer = self[name]
+        del self[name]
+        return layer
+
+    def clear(self) -> None:
+        """Take all layers out."""
+        for name in list(self):
+            del self[name]
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._children)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._children
+
+    def __getitem__(self, name: str) -> Layer:
+        if name not in self._children:
+            raise OutOfRangeError(f"LayerDict: no layer is called {name}; {did_you_mean(str(name), self._children)}")
+        return self._children[name]
+
+    def __setitem__(self, name: str, layer: Layer) -> None:
+        self.add_layer(name, layer)
+
+    def __delitem__(self, name: str) -> None:
+        self[name]  # raises where there is none
+        delattr(self, name)
 
 
 class Identity(Layer):

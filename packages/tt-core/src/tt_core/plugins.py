@@ -7,7 +7,11 @@ Nothing is loaded by itself: names come from `use(...)`, from `--plugin`, or fro
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +45,7 @@ class PluginManager(pluggy.PluginManager):
         super().__init__(GROUP)
         self.rebinders: list[Callable[[], None]] = []
         self.pending: list[str] = []
+        self.reported = False  # whether a command has printed what plugins measured
         self.add_hookspecs(hookspecs)
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
@@ -49,8 +54,8 @@ class PluginManager(pluggy.PluginManager):
         Raises `PluginError` for a plugin that is active already, or whose hooks are misspelt or fail to bind; it leaves
         no trace.
         """
-        who = name or self.get_canonical_name(plugin)
-        if self.is_registered(plugin) or self.has_plugin(who):
+        who = name or str(getattr(plugin, "__name__", type(plugin).__name__))
+        if self.is_registered(plugin) or (name is not None and self.has_plugin(name)):
             raise PluginError(f"plugin {who} is active already; unregister it first")
         self._check_hooks(plugin, who)
         try:
@@ -99,6 +104,8 @@ class PluginManager(pluggy.PluginManager):
     def load_pending(self) -> None:
         """Plug in what TT_PLUGINS asked for; what does not load is named in a warning and skipped."""
         names, self.pending = self.pending, []
+        if names:
+            atexit.register(_report_at_exit)
         for name in names:
             try:
                 activate(name)
@@ -152,27 +159,73 @@ def activate(name: str) -> bool:
     return True
 
 
+_users: dict[str, int] = {}
+"""How many blocks of `use` hold each plugin that such a block has plugged in."""
+_using = threading.RLock()
+
+
 @contextmanager
-def use(*names: str) -> Iterator[None]:
+def use(*names: str, report: bool = True) -> Iterator[Any]:
     """Run a block with the named plugins active; on leaving, those that were not active before are unplugged.
 
-    Plugins are process-wide: a block in one thread is seen by all. Raises `PluginError` for an unknown name or one
-    that does not load.
+    Gives the plugin (`with use("profiler") as profiler:`), or a tuple of them for several names. Plugins are
+    process-wide: a block in one thread is seen by all, and where blocks overlap, a plugin stays until the last one of
+    them ends. Then what the plugin measured is printed on standard error, unless `report` is False. Raises
+    `PluginError` for an unknown name or one that does not load.
 
     >>> import tt_core
     >>> with tt_core.use():
     ...     tt_core.tensor([1.0]) + 1
     tensor([2.])
     """
-    activated: list[str] = []
+    if manager.pending:  # so that a plugin that TT_PLUGINS names outlives the block
+        manager.load_pending()
+    held: list[str] = []
     try:
         for name in names:
-            if activate(name):
-                activated.append(name)  # noqa: PERF401 - known at once, in case the next one fails
-        yield
+            if _hold(name):
+                held.append(name)  # noqa: PERF401 - known at once, in case the next one fails
+        plugins = tuple(manager.get_plugin(name) for name in names)
+        yield plugins[0] if len(plugins) == 1 else plugins or None
     finally:
-        for name in reversed(activated):
-            manager.unregister(name=name)
+        for name in reversed(held):
+            _release(name, report)
+
+
+def _hold(name: str) -> bool:
+    """Plug `name` in, or note one more user of it; False for a plugin that is active for good."""
+    with _using:
+        if name not in _users and not activate(name):
+            return False
+        _users[name] = _users.get(name, 0) + 1
+        return True
+
+
+def _release(name: str, report: bool) -> None:
+    with _using:
+        _users[name] -= 1
+        if _users[name]:
+            return
+        del _users[name]
+        plugin = manager.get_plugin(name)
+        if plugin is None:  # somebody has unplugged it by hand
+            return
+        manager.unregister(plugin)
+    measured = plugin.tt_report() if report and hasattr(plugin, "tt_report") else None
+    if measured is not None:
+        _print_report(measured)
+
+
+def _report_at_exit() -> None:
+    """Print what the plugins of TT_PLUGINS measured, unless a command has done so, or this is a worker process."""
+    if not manager.reported and multiprocessing.parent_process() is None:
+        for measured in manager.hook.tt_report():
+            _print_report(measured)
+
+
+def _print_report(text: str) -> None:
+    if sys.stderr is not None:
+        print(text, file=sys.stderr)
 
 
 def names_from_environment() -> list[str]:

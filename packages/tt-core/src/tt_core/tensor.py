@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, overload
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.dispatch import AnyTensor, Array, HasArray, Op, set_base_tensor_type
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
+from tt_core.later import absent_in_tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,7 +68,16 @@ def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
             raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(held)}")
     if dtype is None and not given and array.dtype == np.float64:
         array = array.astype(np.float32)
-    return array
+    return array if array.dtype.isnative else array.astype(native(array.dtype))
+
+
+def native(dtype: Any) -> Any:
+    """A dtype in this machine's byte order, in which everything is computed and saved.
+
+    >>> native(np.dtype(">f4")) == np.float32, native(np.dtype("<f4")) == np.float32
+    (True, True)
+    """
+    return dtype.newbyteorder("=")
 
 
 def _foreign(array: Array) -> str:
@@ -93,7 +103,7 @@ def _checked_dtype(what: str, dtype: Any) -> np.dtype[Any]:
         known = None
     if known is None or known.kind not in "fiub":
         raise DTypeError(f"{what}: takes a NumPy dtype such as 'float32' or np.int64, got {dtype!r}")
-    return known
+    return cast("np.dtype[Any]", native(known))
 
 
 def _unary(op: Op) -> Callable[[AnyTensor], AnyTensor]:
@@ -149,8 +159,17 @@ class Tensor(HasArray):
         def requires_grad_(self, requires_grad: _bool = True) -> Self: ...
         def backward(self, gradient: Any = None, retain_graph: _bool = False, create_graph: _bool = False) -> None: ...
 
-    def __init__(self, data: Any, dtype: Any = None) -> None:
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: _bool = False) -> None:
         self.data = as_array(data, dtype)
+        if requires_grad and not hasattr(self, "requires_grad_"):
+            raise DTypeError("Tensor: requires_grad needs Act II: import tt_learn, and use tensor() or its Tensor")
+
+    if not TYPE_CHECKING:  # where it would hide misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name == "data":  # asked by Python, NumPy and copy
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(absent_in_tensor(self, name))
 
     # --- what it is
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from tt_core.later import absent as _absent
 from tt_data import datasets as datasets
 from tt_data import transforms as transforms
 from tt_data.__about__ import __version__ as __version__
@@ -90,3 +93,6 @@ from tt_data.spatial import pixel_shuffle as pixel_shuffle
 from tt_data.spatial import pixel_unshuffle as pixel_unshuffle
 from tt_data.spatial import unfold as unfold
 from tt_data.spatial import upsample as upsample
+
+if not _TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = _absent("tt_data")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from tt_core.later import absent as _absent
 from tt_core.plugins import manager as _manager
 from tt_language import hookspecs as _hookspecs
 from tt_language.__about__ import __version__ as __version__
@@ -56,3 +59,6 @@ from tt_language.transformers import next_token_loss as next_token_loss
 
 if not hasattr(_manager.hook, "tt_past"):
     _manager.add_hookspecs(_hookspecs)
+
+if not _TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = _absent("tt_language")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from tt_core.later import absent as _absent
 from tt_core.plugins import manager as _manager
 from tt_learn.__about__ import __version__ as __version__
 from tt_learn.autograd import Tensor as Tensor
@@ -70,3 +73,6 @@ from tt_learn.training import Callback as Callback
 from tt_learn.training import Trainer as Trainer
 from tt_learn.training import TrainingError as TrainingError
 from tt_learn.training import evaluating as evaluating
+
+if not _TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = _absent("tt_learn")

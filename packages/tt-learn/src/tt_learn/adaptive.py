@@ -17,6 +17,7 @@ from tt_learn.optimizers import (
     Group,
     Optimizer,
     OptimizerError,
+    as_tuple,
     decay_weights,
     effective_gradient,
     lerp,
@@ -48,7 +49,7 @@ class NAdam(Optimizer):
     >>> (w * w).sum().backward()
     >>> optimizer.step()
     >>> w
-    tensor([0.8839], requires_grad=True)
+    tensor([0.8944], requires_grad=True)
     """
 
     number_names = ("mu_product",)
@@ -65,7 +66,7 @@ class NAdam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        options = {"lr": lr, "betas": as_tuple(betas), "eps": eps, "weight_decay": weight_decay}
         options |= {"momentum_decay": momentum_decay, "decoupled_weight_decay": decoupled_weight_decay}
         super().__init__(params, {**options, "maximize": maximize})
 
@@ -123,7 +124,7 @@ class RAdam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        options = {"lr": lr, "betas": as_tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**options, "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize})
 
     def state_names(self, group: Group) -> tuple[str, ...]:
@@ -170,7 +171,7 @@ class Adamax(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        options = {"lr": lr, "betas": as_tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**options, "maximize": maximize})
 
     def state_names(self, group: Group) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, SupportsIndex, TypeVar, cast, overload
 
 import numpy as np
 
@@ -168,7 +168,7 @@ class Tensor(tt_core.Tensor):
     """
 
     _requires_grad: bool = False  # read at each call, where a property would take 30 ns more
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     grad_fn: Node | None = None
     _output = 0  # which output of grad_fn this is
     _retains = False
@@ -187,6 +187,19 @@ class Tensor(tt_core.Tensor):
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
         self.requires_grad_(requires_grad)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has added up, or None; raises `GradientError` when what is no tensor is set."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        if grad is not None and not isinstance(grad, Tensor):
+            if not isinstance(grad, tt_core.Tensor):
+                raise GradientError(f"grad: takes a tensor or None, got {type(grad).__name__}; wrap it with tensor()")
+            grad = wrap(grad.data)
+        self._grad = grad
 
     @property
     def is_leaf(self) -> bool:
@@ -288,6 +301,23 @@ class Tensor(tt_core.Tensor):
         other._requires_grad = self._requires_grad
         other.grad = None if self.grad is None else self.grad.detach().clone()
         return other
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.grad_fn is not None:
+            raise GradientError("pickle: this tensor has history; detach() it first")
+        return super().__reduce_ex__(protocol)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: as in a deep copy, neither hooks nor the history of the gradient."""
+        state = {name: value for name, value in self.__dict__.items() if name != "_hooks"}
+        if self.grad is not None and self.grad.grad_fn is not None:
+            state["_grad"] = self.grad.detach()
+        return state
 
     def _repr_suffix(self) -> str:
         history = f", grad_fn={self.grad_fn.name}" if self.grad_fn else ", requires_grad=True"

@@ -11,12 +11,12 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from tt_core.errors import FileError
+from tt_core.errors import FileError, is_integer
 from tt_core.files import make_folder, remove_stale, write_atomic
-from tt_learn.svg import line_chart
 from tt_learn.training import Callback, Record, Trainer, TrainingError
 
 
@@ -53,7 +53,7 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, mode: str = "min") -> None:
-        if patience < 1:
+        if not is_integer(patience, 1):
             raise TrainingError(f"EarlyStopping: patience is {patience}, expected 1 or more validations")
         self._best = _Best("EarlyStopping", monitor, mode, min_delta)
         self.monitor, self.patience, self.bad = monitor, patience, 0
@@ -97,7 +97,7 @@ class Checkpoints(Callback):
         mode: str = "min",
         resume_hint: str = "",
     ) -> None:
-        if every is not None and every < 1:
+        if not (every is None or is_integer(every, 1)):
             raise TrainingError(f"Checkpoints: every is {every}, expected 1 or more steps")
         self.folder, self.every, self.resume_hint = Path(folder), every, resume_hint
         self.last, self.best = self.folder / "last.safetensors", self.folder / "best.safetensors"
@@ -149,7 +149,7 @@ class JSONLog(Callback):
     >>> from tt_learn import SGD
     >>> model, log = tt_core.Linear(1, 1), JSONLog(Path(tempfile.mkdtemp()) / "log.jsonl")
     >>> trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, callbacks=[log], log_every=1)
-    >>> trainer.fit([(tt_core.zeros(1, 1), tt_core.zeros(1, 1))], epochs=2)
+    >>> _ = trainer.fit([(tt_core.zeros(1, 1), tt_core.zeros(1, 1))], epochs=2)
     >>> [json.loads(line)["step"] for line in log.path.read_text(encoding="utf-8").splitlines()]
     [1, 2]
     """
@@ -158,6 +158,7 @@ class JSONLog(Callback):
         self.path = Path(path)
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        make_folder(self.path.parent)
         write_atomic(self.path, "".join(map(_json_line, trainer.history)).encode())
 
     def on_log(self, trainer: Trainer, record: Record) -> None:
@@ -185,6 +186,9 @@ class LossCurve(Callback):
     def __init__(self, path: str | os.PathLike[str], title: str = "Loss") -> None:
         self.path, self.title = Path(path), title
 
+    def on_fit_start(self, trainer: Trainer) -> None:
+        make_folder(self.path.parent)
+
     def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         self._draw(trainer)
 
@@ -195,15 +199,11 @@ class LossCurve(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        series = {
-            name.replace("_loss", ""): [(r["step"], r[name]) for r in trainer.history if r.get(name) is not None]
-            for name in ("train_loss", "val_loss")
-        }
-        write_atomic(self.path, line_chart(series, self.title, "step", "loss").encode())
+        write_atomic(self.path, trainer.history.chart(self.title).encode())
 
 
 class ProgressBar(Callback):
-    """Loss, tokens or examples a second and time left: a bar on a terminal, plain lines elsewhere.
+    """Loss, tokens or examples a second and time left: a moving bar on a terminal or in a notebook, else plain lines.
 
     `console`: a `rich.console.Console`; standard output by default.
     """
@@ -220,7 +220,10 @@ class ProgressBar(Callback):
 
         self._console = self._console or Console()
         self._started = (time.perf_counter(), trainer.step)
-        if self._console.is_terminal:
+        if self._console.is_jupyter:
+            self._bar = _NotebookBar()
+            self._task = self._bar.add_task("", rate="", total=trainer.total_steps, completed=trainer.step)
+        elif self._console.is_terminal:
             self._bar = _rich_bar(self._console)
             self._task = self._bar.add_task("", rate="", total=trainer.total_steps, completed=trainer.step)
             self._bar.start()
@@ -233,7 +236,7 @@ class ProgressBar(Callback):
     def on_log(self, trainer: Trainer, record: Record) -> None:
         if self._bar is not None:
             self._bar.update(self._task, rate=_rate(record))
-        if self._bar is None or record["val_loss"] is not None:
+        if self._bar is None or (record["val_loss"] is not None and not self._console.is_jupyter):
             self._print(trainer, record)
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -270,6 +273,38 @@ def _rich_bar(console: Any) -> Any:
 
     columns: list[Any] = ["{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
     return Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)
+
+
+class _NotebookBar:
+    """One bar in the output of a notebook's cell, redrawn in place; the methods are those of Rich's bar."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, Any] = {}
+        self._handle: Any = None
+
+    def add_task(self, description: str, **fields: Any) -> None:
+        from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
+
+        self._shown = {"description": description, **fields}
+        self._handle = display(self, display_id=True)
+
+    def update(self, task: None, **fields: Any) -> None:
+        self._shown |= fields
+        if self._handle is not None:
+            self._handle.update(self)
+
+    def stop(self) -> None:
+        """Nothing to clean up: the last drawing stays."""
+
+    def __repr__(self) -> str:
+        total = "" if self._shown.get("total") is None else f"/{self._shown['total']}"
+        parts = [f"step {self._shown.get('completed')}{total}", self._shown.get("description"), self._shown.get("rate")]
+        return "  ".join(filter(None, parts))
+
+    def _repr_html_(self) -> str:
+        total, done = self._shown.get("total"), self._shown.get("completed")
+        extent = f'max="{total}" value="{done}"' if total else ""
+        return f"<progress {extent}></progress> {escape(repr(self))}"
 
 
 def _rate(record: Record) -> str:

@@ -15,7 +15,7 @@ import platform
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -32,6 +32,7 @@ from tt_learn.__about__ import __version__
 FORMAT = 1
 _KEY, _KEY_SUM = "tinytorch", "tinytorch.crc32"
 _TENSOR = "$tensor"
+_DTYPES = {"bool", "float16", "float32", "float64", *(f"{kind}int{n}" for kind in ("", "u") for n in (8, 16, 32, 64))}
 Arrays = dict[str, Array]
 
 
@@ -39,12 +40,13 @@ class CheckpointError(TinyTorchError):
     """A checkpoint that is damaged, of another kind, or does not fit."""
 
 
-def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
+def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
     """Write `parts` to `path`, with the framework's generator and the versions and thread count it ran with.
 
     Each part is an object with `state_dict()` (model, optimizer, scheduler, loader) or plain data: tensors, arrays,
     numbers, strings, None, lists and dicts of these. Raises `FileError`, the old file intact, when it cannot be
-    written, and `CheckpointError` for data that it cannot hold.
+    written, and `CheckpointError` for data that it cannot hold and for a part called `environment`, the name under
+    which `load_checkpoint` returns versions and threads.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
@@ -53,8 +55,16 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
     >>> load_checkpoint(path, model=model)["step"]
     10
     """
+    if "environment" in parts:
+        raise CheckpointError(
+            "save_checkpoint: a part cannot be called environment, where load_checkpoint returns versions and threads; "
+            "choose another name"
+        )
     arrays: Arrays = {}
-    tree = {name: _pack(_state_of(part), name, arrays) for name, part in parts.items()}
+    try:
+        tree = {name: _pack(_state_of(part), name, arrays) for name, part in parts.items()}
+    except RecursionError:
+        raise CheckpointError("save_checkpoint: a part holds itself, or is nested too deep to be written") from None
     document = {
         "format": FORMAT,
         "parts": tree,
@@ -66,7 +76,7 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
     save_tensors(path, arrays, {_KEY: text, _KEY_SUM: _sum(text.encode())})
 
 
-def load_checkpoint(path: str | os.PathLike[str], generator: bool = True, **parts: Any) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str], /, generator: bool = True, **parts: Any) -> dict[str, Any]:
     """Read `path`, hand each of `parts` its state through `load_state_dict`, and return all that was saved.
 
     The generator is restored unless told otherwise. Everything is read and checked first: names, sizes, shapes and
@@ -119,7 +129,8 @@ def save_tensors(
 ) -> None:
     """Write tensors or arrays by name to a `.safetensors` file, whole or not at all.
 
-    Raises `FileError`, the old file intact, when it cannot be written, `DTypeError` for what is no tensor or array.
+    Raises `FileError`, the old file intact, when it cannot be written, `DTypeError` for what is no tensor or array, and
+    `CheckpointError` for a dtype that the format lacks (longdouble), and for names and metadata that are no text.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
@@ -127,17 +138,38 @@ def save_tensors(
     >>> {name: array.shape for name, array in load_tensors(path)[0].items()}
     {'bias': (2,), 'weight': (2, 3)}
     """
-    given = {name: as_array(tensor) for name, tensor in tensors.items()}
+    given = {_checked_name(name): as_array(tensor) for name, tensor in tensors.items()}
+    for name, array in given.items():
+        if array.dtype.name not in _DTYPES:
+            raise CheckpointError(f"{path}: {name} is {array.dtype}, which the format lacks; convert it to float64")
+    _check_metadata(path, metadata or {})
     # safetensors 0.8.0 writes the memory of an array that is not C-contiguous as if it were, without an error
     arrays = {name: array if array.flags.c_contiguous else array.copy("C") for name, array in given.items()}
     write_atomic(path, safetensors.numpy.save(arrays, dict(metadata or {})))
 
 
+def _checked_name(name: Any) -> str:
+    """`name`, or a `CheckpointError` where the format cannot hold it."""
+    if not isinstance(name, str) or name == "__metadata__" or not _is_unicode(name):
+        raise CheckpointError(f"save_tensors: a tensor's name is text other than __metadata__, got {name!r}")
+    return name
+
+
+def _check_metadata(path: Any, metadata: Mapping[Any, Any]) -> None:
+    for name, text in metadata.items():
+        if not (isinstance(name, str) and isinstance(text, str) and _is_unicode(name + text)):
+            raise CheckpointError(f"{path}: metadata is text by name, got {name!r}: {text!r}; convert it with str()")
+
+
+def _is_unicode(text: str) -> bool:
+    return text.encode("utf-8", "ignore").decode("utf-8") == text  # half a surrogate pair is none
+
+
 def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
-    """The arrays of a `.safetensors` file by name, and its metadata.
+    """The arrays of a `.safetensors` file by name, and its metadata; bfloat16, which NumPy lacks, becomes float32.
 
     The library checks shapes against the file's size before anything is allocated. Raises `CheckpointError` for a
-    missing, damaged or foreign file.
+    missing, damaged or foreign file, and for one that holds float8 or another dtype that NumPy lacks.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "scale.safetensors"
@@ -146,12 +178,29 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
     ({'scale': array([1., 1.], dtype=float32)}, {'unit': 'm'})
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        what = "is a folder; name a file in it" if Path(path).is_dir() else "there is no such file"
+        raise CheckpointError(f"{path}: {what}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+            return {name: _read(path, file, name) for name in sorted(file.keys())}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({_line(error)})") from None
+
+
+def _read(path: str | os.PathLike[str], file: Any, name: str) -> Array:
+    """One tensor of an open file, whose header the library has checked."""
+    dtype = file.get_slice(name).get_dtype()
+    if dtype == "BF16":  # the upper half of a float32
+        with open(path, "rb") as raw:
+            size = int.from_bytes(raw.read(8), "little")
+            entry = json.loads(raw.read(size))[name]
+            begin, end = entry["data_offsets"]
+            raw.seek(8 + size + begin)
+            halves = np.frombuffer(raw.read(end - begin), "<u2").reshape(entry["shape"])
+        return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if dtype.startswith(("F8_", "F6_")) or dtype == "F4":
+        raise CheckpointError(f"{path}: {name} is {dtype}, which NumPy lacks; convert the file to float32 or bfloat16")
+    return cast(Array, file.get_tensor(name))
 
 
 def _sum(data: Any) -> str:
@@ -175,7 +224,7 @@ def _pack(value: Any, name: str, arrays: Arrays) -> Any:
     if isinstance(value, (tt_core.Tensor, np.ndarray)):
         if name in arrays:
             raise CheckpointError(f"save_checkpoint: two tensors are both called {name}")
-        arrays[name] = as_array(value)
+        arrays[name] = as_array(value, what=f"save_checkpoint: {name}")
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         if _TENSOR in value:

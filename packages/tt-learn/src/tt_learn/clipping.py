@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
 
 def _gradients(parameters: Any) -> Iterator[Array]:
     given: Any = [parameters] if isinstance(parameters, tt_core.Tensor) else parameters
+    if not isinstance(given, Iterable):
+        raise GradientError(f"clip: takes parameters, got a {type(given).__name__}; pass model.parameters()")
     return (p.grad.data for p in given if getattr(p, "grad", None) is not None)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tt_core.files import write_atomic
 from tt_learn.autograd import GradientError, Node, Tensor
+from tt_learn.svg import SVG
 
 MOST = 2000
 """Boxes that a reader, and a browser, can still take in."""
@@ -39,8 +40,8 @@ class _Box:
 
 def draw_graph(
     tensor: Tensor, path: str | os.PathLike[str] | None = None, names: Mapping[str, Any] | None = None
-) -> str:
-    """The graph behind `tensor` as SVG text, written to `path` if given.
+) -> SVG:
+    """The graph behind `tensor` as SVG text, which notebooks show as a picture, written to `path` if given.
 
     `names`: what leaves are called, `dict(model.named_parameters())` for one. Raises `GradientError` for a tensor
     without history, and for a graph of more than 2,000 boxes.
@@ -49,6 +50,8 @@ def draw_graph(
     >>> draw_graph((x * x).sum(), names={"x": x}).count("<rect")  # x, mul, sum, and the paper
     4
     """
+    if not isinstance(tensor, Tensor):
+        raise GradientError(f"draw_graph: takes a tensor that was computed, got {type(tensor).__name__}")
     if tensor.grad_fn is None:
         raise GradientError("draw_graph: this tensor has no history; nothing it was computed from requires a gradient")
     titles = {id(x): name for name, x in (names or {}).items()}
@@ -56,7 +59,7 @@ def draw_graph(
     rows = _rows(boxes)
     _order(rows)
     _place(rows)
-    svg = _svg(rows)
+    svg = SVG(_svg(rows))
     if path is not None:
         write_atomic(path, svg.encode())
     return svg

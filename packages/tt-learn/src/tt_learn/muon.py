@@ -10,7 +10,7 @@ import numpy as np
 
 from tt_core.dispatch import Array
 from tt_learn.blocks import State
-from tt_learn.optimizers import Group, Optimizer, OptimizerError, adam, decay_weights, lerp, step_along
+from tt_learn.optimizers import Group, Optimizer, OptimizerError, adam, as_tuple, decay_weights, lerp, step_along
 
 
 class Muon(Optimizer):
@@ -52,7 +52,7 @@ class Muon(Optimizer):
     ) -> None:
         options = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         iterations = {"ns_coefficients": tuple(ns_coefficients), "eps": eps, "ns_steps": ns_steps}
-        adamw = {"use_muon": use_muon, "betas": tuple(betas), "adamw_eps": adamw_eps}
+        adamw = {"use_muon": use_muon, "betas": as_tuple(betas), "adamw_eps": adamw_eps}
         self._scratch: dict[Any, list[Array]] = {}
         super().__init__(params, {**options, **iterations, "adjust_lr_fn": adjust_lr_fn, **adamw})
 

@@ -18,7 +18,8 @@ import numpy as np
 
 import tt_core
 from tt_core.dispatch import Array
-from tt_core.errors import TinyTorchError
+from tt_core.errors import TinyTorchError, is_number
+from tt_core.layers import Layer
 from tt_core.plugins import manager
 from tt_learn import hookspecs
 from tt_learn.autograd import Tensor, enable_grad
@@ -94,6 +95,8 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups = []
         self._blocks: list[list[Blocks]] = []
+        if isinstance(params, Layer) or not isinstance(params, Iterable):
+            raise OptimizerError(f"{self.name}: got a {type(params).__name__}; pass parameters: model.parameters()")
         given: list[Any] = [params] if isinstance(params, (tt_core.Tensor, Mapping)) else list(params)
         if not given:
             raise OptimizerError(f"{self.name}: got no parameters")
@@ -126,8 +129,11 @@ class Optimizer:
     def check(self, group: Group) -> None:
         """Raise `OptimizerError` for options that make no sense."""
         _at_least_zero(self.name, group, "lr", "weight_decay", "eps", "momentum")
-        for beta in group.get("betas", ()):
-            _below_one(self.name, "betas", beta)
+        if "betas" in group:
+            if not (isinstance(group["betas"], tuple) and len(group["betas"]) == 2):
+                raise OptimizerError(f"{self.name}: betas is {group['betas']!r}, expected two numbers in [0, 1)")
+            for beta in group["betas"]:
+                _below_one(self.name, "betas", beta)
 
     def whole(self, group: Group) -> bool:
         """Whether `update` needs a parameter whole and in its shape."""
@@ -140,6 +146,11 @@ class Optimizer:
 
         Raises `OptimizerError` for an unknown option and for parameters as the constructor does.
         """
+        given: Any = group
+        if not isinstance(given, Mapping) or not isinstance(given.get("params"), Iterable):
+            raise OptimizerError(
+                f'{self.name}: a group is a dictionary {{"params": [...], ...}} of parameters and options'
+            )
         params, names = self._named(group["params"])
         unknown = [name for name in group if name not in (*self.defaults, "params", *_BESIDE)]
         if unknown:
@@ -256,12 +267,13 @@ class Optimizer:
         Raises `OptimizerError`, with nothing changed, when the state is another optimizer's, or groups, names or shapes
         differ.
         """
+        given: Any = state_dict
         for name in ("param_groups", "state"):
-            if name not in state_dict:
+            if not isinstance(given, Mapping) or name not in given:
                 raise OptimizerError(f"{self.name}: the state has no {name}; it is no optimizer's")
         groups = state_dict["param_groups"]
-        state = {int(i): entry for i, entry in state_dict["state"].items()}
         self._check_groups(groups)
+        state = {int(i): entry for i, entry in state_dict["state"].items()}
         loaded = [self._loaded_group(own, new) for own, new in zip(self.param_groups, groups)]
         parameters = self._parameters()
         index = {id(p): i for i, p in enumerate(parameters)}
@@ -274,8 +286,10 @@ class Optimizer:
                 blocks.prepare(self.state_names(group))
                 blocks.load([state.get(index[id(p)], {}) for p in blocks.parameters], self.number_names)
 
-    def _check_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+    def _check_groups(self, groups: Sequence[Any]) -> None:
         sizes = [len(group["params"]) for group in self.param_groups]
+        if not all(isinstance(group, Mapping) and "params" in group for group in groups):
+            raise OptimizerError(f"{self.name}: the state's param_groups are no groups of parameters")
         given = [len(group["params"]) for group in groups]
         if sizes != given:
             raise OptimizerError(f"{self.name}: the state has groups of {given} parameters, this optimizer of {sizes}")
@@ -334,13 +348,22 @@ def _tensors(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _at_least_zero(optimizer: str, group: Group, *names: str) -> None:
     for name in names:
-        if not group.get(name, 0) >= 0:
+        if not (is_number(group.get(name, 0)) and group.get(name, 0) >= 0):
             raise OptimizerError(f"{optimizer}: {name} is {group[name]}, expected a number >= 0")
 
 
-def _below_one(optimizer: str, name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise OptimizerError(f"{optimizer}: {name} holds {value}, expected numbers in [0, 1)")
+def _below_one(optimizer: str, name: str, value: Any) -> None:
+    if not (is_number(value) and 0 <= value < 1):
+        raise OptimizerError(f"{optimizer}: {name} holds {value!r}, expected numbers in [0, 1)")
+
+
+def as_tuple(betas: Any) -> Any:
+    """`betas` as a tuple where it is a list; anything else is left for `check` to refuse.
+
+    >>> as_tuple([0.9, 0.999])
+    (0.9, 0.999)
+    """
+    return tuple(betas) if isinstance(betas, list) else betas
 
 
 # --- pieces of formulas, in place
@@ -644,7 +667,7 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        options = {"lr": lr, "betas": as_tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**options, "amsgrad": amsgrad, "maximize": maximize})
 
     def state_names(self, group: Group) -> tuple[str, ...]:
@@ -710,7 +733,9 @@ class Lion(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay, "maximize": maximize})
+        super().__init__(
+            params, {"lr": lr, "betas": as_tuple(betas), "weight_decay": weight_decay, "maximize": maximize}
+        )
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tt_core.errors import is_number
 from tt_learn.optimizers import Optimizer, OptimizerError
 
 Factor = Callable[[int], float]
@@ -36,7 +37,7 @@ class Scheduler:
     _state: tuple[str, ...] = ("last_epoch", "base_lrs")
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
+        self.optimizer = _checked(type(self).__name__, optimizer)
         self.base_lrs: list[Any] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.last_epoch = 0
         self._apply()
@@ -97,7 +98,7 @@ class StepLR(Scheduler):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _positive("StepLR: step_size", step_size), gamma
+        self.step_size, self.gamma = _positive("StepLR: step_size", step_size), _number("StepLR: gamma", gamma)
         super().__init__(optimizer)
 
     def lr_at(self, t: int, base: float) -> float:
@@ -114,7 +115,8 @@ class MultiStepLR(Scheduler):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        self.milestones, self.gamma = sorted(milestones), gamma
+        self.milestones = sorted(_listed("MultiStepLR: milestones", milestones))
+        self.gamma = _number("MultiStepLR: gamma", gamma)
         super().__init__(optimizer)
 
     def lr_at(self, t: int, base: float) -> float:
@@ -131,7 +133,7 @@ class ExponentialLR(Scheduler):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = gamma
+        self.gamma = _number("ExponentialLR: gamma", gamma)
         super().__init__(optimizer)
 
     def lr_at(self, t: int, base: float) -> float:
@@ -199,8 +201,8 @@ class LambdaLR(Scheduler):
     """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor]) -> None:
-        groups = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        groups = len(_checked("LambdaLR", optimizer).param_groups)
+        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else _listed("LambdaLR: lr_lambda", lr_lambda)
         if len(self.lr_lambdas) != groups:
             raise OptimizerError(f"LambdaLR: got {len(self.lr_lambdas)} functions for {groups} parameter groups")
         super().__init__(optimizer)
@@ -251,7 +253,7 @@ class OneCycleLR(Scheduler):
             raise OptimizerError(f"OneCycleLR: anneal_strategy is {anneal_strategy!r}, expected 'cos' or 'linear'")
         if not 0 <= pct_start <= 1:
             raise OptimizerError(f"OneCycleLR: pct_start is {pct_start}, expected a number in [0, 1]")
-        groups = optimizer.param_groups
+        groups = _checked("OneCycleLR", optimizer).param_groups
         if cycle_momentum and not all("momentum" in group or "betas" in group for group in groups):
             raise OptimizerError("OneCycleLR: this optimizer has no momentum to cycle; pass cycle_momentum=False")
         self.total_steps = _positive("OneCycleLR: total_steps", total_steps or (epochs or 0) * (steps_per_epoch or 0))
@@ -327,7 +329,7 @@ class ReduceLROnPlateau:
         if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
             given = f"{mode!r} and {threshold_mode!r}"
             raise OptimizerError(f"ReduceLROnPlateau: got {given}, expected mode 'min' or 'max' and 'rel' or 'abs'")
-        groups = len(optimizer.param_groups)
+        groups = len(_checked("ReduceLROnPlateau", optimizer).param_groups)
         self.min_lrs = _one_each("ReduceLROnPlateau: min_lr", min_lr, groups)
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
         self.threshold, self.threshold_mode, self.cooldown, self.eps = threshold, threshold_mode, cooldown, eps
@@ -408,14 +410,32 @@ def _known_groups(schedule: Scheduler | ReduceLROnPlateau, count: int) -> list[d
     return groups
 
 
+def _checked(schedule: str, optimizer: Any) -> Any:
+    if isinstance(optimizer, type) or not hasattr(optimizer, "param_groups"):
+        raise OptimizerError(f"{schedule}: takes an optimizer, got {optimizer!r}")
+    return optimizer
+
+
+def _number(what: str, value: Any) -> Any:
+    if not is_number(value):
+        raise OptimizerError(f"{what} is {value!r}, expected a number")
+    return value
+
+
+def _listed(what: str, values: Any) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise OptimizerError(f"{what} is {values!r}, expected a list")
+    return list(values)
+
+
 def _positive(what: str, n: int) -> int:
-    if n < 1:
+    if not (is_number(n) and n >= 1):
         raise OptimizerError(f"{what} is {n}, expected 1 or more")
     return n
 
 
-def _one_each(what: str, given: float | Sequence[float], groups: int) -> list[float]:
-    values = [float(given)] * groups if isinstance(given, (int, float)) else list(given)
+def _one_each(what: str, given: Any, groups: int) -> list[float]:
+    values = [float(given)] * groups if is_number(given) else _listed(what, given)
     if len(values) != groups:
         raise OptimizerError(f"{what} has {len(values)} values for {groups} parameter groups")
     return values

@@ -13,7 +13,20 @@ COLOURS = ("#1f6fb4", "#d9541e", "#2f8f4e", "#7b4fb0", "#8a6d1b", "#5a5a5a")
 MOST_POINTS = 1500  # a line has no more pixels; longer series are thinned
 
 
-def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "", y_label: str = "") -> str:
+class SVG(str):
+    """SVG text that notebooks show as a picture.
+
+    >>> SVG("<svg></svg>")._repr_svg_()
+    '<svg></svg>'
+    """
+
+    __slots__ = ()
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+
+def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "", y_label: str = "") -> SVG:
     """The series' points (x, y) as lines with axes, ticks and a legend; what is no finite number is left out.
 
     >>> line_chart({"train": [(0, 1.0), (10, 0.5)]}, "Loss", "step").startswith("<svg")
@@ -36,7 +49,7 @@ def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "",
         *_legend(list(kept)),
         "</svg>\n",
     ]
-    return "\n".join(filter(None, parts))
+    return SVG("\n".join(filter(None, parts)))
 
 
 def ticks(values: Sequence[float], about: int = 6) -> list[float]:

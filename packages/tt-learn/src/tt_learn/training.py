@@ -16,6 +16,7 @@ what it can do: be iterated, and for resuming in the middle of an epoch have `st
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import os
@@ -29,15 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import tt_core
-from tt_core.errors import TinyTorchError
+from tt_core.errors import TinyTorchError, is_integer, is_number
 from tt_core.layers import Layer
 from tt_learn.autograd import no_grad
 from tt_learn.checkpoints import environment_changes, load_checkpoint, save_checkpoint
 from tt_learn.clipping import clip_grad_norm_
+from tt_learn.history import History, table
+from tt_learn.history import Record as Record
 from tt_learn.optimizers import Optimizer
 from tt_learn.schedulers import ReduceLROnPlateau
-
-Record = dict[str, Any]
 
 
 class TrainingError(TinyTorchError):
@@ -75,7 +76,7 @@ class Callback:
     >>> from tt_learn import SGD
     >>> model = tt_core.Linear(1, 1)
     >>> trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, callbacks=[Print()])
-    >>> trainer.fit([(tt_core.zeros(1, 1), tt_core.zeros(1, 1))], epochs=2)
+    >>> _ = trainer.fit([(tt_core.zeros(1, 1), tt_core.zeros(1, 1))], epochs=2)
     1
     2
     """
@@ -147,7 +148,7 @@ class Trainer:
     >>> x = tt_core.tensor([[0.0], [1.0]])
     >>> batches = [(x, 2 * x + 1)]
     >>> trainer = Trainer(model, SGD(model.parameters(), lr=0.5), lambda out, y: ((out - y) ** 2).mean())
-    >>> trainer.fit(batches, epochs=200)
+    >>> history = trainer.fit(batches, epochs=200)
     >>> round(model(tt_core.tensor([[3.0]])).item(), 3)
     7.0
     """
@@ -174,19 +175,24 @@ class Trainer:
             raise TrainingError("Trainer: metrics need loss_fn; with compute_loss there is no output to look at")
         if schedule_each not in ("step", "epoch"):
             raise TrainingError(f"Trainer: schedule_each is {schedule_each!r}, expected 'step' or 'epoch'")
+        _check_parts(model, optimizer, loss_fn or compute_loss, scheduler)
         for name, value in (("accumulate", accumulate), ("log_every", log_every)):
-            if value < 1:
-                raise TrainingError(f"Trainer: {name} is {value}, expected 1 or more")
+            _check_count("Trainer", name, value)
+        if tokens_per_step is not None:
+            _check_count("Trainer", "tokens_per_step", tokens_per_step)
+        if not (clip_grad_norm is None or is_number(clip_grad_norm)):
+            raise TrainingError(f"Trainer: clip_grad_norm is {clip_grad_norm!r}, expected a number or None")
+        _check_metrics(metrics)
         self.model, self.optimizer, self.loss_fn, self.compute_loss = model, optimizer, loss_fn, compute_loss
         self.scheduler, self.schedule_each = scheduler, schedule_each
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.runs_last)
+        self.callbacks = sorted(_checked_callbacks(callbacks), key=lambda callback: callback.runs_last)
         self.accumulate, self.clip_grad_norm, self.metrics = accumulate, clip_grad_norm, dict(metrics or {})
         self.tokens_per_step, self.log_every = tokens_per_step, log_every
         self.step = self.epoch = self.batches_in_epoch = 0
         self.total_steps: int | None = None
         self.loss = math.nan  # of the last step
         self.seconds = 0.0  # spent on steps, all runs together
-        self.history: list[Record] = []
+        self.history = History()
         self.interrupted = self.should_stop = False
         self._signal = signal.SIGINT  # what interrupted
         self._window = {"loss": 0.0, "steps": 0, "examples": 0, "seconds": 0.0}
@@ -204,8 +210,10 @@ class Trainer:
         val: Any = None,
         val_every: int | None = None,
         overfit_one_batch: bool = False,
-    ) -> None:
+    ) -> History:
         """Train until `steps` steps or `epochs` epochs are done in all, those before a resume or in earlier calls too.
+
+        Returns the history, which notebooks show as a chart of the losses.
 
         batches: a loader that gives an epoch's batches each time it is iterated, or a function `step -> batch` that
             draws from the framework's generator (then there are no epochs). A loader without `state_dict` can be
@@ -239,6 +247,7 @@ class Trainer:
                 raise
         if self.interrupted:
             raise KeyboardInterrupt(self._signal)
+        return self.history
 
     def _run(self, plan: _Plan) -> None:
         while not self._finished(plan):
@@ -277,9 +286,11 @@ class Trainer:
         self.optimizer.zero_grad()
         self.loss = 0.0
         for batch in group:
-            loss = self._loss(batch)
+            loss = _checked_loss(self._loss(batch))
             self.loss += loss.item() / len(group)
             if not math.isfinite(self.loss):
+                if not _examples(batch):
+                    raise TrainingError("fit: a batch holds no examples, so its loss is no number; leave it out")
                 raise TrainingError(
                     f"fit: the loss is {self.loss} after {self.step} steps; lower the learning rate, clip gradients, "
                     f"or look for bad values in the data"
@@ -341,6 +352,18 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(self, *arguments)
 
+    def __repr__(self) -> str:
+        return f"Trainer({', '.join(f'{name} {text}' for name, text in self._described())})"
+
+    def _described(self) -> list[tuple[str, str]]:
+        model = f"{type(self.model).__name__} of {self.model.num_parameters():,} parameters"
+        total = "" if self.total_steps is None else f" of {self.total_steps}"
+        done = [("step", f"{self.step}{total}"), ("epoch", str(self.epoch))]
+        return [("model", model), ("optimizer", type(self.optimizer).__name__), *done]
+
+    def _repr_html_(self) -> str:
+        return table(self._described()) + (self.history._repr_html_() if self.history else "")
+
     # --- numbers
 
     def _count(self, group: list[Any], seconds: float) -> None:
@@ -382,24 +405,27 @@ class Trainer:
         with self._evaluating():
             found = val()
         metrics = found if isinstance(found, Mapping) else {"val_loss": found}
-        return {name: float(value) for name, value in metrics.items()}
+        return {name: _number(name, value) for name, value in metrics.items()}
 
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """`val_loss` and `val_` each of the metrics over all batches, weighted by their examples.
 
         The model is in evaluation meanwhile, nothing is recorded, and the generator is left as it was. Raises
-        `TrainingError` where there are no batches.
+        `TrainingError` where there are no batches, or no examples in them. A batch without examples counts for nothing.
         """
+        given: Any = batches
+        if not isinstance(given, Iterable):
+            raise TrainingError(f"evaluate: batches is a {type(batches).__name__}, expected a loader or a list")
         sums: dict[str, float] = {}
         count = 0
         with self._evaluating():
             for batch in batches:
                 examples = _examples(batch)
                 count += examples
-                for name, value in self._measure(batch).items():
-                    sums[f"val_{name}"] = sums.get(f"val_{name}", 0.0) + float(value) * examples
+                for name, value in self._measure(batch).items() if examples else ():
+                    sums[f"val_{name}"] = sums.get(f"val_{name}", 0.0) + _number(name, value) * examples
         if not count:
-            raise TrainingError("evaluate: got no batches")
+            raise TrainingError("evaluate: got no batches with examples")
         return {name: total / count for name, total in sums.items()}
 
     def _measure(self, batch: Any) -> dict[str, Any]:
@@ -487,7 +513,7 @@ class Trainer:
         for name in ("step", "epoch", "batches_in_epoch", "seconds"):
             setattr(self, name, state_dict[name])
         self._epoch_is_over = state_dict["epoch_is_over"]
-        self._window, self.history = dict(state_dict["window"]), list(state_dict["history"])
+        self._window, self.history = dict(state_dict["window"]), History(state_dict["history"])
         for name, callback in self._named_callbacks():
             if state_dict["callbacks"].get(name):
                 callback.load_state_dict(state_dict["callbacks"][name])
@@ -527,8 +553,11 @@ class Trainer:
             raise TrainingError(f"fit: batches is a {given}, expected a loader or a function step -> batch")
         if plan.val is plan.batches and hasattr(plan.val, "load_state_dict"):
             raise TrainingError("fit: val is the training loader, which would lose its place; make a second one")
-        if plan.val_every is not None and plan.val_every < 1:
-            raise TrainingError(f"fit: val_every is {plan.val_every}, expected 1 or more")
+        if not (plan.val is None or callable(plan.val) or isinstance(plan.val, Iterable)):
+            raise TrainingError(f"fit: val is a {type(plan.val).__name__}, expected batches or a function")
+        for name, least in (("steps", 0), ("epochs", 0), ("val_every", 1)):
+            if getattr(plan, name) is not None:
+                _check_count("fit", name, getattr(plan, name), least)
 
     def _total_steps(self, plan: _Plan) -> int | None:
         if plan.epochs is None or callable(plan.batches) or not hasattr(plan.batches, "__len__"):
@@ -564,8 +593,77 @@ def _position(batches: Any) -> Any:
 
 
 def _examples(batch: Any) -> int:
-    """The length of the first tensor in a batch."""
-    while isinstance(batch, (tuple, list, dict)) and batch:
-        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-    shape = getattr(batch, "shape", None)
-    return int(shape[0]) if shape else 1
+    """How many examples a batch holds: the length of the first tensor or array in it; 1 where there is none."""
+    return next(_lengths(batch), 1)
+
+
+def _lengths(batch: Any) -> Iterator[int]:
+    """The lengths of all tensors and arrays in a batch that have dimensions, in order."""
+    if isinstance(batch, Mapping):
+        batch = tuple(batch.values())
+    elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        batch = tuple(vars(batch).values())
+    if isinstance(batch, (tuple, list)):
+        for part in batch:
+            yield from _lengths(part)
+    elif getattr(batch, "shape", ()):
+        yield int(batch.shape[0])
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        what = f"a tensor of shape {value.shape}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+        raise TrainingError(f"evaluate: {name} is {what}, expected one number") from None
+
+
+# --- arguments of the trainer
+
+
+def _check_parts(model: Any, optimizer: Any, loss: Any, scheduler: Any) -> None:
+    if not isinstance(model, Layer):
+        raise TrainingError(f"Trainer: the model is {_described(model)}, expected a Layer")
+    if isinstance(optimizer, type) or not hasattr(optimizer, "param_groups"):
+        raise TrainingError(
+            f"Trainer: the optimizer is {_described(optimizer)}, expected one such as SGD(model.parameters())"
+        )
+    if not callable(loss):
+        raise TrainingError(f"Trainer: the loss is {_described(loss)}, expected a function")
+    if scheduler is not None and (isinstance(scheduler, type) or not hasattr(scheduler, "step")):
+        raise TrainingError(
+            f"Trainer: the scheduler is {_described(scheduler)}, expected one such as StepLR(optimizer, 10)"
+        )
+
+
+def _checked_loss(loss: Any) -> Any:
+    if not isinstance(loss, tt_core.Tensor):
+        what = f"a {type(loss).__name__}, expected a tensor of one number, which gradients can flow through"
+        raise TrainingError(f"fit: the loss is {what}")
+    return loss
+
+
+def _check_metrics(metrics: Any) -> None:
+    if not (metrics is None or (isinstance(metrics, Mapping) and all(map(callable, metrics.values())))):
+        raise TrainingError(f"Trainer: metrics is {metrics!r}, expected a dictionary of functions (output, y)")
+
+
+def _checked_callbacks(callbacks: Any) -> Iterator[Callback]:
+    if not isinstance(callbacks, Iterable):
+        raise TrainingError(f"Trainer: callbacks is {_described(callbacks)}, expected a list of callbacks")
+    for i, callback in enumerate(callbacks):
+        if not isinstance(callback, Callback):
+            advice = (
+                f"write {callback.__name__}()" if isinstance(callback, type) else "derive it from tt_learn.Callback"
+            )
+            raise TrainingError(f"Trainer: callbacks[{i}] is {_described(callback)}, expected a callback; {advice}")
+        yield callback
+
+
+def _described(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def _check_count(where: str, name: str, value: Any, least: int = 1) -> None:
+    if not is_integer(value, least):
+        raise TrainingError(f"{where}: {name} is {value!r}, expected an integer of {least} or more")

@@ -95,13 +95,21 @@ class Profiler:
 
     _entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
     _stack: _Stack = field(default_factory=_Stack)
+    _blocks: int = 0  # how many `with` blocks it is in
+    _entering: Any = field(default_factory=threading.Lock, repr=False)
 
     def __enter__(self) -> Profiler:
-        manager.register(self)
+        with self._entering:
+            if not self._blocks:
+                manager.register(self)
+            self._blocks += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        manager.unregister(self)
+        with self._entering:
+            self._blocks -= 1
+            if not self._blocks:
+                manager.unregister(self)
 
     def reset(self) -> None:
         """Forget what was measured so far."""

@@ -1,0 +1,141 @@
+"""What other acts bring: an absent name is answered with the act that has it.
+
+A newcomer asks `tt_core` for everything that PyTorch has. The tables hold names only, so nothing of a later act is
+imported; `tests/test_absent_names.py` holds them equal to the packages' public names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tt_core.errors import did_you_mean
+from tt_core.journey import act_name
+
+ACTS = {"tt_core": 1, "tt_learn": 2, "tt_data": 3, "tt_language": 4, "tt_perf": 5, "tinygpt": 6}
+
+NAMES: dict[str, str] = {
+    "tt_learn": """
+        Adadelta Adagrad Adam AdamW Adamax Callback CheckpointError Checkpoints CosineAnnealingLR
+        CosineWarmupLR EarlyStopping ExponentialLR Function GradcheckError GradientError JSONLog LambdaLR
+        Lion LossCurve MultiStepLR Muon NAdam OneCycleLR Optimizer OptimizerError ProgressBar RAdam RMSprop
+        ReduceLROnPlateau SGD SGDMomentum Scheduler StepLR Trainer TrainingError accuracy binary_accuracy
+        checkpoint clip_grad_norm_ clip_grad_value_ confusion_matrix draw_graph enable_grad evaluating
+        formula grad gradcheck gradgradcheck gradient is_grad_enabled load_checkpoint load_tensors no_grad
+        non_differentiable perplexity save_checkpoint save_tensors top_k_accuracy
+    """,
+    "tt_data": """
+        AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d BatchSampler BlockShuffleSampler CIFAR10
+        ConcatDataset Conv2d DataLoader Dataset DownloadError Dropout2d FashionMNIST Flatten GeneratedDigits
+        GeneratedShapes ImageDataset IterableDataset MNIST MaxPool2d MemmapDataset RandomSampler Sampler
+        SequentialSampler ShardedDataset Subset SubsetRandomSampler TensorDataset Text Upsample
+        WeightedRandomSampler WorkerError adaptive_avg_pool2d avg_pool2d batch_norm conv2d datasets
+        default_collate dropout2d max_pool2d random_split transforms upsample write_shards
+    """,
+    "tt_language": """
+        BPETokenizer ByteTokenizer CharTokenizer CheckpointError CompressionReport ConfigError Embedding
+        FeedForward GPT GPTConfig MemoryFootprint MultiHeadAttention PositionalEmbedding RMSNorm
+        RotaryEmbedding Sampling SinusoidalEmbedding StreamDecoder SwiGLU Tokenizer TokenizerError
+        Transformer TransformerBlock TransformerDecoder TransformerEncoder attention_weights
+        compression_report embedding generate heat_map load_tokenizer memory_footprint nearest
+        next_token_loss picture read_text record_attention rms_norm rotary scaled_dot_product_attention
+        stream
+    """,
+    "tt_perf": """
+        Profiler
+    """,
+    "tinygpt": """
+        TinyGPT
+    """,
+}
+"""Public names of each later act's package, without those that it takes from an earlier one."""
+
+TORCH = {
+    "nn": "layers and losses are in tt_core itself: tt_core.Linear, tt_core.CrossEntropyLoss, and later acts have more",
+    "functional": "functions are in tt_core itself: tt_core.relu, tt_core.cross_entropy, and later acts have more",
+    "optim": "Act II Learning brings optimizers: import tt_learn, then tt_learn.SGD, tt_learn.AdamW",
+    "lr_scheduler": "Act II Learning brings schedules: import tt_learn, then tt_learn.CosineAnnealingLR",
+    "utils": "Act III Data & Scale brings data loaders: import tt_data, then tt_data.DataLoader",
+    "save": "Act II Learning saves: import tt_learn, then tt_learn.save_checkpoint or tt_learn.save_tensors",
+    "load": "Act II Learning loads: import tt_learn, then tt_learn.load_checkpoint or tt_learn.load_tensors",
+    "Module": "it is called Layer here: tt_core.Layer",
+    "ModuleList": "it is called LayerList here: tt_core.LayerList",
+    "ModuleDict": "it is called LayerDict here: tt_core.LayerDict",
+    "device": "there are no devices: everything runs on the CPU",
+    "cuda": "there are no devices: everything runs on the CPU",
+    **{
+        name: f"dtypes are NumPy's: dtype='{name}'"
+        for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
+    },
+}
+"""PyTorch's names for what is found elsewhere."""
+
+SHARED = ("enable_grad", "is_grad_enabled", "no_grad")
+"""Names of Act II that `tt_core` has too once `tt_learn` is imported, since they act on all tensors."""
+
+GRADIENTS = """
+    backward grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad zero_grad
+"""
+"""What tensors have since Act II."""
+
+
+class AbsentError(AttributeError):
+    """A name that another act brings, or that PyTorch has and this framework has not.
+
+    >>> import tt_core
+    >>> tt_core.Conv2d
+    Traceback (most recent call last):
+    tt_core.later.AbsentError: tt_core has no Conv2d: Act III Data & Scale brings it; import tt_data, ...
+    """
+
+
+def absent(package: str) -> Callable[[str], Any]:
+    """A `__getattr__` for `package` that tells which act brings the name that was asked for.
+
+    >>> absent("tt_core")("Profiler")
+    Traceback (most recent call last):
+    tt_core.later.AbsentError: tt_core has no Profiler: Act V Production brings it; import tt_perf, ...
+    """
+
+    def answer(name: str) -> Any:
+        if name.startswith("__"):  # asked by Python itself
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if name in SHARED and "tt_learn" in sys.modules:
+            return getattr(sys.modules["tt_learn"], name)
+        raise AbsentError(f"{package} has no {name}: {_where(package, name)}")
+
+    return answer
+
+
+def _where(package: str, name: str) -> str:
+    for other, names in NAMES.items():
+        if name in names.split() and other != package:
+            return f"Act {act_name(ACTS[other])} brings it; import {other}, then {other}.{name}"
+    for other in ACTS:  # an earlier act, which is installed and imported
+        if other != package and ACTS[other] < ACTS[package] and name in vars(sys.modules.get(other, object)):
+            return f"Act {act_name(ACTS[other])} has it; write {other}.{name}"
+    if name in TORCH:
+        return TORCH[name]
+    public = [known for known in vars(importlib.import_module(package)) if not known.startswith("_")]
+    near = did_you_mean(name, public)
+    return near if near.startswith("did") else "no act has it"
+
+
+def absent_in_tensor(tensor: Any, name: str) -> str:
+    """Why a tensor has no attribute `name`, and what to write.
+
+    >>> import tt_core
+    >>> tt_core.zeros(1).relu()
+    Traceback (most recent call last):
+    AttributeError: a tensor has no relu: write tt_core.relu(x)
+    """
+    if name in GRADIENTS.split():
+        if "tt_learn" in sys.modules:
+            return f"this tensor has no {name}: it was made before `import tt_learn`; make it again after that line"
+        return f"a tensor has no {name}: Act II Learning brings gradients; import tt_learn before making tensors"
+    if callable(vars(sys.modules["tt_core"]).get(name)):
+        return f"a tensor has no {name}: write tt_core.{name}(x)"
+    near = did_you_mean(name, [known for known in dir(type(tensor)) if not known.startswith("_")])
+    return f"a tensor has no {name}" + (f": {near}" if near.startswith("did") else "")
