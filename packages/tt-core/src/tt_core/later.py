@@ -31,8 +31,8 @@ NAMES: dict[str, str] = {
         ConcatDataset Conv2d DataLoader Dataset DownloadError Dropout2d FashionMNIST Flatten GeneratedDigits
         GeneratedShapes ImageDataset IterableDataset MNIST MaxPool2d MemmapDataset RandomSampler Sampler
         SequentialSampler ShardedDataset Subset SubsetRandomSampler TensorDataset Text Upsample
-        WeightedRandomSampler WorkerError adaptive_avg_pool2d avg_pool2d batch_norm conv2d datasets
-        default_collate dropout2d max_pool2d random_split transforms upsample write_shards
+        WeightedRandomSampler WorkerError WorkerInfo adaptive_avg_pool2d avg_pool2d batch_norm conv2d datasets
+        default_collate dropout2d get_worker_info max_pool2d random_split transforms upsample write_shards
     """,
     "tt_language": """
         BPETokenizer ByteTokenizer CharTokenizer CheckpointError CompressionReport ConfigError Embedding

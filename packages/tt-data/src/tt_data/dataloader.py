@@ -198,6 +198,15 @@ class DataLoader:
             self._pool = None  # it stays with the epoch that is still being read
         self._epoch = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: where the loader stands, not the workers nor the epoch that is being read."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_epoch", "_runs")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._pool = self._epoch = None
+        self._runs = count()
+
     def close(self) -> None:
         """End the workers and give their memory back. The loader can be used again: it starts new ones."""
         if self._pool is not None:
