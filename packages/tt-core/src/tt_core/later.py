@@ -27,12 +27,18 @@ NAMES: dict[str, str] = {
         non_differentiable perplexity save_checkpoint save_tensors top_k_accuracy
     """,
     "tt_data": """
-        AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d BatchSampler BlockShuffleSampler CIFAR10
-        ConcatDataset Conv2d DataLoader Dataset DownloadError Dropout2d FashionMNIST Flatten GeneratedDigits
-        GeneratedShapes ImageDataset IterableDataset MNIST MaxPool2d MemmapDataset RandomSampler Sampler
-        SequentialSampler ShardedDataset Subset SubsetRandomSampler TensorDataset Text Upsample
-        WeightedRandomSampler WorkerError WorkerInfo adaptive_avg_pool2d avg_pool2d batch_norm conv2d datasets
-        default_collate dropout2d get_worker_info max_pool2d random_split transforms upsample write_shards
+        AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d BatchNorm1d
+        BatchNorm2d BatchSampler BlockShuffleSampler CIFAR10 CircularPad2d ConcatDataset ConstantPad2d Conv1d
+        Conv2d ConvTranspose1d ConvTranspose2d DataLoader Dataset DownloadError Dropout2d FashionMNIST Flatten
+        Fold GeneratedDigits GeneratedShapes GroupNorm ImageDataset InstanceNorm1d InstanceNorm2d
+        IterableDataset MNIST MaxPool1d MaxPool2d MaxUnpool2d MemmapDataset PixelShuffle PixelUnshuffle
+        RandomSampler ReflectionPad2d ReplicationPad2d Sampler SequentialSampler ShardedDataset Subset
+        SubsetRandomSampler TensorDataset Text Unflatten Unfold Upsample WeightedRandomSampler WorkerError
+        WorkerInfo ZeroPad2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
+        avg_pool1d avg_pool2d batch_norm conv1d conv2d conv_transpose1d conv_transpose2d datasets
+        default_collate dropout2d fold get_worker_info group_norm instance_norm interpolate max_pool1d
+        max_pool2d max_pool2d_with_indices max_unpool2d pixel_shuffle pixel_unshuffle random_split transforms
+        unfold upsample write_shards
     """,
     "tt_language": """
         BPETokenizer ByteTokenizer CharTokenizer CheckpointError CompressionReport ConfigError Embedding
