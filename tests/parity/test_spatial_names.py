@@ -17,6 +17,7 @@ import tt_data  # noqa: E402
 import tt_learn  # noqa: E402
 
 F = torch.nn.functional
+rng = np.random.default_rng(0)
 
 
 def same(name: str, *arrays: Any, **how: Any) -> None:
@@ -263,6 +264,28 @@ def test_upsample_takes_pytorch_s_arguments_in_its_order() -> None:
         compare(
             lambda x, a=arguments: tt_data.upsample(x, *a), lambda x, a=arguments: F.upsample(x, *a), normal(2, 3, 5, 4)
         )
+
+
+# --- sampling
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_grid_sample(mode: str, padding: str, align: bool) -> None:
+    for size, out in (((5, 4), (3, 6)), ((1, 7), (4, 4))):
+        grid = (rng.random((2, *out, 2), dtype=np.float32) * 3 - 1.5).astype(np.float32)
+        how = {"mode": mode, "padding_mode": padding, "align_corners": align}
+        if mode == "bilinear":
+            same("grid_sample", normal(2, 3, *size), grid, **how)
+        else:  # whose grid has no gradient
+            compare(
+                lambda x, grid=grid, how=how: tt_data.grid_sample(x, grid, **how),
+                lambda x, grid=grid, how=how: F.grid_sample(x, torch.tensor(grid), **how),
+                normal(2, 3, *size),
+            )
+    for size in ((2, 3, 4, 5), (2, 3, 2, 6) if align else (2, 3, 1, 6)):
+        same("affine_grid", normal(2, 2, 3), size=size, align_corners=align)
 
 
 # --- elements in another order

@@ -17,7 +17,7 @@ from tt_learn.gradcheck import gradcheck, gradgradcheck
 rng = np.random.default_rng(0)
 NAN = float("nan")
 FAMILIES = ("convolution", "pooling", "adaptive_pooling", "padding", "normalization", "group_normalization")
-MODULES = {f"tt_data.{name}" for name in (*FAMILIES, "resampling", "torch_names")}
+MODULES = {f"tt_data.{name}" for name in (*FAMILIES, "resampling", "grid_sampling", "torch_names")}
 
 
 def leaf(*shape):
@@ -45,6 +45,7 @@ def distinct(*shape):
         (lambda x: tt_data.interpolate(x, size=(5, 3), mode="bicubic"), [(1, 2, 3, 4)]),
         (lambda x: tt_data.interpolate(x, scale_factor=1.7, mode="area"), [(1, 2, 3, 4)]),
         (lambda x: tt_data.pixel_shuffle(x, 2), [(8, 2, 3)]),
+        (lambda x, t: tt_data.grid_sample(x, tt_data.affine_grid(t * 0.1, (2, 3, 4, 3))), [(2, 3, 5, 4), (2, 2, 3)]),
         (lambda x: tt_data.avg_pool1d(x, 3, 2, 1), [(2, 3, 7)]),
     ],
 )
@@ -212,6 +213,9 @@ def test_bad_input_is_one_line():
         (lambda: tt_data.interpolate(x, 4, 2), "give either size or scale_factor"),
         (lambda: tt_data.interpolate(x, 4, mode="linear"), "mode 'linear' is for inputs of 3 dimensions, got 4"),
         (lambda: tt_data.interpolate(ones(4, 4), 2), "input has 2 dimensions, expected (N, C, H, W) or (N, C, L)"),
+        (lambda: tt_data.grid_sample(x, ones(2, 3, 3, 2), "bicubic"), "mode is 'bilinear' or 'nearest'"),
+        (lambda: tt_data.grid_sample(x, ones(1, 3, 3, 2)), "expected (N, C, H, W) and (N, H', W', 2)"),
+        (lambda: tt_data.affine_grid(ones(1, 2, 2), (1, 1, 2, 2)), "expected theta (N, 2, 3)"),
         (lambda: tt_data.fold(ones(2, 12, 9), 5, 2), "expected (N, C * 4, 16) for images of (5, 5)"),
         (lambda: tt_data.pixel_shuffle(x, 3), "expected (..., C * 3 * 3, H, W)"),
         (lambda: tt_data.pixel_unshuffle(x, 2), "expected (..., C, H * 2, W * 2)"),
@@ -243,13 +247,13 @@ ARGUMENTS = {
 def test_what_is_no_tensor_is_an_error_of_ours(name, bad):
     parameters = inspect.signature(FUNCTIONS[name]).parameters
     rest = {each: ARGUMENTS[each] for each in parameters if each in ARGUMENTS and each != "x"}
-    tensors = [each for each in ("x", "weight", "indices") if each in parameters]
+    tensors = [each for each in ("x", "weight", "indices", "grid", "theta") if each in parameters]
     for wrong in tensors:
         given = {each: bad if each == wrong else tt_core.ones(1, 1, 4, 4) for each in tensors}
         if bad is None and parameters[wrong].default is None:
             continue
         with pytest.raises(TinyTorchError) as caught:
-            FUNCTIONS[name](given.pop("x"), **given, **rest)
+            FUNCTIONS[name](given.pop(tensors[0]), **given, **rest)
         assert "\n" not in str(caught.value)
 
 

@@ -35,8 +35,8 @@ NAMES: dict[str, str] = {
         RandomSampler ReflectionPad2d ReplicationPad2d Sampler SequentialSampler ShardedDataset Subset
         SubsetRandomSampler TensorDataset Text Unflatten Unfold Upsample WeightedRandomSampler WorkerError
         WorkerInfo ZeroPad2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
-        avg_pool1d avg_pool2d batch_norm conv1d conv2d conv_transpose1d conv_transpose2d datasets
-        default_collate dropout2d fold get_worker_info group_norm instance_norm interpolate max_pool1d
+        affine_grid avg_pool1d avg_pool2d batch_norm conv1d conv2d conv_transpose1d conv_transpose2d datasets
+        default_collate dropout2d fold get_worker_info grid_sample group_norm instance_norm interpolate max_pool1d
         max_pool2d max_pool2d_with_indices max_unpool2d pixel_shuffle pixel_unshuffle random_split transforms
         unfold upsample write_shards
     """,

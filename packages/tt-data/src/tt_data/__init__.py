@@ -72,6 +72,7 @@ from tt_data.spatial import adaptive_avg_pool1d as adaptive_avg_pool1d
 from tt_data.spatial import adaptive_avg_pool2d as adaptive_avg_pool2d
 from tt_data.spatial import adaptive_max_pool1d as adaptive_max_pool1d
 from tt_data.spatial import adaptive_max_pool2d as adaptive_max_pool2d
+from tt_data.spatial import affine_grid as affine_grid
 from tt_data.spatial import avg_pool1d as avg_pool1d
 from tt_data.spatial import avg_pool2d as avg_pool2d
 from tt_data.spatial import batch_norm as batch_norm
@@ -81,6 +82,7 @@ from tt_data.spatial import conv_transpose1d as conv_transpose1d
 from tt_data.spatial import conv_transpose2d as conv_transpose2d
 from tt_data.spatial import dropout2d as dropout2d
 from tt_data.spatial import fold as fold
+from tt_data.spatial import grid_sample as grid_sample
 from tt_data.spatial import group_norm as group_norm
 from tt_data.spatial import instance_norm as instance_norm
 from tt_data.spatial import interpolate as interpolate

@@ -10,6 +10,7 @@ each family has a file of its own, with ops, derivatives and layers together:
     adaptive_pooling.py     adaptive_avg_pool2d, adaptive_max_pool2d; AdaptiveAvgPool2d, AdaptiveMaxPool2d
     normalization.py        batch_norm, dropout2d; BatchNorm1d, BatchNorm2d, Dropout2d
     group_normalization.py  group_norm, instance_norm; GroupNorm, InstanceNorm2d
+    grid_sampling.py        grid_sample, affine_grid
     resampling.py           interpolate, upsample; Upsample
     torch_names.py          Conv1d, ConvTranspose2d, MaxPool1d, PixelShuffle and others: short compositions of these
     windows.py              how a window moves over an image
@@ -36,6 +37,7 @@ from tt_data.convolution import (
     fold,
     unfold,
 )
+from tt_data.grid_sampling import affine_grid, grid_sample
 from tt_data.group_normalization import (
     GroupNorm,
     InstanceNorm1d,
@@ -143,6 +145,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool2d_with_indices",
+    "affine_grid",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -158,6 +161,7 @@ __all__ = [
     "conv_transpose2d",
     "dropout2d",
     "fold",
+    "grid_sample",
     "group_norm",
     "instance_norm",
     "interpolate",
