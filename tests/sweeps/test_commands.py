@@ -1,7 +1,7 @@
-"""Each option of each command of `tt` and `tinygpt`, with values that nobody means: one line and exit code 1 or 2.
+"""Every option of every command of `tt` and `tinygpt`, called with wrong values: one line, and exit code 1 or 2.
 
-The commands are found by walking click's tree, so a new option is tested from its first day. What a value makes of a
-command is not judged here but for what can never be right; the package's own tests know what each option does.
+The commands are found by walking click's tree, so a new option is tested from its first day. Some of the values are
+right for some options (`ODD`): then the command succeeds. It never shows a traceback, and leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ WRONG = {
 ODD = {
     "number": ("0", "-1", "-0.0", "1.5", "inf", "-inf", "1e400", "1" + "0" * 30, "9" * 5000, "١"),
     "path": ("missing", "missing/too", "text.txt", "text.txt/inside", "other", "damaged", "locked", "empty",
-             "l\udcff", "x" * 300, "/dev/null", "pipe", "loop", "-", "."),
+             "l\udcff", "x" * 300, "/dev/null", "loop", "-", "."),
     "text": ("", " ", "x", "\udcff", "\n", "-1", "9" * 300, "../..", "日本"),
 }  # fmt: skip
 """What most of them do not take."""
@@ -110,9 +110,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "locked").chmod(0)  # root looks inside all the same
     if hasattr(os, "symlink") and os.name != "nt":
         (folder / "loop").symlink_to("loop")
-    train = {**NEEDED["tinygpt", "train"], "--out": "run"}
+    before = Path.cwd()
     os.chdir(folder)
-    code, _, said = call(("tinygpt", "train"), train)
+    try:
+        code, _, said = call(("tinygpt", "train"), {**NEEDED["tinygpt", "train"], "--out": "run"})
+    finally:
+        os.chdir(before)
     assert code == 0, said
     return folder
 

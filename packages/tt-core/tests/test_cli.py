@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+import tt_core
+from tt_core.command import output_may_end, run
 
 PLUGIN = """
 from tt_core import tensor
@@ -201,6 +208,46 @@ def test_a_command_that_does_not_exist_is_wrong_usage() -> None:
     assert done.returncode == 2
     assert "jurney" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_exits_with_the_number_of_its_signal(number: signal.Signals) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt(number)
+
+    assert run(click.Command("wait", callback=interrupted), "wait", []) == 128 + number
+
+
+@pytest.mark.parametrize("message", ["first\nsecond\x1b[31m", "x" * 5000])
+def test_an_error_is_one_line_whatever_was_given(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def failing() -> None:
+        raise tt_core.TinyTorchError(message)
+
+    assert run(click.Command("fail", callback=failing), "fail", []) == 1
+    line = capsys.readouterr().err
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert len(line) < 700
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+def test_an_output_that_fails_does_not_end_the_work(
+    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(sys, "stdout", failing := Failing())
+    done = []
+    with output_may_end():
+        for step in range(3):
+            print("step", step)
+            done.append(step)
+    assert done == [0, 1, 2]
+    assert sys.stdout is failing
+    warned = capsys.readouterr().err
+    assert warned == f"warning: the output cannot be written ({os.strerror(code)}); the work goes on without it\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no disk that is always full")

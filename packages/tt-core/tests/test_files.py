@@ -11,7 +11,7 @@ import pytest
 
 from tt_core import files
 from tt_core.errors import FileError
-from tt_core.files import remove_stale, write_atomic
+from tt_core.files import check_folder, remove_stale, write_atomic
 
 
 @pytest.fixture
@@ -178,3 +178,22 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
         write_atomic(target, b"new")
     assert not target.is_file()
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_can_be_made_is_left_to_be_made(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "inner"):
+        assert check_folder(folder) == folder
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_known_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "inner"):
+        with pytest.raises(FileError, match=r"cannot create folder .*file is no folder"):
+            check_folder(folder)
+
+
+def test_a_folder_in_one_that_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(FileError, match="cannot be written to"):
+        check_folder(tmp_path / "new")

@@ -151,8 +151,10 @@ def _control_groups() -> list[tuple[Path, str, str]]:
 
 
 def _of_the_process() -> int | None:
-    with contextlib.suppress(ImportError, OSError, ValueError, IndexError):
-        import resource  # not on Windows
+    if sys.platform == "win32":
+        return None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        import resource
 
         most, _ = resource.getrlimit(resource.RLIMIT_AS)
         if most != resource.RLIM_INFINITY:

@@ -176,7 +176,8 @@ def _instead(path: Path, near: list[str]) -> str:
     if is_file and above is not None:
         return f"name the run: {above}"
     if not is_file and path.parent == Path() and (" " in text or not path.suffix):
-        return f"to continue a text: tinygpt generate --prompt {json.dumps(text, ensure_ascii=False)}"
+        shown = text if len(text) <= 100 else f"{text[:100]}..."
+        return f"to continue a text: tinygpt generate --prompt {json.dumps(shown, ensure_ascii=False)}"
     return "train one with: tinygpt train --out ..."
 
 
