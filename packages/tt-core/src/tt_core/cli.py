@@ -105,7 +105,7 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
     if given and data_dir is not None and not os.path.isdir(data_dir):  # a folder in TT_DATA_HOME is made by a download
         raise FileError(f"--data-dir {data_dir}: no such folder")
     check_folder(out)  # now, and not when the training is done
-    with use(*plugins), reported():
+    with use(*plugins, report=False), reported():
         show_each_line()
         click.echo(f"{chosen.year}: {chosen.title}")
         if chosen.takes:
