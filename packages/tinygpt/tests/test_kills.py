@@ -59,7 +59,8 @@ def test_a_signal_saves_and_the_run_goes_on(
     name: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = signal.Signals[name]
-    with training(corpus, tmp_path / "run", *MANY) as process:
+    heard = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL)}  # also where these tests run under nohup
+    with training(corpus, tmp_path / "run", *MANY, **heard) as process:
         wait_for(process.stdout, "step 10/")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
@@ -107,6 +108,7 @@ def take_terminal(descriptor: int) -> None:
     import fcntl
     import termios
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
 
 
