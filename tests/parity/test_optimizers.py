@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import tt_core
 import tt_learn
 from tt_learn import Tensor, clipping, muon, optimizers
 
@@ -100,6 +101,46 @@ def test_a_state_dict_of_pytorch_continues_here(name: str) -> None:
         mine.step()
         other.step()
     assert_close(ours, theirs, COARSE.get(name, 1e-10))
+
+
+# --- L-BFGS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"line_search_fn": "strong_wolfe"},
+        {"line_search_fn": "strong_wolfe", "history_size": 3, "max_iter": 4, "lr": 0.3},
+        {"lr": 0.1, "max_iter": 5},
+        {"lr": 0.002, "history_size": 2, "max_iter": 7, "max_eval": 6},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("halfway", [False, True], ids=["straight", "from PyTorch's state"])
+def test_lbfgs(options: dict[str, object], halfway: bool) -> None:
+    """Rosenbrock's valley in several parameters, to the same point in as many evaluations."""
+    ours, theirs = start("float64", [(3,), (2, 2), ()])
+    mine, other = tt_learn.LBFGS(ours, **options), torch.optim.LBFGS(theirs, **options)
+
+    def closure_of(optimizer: object, parameters: list, cat: object) -> object:
+        def closure() -> object:
+            optimizer.zero_grad()
+            x = cat([p.reshape(-1) for p in parameters])
+            loss = (10 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+            loss.backward()
+            return loss
+
+        return closure
+
+    my_closure, their_closure = closure_of(mine, ours, tt_core.cat), closure_of(other, theirs, torch.cat)
+    for step in range(8):
+        if halfway and step == 3:
+            mine.load_state_dict(other.state_dict())
+        assert mine.step(my_closure).item() == pytest.approx(other.step(their_closure).item(), rel=1e-6, abs=1e-12)
+        assert_close(ours, theirs, 1e-6)
+    state, expected = mine.state_dict()["state"][0], other.state_dict()["state"][0]
+    assert state["n_iter"] == expected["n_iter"]
+    assert state["func_evals"] == expected["func_evals"]
 
 
 # --- Lion and Muon

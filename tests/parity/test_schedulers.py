@@ -19,6 +19,19 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("CosineAnnealingLR", {"T_max": 20, "eta_min": 0.01}),
     ("LambdaLR", {"lr_lambda": lambda t: 1 / (1 + t)}),
     ("LambdaLR", {"lr_lambda": [lambda t: 0.9**t, lambda t: 1 + t]}),
+    ("ConstantLR", {"factor": 0.2, "total_iters": 7}),
+    ("LinearLR", {}),
+    ("LinearLR", {"start_factor": 0.1, "end_factor": 0.8, "total_iters": 20}),
+    ("PolynomialLR", {"total_iters": 30, "power": 2.5}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 10}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 4, "T_mult": 2, "eta_min": 0.01}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.5, "step_size_up": 5}),
+    (
+        "CyclicLR",
+        {"base_lr": 0.01, "max_lr": [0.5, 0.1], "step_size_up": 4, "step_size_down": 8, "mode": "triangular2"},
+    ),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.5, "step_size_up": 5, "mode": "exp_range", "gamma": 0.95}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.5, "step_size_up": 6, "scale_fn": lambda x: 1 / x}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 50}),
     ("OneCycleLR", {"max_lr": [0.5, 0.1], "epochs": 5, "steps_per_epoch": 10, "anneal_strategy": "linear"}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 50, "three_phase": True, "cycle_momentum": False}),
@@ -52,6 +65,25 @@ def test_rates(name: str, options: dict[str, Any], optimizer: str) -> None:
     for _ in range(49):
         assert settings(mine) == pytest.approx(settings(other), rel=1e-10)
         assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-10)
+        other.step()
+        ours.step()
+        theirs.step()
+
+
+SEQUENCES: list[tuple[list[tuple[str, dict[str, Any]]], list[int]]] = [
+    ([("LinearLR", {"start_factor": 0.1, "total_iters": 10}), ("CosineAnnealingLR", {"T_max": 30})], [10]),
+    ([("ConstantLR", {}), ("StepLR", {"step_size": 3}), ("LambdaLR", {"lr_lambda": lambda t: 1 / (1 + t)})], [5, 20]),
+]
+
+
+@pytest.mark.parametrize(("parts", "milestones"), SEQUENCES, ids=["warm-up", "three"])
+def test_one_after_the_other(parts: list[tuple[str, dict[str, Any]]], milestones: list[int]) -> None:
+    mine, other = both("AdamW")
+    ours = schedulers.SequentialLR(mine, [getattr(schedulers, n)(mine, **o) for n, o in parts], milestones)
+    torchs = torch.optim.lr_scheduler
+    theirs = torchs.SequentialLR(other, [getattr(torchs, n)(other, **o) for n, o in parts], milestones)
+    for t in range(45):
+        assert settings(mine) == pytest.approx(settings(other), rel=1e-10), t
         other.step()
         ours.step()
         theirs.step()

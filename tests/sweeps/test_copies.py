@@ -63,6 +63,8 @@ def ids(*shape: int) -> Any:
 IMAGE = functools.partial(randn, 2, 4, 6, 6)
 ROWS = functools.partial(randn, 3, 4)
 SEQUENCE = functools.partial(randn, 2, 5, 8)
+SIGNAL = functools.partial(randn, 2, 4, 9)
+TWO_SEQUENCES = functools.partial(lambda: (randn(2, 5, 8), randn(2, 5, 8) * 2))
 CLASSES = functools.partial(lambda: (randn(3, 7), ids(3)))
 CONFIG = tt_language.GPTConfig(vocab_size=7, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.1)
 
@@ -112,6 +114,31 @@ LAYERS: dict[str, tuple[Make, Callable[[], Any]]] = {
     "Dropout2d": (tt_data.Dropout2d, IMAGE),
     "Flatten": (tt_data.Flatten, IMAGE),
     "Upsample": (lambda: tt_data.Upsample(scale_factor=2), IMAGE),
+    "AdaptiveAvgPool1d": (lambda: tt_data.AdaptiveAvgPool1d(2), SIGNAL),
+    "AdaptiveMaxPool1d": (lambda: tt_data.AdaptiveMaxPool1d(2), SIGNAL),
+    "AdaptiveMaxPool2d": (lambda: tt_data.AdaptiveMaxPool2d(2), IMAGE),
+    "AvgPool1d": (lambda: tt_data.AvgPool1d(2), SIGNAL),
+    "MaxPool1d": (lambda: tt_data.MaxPool1d(2), SIGNAL),
+    "MaxUnpool2d": (
+        lambda: tt_data.MaxUnpool2d(2),
+        lambda: tt_data.MaxPool2d(2, return_indices=True)(IMAGE()),
+    ),
+    "CircularPad2d": (lambda: tt_data.CircularPad2d(1), IMAGE),
+    "ConstantPad2d": (lambda: tt_data.ConstantPad2d(1, 0.5), IMAGE),
+    "ReflectionPad2d": (lambda: tt_data.ReflectionPad2d(1), IMAGE),
+    "ReplicationPad2d": (lambda: tt_data.ReplicationPad2d(1), IMAGE),
+    "ZeroPad2d": (lambda: tt_data.ZeroPad2d(1), IMAGE),
+    "Conv1d": (lambda: tt_data.Conv1d(4, 2, 3), SIGNAL),
+    "ConvTranspose1d": (lambda: tt_data.ConvTranspose1d(4, 2, 3), SIGNAL),
+    "ConvTranspose2d": (lambda: tt_data.ConvTranspose2d(4, 2, 3), IMAGE),
+    "Unfold": (lambda: tt_data.Unfold(3), IMAGE),
+    "Fold": (lambda: tt_data.Fold(6, 3), lambda: randn(2, 36, 16)),
+    "GroupNorm": (lambda: tt_data.GroupNorm(2, 4), IMAGE),
+    "InstanceNorm1d": (lambda: tt_data.InstanceNorm1d(4, affine=True, track_running_stats=True), SIGNAL),
+    "InstanceNorm2d": (lambda: tt_data.InstanceNorm2d(4, affine=True, track_running_stats=True), IMAGE),
+    "PixelShuffle": (lambda: tt_data.PixelShuffle(2), IMAGE),
+    "PixelUnshuffle": (lambda: tt_data.PixelUnshuffle(2), IMAGE),
+    "Unflatten": (lambda: tt_data.Unflatten(1, (2, 2)), IMAGE),
     "Embedding": (lambda: tt_language.Embedding(7, 8, padding_idx=0), lambda: ids(2, 5)),
     "PositionalEmbedding": (lambda: tt_language.PositionalEmbedding(8, 8), lambda: ids(2, 5)),
     "SinusoidalEmbedding": (lambda: tt_language.SinusoidalEmbedding(8, 8), lambda: ids(2, 5)),
@@ -121,15 +148,27 @@ LAYERS: dict[str, tuple[Make, Callable[[], Any]]] = {
     "FeedForward": (lambda: tt_language.FeedForward(8), SEQUENCE),
     "SwiGLU": (lambda: tt_language.SwiGLU(8), SEQUENCE),
     "TransformerBlock": (lambda: tt_language.TransformerBlock(8, 2, dropout=0.1), SEQUENCE),
-    "TransformerEncoder": (lambda: tt_language.TransformerEncoder(2, 8, 2), SEQUENCE),
-    "TransformerDecoder": (
-        lambda: tt_language.TransformerDecoder(2, 8, 2),
-        lambda: (SEQUENCE(), {"memory": SEQUENCE() * 2}),
-    ),
-    "Transformer": (
-        lambda: tt_language.Transformer(7, 7, embed_dim=8, num_heads=2, num_layers=1),
+    "EncoderStack": (lambda: tt_language.EncoderStack(2, 8, 2), SEQUENCE),
+    "DecoderStack": (lambda: tt_language.DecoderStack(2, 8, 2), lambda: (SEQUENCE(), {"memory": SEQUENCE() * 2})),
+    "Seq2SeqTransformer": (
+        lambda: tt_language.Seq2SeqTransformer(7, 7, embed_dim=8, num_heads=2, num_layers=1),
         lambda: (ids(2, 5), ids(2, 4)),
     ),
+    "MultiheadAttention": (
+        lambda: tt_language.MultiheadAttention(8, 2, dropout=0.1),
+        lambda: (SEQUENCE(), SEQUENCE(), SEQUENCE()),
+    ),
+    "TransformerEncoderLayer": (lambda: tt_language.TransformerEncoderLayer(8, 2, 16), SEQUENCE),
+    "TransformerDecoderLayer": (lambda: tt_language.TransformerDecoderLayer(8, 2, 16), TWO_SEQUENCES),
+    "TransformerEncoder": (
+        lambda: tt_language.TransformerEncoder(tt_language.TransformerEncoderLayer(8, 2, 16), 2),
+        SEQUENCE,
+    ),
+    "TransformerDecoder": (
+        lambda: tt_language.TransformerDecoder(tt_language.TransformerDecoderLayer(8, 2, 16), 2),
+        TWO_SEQUENCES,
+    ),
+    "Transformer": (lambda: tt_language.Transformer(8, 2, 1, 1, 16), TWO_SEQUENCES),
     "GPT": (lambda: tt_language.GPT(CONFIG), lambda: ids(2, 5)),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -176,7 +215,7 @@ def structure(root: Layer) -> list[list[str]]:
         for registry in ("_parameters", "_buffers", "_transient", "_children"):
             for name, entry in getattr(layer, registry).items():
                 if entry is not None:
-                    assert vars(layer)[name] is entry, f"{prefix}.{name}"
+                    assert vars(layer).get(name, entry) is entry, f"{prefix}.{name}"
                     found.setdefault(id(entry), []).append(f"{prefix}.{name}")
     return list(found.values())
 
@@ -260,6 +299,12 @@ SCHEDULES: dict[str, Callable[[Any], Any]] = {
     "CosineAnnealingLR": lambda o: tt_learn.CosineAnnealingLR(o, 5),
     "CosineWarmupLR": lambda o: tt_learn.CosineWarmupLR(o, 2, 9),
     "LambdaLR": lambda o: tt_learn.LambdaLR(o, decay),
+    "ConstantLR": lambda o: tt_learn.ConstantLR(o, 0.5, 3),
+    "LinearLR": lambda o: tt_learn.LinearLR(o, 0.5, total_iters=3),
+    "PolynomialLR": lambda o: tt_learn.PolynomialLR(o, 9),
+    "CosineAnnealingWarmRestarts": lambda o: tt_learn.CosineAnnealingWarmRestarts(o, 2),
+    "CyclicLR": lambda o: tt_learn.CyclicLR(o, 0.01, 0.1, 2, cycle_momentum=False),
+    "SequentialLR": lambda o: tt_learn.SequentialLR(o, [tt_learn.LinearLR(o), tt_learn.StepLR(o, 1)], [1]),
     "OneCycleLR": lambda o: tt_learn.OneCycleLR(o, 0.1, total_steps=9),
 }
 
@@ -310,14 +355,18 @@ def schedule_of(optimizer: str) -> str:
 def test_every_public_optimizer_and_schedule_has_a_case() -> None:
     assert public(tt_learn.Optimizer) - {"LBFGS"} == set(OPTIMIZERS)
     assert public(tt_learn.Scheduler) - set(SCHEDULES) == set()
-    assert {schedule_of(name) for name in OPTIMIZERS} == set(SCHEDULES)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+PAIRS = [*((name, schedule_of(name)) for name in OPTIMIZERS), *(("AdamW", name) for name in SCHEDULES)]
+
+
+@pytest.mark.parametrize(("name", "schedule"), PAIRS)
 @every_deep_copy
 @pytest.mark.parametrize("steps", [0, 2])
-def test_a_deep_copy_of_a_run_is_apart_and_goes_on_alike(name: str, copied: Callable[[Any], Any], steps: int) -> None:
-    run = Run(name, schedule_of(name))
+def test_a_deep_copy_of_a_run_is_apart_and_goes_on_alike(
+    name: str, schedule: str, copied: Callable[[Any], Any], steps: int
+) -> None:
+    run = Run(name, schedule)
     run.go_on(steps)
     before, other = run.numbers(), Run.of(copied(run.parts))
     assert other.schedule.optimizer is other.optimizer

@@ -6,6 +6,7 @@ import copy
 import pickle
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,47 @@ def test_a_copy_of_parameters_and_optimizer_goes_on_alike_and_apart(
     for i, entry in states[0].items():
         for name, value in entry.items():
             np.testing.assert_array_equal(np.asarray(value), np.asarray(states[1][i][name]))
+
+
+def bowl(ps: list[Tensor], optimizer: optimizers.Optimizer) -> Callable[[], Any]:
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = sum(((p - 1) ** 4).sum() for p in ps)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs_descends_and_goes_on_from_its_state_and_copies(search: str | None, tmp_path: Path) -> None:
+    ps = parameters([(6, 4), (4,), ()])
+    optimizer = tt_learn.LBFGS(ps, lr=0.5, max_iter=4, history_size=3, line_search_fn=search)
+    first = optimizer.step(bowl(ps, optimizer)).item()
+    qs = [Tensor(p.data.copy(), requires_grad=True) for p in ps]
+    again = tt_learn.LBFGS(qs)
+    tt_learn.save_checkpoint(tmp_path / "run", optimizer=optimizer)
+    tt_learn.load_checkpoint(tmp_path / "run", optimizer=again)
+    rs, copied = copy.deepcopy((ps, optimizer))
+    last = [o.step(bowl(xs, o)).item() for xs, o in ((ps, optimizer), (qs, again), (rs, copied)) for _ in range(5)]
+    assert last[4] == last[9] == last[14] < 0.1 * first
+    for p, q, r in zip(ps, qs, rs):
+        np.testing.assert_array_equal(p.data, q.data)
+        np.testing.assert_array_equal(p.data, r.data)
+
+
+def test_lbfgs_says_what_it_needs() -> None:
+    ps = parameters([(2,)])
+    with pytest.raises(optimizers.OptimizerError, match="needs a closure"):
+        tt_learn.LBFGS(ps).step()
+    with pytest.raises(optimizers.OptimizerError, match="one parameter group"):
+        tt_learn.LBFGS([{"params": ps}, {"params": parameters([(3,)])}])
+    with pytest.raises(optimizers.OptimizerError, match="line_search_fn is 'wolfe'"):
+        tt_learn.LBFGS(ps, line_search_fn="wolfe")
+    with pytest.raises(optimizers.OptimizerError, match="max_iter is 0"):
+        tt_learn.LBFGS(ps, max_iter=0)
+    with pytest.raises(optimizers.OptimizerError, match="not that of LBFGS over 2 numbers"):
+        tt_learn.LBFGS(ps).load_state_dict({"state": {0: {"step": 1}}, "param_groups": [{"params": [0]}]})
 
 
 def test_momentum_that_is_switched_on_late_starts_with_the_gradient() -> None:

@@ -26,6 +26,14 @@ ALL: dict[str, Callable[[Any], Any]] = {
     "CosineWarmupLR": lambda o: schedulers.CosineWarmupLR(o, 3, 9),
     "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda t: 1 / (t + 1)),
     "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 2.0, total_steps=12),
+    "ConstantLR": lambda o: schedulers.ConstantLR(o, 0.5, 3),
+    "LinearLR": lambda o: schedulers.LinearLR(o, 0.5, total_iters=3),
+    "PolynomialLR": lambda o: schedulers.PolynomialLR(o, 12, 2.0),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 2, 2),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, [0.2, 0.1], [2.0, 1.0], 3),
+    "SequentialLR": lambda o: schedulers.SequentialLR(
+        o, [schedulers.LinearLR(o, 0.5, total_iters=2), schedulers.StepLR(o, 2)], [3]
+    ),
 }
 every_schedule = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
 

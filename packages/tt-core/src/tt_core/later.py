@@ -18,12 +18,13 @@ ACTS = {"tt_core": 1, "tt_learn": 2, "tt_data": 3, "tt_language": 4, "tt_perf": 
 
 NAMES: dict[str, str] = {
     "tt_learn": """
-        Adadelta Adagrad Adam AdamW Adamax Callback CheckpointError Checkpoints CosineAnnealingLR
-        CosineWarmupLR EarlyStopping ExponentialLR Function GradcheckError GradientError JSONLog LambdaLR
-        Lion LossCurve MultiStepLR Muon NAdam OneCycleLR Optimizer OptimizerError ProgressBar RAdam RMSprop
-        ReduceLROnPlateau SGD SGDMomentum Scheduler StepLR Trainer TrainingError accuracy binary_accuracy
-        checkpoint clip_grad_norm_ clip_grad_value_ confusion_matrix draw_graph enable_grad evaluating
-        formula grad gradcheck gradgradcheck gradient is_grad_enabled load_checkpoint load_tensors no_grad
+        Adadelta Adagrad Adam AdamW Adamax Callback CheckpointError Checkpoints ConstantLR CosineAnnealingLR
+        CosineAnnealingWarmRestarts CosineWarmupLR CyclicLR EarlyStopping ExponentialLR Function
+        GradcheckError GradientError JSONLog LBFGS LambdaLR LinearLR Lion LossCurve MultiStepLR Muon NAdam
+        OneCycleLR Optimizer OptimizerError PolynomialLR ProgressBar RAdam RMSprop ReduceLROnPlateau SGD
+        SGDMomentum Scheduler SequentialLR StepLR Trainer TrainingError accuracy binary_accuracy checkpoint
+        clip_grad_norm_ clip_grad_value_ confusion_matrix draw_graph enable_grad evaluating formula grad
+        gradcheck gradgradcheck gradient is_grad_enabled load_checkpoint load_tensors no_grad
         non_differentiable perplexity save_checkpoint save_tensors top_k_accuracy
     """,
     "tt_data": """
@@ -41,13 +42,14 @@ NAMES: dict[str, str] = {
         unfold upsample write_shards
     """,
     "tt_language": """
-        BPETokenizer ByteTokenizer CharTokenizer CheckpointError CompressionReport ConfigError Embedding
-        FeedForward GPT GPTConfig MemoryFootprint MultiHeadAttention PositionalEmbedding RMSNorm
-        RotaryEmbedding Sampling SinusoidalEmbedding StreamDecoder SwiGLU Tokenizer TokenizerError
-        Transformer TransformerBlock TransformerDecoder TransformerEncoder attention_weights
-        compression_report embedding generate heat_map load_tokenizer memory_footprint nearest
-        next_token_loss picture read_text record_attention rms_norm rotary scaled_dot_product_attention
-        stream
+        AddedToken BPETokenizer ByteTokenizer CharTokenizer CheckpointError CompressionReport ConfigError
+        DecoderStack Embedding EncoderStack FeedForward GPT GPTConfig MemoryFootprint MultiHeadAttention
+        MultiheadAttention PositionalEmbedding RMSNorm RotaryEmbedding Sampling Seq2SeqTransformer
+        SinusoidalEmbedding StreamDecoder SwiGLU Tokenizer TokenizerError Transformer TransformerBlock
+        TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer
+        attention_weights compression_report embedding generate heat_map load_tokenizer memory_footprint
+        nearest next_token_loss picture read_text record_attention rms_norm rotary
+        scaled_dot_product_attention stream
     """,
     "tt_perf": """
         Profiler

@@ -188,6 +188,221 @@ class CosineWarmupLR(Scheduler):
         return cosine(base, self.min_lr, min(done, 1.0))
 
 
+class ConstantLR(Scheduler):
+    """`factor` times the base for `total_iters` steps, then the base.
+
+    Raises `OptimizerError` for a factor outside [0, 1].
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = ConstantLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), factor=0.5, total_iters=2)
+    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
+    [0.5, 0.5, 1.0, 1.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
+        self.factor, self.total_iters = _share("ConstantLR: factor", factor), _number("ConstantLR", total_iters)
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        return base * self.factor if t < self.total_iters else base
+
+
+class LinearLR(Scheduler):
+    """The base times a factor that goes in a line from `start_factor` to `end_factor` in `total_iters` steps.
+
+    Raises `OptimizerError` for factors outside [0, 1] and a `start_factor` of 0, which would learn nothing.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = LinearLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), start_factor=0.5, total_iters=2)
+    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
+    [0.5, 0.75, 1.0, 1.0]
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+    ) -> None:
+        self.start_factor = _share("LinearLR: start_factor", start_factor)
+        if not start_factor:
+            raise OptimizerError("LinearLR: start_factor is 0, expected a number above 0")
+        self.end_factor = _share("LinearLR: end_factor", end_factor)
+        self.total_iters = _number("LinearLR: total_iters", total_iters)
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        done = min(t / self.total_iters, 1.0) if self.total_iters else 1.0
+        return base * linear(self.start_factor, self.end_factor, done)
+
+
+class PolynomialLR(Scheduler):
+    """The base times (1 - t / total_iters)^power: down to 0 in `total_iters` steps, and there it stays.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = PolynomialLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), total_iters=2, power=2.0)
+    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
+    [1.0, 0.25, 0.0, 0.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
+        self.total_iters = _positive("PolynomialLR: total_iters", total_iters)
+        self.power = _number("PolynomialLR: power", power)
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        return float(base * (1 - min(t / self.total_iters, 1.0)) ** self.power)
+
+
+class CosineAnnealingWarmRestarts(Scheduler):
+    """Half a cosine from the base down to `eta_min`, again and again (SGDR: Loshchilov and Hutter 2017).
+
+    The first takes `T_0` steps, each following one `T_mult` times as many. Raises `OptimizerError` for a `T_0` or
+    `T_mult` below 1.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> schedule = CosineAnnealingWarmRestarts(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), T_0=2, T_mult=2)
+    >>> [round(schedule.lr_at(t, 1.0), 3) for t in range(7)]
+    [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> None:
+        self.T_0 = _positive("CosineAnnealingWarmRestarts: T_0", T_0)
+        self.T_mult = _positive("CosineAnnealingWarmRestarts: T_mult", T_mult)
+        self.eta_min = _number("CosineAnnealingWarmRestarts: eta_min", eta_min)
+        super().__init__(optimizer)
+
+    def lr_at(self, t: int, base: float) -> float:
+        if self.T_mult == 1:
+            return cosine(base, self.eta_min, t % self.T_0 / self.T_0)
+        length = self.T_0
+        while t >= length:
+            t, length = t - length, length * self.T_mult
+        return cosine(base, self.eta_min, t / length)
+
+
+class CyclicLR(Scheduler):
+    """Up from `base_lr` to `max_lr` and down again, in lines, while momentum goes the other way (Smith 2017).
+
+    Each cycle takes `step_size_up` and `step_size_down` steps. Its height stays ("triangular"), halves from cycle to
+    cycle ("triangular2"), or shrinks by `gamma` each step ("exp_range"); `scale_fn` is a function of your own, of the
+    cycle's number or, with `scale_mode="iterations"`, of the step. Raises `OptimizerError` for options that make no
+    sense, and where there is no momentum to cycle.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> sgd = SGD([Tensor([1.0], requires_grad=True)], lr=1.0, momentum=0.9)
+    >>> schedule, rates = CyclicLR(sgd, base_lr=0.0, max_lr=1.0, step_size_up=2), []
+    >>> for _ in range(5):
+    ...     rates += schedule.get_last_lr()
+    ...     schedule.step()
+    >>> rates
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | Sequence[float],
+        max_lr: float | Sequence[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
+    ) -> None:
+        groups = _checked("CyclicLR", optimizer).param_groups
+        if mode not in ("triangular", "triangular2", "exp_range") or scale_mode not in ("cycle", "iterations"):
+            raise OptimizerError(
+                f"CyclicLR: got {mode!r} and {scale_mode!r}, expected mode 'triangular', 'triangular2' or 'exp_range' "
+                "and scale_mode 'cycle' or 'iterations'"
+            )
+        if cycle_momentum and not all("momentum" in group or "betas" in group for group in groups):
+            raise OptimizerError("CyclicLR: this optimizer has no momentum to cycle; pass cycle_momentum=False")
+        self.up = _positive("CyclicLR: step_size_up", step_size_up)
+        self.down = self.up if step_size_down is None else _positive("CyclicLR: step_size_down", step_size_down)
+        self.mode, self.gamma = mode, _number("CyclicLR: gamma", gamma)
+        self.scale_fn, self.scale_mode = scale_fn, scale_mode
+        self.max_lrs = _one_each("CyclicLR: max_lr", max_lr, len(groups))
+        self.momenta = (base_momentum, max_momentum) if cycle_momentum else None
+        for group, base in zip(groups, _one_each("CyclicLR: base_lr", base_lr, len(groups))):
+            group["lr"] = group["initial_lr"] = base
+        super().__init__(optimizer)
+
+    def _height(self) -> float:
+        """How far the rate has come from base to maximum, and how high this cycle is, in one number."""
+        t, length = self.last_epoch, self.up + self.down
+        cycle = 1 + t // length
+        x = t / length - (cycle - 1)
+        share = self.up / length
+        height = x / share if x <= share else (x - 1) / (share - 1)
+        if self.scale_fn is not None:
+            return float(height * self.scale_fn(cycle if self.scale_mode == "cycle" else t))
+        scale = {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1), "exp_range": self.gamma**t}
+        return float(height * scale[self.mode])
+
+    def _lr(self, i: int, base: float) -> float:
+        return base + (self.max_lrs[i] - base) * self._height()
+
+    def _apply(self) -> None:
+        super()._apply()
+        if self.momenta is not None:
+            low, high = self.momenta
+            _set_momentum(self.optimizer, high - (high - low) * self._height())
+
+
+class SequentialLR(Scheduler):
+    """Several schedules one after the other: the next one begins at each of the `milestones`, from its own start.
+
+    Raises `OptimizerError` unless there is one milestone fewer than there are schedules, all of this optimizer.
+
+    >>> from tt_learn import SGD, Tensor
+    >>> sgd = SGD([Tensor([1.0], requires_grad=True)], lr=1.0)
+    >>> schedules = [LinearLR(sgd, 0.5, total_iters=2), ExponentialLR(sgd, 0.5)]
+    >>> schedule, rates = SequentialLR(sgd, schedules, milestones=[2]), []
+    >>> for _ in range(5):
+    ...     rates += schedule.get_last_lr()
+    ...     schedule.step()
+    >>> rates
+    [0.5, 0.75, 1.0, 0.5, 0.25]
+    """
+
+    _state = ("last_epoch",)
+
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[Scheduler], milestones: Sequence[int]) -> None:
+        self.schedulers = _listed("SequentialLR: schedulers", schedulers)
+        self.milestones = _listed("SequentialLR: milestones", milestones)
+        for schedule in self.schedulers:
+            if not isinstance(schedule, Scheduler) or schedule.optimizer is not optimizer:
+                raise OptimizerError(
+                    "SequentialLR: takes schedules of the same optimizer that are formulas of the step"
+                )
+        if len(self.milestones) != len(self.schedulers) - 1:
+            given = f"{len(self.milestones)} milestones for {len(self.schedulers)} schedules"
+            raise OptimizerError(f"SequentialLR: got {given}, expected one milestone fewer than schedules")
+        super().__init__(optimizer)
+
+    def _apply(self) -> None:
+        """Put the schedule whose turn it is at the steps since its milestone."""
+        i = bisect.bisect_right(self.milestones, self.last_epoch)
+        current = self.schedulers[i]
+        current.last_epoch = self.last_epoch - (self.milestones[i - 1] if i else 0)
+        current._apply()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, and where each of its schedules does."""
+        return {**super().state_dict(), "schedulers": [schedule.state_dict() for schedule in self.schedulers]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Stand where `state_dict` was taken; raises `OptimizerError` for another schedule's state."""
+        states = state_dict.get("schedulers")
+        if not isinstance(states, list) or len(states) != len(self.schedulers):
+            raise OptimizerError("SequentialLR: the state is not one of these schedules")
+        for schedule, state in zip(self.schedulers, states):
+            schedule.load_state_dict(state)
+        super().load_state_dict(state_dict)
+
+
 class LambdaLR(Scheduler):
     """The base times a function of the steps done; a list holds one function a parameter group.
 
@@ -286,12 +501,8 @@ class OneCycleLR(Scheduler):
         if self.last_epoch > self.total_steps:
             raise OptimizerError(f"OneCycleLR: step {self.last_epoch} is beyond the {self.total_steps} total steps")
         super()._apply()
-        for group in self.optimizer.param_groups if self.momenta else ():
-            momentum = self._at(self.momenta, self.last_epoch)
-            if "betas" in group:
-                group["betas"] = (momentum, *group["betas"][1:])
-            else:
-                group["momentum"] = momentum
+        if self.momenta:
+            _set_momentum(self.optimizer, self._at(self.momenta, self.last_epoch))
 
 
 class ReduceLROnPlateau:
@@ -408,6 +619,20 @@ def _known_groups(schedule: Scheduler | ReduceLROnPlateau, count: int) -> list[d
             f"now it has {len(groups)}; make a new schedule"
         )
     return groups
+
+
+def _set_momentum(optimizer: Optimizer, momentum: float) -> None:
+    for group in optimizer.param_groups:
+        if "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        else:
+            group["momentum"] = momentum
+
+
+def _share(what: str, value: Any) -> Any:
+    if not 0 <= _number(what, value) <= 1:
+        raise OptimizerError(f"{what} is {value}, expected a number in [0, 1]")
+    return value
 
 
 def _checked(schedule: str, optimizer: Any) -> Any:
