@@ -526,6 +526,8 @@ def test_tt_try_op_runs_an_op_with_what_belongs_to_it() -> None:
         assert ("relu", "float16") in tried
     finally:
         manager.unregister(name="trying")
+
+
 # --- blocks that overlap, reports
 
 

@@ -456,11 +456,15 @@ def test_a_notebook_shows_the_tree_of_layers_with_counts() -> None:
     assert shown.startswith("<details open><summary><code>Sequential()</code> <small>9 parameters</small></summary>")
     assert "<code>0: Linear(" in shown
     assert "<code>0: Identity()</code></li>" in shown
+
+
 def test_dropout_outside_of_training_is_its_input() -> None:
     x = ones(4)
     assert dropout(x, 0.9, False).tolist() == [1.0] * 4
     with pytest.raises(ShapeError, match="p is a probability"):
         dropout(x, 1.5, False)
+
+
 # --- layers in plain containers
 
 

@@ -840,6 +840,8 @@ def test_an_ellipsis_that_stands_for_nothing_moves_no_dimension() -> None:
 def test_a_notebook_shows_a_tensor_with_its_shape_and_dtype() -> None:
     shown = tensor([[1.0, 2.0]])._repr_html_()
     assert shown == "<pre>tensor([[1., 2.]])</pre><small>shape (1, 2), float32, 2 elements</small>"
+
+
 # --- what later acts bring, byte order
 
 
