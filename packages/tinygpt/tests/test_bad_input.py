@@ -338,7 +338,10 @@ def test_a_batch_as_large_as_advised_fits(
     assert train(tmp_path / "run", "--steps", 1, "--batch-size", int(most[1])) == 0
 
 
-def test_a_text_larger_than_memory(refused: Refused, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_larger_than_memory(
+    refused: Refused, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tinygpt.corpus, "available_memory", lambda: 24 * 1000)
     endless = [Path("/dev/zero")] if Path("/dev/zero").is_char_device() else []
     for path in (corpus, corpus.parent, *endless):
