@@ -331,9 +331,9 @@ def test_loading_into_a_read_only_parameter_changes_nothing() -> None:
         layer.load_state_dict([1])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("dtype", ["cuda", np.int64, None.__class__])
+@pytest.mark.parametrize("dtype", ["sparse", np.int64, None.__class__])
 def test_a_model_goes_to_floats_only(dtype: Any) -> None:
-    with pytest.raises(DTypeError, match=r"Linear.to: takes a dtype of floats such as 'float64', got"):
+    with pytest.raises(DTypeError, match=r"Linear.to: takes a"):
         Linear(1, 1).to(dtype)
 
 
@@ -407,7 +407,7 @@ def test_names_that_state_dicts_or_calls_would_stumble_over_are_refused(name: An
 def test_arguments_of_layers_are_named() -> None:
     with pytest.raises(DTypeError, match=r"Linear: takes integers, got 2.0, 3"):
         Linear(2.0, 3)  # type: ignore[arg-type]
-    with pytest.raises(DTypeError, match=r"Linear.to: takes a dtype of floats such as 'float64', got None"):
+    with pytest.raises(DTypeError, match=r"Linear.to: takes a dtype of floats such as 'float64', or 'cpu', got None"):
         Linear(2, 3).to(None)
     with pytest.raises(StateDictError, match=r"unexpected 0$"):
         Sequential().load_state_dict({0: ones(1)})  # type: ignore[dict-item]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import tt_core
 from tt_core import Tensor, from_numpy, tensor
+from tt_core.devices import DeviceError
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
 
 floats = st.floats(-100, 100, width=32)
@@ -510,7 +511,8 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x[0].triu(), ShapeError, "triu: needs at least two dimensions"),
         (lambda x: x.roll((1, 1), 0), ShapeError, "roll: needs a shift for each dimension"),
         (lambda x: x.norm(3), ShapeError, "norm: p is 1, 2, 'fro' or inf, got 3"),
-        (lambda x: x.to("cuda"), DTypeError, "to: takes a NumPy dtype .* got 'cuda'"),
+        (lambda x: x.to("cuda"), DeviceError, "device: there is only the CPU, got 'cuda'"),
+        (lambda x: x.to("sparse"), DTypeError, "to: takes a NumPy dtype .* got 'sparse'"),
         (lambda x: x @ 3, DTypeError, r"matmul: b must be a tensor or an array \(a \(2, 3\), b int\)"),
         (lambda x: tt_core.sum([1.0]), DTypeError, r"sum: x must be a tensor or an array \(x list\)"),
         (lambda x: x.long() // 0, ShapeError, "floor_divide: divide by zero"),
@@ -543,7 +545,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: tt_core.zeros(2, dtype=str), DTypeError, "zeros: holds numbers or booleans, got dtype <U1"),
         (lambda x: tt_core.arange(2, dtype=complex), DTypeError, "arange: .* got dtype complex128"),
         (lambda x: x.to(object), DTypeError, "to: takes a NumPy dtype .* got <class 'object'>"),
-        (lambda x: x.to(None), DTypeError, "to: takes a NumPy dtype .* got None"),
+        (lambda x: x.to(None), DTypeError, "to: takes a dtype such as 'float32', a device or a tensor, got None"),
         (lambda x: tt_core.zeros_like([1, 2]), DTypeError, "zeros_like: needs a tensor or an array, got list"),
         (lambda x: tt_core.ones_like(1), DTypeError, "ones_like: needs a tensor or an array, got int"),
         (lambda x: tt_core.full(2, x), DTypeError, "full: fill_value is a number, got a tensor"),

@@ -17,6 +17,7 @@ import pytest
 import tt_learn
 from tt_core import activations as A
 from tt_core import elementwise as E
+from tt_core import functions as M
 from tt_core import layers as L
 from tt_core import losses, products
 from tt_core import reductions as R
@@ -299,6 +300,16 @@ CASES: dict[Op, list[Case]] = {
     S.tril: [case(F(3, 4), diagonal=d) for d in (0, 1, -1, 5)] + [case(F(2, 3, 3)), case(F(1, 3)), case(F(0, 3))],
     S.triu: [case(F(3, 4), diagonal=d) for d in (0, 1, -1, 5)] + [case(F(2, 3, 3)), case(F(1, 3)), case(F(0, 3))],
     S.repeat_interleave: [case(F(2, 3), repeats=n, dim=d) for n in (1, 2, 3) for d in (0, 1, -1)],
+    **{op: unary() for op in (M.atan, M.sinh, M.cosh, M.asinh, M.exp2)},
+    **{op: unary("unit") for op in (M.tan, M.asin, M.acos, M.atanh)},
+    **{op: unary("positive") for op in (M.log2, M.log10)},
+    M.acosh: [case(F(*s, values="positive"), call=lambda x: M.acosh(x + 1)) for s in SHAPES],
+    M.atan2: binary(),
+    M.hypot: binary("positive", "positive"),
+    M.logaddexp: binary(),
+    M.fmod: binary("apart", "positive", twice=False),
+    M.trunc: unary("apart"),
+    M.cumprod: along(),
     sum_to: [case(F(*a), shape=b) for a, b in (((2, 3), (3,)), ((2, 3), ()), ((2, 3), (2, 1)), ((4, 2, 3), (1, 3)),
              ((2, 3), (2, 3)), ((0, 3), (3,)), ((1, 3), (1, 1)))],
 }  # fmt: skip
@@ -317,7 +328,7 @@ def named(op: Op) -> str:
 
 
 OPS = sorted(CASES, key=named)
-FLAT = {E.sign, E.floor, E.ceil, E.round, E.floor_divide}
+FLAT = {E.sign, E.floor, E.ceil, E.round, E.floor_divide, M.trunc}
 """Constant in pieces: their gradient is 0 and knows nothing of the inputs."""
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+import builtins
+from typing import Any
 
 from tt_core import blas as blas  # the first of all: it has to come before NumPy
 from tt_core import init
+from tt_core import nn as nn
 from tt_core.__about__ import __version__
 from tt_core.activations import (
     GELU,
@@ -27,6 +30,7 @@ from tt_core.activations import (
     softplus,
     tanh,
 )
+from tt_core.acts import from_later_acts
 from tt_core.creation import (
     arange,
     cat,
@@ -151,6 +155,13 @@ from tt_core.shapes import (
     unsqueeze,
 )
 from tt_core.tensor import Tensor
+from tt_core.torch_names import *  # noqa: F403
+from tt_core.torch_names import __all__ as _torch_names
+
+
+def __getattr__(name: str) -> Any:
+    return from_later_acts(name, __name__)
+
 
 # abs, all, any, pow, round and sum are left out: `from tt_core import *` must not hide Python's own.
 __all__ = [
@@ -300,6 +311,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent("tt_core")
+__all__ += [name for name in _torch_names if name not in dir(builtins)]
 
 manager.pending = names_from_environment()
 if manager.pending:

@@ -428,6 +428,9 @@ class ReLU(Layer):
     tensor([0., 2.])
     """
 
+    def __init__(self, inplace: bool = False) -> None:  # accepted as in PyTorch, and saves nothing
+        super().__init__()
+
     def forward(self, x: Any) -> Any:
         return relu(x)
 
@@ -440,7 +443,7 @@ class LeakyReLU(Layer):
     tensor([-0.1,  2. ])
     """
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = negative_slope
 
@@ -502,6 +505,9 @@ class SiLU(Layer):
     >>> SiLU()(tensor([-1.0, 0.0, 1.0]))
     tensor([-0.2689,  0.    ,  0.7311])
     """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
 
     def forward(self, x: Any) -> Any:
         return silu(x)

@@ -12,13 +12,14 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from tt_core import devices
 from tt_core import elementwise as E
 from tt_core import products as P
 from tt_core import shapes as S
 from tt_core.dispatch import HasArray, wrap
 from tt_core.errors import DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.heap import aligned
-from tt_core.random import generator
+from tt_core.random import Generator, source
 from tt_core.tensor import Tensor, as_array, native
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,13 +27,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _named(create: F) -> F:
     """Errors of NumPy begin with the name of the function that was called, as those of ops do; a dtype of None is the
-    default, as in PyTorch, and one of neither numbers nor booleans an error. Adds the option `requires_grad`.
+    default, as in PyTorch, and one of neither numbers nor booleans an error. Takes `device` and `requires_grad` too.
     """
 
     @functools.wraps(create)
     def named(*args: Any, **options: Any) -> Any:
         if "dtype" in options and options["dtype"] is None:
             del options["dtype"]
+        devices.check(options.pop("device", None))
         asks = options.pop("requires_grad", False)
         try:
             if "dtype" in options:
@@ -56,7 +58,7 @@ def _with_gradient(what: str, made: Any) -> Any:
     return made.requires_grad_()
 
 
-def tensor(data: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: Any = None, device: Any = None, *, requires_grad: bool = False) -> Tensor:
     """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes and errors as for `Tensor`.
 
     `requires_grad` asks for its gradient; raises `DTypeError` with Act I alone, which has none.
@@ -64,9 +66,10 @@ def tensor(data: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tens
     >>> tensor([1, 2, 3]).dtype, tensor([1.0]).dtype
     (dtype('int64'), dtype('float32'))
     """
+    devices.check(device)
     array = as_array(data, dtype)
-    source = data.data if isinstance(data, HasArray) else data
-    made = wrap(array.copy() if array is source else array)
+    given = data.data if isinstance(data, HasArray) else data
+    made = wrap(array.copy() if array is given else array)
     return _with_gradient("tensor", made) if requires_grad else made
 
 
@@ -214,28 +217,32 @@ def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
 
 
 @_named
-def rand(*size: Any, dtype: Any = np.float32) -> Tensor:
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
     """Uniform in [0, 1); raises as `zeros` does, and `DTypeError` for a dtype but float32 and float64.
 
     >>> rand(2, 3).shape
     (2, 3)
     """
-    return wrap(generator().random(S.as_size("rand", size), dtype=dtype))
+    return wrap(source(generator).random(S.as_size("rand", size), dtype=dtype))
 
 
 @_named
-def randn(*size: Any, dtype: Any = np.float32) -> Tensor:
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
     """Standard normal; raises as `rand` does.
 
     >>> bool(randn(100, 100).mean().abs() < 0.1)
     True
     """
-    return wrap(generator().standard_normal(S.as_size("randn", size), dtype=dtype))
+    return wrap(source(generator).standard_normal(S.as_size("randn", size), dtype=dtype))
 
 
 @_named
 def randint(
-    low: int, high: int | Sequence[int] | None = None, size: Sequence[int] = (), dtype: Any = np.int64
+    low: int,
+    high: int | Sequence[int] | None = None,
+    size: Sequence[int] = (),
+    generator: Generator | None = None,
+    dtype: Any = np.int64,
 ) -> Tensor:
     """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0.
 
@@ -245,13 +252,13 @@ def randint(
     True
     """
     if high is None or isinstance(high, Sequence):
-        return randint(0, low, size if high is None else high, dtype)
+        return randint(0, low, size if high is None else high, generator, dtype)
     low, high = S.as_size("randint", (low, high))
-    return wrap(np.asarray(generator().integers(low, high, size=S.as_size("randint", (size,)), dtype=dtype)))
+    return wrap(np.asarray(source(generator).integers(low, high, size=S.as_size("randint", (size,)), dtype=dtype)))
 
 
 @_named
-def randperm(n: int) -> Tensor:
+def randperm(n: int, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
     """The numbers 0 to n - 1 in random order; raises `ShapeError` for a negative `n`.
 
     >>> sorted(randperm(4).tolist())
@@ -260,7 +267,7 @@ def randperm(n: int) -> Tensor:
     (n,) = S.as_size("randperm", (n,))
     if n < 0:
         raise ShapeError(f"randperm: n must not be negative, got {n}")
-    return wrap(generator().permutation(n))
+    return wrap(source(generator).permutation(n).astype(dtype))
 
 
 def _several(name: str, tensors: Any) -> Sequence[Any]:
@@ -292,12 +299,16 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return S.stack_arrays(*_several("stack", tensors), dim=dim)
 
 
-def where(condition: Any, input: Any, other: Any) -> Tensor:
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """`input` where `condition` holds, `other` elsewhere; raises `ShapeError` for shapes that do not broadcast.
+
+    With the condition alone, the indices where it holds: a tensor for each dimension.
 
     >>> where(tensor([True, False]), 1.0, 0.0)
     tensor([1., 0.])
     """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
     if not hasattr(input, "dtype") and not hasattr(other, "dtype"):  # NumPy would make Python's floats float64
         pair = [as_array(part, what="where") for part in (input, other)]
         input, other = [part.astype(np.float32) for part in pair] if "f" in {p.dtype.kind for p in pair} else pair

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, cast, overload
 
 import numpy as np
@@ -136,7 +136,8 @@ def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
     attributes = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     required = sum(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters)
     exact = len(inputs) if not attributes and required == len(inputs) else 0
-    front = functools.update_wrapper(_front(exact), kernel)
+    front = _front(exact, len(inputs), attributes.keys(), {*inputs, *attributes})
+    front = functools.update_wrapper(front, kernel)
     front.__signature__ = _of_tensors(signature, residuals)  # type: ignore[attr-defined]
     defined = cast(Op, front)
     defined.name, defined.kernel, defined.residuals = name, kernel, residuals
@@ -220,25 +221,54 @@ def wrap(value: Any) -> Any:
 # --- the front: what users call. Exact signatures save 0.2 us a call over (*inputs, **attributes).
 
 
-def _front(exact: int) -> Call:
+def _front(exact: int, arity: int, names: KeysView[str], known: set[str]) -> Call:
     if exact == 1:
 
-        def front(x: Any, /) -> Any:
+        def front(x: Any, /, **options: Any) -> Any:
+            if options:
+                return _call_method(cast(Op, front), (x,), options)
             return front.chain(x)  # type: ignore[attr-defined]
 
     elif exact == 2:
 
-        def front(a: Any, b: Any, /) -> Any:  # type: ignore[misc]
+        def front(a: Any, b: Any, /, **options: Any) -> Any:  # type: ignore[misc]
+            if options:
+                return _call_method(cast(Op, front), (a, b), options)
             return front.chain(a, b)  # type: ignore[attr-defined]
 
     else:
 
         def front(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
-            if len(inputs) != len(front.inputs) or len(attributes) != len(front.attributes):  # type: ignore[attr-defined]
+            if len(inputs) != arity or attributes.keys() != names:
+                if attributes and not attributes.keys() <= known:
+                    return _call_method(cast(Op, front), inputs, attributes)
                 inputs, attributes = _arrange(cast(Op, front), inputs, attributes)
             return front.chain(*inputs, **attributes)  # type: ignore[attr-defined]
 
     return front
+
+
+def _call_method(op: Op, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Calls the tensor's method of this name, which takes what PyTorch's function takes and the op does not.
+
+    Such as `axis`, `dtype`, `alpha` and `unbiased`. Raises `DTypeError` for what neither takes.
+    """
+    if "input" in options and not inputs:
+        inputs, options = (options["input"],), {name: value for name, value in options.items() if name != "input"}
+    method: Any = getattr(_tensor_type, op.name, None)
+    first = [x if isinstance(x, HasArray) else wrap(np.asarray(x)) for x in inputs[:1]]
+    arguments = (*first, *inputs[1:])
+    if method is None or not _accepts(method, arguments, options):
+        _arrange(op, inputs, options)  # raises
+    return method(*arguments, **options)
+
+
+def _accepts(function: Call, inputs: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    try:
+        inspect.signature(function).bind(*inputs, **options)
+    except TypeError:
+        return False
+    return True
 
 
 def _arrange(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

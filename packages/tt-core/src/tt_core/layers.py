@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, overload
 
 import numpy as np
 
-from tt_core import init, mutation
+from tt_core import devices, init, mutation
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats, did_you_mean
+from tt_core.module_names import ModuleNames
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.shapes import as_size
@@ -48,7 +49,7 @@ class MissingAndUnexpected(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Layer:
+class Layer(ModuleNames):
     """Base of all layers (PyTorch's `nn.Module`).
 
     Raises `NotImplementedError` when one without `forward` is called, `TinyTorchError` when an attribute is assigned
@@ -91,6 +92,8 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} defines no forward(self, ...)")
 
     def __call__(self, *inputs: Any, **options: Any) -> Tensor:
+        if self._hooks is not None:
+            return self._call_with_hooks(inputs, options)
         return type(self)._chain(self, *inputs, **options)
 
     # --- registration
@@ -289,24 +292,24 @@ class Layer:
         """Switch everything below to evaluation; returns this layer."""
         return self.train(False)
 
-    def to(self, dtype: Any) -> Self:
+    def to(self, *dtype: Any, **options: Any) -> Self:
         """Every parameter and buffer of floats in this dtype, in place; gradients and optimizers start anew after it.
 
-        Raises `DTypeError` for anything but a dtype of floats; there are no devices.
+        `to("cpu")` changes nothing. Raises `DTypeError` for anything but a dtype of floats, `DeviceError` for a device
+        other than the CPU.
 
         >>> Linear(2, 2).to("float64").weight.dtype
         dtype('float64')
         """
-        try:
-            dtype = native(np.dtype(dtype)) if dtype is not None else None
-            floating = dtype is not None and dtype.kind == "f"
-        except TypeError:
-            floating = False
-        if not floating:
-            raise DTypeError(f"{type(self).__name__}.to: takes a dtype of floats such as 'float64', got {dtype!r}")
-        for entry in (*self.parameters(), *self.buffers()):
+        name = f"{type(self).__name__}.to"
+        known = devices.dtype_of(name, *dtype, **options)
+        if known is None and not options and (not dtype or None in dtype):
+            raise DTypeError(f"{name}: takes a dtype of floats such as 'float64', or 'cpu', got None")
+        if known is not None and known.kind != "f":
+            raise DTypeError(f"{name}: takes a dtype of floats such as 'float64', got {known}")
+        for entry in (*self.parameters(), *self.buffers()) if known is not None else ():
             if entry.is_floating_point():
-                entry.data = entry.data.astype(dtype, copy=False)
+                entry.data = entry.data.astype(known, copy=False)
         return self
 
     def float(self) -> Self:
@@ -317,7 +320,7 @@ class Layer:
         """Same as `to("float64")`."""
         return self.to(np.float64)
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients (Act II sets them)."""
         for _, parameter in self._named_parameters():
             parameter.grad = None
@@ -872,7 +875,7 @@ class Dropout(Layer):
     tensor([1., 1., 1.])
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0 <= p <= 1:
             raise ShapeError(f"Dropout: p is a probability, got {p}")

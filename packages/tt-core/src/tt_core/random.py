@@ -52,11 +52,50 @@ def manual_seed(seed: int) -> np.random.Generator:
     >>> manual_seed(0).random() == manual_seed(0).random()
     True
     """
+    generator().bit_generator.state = _seeded(seed)
+    return generator()
+
+
+class Generator:
+    """A stream of random numbers of its own (PyTorch's `torch.Generator`), for what takes `generator=`.
+
+    >>> from tt_core import randn
+    >>> a = randn(2, generator=Generator().manual_seed(7))
+    >>> bool((a == randn(2, generator=Generator().manual_seed(7))).all())
+    True
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        self.numpy = np.random.default_rng()
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Restart from `seed` (any integer >= 0) and return this generator; raises `ShapeError` for anything else."""
+        self.numpy.bit_generator.state = _seeded(seed)
+        return self
+
+    def get_state(self) -> dict[str, Any]:
+        """The state, as `get_rng_state` gives that of the framework's generator."""
+        return dict(self.numpy.bit_generator.state)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Return to a state that `get_state` gave."""
+        self.numpy.bit_generator.state = state
+
+
+def source(own: Generator | None) -> np.random.Generator:
+    """Where to draw from: `own` if there is one, else the framework's generator.
+
+    >>> source(None) is generator()
+    True
+    """
+    return generator() if own is None else own.numpy
+
+
+def _seeded(seed: int) -> Any:
     try:
-        generator().bit_generator.state = np.random.PCG64(operator.index(seed)).state
+        return np.random.PCG64(operator.index(seed)).state
     except (TypeError, ValueError):
         raise ShapeError(f"manual_seed: a seed is an integer >= 0, got {seed!r}") from None
-    return generator()
 
 
 def get_rng_state() -> dict[str, Any]:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, overload
 
 import numpy as np
 
+from tt_core import devices, mutation
 from tt_core import elementwise as E
-from tt_core import mutation
 from tt_core import products as P
 from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.dispatch import AnyTensor, Array, HasArray, Op, set_base_tensor_type
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
 from tt_core.later import absent_in_tensor
+from tt_core.torch_methods import TorchMethods
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -95,17 +96,6 @@ def _unwrap_nested(data: Any) -> Any:
     ]
 
 
-def _checked_dtype(what: str, dtype: Any) -> np.dtype[Any]:
-    """`dtype` as NumPy's; None is none, though NumPy takes it for float64."""
-    try:
-        known = None if dtype is None else np.dtype(dtype)
-    except (TypeError, ValueError):
-        known = None
-    if known is None or known.kind not in "fiub":
-        raise DTypeError(f"{what}: takes a NumPy dtype such as 'float32' or np.int64, got {dtype!r}")
-    return cast("np.dtype[Any]", native(known))
-
-
 def _unary(op: Op) -> Callable[[AnyTensor], AnyTensor]:
     def method(self: Any) -> Any:
         return op(self)
@@ -133,7 +123,7 @@ def _described(method: Any, op: Op) -> Any:
     return method
 
 
-class Tensor(HasArray):
+class Tensor(TorchMethods, HasArray):
     """An n-dimensional array of numbers.
 
     `data`: nested lists, a NumPy array or a scalar. Without `dtype`, Python floats become float32 and integers int64,
@@ -310,11 +300,17 @@ class Tensor(HasArray):
 
     # --- dtype and memory
 
-    def to(self, dtype: Any) -> Self:
-        """In another dtype; itself where it has it already. Raises `DTypeError` for what is no dtype of numbers."""
-        if dtype is not None and self.dtype == dtype:
+    def to(self, dtype: Any = None, *more: Any, **options: Any) -> Self:
+        """In another dtype, or that of another tensor; itself where it has it already, and for `to("cpu")`.
+
+        Raises `DTypeError` for what is no dtype of numbers, `DeviceError` for a device other than the CPU.
+        """
+        if isinstance(dtype, (type, np.dtype)) and self.dtype == dtype and not (more or options):
             return self
-        return S.cast(self, dtype=_checked_dtype("to", dtype))
+        if dtype is None and not (more or options):
+            raise DTypeError("to: takes a dtype such as 'float32', a device or a tensor, got None")
+        known = devices.dtype_of("to", dtype, *more, **options)
+        return self if known is None or known == self.dtype else S.cast(self, dtype=known)
 
     def type(self, dtype: Any) -> Self:
         """Same as `to`."""
@@ -687,39 +683,64 @@ class Tensor(HasArray):
 
     # --- reductions
 
-    def sum(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def sum(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
         """Sum over `dim`, or over everything."""
-        return R.sum(self, dim=dim, keepdim=keepdim)
+        x = self if dtype is None else self.to(dtype)
+        return R.sum(x, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def mean(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def mean(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
         """Arithmetic mean over `dim`, or over everything; raises `DTypeError` for integers."""
-        return R.mean(self, dim=dim, keepdim=keepdim)
+        x = self if dtype is None else self.to(dtype)
+        return R.mean(x, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def var(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
-        """Variance, divided by n - `correction`; raises `DTypeError` for integers."""
+    def var(
+        self,
+        dim: Dim = None,
+        correction: _int = 1,
+        keepdim: _bool = False,
+        unbiased: _bool | None = None,
+        axis: Dim = None,
+    ) -> Self:
+        """Variance, divided by n - `correction`, which is 1 where `unbiased`; raises `DTypeError` for integers."""
+        dim = dim if axis is None else axis
+        if isinstance(dim, bool):  # PyTorch's var(unbiased)
+            dim, unbiased = None, dim
+        correction = correction if unbiased is None else int(unbiased)
         return R.var(self, dim=dim, correction=correction, keepdim=keepdim)
 
-    def std(self, dim: Dim = None, correction: _int = 1, keepdim: _bool = False) -> Self:
+    def std(
+        self,
+        dim: Dim = None,
+        correction: _int = 1,
+        keepdim: _bool = False,
+        unbiased: _bool | None = None,
+        axis: Dim = None,
+    ) -> Self:
         """Square root of the variance; where that is 0, its gradient is 0 too. Raises `DTypeError` for integers."""
-        return E.root(R.var(self, dim=dim, correction=correction, keepdim=keepdim))
+        return E.root(self.var(dim, correction, keepdim, unbiased, axis))
 
-    def prod(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
+    def prod(
+        self, dim: _int | None = None, keepdim: _bool = False, dtype: Any = None, axis: _int | None = None
+    ) -> Self:
         """Product."""
-        return R.prod(self, dim=dim, keepdim=keepdim)
+        x = self if dtype is None else self.to(dtype)
+        return R.prod(x, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def amax(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def amax(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Largest element; equals share the gradient."""
-        return R.amax(self, dim=dim, keepdim=keepdim)
+        return R.amax(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def amin(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def amin(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Smallest element; equals share the gradient."""
-        return R.amin(self, dim=dim, keepdim=keepdim)
+        return R.amin(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
     @overload
-    def max(self, dim: Tensor | None = None, keepdim: _bool = False) -> Self: ...
+    def max(self, dim: Tensor | None = None, keepdim: _bool = False, axis: None = None) -> Self: ...
     @overload
-    def max(self, dim: _int, keepdim: _bool = False) -> ValuesAndIndices: ...
-    def max(self, dim: Any = None, keepdim: _bool = False) -> Any:
+    def max(self, dim: _int, keepdim: _bool = False, axis: None = None) -> ValuesAndIndices: ...
+    @overload
+    def max(self, dim: None = None, keepdim: _bool = False, *, axis: _int) -> ValuesAndIndices: ...
+    def max(self, dim: Any = None, keepdim: _bool = False, axis: Any = None) -> Any:
         """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair.
 
         Raises `ShapeError` where there is no element, `OutOfRangeError` for a dimension that is not there.
@@ -727,13 +748,15 @@ class Tensor(HasArray):
         >>> Tensor([[1, 5], [4, 2]]).max(dim=1).indices
         tensor([1, 0])
         """
-        return self._extreme(R.amax, R.argmax, E.maximum, dim, keepdim)
+        return self._extreme(R.amax, R.argmax, E.maximum, dim if axis is None else axis, keepdim)
 
     @overload
-    def min(self, dim: Tensor | None = None, keepdim: _bool = False) -> Self: ...
+    def min(self, dim: Tensor | None = None, keepdim: _bool = False, axis: None = None) -> Self: ...
     @overload
-    def min(self, dim: _int, keepdim: _bool = False) -> ValuesAndIndices: ...
-    def min(self, dim: Any = None, keepdim: _bool = False) -> Any:
+    def min(self, dim: _int, keepdim: _bool = False, axis: None = None) -> ValuesAndIndices: ...
+    @overload
+    def min(self, dim: None = None, keepdim: _bool = False, *, axis: _int) -> ValuesAndIndices: ...
+    def min(self, dim: Any = None, keepdim: _bool = False, axis: Any = None) -> Any:
         """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair.
 
         Raises as `max` does.
@@ -741,7 +764,7 @@ class Tensor(HasArray):
         >>> Tensor([3, 1, 2]).min(), Tensor([3, 1, 2]).min(Tensor([2, 2, 2]))
         (tensor(1), tensor([2, 1, 2]))
         """
-        return self._extreme(R.amin, R.argmin, E.minimum, dim, keepdim)
+        return self._extreme(R.amin, R.argmin, E.minimum, dim if axis is None else axis, keepdim)
 
     def _extreme(self, whole: Any, index: Any, pairwise: Any, dim: Any, keepdim: Any) -> Any:
         if dim is None:
@@ -752,27 +775,27 @@ class Tensor(HasArray):
         values = S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone()
         return ValuesAndIndices(*(t if keepdim else t.squeeze(dim) for t in (values, indices)))
 
-    def argmax(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
+    def argmax(self, dim: _int | None = None, keepdim: _bool = False, axis: _int | None = None) -> Self:
         """Index of the first largest element."""
-        return R.argmax(self, dim=dim, keepdim=keepdim)
+        return R.argmax(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def argmin(self, dim: _int | None = None, keepdim: _bool = False) -> Self:
+    def argmin(self, dim: _int | None = None, keepdim: _bool = False, axis: _int | None = None) -> Self:
         """Index of the first smallest element."""
-        return R.argmin(self, dim=dim, keepdim=keepdim)
+        return R.argmin(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def all(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def all(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Whether all elements are true."""
-        return R.all(self, dim=dim, keepdim=keepdim)
+        return R.all(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def any(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def any(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Whether any element is true."""
-        return R.any(self, dim=dim, keepdim=keepdim)
+        return R.any(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def logsumexp(self, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def logsumexp(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """`log(sum(exp(x)))`."""
-        return R.logsumexp(self, dim=dim, keepdim=keepdim)
+        return R.logsumexp(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def norm(self, p: _float | str = 2, dim: Dim = None, keepdim: _bool = False) -> Self:
+    def norm(self, p: _float | str = 2, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Length: the Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
 
         Where it is 0, the gradient of the Euclidean one is 0 too. Raises `ShapeError` for any other `p`.
@@ -780,6 +803,7 @@ class Tensor(HasArray):
         >>> Tensor([3.0, -4.0]).norm(), Tensor([3.0, -4.0]).norm(1)
         (tensor(5.), tensor(7.))
         """
+        dim = dim if axis is None else axis
         if p in (2, "fro"):
             return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
         if p == math.inf:
@@ -788,9 +812,9 @@ class Tensor(HasArray):
             return R.sum(E.abs(self), dim=dim, keepdim=keepdim)
         raise ShapeError(f"norm: p is 1, 2, 'fro' or inf, got {p!r}")
 
-    def cumsum(self, dim: _int) -> Self:
+    def cumsum(self, dim: _int, dtype: Any = None) -> Self:
         """Running sum along `dim`."""
-        return R.cumsum(self, dim=dim)
+        return R.cumsum(self if dtype is None else self.to(dtype), dim=dim)
 
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> ValuesAndIndices:
         """Ordered along `dim`: `(values, indices)`; raises `OutOfRangeError` for a dimension that is not there.
@@ -865,10 +889,10 @@ class Tensor(HasArray):
     def __pos__(self) -> Self:
         return self
 
-    add = __add__ = _binary(E.add)
-    sub = __sub__ = _binary(E.sub)
+    __add__ = _binary(E.add)
+    __sub__ = _binary(E.sub)
     mul = __mul__ = _binary(E.mul)
-    div = __truediv__ = _binary(E.div)
+    __truediv__ = _binary(E.div)
     pow = __pow__ = _binary(E.pow)
     __floordiv__ = _binary(E.floor_divide)
     __mod__ = _binary(E.remainder)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tt_learn.rules import activations, elementwise, layers, losses, products, reductions, shapes
+from tt_learn.rules import activations, elementwise, functions, layers, losses, products, reductions, shapes
 
-__all__ = ["activations", "elementwise", "layers", "losses", "products", "reductions", "shapes"]
+__all__ = ["activations", "elementwise", "functions", "layers", "losses", "products", "reductions", "shapes"]
