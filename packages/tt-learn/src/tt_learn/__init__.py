@@ -13,6 +13,7 @@ from tt_learn.autograd import plugin as _plugin
 if not _manager.has_plugin("autograd"):
     _manager.register(_plugin, "autograd")
 
+from tt_learn import optim as optim  # after all that it names
 from tt_learn import rules as _rules  # noqa: F401 - fills the tables
 from tt_learn.adaptive import Adadelta as Adadelta
 from tt_learn.adaptive import Adamax as Adamax
@@ -41,6 +42,8 @@ from tt_learn.clipping import clip_grad_norm_ as clip_grad_norm_
 from tt_learn.clipping import clip_grad_value_ as clip_grad_value_
 from tt_learn.function import Function as Function
 from tt_learn.function import checkpoint as checkpoint
+from tt_learn.grad_modes import inference_mode as inference_mode
+from tt_learn.grad_modes import set_grad_enabled as set_grad_enabled
 from tt_learn.gradcheck import GradcheckError as GradcheckError
 from tt_learn.gradcheck import gradcheck as gradcheck
 from tt_learn.gradcheck import gradgradcheck as gradgradcheck
@@ -76,6 +79,8 @@ from tt_learn.schedulers import ReduceLROnPlateau as ReduceLROnPlateau
 from tt_learn.schedulers import Scheduler as Scheduler
 from tt_learn.schedulers import SequentialLR as SequentialLR
 from tt_learn.schedulers import StepLR as StepLR
+from tt_learn.serialization import load as load
+from tt_learn.serialization import save as save
 from tt_learn.training import Callback as Callback
 from tt_learn.training import Trainer as Trainer
 from tt_learn.training import TrainingError as TrainingError

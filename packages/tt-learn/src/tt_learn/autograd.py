@@ -272,6 +272,11 @@ class Tensor(tt_core.Tensor):
         """Forget the gradient: `grad` is None again."""
         self.grad = None
 
+    def detach_(self) -> Self:
+        """Forget the history of this tensor, which becomes a leaf without a gradient; in place."""
+        self.grad_fn, self._requires_grad = None, False
+        return self
+
     def _in_place(self, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> Self:
         if _recording.on:
             if isinstance(source, (list, tuple)):

@@ -42,6 +42,7 @@ from tt_core.losses import MSELoss as MSELoss
 from tt_core.losses import NLLLoss as NLLLoss
 from tt_core.losses import SmoothL1Loss as SmoothL1Loss
 from tt_core.nn import functional as functional
+from tt_core.nn import utils as utils
 from tt_core.tensor import Tensor
 
 

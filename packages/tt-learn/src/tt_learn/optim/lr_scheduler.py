@@ -1,0 +1,17 @@
+"""PyTorch's `torch.optim.lr_scheduler`: the schedules of Act II under PyTorch's path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tt_learn
+from tt_learn.schedulers import Scheduler as Scheduler
+
+LRScheduler = Scheduler
+
+
+def __getattr__(name: str) -> Any:
+    found = vars(tt_learn).get(name)
+    if isinstance(found, type) and (issubclass(found, Scheduler) or name.endswith(("LR", "Plateau"))):
+        return found
+    raise AttributeError(f"tt_learn.optim.lr_scheduler has no {name}; docs/not-here.md lists what is left out")
