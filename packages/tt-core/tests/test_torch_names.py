@@ -169,7 +169,7 @@ def test_gradients_are_announced_by_act_one() -> None:
     if hasattr(tt.tensor(1.0), "requires_grad_"):
         pytest.skip("Act II is imported")
     for create in (lambda: tt.tensor([1.0], requires_grad=True), lambda: tt.zeros(2, requires_grad=True)):
-        with pytest.raises(TinyTorchError, match="requires_grad needs .*import tt_learn"):
+        with pytest.raises(TinyTorchError, match=r"requires_grad needs .*import tt_learn"):
             create()
     with pytest.raises(TinyTorchError, match="import tt_learn"):
         nn.Linear(1, 1).requires_grad_()
