@@ -513,3 +513,40 @@ def test_layers_of_losses(name: str, reduction: str) -> None:
         return loss(x, target) if kind < 2 else loss(x, y, target) if kind == 2 else loss(x, y, x.flip(0))
 
     check(call, draw((3, 4)), draw((3, 4), seed=1))
+
+
+DISTRIBUTIONS: dict[str, Call] = {
+    "Normal": lambda d, x: d.Normal(x[0], x[1].abs() + 0.1),
+    "Uniform": lambda d, x: d.Uniform(x[0] - 5, x[1] + 5),
+    "Categorical": lambda d, x: d.Categorical(logits=x),
+    "Categorical by probs": lambda d, x: d.Categorical(x.abs()),
+    "Bernoulli": lambda d, x: d.Bernoulli(logits=x[0]),
+    "Bernoulli by probs": lambda d, x: d.Bernoulli(x[0].abs() / 3),
+}
+VALUES: dict[str, np.ndarray] = {
+    "Normal": draw((5, 4)),
+    "Uniform": draw((5, 4)),
+    "Categorical": np.array([[0, 1, 2], [3, 2, 1]]),
+    "Bernoulli": np.array([[0.0, 1, 1, 0], [1, 1, 0, 0]]),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_distributions(name: str) -> None:
+    value = VALUES[name.split()[0]]
+
+    def call(t: Any, x: Any) -> Any:
+        made = DISTRIBUTIONS[name](t.distributions, x)
+        other = DISTRIBUTIONS[name](t.distributions, x.flip(1) * 1.5)
+        found = [made.log_prob(t.tensor(value)), made.entropy(), made.sample((7, 2)).shape, made.sample().shape]
+        if name == "Normal":
+            found += [made.cdf(t.tensor(value)), made.rsample().requires_grad]
+        return found if "Uniform" in name else [*found, t.distributions.kl_divergence(made, other)]
+
+    check(call, draw((3, 4), seed=11))
+
+
+def test_parts_that_only_layers_have() -> None:
+    check(lambda t, x: (nn if t is tt else t.nn).Unflatten(1, (2, 2))(x), draw((3, 4)))
+    ours, theirs = nn.ParameterDict({"a": tt.ones(2)}), torch.nn.ParameterDict({"a": torch.ones(2)})
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]

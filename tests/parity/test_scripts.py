@@ -24,7 +24,7 @@ IMPORTS = (
     (r"^import torch$", "import tt_core as torch\nimport tt_learn"),
     (r"^from torch\.optim\.lr_scheduler import", "from tt_learn.optim.lr_scheduler import"),
     (r"^import torch\.optim as", "import tt_learn.optim as"),
-    (r"^(import|from) torch\.nn", r"\1 tt_core.nn"),
+    (r"^(import|from) torch\.(nn|distributions)", r"\1 tt_core.\2"),
     (r"^from torch import nn$", "from tt_core import nn"),
 )
 """What somebody who moves a script to this framework changes."""

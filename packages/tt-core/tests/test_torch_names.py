@@ -12,6 +12,7 @@ import pytest
 
 import tt_core as tt
 import tt_core.nn.functional as F
+from tt_core import distributions as D
 from tt_core import nn, tensor
 from tt_core.devices import DeviceError
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
@@ -280,3 +281,36 @@ def test_every_name_is_exported_and_described() -> None:
         assert hasattr(tt, name), name
     methods = [m for name, m in vars(tt.torch_methods.TorchMethods).items() if not name.startswith("_") and callable(m)]
     assert len(methods) > 150
+
+
+DISTRIBUTION_ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: D.Normal(0.0, 0.0), ShapeError, "Normal: scale must be positive, got 0.0"),
+    (lambda: D.Uniform(1.0, 1.0), ShapeError, "Uniform: high must be above low"),
+    (lambda: D.Categorical(), ShapeError, "Categorical: takes either probs or logits"),
+    (lambda: D.Categorical(tensor([0.0, 0.0])), ShapeError, "Categorical: probs must be at least 0, and not all 0"),
+    (lambda: D.Bernoulli(2.0), ShapeError, "Bernoulli: probs must be between 0 and 1"),
+    (lambda: D.Bernoulli(0.5).rsample(), TinyTorchError, "Bernoulli: has no reparameterized sample"),
+    (lambda: D.kl_divergence(D.Normal(0, 1), D.Bernoulli(0.5)), TinyTorchError, "takes two of one kind"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DISTRIBUTION_ERRORS)))
+def test_distributions_name_what_does_not_fit(case: int) -> None:
+    call, kind, message = DISTRIBUTION_ERRORS[case]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_samples_follow_their_distribution() -> None:
+    tt.manual_seed(0)
+    normal = D.Normal(tensor([0.0, 10.0]), 2.0).sample((4000,))
+    assert normal.shape == (4000, 2)
+    np.testing.assert_allclose(normal.mean(0).tolist(), [0, 10], atol=0.15)
+    np.testing.assert_allclose(normal.std(0).tolist(), [2, 2], atol=0.15)
+    chosen = D.Categorical(tensor([[1.0, 3.0], [1.0, 0.0]])).sample((4000,))
+    np.testing.assert_allclose(chosen.float().mean(0).tolist(), [0.75, 0], atol=0.03)
+    assert abs(D.Bernoulli(0.25).sample((4000,)).mean().item() - 0.25) < 0.03
+    uniform = D.Uniform(2.0, 4.0).sample((4000,))
+    assert abs(uniform.mean().item() - 3) < 0.05
+    assert uniform.min() >= 2
+    assert uniform.max() < 4

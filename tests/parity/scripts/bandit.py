@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.distributions import Categorical
 
 
 def make_model():
@@ -26,11 +26,9 @@ def train(preferences):
             actions = torch.searchsorted(cdf, draw).clamp_(max=3)
         noise = torch.tensor(rng.normal(0, 0.1, 16).astype(np.float32))
         reward = torch.gather(rewards, 0, actions) + noise
-        log_probs = F.log_softmax(policy, dim=-1)
-        chosen = (F.one_hot(actions, num_classes=4).float() * log_probs).sum(dim=1)
+        choice = Categorical(logits=policy)
         advantage = reward - baseline
-        entropy = -(log_probs.exp() * log_probs).sum()
-        loss = -(advantage * chosen).mean() - 0.01 * entropy
+        loss = -(advantage * choice.log_prob(actions)).mean() - 0.01 * choice.entropy()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

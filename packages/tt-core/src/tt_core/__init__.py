@@ -7,6 +7,7 @@ import builtins
 from typing import Any
 
 from tt_core import blas as blas  # the first of all: it has to come before NumPy
+from tt_core import distributions as distributions
 from tt_core import init
 from tt_core import nn as nn
 from tt_core.__about__ import __version__

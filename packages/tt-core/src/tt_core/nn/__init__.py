@@ -269,6 +269,24 @@ class PReLU(Layer):
         return f"num_parameters={len(self.weight)}"
 
 
+class Unflatten(Layer):
+    """One dimension as several: `unflatten` as a layer; raises as it does.
+
+    >>> Unflatten(1, (2, 3))(full((5, 6), 0.0)).shape
+    (5, 2, 3)
+    """
+
+    def __init__(self, dim: int, unflattened_size: Iterable[int]) -> None:
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Any) -> Any:
+        return input.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
 # --- containers
 
 
@@ -353,6 +371,39 @@ class ParameterList(Layer):
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self._parameters.values())
+
+
+class ParameterDict(Layer):
+    """A dictionary of parameters, registered under their names; tensors become parameters.
+
+    >>> weights = ParameterDict({"a": full((2,), 1.0)})
+    >>> [name for name, _ in weights.named_parameters()], "a" in weights
+    (['a'], True)
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        for name, value in (parameters or {}).items():
+            self[name] = value
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._parameters[name]
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        self.register_parameter(name, value if value.is_parameter else Parameter(value))
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def items(self) -> Iterable[tuple[str, Tensor]]:
+        """Names and parameters."""
+        return self._parameters.items()
 
 
 Module, ModuleList, ModuleDict = Layer, LayerList, LayerDict
