@@ -269,6 +269,9 @@ def test_layers_are_found_under_pytorchs_walks() -> None:
     assert model.get_parameter("0.weight") is model[0].weight
     assert model.half().get_parameter("0.bias").dtype == np.float16
     assert model.cpu() is model
+    assert [name for name, _ in model[0].named_parameters("a")] == ["a.weight", "a.bias"]
+    assert list(model.parameters(recurse=False)) == []
+    assert tt.linalg.norm(tensor([3.0, 4.0])).item() == 5
 
 
 def test_gumbel_softmax_is_a_choice() -> None:

@@ -224,8 +224,10 @@ class Layer(ModuleNames):
         """The layers directly below."""
         return iter(self._children.values())
 
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """All parameters with dotted names; one that is shared comes once, under its first name.
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """All parameters with dotted names, those of layers below too where `recurse`.
+
+        One that is shared comes once, under its first name.
 
         Warns of layers and parameters that are kept in a plain list or dict, where they are not found.
 
@@ -237,15 +239,15 @@ class Layer(ModuleNames):
 
     def _named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
-        for prefix, layer in self.named_layers():
+        for path, layer in self.named_layers(prefix) if recurse else [(prefix, self)]:
             for name, parameter in layer._parameters.items():
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
-                    yield _join(prefix, name), parameter
+                    yield _join(path, name), parameter
 
-    def parameters(self) -> Iterator[Tensor]:
-        """All parameters."""
-        return (parameter for _, parameter in self.named_parameters())
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All parameters, those of layers below too where `recurse`."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """All buffers with dotted names, also those that are not in the state dict."""

@@ -10,6 +10,7 @@ import builtins
 import functools
 import math
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ fliplr, flipud, rot90, broadcast_to = map(_function, ("fliplr", "flipud", "rot90
 diag, diagonal, diag_embed, trace = map(_function, ("diag", "diagonal", "diag_embed", "trace"))
 mm, bmm, mv, dot, inner = map(_function, ("mm", "bmm", "mv", "dot", "inner"))
 outer, ger, vdot, addmm, baddbmm = map(_function, ("outer", "ger", "vdot", "addmm", "baddbmm"))
+linalg = SimpleNamespace(norm=lambda A, ord=2, dim=None, keepdim=False: norm(A, ord or 2, dim, keepdim))
 multinomial, bernoulli, detach = map(_function, ("multinomial", "bernoulli", "detach"))
 numel, is_floating_point = map(_function, ("numel", "is_floating_point"))
 
@@ -416,9 +418,9 @@ __all__ = [  # noqa: RUF022
     "fmod", "frac", "gather", "ger", "greater", "greater_equal", "half", "histc", "hstack", "hypot", "iinfo",
     "index_add", "index_copy", "index_fill", "inf", "inner", "int", "int16", "int32", "int64", "int8",
     "is_floating_point", "is_tensor", "isclose", "isin", "isinf", "isneginf", "isposinf", "kthvalue", "lerp",
-    "less", "less_equal", "log10", "log2", "logaddexp", "logical_xor", "logit", "logspace", "long", "masked_select",
-    "max", "median", "meshgrid", "min", "mm", "moveaxis", "movedim", "multinomial", "multiply", "mv", "nan",
-    "nan_to_num", "nanmean", "nansum", "narrow", "negative", "nonzero", "norm", "normal", "not_equal", "numel",
+    "less", "less_equal", "linalg", "log10", "log2", "logaddexp", "logical_xor", "logit", "logspace", "long",
+    "masked_select", "max", "median", "meshgrid", "min", "mm", "moveaxis", "movedim", "multinomial", "multiply", "mv",
+    "nan", "nan_to_num", "nanmean", "nansum", "narrow", "negative", "nonzero", "norm", "normal", "not_equal", "numel",
     "outer", "pi", "poisson", "quantile", "rand_like", "randint_like", "randn_like", "ravel", "reciprocal", "rot90",
     "rsqrt", "scatter", "scatter_add", "searchsorted", "select", "short", "sinc", "sinh", "sort", "split", "square",
     "std", "std_mean", "subtract", "swapaxes", "swapdims", "t", "take", "tan", "tensor_split", "tensordot", "tile",
