@@ -29,11 +29,12 @@ def from_later_acts(name: str, whose: str) -> Any:
     ...     print(str(error)[:27])
     tt_core.nn has no NoSuchLay
     """
-    imported = [sys.modules[package] for package in _packages() if package in sys.modules]
-    if not name.startswith("_"):
-        for module in imported:
-            if name in vars(module):
-                return vars(module)[name]
+    if name.startswith("_"):  # asked by Python itself
+        raise AttributeError(f"module {whose!r} has no attribute {name!r}")
+    for package in _packages():
+        exported = vars(sys.modules.get(package, object))
+        if name in exported:
+            return exported[name]
     waiting = [package for package in _packages() if package not in sys.modules]
     hint = f"; if a later act brings it, import that first ({', '.join(waiting)})" if waiting else ""
     raise AttributeError(f"{whose} has no {name}{hint}; docs/not-here.md lists what is left out")
