@@ -166,7 +166,7 @@ def test_residuals_reach_observers_and_not_callers() -> None:
     assert isinstance(result, Tensor)
     assert observed_op is dropout
     assert inputs[0] is x
-    assert attributes == {"p": 0.5}
+    assert attributes == {"p": 0.5, "training": True}
     assert output[0] is result
     assert len(output) == 2
 

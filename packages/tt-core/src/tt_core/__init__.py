@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import builtins
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tt_core import blas as blas  # the first of all: it has to come before NumPy
 from tt_core import distributions as distributions
@@ -31,7 +30,6 @@ from tt_core.activations import (
     softplus,
     tanh,
 )
-from tt_core.acts import from_later_acts
 from tt_core.creation import (
     arange,
     cat,
@@ -158,11 +156,6 @@ from tt_core.shapes import (
 from tt_core.tensor import Tensor
 from tt_core.torch_names import *  # noqa: F403
 from tt_core.torch_names import __all__ as _torch_names
-
-
-def __getattr__(name: str) -> Any:
-    return from_later_acts(name, __name__)
-
 
 # abs, all, any, pow, round and sum are left out: `from tt_core import *` must not hide Python's own.
 __all__ = [
@@ -312,6 +305,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent("tt_core")
+
 __all__ += [name for name in _torch_names if name not in dir(builtins)]
 
 manager.pending = names_from_environment()

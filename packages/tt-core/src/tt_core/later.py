@@ -61,30 +61,23 @@ NAMES: dict[str, str] = {
 """Public names of each later act's package, without those that it takes from an earlier one."""
 
 TORCH = {
-    "nn": "layers and losses are in tt_core itself: tt_core.Linear, tt_core.CrossEntropyLoss, and later acts have more",
-    "functional": "functions are in tt_core itself: tt_core.relu, tt_core.cross_entropy, and later acts have more",
-    "optim": "Act II Learning brings optimizers: import tt_learn, then tt_learn.SGD, tt_learn.AdamW",
-    "lr_scheduler": "Act II Learning brings schedules: import tt_learn, then tt_learn.CosineAnnealingLR",
+    "functional": "functions are in tt_core.nn.functional, and later acts have more",
+    "optim": "Act II Learning brings optimizers: import tt_learn, then tt_learn.SGD, or tt_learn.optim",
+    "lr_scheduler": "Act II Learning brings schedules: import tt_learn, then tt_learn.optim.lr_scheduler",
     "utils": "Act III Data & Scale brings data loaders: import tt_data, then tt_data.DataLoader",
-    "save": "Act II Learning saves: import tt_learn, then tt_learn.save_checkpoint or tt_learn.save_tensors",
-    "load": "Act II Learning loads: import tt_learn, then tt_learn.load_checkpoint or tt_learn.load_tensors",
-    "Module": "it is called Layer here: tt_core.Layer",
-    "ModuleList": "it is called LayerList here: tt_core.LayerList",
-    "ModuleDict": "it is called LayerDict here: tt_core.LayerDict",
-    "device": "there are no devices: everything runs on the CPU",
-    "cuda": "there are no devices: everything runs on the CPU",
-    **{
-        name: f"dtypes are NumPy's: dtype='{name}'"
-        for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
-    },
+    "Module": "it is tt_core.nn.Module, and called Layer here",
+    "ModuleList": "it is tt_core.nn.ModuleList, and called LayerList here",
+    "ModuleDict": "it is tt_core.nn.ModuleDict, and called LayerDict here",
+    "autograd": "Act II Learning brings gradients: import tt_learn, then tt_learn.grad and tt_learn.Function",
 }
 """PyTorch's names for what is found elsewhere."""
 
-SHARED = ("enable_grad", "is_grad_enabled", "no_grad")
-"""Names of Act II that `tt_core` has too once `tt_learn` is imported, since they act on all tensors."""
+SHARED = ("autograd", "enable_grad", "inference_mode", "is_grad_enabled", "load", "no_grad", "optim", "save",
+          "set_grad_enabled")  # fmt: skip
+"""Names of Act II that `tt_core` has too once `tt_learn` is imported, as PyTorch has them beside `tensor`."""
 
 GRADIENTS = """
-    backward grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad zero_grad
+    backward detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad zero_grad
 """
 """What tensors have since Act II."""
 
@@ -100,7 +93,7 @@ class AbsentError(AttributeError):
 
 
 def absent(package: str) -> Callable[[str], Any]:
-    """A `__getattr__` for `package` that tells which act brings the name that was asked for.
+    """A `__getattr__` for a package or namespace that tells which act brings the name that was asked for.
 
     >>> absent("tt_core")("Profiler")
     Traceback (most recent call last):
@@ -110,8 +103,11 @@ def absent(package: str) -> Callable[[str], Any]:
     def answer(name: str) -> Any:
         if name.startswith("__"):  # asked by Python itself
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if name in SHARED and "tt_learn" in sys.modules:
-            return getattr(sys.modules["tt_learn"], name)
+        if "." in package or name in SHARED:  # tt_core.nn shows what later acts bring, once they are imported
+            for other in ACTS:
+                exported = vars(sys.modules.get(other, object))
+                if other != "tt_core" and name in exported:
+                    return exported[name]
         raise AbsentError(f"{package} has no {name}: {_where(package, name)}")
 
     return answer
@@ -122,22 +118,23 @@ def _where(package: str, name: str) -> str:
         if name in names.split() and other != package:
             return f"Act {act_name(ACTS[other])} brings it; import {other}, then {other}.{name}"
     for other in ACTS:  # an earlier act, which is installed and imported
-        if other != package and ACTS[other] < ACTS[package] and name in vars(sys.modules.get(other, object)):
+        earlier = other != package and ACTS[other] < ACTS[package.partition(".")[0]]
+        if earlier and name in vars(sys.modules.get(other, object)):
             return f"Act {act_name(ACTS[other])} has it; write {other}.{name}"
     if name in TORCH:
         return TORCH[name]
     public = [known for known in vars(importlib.import_module(package)) if not known.startswith("_")]
     near = did_you_mean(name, public)
-    return near if near.startswith("did") else "no act has it"
+    return near if near.startswith("did") else "no act has it; docs/not-here.md tells what to use instead"
 
 
 def absent_in_tensor(tensor: Any, name: str) -> str:
     """Why a tensor has no attribute `name`, and what to write.
 
     >>> import tt_core
-    >>> tt_core.zeros(1).relu()
+    >>> tt_core.zeros(1).gelu()
     Traceback (most recent call last):
-    AttributeError: a tensor has no relu: write tt_core.relu(x)
+    AttributeError: a tensor has no gelu: write tt_core.gelu(x)
     """
     if name in GRADIENTS.split():
         if "tt_learn" in sys.modules:

@@ -23,7 +23,7 @@ from tt_core.module_names import ModuleNames
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.shapes import as_size
-from tt_core.tensor import Tensor, native
+from tt_core.tensor import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -235,9 +235,9 @@ class Layer(ModuleNames):
         ['0.weight', '0.bias', '1.weight']
         """
         _warn_of_unregistered(self)
-        return self._named_parameters()
+        return self._named_parameters(prefix, recurse)
 
-    def _named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+    def _named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
         for path, layer in self.named_layers(prefix) if recurse else [(prefix, self)]:
             for name, parameter in layer._parameters.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tt_core import init as init
 from tt_core.activations import GELU as GELU
@@ -23,12 +23,12 @@ from tt_core.activations import SiLU as SiLU
 from tt_core.activations import Softmax as Softmax
 from tt_core.activations import Softplus as Softplus
 from tt_core.activations import Tanh as Tanh
-from tt_core.acts import from_later_acts
 from tt_core.creation import full
 from tt_core.errors import DTypeError
+from tt_core.later import absent
 from tt_core.layers import Dropout as Dropout
 from tt_core.layers import Identity as Identity
-from tt_core.layers import Layer, LayerList
+from tt_core.layers import Layer, LayerDict, LayerList
 from tt_core.layers import LayerNorm as LayerNorm
 from tt_core.layers import Linear as Linear
 from tt_core.layers import Parameter as Parameter
@@ -45,9 +45,8 @@ from tt_core.nn import functional as functional
 from tt_core.nn import utils as utils
 from tt_core.tensor import Tensor
 
-
-def __getattr__(name: str) -> Any:
-    return from_later_acts(name, __name__)
+if not TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = absent(__name__)
 
 
 class FunctionLayer(Layer):
@@ -288,56 +287,6 @@ class Unflatten(Layer):
 
 
 # --- containers
-
-
-class LayerDict(Layer):
-    """A dictionary of layers that are registered but not called by it (PyTorch's `ModuleDict`).
-
-    Raises `DTypeError` for what is no layer.
-
-    >>> heads = LayerDict({"a": PReLU(), "b": PReLU()})
-    >>> list(heads), len(list(heads.parameters()))
-    (['a', 'b'], 2)
-    """
-
-    def __init__(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]] = ()) -> None:
-        super().__init__()
-        self.update(layers)
-
-    def update(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]]) -> None:
-        """Add all of `layers`; one of the same name is replaced."""
-        for name, layer in dict(layers).items():
-            self[name] = layer
-
-    def __getitem__(self, name: str) -> Layer:
-        return self._children[name]
-
-    def __setitem__(self, name: str, layer: Layer) -> None:
-        self.add_layer(name, layer)
-
-    def __delitem__(self, name: str) -> None:
-        delattr(self, name)
-
-    def __len__(self) -> int:
-        return len(self._children)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._children)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._children
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._children.keys()
-
-    def values(self) -> Iterable[Layer]:
-        """The layers."""
-        return self._children.values()
-
-    def items(self) -> Iterable[tuple[str, Layer]]:
-        """Names and layers."""
-        return self._children.items()
 
 
 class ParameterList(Layer):

@@ -8,7 +8,7 @@ imported.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from tt_core import layers as L
 from tt_core import losses
 from tt_core import reductions as R
 from tt_core import shapes as S
-from tt_core.acts import from_later_acts
 from tt_core.dispatch import wrap
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.later import absent
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
 from tt_core.losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from tt_core.losses import cross_entropy as cross_entropy
@@ -32,9 +32,8 @@ from tt_core.losses import nll_loss as nll_loss
 from tt_core.losses import smooth_l1_loss as smooth_l1_loss
 from tt_core.random import source
 
-
-def __getattr__(name: str) -> Any:
-    return from_later_acts(name, __name__)
+if not TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = absent(__name__)
 
 
 # --- functions of Act I with PyTorch's arguments
@@ -58,7 +57,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Each element 0 with probability `p`, else scaled by 1/(1-p); the input itself unless `training`."""
-    return L.dropout(input, p=p) if training and p else input
+    return L.dropout(input, p=p, training=training)
 
 
 def relu(input: Any, inplace: bool = False) -> Any:

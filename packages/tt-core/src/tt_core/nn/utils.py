@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tt_core.acts import from_later_acts
 from tt_core.creation import cat
+from tt_core.later import absent
 
-
-def __getattr__(name: str) -> Any:
-    return from_later_acts(name, __name__)
+if not TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = absent(__name__)
 
 
 def parameters_to_vector(parameters: Iterable[Any]) -> Any:
