@@ -18,32 +18,34 @@ ACTS = {"tt_core": 1, "tt_learn": 2, "tt_data": 3, "tt_language": 4, "tt_perf": 
 
 NAMES: dict[str, str] = {
     "tt_learn": """
-        Adadelta Adagrad Adam AdamW Adamax Callback CheckpointError Checkpoints ConstantLR CosineAnnealingLR
-        CosineAnnealingWarmRestarts CosineWarmupLR CyclicLR EarlyStopping ExponentialLR Function
-        GradcheckError GradientError JSONLog LBFGS LambdaLR LinearLR Lion LossCurve MultiStepLR Muon NAdam
-        OneCycleLR Optimizer OptimizerError PolynomialLR ProgressBar RAdam RMSprop ReduceLROnPlateau SGD
-        SGDMomentum Scheduler SequentialLR StepLR Trainer TrainingError accuracy binary_accuracy checkpoint
-        clip_grad_norm_ clip_grad_value_ confusion_matrix draw_graph enable_grad evaluating formula grad
-        gradcheck gradgradcheck gradient is_grad_enabled load_checkpoint load_tensors no_grad
-        non_differentiable perplexity save_checkpoint save_tensors top_k_accuracy
+        Adadelta Adagrad Adam AdamW Adamax Callback CheckpointError Checkpoints ConstantLR
+        CosineAnnealingLR CosineAnnealingWarmRestarts CosineWarmupLR CyclicLR EarlyStopping
+        ExponentialLR Function GradcheckError GradientError JSONLog LBFGS LambdaLR LinearLR Lion
+        LossCurve MultiStepLR Muon NAdam OneCycleLR Optimizer OptimizerError PolynomialLR ProgressBar
+        RAdam RMSprop ReduceLROnPlateau SGD SGDMomentum Scheduler SequentialLR StepLR Trainer
+        TrainingError accuracy binary_accuracy checkpoint clip_grad_norm_ clip_grad_value_
+        confusion_matrix draw_graph enable_grad evaluating formula grad gradcheck gradgradcheck gradient
+        inference_mode is_grad_enabled load load_checkpoint load_tensors no_grad non_differentiable
+        perplexity save save_checkpoint save_tensors set_grad_enabled top_k_accuracy
     """,
     "tt_data": """
-        AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d BatchNorm1d
-        BatchNorm2d BatchSampler BlockShuffleSampler CIFAR10 CircularPad2d ConcatDataset ConstantPad2d Conv1d
-        Conv2d ConvTranspose1d ConvTranspose2d DataLoader Dataset DownloadError Dropout2d FashionMNIST Flatten
-        Fold GeneratedDigits GeneratedShapes GroupNorm ImageDataset InstanceNorm1d InstanceNorm2d
-        IterableDataset MNIST MaxPool1d MaxPool2d MaxUnpool2d MemmapDataset PixelShuffle PixelUnshuffle
-        RandomSampler ReflectionPad2d ReplicationPad2d Sampler SequentialSampler ShardedDataset Subset
-        SubsetRandomSampler TensorDataset Text Unflatten Unfold Upsample WeightedRandomSampler WorkerError
-        WorkerInfo ZeroPad2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
-        affine_grid avg_pool1d avg_pool2d batch_norm conv1d conv2d conv_transpose1d conv_transpose2d datasets
-        default_collate dropout2d fold get_worker_info grid_sample group_norm instance_norm interpolate max_pool1d
-        max_pool2d max_pool2d_with_indices max_unpool2d pixel_shuffle pixel_unshuffle random_split transforms
+        AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d
+        BatchNorm1d BatchNorm2d BatchSampler BlockShuffleSampler CIFAR10 CircularPad2d ConcatDataset
+        ConstantPad2d Conv1d Conv2d ConvTranspose1d ConvTranspose2d DataLoader Dataset DownloadError
+        Dropout2d FashionMNIST Flatten Fold GeneratedDigits GeneratedShapes GroupNorm ImageDataset
+        InstanceNorm1d InstanceNorm2d IterableDataset MNIST MaxPool1d MaxPool2d MaxUnpool2d
+        MemmapDataset PixelShuffle PixelUnshuffle RandomSampler ReflectionPad2d ReplicationPad2d Sampler
+        SequentialSampler ShardedDataset Subset SubsetRandomSampler TensorDataset Text Unflatten Unfold
+        Upsample WeightedRandomSampler WorkerError WorkerInfo ZeroPad2d adaptive_avg_pool1d
+        adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d affine_grid avg_pool1d avg_pool2d
+        batch_norm conv1d conv2d conv_transpose1d conv_transpose2d datasets default_collate dropout2d
+        fold get_worker_info grid_sample group_norm instance_norm interpolate max_pool1d max_pool2d
+        max_pool2d_with_indices max_unpool2d pixel_shuffle pixel_unshuffle random_split transforms
         unfold upsample write_shards
     """,
     "tt_language": """
-        AddedToken BPETokenizer ByteTokenizer CharTokenizer CheckpointError CompressionReport ConfigError
-        DecoderStack Embedding EncoderStack FeedForward GPT GPTConfig MemoryFootprint MultiHeadAttention
+        AddedToken BPETokenizer ByteTokenizer CharTokenizer CompressionReport ConfigError DecoderStack
+        Embedding EncoderStack FeedForward GPT GPTConfig MemoryFootprint MultiHeadAttention
         MultiheadAttention PositionalEmbedding RMSNorm RotaryEmbedding Sampling Seq2SeqTransformer
         SinusoidalEmbedding StreamDecoder SwiGLU Tokenizer TokenizerError Transformer TransformerBlock
         TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer
