@@ -12,7 +12,7 @@ import pytest
 
 import tt_core
 from tt_core import Layer, activations, tensor
-from tt_core.dispatch import Op
+from tt_core.dispatch import Op, quietly
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
 
 LIMIT = float(np.finfo("f4").max)
@@ -41,12 +41,12 @@ class Case:
         self.op, self.formula, self.backward, self.needs, self.attributes = op, formula, backward, needs, attributes
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self.op.kernel(x, **self.attributes))
+        return np.asarray(quietly(self.op.kernel, x, **self.attributes))
 
     def gradient(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-        out = self.op.kernel(x, **self.attributes)
+        out = self.forward(x)
         needed = {"x": (x,), "out": (out,), "x and out": (x, out)}[self.needs]
-        return self.backward.kernel(g, *needed, **self.attributes)
+        return np.asarray(quietly(self.backward.kernel, g, *needed, **self.attributes))
 
 
 A = activations

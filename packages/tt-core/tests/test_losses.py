@@ -12,6 +12,7 @@ import pytest
 
 import tt_core
 from tt_core import losses, tensor
+from tt_core.dispatch import quietly
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 
 LIMIT = float(np.finfo("f4").max)
@@ -167,8 +168,8 @@ def test_the_backward_kernel_is_the_slope(shape: tuple[int, ...], reduction: str
 def test_the_gradient_at_the_limits_is_finite() -> None:
     x = np.array([[1e4, -1e4], [LIMIT, -LIMIT]], "f4")
     target = np.array([1, 0])
-    _, peak, total = losses.class_cross_entropy.kernel(x, target)
-    slope = losses.cross_entropy_backward.kernel(np.float32(1), x, target, peak, total)
+    _, peak, total = quietly(losses.class_cross_entropy.kernel, x, target)
+    slope = losses.cross_entropy_backward(np.float32(1), x, target, peak, total).data
     np.testing.assert_allclose(slope, [[0.5, -0.5], [0, 0]])
 
 

@@ -213,8 +213,9 @@ CASES: dict[Op, list[Case]] = {
     E.masked_fill: [case(F(2, 3), MASK, v) for v in (0.0, 3.0, F())]
     + [case(F(2, 3), MASK, call=lambda x, m: A.softmax(E.masked_fill(x, m, -np.inf)))]
     + [case(F(4, 2, 3), MASK, 1.0), case(F(2, 3), MASK[0], 1.0), case(F(0, 3), MASK[:0], 1.0), case(F(), True, 2.0)],
-    E.clip: [case(F(*s, values="apart"), min=a, max=b) for s in SHAPES
-             for a, b in ((-0.5, 0.5), (None, 0.2), (0.1, None))],
+    E.clip: [case(F(*s, values="apart"), a, b) for s in SHAPES for a, b in ((-0.5, 0.5), (None, 0.2), (0.1, None))]
+    + [case(F(2, 3, values="apart"), low, high)
+       for low, high in ((F(2, 3, values="between"), F(3)), (F(2, 1, values="between"), None), (None, F(2, 3)))],
     A.relu: unary("apart"),
     A.leaky_relu: unary("apart") + unary("apart", negative_slope=0.3),
     A.softplus: unary() + unary(beta=2.0) + unary("apart", threshold=0.8),
@@ -285,18 +286,22 @@ CASES: dict[Op, list[Case]] = {
     + [case(F(2, 3), TAKEN, dim=-1, shape=(2, n)) for n in (3, 4, 7)],
     S.index_select: [case(F(3, 4, 3), INDEX, dim=d) for d in (0, 2, -1)]
     + [case(F(3), INDEX, dim=0), case(F(3, 0), INDEX, dim=0), case(F(3, 2), INDEX[:0], dim=0),
-       case(F(3), INDEX, dim=-1)],
+       case(F(3), INDEX, dim=-1), case(F(), np.array([0]), dim=0)],
     S.concatenate: [case(F(2, 3), F(1, 3), dim=0), case(F(2, 1), F(2, 3), F(2, 2), dim=1),
                     case(F(2, 1), F(2, 2), dim=-1),
                     case(F(0, 3), F(2, 3), dim=0), case(F(2, 3), Same(), dim=0), case(F(3), dim=0),
-                    case(F(2), np.ones(3), F(1), dim=0)],
+                    case(F(2), np.ones(3), F(1), dim=0), case(F(0), F(2, 3), F(0), F(2, 1), dim=1)],
     S.stack_arrays: [case(F(2, 3), F(2, 3), dim=d) for d in (0, 1, 2, -1)]
     + [case(F(), F(), dim=0), case(F(2), Same(), dim=1), case(F(0, 2), F(0, 2), dim=0)],
     S.flip: [case(F(2, 3, 4), dims=d) for d in (0, (1,), (0, 2), -1)] + [case(F(3), dims=0), case(F(0, 2), dims=1),
                                                                         case(F(1, 1), dims=(0, 1))],
-    S.roll: [case(F(3, 4), shifts=n, dim=d) for n in (1, -2, 5) for d in (0, -1)] + [case(F(0, 2), shifts=1, dim=0)],
-    S.pad: [case(F(2, 3), pad=p) for p in ((1, 2), (1, 2, 0, 1), (0, 0), (2, 0, 2, 0))]
+    S.roll: [case(F(3, 4), shifts=n, dims=d) for n in (1, -2, 5) for d in (0, -1)]
+    + [case(F(0, 2), shifts=1, dims=0), case(F(3, 4), shifts=(1, -3), dims=(0, 1)), case(F(3, 4), shifts=(2,))],
+    S.pad: [case(F(2, 3), pad=p) for p in ((1, 2), (1, 2, 0, 1), (0, 0), (2, 0, 2, 0), (-1, 2, 1, -2))]
+    + [case(F(3, 4), pad=p, mode=m) for p in ((2, 1), (1, -1, 0, 2)) for m in ("reflect", "replicate", "circular")]
     + [case(F(3), pad=(1, 1), value=2.0), case(F(2, 3, 4), pad=(1, 0, 2, 1)), case(F(0, 2), pad=(1, 1))],
+    S.pad_backward: [case(F(*g), pad=p, mode=m, shape=s) for m in ("reflect", "replicate", "circular")
+                     for g, p, s in (((3, 7), (2, 1), (3, 4)), ((5, 2), (1, -3, 2, 0), (3, 4)), ((4,), (1, 1), (2,)))],
     S.tril: [case(F(3, 4), diagonal=d) for d in (0, 1, -1, 5)] + [case(F(2, 3, 3)), case(F(1, 3)), case(F(0, 3))],
     S.triu: [case(F(3, 4), diagonal=d) for d in (0, 1, -1, 5)] + [case(F(2, 3, 3)), case(F(1, 3)), case(F(0, 3))],
     S.repeat_interleave: [case(F(2, 3), repeats=n, dim=d) for n in (1, 2, 3) for d in (0, 1, -1)],
@@ -310,6 +315,9 @@ CASES: dict[Op, list[Case]] = {
     M.fmod: binary("apart", "positive", twice=False),
     M.trunc: unary("apart"),
     M.cumprod: along(),
+    S.repeat_interleave: [case(F(2, 3), repeats=n, dim=d) for n in (1, 2, 3) for d in (0, 1, -1, None)]
+    + [case(F(2, 3), repeats=np.array(n), dim=d) for n, d in (([2, 0, 1], 1), ([0, 2], 0), ([3], -1))]
+    + [case(F(), repeats=2)],
     sum_to: [case(F(*a), shape=b) for a, b in (((2, 3), (3,)), ((2, 3), ()), ((2, 3), (2, 1)), ((4, 2, 3), (1, 3)),
              ((2, 3), (2, 3)), ((0, 3), (3,)), ((1, 3), (1, 1)))],
 }  # fmt: skip

@@ -14,6 +14,7 @@ import tt_core as tt
 import tt_learn
 from tt_core import checking
 from tt_core.dispatch import registry
+from tt_core.dispatch import quietly, registry
 from tt_core.errors import PluginError
 from tt_core.plugins import manager
 from tt_perf import acceleration, loops
@@ -45,7 +46,7 @@ def kernels(name: str) -> tuple[Any, Any]:
 
 def agree(name: str, *inputs: Any, tolerance: float = 2e-6, **attributes: Any) -> None:
     ours, loop = kernels(name)
-    wanted, found = ours(*inputs, **attributes), loop(*inputs, **attributes)
+    wanted, found = (quietly(kernel, *inputs, **attributes) for kernel in (ours, loop))
     for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (wanted, found)), strict=True):
         a, b = np.asarray(a), np.asarray(b)
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -121,7 +122,7 @@ def test_cross_entropy_says_no_more_than_numpys(jit: str, x: np.ndarray) -> None
     label = np.full(len(x), x.shape[1] - 1) if len(x) else np.zeros(0, int)
     with np.errstate(all="warn" if jit == "compiled" else "ignore"):  # plain Python warns at each number
         agree("cross_entropy", x, label)
-        _, peak, total = registry["cross_entropy"].kernel(x, label)
+        _, peak, total = quietly(registry["cross_entropy"].kernel, x, label)
         agree("cross_entropy_backward", np.ones((), np.float32), x, label, peak, total)
 
 

@@ -8,7 +8,6 @@ shape, and gives the gradient of `x`; autograd calls it, so it checks no shapes.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +15,10 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array, op
-from tt_core.elementwise import erf
+from tt_core.elementwise import HALF, erf, floating, half_in_float32
 from tt_core.errors import ShapeError, check_floats
 from tt_core.heap import BLOCK
 from tt_core.layers import Layer
-
-_quiet = functools.partial(np.errstate, all="ignore")
-"""Infinities saturate and nan stays nan without a warning, as in PyTorch."""
 
 
 def _in_blocks(compute: Callable[..., Any], *arrays: Array) -> None:
@@ -33,15 +29,6 @@ def _in_blocks(compute: Callable[..., Any], *arrays: Array) -> None:
     flat = [a.reshape(-1) for a in arrays]
     for start in range(0, flat[0].size, BLOCK):
         compute(*[a[start : start + BLOCK] for a in flat])
-
-
-def _floating(x: Any) -> Array:
-    """Floats as they are; integers, booleans and Python numbers as float32."""
-    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-        return x
-    if np.asarray(x).dtype.kind not in "fiub":  # of None, as a forward without a return gives it, NumPy makes nan
-        raise TypeError("x must be a tensor or an array of numbers")
-    return np.asarray(x, dtype=np.float32)
 
 
 # --- rectifiers
@@ -83,10 +70,10 @@ def leaky_relu(x: Array, /, negative_slope: float = 0.01) -> Array:
     >>> leaky_relu(np.array([-1, 2], np.float32), negative_slope=0.1)
     tensor([-0.1,  2. ])
     """
-    with _quiet():
-        result = np.minimum(x, 0) * negative_slope
-        result += np.maximum(x, 0)
-        return result
+    x = floating(x)
+    result = np.minimum(x, 0) * negative_slope
+    result += np.maximum(x, 0)
+    return result
 
 
 @op
@@ -100,6 +87,7 @@ def leaky_relu_backward(g: Array, x: Array, /, negative_slope: float = 0.01) -> 
 
 
 @op
+@half_in_float32
 def softplus(x: Array, /, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """`log(1 + exp(beta x)) / beta`, a smooth `relu`; `x` itself where `beta x > threshold`.
 
@@ -108,22 +96,21 @@ def softplus(x: Array, /, beta: float = 1.0, threshold: float = 20.0) -> Array:
     >>> softplus(np.array([-30, 0, 30], np.float32))
     tensor([9.3576e-14, 6.9315e-01, 3.0000e+01])
     """
-    x = _floating(x)
-    with _quiet():
-        scaled = x * beta
-        result = np.log1p(np.exp(-np.abs(scaled)))
-        result += np.maximum(scaled, 0)
-        result /= beta
+    x = floating(x)
+    scaled = x * beta
+    result = np.log1p(np.exp(-np.abs(scaled)))
+    result += np.maximum(scaled, 0)
+    result /= beta
     return result if threshold == math.inf else np.where(scaled > threshold, x, result)
 
 
 @op
+@half_in_float32
 def softplus_backward(g: Array, x: Array, /, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """Gradient of `softplus`: `g sigmoid(beta x)`, and `g` where `beta x > threshold`."""
-    with _quiet():
-        scaled = x * beta
-        slope = _sigmoid(scaled, np.empty_like(scaled))
-        return g * (slope if threshold == math.inf else np.where(scaled > threshold, 1, slope))
+    scaled = x * beta
+    slope = _sigmoid(scaled, np.empty_like(scaled))
+    return g * (slope if threshold == math.inf else np.where(scaled > threshold, 1, slope))
 
 
 # --- sigmoids
@@ -138,6 +125,7 @@ def _sigmoid(x: Array, out: Array) -> Array:
 
 
 @op
+@half_in_float32
 def sigmoid(x: Array, /) -> Array:
     """`1 / (1 + exp(-x))`, between 0 and 1; integers give float32. Its backward kernel needs the result.
 
@@ -146,14 +134,14 @@ def sigmoid(x: Array, /) -> Array:
     >>> sigmoid(np.array([-100, 0, 100]))
     tensor([0. , 0.5, 1. ])
     """
-    x = _floating(x)
+    x = floating(x)
     result = np.empty_like(x)
-    with _quiet():
-        _in_blocks(_sigmoid, x, result)
+    _in_blocks(_sigmoid, x, result)
     return result
 
 
 @op
+@half_in_float32
 def sigmoid_backward(g: Array, out: Array, /) -> Array:
     """Gradient of `sigmoid`: `g out (1 - out)`."""
     result = 1 - out
@@ -171,10 +159,11 @@ def tanh(x: Array, /) -> Array:
     >>> tanh(np.array([-100, 0, 1]))
     tensor([-1.    ,  0.    ,  0.7616])
     """
-    return np.tanh(_floating(x))
+    return np.tanh(floating(x))
 
 
 @op
+@half_in_float32
 def tanh_backward(g: Array, out: Array, /) -> Array:
     """Gradient of `tanh`: `g (1 - out^2)`."""
     result = out * out
@@ -189,6 +178,7 @@ def _own(x: Any) -> Array | None:
 
 
 @op
+@half_in_float32
 def silu(x: Array, /) -> Array:
     """`x sigmoid(x)`, called swish too (Elfwing et al. 2017, arXiv:1702.03118).
 
@@ -198,18 +188,18 @@ def silu(x: Array, /) -> Array:
     >>> silu(np.array([-1, 0, 100]))
     tensor([ -0.2689,   0.    , 100.    ])
     """
-    x = _floating(x)
+    x = floating(x)
     result = np.empty_like(x)
 
     def compute(x: Array, out: Array) -> None:
         np.multiply(_sigmoid(x, out), x, out=out)
 
-    with _quiet():
-        _in_blocks(compute, x, result)
+    _in_blocks(compute, x, result)
     return result
 
 
 @op
+@half_in_float32
 def silu_backward(g: Array, x: Array, /) -> Array:
     """Gradient of `silu`: with s = sigmoid(x), `g s (1 + x (1 - s))`."""
     result = np.empty_like(x)
@@ -222,8 +212,7 @@ def silu_backward(g: Array, x: Array, /) -> Array:
         np.multiply(out, s, out=out)
         np.multiply(out, g, out=out)
 
-    with _quiet():
-        _in_blocks(compute, g, x, result)
+    _in_blocks(compute, g, x, result)
     return result
 
 
@@ -299,6 +288,7 @@ def _gelu_form(approximate: str) -> tuple[Callable[..., None], Callable[..., Non
 
 
 @op
+@half_in_float32
 def gelu(x: Array, /, approximate: str = "none") -> Array:
     """`x Phi(x)`, Phi the normal distribution (Hendrycks and Gimpel 2016, arXiv:1606.08415).
 
@@ -310,10 +300,9 @@ def gelu(x: Array, /, approximate: str = "none") -> Array:
     (tensor([-0.1587,  0.    ,  0.8413]), tensor([-0.1588,  0.    ,  0.8412]))
     """
     forward, _ = _gelu_form(approximate)
-    x = _floating(x)
+    x = floating(x)
     result = np.empty_like(x)
-    with _quiet():
-        _in_blocks(forward, x, result)
+    _in_blocks(forward, x, result)
     return result
 
 
@@ -321,9 +310,11 @@ def gelu(x: Array, /, approximate: str = "none") -> Array:
 def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
     """Gradient of `gelu`: `g (gate + x gate')`, where the gate is `out / x`."""
     _, backward = _gelu_form(approximate)
+    if HALF in (g.dtype, x.dtype):  # rounded to float16, `out / x` is too coarse for the gate
+        g, x = np.asarray(g, np.float32), np.asarray(x, np.float32)
+        return gelu_backward.kernel(g, x, gelu.kernel(x, approximate), approximate).astype(HALF)
     result = np.empty_like(x)
-    with _quiet():
-        _in_blocks(backward, g, x, out, result)
+    _in_blocks(backward, g, x, out, result)
     return result
 
 
@@ -361,6 +352,7 @@ def _checked(x: Any, dim: int) -> Array:
 
 
 @op
+@half_in_float32
 def softmax(x: Array, /, dim: int = -1) -> Array:
     """`exp(x) / sum(exp(x))` over `dim`: positive numbers that add up to 1 (Bridle 1990).
 
@@ -374,14 +366,14 @@ def softmax(x: Array, /, dim: int = -1) -> Array:
     x = _checked(x, dim)
     if not x.size:
         return x.copy()
-    with _quiet():
-        result = np.subtract(x, _peak(x, dim), out=np.empty_like(x))
-        np.exp(result, out=result)
-        result /= _sum(result, dim)
+    result = np.subtract(x, _peak(x, dim), out=np.empty_like(x))
+    np.exp(result, out=result)
+    result /= _sum(result, dim)
     return result
 
 
 @op
+@half_in_float32
 def softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
     """Gradient of `softmax`: `out (g - sum(g out))`."""
     product = g * out
@@ -391,6 +383,7 @@ def softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
 
 
 @op
+@half_in_float32
 def log_softmax(x: Array, /, dim: int = -1) -> Array:
     """`log(softmax(x))` without the detour: `x - log(sum(exp(x)))`. Its backward kernel needs the result.
 
@@ -402,17 +395,16 @@ def log_softmax(x: Array, /, dim: int = -1) -> Array:
     x = _checked(x, dim)
     if not x.size:
         return x.copy()
-    with _quiet():
-        result = np.subtract(x, _peak(x, dim), out=np.empty_like(x))
-        result -= np.log(_sum(np.exp(result), dim))
+    result = np.subtract(x, _peak(x, dim), out=np.empty_like(x))
+    result -= np.log(_sum(np.exp(result), dim))
     return result
 
 
 @op
+@half_in_float32
 def log_softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
     """Gradient of `log_softmax`: `g - exp(out) sum(g)`."""
-    with _quiet():
-        result = np.exp(out)
+    result = np.exp(out)
     result *= _sum(g, dim)
     return np.subtract(g, result, out=_own(result))
 

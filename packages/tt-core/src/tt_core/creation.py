@@ -16,7 +16,7 @@ from tt_core import devices
 from tt_core import elementwise as E
 from tt_core import products as P
 from tt_core import shapes as S
-from tt_core.dispatch import HasArray, wrap
+from tt_core.dispatch import HasArray, quietly, wrap
 from tt_core.errors import DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.heap import aligned
 from tt_core.random import Generator, source
@@ -39,7 +39,7 @@ def _named(create: F) -> F:
         try:
             if "dtype" in options:
                 options["dtype"] = native(np.dtype(options["dtype"]))
-            made = create(*args, **options)
+            made = quietly(create, *args, **options)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, TinyTorchError):
                 raise
@@ -189,6 +189,8 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
     (tensor([0, 1, 2]), tensor([1.  , 0.75, 0.5 , 0.25]))
     """
     first, last = (0, start) if end is None else (start, end)
+    if dtype is not None and np.dtype(dtype).kind in "iu":  # the bounds are of this dtype too, as in PyTorch
+        first, last, step = int(first), int(last), int(step)
     if not step or (last - first) * step < 0:
         raise ShapeError(f"arange: steps of {step} do not lead from {first} to {last}")
     ramp = np.arange(first, last, step)
@@ -197,12 +199,19 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
 
 @_named
 def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
-    """`steps` evenly spaced numbers from `start` to `end`, both included; raises `ShapeError` for less than none.
+    """`steps` evenly spaced numbers from `start` to `end`, both included; integers are cut towards 0 as in PyTorch.
+
+    Raises `ShapeError` for a negative number of steps and for bounds that are not numbers, `DTypeError` for booleans.
 
     >>> linspace(0, 1, 5)
     tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    return wrap(np.linspace(start, end, steps, dtype=dtype))
+    if np.ndim(start) or np.ndim(end):
+        raise ValueError(f"start and end must be numbers, got shapes {np.shape(start)} and {np.shape(end)}")
+    if np.dtype(dtype) == np.bool_:
+        raise TypeError("makes numbers, got dtype bool")
+    bound = int if np.dtype(dtype).kind in "iu" else float  # the bounds are of this dtype too, as in PyTorch
+    return wrap(np.linspace(bound(start), bound(end), steps).astype(dtype))
 
 
 @_named

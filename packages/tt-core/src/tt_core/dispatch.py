@@ -16,8 +16,10 @@ pluggy is asked in `bind` only. This file does not know gradients, profiles or c
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
+import threading
 from collections.abc import Callable, KeysView
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, cast, overload
 
@@ -292,6 +294,42 @@ def _arrange(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tup
     return (inputs if op.variadic else tuple([given.get(name) for name in op.inputs])), complete
 
 
+# --- kernels run in a context of their own in which NumPy gives no RuntimeWarning: infinities and nan are values, as in
+# PyTorch. NumPy keeps this setting in a context variable, so the user's own NumPy code keeps its warnings. Entering a
+# context takes 0.02 us, and np.errstate 0.8 us. A context cannot be entered twice: a kernel that calls an op is in it
+# already.
+
+
+class _Quiet(threading.local):
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.run = context.run
+
+
+_quiet = _Quiet()
+
+
+def quietly(function: Call, *arguments: Any, **options: Any) -> Any:
+    """Call `function` while NumPy gives no warnings about infinities and nan, as kernels are called.
+
+    >>> quietly(np.divide, 1.0, 0.0)
+    np.float64(inf)
+    """
+    try:
+        return _quiet.run(function, *arguments, **options)
+    except RuntimeError as error:
+        if not _entered(error):
+            raise
+    return function(*arguments, **options)
+
+
+def _entered(error: Exception) -> bool:
+    """Whether the context was entered already, so that the function did not run: no frame lies below the caller's."""
+    trace = error.__traceback__
+    return type(error) is RuntimeError and trace is not None and trace.tb_next is None
+
+
 # --- the base: arrays out of tensors, kernel, tensors out of arrays. The try costs nothing until something raises.
 
 
@@ -300,26 +338,27 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
 
         def base(x: Any) -> Any:
             try:
-                return wrap(kernel(x.data if isinstance(x, HasArray) else x))
+                return wrap(_quiet.run(kernel, x.data if isinstance(x, HasArray) else x))
             except Exception as error:
-                _explain(op, (x,), error)
+                return wrap(_again(op, kernel, (x,), {}, error))
 
     elif exact == 2:
 
         def base(a: Any, b: Any) -> Any:  # type: ignore[misc]
+            x, y = a.data if isinstance(a, HasArray) else a, b.data if isinstance(b, HasArray) else b
             try:
-                return wrap(kernel(a.data if isinstance(a, HasArray) else a, b.data if isinstance(b, HasArray) else b))
+                return wrap(_quiet.run(kernel, x, y))
             except Exception as error:
-                _explain(op, (a, b), error)
+                return wrap(_again(op, kernel, (a, b), {}, error))
 
     else:
         residuals = op.residuals
 
         def base(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
             try:
-                result = kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+                result = _quiet.run(kernel, *[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
             except Exception as error:
-                _explain(op, inputs, error)
+                result = _again(op, kernel, inputs, attributes, error)
             return wrap(result[0] if residuals else result)
 
     return base
@@ -331,9 +370,9 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
 
     def observed(*inputs: Any, **attributes: Any) -> Any:
         try:  # here as in `base`, since a call of its own would take 0.1 us
-            result = kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+            result = _quiet.run(kernel, *[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
         except Exception as error:
-            _explain(op, inputs, error)
+            result = _again(op, kernel, inputs, attributes, error)
         output = wrap(result)
         for observe in observers:
             observe(op, inputs, attributes, output)
@@ -345,6 +384,16 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
 def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:
     manager.load_pending()
     return op.chain(*inputs, **attributes)
+
+
+def _again(op: Op, kernel: Call, inputs: tuple[Any, ...], attributes: dict[str, Any], error: Exception) -> Any:
+    """The kernel's result where only its context was taken: it was called by another kernel. Raises any other error."""
+    if _entered(error):
+        try:
+            return kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+        except Exception as other:
+            error = other
+    _explain(op, inputs, error)
 
 
 def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:

@@ -1,16 +1,96 @@
 """Module 01, tensor: the ops that work on each element by itself, with broadcasting.
 
-Dtypes follow NumPy's promotion, in which a Python scalar takes the dtype of the array beside it.
+Dtypes follow NumPy's promotion, in which a Python scalar takes the dtype of the array beside it, with one exception:
+where no array holds floats, a floating-point result is float32 as in PyTorch, and not float64.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from tt_core.dispatch import Array, op
+
+F = TypeVar("F", bound=Callable[..., Any])
+DOUBLE = np.dtype(np.float64)
+HALF = np.dtype(np.float16)
+
+
+def floating(x: Any) -> Array:
+    """Floats as they are; integers, booleans and Python numbers as float32.
+
+    Raises `TypeError` for what is no number.
+
+    >>> floating(np.array([1, 2], np.int8)).dtype
+    dtype('float32')
+    """
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        return x
+    if np.asarray(x).dtype.kind not in "fiub":  # of None, as a forward without a return gives it, NumPy makes nan
+        raise TypeError("x must be a tensor or an array of numbers")
+    return np.asarray(x, dtype=np.float32)
+
+
+def _not_doubled(result: Any, *operands: Any) -> Any:
+    """A float64 result in the dtype that it should have: Python's floats and lists never make float64 of an array."""
+    types = [_type_of(x) for x in operands]
+    if any(isinstance(t, np.dtype) and t.kind == "f" for t in types):
+        return np.asarray(result, np.result_type(*types))
+    return np.asarray(result, np.float32)
+
+
+def _type_of(x: Any) -> Any:
+    """The dtype of an operand, or the number itself where NumPy lets it take the dtype of the array beside it."""
+    if isinstance(x, (int, float)):
+        return float(x)  # np.float64 is a float too
+    dtype = np.asarray(x).dtype
+    return 0.0 if dtype is DOUBLE and isinstance(x, (list, tuple)) else dtype
+
+
+def through_float32(kernel: Any, *arrays: Any, **attributes: Any) -> Any:
+    """Run a kernel with its float16 arrays as float32, and round the float32 results.
+
+    float16 overflows above 65504 and cannot represent 2049, so sums and intermediate results need more.
+
+    >>> ones = np.ones(5000, np.float16)
+    >>> np.add.accumulate(ones)[-1], through_float32(np.add.accumulate, ones)[-1]
+    (np.float16(2048.0), np.float16(5000.0))
+    """
+    dtypes = [getattr(x, "dtype", None) for x in arrays]
+    wide = [x.astype(np.float32) if dtype == HALF else x for x, dtype in zip(arrays, dtypes)]
+    result = kernel(*wide, **attributes)
+    if any(dtype is not None and dtype.kind == "f" and dtype != HALF for dtype in dtypes):
+        return result  # promotion makes it float32 or float64
+    return tuple([_rounded(part) for part in result]) if type(result) is tuple else _rounded(result)
+
+
+def half_in_float32(kernel: F) -> F:
+    """Decorate a kernel so that it computes in float32 where an array is float16, and rounds its results once.
+
+    >>> @half_in_float32
+    ... def length(x):
+    ...     return np.sqrt((x * x).sum())
+    >>> length(np.array([300, 400], np.float16))
+    np.float16(500.0)
+    """
+
+    @functools.wraps(kernel)
+    def compute(*arrays: Any, **attributes: Any) -> Any:
+        for x in arrays:
+            if getattr(x, "dtype", None) == HALF:
+                return through_float32(kernel, *arrays, **attributes)
+        return kernel(*arrays, **attributes)
+
+    return cast(F, compute)
+
+
+def _rounded(result: Any) -> Any:
+    return result.astype(HALF) if result.dtype == np.float32 else result
+
 
 # --- arithmetic of two
 
@@ -23,7 +103,8 @@ def add(a: Array, b: Array, /) -> Array:
     tensor([[11, 12, 13],
             [21, 22, 23]])
     """
-    return np.add(a, b)
+    result = np.add(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 @op
@@ -33,7 +114,8 @@ def sub(a: Array, b: Array, /) -> Array:
     >>> sub(np.array([3, 4]), 1)
     tensor([2, 3])
     """
-    return np.subtract(a, b)
+    result = np.subtract(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 @op
@@ -43,24 +125,28 @@ def mul(a: Array, b: Array, /) -> Array:
     >>> mul(np.array([[10], [20]]), np.array([1, 2, 3])).shape
     (2, 3)
     """
-    return np.multiply(a, b)
+    result = np.multiply(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 @op
 def div(a: Array, b: Array, /) -> Array:
-    """`a / b`, inf or nan where `b` is 0, as in PyTorch; raises `ShapeError` for shapes that do not broadcast.
+    """`a / b`, inf or nan where `b` is 0, as in PyTorch; integers give float32.
+
+    Raises `ShapeError` for shapes that do not broadcast.
 
     >>> div(np.array([-1, 0, 1], np.float32), np.float32(0))
     tensor([-inf,  nan,  inf])
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(a, b)
+    result = np.divide(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
-def _quiet_division(a: Array, b: Array) -> np.errstate:
+def _whole_division(ufunc: Any, a: Array, b: Array) -> Array:
     """Floats divided by zero give inf or nan; integers have neither, so there it is an error."""
-    floats = np.result_type(a, b).kind == "f"
-    return np.errstate(divide="ignore" if floats else "raise", invalid="ignore")
+    with np.errstate(divide="ignore" if np.result_type(a, b).kind == "f" else "raise"):
+        result = ufunc(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 @op
@@ -70,8 +156,7 @@ def floor_divide(a: Array, b: Array, /) -> Array:
     >>> floor_divide(np.array([7, -7]), 2)
     tensor([ 3, -4])
     """
-    with _quiet_division(a, b):
-        return np.floor_divide(a, b)
+    return _whole_division(np.floor_divide, a, b)
 
 
 @op
@@ -81,8 +166,7 @@ def remainder(a: Array, b: Array, /) -> Array:
     >>> remainder(np.array([7, -7]), 3)
     tensor([1, 2])
     """
-    with _quiet_division(a, b):
-        return np.remainder(a, b)
+    return _whole_division(np.remainder, a, b)
 
 
 @op
@@ -92,10 +176,10 @@ def pow(a: Array, b: Any, /) -> Array:
     >>> pow(np.array([1, 2, 3]), 2)
     tensor([1, 4, 9])
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if type(b) in (int, float) and b == 3:  # the C library's pow takes 20 times as long
-            return a * a * a
-        return a**b  # NumPy's operator, unlike np.power, knows -1, 0.5, 1 and 2
+    cube = type(b) in (int, float) and b == 3 and getattr(a, "dtype", HALF) != HALF
+    # C's pow takes 20 times as long as two products; NumPy's operator, unlike np.power, knows -1, 0.5, 1 and 2
+    result = a * a * a if cube else a**b
+    return _not_doubled(result, a, b) if np.asarray(result).dtype is DOUBLE else result
 
 
 @op
@@ -105,7 +189,8 @@ def maximum(a: Array, b: Array, /) -> Array:
     >>> maximum(np.array([1, 5]), 3)
     tensor([3, 5])
     """
-    return np.maximum(a, b)
+    result = np.maximum(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 @op
@@ -115,7 +200,8 @@ def minimum(a: Array, b: Array, /) -> Array:
     >>> minimum(np.array([1, 5]), 3)
     tensor([1, 3])
     """
-    return np.minimum(a, b)
+    result = np.minimum(a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 # --- comparison and logic: boolean results, no gradients
@@ -282,8 +368,7 @@ def exp(x: Array, /) -> Array:
     >>> exp(np.array([0, 1, 1000], np.float32))
     tensor([1.    , 2.7183,    inf])
     """
-    with np.errstate(over="ignore", under="ignore"):
-        return np.exp(x)
+    return np.exp(floating(x))
 
 
 @op
@@ -293,8 +378,7 @@ def log(x: Array, /) -> Array:
     >>> log(np.array([-1, 0, 1], np.float32))
     tensor([ nan, -inf,   0.])
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(x)
+    return np.log(floating(x))
 
 
 @op
@@ -304,8 +388,7 @@ def log1p(x: Array, /) -> Array:
     >>> log1p(np.float32(1e-9)), log(1 + np.float32(1e-9))
     (tensor(1.e-09), tensor(0.))
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log1p(x)
+    return np.log1p(floating(x))
 
 
 @op
@@ -315,8 +398,7 @@ def expm1(x: Array, /) -> Array:
     >>> expm1(np.float32(1e-9)), exp(np.float32(1e-9)) - 1
     (tensor(1.e-09), tensor(0.))
     """
-    with np.errstate(over="ignore", under="ignore"):
-        return np.expm1(x)
+    return np.expm1(floating(x))
 
 
 @op
@@ -326,8 +408,7 @@ def sqrt(x: Array, /) -> Array:
     >>> sqrt(np.array([-1, 0, 9], np.float32))
     tensor([nan,  0.,  3.])
     """
-    with np.errstate(invalid="ignore"):
-        return np.sqrt(x)
+    return np.sqrt(floating(x))
 
 
 @op
@@ -347,8 +428,7 @@ def sin(x: Array, /) -> Array:
     >>> sin(np.float32(math.pi / 6))
     tensor(0.5)
     """
-    with np.errstate(invalid="ignore"):
-        return np.sin(x)
+    return np.sin(floating(x))
 
 
 @op
@@ -358,8 +438,14 @@ def cos(x: Array, /) -> Array:
     >>> cos(np.float32(math.pi))
     tensor(-1.)
     """
-    with np.errstate(invalid="ignore"):
-        return np.cos(x)
+    return np.cos(floating(x))
+
+
+def _whole(x: Array) -> Array:
+    """Integers rounded: unchanged. NumPy 2.0 made floats of them."""
+    if x.dtype.kind not in "iu":
+        raise TypeError(f"does not work on {x.dtype}")
+    return x.copy()
 
 
 @op
@@ -369,7 +455,7 @@ def floor(x: Array, /) -> Array:
     >>> floor(np.array([-1.5, 1.5], np.float32))
     tensor([-2.,  1.])
     """
-    return np.floor(x)
+    return np.floor(x) if x.dtype.kind == "f" else _whole(x)
 
 
 @op
@@ -379,7 +465,7 @@ def ceil(x: Array, /) -> Array:
     >>> ceil(np.array([-1.5, 1.5], np.float32))
     tensor([-1.,  2.])
     """
-    return np.ceil(x)
+    return np.ceil(x) if x.dtype.kind == "f" else _whole(x)
 
 
 @op
@@ -401,18 +487,19 @@ _exact_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 @op
+@half_in_float32
 def erf(x: Array, /) -> Array:
     """The error function `2/sqrt(pi) * integral of exp(-t^2) from 0 to x`; raises `DTypeError` for what is no number.
 
-    float32 takes a rational approximation, right to 3e-7; other dtypes ask the C library element by element,
-    since float64 is there for checks.
+    float16 and float32 take a rational approximation, right to 3e-7; float64, which is there for checks, asks the C
+    library element by element.
 
     >>> erf(np.array([0, 1, 9], np.float32))
     tensor([0.    , 0.8427, 1.    ])
     """
-    x = np.asarray(x)
+    x = floating(x)
     if x.dtype != np.float32:
-        return np.asarray(_exact_erf(x), dtype=x.dtype if x.dtype.kind == "f" else np.float32)
+        return np.asarray(_exact_erf(x), dtype=x.dtype)
     x = np.clip(x, -4, 4)
     square = x * x
     return x * (_horner(_ERF_P, square) / _horner(_ERF_Q, square))
@@ -441,7 +528,8 @@ def where(condition: Array, a: Array, b: Array, /) -> Array:
     """
     if condition is None:
         raise TypeError(_NO_TRUTH)
-    return np.where(condition, a, b)
+    result = np.where(condition, a, b)
+    return _not_doubled(result, a, b) if result.dtype is DOUBLE else result
 
 
 @op
@@ -461,12 +549,13 @@ def masked_fill(x: Array, mask: Array, value: Any, /) -> Array:
 
 
 @op
-def clip(x: Array, /, min: float | None = None, max: float | None = None) -> Array:
-    """`x` limited to [min, max], None leaving a side open; raises `ShapeError` where both are None.
+def clip(x: Array, min: Any = None, max: Any = None, /) -> Array:
+    """`x` limited to [min, max], numbers or arrays, None leaving a side open; raises `ShapeError` where both are None.
 
     >>> clip(np.array([-2, 0, 2]), min=-1, max=1)
     tensor([-1,  0,  1])
     """
     if min is None and max is None:
         raise ValueError("at least one of min and max must be given")
-    return np.clip(x, min, max)
+    result = np.clip(x, min, max)
+    return _not_doubled(result, *[a for a in (x, min, max) if a is not None]) if result.dtype is DOUBLE else result

@@ -18,6 +18,7 @@ import numpy as np
 from tt_core import devices, init, mutation
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
+from tt_core.elementwise import HALF, through_float32
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats, did_you_mean
 from tt_core.module_names import ModuleNames
 from tt_core.plugins import manager
@@ -670,13 +671,18 @@ class Identity(Layer):
 def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """`x @ weight.T + bias`; x (..., in), weight (out, in), bias (out,) gives (..., out).
 
-    Leading dimensions are folded into rows, so that BLAS sees one product. Raises `ShapeError` where these do not fit.
+    A weight (in,) with a bias () gives (...). Leading dimensions are folded into rows, so that BLAS sees one product.
+    Raises `ShapeError` where these do not fit.
 
     >>> linear(np.array([1, 2]), np.array([[10, 1], [0, 1]]), np.array([100, 0]))
     tensor([112,   2])
     """
+    if HALF in (x.dtype, weight.dtype):  # NumPy has no fast product of float16
+        return through_float32(linear.kernel, x, weight, bias)
+    if weight.ndim == 1:
+        return linear.kernel(x, weight[None], bias)[..., 0]
     if weight.ndim != 2:
-        raise ValueError(f"weight must be a matrix, got shape {weight.shape}")
+        raise ValueError(f"weight must be a matrix or a vector, got shape {weight.shape}")
     if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[1]}")
     rows = x if x.ndim <= 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

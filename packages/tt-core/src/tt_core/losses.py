@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -18,12 +19,11 @@ from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.activations import log_softmax, softplus
 from tt_core.dispatch import Array, op
+from tt_core.elementwise import HALF, half_in_float32, through_float32
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
 from tt_core.heap import BLOCK
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
-
-_quiet = functools.partial(np.errstate, all="ignore")  # infinities saturate and nan stays nan, as in PyTorch
 
 
 def _check_reduction(name: str, reduction: str, *more: str) -> None:
@@ -48,6 +48,30 @@ def _pair(name: str, reduction: str, x: Any, target: Any) -> tuple[Any, Any]:
     return x, target
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _half_in_float32(loss: F) -> F:
+    """Decorate a loss so that float16 inputs are computed with in float32, and only the result is rounded.
+
+    float16 overflows above 65504: the square of a difference of 256, or the sum of a few thousand terms.
+    """
+
+    @functools.wraps(loss)
+    def compute(*inputs: Any, **options: Any) -> Any:
+        given = [x.dtype for x in (*inputs, *options.values()) if hasattr(x, "dtype")]
+        if HALF not in given or any(dtype.kind == "f" and dtype != HALF for dtype in given):
+            return loss(*inputs, **options)
+        wide = {name: _as_float32(x) for name, x in options.items()}
+        return S.cast(loss(*map(_as_float32, inputs), **wide), dtype=HALF)
+
+    return cast(F, compute)
+
+
+def _as_float32(x: Any) -> Any:
+    return S.cast(x, dtype=np.float32) if getattr(x, "dtype", None) == HALF else x
+
+
 def _tensor(x: Any) -> Any:
     return x if isinstance(x, Tensor) else Tensor(x)
 
@@ -65,6 +89,7 @@ place of 3 ms to find the largest of each of 153,600 x 10."""
 # --- distances between numbers
 
 
+@_half_in_float32
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Squared error `(x - t)^2`; both of one shape (PyTorch broadcasts with a warning, here it is an error).
 
@@ -79,6 +104,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return _reduced(E.mul(difference, difference), reduction)
 
 
+@_half_in_float32
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Absolute error `|x - t|`; raises as `mse_loss` does.
 
@@ -90,6 +116,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return _reduced(E.abs(E.sub(x, target)), reduction)
 
 
+@_half_in_float32
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """Squared error near 0 and absolute error beyond `beta` (Girshick 2015): with d = |x - t|,
     `d^2 / (2 beta)` where d < beta, else `d - beta / 2`.
@@ -127,15 +154,17 @@ def class_cross_entropy(
     >>> class_cross_entropy(np.array([[2, 0], [0, 0]], np.float32), np.array([0, 1]), reduction="none")
     tensor([0.1269, 0.6931])
     """
+    if x.dtype == HALF:
+        wide, peak, total = class_cross_entropy.kernel(x.astype(np.float32), target, weight, ignore_index, reduction)
+        return wide.astype(HALF), peak, total
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
-    with _quiet():
-        peak, total = _exponentials(rows)
-        loss = np.log(total)
-        loss -= rows[np.arange(len(rows)), labels] - peak  # in this order, a loss near 0 keeps its digits
-        if kept is not None:
-            loss = np.where(kept, weights * loss, 0)
-        return reduced_rows(loss, weights, reduction, target.shape), peak, total
+    peak, total = _exponentials(rows)
+    loss = np.log(total)
+    loss -= rows[np.arange(len(rows)), labels] - peak  # in this order, a loss near 0 keeps its digits
+    if kept is not None:
+        loss = np.where(kept, weights * loss, 0)
+    return reduced_rows(loss, weights, reduction, target.shape), peak, total
 
 
 def _exponentials(rows: Array) -> tuple[Array, Array]:
@@ -174,21 +203,24 @@ def cross_entropy_backward(
     >>> cross_entropy_backward(np.float32(1), x, target, peak, total)
     tensor([[ 0.5, -0.5]])
     """
+    if x.dtype == HALF:
+        return through_float32(
+            cross_entropy_backward.kernel, g, x, target, peak, total, weight, ignore_index, reduction
+        ).astype(HALF)
     rows = _class_rows(x, target)
     labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
-    with _quiet():
-        scale = g.reshape(-1)  # of one or all rows
-        if reduction == "mean":
-            scale = scale / (len(rows) if weights is None else weights.sum())
-        if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
-            scale = np.where(kept, weights * scale, 0)
-        share = scale / total
-        result = np.empty(rows.shape, rows.dtype)
-        for block in _row_blocks(rows):
-            part = np.subtract(rows[block], peak[block, None], out=result[block])
-            np.exp(part, out=part)
-            part *= share[block, None]
-        result[np.arange(len(rows)), labels] -= scale
+    scale = g.reshape(-1)  # of one or all rows
+    if reduction == "mean":
+        scale = scale / (len(rows) if weights is None else weights.sum())
+    if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
+        scale = np.where(kept, weights * scale, 0)
+    share = scale / total
+    result = np.empty(rows.shape, rows.dtype)
+    for block in _row_blocks(rows):
+        part = np.subtract(rows[block], peak[block, None], out=result[block])
+        np.exp(part, out=part)
+        part *= share[block, None]
+    result[np.arange(len(rows)), labels] -= scale
     return _from_class_rows(result, x.shape)
 
 
@@ -252,6 +284,7 @@ def reduced_rows(loss: Array, weights: Array | None, reduction: str, shape: tupl
     return total if reduction == "sum" else total / (loss.size if weights is None else weights.sum())
 
 
+@_half_in_float32
 def cross_entropy(
     input: Any,
     target: Any,
@@ -342,6 +375,7 @@ def _weights_of(target: Array, weight: Any, ignore_index: int, dtype: Any) -> tu
     return kept, E.where(kept, S.getitem(weight, index=np.where(kept, target, 0)), np.zeros((), dtype))
 
 
+@_half_in_float32
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """`-x[target]` for log-probabilities `x`; shapes, weights and errors as for `cross_entropy`.
 
@@ -380,6 +414,7 @@ def _spread(name: str, weight: Any, x: Any) -> Any:
 
 
 @op(name="binary_cross_entropy")
+@half_in_float32
 def binary_entropy(x: Array, target: Array, /) -> Array:
     """`-(t log x + (1 - t) log(1 - x))` for each element, logarithms limited to -100 as in PyTorch.
 
@@ -390,13 +425,13 @@ def binary_entropy(x: Array, target: Array, /) -> Array:
     """
     if x.size and not (x.min() >= 0 and x.max() <= 1):
         raise ShapeError(f"input must hold probabilities between 0 and 1, got {x.min()} to {x.max()}")
-    with _quiet():
-        yes = np.maximum(np.log(x), -100)
-        no = np.maximum(np.log1p(-x), -100)
-        return (target - 1) * no - target * yes
+    yes = np.maximum(np.log(x), -100)
+    no = np.maximum(np.log1p(-x), -100)
+    return (target - 1) * no - target * yes
 
 
 @op
+@half_in_float32
 def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array:
     """Gradient of `binary_cross_entropy` for `x`: `g (x - t) / (x (1 - x))`, the divisor at least 1e-12.
 
@@ -408,6 +443,7 @@ def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array
     return g * (x - target) / np.maximum((1 - x) * x, 1e-12)
 
 
+@_half_in_float32
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """`-(t log x + (1 - t) log(1 - x))` for probabilities `x` of "yes"; `weight` scales each element.
 
@@ -422,6 +458,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     return _reduced(loss if weight is None else loss * _spread("binary_cross_entropy", weight, x), reduction)
 
 
+@_half_in_float32
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
@@ -447,6 +484,7 @@ def binary_cross_entropy_with_logits(
 # --- distances between distributions and between embeddings
 
 
+@_half_in_float32
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """Kullback-Leibler divergence `t (log t - x)` of log-probabilities `x` from probabilities `t` (or their
     logarithms, with `log_target`).
@@ -462,8 +500,8 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     x, target = _pair("kl_div", "none", input, target)
     if log_target:
         loss = E.exp(target) * (target - x)
-    else:  # 0 log 0 is 0
-        loss = target * (E.log(E.where(target.data > 0, target, np.ones((), target.dtype))) - x)
+    else:  # 0 log 0 is 0; the logarithm of a negative number is nan, and so is the loss
+        loss = target * (E.log(E.where(target.data == 0, np.ones((), target.dtype), target)) - x)
     if reduction == "batchmean":
         return R.sum(loss) / (x.shape[0] if x.ndim else 1)
     return _reduced(loss, reduction)
@@ -478,6 +516,7 @@ def _root(squared: Any, least: float) -> Any:
     return E.sqrt(E.clip(squared, min=max(least, float(np.finfo(squared.dtype).smallest_subnormal))))
 
 
+@_half_in_float32
 def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """Pulls embeddings of similar pairs together and pushes others `margin` apart (Hadsell, Chopra, LeCun 2006):
     with D = |a - b|, `(1 - t) D^2 / 2 + t max(0, margin - D)^2 / 2`.
@@ -500,6 +539,7 @@ def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction
     return _reduced(((1 - target) * squared + target * short * short) * 0.5, reduction)
 
 
+@_half_in_float32
 def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str = "mean") -> Tensor:
     """Cross entropy of finding, for each `query[i]`, its own `key[i]` among all keys by cosine similarity
     (van den Oord et al. 2018, arXiv:1807.03748).

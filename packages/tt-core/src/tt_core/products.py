@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from tt_core.dispatch import Array, op
+from tt_core.elementwise import HALF, half_in_float32, through_float32
 
 
 @op
@@ -19,6 +20,8 @@ def matmul(a: Array, b: Array, /) -> Array:
     >>> matmul(np.array([[1, 2], [3, 4]]), np.array([10, 1]))
     tensor([12, 34])
     """
+    if HALF in (a.dtype, b.dtype):  # NumPy has no fast product of float16
+        return through_float32(matmul.kernel, a, b)
     try:
         if b.ndim == 2 and a.ndim > 2:
             rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
@@ -37,10 +40,14 @@ def _misfit(a: Array, b: Array) -> str:
 
 
 @op(name="einsum")
+@half_in_float32
 def einsum_arrays(*operands: Array, equation: str) -> Array:
-    """Sum of products in Einstein's notation; raises `ShapeError` where sizes of one letter differ.
+    """Sum of products in Einstein's notation, of integers and booleans in int64 as in `sum`.
+
+    Raises `ShapeError` where sizes of one letter differ.
 
     >>> einsum_arrays(np.array([1, 2]), np.array([3, 4]), equation="i,i->")
     tensor(11)
     """
-    return np.einsum(equation, *operands, optimize=len(operands) > 1)
+    whole = all(np.asarray(x).dtype.kind in "iub" for x in operands)
+    return np.einsum(equation, *operands, optimize=len(operands) > 1, dtype=np.int64 if whole else None)

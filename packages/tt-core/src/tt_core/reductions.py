@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array, op
+from tt_core.elementwise import HALF, floating, half_in_float32
 from tt_core.errors import check_floats
 
 Dim = int | Sequence[int] | None
@@ -35,9 +36,8 @@ def _total(x: Array, dim: Dim, keepdim: bool) -> Array:
     """
     if x.size > _LONG and dim is not None and x.dtype == np.float32 and _count(x, dim) > _LONG:
         return np.asarray(np.sum(x, axis=_axes(dim), dtype=np.float64, keepdims=keepdim), np.float32)
-    if x.dtype == np.float16:  # adding row to row, 2048 + 1 is 2048
-        with np.errstate(over="ignore"):
-            return np.asarray(np.sum(x, axis=_axes(dim), dtype=np.float32, keepdims=keepdim), np.float16)
+    if x.dtype == HALF:  # which cannot represent 2049, so that 2048 + 1 would be 2048
+        return np.asarray(_total(x.astype(np.float32), dim, keepdim), HALF)
     return np.sum(x, axis=_axes(dim), dtype=_accumulator(x), keepdims=keepdim)
 
 
@@ -52,6 +52,7 @@ def _accumulator(x: Array) -> Any:
 
 
 @op
+@half_in_float32
 def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Arithmetic mean, nan of nothing; raises `DTypeError` for integers, `OutOfRangeError` for a dimension not there.
 
@@ -60,13 +61,11 @@ def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
             [4.5]])
     """
     check_floats(x)
-    if x.dtype == np.float16:  # whose sums end at 65504
-        return mean.kernel(x.astype(np.float32), dim, keepdim).astype(np.float16)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _total(x, dim, keepdim) / x.dtype.type(_count(x, dim))
+    return _total(x, dim, keepdim) / x.dtype.type(_count(x, dim))
 
 
 @op
+@half_in_float32
 def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Array:
     """Variance `sum((x - mean)^2) / (n - correction)`, where 1 is Bessel's correction; raises as `mean` does.
 
@@ -74,12 +73,8 @@ def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False
     (tensor(1.), tensor(0.6667))
     """
     check_floats(x)
-    if x.dtype == np.float16:
-        with np.errstate(over="ignore"):
-            return var.kernel(x.astype(np.float32), dim, correction, keepdim).astype(np.float16)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        centred = x - _total(x, dim, keepdim=True) / x.dtype.type(_count(x, dim))
-        return _total(centred * centred, dim, keepdim) / x.dtype.type(max(_count(x, dim) - correction, 0))
+    centred = x - _total(x, dim, keepdim=True) / x.dtype.type(_count(x, dim))
+    return _total(centred * centred, dim, keepdim) / x.dtype.type(max(_count(x, dim) - correction, 0))
 
 
 def _count(x: Array, dim: Dim) -> int:
@@ -87,6 +82,7 @@ def _count(x: Array, dim: Dim) -> int:
 
 
 @op
+@half_in_float32
 def prod(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
     """Product over one dimension or all, of integers in int64; raises `OutOfRangeError` for one that is not there.
 
@@ -157,17 +153,17 @@ def any(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 
 
 @op
+@half_in_float32
 def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """`log(sum(exp(x)))`, safe at any magnitude, -inf of nothing; raises `OutOfRangeError` for a `dim` not there.
 
     >>> logsumexp(np.array([1000, 1000], np.float32))
     tensor(1000.6932)
     """
-    x = x if x.dtype.kind == "f" else x.astype(np.float32)
+    x = floating(x)
     peak = np.amax(x, axis=_axes(dim), keepdims=True, initial=-np.inf)
     peak = np.where(np.isfinite(peak), peak, 0)
-    with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        total = np.log(np.sum(np.exp(x - peak), axis=_axes(dim), keepdims=keepdim))
+    total = np.log(np.sum(np.exp(x - peak), axis=_axes(dim), keepdims=keepdim))
     return total + (peak if keepdim else np.squeeze(peak, axis=_axes(dim)))
 
 
@@ -179,8 +175,7 @@ def cumsum(x: Array, /, dim: int) -> Array:
     tensor([1, 3, 6])
     """
     wide, dtype = (np.float64, x.dtype) if x.dtype.kind == "f" else (np.int64, np.int64)  # each is the sum of many
-    with np.errstate(over="ignore", invalid="ignore"):
-        running = np.cumsum(x, axis=dim, dtype=wide).astype(dtype, copy=False)
+    running = np.cumsum(x, axis=dim, dtype=wide).astype(dtype, copy=False)
     return running.reshape(x.shape)  # NumPy gives () a dimension
 
 

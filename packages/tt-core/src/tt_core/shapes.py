@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tt_core.dispatch import Array, op
+from tt_core.dispatch import Array, HasArray, op
+from tt_core.elementwise import half_in_float32
 from tt_core.errors import DTypeError
 
 
@@ -153,8 +155,7 @@ def cast(x: Array, /, dtype: Any) -> Array:
     >>> cast(np.array([1.7, -1.7]), "int64")
     tensor([ 1, -1])
     """
-    with np.errstate(invalid="ignore"):  # nan as an integer
-        return x.astype(dtype, copy=False)
+    return x.astype(dtype, copy=False)
 
 
 @op
@@ -180,11 +181,18 @@ def getitem_backward(g: Array, /, index: Any, shape: tuple[int, ...]) -> Array:
     >>> getitem_backward(np.array([1, 2, 4]), index=[0, 0, 2], shape=(3,))
     tensor([3, 0, 4])
     """
-    total = np.zeros(shape, dtype=g.dtype)
     if is_basic_index(index):
+        total = np.zeros(shape, dtype=g.dtype)
         total[index] = g
-    else:
-        np.add.at(total, index, g)
+        return total
+    return _scattered(g, index, shape)
+
+
+@half_in_float32
+def _scattered(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    """`g` added to zeros at `index`."""
+    total = np.zeros(shape, dtype=g.dtype)
+    np.add.at(total, index, g)
     return total
 
 
@@ -217,20 +225,18 @@ def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[
     >>> take_along_dim_backward(np.array([1, 2, 4]), np.array([0, 0, 2]), dim=0, shape=(3,))
     tensor([3, 0, 4])
     """
-    total = np.zeros(shape, dtype=g.dtype)
     # a dimension of size 1 was broadcast: its one element was taken each time
     grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in g.shape)])
     grid = [at if n > 1 else np.zeros_like(at) for at, n in zip(grid, shape)]
     grid[dim] = indices
-    np.add.at(total, tuple(grid), g)
-    return total
+    return _scattered(g, tuple(grid), shape)
 
 
 @op
 def index_select(x: Array, index: Array, /, dim: int) -> Array:
     """Rows of `dim` chosen by a one-dimensional `index` of integers.
 
-    Raises `DTypeError` for an index of anything else, `OutOfRangeError` for a row that is not there.
+    Raises `DTypeError` for an index of anything else, `OutOfRangeError` for a row that is not there or is negative.
 
     >>> index_select(np.array([[1, 2, 3], [4, 5, 6]]), np.array([2, 0]), dim=1)
     tensor([[3, 1],
@@ -240,16 +246,28 @@ def index_select(x: Array, index: Array, /, dim: int) -> Array:
         raise ValueError("index must have one dimension")
     if (held := np.asarray(index).dtype).kind not in "iu":  # a mask would count as zeros and ones
         raise TypeError(f"index must hold integers, got {held}")
-    return np.take(x, index, axis=dim)
+    index = np.atleast_1d(index)
+    if index.size and index.min() < 0:
+        raise IndexError(f"index {index.min()} is negative; entries are counted from 0")
+    if x.ndim:
+        return np.take(x, index, axis=dim)
+    if len(index) != 1:
+        raise ValueError(f"index must have one entry for a tensor without dimensions, got {len(index)}")
+    return np.take(x.reshape(1), index, axis=dim).reshape(())
 
 
 @op(name="cat")
 def concatenate(*tensors: Array, dim: int = 0) -> Array:
-    """Joined along an existing dimension; raises `ShapeError` where the other dimensions differ.
+    """Joined along an existing dimension; tensors of shape (0,) join with any other, as in PyTorch.
+
+    Raises `ShapeError` where the other dimensions differ.
 
     >>> concatenate(np.array([1, 2]), np.array([3]))
     tensor([1, 2, 3])
     """
+    shaped = [x for x in tensors if getattr(x, "shape", None) != (0,)]
+    if 0 < len(shaped) < len(tensors):  # the loop that began with an empty tensor
+        return np.concatenate(shaped, axis=dim, dtype=np.result_type(*tensors))
     return np.concatenate(tensors, axis=dim)
 
 
@@ -276,22 +294,29 @@ def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
 
 
 @op
-def roll(x: Array, /, shifts: int, dim: int | None = None) -> Array:
-    """Shifted along `dim` (None: as if flattened), what leaves at one end entering at the other.
+def roll(x: Array, /, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Array:
+    """Shifted along one dimension or several; elements that leave at one end enter at the other.
 
-    Raises `OutOfRangeError` for a dimension that is not there.
+    Without `dims`, the tensor is rolled as if flattened. Raises `ShapeError` unless there is a shift for each
+    dimension, `OutOfRangeError` for a dimension that is not there.
 
     >>> roll(np.array([1, 2, 3, 4]), 1)
     tensor([4, 1, 2, 3])
     """
-    return np.roll(x, shifts, axis=dim)
+    steps = as_size("roll", (shifts,))
+    along = None if dims is None else as_size("roll", (dims,))
+    if len(steps) != (1 if along is None else len(along)):
+        raise ValueError(f"needs a shift for each dimension, got {len(steps)} for {len(along or ())}")
+    return np.roll(x, steps[0], axis=None) if along is None else np.roll(x, steps, axis=along)
 
 
 @op
-def pad(x: Array, /, pad: Sequence[int], value: float = 0.0) -> Array:
-    """Widened by `pad`: (before, after) pairs from the last dimension backwards, filled with `value`.
+def pad(x: Array, /, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Array:
+    """Widened by `pad`: (before, after) pairs from the last dimension backwards; a negative width cuts entries off.
 
-    Raises `ShapeError` for a negative width, and for more or half pairs.
+    `mode` says what the new entries are: "constant" (`value`, 0 by default), "reflect" (mirrored at the edge, which is
+    not repeated), "replicate" (the edge) or "circular" (from the other end). Raises `ShapeError` for an unknown mode,
+    for a width that cuts off more than there is or mirrors more than there is, and for more or half pairs.
 
     >>> pad(np.array([[1, 2]]), (0, 1, 1, 0))
     tensor([[0, 0, 0],
@@ -300,7 +325,42 @@ def pad(x: Array, /, pad: Sequence[int], value: float = 0.0) -> Array:
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(f"pad has {len(pad)} entries; expected a (before, after) pair for at most {x.ndim} dimensions")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
-    return np.pad(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs, constant_values=value)
+    pairs = [(0, 0)] * (x.ndim - len(pairs)) + pairs
+    if any(before + n + after < 0 for (before, after), n in zip(pairs, x.shape)):
+        raise ValueError(f"pad {tuple(pad)} cuts off more than there is")
+    if mode != "constant":
+        return x[np.ix_(*[_padded_index(n, width, mode) for n, width in zip(x.shape, pairs)])]
+    kept = tuple([slice(max(0, -before), n - max(0, -after)) for (before, after), n in zip(pairs, x.shape)])
+    widths = [(max(0, before), max(0, after)) for before, after in pairs]
+    return np.pad(x[kept], widths, constant_values=value or 0)
+
+
+_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""PyTorch's names and NumPy's."""
+
+
+def _padded_index(size: int, width: tuple[int, int], mode: str) -> Array:
+    """Which entry of a dimension each entry of the padded one is taken from."""
+    before, after = width
+    known = _PAD_MODES.get(mode)
+    if known is None:
+        raise ValueError(f"mode is one of constant, {', '.join(_PAD_MODES)}, got {mode!r}")
+    most = {"reflect": size - 1, "circular": size, "replicate": math.inf if size else 0}[mode]
+    if max(before, after) > most:
+        raise ValueError(f"mode {mode!r} widens a dimension of {size} by at most {most}, got {max(before, after)}")
+    if mode == "circular":  # what is cut off is cut off first
+        kept = np.arange(size)[max(0, -before) : size - max(0, -after)]
+        return np.pad(kept, (max(0, before), max(0, after)), mode="wrap")
+    whole = np.pad(np.arange(size), (max(0, before), max(0, after)), mode=known)  # type: ignore[call-overload]
+    return whole[max(0, -before) : len(whole) - max(0, -after)]
+
+
+@op
+def pad_backward(g: Array, /, pad: Sequence[int], mode: str, shape: tuple[int, ...]) -> Array:
+    """Gradient of `pad` with another mode than "constant": `g` added up where its entries were taken from."""
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
+    pairs = [(0, 0)] * (len(shape) - len(pairs)) + pairs
+    return _scattered(g, np.ix_(*[_padded_index(n, width, mode) for n, width in zip(shape, pairs)]), shape)
 
 
 def _matrices(x: Array) -> Array:
@@ -332,10 +392,24 @@ def triu(x: Array, /, diagonal: int = 0) -> Array:
 
 
 @op
-def repeat_interleave(x: Array, /, repeats: int, dim: int) -> Array:
-    """Each element of `dim` `repeats` times in a row; raises `ShapeError` for a negative number of times.
+def repeat_interleave(x: Array, /, repeats: Any, dim: int | None = None) -> Array:
+    """Each entry of `dim` (None: of the flattened tensor) `repeats` times in a row: a number, or one for each entry.
+
+    Raises `ShapeError` for a negative number of times.
 
     >>> repeat_interleave(np.array([1, 2]), 2, dim=0)
     tensor([1, 1, 2, 2])
     """
-    return np.repeat(x, repeats, axis=dim)
+    return np.repeat(x, repeats_of(repeats), axis=dim)
+
+
+def repeats_of(repeats: Any) -> Any:
+    """`repeats` without its tensor; raises `DTypeError` for what holds no integers.
+
+    >>> repeats_of([1, 2])
+    array([1, 2])
+    """
+    counts = np.asarray(repeats.data if isinstance(repeats, HasArray) else repeats)
+    if counts.dtype.kind not in "iu":
+        raise DTypeError(f"repeat_interleave: repeats must hold integers, got {counts.dtype}")
+    return counts

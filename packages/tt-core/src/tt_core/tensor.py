@@ -18,8 +18,9 @@ from tt_core import elementwise as E
 from tt_core import products as P
 from tt_core import reductions as R
 from tt_core import shapes as S
-from tt_core.dispatch import AnyTensor, Array, HasArray, Op, set_base_tensor_type
+from tt_core.dispatch import AnyTensor, Array, HasArray, Op, quietly, set_base_tensor_type
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
+from tt_core.heap import LINE
 from tt_core.later import absent_in_tensor
 from tt_core.torch_methods import TorchMethods
 
@@ -59,7 +60,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
     if not given and isinstance(data, (list, tuple)):
         data = _unwrap_nested(data)
     try:
-        array = np.asarray(data, dtype=dtype)
+        array = quietly(np.asarray, data, dtype=dtype)
         read = array if given or dtype is None else np.asarray(data)  # with a dtype, NumPy makes nan of None
     except (ValueError, TypeError, OverflowError) as error:
         fact = "nested lists must be of one length each" if "inhomogeneous" in str(error) else error
@@ -67,8 +68,8 @@ def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
     for held in (read, array):
         if held.dtype.kind not in "fiub":
             raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(held)}")
-    if dtype is None and not given and array.dtype == np.float64:
-        array = array.astype(np.float32)
+    if dtype is None and not given and array.dtype == np.float64 and not _holds_float64(data):
+        array = quietly(array.astype, np.float32)
     return array if array.dtype.isnative else array.astype(native(array.dtype))
 
 
@@ -79,6 +80,15 @@ def native(dtype: Any) -> Any:
     (True, True)
     """
     return dtype.newbyteorder("=")
+
+
+def _holds_float64(data: Any) -> bool:
+    """Whether nested lists hold an array or a NumPy number of float64, which keeps its precision."""
+    if not isinstance(data, (list, tuple)):
+        return getattr(data, "dtype", None) == np.float64
+    if set(map(type, data)) <= {float, int, bool}:
+        return False
+    return any(map(_holds_float64, data))
 
 
 def _foreign(array: Array) -> str:
@@ -94,6 +104,29 @@ def _unwrap_nested(data: Any) -> Any:
         _unwrap_nested(part) if isinstance(part, (list, tuple)) else part.data if isinstance(part, HasArray) else part
         for part in data
     ]
+
+
+def _copy_of(array: Array, memo: dict[int, Any]) -> Array:
+    """A copy for `copy.deepcopy`: arrays that share memory share it in their copies too, as in PyTorch.
+
+    `memo` holds the copies of whole pieces of memory, by the array that owns them. A copy begins at the same place
+    within a cache line as its original.
+    """
+    owner = mutation.owner(array)
+    if not (array.flags.writeable and owner.flags.c_contiguous):
+        return array.copy()
+    if id(owner) not in memo:
+        memory = np.empty(owner.nbytes + LINE, np.uint8)
+        copied = np.ndarray(owner.shape, owner.dtype, memory, (_address(owner) - _address(memory)) % LINE)
+        copied[...] = owner
+        memo[id(owner)] = copied
+        memo.setdefault(id(memo), []).append(owner)  # kept until the end, so that no other array gets its id
+    offset = _address(array) - _address(owner)
+    return np.ndarray(array.shape, array.dtype, memo[id(owner)], offset, array.strides)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _unary(op: Op) -> Callable[[AnyTensor], AnyTensor]:
@@ -113,6 +146,15 @@ def _binary(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
 def _reflected(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
     def method(self: Any, other: Any) -> Any:
         return op(other, self)
+
+    return _described(method, op)
+
+
+def _comparison(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
+    """`==` and `!=`: with None and text, Python decides by identity, so that `mask != None` is True."""
+
+    def method(self: Any, other: Any) -> Any:
+        return NotImplemented if other is None or isinstance(other, str) else op(self, other)
 
     return _described(method, op)
 
@@ -356,7 +398,7 @@ class Tensor(TorchMethods, HasArray):
 
     def __deepcopy__(self, memo: dict[_int, Any]) -> Self:
         other = object.__new__(type(self))
-        other.data, other.is_parameter = self.data.copy(), self.is_parameter
+        other.data, other.is_parameter = _copy_of(self.data, memo), self.is_parameter
         return other
 
     def as_parameter(self) -> Self:
@@ -453,11 +495,12 @@ class Tensor(TorchMethods, HasArray):
         # without the copy, whole rows side by side would stay a view, and a read-only one
         return S.reshape(S.clone(spread), shape=tuple(a * b for a, b in zip(sizes, shape)))
 
-    def repeat_interleave(self, repeats: _int, dim: _int | None = None) -> Self:
-        """Each entry of `dim` (or, without, of the flattened tensor) `repeats` times in a row."""
-        if dim is None:
-            return S.repeat_interleave(self.flatten(), repeats=repeats, dim=0)
-        return S.repeat_interleave(self, repeats=repeats, dim=dim)
+    def repeat_interleave(self, repeats: Any, dim: _int | None = None) -> Self:
+        """Each entry of `dim` (None: of the flattened tensor) `repeats` times in a row: a number, or one for each.
+
+        Raises `ShapeError` for a negative number of times.
+        """
+        return S.repeat_interleave(self, repeats=S.repeats_of(repeats), dim=dim)
 
     def split(self, split_size: _int | Sequence[_int], dim: _int = 0) -> tuple[Self, ...]:
         """Pieces of one size (the last may be smaller) or of the listed sizes; views.
@@ -541,15 +584,7 @@ class Tensor(TorchMethods, HasArray):
                 [2, 1],
                 [4, 3]])
         """
-        if dims is None:
-            return S.roll(self, shifts=shifts, dim=None)
-        steps, along = np.atleast_1d(shifts).tolist(), np.atleast_1d(dims).tolist()
-        if len(steps) != len(along):
-            raise ShapeError(f"roll: needs a shift for each dimension, got {len(steps)} for {len(along)}")
-        x = self
-        for step, dim in zip(steps, along):
-            x = S.roll(x, shifts=step, dim=dim)
-        return x
+        return S.roll(self, shifts=shifts, dims=dims)
 
     def tril(self, diagonal: _int = 0) -> Self:
         """Lower triangle, zero above."""
@@ -572,7 +607,7 @@ class Tensor(TorchMethods, HasArray):
             *views, last = _steps(_plain_index(index), data.ndim)
             for step in views:
                 data = data[step]
-            data[last] = value.data if isinstance(value, HasArray) else value
+            data[last] = _without_leading_ones(value.data if isinstance(value, HasArray) else value, data, last)
 
         self._in_place("assignment", "where() or masked_fill()", value, write)
 
@@ -592,6 +627,8 @@ class Tensor(TorchMethods, HasArray):
         dim = self._dim("gather", dim)
         if index.ndim != self.ndim or any(n > m for d, (n, m) in enumerate(zip(index.shape, self.shape)) if d != dim):
             raise ShapeError(f"gather: index {index.shape} reaches beyond the tensor {self.shape} outside dim {dim}")
+        if index.data.size and index.data.min() < 0:
+            raise OutOfRangeError(f"gather: index {index.data.min()} is negative; entries are counted from 0")
         first = tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
         covered = self if index.shape == self.shape else self[first]
         return S.take_along_dim(covered, index, dim=dim)
@@ -616,7 +653,7 @@ class Tensor(TorchMethods, HasArray):
         if source is None:  # NumPy would write nan
             raise DTypeError(f"{what}: needs a number or a tensor, got None")
         try:
-            write(self.data)
+            quietly(write, self.data)
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             kind = kind_of(error) or ShapeError
             raise kind(f"{what}: {error} (tensor {self.shape} {self.dtype})") from None
@@ -637,8 +674,7 @@ class Tensor(TorchMethods, HasArray):
         return self._accumulate("*", np.multiply, other)
 
     def __itruediv__(self, other: Any) -> Self:
-        with np.errstate(divide="ignore", invalid="ignore"):  # as in `/`
-            return self._accumulate("/", np.true_divide, other)
+        return self._accumulate("/", np.true_divide, other)
 
     def add_(self, other: Any, *, alpha: _float = 1) -> Self:
         """`self += alpha * other`; raises `ShapeError` where `other` does not broadcast to this shape.
@@ -664,14 +700,14 @@ class Tensor(TorchMethods, HasArray):
         return self.__itruediv__(other)
 
     def copy_(self, source: Any) -> Self:
-        """Take over the values of `source`, broadcast to this shape; raises as `add_` does.
+        """Take over the values of `source`, broadcast to this shape and cut to this dtype; raises as `fill_` does.
 
         >>> Tensor([[0, 0], [0, 0]]).copy_(Tensor([1, 2]))
         tensor([[1, 2],
                 [1, 2]])
         """
         value = source.data if isinstance(source, HasArray) else source
-        return self._in_place("copy_", "clone()", source, lambda data: np.copyto(data, value, casting="same_kind"))
+        return self._in_place("copy_", "clone()", source, lambda data: np.copyto(data, value, casting="unsafe"))
 
     def fill_(self, value: _float) -> Self:
         """Set every element to `value`, cut to this dtype as in PyTorch; raises `ShapeError` for a read-only tensor."""
@@ -717,6 +753,8 @@ class Tensor(TorchMethods, HasArray):
         axis: Dim = None,
     ) -> Self:
         """Square root of the variance; where that is 0, its gradient is 0 too. Raises `DTypeError` for integers."""
+        if self.dtype == E.HALF:  # where the variance of deviations above 256 overflows
+            return self.float().std(dim, correction, keepdim, unbiased, axis).half()
         return E.root(self.var(dim, correction, keepdim, unbiased, axis))
 
     def prod(
@@ -804,6 +842,9 @@ class Tensor(TorchMethods, HasArray):
         (tensor(5.), tensor(7.))
         """
         dim = dim if axis is None else axis
+        if self.dtype.kind != "f" or self.dtype == E.HALF:  # squares of integers wrap, those of float16 overflow
+            wide = self.float().norm(p, dim, keepdim)
+            return wide.half() if self.dtype == E.HALF else wide
         if p in (2, "fro"):
             return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
         if p == math.inf:
@@ -849,10 +890,7 @@ class Tensor(TorchMethods, HasArray):
         >>> Tensor([1, 2, 3]).clip(max=Tensor([3, 1, 1]))
         tensor([1, 1, 1])
         """
-        if not (isinstance(min, HasArray) or isinstance(max, HasArray)):
-            return E.clip(self, min=min, max=max)
-        above = self if min is None else E.maximum(self, min)
-        return above if max is None else E.minimum(above, max)
+        return E.clip(self, min, max)
 
     clamp = clip
 
@@ -880,7 +918,7 @@ class Tensor(TorchMethods, HasArray):
 
     def square(self) -> Self:
         """`x * x`."""
-        return E.mul(self, self)
+        return E.mul(self, self.long() if self.dtype == np.bool_ else self)
 
     def reciprocal(self) -> Self:
         """`1 / x`."""
@@ -905,8 +943,9 @@ class Tensor(TorchMethods, HasArray):
     __rfloordiv__ = _reflected(E.floor_divide)
     __rmod__ = _reflected(E.remainder)
     __rmatmul__ = _reflected(P.matmul)
-    eq = __eq__ = _binary(E.eq)  # type: ignore[assignment]  # object's returns a bool
-    ne = __ne__ = _binary(E.ne)  # type: ignore[assignment]
+    eq, ne = _binary(E.eq), _binary(E.ne)
+    __eq__ = _comparison(E.eq)  # type: ignore[assignment]  # object's returns a bool
+    __ne__ = _comparison(E.ne)  # type: ignore[assignment]
     lt = __lt__ = _binary(E.lt)
     le = __le__ = _binary(E.le)
     gt = __gt__ = _binary(E.gt)
@@ -918,12 +957,29 @@ class Tensor(TorchMethods, HasArray):
 
 
 def _plain_index(index: Any) -> Any:
-    """An index with arrays in place of the tensors in it."""
+    """An index with arrays in place of the tensors in it; as in PyTorch, uint8 is a mask, and an integer without
+    dimensions is an integer, so that NumPy answers with a view.
+    """
     if isinstance(index, tuple):
         return tuple(_plain_index(part) for part in index)
     if isinstance(index, list):
         return [_plain_index(part) for part in index]  # a copy: a gradient keeps the index
-    return index.data if isinstance(index, HasArray) else index
+    index = index.data if isinstance(index, HasArray) else index
+    if isinstance(index, np.ndarray):
+        if index.dtype == np.uint8:
+            return index != 0
+        if not index.ndim and index.dtype.kind in "iu":
+            return int(index)
+    return index
+
+
+def _without_leading_ones(value: Any, data: Array, index: Any) -> Any:
+    """`value` in as many dimensions as the place it goes to: (1,) fits a single element, as in PyTorch."""
+    if not np.ndim(value) or not S.is_basic_index(index):
+        return value
+    value, place = np.asarray(value), data[index]
+    extra = value.ndim - np.ndim(place)
+    return value.reshape(value.shape[extra:]) if extra > 0 and value.shape[:extra] == (1,) * extra else value
 
 
 def _steps(index: Any, ndim: int) -> list[Any]:

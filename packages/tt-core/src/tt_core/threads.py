@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,unused-ignore]
 
 from tt_core import blas
@@ -60,7 +61,8 @@ def thread_count() -> int:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="tinytorch")
+    quiet = functools.partial(np.seterr, all="ignore")  # as kernels run in the thread that calls them
+    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="tinytorch", initializer=quiet)
 
 
 def in_parallel(work: Callable[[slice], object], count: int, nbytes: int) -> None:

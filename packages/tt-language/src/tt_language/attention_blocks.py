@@ -245,8 +245,7 @@ def _softmax(scores: Array, bounded: bool) -> Array:
 
 
 def _exp(scores: Array) -> Array:
-    with np.errstate(under="ignore"):
-        return np.exp(scores, out=scores)
+    return np.exp(scores, out=scores)
 
 
 def _with_feature(x: Array, value: Any) -> Array:

@@ -13,7 +13,9 @@ from tt_core import elementwise as E
 from tt_core.activations import gelu, relu, silu
 from tt_core.creation import ones
 from tt_core.dispatch import Array, op
+from tt_core.errors import ShapeError
 from tt_core.layers import Layer, Linear
+from tt_core.shapes import as_size
 from tt_core.tensor import Tensor
 from tt_language.errors import ConfigError
 from tt_learn.autograd import formula, gradient
@@ -85,7 +87,8 @@ def _(g: Any, x: Any, rstd: Any, weight: Any) -> Any:
 class RMSNorm(Layer):
     """Each vector divided by its root mean square, times a learnt `weight` that starts at 1.
 
-    `normalized_shape` is the size of the last dimension. Keeps the shape.
+    `normalized_shape`: an int or the sizes of the last dimensions, which count as one vector; `weight` has that shape.
+    Keeps the shape. Raises `ShapeError` for an input that does not end in it.
 
     >>> from tt_core import tensor
     >>> RMSNorm(2)(tensor([[3.0, 4.0]])).detach()
@@ -94,16 +97,22 @@ class RMSNorm(Layer):
 
     weight: Tensor | None
 
-    def __init__(self, normalized_shape: int, eps: float | None = None, elementwise_affine: bool = True) -> None:
+    def __init__(self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True) -> None:
         super().__init__()
-        self.normalized_shape, self.eps = normalized_shape, eps
-        self.weight = ones(normalized_shape).as_parameter() if elementwise_affine else None
+        self.normalized_shape, self.eps = as_size("RMSNorm", (normalized_shape,)), eps
+        self.weight = ones(*self.normalized_shape).as_parameter() if elementwise_affine else None
 
     def forward(self, x: Any) -> Any:
-        return rms_norm(x, self.weight, eps=self.eps)
+        dims = len(self.normalized_shape)
+        if tuple(x.shape[-dims:]) != self.normalized_shape:
+            raise ShapeError(f"RMSNorm: input {x.shape} does not end in {self.normalized_shape}")
+        if dims == 1:
+            return rms_norm(x, self.weight, eps=self.eps)
+        weight = None if self.weight is None else self.weight.flatten()
+        return rms_norm(x.flatten(-dims), weight, eps=self.eps).reshape(x.shape)
 
     def extra_repr(self) -> str:
-        return str(self.normalized_shape)
+        return ", ".join(map(str, self.normalized_shape))
 
 
 # --- feed-forward layers

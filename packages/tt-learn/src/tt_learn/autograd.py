@@ -26,7 +26,8 @@ import numpy as np
 
 import tt_core
 from tt_core import mutation, reductions
-from tt_core.dispatch import Array, Op, op, wrap
+from tt_core.dispatch import Array, Op, op, quietly, wrap
+from tt_core.elementwise import HALF, half_in_float32
 from tt_core.errors import ShapeError, TinyTorchError
 from tt_core.heap import LINE
 from tt_core.hookspecs import hookimpl
@@ -487,6 +488,15 @@ def _entry_of(of: Op) -> _Entry | None:
         ) from None
 
 
+def wide(x: Any) -> Any:
+    """A float16 tensor as float32; others unchanged. For rules that compute with inputs before `g` comes in.
+
+    >>> wide(tt_core.ones(2, dtype="float16")).dtype
+    dtype('float32')
+    """
+    return x.to(np.float32) if x.dtype == HALF else x
+
+
 def forget_rule(of: Op) -> None:
     """Take an op's rule out of the table, where it has one; `gradient` can then give it another."""
     _rules.pop(of.name, None)
@@ -539,8 +549,16 @@ class Node:
                 x._requires_grad, x._node, x._output = True, weakref.ref(self), i  # type: ignore[attr-defined]
 
     def input_gradients(self, gradients: list[Any]) -> Sequence[Any]:
-        """Gradients of the inputs from those of the outputs (None where nothing arrived)."""
-        g = gradients[0] if len(gradients) == 1 else tuple(gradients)
+        """Gradients of the inputs from those of the outputs (None where nothing arrived).
+
+        Rules compute with float16 gradients in float32; what they return is rounded once, in `_fit`.
+        """
+        if len(gradients) == 1:
+            g = gradients[0]
+            if g.data.dtype == HALF:
+                g = g.to(np.float32)
+        else:
+            g = tuple([None if g is None else wide(g) for g in gradients])
         if type(self.functions) is not tuple:
             found = self.functions(g)
             return found if type(found) is tuple else (found,)
@@ -772,7 +790,7 @@ class _Walk:
             elif self.create_graph or leaf.grad.requires_grad or not _fits_into(g, leaf.grad):
                 leaf.grad = leaf.grad + g
             else:
-                np.add(leaf.grad.data, g.data, out=leaf.grad.data)
+                quietly(np.add, leaf.grad.data, g.data, out=leaf.grad.data)
                 mutation.record(leaf.grad.data)
 
     def _owned(self, g: Tensor) -> Tensor:
@@ -913,6 +931,7 @@ def grad(
 
 
 @op
+@half_in_float32
 def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     """`x` summed down to `shape`: what broadcasting from `shape` repeated is added up again.
 

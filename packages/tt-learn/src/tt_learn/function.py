@@ -113,7 +113,8 @@ def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...],
     ctx.saved_tensors = ()  # the outputs among them would close a circle of references
 
     def all_inputs(g: Any) -> tuple[Any, ...]:
-        gradients = g if isinstance(g, tuple) else (g,)
+        given = zip(g if isinstance(g, tuple) else (g,), own)
+        gradients = [None if g is None else g.to(x.dtype) for g, x in given]  # float16 arrives as float32
         ctx.saved_tensors = saved
         moment = mutation.now()
         found = cls.backward(ctx, *[_zeros_for(x) if g is None else g for g, x in zip(gradients, own)])

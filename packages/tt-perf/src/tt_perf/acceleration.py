@@ -170,8 +170,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         if weight is None and _are_classes(x, target, ignore_index):
             loss, peak, total = np.empty((3, len(x)), number)
             if loop["cross_entropy"](x, target, loss, peak, total):
-                with np.errstate(all="ignore"):  # infinite losses are no news
-                    return losses.reduced_rows(loss, None, reduction, target.shape), peak, total
+                return losses.reduced_rows(loss, None, reduction, target.shape), peak, total
         kernel = losses.class_cross_entropy.kernel
         return kernel(x, target, weight, ignore_index=ignore_index, reduction=reduction)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tt_core import activations as A
 from tt_core import elementwise as E
-from tt_learn.autograd import formula, gradient
+from tt_learn.autograd import formula, gradient, wide
 
 gradient(A.relu, lambda out, x: (lambda g: A.relu_backward(g, out),))
 gradient(A.leaky_relu, lambda out, x, **a: (lambda g: A.leaky_relu_backward(g, x, **a),))
@@ -17,7 +17,13 @@ gradient(A.tanh, lambda out, x: (lambda g: A.tanh_backward(g, out),))
 gradient(A.gelu, lambda out, x, **a: (lambda g: A.gelu_backward(g, x, out, **a),))
 gradient(A.silu, lambda out, x: (lambda g: A.silu_backward(g, x),))
 gradient(A.softmax, lambda out, x, dim: (lambda g: A.softmax_backward(g, out, dim=dim),))
-gradient(A.log_softmax, lambda out, x, dim: (lambda g: A.log_softmax_backward(g, out, dim=dim),))
+
+
+@gradient(A.log_softmax)
+def _(out: Any, x: Any, dim: int) -> Any:
+    if x.dtype == E.HALF:  # rounded to float16, the result is too coarse for its exponential
+        return (lambda g: A.log_softmax_backward(g, A.log_softmax(wide(x), dim=dim), dim=dim),)
+    return (lambda g: A.log_softmax_backward(g, out, dim=dim),)
 
 
 # --- second derivatives. A backward kernel is linear in `g`, so its derivative for `g` is often the kernel itself.

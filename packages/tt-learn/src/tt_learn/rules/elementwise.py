@@ -7,7 +7,7 @@ from typing import Any
 
 from tt_core import elementwise as E
 from tt_core.creation import zeros_like
-from tt_learn.autograd import gradient, non_differentiable
+from tt_learn.autograd import gradient, non_differentiable, wide
 
 non_differentiable(E.eq, E.ne, E.lt, E.le, E.gt, E.ge, E.logical_and, E.logical_or, E.logical_not)
 non_differentiable(E.isnan, E.isfinite)
@@ -18,7 +18,7 @@ gradient(E.mul, lambda out, a, b: (lambda g: g * b, lambda g: g * a))
 gradient(E.div, lambda out, a, b: (lambda g: g / b, lambda g: -g * out / b))
 gradient(
     E.pow,
-    lambda out, a, b: (lambda g: _by_base(g, a, b), lambda g: _by_exponent(g, out, a)),
+    lambda out, a, b: (lambda g: _by_base(g, a, b), lambda g: _by_exponent(g, out, a, b)),
 )
 gradient(E.remainder, lambda out, a, b: (lambda g: g, lambda g: -g * (a // b)))
 gradient(E.maximum, lambda out, a, b: (lambda g: _if_larger(g, a, b), lambda g: _if_larger(g, b, a)))
@@ -33,7 +33,7 @@ gradient(E.expm1, lambda out, x: (lambda g: g * (out + 1),))
 gradient(E.sqrt, lambda out, x: (lambda g: g / (out * 2),))
 gradient(E.sin, lambda out, x: (lambda g: g * E.cos(x),))
 gradient(E.cos, lambda out, x: (lambda g: -g * E.sin(x),))
-gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-x * x) * (2 / math.sqrt(math.pi)),))
+gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-wide(x) * x) * (2 / math.sqrt(math.pi)),))
 
 # flat almost everywhere: the gradient is 0, as in PyTorch, not missing
 for flat in (E.sign, E.floor, E.ceil, E.round):
@@ -62,12 +62,22 @@ def _(out: Any, x: Any, mask: Any, value: Any) -> Any:
 
 @gradient(E.clip)
 def _(out: Any, x: Any, min: Any, max: Any) -> Any:
+    """At a bound, all of the gradient is that of `x`; where `min` is above `max`, the result is `max`."""
     inside = True
     if min is not None:
         inside = x >= min
     if max is not None:
         inside = (x <= max) & inside
-    return (lambda g: E.where(inside, g, 0.0),)
+
+    def for_min(g: Any) -> Any:
+        below = E.lt(x, min)
+        return E.where(below if max is None else below & E.le(min, max), g, 0.0)
+
+    def for_max(g: Any) -> Any:
+        above = E.gt(x, max)
+        return E.where(above if min is None else above | E.gt(min, max), g, 0.0)
+
+    return lambda g: E.where(inside, g, 0.0), None if min is None else for_min, None if max is None else for_max
 
 
 def _if_larger(g: Any, a: Any, b: Any) -> Any:
@@ -76,14 +86,16 @@ def _if_larger(g: Any, a: Any, b: Any) -> Any:
 
 
 def _by_base(g: Any, a: Any, b: Any) -> Any:
-    """Derivative of `a ** b` for a; 0 where b is 0, also at a = 0, whose power -1 is infinite."""
+    """Derivative of `a ** b` for a; 0 where b is 0, also for an a whose power -1 is infinite or nan."""
     if isinstance(b, (int, float)):
-        return g * b * a ** (b - 1) if b else g * 0
-    return g * b * E.where(E.eq(a, 0) & E.eq(b, 0), 1.0, a) ** (b - 1)
+        return g * (b * wide(a) ** (b - 1)) if b else E.masked_fill(g, True, 0.0)
+    flat = E.eq(b, 0) & (E.eq(a, 0) | E.isnan(a))
+    return g * (b * E.where(flat, 1.0, wide(a)) ** (b - 1))
 
 
-def _by_exponent(g: Any, out: Any, a: Any) -> Any:
-    """Derivative of `a ** b` for b; 0 where a is 0, as in PyTorch."""
-    if isinstance(a, (int, float)):
-        return g * out * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan)
-    return g * out * E.log(E.where(E.eq(a, 0), 1.0, a))
+def _by_exponent(g: Any, out: Any, a: Any, b: Any) -> Any:
+    """Derivative of `a ** b` for b; 0 where a is 0 and b is not negative, as in PyTorch."""
+    if isinstance(a, (int, float)) and a:
+        return g * (out * (math.log(a) if a > 0 else math.nan))
+    flat = E.eq(a, 0) & E.ge(b, 0)
+    return g * (out * E.log(E.where(flat, 1.0, a if isinstance(a, (int, float)) else wide(a))))

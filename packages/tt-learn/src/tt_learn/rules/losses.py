@@ -6,6 +6,7 @@ from typing import Any
 
 from tt_core import elementwise as E
 from tt_core import losses as L
+from tt_core import shapes as S
 from tt_core.activations import softmax
 from tt_core.creation import arange
 from tt_learn.autograd import GradientError, formula, gradient
@@ -26,7 +27,7 @@ def _(g: Any, x: Any, target: Any, peak: Any, total: Any, weight: Any, ignore_in
     dim = min(x.ndim - 1, 1)
     kept = E.ne(target, ignore_index)
     labels = E.where(kept, target, 0)
-    share = kept.to(x.dtype) if weight is None else weight[labels] * kept
+    share = kept.to(x.dtype) if weight is None else S.getitem(weight, index=labels.data) * kept
     if reduction == "mean":
         share = share / share.sum()
     classes = arange(x.shape[dim]).reshape((-1,) + (1,) * (x.ndim - dim - 1))

@@ -7,6 +7,7 @@ from typing import Any
 
 from tt_core.creation import einsum
 from tt_core.dispatch import Array, op
+from tt_core.elementwise import half_in_float32
 from tt_core.layers import linear
 from tt_core.products import einsum_arrays, matmul
 from tt_learn.autograd import gradient, sum_to
@@ -39,10 +40,14 @@ def _(out: Any, x: Any, weight: Any, bias: Any) -> Any:
     if bias is not None:
         shape = bias.shape
         for_bias = lambda g: sum_to(g, shape=shape)  # noqa: E731 - one of three
+    if weight.ndim == 1:  # one output, without a dimension
+        for_weight = lambda g: rows_product(g.unsqueeze(-1), x).squeeze(0)  # noqa: E731
+        return lambda g: g.unsqueeze(-1) * weight, for_weight, for_bias
     return lambda g: g @ weight, lambda g: rows_product(g, x), for_bias
 
 
 @op
+@half_in_float32
 def rows_product(a: Array, b: Array, /) -> Array:
     """`a^T b` over all rows: (..., m) and (..., n) give (m, n), as one product."""
     rows = math.prod(a.shape[:-1])  # -1 could not be worked out where a has no columns

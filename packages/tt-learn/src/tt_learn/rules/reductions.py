@@ -10,7 +10,7 @@ import numpy as np
 from tt_core import elementwise as E
 from tt_core import reductions as R
 from tt_core.creation import cat, ones_like
-from tt_learn.autograd import gradient, non_differentiable
+from tt_learn.autograd import gradient, non_differentiable, wide
 
 non_differentiable(R.argmax, R.argmin, R.all, R.any, R.argsort, R.topk_indices)
 
@@ -49,7 +49,8 @@ def _(out: Any, x: Any, dim: Any, correction: int, keepdim: bool) -> Any:
     def for_x(g: Any) -> Any:
         left = _count(x.shape, dim) - correction
         scale = 2 / left if left > 0 else math.nan  # as the variance itself
-        return _kept(g, x.shape, dim, keepdim) * (x - x.mean(dim, keepdim=True)) * scale
+        centred = wide(x) - wide(x).mean(dim, keepdim=True)
+        return _kept(g, x.shape, dim, keepdim) * centred * scale
 
     return (for_x,)
 
@@ -59,7 +60,7 @@ def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     """The product of all others, from products of what stands before and after: right with zeros too."""
 
     def for_x(g: Any) -> Any:
-        flat = x.reshape(-1) if dim is None or not x.ndim else x
+        flat = wide(x).reshape(-1) if dim is None or not x.ndim else wide(x)
         axis = 0 if dim is None or not x.ndim else dim % x.ndim
         others = _running_product(flat, axis) * _running_product(flat.flip(axis), axis).flip(axis)
         return _kept(g, x.shape, dim, keepdim) * others.reshape(x.shape)
@@ -80,7 +81,9 @@ def _running_product(x: Any, axis: int) -> Any:
 
 def _extreme(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     def for_x(g: Any) -> Any:
-        chosen = E.eq(x, _kept(out, x.shape, dim, keepdim)).to(g.dtype)
+        value = _kept(out, x.shape, dim, keepdim)
+        chosen = E.eq(x, value) | (E.isnan(x) & E.isnan(value))  # where there is a nan, it is the result
+        chosen = chosen.to(g.dtype)
         return chosen * (_kept(g, x.shape, dim, keepdim) / chosen.sum(dim, keepdim=True))
 
     return (for_x,)
@@ -93,7 +96,8 @@ gradient(R.amin, _extreme)
 @gradient(R.logsumexp)
 def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     def for_x(g: Any) -> Any:
-        return _kept(g, x.shape, dim, keepdim) * E.exp(x - _kept(out, x.shape, dim, keepdim))
+        total = R.logsumexp(wide(x), dim=dim, keepdim=True) if x.dtype == E.HALF else _kept(out, x.shape, dim, keepdim)
+        return _kept(g, x.shape, dim, keepdim) * E.exp(x - total)
 
     return (for_x,)
 

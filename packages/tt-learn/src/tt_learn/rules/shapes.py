@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -25,7 +26,14 @@ for copying in (S.contiguous, S.clone):
 gradient(S.transpose, lambda out, x, dim0, dim1: (lambda g: g.transpose(dim0, dim1),))
 gradient(S.permute, lambda out, x, dims: (lambda g: g.permute(tuple(np.argsort([d % len(dims) for d in dims]))),))
 gradient(S.flip, lambda out, x, dims: (lambda g: S.flip(g, dims=dims),))
-gradient(S.roll, lambda out, x, shifts, dim: (lambda g: S.roll(g, shifts=-shifts, dim=dim),))
+
+
+@gradient(S.roll)
+def _(out: Any, x: Any, shifts: Any, dims: Any) -> Any:
+    back = tuple([-step for step in S.as_size("roll", (shifts,))])
+    return (lambda g: S.roll(g, shifts=back, dims=dims),)
+
+
 gradient(S.tril, lambda out, x, diagonal: (lambda g: S.tril(g, diagonal=diagonal),))
 gradient(S.triu, lambda out, x, diagonal: (lambda g: S.triu(g, diagonal=diagonal),))
 
@@ -64,15 +72,25 @@ def _(out: Any, g: Any, indices: Any, dim: int, shape: Any) -> Any:
 
 @gradient(S.index_select)
 def _(out: Any, x: Any, index: Any, dim: int) -> Any:
-    shape, at = x.shape, (slice(None),) * (dim % x.ndim)
+    shape = x.shape
+    if not shape:
+        return lambda g: g, None
+    at = (slice(None),) * (dim % x.ndim)
     return lambda g: S.getitem_backward(g, index=(*at, np.asarray(index)), shape=shape), None
 
 
 @gradient(S.concatenate)
 def _(out: Any, *tensors: Any, dim: int) -> Any:
-    sizes = [x.shape[dim] for x in tensors]
+    shapes = [x.shape for x in tensors]
+    flat = all(len(shape) == 1 for shape in shapes)
+    sizes = [shape[dim] if flat or shape != (0,) else 0 for shape in shapes]
     starts = [0, *accumulate(sizes)]
-    return tuple([lambda g, at=at, n=n: g.narrow(dim, at, n) for at, n in zip(starts, sizes)])
+
+    def part(g: Any, at: int, size: int, shape: tuple[int, ...]) -> Any:
+        piece = g.narrow(dim, at, size)
+        return piece if piece.shape == shape else piece.reshape(shape)  # (0,) among tensors of more dimensions
+
+    return tuple([lambda g, at=at, n=n, s=s: part(g, at, n, s) for at, n, s in zip(starts, sizes, shapes)])
 
 
 @gradient(S.stack_arrays)
@@ -82,15 +100,28 @@ def _(out: Any, *tensors: Any, dim: int) -> Any:
 
 
 @gradient(S.pad)
-def _(out: Any, x: Any, pad: Any, value: float) -> Any:
-    shape = x.shape
-    starts = [0] * (len(shape) - len(pad) // 2) + list(pad[::2])[::-1]
-    inner = tuple([slice(start, start + n) for start, n in zip(starts, shape)])
-    return (lambda g: g[inner],)
+def _(out: Any, x: Any, pad: Any, mode: str, value: float | None) -> Any:
+    if mode != "constant":
+        shape = x.shape
+        return (lambda g: S.pad_backward(g, pad=pad, mode=mode, shape=shape),)
+    back = tuple([-n for n in pad])
+    return (lambda g: S.pad(g, pad=back),)
+
+
+gradient(S.pad_backward, lambda out, g, pad, mode, shape: (lambda gg: S.pad(gg, pad=pad, mode=mode),))
 
 
 @gradient(S.repeat_interleave)
-def _(out: Any, x: Any, repeats: int, dim: int) -> Any:
-    axis = dim % x.ndim
-    shape = (*x.shape[:axis], x.shape[axis], repeats, *x.shape[axis + 1 :])
-    return (lambda g: g.reshape(shape).sum(axis + 1),)
+def _(out: Any, x: Any, repeats: Any, dim: int | None) -> Any:
+    shape, counts = x.shape, S.repeats_of(repeats)
+    own = (math.prod(shape),) if dim is None or not shape else shape
+    axis = 0 if dim is None else dim % len(own)
+
+    def for_x(g: Any) -> Any:
+        if counts.size == 1:
+            n = int(counts.reshape(()))
+            return g.reshape((*own[: axis + 1], n, *own[axis + 1 :])).sum(axis + 1).reshape(shape)
+        index = (*(slice(None),) * axis, np.repeat(np.arange(own[axis]), counts))
+        return S.getitem_backward(g, index=index, shape=own).reshape(shape)
+
+    return (for_x,)
