@@ -231,7 +231,7 @@ def test_taking(dtype: str) -> None:
     agree(x.gather(0, index % 3), y.gather(0, jndex % 3))
     agree(tt.take_along_dim(x, x.argsort(1), 1), torch.take_along_dim(y, y.argsort(1), 1))
     agree(tt.index_select(x, 1, index[0]), torch.index_select(y, 1, jndex[0]))
-    agree(tt.pad(x, (1, 2, 0, 1), 3.0), F.pad(y, (1, 2, 0, 1), value=3.0))
+    agree(tt.pad(x, (1, 2, 0, 1), value=3.0), F.pad(y, (1, 2, 0, 1), value=3.0))
     agree(tt.cat([x, x], 1), torch.cat([y, y], 1))
     agree(tt.stack([x, x], 1), torch.stack([y, y], 1))
 
