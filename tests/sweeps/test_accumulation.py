@@ -57,7 +57,7 @@ CASES: Table = {
     "adaptive_avg_pool2d": lambda r: [([P(r, 2, 3, 60, 50)], {"output_size": 1})],
     "argsort": along(stable=True),
     "avg_pool2d": lambda r: [([P(r, 2, 3, 60, 50)], {"kernel_size": 50})],
-    "batch_norm": lambda r: [([P(r, LONG, 3), P(r, 3), P(r, 3)], {})],
+    "batch_norm_training": lambda r: [([P(r, LONG, 3), P(r, 3), P(r, 3)], {})],
     "batch_norm_inference": lambda r: [([P(r, LONG, 3), *(P(r, 3) for _ in range(4))], {})],
     "binary_cross_entropy": lambda r: [([U(r, *s), U(r, *s)], {}) for s in SHAPES],
     "cat": lambda r: [([P(r, 2, 3), P(r, 4, 3)], {"dim": 0})],
@@ -74,7 +74,9 @@ CASES: Table = {
     + [([P(r, 3, LONG), P(r, LONG, 2)], {"equation": "ij,jk->ik"})],
     "embedding": lambda r: [([r.integers(0, 3, LONG), P(r, 3, n)], {}) for n in (4, 300)],
     "expand": lambda r: [([P(r, 1, 3)], {"shape": (LONG, 3)}), ([P(r, 3, 1)], {"shape": (3, LONG)})],
+    "adaptive_max_pool2d_with_indices": lambda r: [([P(r, 2, 3, 12, 12)], {"output_size": (3, 2)})],
     "flip": lambda r: [([P(r, 40, 30)], {"dims": (0,)})],
+    "fold": lambda r: [([P(r, 2, 50 * 50, 9)], {"output_size": (52, 52), "kernel_size": 50})],
     "getitem": lambda r: [([P(r, 3, 4)], {"index": r.integers(0, 3, LONG)}), ([P(r, 3, 4)], {"index": (1, slice(2))})],
     "index_select": lambda r: [([P(r, 3, 4), r.integers(0, 3, LONG)], {"dim": d}) for d in (0, 1)],
     "join_heads": lambda r: [([P(r, 2, 3, 4, 5)], {})],
@@ -86,10 +88,12 @@ CASES: Table = {
     "matmul": lambda r: [([P(r, 3, LONG), P(r, LONG, 2)], {}), ([P(r, 5, 500, 3), P(r, 3, 2)], {}),
                          ([P(r, LONG), P(r, LONG)], {}), ([P(r, LONG, 2), P(r, 2)], {})],
     "max_pool2d": lambda r: [([P(r, 2, 3, 12, 12)], {"kernel_size": 3, "stride": 1})],
+    "max_pool2d_with_indices": lambda r: [([P(r, 2, 3, 12, 12)], {"kernel_size": 3, "stride": 1})],
     "pad": lambda r: [([P(r, 3, 4)], {"pad": (LONG, 0), "mode": m}) for m in ("constant", "replicate")],
     "permute": lambda r: [([P(r, 40, 30)], {"dims": (1, 0)})],
     "prod": lambda r: [([P(r, *s)], {"dim": d}) for s in ((40, 3), (3, 40)) for d in (0, 1)],
     # not longer, for products of float16 numbers leave its range
+    "put_at_indices": lambda r: [([P(r, 2, 3, 4), r.permutation(24).reshape(2, 3, 4) % 12], {"output_size": (3, 4)})],
     "repeat_interleave": lambda r: [([P(r, 2, 3)], {"repeats": LONG, "dim": d}) for d in (0, 1)],
     "reshape": lambda r: [([P(r, 40, 30)], {"shape": (30, 40)})],
     "rms_norm": lambda r: [([P(r, *s), P(r, s[1])], {}) for s in SHAPES],
@@ -107,7 +111,8 @@ CASES: Table = {
     "topk_indices": lambda r: [([r.permutation(1200).astype(float).reshape(40, 30)], {"k": 3})],
     "transpose": lambda r: [([P(r, 40, 30)], {"dim0": 0, "dim1": 1})],
     "unsqueeze": lambda r: [([P(r, 40, 30)], {"dim": 1})],
-    "upsample": lambda r: [([P(r, 1, 2, 4, 4)], {"size": (60, 60), "mode": m}) for m in ("nearest", "bilinear")],
+    "unfold": lambda r: [([P(r, 1, 2, 60, 60)], {"kernel_size": 50})],
+    "resample": lambda r: [([P(r, 1, 2, 4, 4)], {"size": (60, 60), "mode": m}) for m in ("nearest", "bilinear")],
     "view": lambda r: [([P(r, 40, 30)], {"shape": (30, 40)})],
     "where": lambda r: [([r.random((LONG, 3)) < 0.5, P(r, 3), P(r, LONG, 1)], {})],
 }  # fmt: skip
@@ -193,11 +198,14 @@ def test_float16_is_float64_rounded_for_many_inputs(op: Op) -> None:
 
 
 def check_op(op: Op, seed: int) -> None:
-    cases = cases_of(op, seed)
-    assert cases, f"{op.name} needs inputs in CASES (or a reason in SKIPPED)"
-    for inputs, attributes in cases:
+    for inputs, attributes in cases_of(op, seed):
         shapes = [x.shape if isinstance(x, np.ndarray) else x for x in inputs]
         check_float16(lambda *given, a=attributes: op(*given, **a), inputs, f"{op.name} {shapes} {attributes}")
+
+
+def test_every_op_has_inputs() -> None:
+    missing = [op.name for op in OPS if not cases_of(op)]
+    assert not missing, "each of these needs inputs in CASES, or a reason in SKIPPED"
 
 
 # --- layers and losses
@@ -274,7 +282,16 @@ BOOL = {"eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logica
 SAME = {"add", "mul", "sub", "floor_divide", "remainder", "pow", "maximum", "minimum", "abs", "neg", "sign", "floor",
         "ceil", "round", "relu", "matmul", "linear", "amax", "amin", "cat", "stack", "flip", "roll", "permute", "view",
         "reshape", "expand", "tril", "triu", "transpose", "squeeze", "unsqueeze", "clone", "contiguous"}  # fmt: skip
-FLOATS_ONLY = {"mean", "var", "softmax", "log_softmax", "cross_entropy", "layer_norm", "rms_norm", "batch_norm"}
+FLOATS_ONLY = {
+    "mean",
+    "var",
+    "softmax",
+    "log_softmax",
+    "cross_entropy",
+    "layer_norm",
+    "rms_norm",
+    "batch_norm_training",
+}
 NOT_OF_BOOLEANS = {"sub", "neg", "sign", "floor", "ceil", "round", "floor_divide", "remainder", "pow", "relu"}
 """What PyTorch refuses, or computes in another type: ours refuses or keeps to NumPy's."""
 

@@ -13,7 +13,6 @@ import pytest
 import tt_core as tt
 import tt_learn
 from tt_core import checking
-from tt_core.dispatch import registry
 from tt_core.dispatch import quietly, registry
 from tt_core.errors import PluginError
 from tt_core.plugins import manager

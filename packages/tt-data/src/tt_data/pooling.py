@@ -148,8 +148,8 @@ def put_at_indices(x: Array, indices: Array, /, output_size: Pair) -> Array:
 
 @gradient(put_at_indices)
 def _(out: Any, x: Any, indices: Any, output_size: Pair) -> Any:
-    shape = x.shape
-    return lambda g: take_along_dim(g.flatten(-2), indices.flatten(-2), dim=len(shape) - 2).reshape(shape), None
+    shape, places = x.shape, np.asarray(indices).reshape(*x.shape[:-2], -1)  # a tensor or an array
+    return lambda g: take_along_dim(g.flatten(-2), places, dim=len(shape) - 2).reshape(shape), None
 
 
 @op
