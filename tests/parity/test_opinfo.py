@@ -68,7 +68,7 @@ def forms(name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     method = getattr(tt_core.Tensor, plain, None)
     if callable(method) and plain == name:
         yield f"Tensor.{plain}", lambda x, *more, **options: getattr(x, plain)(*more, **options)
-    for module in (tt_core, tt_data, tt_language):
+    for module in (tt_core,) if plain == name else (tt_core, tt_data, tt_language):
         function = getattr(module, plain, None)
         if callable(function) and not isinstance(function, type):
             yield f"{module.__name__}.{plain}", function
