@@ -67,3 +67,4 @@ reveal_type(x.sort().indices)  # tt_core.tensor.Tensor
 reveal_type(tt.softmax(x, dim=1).sum(0).sqrt())  # tt_core.tensor.Tensor
 reveal_type(next(iter(net.parameters())))  # tt_core.tensor.Tensor
 reveal_type(next(iter(image.children()))(x))  # tt_core.tensor.Tensor
+reveal_type(tt.where(x > 0)[0])  # tt_core.tensor.Tensor

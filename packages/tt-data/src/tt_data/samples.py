@@ -37,10 +37,10 @@ SAMPLES: dict[str, Samples] = {
     "conv2d": _conv2d,
     "max_pool2d": _pooled,
     "avg_pool2d": _pooled,
-    "batch_norm": _batch_norm,
+    "batch_norm_training": _batch_norm,
     "batch_norm_inference": _inference,
     "dropout2d": lambda draw: [((draw.normal(2, 3, 4, 4),), {"p": 0.5})],
     "adaptive_avg_pool2d": lambda draw: [((draw.normal(2, 3, 6, 6),), {"output_size": 2})],
-    "upsample": lambda draw: [((draw.normal(2, 3, 4, 4),), {"size": (8, 8)})],
+    "resample": lambda draw: [((draw.normal(2, 3, 4, 4),), {"size": (8, 8)})],
 }
 """Calls by the name of the op."""

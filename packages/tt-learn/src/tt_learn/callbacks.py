@@ -286,7 +286,7 @@ class _NotebookBar:
         from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
         self._shown = {"description": description, **fields}
-        self._handle = display(self, display_id=True)
+        self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
 
     def update(self, task: None, **fields: Any) -> None:
         self._shown |= fields
