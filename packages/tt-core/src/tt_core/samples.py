@@ -200,7 +200,7 @@ SAMPLES: dict[str, Samples] = {
     "getitem": _matrix(index=(slice(1, None), np.array([0, 2, 2]))),
     "repeat_interleave": _matrix(repeats=2, dim=0),
     "pad": _matrix(pad=(1, 2), value=0.0),
-    "roll": _matrix(shifts=2, dim=0),
+    "roll": _matrix(shifts=2, dims=0),
     "permute": _matrix(dims=(1, 0)),
     "transpose": _matrix(dim0=0, dim1=1),
     "unsqueeze": _matrix(dim=0),
