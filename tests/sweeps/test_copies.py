@@ -42,7 +42,7 @@ every_deep_copy = pytest.mark.parametrize("copied", DEEP.values(), ids=DEEP.keys
 
 def public(base: type) -> set[str]:
     """The public classes of all packages that derive from `base` and can be made."""
-    found = {(name, thing) for package in PACKAGES for name, thing in vars(package).items() if not name.startswith("_")}
+    found = [(name, thing) for package in PACKAGES for name, thing in vars(package).items() if not name.startswith("_")]
     return {
         name
         for name, thing in found
