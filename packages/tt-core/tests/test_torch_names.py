@@ -121,7 +121,7 @@ ERRORS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda x: nn.Linear(1, 1).to("cuda"), DeviceError, "got 'cuda'"),
     (lambda x: x.to(colour="red"), DTypeError, "to: colour is not one of its arguments"),
     (lambda x: tt.sum(x, colour=1), DTypeError, "sum: colour is not one of its arguments"),
-    (lambda x: tt.add(x, x, colour=1), DTypeError, "add: colour is not one of its arguments"),
+    (lambda x: tt.mul(x, x, alpha=2), DTypeError, "mul: alpha is not one of its arguments"),
     (lambda x: x.div(2, rounding_mode="up"), ShapeError, "rounding_mode is None, 'floor' or 'trunc', got 'up'"),
     (lambda x: x.isclose(x.double()), DTypeError, "isclose: needs one dtype"),
     (lambda x: x[None].t(), ShapeError, "t: needs at most two dimensions"),
