@@ -1,23 +1,18 @@
-"""Module 05, autograd: operations with a derivative of the user's own, and checkpoints that trade time for memory."""
+"""`Function`: an operation with forward and backward written by the user."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, cast
 
 import tt_core
 from tt_core import mutation
-from tt_learn.autograd import (
-    Again,
-    GradientError,
-    Node,
-    Tensor,
-    _edges,
-    _recalled,
-    _refuse_gradients,
-    is_grad_enabled,
-    no_grad,
-)
+from tt_learn.autograd.errors import GradientError
+from tt_learn.autograd.graph import Node, edges_of
+from tt_learn.autograd.guards import refuse_gradients
+from tt_learn.autograd.modes import is_grad_enabled, no_grad
+from tt_learn.autograd.record import Recalled, attach
+from tt_learn.autograd.tensor import Tensor
 
 
 class Context:
@@ -93,21 +88,21 @@ class Function:
             output = cls.forward(ctx, *inputs, **options)
         if not (is_grad_enabled() and any(ctx.needs_input_grad)):
             return output
-        outputs = _detached(cls.__name__, output)  # an input handed through stays itself
+        outputs = detached(cls.__name__, output)  # an input handed through stays itself
         _record_function(cls, ctx, inputs, outputs)
         return outputs if isinstance(output, tuple) else outputs[0]
 
 
 def _refuse_hidden_gradients(name: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
     for key, value in options.items():
-        _refuse_gradients(name, key, value)
+        refuse_gradients(name, key, value)
     for x in inputs:
         if isinstance(x, (list, tuple)):
-            _refuse_gradients(name, "a list", x)
+            refuse_gradients(name, "a list", x)
 
 
 def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    own = _recalled(outputs)
+    own = [Recalled.of(x) for x in outputs]
     given = {id(x) for x in inputs}
     saved = tuple([x if id(x) in given else _own_output(x, outputs, own) for x in ctx.saved_tensors])
     ctx.saved_tensors = ()  # the outputs among them would close a circle of references
@@ -122,10 +117,10 @@ def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...],
             raise GradientError(f"{cls.__name__}.backward changed its gradient in place, which others hold too")
         return _checked_gradients(cls.__name__, found, ctx.needs_input_grad)
 
-    Node(cls.__name__, _edges(inputs), all_inputs, outputs).attach(outputs, own)
+    attach(Node(cls.__name__, edges_of(inputs), all_inputs, outputs), outputs, own)
 
 
-def _own_output(x: Any, outputs: tuple[Tensor, ...], own: tuple[Tensor, ...]) -> Any:
+def _own_output(x: Any, outputs: tuple[Tensor, ...], own: Sequence[Tensor]) -> Any:
     """A saved output without its history, which would close a circle of references."""
     for output, recalled in zip(outputs, own):
         if isinstance(x, tt_core.Tensor) and x.data is output.data:
@@ -133,7 +128,7 @@ def _own_output(x: Any, outputs: tuple[Tensor, ...], own: tuple[Tensor, ...]) ->
     return x
 
 
-def _detached(name: str, output: Any) -> tuple[Tensor, ...]:
+def detached(name: str, output: Any) -> tuple[Tensor, ...]:
     outputs = output if isinstance(output, tuple) else (output,)
     for x in outputs:
         if not isinstance(x, Tensor):
@@ -154,35 +149,3 @@ def _checked_gradients(name: str, found: Any, needed: tuple[bool, ...]) -> tuple
         if g is not None and not isinstance(g, Tensor):
             raise GradientError(f"{name}.backward returned {type(g).__name__} as a gradient; return tensors or None")
     return tuple([g.clone() if needs and g is not None else None for g, needs in zip(found, needed)])
-
-
-def checkpoint(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-    """`function(*inputs, **options)` without keeping what its backward needs: it is run again there.
-
-    Memory for the block falls to its inputs and outputs, time rises by one forward pass (Chen et al. 2016,
-    arXiv:1604.06174). Dropout draws the same numbers in both runs, and the results have the same bits. Tensors that
-    the function knows from elsewhere, a layer's parameters, get their gradients too. Raises `GradientError` where it
-    returns anything but tensors, and in backward where what it uses was changed meanwhile.
-
-    >>> x = Tensor([0.5], requires_grad=True)
-    >>> checkpoint(lambda x: x.exp() * x, x).sum().backward()
-    >>> x.grad
-    tensor([2.4731])
-    """
-    state = tt_core.get_rng_state()
-    with no_grad():
-        output = function(*inputs, **options)
-    if not is_grad_enabled():
-        return output
-    outputs = _detached("checkpoint", output)
-
-    def run() -> Any:
-        now = tt_core.get_rng_state()
-        tt_core.set_rng_state(state)
-        try:
-            return function(*inputs, **options)
-        finally:
-            tt_core.set_rng_state(now)
-
-    Node("checkpoint", _edges(inputs), Again(run, closed=False), outputs).attach(outputs)
-    return outputs if isinstance(output, tuple) else outputs[0]

@@ -1,0 +1,123 @@
+"""Backward: the chain rule, applied to the recorded calls from the newest to the oldest.
+
+A call is visited when every call that used its output has been visited, because those are newer. So each node is
+visited once, with the sum of all gradients that arrived at it. A heap finds the newest node; nothing recurses.
+
+`Backward` adds the gradients of the leaves to their `grad`. Hooks, the partial walk of `grad()` and recomputation
+override single methods in files of their own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import tt_core
+from tt_core import mutation
+from tt_core.dispatch import quietly, wrap
+from tt_core.heap import LINE
+from tt_learn.autograd.broadcasting import fit
+from tt_learn.autograd.errors import GradientError
+from tt_learn.autograd.graph import Edge, Node, edge_of, signature_of
+from tt_learn.autograd.modes import GradMode
+
+
+class Backward:
+    """One pass from results to leaves."""
+
+    def __init__(self, retain_graph: bool = False, create_graph: bool = False) -> None:
+        self.retain_graph, self.create_graph = retain_graph, create_graph
+        self.waiting: list[int] = []  # a heap of the negated numbers of the nodes below
+        self.arrived: dict[int, tuple[Node, list[Any]]] = {}  # by number: a node and its outputs' gradients so far
+        self.leaves: dict[int, tuple[Any, Any]] = {}  # by id: a leaf and its gradient so far
+        self.foreign: set[int] = set()  # ids of arrays that somebody else may hold
+
+    def run(self, roots: Sequence[tuple[Any, Any]]) -> None:
+        """Walks from `roots`, pairs of a result and its gradient (None stands for 1), to the leaves."""
+        with GradMode(self.create_graph):
+            for root, g in roots:
+                g = _root_gradient(root, g)
+                self.foreign.add(id(mutation.owner(g.data)))
+                self.add(edge_of(root), g)
+            while self.waiting:
+                newest = -heapq.heappop(self.waiting)
+                self.visit(*self.arrived.pop(newest))
+            for leaf, g in self.leaves.values():
+                self.finish(leaf, g)
+
+    def visit(self, node: Node, gradients: list[Any]) -> None:
+        """Applies the node's rule, undoes broadcasting, and adds each input's gradient where that input came from."""
+        for edge, g in node.propagate(gradients):
+            if edge is not None and g is not None:
+                shape, dtype = signature = signature_of(edge)
+                if g.data.shape != shape or g.data.dtype != dtype:
+                    g = fit(node.name, g, signature)
+                self.add(edge, g)
+        if not self.retain_graph:
+            node.functions = None
+
+    def add(self, edge: Edge, g: Any) -> None:
+        """Adds a gradient to what has arrived at an edge: gradients of several uses of a tensor sum up."""
+        at, output = edge
+        if not isinstance(at, Node):
+            before = self.leaves.get(id(at))
+            self.leaves[id(at)] = (at, g if before is None else before[1] + g)
+            return
+        entry = self.arrived.get(at.number)
+        if entry is None:
+            heapq.heappush(self.waiting, -at.number)
+            entry = self.arrived[at.number] = (at, [None] * len(at.outputs))
+        gradients = entry[1]
+        gradients[output] = g if gradients[output] is None else gradients[output] + g
+
+    def finish(self, leaf: Any, g: Any) -> None:
+        """Adds to `leaf.grad`. Its memory belongs to it alone, since users scale it in place."""
+        if not leaf.requires_grad:  # frozen after its use
+            return
+        with _one_at_a_time:
+            if leaf.grad is None:
+                leaf.grad = g.clone() if self.is_foreign(g) else g
+            elif self.create_graph or leaf.grad.requires_grad or not _fits_into(g, leaf.grad):
+                leaf.grad = leaf.grad + g
+            else:
+                quietly(np.add, leaf.grad.data, g.data, out=leaf.grad.data)
+                mutation.record(leaf.grad.data)
+
+    def is_foreign(self, g: Any) -> bool:
+        """Whether the memory of `g` is, or will be, held by somebody else too; a second question answers True."""
+        owner = mutation.owner(g.data)
+        piece = owner.nbytes > g.data.nbytes + LINE  # of a larger array, which it would keep in memory
+        if piece or id(owner) in self.foreign or not g.data.flags.writeable:
+            return True
+        self.foreign.add(id(owner))
+        return False
+
+
+_one_at_a_time = threading.Lock()  # two threads may reach one leaf
+
+
+def _fits_into(g: Any, total: Any) -> bool:
+    return total.data.dtype == g.data.dtype and total.data.shape == g.data.shape and total.data.flags.writeable
+
+
+def _root_gradient(root: Any, g: Any) -> Any:
+    if not getattr(root, "requires_grad", False):
+        raise GradientError(
+            "backward: this tensor has no history; nothing it was computed from requires a gradient"
+            " (or it was computed under no_grad())"
+        )
+    if g is None:
+        if root.data.size != 1:
+            raise GradientError(
+                f"backward: a tensor of shape {root.shape} needs a gradient of that shape; "
+                f"pass gradient=, or reduce it to one number with sum() or mean()"
+            )
+        return wrap(np.ones(root.shape, root.dtype))
+    g = g.to(root.dtype) if isinstance(g, tt_core.Tensor) else wrap(np.asarray(g, dtype=root.dtype))
+    if g.shape != root.shape:
+        raise GradientError(f"backward: gradient has shape {g.shape}, the tensor has {root.shape}")
+    return g

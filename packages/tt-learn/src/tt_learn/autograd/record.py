@@ -1,0 +1,106 @@
+"""Recording: the plugin that observes every op call and adds a node for each one that a gradient passes through."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from tt_core.dispatch import Op, wrap
+from tt_core.hookspecs import hookimpl
+from tt_learn.autograd.graph import Edge, Node, edges_of
+from tt_learn.autograd.guards import refuse_gradients
+from tt_learn.autograd.modes import recording
+from tt_learn.autograd.rules import entry_of
+from tt_learn.autograd.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.samples import Draw
+
+
+class AutogradPlugin:
+    """Answers the two hooks of tt_core through which gradients come in."""
+
+    @hookimpl
+    def tt_tensor_type(self) -> type[Tensor]:
+        return Tensor
+
+    @hookimpl
+    def tt_observe_op(self, op: Op) -> Callable[..., None]:
+        return observe
+
+    @hookimpl
+    def tt_try_op(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool:
+        from tt_learn.checking import forward_and_backward
+
+        return forward_and_backward(op, inputs, attributes, draw)
+
+
+plugin = AutogradPlugin()
+
+
+def observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
+    """Records one call, if this thread records and an input requires a gradient."""
+    if not recording.on:
+        return
+    edges = edges_of(inputs)
+    if None in edges:
+        for x in inputs:
+            if type(x) in (list, tuple):
+                refuse_gradients(op.name, "a list", x)
+    for name, value in attributes.items():
+        if isinstance(value, Tensor):
+            refuse_gradients(op.name, name, value)
+    if any(edges):
+        record(op, edges, inputs, attributes, output)
+
+
+def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
+    """Adds the node of one call behind its output tensors. Residuals have no gradient of their own."""
+    entry = entry_of(op)
+    if entry is None:
+        return
+    if type(output) is not tuple and not entry.keeps_output:
+        node = entry.node(op.name, edges, entry.rule(output, *inputs, **attributes), (output,))
+        if output.data.dtype.kind == "f":
+            output._requires_grad, output.grad_fn = True, node
+        return
+    outputs = output if type(output) is tuple else (output,)
+    kept = [Recalled.of(x) for x in outputs]
+    functions = entry.rule(tuple(kept) if outputs is output else kept[0], *inputs, **attributes)
+    if op.residuals:
+        kept, outputs = kept[:1], outputs[:1]
+    attach(entry.node(op.name, edges, functions, outputs), outputs, kept)
+
+
+def attach(node: Node, outputs: Sequence[Any], kept: Sequence[Recalled]) -> None:
+    """Makes `node` the history of `outputs`, and of the stand-ins for them that its rule keeps."""
+    node.attach(outputs)
+    for i, x in enumerate(kept):
+        if x.data.dtype.kind == "f":
+            x._requires_grad, x._node, x._output = True, weakref.ref(node), i
+
+
+class Recalled(Tensor):
+    """Stands for a node's output inside the node's own rule: the same memory, and the node by a weak reference.
+
+    The output itself would close a reference cycle (output, node, rule, output), and memory would wait for the garbage
+    collector. What is computed from the stand-in while backward is recorded holds the node strongly, so that higher
+    derivatives find their way.
+    """
+
+    _node: Callable[[], Node | None] = staticmethod(lambda: None)
+
+    @staticmethod
+    def of(x: Tensor) -> Recalled:
+        """The stand-in for `x`."""
+        recalled = object.__new__(Recalled)
+        recalled.data = x.data
+        return recalled
+
+    @property
+    def grad_fn(self) -> Node | None:  # type: ignore[override]
+        return self._node()
+
+    def detach(self) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, wrap(self.data))
