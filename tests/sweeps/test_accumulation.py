@@ -100,6 +100,7 @@ CASES: Table = {
     "roll": lambda r: [([P(r, 40, 30)], {"shifts": 3})],
     "rotary": lambda r: [([P(r, 4, 3, 8), P(r, 3, 4), P(r, 3, 4)], {})],
     "rows_product": lambda r: [([P(r, LONG, 3), P(r, LONG, 2)], {})],
+    "running_extreme": lambda r: [([P(r, 40, 30)], {"dim": d}) for d in (0, 1)],
     "scaled_dot_product_attention": lambda r: [
         ([P(r, 1, 2, 5, 8) * s, P(r, 1, 2, n, 8) * s, P(r, 1, 2, n, 8), None], {}) for s, n in ((1, LONG), (4, 16))],
     "softmax": along(),
@@ -119,6 +120,7 @@ CASES: Table = {
 """Inputs and attributes of ops that their signature does not tell."""
 
 SKIPPED = {
+    **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "takes integers alone"),
     "cast": "is asked for another dtype",
     "dropout": "is random", "dropout2d": "is random",
     "max_pool2d_select": "is a gradient",

@@ -210,8 +210,16 @@ def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> T
         raise ValueError(f"start and end must be numbers, got shapes {np.shape(start)} and {np.shape(end)}")
     if np.dtype(dtype) == np.bool_:
         raise TypeError("makes numbers, got dtype bool")
-    bound = int if np.dtype(dtype).kind in "iu" else float  # the bounds are of this dtype too, as in PyTorch
-    return wrap(np.linspace(bound(start), bound(end), steps).astype(dtype))
+    return wrap(np.linspace(as_bound(start, dtype), as_bound(end, dtype), steps).astype(dtype))
+
+
+def as_bound(value: Any, dtype: Any) -> float:
+    """A bound of a range as Python's number: cut to an integer for a range of integers, as in PyTorch.
+
+    >>> as_bound(2.7, "int64"), as_bound(tensor(2.5), "float32")
+    (2, 2.5)
+    """
+    return int(value) if np.dtype(dtype).kind in "iu" else float(value)
 
 
 @_named

@@ -722,12 +722,14 @@ class Tensor(TorchMethods, HasArray):
     def sum(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
         """Sum over `dim`, or over everything."""
         x = self if dtype is None else self.to(dtype)
-        return R.sum(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        result = R.sum(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        return result if dtype is None else result.to(dtype)
 
     def mean(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
         """Arithmetic mean over `dim`, or over everything; raises `DTypeError` for integers."""
         x = self if dtype is None else self.to(dtype)
-        return R.mean(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        result = R.mean(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        return result if dtype is None else result.to(dtype)
 
     def var(
         self,
@@ -762,7 +764,8 @@ class Tensor(TorchMethods, HasArray):
     ) -> Self:
         """Product."""
         x = self if dtype is None else self.to(dtype)
-        return R.prod(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        result = R.prod(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        return result if dtype is None else result.to(dtype)
 
     def amax(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Largest element; equals share the gradient."""

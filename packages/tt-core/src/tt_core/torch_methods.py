@@ -194,7 +194,8 @@ class TorchMethods:
     def xlogy(self: Any, other: Any) -> Tensor:
         """`self * log(other)`, 0 where `self` is 0."""
         none = E.eq(self, 0) & E.logical_not(E.isnan(other))
-        return E.where(none, 0.0, self * E.log(E.where(none, 1.0, other)))
+        x = self if self.is_floating_point() else self.float()
+        return E.where(none, 0.0, x * E.log(E.where(none, 1.0, other)))
 
     def lerp(self: Any, end: Any, weight: Any) -> Tensor:
         """`self + weight * (end - self)`."""
@@ -423,7 +424,9 @@ class TorchMethods:
         return (self if beta == 1 else self * beta) + (product if alpha == 1 else product * alpha)
 
     def baddbmm(self: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
-        """`beta * self + alpha * batch1 @ batch2` for batches of matrices."""
+        """`beta * self + alpha * batch1 @ batch2` for batches; raises `DTypeError` for integers times floats."""
+        if not self.is_floating_point() and not (float(beta).is_integer() and float(alpha).is_integer()):
+            raise DTypeError(f"baddbmm: beta {beta} and alpha {alpha} must be integers for tensors of {self.dtype}")
         product = batch1.bmm(batch2)
         return (self if beta == 1 else self * beta) + (product if alpha == 1 else product * alpha)
 
@@ -579,7 +582,7 @@ class TorchMethods:
             places[dim] = index.data
         last[tuple(places)] = order
         wins = last[tuple(places)] == order
-        return E.masked_fill(self, last > 0, 0).scatter_add(dim, index, E.where(wins, src, 0))
+        return E.masked_fill(self, last > 0, 0).scatter_add(dim, index, E.where(wins, src, 0)).to(self.dtype)
 
     def index_add(self: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
         """`alpha * source` added to the entries `index` of `dim`, several times where one is named twice."""

@@ -162,7 +162,7 @@ def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, dtype: Any = np
     >>> logspace(0, 2, 3)
     tensor([  1.,  10., 100.])
     """
-    return wrap(np.logspace(start, end, steps, base=base, dtype=dtype))
+    return wrap(np.logspace(C.as_bound(start, dtype), C.as_bound(end, dtype), steps, base=base, dtype=dtype))
 
 
 def tril_indices(row: Any, col: Any, offset: Any = 0) -> Any:
@@ -246,6 +246,7 @@ def atleast_1d(*tensors: Any) -> Any:
     >>> atleast_1d(C.tensor(1)).shape
     (1,)
     """
+    tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
     made = tuple([x if x.ndim else x.reshape(1) for x in tensors])
     return made if len(made) > 1 else made[0]
 
@@ -256,6 +257,7 @@ def atleast_2d(*tensors: Any) -> Any:
     >>> atleast_2d(C.ones(3)).shape
     (1, 3)
     """
+    tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
     made = tuple([x if x.ndim > 1 else x.reshape(1, -1) for x in tensors])
     return made if len(made) > 1 else made[0]
 
