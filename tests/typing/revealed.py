@@ -35,7 +35,7 @@ image = tt.Sequential(Conv2d(3, 8, 3, padding=1), tt.ReLU(), MaxPool2d(2))
 gpt = GPT(GPTConfig(vocab_size=300, block_size=8, n_layer=1, n_head=1, n_embd=8))
 
 reveal_type(tt.relu(x))  # tt_core.tensor.Tensor
-reveal_type(tt.relu(w))  # tt_learn.autograd.Tensor
+reveal_type(tt.relu(w))  # tt_learn.autograd.tensor.Tensor
 reveal_type(net(x))  # tt_core.tensor.Tensor
 reveal_type(net.first(x))  # tt_core.tensor.Tensor
 reveal_type(net.first.weight)  # tt_core.tensor.Tensor
@@ -53,7 +53,7 @@ reveal_type(x.exp())  # tt_core.tensor.Tensor
 reveal_type(x.sum())  # tt_core.tensor.Tensor
 reveal_type(x.max())  # tt_core.tensor.Tensor
 reveal_type(x.reshape(-1))  # tt_core.tensor.Tensor
-reveal_type(w.exp() * 2)  # tt_learn.autograd.Tensor
+reveal_type(w.exp() * 2)  # tt_learn.autograd.tensor.Tensor
 reveal_type(tt.linear(x, net.first.weight, net.first.bias))  # tt_core.tensor.Tensor
 reveal_type(tt.layer_norm(x))  # tt_core.tensor.Tensor
 reveal_type(tt.cat([x, x]))  # tt_core.tensor.Tensor
