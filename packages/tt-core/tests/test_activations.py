@@ -13,7 +13,7 @@ import pytest
 import tt_core
 from tt_core import Layer, activations, tensor
 from tt_core.dispatch import Op, quietly
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError
 
 LIMIT = float(np.finfo("f4").max)
 EXTREMES = [-LIMIT, -1e30, -1e4, -88.0, -1e-30, -0.0, 0.0, 1e-30, 88.0, 1e4, 1e30, LIMIT]
@@ -187,9 +187,9 @@ def test_integers_become_float32_where_pytorch_does_so() -> None:
 
 
 def test_wrong_attributes_are_named() -> None:
-    with pytest.raises(ShapeError, match="approximate is 'none' or 'tanh', got 'fast'"):
+    with pytest.raises(ArgumentError, match="approximate is 'none' or 'tanh', got 'fast'"):
         tt_core.gelu(tensor([1.0]), approximate="fast")
-    with pytest.raises(ShapeError, match="approximate is 'none' or 'tanh'"):
+    with pytest.raises(ArgumentError, match="approximate is 'none' or 'tanh'"):
         tt_core.GELU("fast")
     with pytest.raises(OutOfRangeError, match="dim 2 is out of range for 1 dimensions"):
         tt_core.softmax(tensor([1.0]), dim=2)
@@ -230,5 +230,5 @@ def test_rectifiers_let_no_infinite_gradient_become_nan(dtype: Any) -> None:
 @pytest.mark.parametrize("op", [A.sigmoid, A.tanh, A.silu, A.gelu, A.softplus])
 @pytest.mark.parametrize("nothing", [None, "1", [None]])
 def test_what_is_no_number_is_an_error_and_not_nan(op: Op, nothing: Any) -> None:
-    with pytest.raises(DTypeError, match=f"{op.name}: x must be a tensor or an array of numbers"):
+    with pytest.raises(DTypeError, match=f"^{op.name}: .* a tensor.* an array .*number"):
         op(nothing)

@@ -11,7 +11,7 @@ import pytest
 
 import tt_core
 from tt_core import generator, get_rng_state, init, manual_seed, set_rng_state, zeros
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +74,11 @@ def test_a_negative_seed_is_an_error() -> None:
 
 @pytest.mark.parametrize("seed", [None, [1, 2], 1.5, "a"])
 def test_what_is_no_integer_is_no_seed(seed: Any) -> None:
-    with pytest.raises(ShapeError, match=r"manual_seed: a seed is an integer >= 0, got "):
+    with pytest.raises(ArgumentError, match=r"manual_seed: a seed is an integer >= 0, got "):
         manual_seed(seed)
 
 
 @pytest.mark.parametrize("state", [{}, {"bit_generator": "MT19937"}, {"bit_generator": "PCG64"}, None])
 def test_a_foreign_state_is_an_error(state: Any) -> None:
-    with pytest.raises(ShapeError, match=r"set_rng_state: takes what get_rng_state\(\) gave; "):
+    with pytest.raises(ArgumentError, match=r"set_rng_state: takes what get_rng_state\(\) gave; "):
         set_rng_state(state)

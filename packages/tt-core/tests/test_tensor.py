@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tt_core
 from tt_core import Tensor, from_numpy, tensor
 from tt_core.devices import DeviceError
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 
 floats = st.floats(-100, 100, width=32)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4), elements=floats)
@@ -481,9 +481,9 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.flatten(2), OutOfRangeError, r"flatten: dim 2 is out of range for shape \(2, 3\)"),
         (lambda x: x.flatten(1, 0), ShapeError, "start_dim 1 comes after end_dim 0"),
         (lambda x: x.narrow(0, 1, 2), OutOfRangeError, "2 entries from 1 on do not fit dimension 0"),
-        (lambda x: x.split(0), ShapeError, "split_size must be positive, got 0"),
+        (lambda x: x.split(0), ArgumentError, "split_size must be positive, got 0"),
         (lambda x: x.split([1, 2]), ShapeError, r"sizes \[1, 2\] add up to 3, dimension 0 has 2"),
-        (lambda x: x.chunk(0), ShapeError, "chunks must be positive"),
+        (lambda x: x.chunk(0), ArgumentError, "chunks must be positive"),
         (lambda x: x.unbind(2), OutOfRangeError, "dim 2 is out of range"),
         (lambda x: x.squeeze(4), OutOfRangeError, "squeeze: axis 4 is out of bounds"),
         (lambda x: x.transpose(0, 2), OutOfRangeError, "transpose: "),
@@ -513,6 +513,8 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.norm(3), ShapeError, "norm: p is 1, 2, 'fro' or inf, got 3"),
         (lambda x: x.to("cuda"), DeviceError, "device: there is only the CPU, got 'cuda'"),
         (lambda x: x.to("sparse"), DTypeError, "to: takes a NumPy dtype .* got 'sparse'"),
+        (lambda x: x.norm(3), ArgumentError, "norm: p is 1, 2, 'fro' or inf, got 3"),
+        (lambda x: x.to("cuda"), DTypeError, "to: takes a NumPy dtype .* got 'cuda'"),
         (lambda x: x @ 3, DTypeError, r"matmul: b must be a tensor or an array \(a \(2, 3\), b int\)"),
         (lambda x: tt_core.sum([1.0]), DTypeError, r"sum: x must be a tensor or an array \(x list\)"),
         (lambda x: x.long() // 0, ShapeError, "floor_divide: divide by zero"),
@@ -530,8 +532,8 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: tt_core.linspace(0, 1, -1), ShapeError, "linspace: Number of samples, -1"),
         (lambda x: tt_core.randn(2, dtype="float16"), DTypeError, "randn: Unsupported dtype"),
         (lambda x: tt_core.randint(5, 2, (2,)), ShapeError, "randint: low >= high"),
-        (lambda x: tt_core.arange(0, 5, 0), ShapeError, "arange: steps of 0 do not lead from 0 to 5"),
-        (lambda x: tt_core.arange(5, 1), ShapeError, "arange: steps of 1 do not lead from 5 to 1"),
+        (lambda x: tt_core.arange(0, 5, 0), ArgumentError, "arange: steps of 0 do not lead from 0 to 5"),
+        (lambda x: tt_core.arange(5, 1), ArgumentError, "arange: steps of 1 do not lead from 5 to 1"),
         (lambda x: tensor([300], dtype="uint8"), ShapeError, "tensor: Python integer 300 out of bounds"),
         (lambda x: tensor(2**70), DTypeError, "tensor: .* got an integer of more than 64 bits"),
         (lambda x: tensor([1.0, None]), DTypeError, "tensor: .* got NoneType"),
@@ -552,7 +554,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: tt_core.full_like(x, x), DTypeError, "full_like: fill_value is a number, got a tensor"),
         (lambda x: tt_core.full_like(1, 2), DTypeError, "full_like: needs a tensor or an array, got int"),
         (lambda x: tt_core.randperm(2.5), DTypeError, "randperm: takes integers, got 2.5"),
-        (lambda x: tt_core.randperm(-1), ShapeError, "randperm: n must not be negative, got -1"),
+        (lambda x: tt_core.randperm(-1), ArgumentError, "randperm: n must not be negative, got -1"),
         (lambda x: tt_core.randint(0, 2.5, (2,)), DTypeError, "randint: takes integers, got 0, 2.5"),
         (lambda x: tt_core.cat(3), DTypeError, "cat: takes a list or tuple of tensors, got int"),
         (lambda x: tt_core.stack(x.numpy()), DTypeError, "stack: takes a list or tuple of tensors, got ndarray"),
@@ -565,7 +567,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.masked_fill(x == 0, None), DTypeError, "masked_fill: value must be a number"),
         (lambda x: x.to("uint8").__setitem__(0, 300), ShapeError, "assignment: Python integer 300 out of bounds"),
         (lambda x: x.long().fill_(2**70), ShapeError, "fill_: Python int too large"),
-        (lambda x: x + "a", DTypeError, r"add: does not work on float32 and str \(a \(2, 3\), b str\)"),
+        (lambda x: x + "a", DTypeError, r"add: needs a tensor, an array or a number, got 'a' \(a \(2, 3\), b str\)"),
         (lambda x: x + None, DTypeError, r"add: .*\(a \(2, 3\), b NoneType\)"),
         (lambda x: tt_core.linear(None, x), DTypeError, "linear: x must be a tensor or an array"),
         (lambda x: x @ x, ShapeError, "matmul: a has rows of 3, b has columns of 2; they must be of one length"),
@@ -724,7 +726,7 @@ def test_random_creation() -> None:
 
 def test_nothing_to_join_is_an_error() -> None:
     for join in (tt_core.cat, tt_core.stack):
-        with pytest.raises(ShapeError, match="needs at least one tensor"):
+        with pytest.raises(ArgumentError, match="needs at least one tensor"):
             join([])
 
 

@@ -13,7 +13,7 @@ from loader_cases import Chancy, Listed, Named, Numbers, Stream, collate_sum
 
 import tt_core
 import tt_data
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, random_split
 from tt_data import samplers as S
 from tt_data.seeding import generator
@@ -121,7 +121,7 @@ def test_a_batch_shares_no_memory_with_the_dataset():
     ],
 )
 def test_samples_that_do_not_fit_are_one_line(samples, error):
-    with pytest.raises((ShapeError, DTypeError), match=error) as caught:
+    with pytest.raises((ArgumentError, DTypeError, ShapeError), match=error) as caught:
         tt_data.default_collate(samples)
     assert "\n" not in str(caught.value)
 
@@ -282,14 +282,14 @@ def test_a_finished_epoch_leaves_a_state_for_the_next():
 @pytest.mark.parametrize(("count", "batch_size", "what"), [(9, 4, "samples"), (8, 2, "batch_size")])
 def test_a_state_of_other_data_is_refused(count, batch_size, what):
     state = DataLoader(Numbers(8), batch_size=4).state_dict()
-    with pytest.raises(ShapeError, match=what):
+    with pytest.raises(ArgumentError, match=what):
         DataLoader(Numbers(count), batch_size=batch_size).load_state_dict(state)
 
 
 @pytest.mark.parametrize("state", [{}, {"position": -1}, {"position": 99}, {"seed": "x"}, {"epoch": None}])
 def test_a_damaged_state_is_refused(state):
     loader = DataLoader(Numbers(8), batch_size=4)
-    with pytest.raises(ShapeError, match="state"):
+    with pytest.raises(ArgumentError, match="state"):
         loader.load_state_dict({**loader.state_dict(), **state} if state else {})
 
 
@@ -333,7 +333,7 @@ def test_random_split_takes_an_array_of_lengths():
 
 @pytest.mark.parametrize("lengths", [[3, 3], [], [-1, 8], [0.5, 0.6], [3.5, 3.5]])
 def test_random_split_refuses_what_does_not_sum(lengths):
-    with pytest.raises(ShapeError, match="random_split"):
+    with pytest.raises(ArgumentError, match="random_split"):
         random_split(TensorDataset(np.arange(7)), lengths)
 
 
@@ -398,12 +398,12 @@ def test_an_empty_batch_does_not_end_the_epoch(way):
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, error):
-    with pytest.raises(ShapeError, match=error):
+    with pytest.raises(TinyTorchError, match=error):
         DataLoader(Numbers(4), **arguments)
 
 
 def test_other_bad_input():
-    with pytest.raises(ShapeError, match="IterableDataset"):
+    with pytest.raises(ArgumentError, match="IterableDataset"):
         DataLoader(Stream(4), shuffle=True)
     with pytest.raises(DTypeError, match="int is no dataset"):
         DataLoader(3)
@@ -413,12 +413,12 @@ def test_other_bad_input():
         list(DataLoader(Numbers(4), sampler=[9]))
     with pytest.raises(DTypeError, match="integers"):
         list(DataLoader(Numbers(4), sampler=[0.5]))
-    with pytest.raises(DTypeError, match=r"generator is a np\.random\.Generator, got 3"):
+    with pytest.raises(DTypeError, match=r"generator is a Generator or None, got 3"):
         DataLoader(Numbers(4), generator=3)
     with pytest.raises(DTypeError, match="random_split: generator"):
         random_split(Numbers(4), [2, 2], generator=42)
     for wrong in ([0.5], [[1, 2]], np.array([True, False])):
-        with pytest.raises(DTypeError, match="SubsetRandomSampler: indices must be a flat sequence of integers"):
+        with pytest.raises(DTypeError, match=r"SubsetRandomSampler: indices .*integers"):
             S.SubsetRandomSampler(wrong)
     with pytest.raises(ShapeError, match=r"\(3,\), \(2,\)"):
         TensorDataset(np.arange(3), np.arange(2))
@@ -459,7 +459,7 @@ def test_pytorch_s_other_arguments():
     assert len(DataLoader(data, 4, False, None, None, 0, None, False, True)) == 1  # the ninth is drop_last
     assert DataLoader(data, num_workers=3, prefetch_factor=4).prefetch == 12
     for bad in ({"prefetch_factor": 2}, {"prefetch": 1, "prefetch_factor": 2, "num_workers": 1}):
-        with pytest.raises(ShapeError, match="prefetch_factor"):
+        with pytest.raises(ArgumentError, match="prefetch_factor"):
             DataLoader(data, **bad)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data_files import cifar_pickle, digits, idx, photographs, write_cifar, write_mnist
 
-from tt_core.errors import DTypeError, FileError, OutOfRangeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, FileError, OutOfRangeError, ShapeError
 from tt_data import CIFAR10, MNIST, DataLoader, FashionMNIST, GeneratedDigits, GeneratedShapes, ImageDataset, Text
 from tt_data.datasets import read_cifar_batch, read_cifar_binary, read_idx
 from tt_data.datasets.cifar import read_pickled
@@ -337,7 +337,7 @@ def test_text_that_does_not_do(tmp_path, corpus):
         with pytest.raises(FileError, match=error) as caught:
             make()
         assert "\n" not in str(caught.value)
-    with pytest.raises(ShapeError, match="block_size"):
+    with pytest.raises(ArgumentError, match="block_size"):
         Text(corpus, 0)
     for encode in (list, lambda _: [0.5, 1.5, 2.5], lambda _: [[1, 2], [3, 4], [5, 6]], lambda _: [[1], [2, 3]]):
         with pytest.raises(DTypeError, match="Text: encode must give a flat sequence of whole numbers"):
@@ -401,7 +401,7 @@ def test_generated_classes_can_be_told_apart(make, size, floor):
 )
 def test_generated_datasets_refuse_nonsense(arguments):
     for make in (GeneratedDigits, GeneratedShapes):
-        with pytest.raises(ShapeError, match=make.__name__):
+        with pytest.raises(ArgumentError, match=make.__name__):
             make(**arguments)
 
 

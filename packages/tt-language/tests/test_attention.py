@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, ShapeError
 from tt_language import MultiHeadAttention, attention_weights, heat_map, scaled_dot_product_attention
 from tt_language import attention_blocks as blocks
 from tt_language.attention import join_heads, split_heads
@@ -316,7 +316,7 @@ def test_a_mask_of_whole_numbers_is_refused_with_weights_too() -> None:
 
 
 def test_dropout_that_is_no_probability() -> None:
-    with pytest.raises(ShapeError, match="probability"):
+    with pytest.raises(ArgumentError, match="probability"):
         MultiHeadAttention(8, num_heads=2, dropout=1.5)
 
 
@@ -354,5 +354,5 @@ def test_all_initial_values_are_drawn_again() -> None:
 
 
 def test_weights_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match="not all numbers"):
+    with pytest.raises(ArgumentError, match="not all numbers"):
         heat_map(np.array([[np.nan, 1.0]]), tmp_path / "a.svg")

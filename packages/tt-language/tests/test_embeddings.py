@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tt_core
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from tt_language import (
     GPT,
     ConfigError,
@@ -216,7 +216,7 @@ def test_dynamic_frequencies_follow_each_text_of_a_batch() -> None:
     ],
 )  # fmt: skip
 def test_scalings_that_cannot_be_read(scaling: dict[str, Any], message: str) -> None:
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         RotaryEmbedding(8, scaling=scaling)
 
 
@@ -248,9 +248,9 @@ def test_the_picture_is_svg_with_a_point_a_token(tmp_path: Path) -> None:
 
 
 def test_pictures_need_two_ids_and_their_labels(tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match="2 ids or more"):
+    with pytest.raises(ArgumentError, match="2 ids or more"):
         picture(Embedding(9, 5), [0], tmp_path / "table.svg")
-    with pytest.raises(ShapeError, match="label for each"):
+    with pytest.raises(ArgumentError, match="label for each"):
         picture(Embedding(9, 5), [0, 1], tmp_path / "table.svg", labels=["a"])
 
 
@@ -312,12 +312,12 @@ def test_one_position_for_all() -> None:
 
 def test_neighbours_in_a_table_of_whole_numbers() -> None:
     assert nearest(np.array([[2, 0], [0, 1], [3, 1]]), 0, k=1)[0][0] == 2
-    with pytest.raises(ShapeError, match="k is -1"):
+    with pytest.raises(ArgumentError, match="k is -1"):
         nearest(np.eye(3), 0, k=-1)
 
 
 def test_vectors_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match="not all numbers"):
+    with pytest.raises(ArgumentError, match="not all numbers"):
         picture(np.full((3, 2), np.nan), [0, 1], tmp_path / "p.svg")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import tt_core
 from tt_core.dispatch import registry
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, ShapeError
 from tt_language import (
     GPT,
     ConfigError,
@@ -320,7 +320,7 @@ def test_translations_end_with_the_positions() -> None:
 
 def test_logits_to_keep_are_counted_from_the_end() -> None:
     model = GPT(GPTConfig(**SMALL))
-    with pytest.raises(ShapeError, match="logits_to_keep is -1"):
+    with pytest.raises(ArgumentError, match="logits_to_keep is -1"):
         model(tt_core.tensor([[1, 2, 3]]), logits_to_keep=-1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.runs import RunFolder
+from tt_core.arguments import checked
 from tt_core.errors import FileError
 from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
 from tt_language.errors import ConfigError, TokenizerError
@@ -27,10 +28,12 @@ class TinyGPT:
     True
     """
 
+    @checked
     def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
 
     @classmethod
+    @checked
     def load(cls, path: str | Path | None = None) -> TinyGPT:
         """The model of a run folder or of a folder in Hugging Face's format; the newest run with a model by default.
 
@@ -47,11 +50,13 @@ class TinyGPT:
         model.load_state_dict(weights)
         return cls(model.eval(), saved_tokenizer(folder, model))
 
+    @checked
     def save(self, folder: RunFolder) -> None:
         """Write tokenizer and weights, each file whole or not at all."""
         self.tokenizer.save(folder.tokenizer)
         save_tensors(folder.model, self.model.state_dict())
 
+    @checked
     def generate(
         self, prompt: str = "\n", max_new_tokens: int = 200, *, stop: Sequence[str] = (), **sampling: Any
     ) -> Iterator[str]:

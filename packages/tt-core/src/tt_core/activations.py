@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
 from tt_core.elementwise import HALF, erf, floating, half_in_float32
-from tt_core.errors import ShapeError, check_floats
+from tt_core.errors import ArgumentError, check_floats
 from tt_core.heap import BLOCK
 from tt_core.layers import Layer
 
@@ -283,7 +284,7 @@ _GELU = {"none": (_gelu_exact, _gelu_exact_backward), "tanh": (_gelu_tanh, _gelu
 
 def _gelu_form(approximate: str) -> tuple[Callable[..., None], Callable[..., None]]:
     if approximate not in _GELU:
-        raise ShapeError(f"approximate is 'none' or 'tanh', got {approximate!r}")
+        raise ArgumentError(f"approximate is 'none' or 'tanh', got {approximate!r}")
     return _GELU[approximate]
 
 
@@ -435,6 +436,7 @@ class LeakyReLU(Layer):
     tensor([-0.1,  2. ])
     """
 
+    @checked
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = negative_slope
@@ -478,6 +480,7 @@ class GELU(Layer):
     tensor([-0.1587,  0.    ,  0.8413])
     """
 
+    @checked
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         _gelu_form(approximate)
@@ -513,6 +516,7 @@ class Softplus(Layer):
     tensor([0.0000e+00, 6.9315e-01, 1.0000e+04])
     """
 
+    @checked
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta, self.threshold = beta, threshold
@@ -533,6 +537,7 @@ class Softmax(Layer):
             [1. , 0. ]])
     """
 
+    @checked
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim

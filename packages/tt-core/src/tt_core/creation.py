@@ -17,7 +17,7 @@ from tt_core import elementwise as E
 from tt_core import products as P
 from tt_core import shapes as S
 from tt_core.dispatch import HasArray, quietly, wrap
-from tt_core.errors import DTypeError, ShapeError, TinyTorchError, kind_of
+from tt_core.errors import ArgumentError, DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.heap import aligned
 from tt_core.random import Generator, source
 from tt_core.tensor import Tensor, as_array, native
@@ -40,7 +40,7 @@ def _named(create: F) -> F:
             if "dtype" in options:
                 options["dtype"] = native(np.dtype(options["dtype"]))
             made = quietly(create, *args, **options)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, MemoryError) as error:
             if isinstance(error, TinyTorchError):
                 raise
             raise (kind_of(error) or ShapeError)(f"{create.__name__}: {error}") from None
@@ -183,7 +183,7 @@ def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
 def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
     """`start`, `start + step`, ... up to but without `end`; with one argument, from 0.
 
-    Raises `ShapeError` where the steps do not lead from `start` to `end`.
+    Raises `ArgumentError` where the steps do not lead from `start` to `end`.
 
     >>> arange(3), arange(1, 0, -0.25)
     (tensor([0, 1, 2]), tensor([1.  , 0.75, 0.5 , 0.25]))
@@ -192,7 +192,7 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
     if dtype is not None and np.dtype(dtype).kind in "iu":  # the bounds are of this dtype too, as in PyTorch
         first, last, step = int(first), int(last), int(step)
     if not step or (last - first) * step < 0:
-        raise ShapeError(f"arange: steps of {step} do not lead from {first} to {last}")
+        raise ArgumentError(f"arange: steps of {step} do not lead from {first} to {last}")
     ramp = np.arange(first, last, step)
     return wrap(ramp.astype(dtype or (np.float32 if ramp.dtype.kind == "f" else np.int64)))
 
@@ -276,14 +276,14 @@ def randint(
 
 @_named
 def randperm(n: int, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
-    """The numbers 0 to n - 1 in random order; raises `ShapeError` for a negative `n`.
+    """The numbers 0 to n - 1 in random order; raises `ArgumentError` for a negative `n`.
 
     >>> sorted(randperm(4).tolist())
     [0, 1, 2, 3]
     """
     (n,) = S.as_size("randperm", (n,))
     if n < 0:
-        raise ShapeError(f"randperm: n must not be negative, got {n}")
+        raise ArgumentError(f"randperm: n must not be negative, got {n}")
     return wrap(source(generator).permutation(n).astype(dtype))
 
 
@@ -293,7 +293,7 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
     if not isinstance(tensors, (list, tuple)):
         raise DTypeError(f"{name}: takes a list or tuple of tensors, got {type(tensors).__name__}")
     if not tensors:
-        raise ShapeError(f"{name}: needs at least one tensor")
+        raise ArgumentError(f"{name}: needs at least one tensor")
     return tensors
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, cas
 import numpy as np
 from numpy import ndarray
 
-from tt_core.errors import DTypeError, kind_of
+from tt_core.errors import DTypeError, kind_of, shown
 from tt_core.plugins import manager
 
 if TYPE_CHECKING:
@@ -330,6 +330,17 @@ def _entered(error: Exception) -> bool:
     return type(error) is RuntimeError and trace is not None and trace.tb_next is None
 
 
+_PLAIN = {float, int, bool, type(None)}
+
+
+def _numeric(x: Any) -> Any:
+    """`x` itself; raises `DTypeError` where NumPy would make an array of anything but numbers and booleans of it."""
+    kind = np.asarray(x).dtype.kind
+    if kind not in "fiub":
+        raise DTypeError(f"needs a tensor, an array or a number, got {shown(x)}")
+    return x
+
+
 # --- the base: arrays out of tensors, kernel, tensors out of arrays. The try costs nothing until something raises.
 
 
@@ -338,15 +349,18 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
 
         def base(x: Any) -> Any:
             try:
-                return wrap(_quiet.run(kernel, x.data if isinstance(x, HasArray) else x))
+                return wrap(
+                    _quiet.run(kernel, x.data if isinstance(x, HasArray) else x if type(x) in _PLAIN else _numeric(x))
+                )
             except Exception as error:
                 return wrap(_again(op, kernel, (x,), {}, error))
 
     elif exact == 2:
 
         def base(a: Any, b: Any) -> Any:  # type: ignore[misc]
-            x, y = a.data if isinstance(a, HasArray) else a, b.data if isinstance(b, HasArray) else b
             try:
+                x = a.data if isinstance(a, HasArray) else a if type(a) in _PLAIN else _numeric(a)
+                y = b.data if isinstance(b, HasArray) else b if type(b) in _PLAIN else _numeric(b)
                 return wrap(_quiet.run(kernel, x, y))
             except Exception as error:
                 return wrap(_again(op, kernel, (a, b), {}, error))
@@ -356,7 +370,11 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
 
         def base(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
             try:
-                result = _quiet.run(kernel, *[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+                result = _quiet.run(
+                    kernel,
+                    *[x.data if isinstance(x, HasArray) else x if type(x) in _PLAIN else _numeric(x) for x in inputs],
+                    **attributes,
+                )
             except Exception as error:
                 result = _again(op, kernel, inputs, attributes, error)
             return wrap(result[0] if residuals else result)
@@ -370,7 +388,11 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
 
     def observed(*inputs: Any, **attributes: Any) -> Any:
         try:  # here as in `base`, since a call of its own would take 0.1 us
-            result = _quiet.run(kernel, *[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+            result = _quiet.run(
+                kernel,
+                *[x.data if isinstance(x, HasArray) else x if type(x) in _PLAIN else _numeric(x) for x in inputs],
+                **attributes,
+            )
         except Exception as error:
             result = _again(op, kernel, inputs, attributes, error)
         output = wrap(result)
@@ -399,17 +421,22 @@ def _again(op: Op, kernel: Call, inputs: tuple[Any, ...], attributes: dict[str, 
 def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     """Raise a kernel's error again with the op's name and what it was given; what is no user's error passes."""
     names = op.inputs if not op.variadic else [f"{op.inputs[-1]}[{i}]" for i in range(len(inputs))]
-    shown = [(name, x) for i, (name, x) in enumerate(zip(names, inputs)) if x is not None or i < op.required]
-    given = ", ".join(f"{name} {_describe(x)}" for name, x in shown)
-    plain = [name for name, x in shown if not hasattr(x, "shape")]
+    required = len(names) if op.variadic else op.required
+    present = [(name, x) for i, (name, x) in enumerate(zip(names, inputs)) if x is not None or i < required]
+    given = ", ".join(f"{name} {_describe(x)}" for name, x in present)
+    plain = [name for name, x in present if not hasattr(x, "shape")]
     if plain and isinstance(error, AttributeError):
         raise DTypeError(f"{op.name}: {' and '.join(plain)} must be a tensor or an array ({given})") from None
+    if isinstance(error, AttributeError) and isinstance(error.obj, HasArray):  # kernels see no tensors but those
+        raise DTypeError(
+            f"{op.name}: attributes are no tensors, got one of {error.obj.data.shape}; use its item()"
+        ) from None
     ours = kind_of(error)
     if ours is None:
         raise error
     fact = str(error).strip()
     if plain and "did not contain a loop" in fact:  # NumPy's word for what is no number
-        fact = f"does not work on {' and '.join(str(getattr(x, 'dtype', type(x).__name__)) for _, x in shown)}"
+        fact = f"does not work on {' and '.join(str(getattr(x, 'dtype', type(x).__name__)) for _, x in present)}"
     raise ours(f"{op.name}: {fact} ({given})") from None
 
 

@@ -6,6 +6,7 @@ A command prints a `TinyTorchError` without a traceback and exits with 1; everyt
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,9 +24,21 @@ class TinyTorchError(Exception):
     ShapeError matmul: a has rows of 3, b has columns of 2; they must be of one length (a (2, 3), b (2, 3))
     """
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        return " ".join(text.split()) if "\n" in text else text  # arrays are printed over several lines
+
 
 class ShapeError(TinyTorchError, ValueError):
     """Shapes or values that do not fit together."""
+
+
+class ArgumentError(TinyTorchError, ValueError):
+    """A value that an argument does not take: a seed, a mode, a probability, an option."""
+
+
+class OutOfMemoryError(TinyTorchError, MemoryError):
+    """An array that does not fit in memory."""
 
 
 class DTypeError(TinyTorchError, TypeError):
@@ -47,16 +60,19 @@ class FileError(TinyTorchError, OSError):
 _OURS = (
     (IndexError, OutOfRangeError),
     (TypeError, DTypeError),
+    (MemoryError, OutOfMemoryError),
     ((ValueError, OverflowError, FloatingPointError), ShapeError),  # the last: integers divided by zero
 )
 
 
 def kind_of(error: Exception) -> type[TinyTorchError] | None:
-    """Our class for an error that NumPy raised; None for what no user can act on.
+    """Our class for an error that NumPy raised, and that of an error of ours; None for what no user can act on.
 
     >>> kind_of(IndexError()).__name__
     'OutOfRangeError'
     """
+    if isinstance(error, TinyTorchError):
+        return type(error)
     return next((ours for theirs, ours in _OURS if isinstance(error, theirs)), None)
 
 
@@ -89,9 +105,23 @@ def is_integer(value: Any, least: int) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a real number, Python's or NumPy's.
+    """Whether `value` is a real number, Python's or NumPy's, and not a boolean.
 
-    >>> is_number(3), is_number(np.float32(0.5)), is_number("3")
-    (True, True, False)
+    >>> is_number(3), is_number(np.float32(0.5)), is_number(True), is_number("3")
+    (True, True, False, False)
     """
-    return isinstance(value, (int, float, np.integer, np.floating))
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def shown(value: Any) -> str:
+    """What was given, short and in one line, for the end of a message.
+
+    >>> shown(-1), shown("text"), shown(np.zeros((2, 3)))
+    ('-1', "'text'", 'an array of shape (2, 3)')
+    """
+    if hasattr(value, "shape") and getattr(value, "shape", ()) != ():
+        return f"{'an array' if isinstance(value, np.ndarray) else 'a tensor'} of shape {tuple(value.shape)}"
+    if value is None or isinstance(value, (str, int, float, complex, np.generic, list, tuple, dict, bytes)):
+        text = " ".join(reprlib.repr(value).split())
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"

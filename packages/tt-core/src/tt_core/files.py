@@ -32,7 +32,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     """
     path = Path(path)
     target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f"{target.name}{_SUFFIX}-{os.getpid()}-{threading.get_ident()}")
+    temporary = target.parent / f"{target.name}{_SUFFIX}-{os.getpid()}-{threading.get_ident()}"
     try:
         if target.exists() and not target.is_file():  # the rename would put a file in the place of a device
             raise OSError(errno.EEXIST, "a folder or device has this name")

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tt_core import mutation
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError, kind_of
+from tt_core.errors import ArgumentError, ShapeError, kind_of
 from tt_core.random import generator
 from tt_core.tensor import Tensor
 
@@ -47,6 +48,7 @@ def _standard_normal(x: Tensor) -> Array:
 # --- plain values
 
 
+@checked
 def constant_(x: Tensor, val: float) -> Tensor:
     """Every element `val`; raises `ShapeError` for a read-only tensor, as all here do, `DTypeError` for no number.
 
@@ -57,6 +59,7 @@ def constant_(x: Tensor, val: float) -> Tensor:
     return _write(x, val)
 
 
+@checked
 def zeros_(x: Tensor) -> Tensor:
     """Every element 0; raises `ShapeError` for a read-only tensor.
 
@@ -67,6 +70,7 @@ def zeros_(x: Tensor) -> Tensor:
     return _write(x, 0)
 
 
+@checked
 def ones_(x: Tensor) -> Tensor:
     """Every element 1; raises `ShapeError` for a read-only tensor.
 
@@ -80,49 +84,52 @@ def ones_(x: Tensor) -> Tensor:
 # --- distributions
 
 
+@checked
 def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    """Uniform in [a, b); raises `ShapeError` where `a` is above `b`, `DTypeError` for a tensor of integers.
+    """Uniform in [a, b); raises `ArgumentError` where `a` is above `b`, `DTypeError` for a tensor of integers.
 
     >>> from tt_core import zeros
     >>> bool((uniform_(zeros(1000), -0.1, 0.1).abs() <= 0.1).all())
     True
     """
     if not 0 <= b - a < math.inf:
-        raise ShapeError(f"uniform_: a must not be above b, got {a} and {b} (both must be finite)")
+        raise ArgumentError(f"uniform_: a must not be above b, got {a} and {b} (both must be finite)")
     return _write(x, generator().uniform(a, b, x.shape))
 
 
+@checked
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal with `mean` and standard deviation `std`.
 
-    Raises `ShapeError` for a negative `std`, `DTypeError` for a tensor of integers.
+    Raises `ArgumentError` for a negative `std`, `DTypeError` for a tensor of integers.
 
     >>> from tt_core import zeros
     >>> normal_(zeros(2), mean=3.0, std=0.0)
     tensor([3., 3.])
     """
     if std < 0:
-        raise ShapeError(f"normal_: std must not be negative, got {std}")
+        raise ArgumentError(f"normal_: std must not be negative, got {std}")
     values = _standard_normal(x)
     values *= std
     values += mean
     return _write(x, values)
 
 
+@checked
 def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Normal with `mean` and `std`, drawn again where it falls outside [a, b] (bounds are absolute, as in PyTorch).
 
-    Raises `ShapeError` where less than a hundredth of the distribution lies between the bounds.
+    Raises `ArgumentError` where less than a hundredth of the distribution lies between the bounds.
 
     >>> from tt_core import zeros
     >>> bool((trunc_normal_(zeros(1000), std=0.02, a=-0.04, b=0.04).abs() <= 0.04).all())
     True
     """
     if std <= 0:
-        raise ShapeError(f"trunc_normal_: std must be positive, got {std}")
+        raise ArgumentError(f"trunc_normal_: std must be positive, got {std}")
     normal = NormalDist(mean, std)
     if not normal.cdf(b) - normal.cdf(a) >= 0.01:
-        raise ShapeError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean} and std {std}")
+        raise ArgumentError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean} and std {std}")
     values = generator().normal(mean, std, x.shape)
     while (outside := (values < a) | (values > b)).any():
         values[outside] = generator().normal(mean, std, np.count_nonzero(outside))
@@ -141,26 +148,28 @@ _GAINS: dict[str, Callable[[float], float]] = {
 }
 
 
+@checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """What a weight's scale is multiplied by so that signals keep their size through this activation.
 
-    `param` is the slope of "leaky_relu" (0.01 without). Raises `ShapeError` for an unknown name.
+    `param` is the slope of "leaky_relu" (0.01 without). Raises `ArgumentError` for an unknown name.
 
     >>> calculate_gain("relu") ** 2
     2.0000000000000004
     """
     if nonlinearity not in _GAINS:
-        raise ShapeError(f"calculate_gain: nonlinearity is one of {', '.join(_GAINS)}, got {nonlinearity!r}")
+        raise ArgumentError(f"calculate_gain: nonlinearity is one of {', '.join(_GAINS)}, got {nonlinearity!r}")
     return _GAINS[nonlinearity](0.01 if param is None else param)
 
 
 def _kaiming_std(name: str, x: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
-        raise ShapeError(f"{name}: mode is 'fan_in' or 'fan_out', got {mode!r}")
+        raise ArgumentError(f"{name}: mode is 'fan_in' or 'fan_out', got {mode!r}")
     fan = _fans(name, x)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
 
 
+@checked
 def kaiming_uniform_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Uniform in +-gain sqrt(3 / fan) (He et al. 2015, arXiv:1502.01852), for a leaky ReLU of slope `a`.
 
@@ -175,6 +184,7 @@ def kaiming_uniform_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlineari
     return uniform_(x, -bound, bound)
 
 
+@checked
 def kaiming_normal_(x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Normal with standard deviation gain / sqrt(fan); arguments and errors as for `kaiming_uniform_`.
 
@@ -190,6 +200,7 @@ def _xavier_std(name: str, x: Tensor, gain: float) -> float:
     return gain * math.sqrt(2 / fans) if fans else 0.0
 
 
+@checked
 def xavier_uniform_(x: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
 
@@ -203,6 +214,7 @@ def xavier_uniform_(x: Tensor, gain: float = 1.0) -> Tensor:
     return uniform_(x, -bound, bound)
 
 
+@checked
 def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
     """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
 
@@ -215,6 +227,7 @@ def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
     return normal_(x, 0.0, _xavier_std("xavier_normal_", x, gain))
 
 
+@checked
 def orthogonal_(x: Tensor, gain: float = 1.0) -> Tensor:
     """Rows (or, where there are fewer, columns) at right angles, of length `gain` (Saxe et al. 2013).
 

@@ -11,15 +11,25 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, cast, overload
 
 import numpy as np
 
 from tt_core import devices, init, mutation
+from tt_core.arguments import checked
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
 from tt_core.elementwise import HALF, through_float32
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats, did_you_mean
+from tt_core.errors import (
+    ArgumentError,
+    DTypeError,
+    OutOfRangeError,
+    ShapeError,
+    TinyTorchError,
+    check_floats,
+    did_you_mean,
+    shown,
+)
 from tt_core.module_names import ModuleNames
 from tt_core.plugins import manager
 from tt_core.random import generator
@@ -93,9 +103,12 @@ class Layer(ModuleNames):
         raise NotImplementedError(f"{type(self).__name__} defines no forward(self, ...)")
 
     def __call__(self, *inputs: Any, **options: Any) -> Tensor:
-        if self._hooks is not None:
-            return self._call_with_hooks(inputs, options)
-        return type(self)._chain(self, *inputs, **options)
+        try:
+            if self._hooks is not None:
+                return self._call_with_hooks(inputs, options)
+            return type(self)._chain(self, *inputs, **options)
+        except AttributeError as error:  # costs nothing until something raises
+            _explain(self, inputs, error)
 
     # --- registration
 
@@ -271,6 +284,7 @@ class Layer(ModuleNames):
         """
         return sum(parameter.numel() for _, parameter in self._named_parameters())
 
+    @checked
     def apply(self, function: Callable[[Layer], Any]) -> Self:
         """Call `function` on every layer, children first, and return this one.
 
@@ -285,6 +299,7 @@ class Layer(ModuleNames):
 
     # --- modes
 
+    @checked
     def train(self, mode: bool = True) -> Self:
         """Switch everything below to training (dropout on) or, with False, to evaluation; returns this layer."""
         for layer in self.layers():
@@ -458,6 +473,14 @@ def _head(entries: list[str], most: int = 8) -> list[str]:
     return entries if len(entries) <= most else [*entries[:most], f"... and {len(entries) - most} more"]
 
 
+def _explain(layer: Layer, inputs: tuple[Any, ...], error: AttributeError) -> NoReturn:
+    """Raise `DTypeError` where an input lacks what tensors have; any other error passes."""
+    for i, x in enumerate(inputs):
+        if error.obj is x and not isinstance(x, (Tensor, np.ndarray)):
+            raise DTypeError(f"{type(layer).__name__}: input {i} is a tensor, got {shown(x)}") from None
+    raise error
+
+
 def _bind(layer_type: type[Layer]) -> None:
     """Bind the plugins' wraps into the call of this type of layer."""
     if manager.pending:
@@ -497,6 +520,7 @@ class _Numbered(Layer):
             self.add_layer(str(number), layer)
         return self
 
+    @checked
     def insert(self, index: int, layer: Layer) -> Self:
         """Add one layer before the one at `index`; those behind it are numbered anew."""
         layers = list(self)
@@ -504,6 +528,8 @@ class _Numbered(Layer):
         return self._become(layers)
 
     def _checked(self, layers: Iterable[Any]) -> list[Layer]:
+        if isinstance(layers, (str, bytes, Mapping)) or not hasattr(layers, "__iter__"):
+            raise DTypeError(f"{type(self).__name__}: layers is a list of layers, got {shown(layers)}")
         layers = list(layers)
         for layer in layers:
             self._check(layer)
@@ -536,6 +562,8 @@ class _Numbered(Layer):
     def _at(self, index: Any) -> Any:
         try:
             return list(self)[index]
+        except TypeError:
+            raise DTypeError(f"{type(self).__name__}: index is an integer or a slice, got {shown(index)}") from None
         except IndexError:
             raise OutOfRangeError(f"{type(self).__name__}: no layer {index}, there are {len(self)}") from None
 
@@ -723,6 +751,7 @@ class Linear(Layer):
     weight: Tensor
     bias: Tensor | None
 
+    @checked
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
         self.in_features, self.out_features = as_size("Linear", (in_features, out_features))
@@ -832,6 +861,7 @@ class LayerNorm(Layer):
     weight: Tensor | None
     bias: Tensor | None
 
+    @checked
     def __init__(
         self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
     ) -> None:
@@ -877,16 +907,17 @@ def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, 
 class Dropout(Layer):
     """Zeroes elements at random while training, and does nothing in evaluation (Srivastava et al. 2014).
 
-    Raises `ShapeError` for a `p` outside [0, 1].
+    Raises `ArgumentError` for a `p` outside [0, 1].
 
     >>> Dropout(0.5).eval()(ones(3))
     tensor([1., 1., 1.])
     """
 
+    @checked
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise ShapeError(f"Dropout: p is a probability, got {p}")
+            raise ArgumentError(f"Dropout: p is a probability, got {p}")
         self.p = p
 
     def forward(self, x: Any) -> Any:

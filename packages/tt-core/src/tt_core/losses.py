@@ -18,18 +18,38 @@ from tt_core import elementwise as E
 from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.activations import log_softmax, softplus
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
 from tt_core.elementwise import HALF, half_in_float32, through_float32
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError, check_floats
+from tt_core.errors import (
+    ArgumentError,
+    DTypeError,
+    OutOfRangeError,
+    ShapeError,
+    TinyTorchError,
+    check_floats,
+    is_number,
+    shown,
+)
 from tt_core.heap import BLOCK
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 
 
-def _check_reduction(name: str, reduction: str, *more: str) -> None:
+def _check_reduction(name: str, reduction: Any, *more: str) -> None:
     known = ("none", "mean", "sum", *more)
-    if reduction not in known:
-        raise ShapeError(f"{name}: reduction is one of {', '.join(known)}, got {reduction!r}")
+    if not isinstance(reduction, str) or reduction not in known:
+        raise ArgumentError(f"{name}: reduction is one of {', '.join(known)}, got {shown(reduction)}")
+
+
+def _check_number(name: str, argument: str, value: Any, fine: Callable[[float], bool], expected: str) -> None:
+    if not is_number(value) or not fine(value):
+        raise ArgumentError(f"{name}: {argument} {expected}, got {shown(value)}")
+
+
+def _check_index(name: str, ignore_index: Any) -> None:
+    if not isinstance(ignore_index, (int, np.integer)):
+        raise DTypeError(f"{name}: ignore_index is an integer, got {shown(ignore_index)}")
 
 
 def _reduced(loss: Any, reduction: str) -> Any:
@@ -121,14 +141,13 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     """Squared error near 0 and absolute error beyond `beta` (Girshick 2015): with d = |x - t|,
     `d^2 / (2 beta)` where d < beta, else `d - beta / 2`.
 
-    Raises as `mse_loss` does, and `ShapeError` for a negative `beta`.
+    Raises as `mse_loss` does, and `ArgumentError` for a negative `beta`.
 
     >>> from tt_core import tensor
     >>> smooth_l1_loss(tensor([1.0, 3.0]), tensor([0.5, 0.0]), reduction="none")
     tensor([0.125, 2.5  ])
     """
-    if beta < 0:
-        raise ShapeError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    _check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "must not be negative")
     x, target = _pair("smooth_l1_loss", reduction, input, target)
     distance = E.abs(E.sub(x, target))
     if beta == 0:
@@ -308,8 +327,8 @@ def cross_entropy(
     _check_reduction("cross_entropy", reduction)
     x, target = _tensor(input), _tensor(target)
     weight = _class_weight("cross_entropy", x, weight)
-    if not 0 <= label_smoothing <= 1:
-        raise ShapeError(f"cross_entropy: label_smoothing is between 0 and 1, got {label_smoothing}")
+    _check_index("cross_entropy", ignore_index)
+    _check_number("cross_entropy", "label_smoothing", label_smoothing, lambda p: 0 <= p <= 1, "is between 0 and 1")
     if target.dtype.kind == "f":
         return _probability_cross_entropy(x, target, weight, reduction, label_smoothing)
     if label_smoothing:
@@ -384,6 +403,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     tensor(0.15)
     """
     _check_reduction("nll_loss", reduction)
+    _check_index("nll_loss", ignore_index)
     x, target = _tensor(input), _tensor(target)
     weight = _class_weight("nll_loss", x, weight)
     try:
@@ -529,6 +549,7 @@ def contrastive_loss(a: Any, b: Any, target: Any, margin: float = 1.0, reduction
     >>> contrastive_loss(a, b, tensor([0, 1]), reduction="none")
     tensor([12.5  ,  0.125])
     """
+    _check_number("contrastive_loss", "margin", margin, math.isfinite, "is a finite number")
     a, b = _pair("contrastive_loss", reduction, a, b)
     target = _like(_tensor(target), a)
     if target.shape != a.shape[:-1]:
@@ -554,8 +575,7 @@ def info_nce_loss(query: Any, key: Any, temperature: float = 0.1, reduction: str
     query, key = _pair("info_nce_loss", reduction, query, key)
     if query.ndim != 2:
         raise ShapeError(f"info_nce_loss: embeddings are (N, D), got {query.shape}")
-    if temperature <= 0:
-        raise ShapeError(f"info_nce_loss: temperature must be positive, got {temperature}")
+    _check_number("info_nce_loss", "temperature", temperature, lambda t: t > 0, "must be positive")
     similarity = _unit(query) @ _unit(key).T
     return cross_entropy(similarity / temperature, np.arange(len(query)), reduction=reduction)
 
@@ -572,6 +592,7 @@ def _unit(x: Any) -> Any:
 class Loss(Layer):
     """Base of the losses: it holds `reduction`, and raises `ShapeError` for an unknown one."""
 
+    @checked
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         _check_reduction(type(self).__name__, reduction)
@@ -584,6 +605,7 @@ class Loss(Layer):
 class _WeightedLoss(Loss):
     weight: Tensor | None
 
+    @checked
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.register_buffer("weight", None if weight is None else _tensor(weight))
@@ -621,6 +643,7 @@ class SmoothL1Loss(Loss):
     tensor(0.125)
     """
 
+    @checked
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
         self.beta = beta
@@ -637,6 +660,7 @@ class CrossEntropyLoss(_WeightedLoss):
     tensor(0.41)
     """
 
+    @checked
     def __init__(
         self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
     ) -> None:
@@ -655,6 +679,7 @@ class NLLLoss(_WeightedLoss):
     tensor(0.15)
     """
 
+    @checked
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
         self.ignore_index = ignore_index
@@ -685,6 +710,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
     pos_weight: Tensor | None
 
+    @checked
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(weight, reduction)
         self.register_buffer("pos_weight", None if pos_weight is None else _tensor(pos_weight))
@@ -701,6 +727,7 @@ class KLDivLoss(Loss):
     tensor(0.6931)
     """
 
+    @checked
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__("mean")
         _check_reduction("KLDivLoss", reduction, "batchmean")
@@ -718,6 +745,7 @@ class ContrastiveLoss(Loss):
     tensor(12.5)
     """
 
+    @checked
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
@@ -734,6 +762,7 @@ class InfoNCELoss(Loss):
     tensor(0.5514)
     """
 
+    @checked
     def __init__(self, temperature: float = 0.1, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.temperature = temperature

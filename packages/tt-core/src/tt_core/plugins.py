@@ -21,6 +21,7 @@ from typing import Any
 import pluggy
 
 from tt_core import hookspecs
+from tt_core.arguments import checked
 from tt_core.errors import PluginError, did_you_mean
 from tt_core.hookspecs import hookimpl as hookimpl
 from tt_core.hookspecs import hookspec as hookspec
@@ -165,6 +166,7 @@ _using = threading.RLock()
 
 
 @contextmanager
+@checked
 def use(*names: str, report: bool = True) -> Iterator[Any]:
     """Run a block with the named plugins active; on leaving, those that were not active before are unplugged.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError
 
 _generator = np.random.default_rng()
 _lent: ContextVar[np.random.Generator | None] = ContextVar("tt_core_generator", default=None)
@@ -47,7 +47,7 @@ def drawing_from(rng: np.random.Generator) -> Iterator[None]:
 
 
 def manual_seed(seed: int) -> np.random.Generator:
-    """Restart the generator from `seed` (any integer >= 0) and return it; raises `ShapeError` for anything else.
+    """Restart the generator from `seed` (any integer >= 0) and return it; raises `ArgumentError` for anything else.
 
     >>> manual_seed(0).random() == manual_seed(0).random()
     True
@@ -95,7 +95,7 @@ def _seeded(seed: int) -> Any:
     try:
         return np.random.PCG64(operator.index(seed)).state
     except (TypeError, ValueError):
-        raise ShapeError(f"manual_seed: a seed is an integer >= 0, got {seed!r}") from None
+        raise ArgumentError(f"manual_seed: a seed is an integer >= 0, got {seed!r}") from None
 
 
 def get_rng_state() -> dict[str, Any]:
@@ -108,7 +108,7 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the generator back into a state that `get_rng_state` gave; raises `ShapeError` for anything else.
+    """Put the generator back into a state that `get_rng_state` gave; raises `ArgumentError` for anything else.
 
     >>> state, drawn = get_rng_state(), generator().random()
     >>> set_rng_state(state)
@@ -118,4 +118,4 @@ def set_rng_state(state: dict[str, Any]) -> None:
     try:
         generator().bit_generator.state = state
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise ShapeError(f"set_rng_state: takes what get_rng_state() gave; {error}") from None
+        raise ArgumentError(f"set_rng_state: takes what get_rng_state() gave; {error}") from None

@@ -16,7 +16,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from tt_core.dispatch import Array, HasArray, op
 from tt_core.elementwise import half_in_float32
-from tt_core.errors import DTypeError
+from tt_core.errors import DTypeError, shown
 
 
 def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     try:
         return tuple([operator.index(n) for n in sizes])
     except TypeError:
-        raise DTypeError(f"{name}: takes integers, got {', '.join(map(repr, sizes))}") from None
+        raise DTypeError(f"{name}: takes integers, got {', '.join(map(shown, sizes))}") from None
 
 
 @op

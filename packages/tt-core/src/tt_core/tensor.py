@@ -19,7 +19,7 @@ from tt_core import products as P
 from tt_core import reductions as R
 from tt_core import shapes as S
 from tt_core.dispatch import AnyTensor, Array, HasArray, Op, quietly, set_base_tensor_type
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of
 from tt_core.heap import LINE
 from tt_core.later import absent_in_tensor
 from tt_core.torch_methods import TorchMethods
@@ -514,7 +514,7 @@ class Tensor(TorchMethods, HasArray):
         total = self.shape[dim]
         if isinstance(split_size, (int, np.integer)):
             if split_size < 1:
-                raise ShapeError(f"split: split_size must be positive, got {split_size}")
+                raise ArgumentError(f"split: split_size must be positive, got {split_size}")
             sizes: Sequence[int] = [min(split_size, total - at) for at in range(0, total, split_size)] or [0]
         else:
             sizes = S.as_size("split", (split_size,))
@@ -524,14 +524,14 @@ class Tensor(TorchMethods, HasArray):
         return tuple(self.narrow(dim, end - size, size) for size, end in zip(sizes, ends))
 
     def chunk(self, chunks: _int, dim: _int = 0) -> tuple[Self, ...]:
-        """At most `chunks` pieces of equal size, but for the last; views. Raises `ShapeError` for fewer than one.
+        """At most `chunks` pieces of equal size, but for the last; views. Raises `ArgumentError` for fewer than one.
 
         >>> [piece.shape for piece in Tensor([1, 2, 3, 4, 5]).chunk(3)]
         [(2,), (2,), (1,)]
         """
         (chunks,) = S.as_size("chunk", (chunks,))
         if chunks < 1:
-            raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
+            raise ArgumentError(f"chunk: chunks must be positive, got {chunks}")
         return self.split(max(1, -(-self.shape[self._own_dim("chunk", dim)] // chunks)), dim)
 
     def narrow(self, dim: _int, start: _int, length: _int) -> Self:
@@ -839,7 +839,7 @@ class Tensor(TorchMethods, HasArray):
     def norm(self, p: _float | str = 2, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
         """Length: the Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
 
-        Where it is 0, the gradient of the Euclidean one is 0 too. Raises `ShapeError` for any other `p`.
+        Where it is 0, the gradient of the Euclidean one is 0 too. Raises `ArgumentError` for any other `p`.
 
         >>> Tensor([3.0, -4.0]).norm(), Tensor([3.0, -4.0]).norm(1)
         (tensor(5.), tensor(7.))
@@ -854,7 +854,7 @@ class Tensor(TorchMethods, HasArray):
             return R.amax(E.abs(self), dim=dim, keepdim=keepdim)
         if p == 1:
             return R.sum(E.abs(self), dim=dim, keepdim=keepdim)
-        raise ShapeError(f"norm: p is 1, 2, 'fro' or inf, got {p!r}")
+        raise ArgumentError(f"norm: p is 1, 2, 'fro' or inf, got {p!r}")
 
     def cumsum(self, dim: _int, dtype: Any = None) -> Self:
         """Running sum along `dim`."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import tt_core
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, ShapeError, shown
 
 _PYTHON_NUMBERS = {float, int, bool}
 _NUMERIC = "fiub"  # kinds of dtype that become tensors; strings and dates stay arrays
@@ -30,8 +30,10 @@ def default_collate(samples: Sequence[Any]) -> Any:
     (array([[1., 1.],
            [0., 0.]]), array([3, 4]))
     """
+    if not isinstance(samples, (list, tuple, np.ndarray)):
+        raise DTypeError(f"collate: samples is a list, got {shown(samples)}")
     if not len(samples):
-        raise ShapeError("collate: got no samples; a batch needs at least one")
+        raise ArgumentError("collate: got no samples; a batch needs at least one")
     first = samples[0]
     _check_alike(samples)
     if isinstance(first, Mapping):

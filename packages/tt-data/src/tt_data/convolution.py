@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from tt_core import Tensor, init
+from tt_core.arguments import checked
 from tt_core.creation import einsum, empty
 from tt_core.dispatch import Array, op
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError, ShapeError
 from tt_core.layers import Layer
 from tt_core.threads import on_each_core
 from tt_data.padding import pad
@@ -282,6 +283,7 @@ class Convolution(Layer):
     _dims = 2
     _paddings: tuple[str, ...] = ("zeros", "reflect", "replicate", "circular")
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -297,7 +299,7 @@ class Convolution(Layer):
         super().__init__()
         name = type(self).__name__
         if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ShapeError(
+            raise ArgumentError(
                 f"{name}: groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
             )
         if padding_mode not in self._paddings:

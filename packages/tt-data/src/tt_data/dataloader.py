@@ -23,7 +23,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, DTypeError
 from tt_data.collate import default_collate, to_tensors
 from tt_data.dataset import (
     ConcatDataset,
@@ -99,6 +100,7 @@ class DataLoader:
     [[0, 1], [2, 3], [4]]
     """
 
+    @checked
     def __init__(
         self,
         dataset: Any,
@@ -170,10 +172,11 @@ class DataLoader:
             "samples": self._samples(),
         }
 
+    @checked
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken: the next `iter` gives the batches that were still to come.
 
-        Raises `ShapeError` when the state comes from other data or another batch size: it would be another
+        Raises `ArgumentError` when the state comes from other data or another batch size: it would be another
         order.
 
         >>> loader = DataLoader(TensorDataset(np.arange(6)), 2, shuffle=True)
@@ -187,7 +190,7 @@ class DataLoader:
         """
         for name, here in (("batch_size", self.batch_size), ("samples", self._samples())):
             if state.get(name) != here:
-                raise ShapeError(
+                raise ArgumentError(
                     f"DataLoader: the state was saved with {name} {state.get(name)}, this loader has {here}; "
                     "an epoch can only go on with the same data and batch size"
                 )
@@ -372,21 +375,23 @@ def _check_state(state: dict[str, Any], batches: int | None) -> None:
     epoch, position, seed = (state.get(name, -1) for name in ("epoch", "position", "seed"))
     numbers = all(type(value) is int and value >= 0 for value in (epoch, position, 0 if seed is None else seed))
     if not numbers or (batches is not None and position > batches):
-        raise ShapeError(f"DataLoader: the state is damaged (epoch {epoch}, position {position}, seed {seed})")
+        raise ArgumentError(f"DataLoader: the state is damaged (epoch {epoch}, position {position}, seed {seed})")
 
 
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ShapeError(f"DataLoader: {name} must be a whole number >= 0, got {value!r}")
+        raise ArgumentError(f"DataLoader: {name} must be a whole number >= 0, got {value!r}")
     return int(value)
 
 
 def _batches_ahead(num_workers: int, prefetch: Any, factor: Any) -> int:
     """How many batches are under way in all, from PyTorch's number for each worker or from ours."""
     if prefetch is not None and factor is not None:
-        raise ShapeError("DataLoader: give prefetch (batches in all) or prefetch_factor (batches per worker), not both")
+        raise ArgumentError(
+            "DataLoader: give prefetch (batches in all) or prefetch_factor (batches per worker), not both"
+        )
     if factor is not None and not num_workers:
-        raise ShapeError("DataLoader: prefetch_factor counts batches per worker; give num_workers, or prefetch")
+        raise ArgumentError("DataLoader: prefetch_factor counts batches per worker; give num_workers, or prefetch")
     if prefetch is not None:
         return _count("prefetch", prefetch)
     return num_workers * (2 if factor is None else _count("prefetch_factor", factor))
@@ -394,14 +399,14 @@ def _batches_ahead(num_workers: int, prefetch: Any, factor: Any) -> int:
 
 def _check_timeout(seconds: Any) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        raise ShapeError(f"DataLoader: timeout is in seconds, >= 0 (0: wait for ever), got {seconds!r}")
+        raise ArgumentError(f"DataLoader: timeout is in seconds, >= 0 (0: wait for ever), got {seconds!r}")
     return seconds
 
 
 def _check_method(method: Any) -> str | None:
     known = multiprocessing.get_all_start_methods()
     if method is not None and method not in known:
-        raise ShapeError(f"DataLoader: multiprocessing_context is one of {', '.join(known)}, got {method!r}")
+        raise ArgumentError(f"DataLoader: multiprocessing_context is one of {', '.join(known)}, got {method!r}")
     return method
 
 
@@ -410,13 +415,13 @@ def _check_sampling(
 ) -> None:
     if isinstance(dataset, IterableDataset):
         if shuffle or sampler is not None or batch_sampler is not None:
-            raise ShapeError("DataLoader: an IterableDataset gives its own order; leave out shuffle and samplers")
+            raise ArgumentError("DataLoader: an IterableDataset gives its own order; leave out shuffle and samplers")
         return
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise DTypeError(f"DataLoader: {type(dataset).__name__} is no dataset; it needs __len__ and __getitem__")
     if sampler is not None and shuffle:
-        raise ShapeError("DataLoader: a sampler gives the order; leave out shuffle")
+        raise ArgumentError("DataLoader: a sampler gives the order; leave out shuffle")
     if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
-        raise ShapeError(
+        raise ArgumentError(
             "DataLoader: a batch_sampler makes the batches; leave out batch_size, shuffle, sampler, drop_last"
         )

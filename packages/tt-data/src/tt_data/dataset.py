@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
 from tt_data import seeding
 from tt_data.collate import default_collate
 
@@ -93,9 +94,10 @@ class TensorDataset(Dataset):
     (array([0., 0.]), np.int64(3))
     """
 
+    @checked
     def __init__(self, *tensors: Any) -> None:
         if not tensors:
-            raise ShapeError("TensorDataset: got no tensors; give at least one, e.g. TensorDataset(images, labels)")
+            raise ArgumentError("TensorDataset: got no tensors; give at least one, e.g. TensorDataset(images, labels)")
         self.arrays = tuple(as_array(tensor) for tensor in tensors)
         lengths = [array.shape[0] if array.ndim else None for array in self.arrays]
         if lengths[0] is None or len(set(lengths)) > 1:
@@ -109,7 +111,10 @@ class TensorDataset(Dataset):
         return ": " + ", ".join(f"{array.dtype} {array.shape[1:]}" for array in self.arrays)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        return tuple(array[index] for array in self.arrays)
+        try:
+            return tuple(array[index] for array in self.arrays)
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            raise (kind_of(error) or OutOfRangeError)(f"TensorDataset: index {shown(index)}: {error}") from None
 
     def __getitems__(self, indices: Indices) -> tuple[Any, ...]:
         return tuple(array[indices] for array in self.arrays)
@@ -124,7 +129,8 @@ class Subset(Dataset):
     2
     """
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int] | Indices) -> None:
+    @checked
+    def __init__(self, dataset: Dataset | Sequence[Any], indices: Sequence[int] | Indices) -> None:
         self.dataset = dataset
         self.indices = as_indices(indices, len(dataset), "Subset")
 
@@ -135,7 +141,7 @@ class Subset(Dataset):
         return f" of {self.dataset!r}"
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[int(self.indices[index])]
+        return self.dataset[int(self.indices[wrap_index(index, len(self), "Subset")])]
 
     def __getitems__(self, indices: Indices) -> Any:
         return fetch(self.dataset, self.indices[indices])
@@ -149,10 +155,11 @@ class ConcatDataset(Dataset):
     (np.int64(11),)
     """
 
-    def __init__(self, datasets: Iterable[Dataset]) -> None:
+    @checked
+    def __init__(self, datasets: Iterable[Dataset | Sequence[Any]]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ShapeError("ConcatDataset: got no datasets; give at least one")
+            raise ArgumentError("ConcatDataset: got no datasets; give at least one")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
             raise DTypeError("ConcatDataset: an IterableDataset has no length; chain the streams in one __iter__")
         self.cumulative_sizes = list(accumulate(len(dataset) for dataset in self.datasets))
@@ -179,8 +186,9 @@ class ConcatDataset(Dataset):
         return self.cumulative_sizes[part - 1] if part else 0
 
 
+@checked
 def random_split(
-    dataset: Dataset, lengths: Sequence[float], generator: np.random.Generator | None = None
+    dataset: Dataset | Sequence[Any], lengths: Sequence[float], generator: np.random.Generator | None = None
 ) -> list[Subset]:
     """Cut `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
 
@@ -197,21 +205,21 @@ def random_split(
 
 def _split_sizes(total: int, lengths: list[float]) -> list[int]:
     if not lengths or min(lengths) < 0:
-        raise ShapeError(f"random_split: lengths must be >= 0 and at least one, got {lengths}")
+        raise ArgumentError(f"random_split: lengths must be >= 0 and at least one, got {lengths}")
     if math.isclose(sum(lengths), 1):
         sizes = [math.floor(total * fraction) for fraction in lengths]
         for i in range(total - sum(sizes)):
             sizes[i % len(sizes)] += 1
         return sizes
     if sum(lengths) != total or any(length != int(length) for length in lengths):
-        raise ShapeError(
+        raise ArgumentError(
             f"random_split: lengths {lengths} sum to {sum(lengths)}, the dataset has {total} samples; "
             f"give sizes that sum to {total} or fractions that sum to 1"
         )
     return [int(length) for length in lengths]
 
 
-def fetch(dataset: Dataset, indices: Indices) -> Any:
+def fetch(dataset: Dataset | Sequence[Any], indices: Indices) -> Any:
     """The samples at `indices`: a finished batch from a dataset that can fetch many at once, else a list."""
     fetch_many = getattr(dataset, "__getitems__", None)
     return fetch_many(indices) if fetch_many else [dataset[int(index)] for index in indices]
@@ -250,6 +258,8 @@ def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:
 
 def wrap_index(index: int, length: int, who: str) -> int:
     """A possibly negative `index` as 0 ... length - 1; raises `OutOfRangeError`, which ends a plain `for` loop."""
+    if not isinstance(index, (int, np.integer)):
+        raise DTypeError(f"{who}: index is an integer, got {shown(index)}")
     if not -length <= index < length:
         raise OutOfRangeError(f"{who}: index {index} is outside a dataset of {length} samples")
     return index % length

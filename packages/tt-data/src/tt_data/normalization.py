@@ -14,9 +14,10 @@ import numpy as np
 
 from tt_core import Tensor, mutation
 from tt_core import elementwise as E
+from tt_core.arguments import checked
 from tt_core.creation import ones, zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import ShapeError, check_floats
+from tt_core.errors import ArgumentError, ShapeError, check_floats
 from tt_core.layers import Layer
 from tt_core.random import generator
 from tt_core.threads import in_parallel
@@ -277,6 +278,7 @@ class Normalization(Layer):
     _usual: ClassVar[dict[str, Any]] = {"affine": True, "track_running_stats": True}
     _may_be_missing = ("num_batches_tracked",)  # state dicts of before PyTorch 0.4.1 lack it
 
+    @checked
     def __init__(
         self,
         num_features: int,
@@ -390,10 +392,11 @@ class Dropout2d(Layer):
     [[[[1.0]], [[1.0]]]]
     """
 
+    @checked
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise ShapeError(f"Dropout2d: p is a probability, got {p}")
+            raise ArgumentError(f"Dropout2d: p is a probability, got {p}")
         self.p = p
 
     def forward(self, x: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
 from tt_core.errors import check_floats
 from tt_core.layers import Layer
@@ -410,6 +411,7 @@ class MaxPool2d(Pool):
     (1, 3, 4, 4)
     """
 
+    @checked
     def __init__(
         self,
         kernel_size: IntOrPair,
@@ -439,6 +441,7 @@ class AvgPool2d(Pool):
     (1, 3, 4, 4)
     """
 
+    @checked
     def __init__(
         self,
         kernel_size: IntOrPair,

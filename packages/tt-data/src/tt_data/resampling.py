@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
-from tt_core.errors import ShapeError, check_floats, is_integer
+from tt_core.errors import ArgumentError, ShapeError, check_floats, is_integer
 from tt_core.layers import Layer
 from tt_data.adaptive_pooling import adaptive_avg_pool2d
 from tt_data.windows import IntOrPair, Pair, check_images, of_tensors, on_images, pair
@@ -201,6 +202,7 @@ class Upsample(Layer):
     (1, 3, 8, 10)
     """
 
+    @checked
     def __init__(
         self,
         size: Any = None,
@@ -211,7 +213,7 @@ class Upsample(Layer):
     ) -> None:
         super().__init__()
         if (size is None) == (scale_factor is None):
-            raise ShapeError("Upsample: give either size or scale_factor")
+            raise ArgumentError("Upsample: give either size or scale_factor")
         _check_mode("Upsample", mode, align_corners)
         if size is not None:
             _sizes("Upsample", size, len(size) if isinstance(size, (tuple, list)) else 2)
@@ -233,9 +235,9 @@ def _check_mode(who: str, mode: str, align_corners: bool | None, dims: int | Non
     """Raise unless `mode` exists, fits inputs of so many dimensions (None: not known yet) and takes `align_corners`."""
     blending = {"linear": 1, "bilinear": 2, "bicubic": 2}
     if mode not in (*MODES, "linear", "area"):
-        raise ShapeError(f"{who}: mode is {_LISTED}, 'linear' or 'area', got {mode!r}")
+        raise ArgumentError(f"{who}: mode is {_LISTED}, 'linear' or 'area', got {mode!r}")
     if mode not in blending and align_corners is not None:
-        raise ShapeError(f"{who}: align_corners is for modes that blend ({', '.join(blending)}), got mode {mode!r}")
+        raise ArgumentError(f"{who}: align_corners is for modes that blend ({', '.join(blending)}), got mode {mode!r}")
     if dims is not None and dims not in (1, 2):
         raise ShapeError(f"{who}: input has {dims + 2} dimensions, expected (N, C, H, W) or (N, C, L)")
     if dims is not None and blending.get(mode, dims) != dims:
@@ -246,7 +248,7 @@ def _factors(who: str, asked: Any, dims: int) -> tuple[Any, ...]:
     """A scale factor for each of `dims` dimensions."""
     parts = tuple(asked) if isinstance(asked, (tuple, list)) else (asked,) * dims
     if len(parts) != dims or not all(isinstance(p, (int, float, np.number)) and 0 < p < math.inf for p in parts):
-        raise ShapeError(f"{who}: scale_factor is a number > 0, or one for each of {dims} dimensions, got {asked!r}")
+        raise ArgumentError(f"{who}: scale_factor is a number > 0, or one for each of {dims} dimensions, got {asked!r}")
     return parts
 
 

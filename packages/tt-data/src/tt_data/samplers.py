@@ -8,14 +8,15 @@ data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, DTypeError, shown
 from tt_data import seeding
 from tt_data.dataset import as_integers
 
@@ -47,6 +48,7 @@ class SequentialSampler(Sampler):
     [0, 1, 2]
     """
 
+    @checked
     def __init__(self, data_source: Sized) -> None:
         self.data_source = data_source
 
@@ -64,9 +66,10 @@ class RandomSampler(Sampler):
     [0, 1, 2, 3]
     """
 
+    @checked
     def __init__(self, data_source: Sized, replacement: bool = False, num_samples: int | None = None) -> None:
         if num_samples is not None and num_samples < 1:
-            raise ShapeError(f"RandomSampler: num_samples must be >= 1, got {num_samples}")
+            raise ArgumentError(f"RandomSampler: num_samples must be >= 1, got {num_samples}")
         self.data_source, self.replacement, self._num_samples = data_source, replacement, num_samples
 
     def __len__(self) -> int:
@@ -87,6 +90,7 @@ class SubsetRandomSampler(Sampler):
     [3, 7]
     """
 
+    @checked
     def __init__(self, indices: Sequence[int]) -> None:
         self._subset = as_integers(indices, "SubsetRandomSampler").astype(np.int64)
 
@@ -100,19 +104,20 @@ class SubsetRandomSampler(Sampler):
 class WeightedRandomSampler(Sampler):
     """`num_samples` draws, sample `i` with probability proportional to `weights[i]`: for classes of unequal size.
 
-    Raises `ShapeError` for negative weights, or more draws without replacement than there are positive
+    Raises `ArgumentError` for negative weights, or more draws without replacement than there are positive
     weights.
 
     >>> set(WeightedRandomSampler([0, 1, 0], num_samples=5))
     {1}
     """
 
+    @checked
     def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True) -> None:
         p = np.asarray(weights, dtype=np.float64)
         if p.ndim != 1 or not p.size or not np.isfinite(p).all() or (p < 0).any() or not p.any():
-            raise ShapeError("WeightedRandomSampler: weights must be a flat sequence, finite, >= 0, not all zero")
+            raise ArgumentError("WeightedRandomSampler: weights must be a flat sequence, finite, >= 0, not all zero")
         if num_samples < 1 or (not replacement and num_samples > np.count_nonzero(p)):
-            raise ShapeError(
+            raise ArgumentError(
                 f"WeightedRandomSampler: cannot draw {num_samples} of {np.count_nonzero(p)} samples "
                 f"with a positive weight {'with' if replacement else 'without'} replacement"
             )
@@ -136,9 +141,10 @@ class BlockShuffleSampler(Sampler):
     True
     """
 
+    @checked
     def __init__(self, data_source: Sized, block: int, window: int = 4) -> None:
         if block < 1 or window < 1:
-            raise ShapeError(f"BlockShuffleSampler: block and window must be >= 1, got {block} and {window}")
+            raise ArgumentError(f"BlockShuffleSampler: block and window must be >= 1, got {block} and {window}")
         self.data_source, self.block, self.window = data_source, block, window
 
     def __len__(self) -> int:
@@ -159,7 +165,10 @@ class BatchSampler:
     [[0, 1], [2, 3], [4]]
     """
 
+    @checked
     def __init__(self, sampler: Any, batch_size: int, drop_last: bool) -> None:
+        if not hasattr(sampler, "__iter__") or isinstance(sampler, (str, bytes, Mapping)):
+            raise DTypeError(f"BatchSampler: sampler gives indices one by one, got {shown(sampler)}")
         self.sampler, self.batch_size, self.drop_last = sampler, check_batch_size(batch_size), drop_last
 
     def __len__(self) -> int:
@@ -182,7 +191,7 @@ class BatchSampler:
 
 
 def check_batch_size(batch_size: Any) -> int:
-    """`batch_size` if it is a positive whole number, else `ShapeError`."""
+    """`batch_size` if it is a positive whole number, else `ArgumentError`."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ShapeError(f"DataLoader: batch_size must be a whole number >= 1, got {batch_size!r}")
+        raise ArgumentError(f"DataLoader: batch_size must be a whole number >= 1, got {batch_size!r}")
     return int(batch_size)

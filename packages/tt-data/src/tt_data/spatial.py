@@ -20,7 +20,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tt_core.arguments import checked
+from tt_core.errors import DTypeError, shown
 from tt_core.layers import Layer
+from tt_core.tensor import Tensor
 from tt_data.adaptive_pooling import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -190,11 +193,14 @@ class Flatten(Layer):
     (2, 60)
     """
 
+    @checked
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise DTypeError(f"Flatten: input 0 is a tensor, got {shown(x)}")
         return x.flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import FileError, ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, FileError, ShapeError
 from tt_core.files import check_folder, make_folder, remove_stale, write_atomic
 from tt_data.dataset import Dataset, Indices, as_array, as_indices, wrap_index
 
@@ -55,9 +56,10 @@ class MemmapDataset(Dataset):
     (array([2., 3.]),)
     """
 
+    @checked
     def __init__(self, *files: str | os.PathLike[str], resident_bytes: int = 128 << 20) -> None:
         if not files:
-            raise ShapeError("MemmapDataset: got no files; give at least one .npy file")
+            raise ArgumentError("MemmapDataset: got no files; give at least one .npy file")
         self.files, self.resident_bytes = tuple(Path(file) for file in files), resident_bytes
         self._sizes = [path.stat().st_size if path.is_file() else 0 for path in self.files]
         self._maps, self._touched = self._open(), 0
@@ -164,6 +166,7 @@ class ShardedDataset(Dataset):
     (np.int64(3), np.int64(1))
     """
 
+    @checked
     def __init__(self, folder: str | os.PathLike[str], verify: bool = True) -> None:
         self.folder, self.verify = Path(folder), verify
         self.fields, self.shards = _read_index(self.folder)
@@ -303,6 +306,7 @@ def _read_at(file: Any, place: int, target: memoryview) -> int:
     return int(file.readinto(target))
 
 
+@checked
 def write_shards(
     folder: str | os.PathLike[str],
     batches: Iterable[Sequence[Any]],
@@ -317,9 +321,11 @@ def write_shards(
     """
     folder = Path(folder)
     if len({field.casefold() for field in fields}) < len(fields) or not all(map(_FILE_NAME.fullmatch, fields)):
-        raise ShapeError(f"write_shards: fields must have names of their own that a file can bear, got {list(fields)}")
+        raise ArgumentError(
+            f"write_shards: fields must have names of their own that a file can bear, got {list(fields)}"
+        )
     if shard_bytes < 1:
-        raise ShapeError(f"write_shards: shard_bytes must be >= 1, got {shard_bytes}")
+        raise ArgumentError(f"write_shards: shard_bytes must be >= 1, got {shard_bytes}")
     if os.path.exists(folder / INDEX):
         raise FileError(f"{folder}: already holds a sharded dataset; choose another folder, or remove it")
     check_folder(folder)
@@ -331,7 +337,7 @@ def write_shards(
         described = _describe(arrays, tuple(fields))
         shards.append(_write_shard(folder, len(shards), arrays, described))
     if not shards:
-        raise ShapeError("write_shards: got no samples; give at least one batch")
+        raise ArgumentError("write_shards: got no samples; give at least one batch")
     write_atomic(folder / INDEX, json.dumps(_index_content(described, shards), indent=1).encode())
     return folder
 
@@ -369,7 +375,7 @@ def _checked_batch(batch: Sequence[Any], names: tuple[str, ...], first: tuple[Fi
         shapes = ", ".join(str(array.shape) for array in arrays)
         raise ShapeError(f"write_shards: a batch needs arrays of one length for {', '.join(names)}; got {shapes}")
     if any(array.dtype.kind not in "fiub" for array in arrays):
-        raise ShapeError(f"write_shards: fields must be numbers, got {[str(array.dtype) for array in arrays]}")
+        raise ArgumentError(f"write_shards: fields must be numbers, got {[str(array.dtype) for array in arrays]}")
     if first and _describe(arrays, names) != first:
         given = _plain(_describe(arrays, names))
         raise ShapeError(f"write_shards: a batch has {given}, those before had {_plain(first)}")

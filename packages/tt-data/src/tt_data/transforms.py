@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import DTypeError, ShapeError, is_integer
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
 from tt_data import seeding
 from tt_data.windows import pair
 
@@ -28,6 +29,7 @@ class Compose:
     np.float32(1.0)
     """
 
+    @checked
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
         self.transforms = list(transforms)
 
@@ -45,6 +47,7 @@ class ToFloat:
     """
 
     def __call__(self, x: Images) -> Images:
+        _check_array("ToFloat", x)
         return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x.astype(np.float32)
 
 
@@ -55,10 +58,14 @@ class Normalize:
     array([[[[2., 2.]]]], dtype=float32)
     """
 
+    @checked
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        for name, given in (("mean", mean), ("std", std)):
+            if np.asarray(given).dtype.kind not in "fiu":
+                raise DTypeError(f"Normalize: {name} is a number or a list of numbers, got {shown(given)}")
         self.mean, self.std = (np.asarray(value, np.float32).reshape(-1, 1, 1) for value in (mean, std))
         if not ((self.std > 0) & np.isfinite(self.std)).all() or not np.isfinite(self.mean).all():
-            raise ShapeError(f"Normalize: mean must be finite and std also > 0, got {mean} and {std}")
+            raise ArgumentError(f"Normalize: mean must be finite and std also > 0, got {mean} and {std}")
 
     def __call__(self, x: Images) -> Images:
         _check_images("Normalize", x)
@@ -75,6 +82,7 @@ class RandomHorizontalFlip:
     array([[[[3, 2, 1]]]])
     """
 
+    @checked
     def __init__(self, p: float = 0.5) -> None:
         self.p = _probability("RandomHorizontalFlip", p)
 
@@ -96,13 +104,15 @@ class RandomCrop:
     (5, 3, 2, 2)
     """
 
+    @checked
     def __init__(self, size: int | tuple[int, int], padding: int = 0, padding_mode: str = "constant") -> None:
         if padding_mode not in ("constant", "reflect"):
-            raise ShapeError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
-        if not is_integer(padding, least=0):
-            raise ShapeError(f"RandomCrop: padding is an integer >= 0, got {padding!r}")
+            raise ArgumentError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
+        if not 0 <= padding < 1 << 31:
+            raise ArgumentError(f"RandomCrop: padding is an integer >= 0, got {padding!r}")
         self.size, self.padding, self.padding_mode = pair(size, "RandomCrop: size"), padding, padding_mode
 
+    @checked
     def __call__(self, x: Images) -> Images:
         _check_images("RandomCrop", x)
         p, (height, width) = self.padding, self.size
@@ -126,11 +136,13 @@ class Cutout:
     np.True_
     """
 
+    @checked
     def __init__(self, size: int, value: float = 0.0) -> None:
         if not is_integer(size, least=1):
-            raise ShapeError(f"Cutout: size is an integer >= 1, got {size!r}")
+            raise ArgumentError(f"Cutout: size is an integer >= 1, got {size!r}")
         self.size, self.value = size, value
 
+    @checked
     def __call__(self, x: Images) -> Images:
         _check_images("Cutout", x)
         if x.dtype.kind != "f" and self.value not in range(np.iinfo(x.dtype).min, np.iinfo(x.dtype).max + 1):
@@ -159,6 +171,7 @@ class RandomAffine:
     True
     """
 
+    @checked
     def __init__(
         self,
         degrees: float,
@@ -168,13 +181,13 @@ class RandomAffine:
         fill: float = 0.0,
     ) -> None:
         if not _is_number(degrees) or degrees < 0:
-            raise ShapeError(f"RandomAffine: degrees is a number >= 0, drawn from +- its value, got {degrees!r}")
+            raise ArgumentError(f"RandomAffine: degrees is a number >= 0, drawn from +- its value, got {degrees!r}")
         if not _is_pair(translate):
-            raise ShapeError(f"RandomAffine: translate is a pair (of the width, of the height), got {translate!r}")
+            raise ArgumentError(f"RandomAffine: translate is a pair (of the width, of the height), got {translate!r}")
         if not _is_pair(scale) or not 0 < scale[0] <= scale[1]:
-            raise ShapeError(f"RandomAffine: scale must be a range (low, high) with 0 < low <= high, got {scale}")
+            raise ArgumentError(f"RandomAffine: scale must be a range (low, high) with 0 < low <= high, got {scale}")
         if not _is_number(shear) or not 0 <= shear < 90:
-            raise ShapeError(f"RandomAffine: shear must be at least 0 and below 90 degrees, got {shear}")
+            raise ArgumentError(f"RandomAffine: shear must be at least 0 and below 90 degrees, got {shear}")
         self.degrees, self.translate, self.scale, self.shear, self.fill = (
             degrees,
             translate,
@@ -204,6 +217,7 @@ class RandomAffine:
         return np.asarray(np.linalg.inv(rotate @ shear), np.float64), shifts
 
 
+@checked
 def affine(x: Images, matrices: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64], fill: float = 0.0) -> Images:
     """Resample images (N, C, H, W): the pixel at p, from the centre, is the source's at `matrix @ (p - shift)`.
 
@@ -245,12 +259,18 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))
 
 
+def _check_array(who: str, x: Any) -> None:
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+        raise DTypeError(f"{who}: takes an array of images, got {shown(x)}")
+
+
 def _check_images(who: str, x: Images) -> None:
+    _check_array(who, x)
     if x.ndim != 4:
         raise ShapeError(f"{who}: expected images (N, C, H, W), got shape {x.shape}")
 
 
 def _probability(who: str, p: float) -> float:
     if not 0 <= p <= 1 or math.isnan(p):
-        raise ShapeError(f"{who}: p must be between 0 and 1, got {p}")
+        raise ArgumentError(f"{who}: p must be between 0 and 1, got {p}")
     return p

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tt_core.dispatch import Array, HasArray, wrap
-from tt_core.errors import DTypeError, ShapeError, is_integer
+from tt_core.errors import ArgumentError, DTypeError, ShapeError, is_integer
 
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
@@ -150,7 +150,7 @@ def sides_of(padding: IntOrPair | str, reach: Pair, stride: Pair) -> tuple[Pair,
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding != "same":
-        raise ShapeError(f"padding is a number, a pair, 'same' or 'valid', got {padding!r}")
+        raise ArgumentError(f"padding is a number, a pair, 'same' or 'valid', got {padding!r}")
     if stride != (1, 1):
         raise ShapeError(f"padding 'same' needs stride 1, got {stride}")
     rows, columns = reach[0] - 1, reach[1] - 1

@@ -16,9 +16,10 @@ import numpy as np
 
 from tt_core import elementwise as E
 from tt_core import init
+from tt_core.arguments import checked
 from tt_core.creation import zeros
 from tt_core.dispatch import Array, op
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import DTypeError, ShapeError, shown
 from tt_core.layers import Layer, Linear, dropout, linear
 from tt_core.random import generator
 from tt_core.tensor import Tensor
@@ -147,6 +148,7 @@ def _grouped(x: Any, groups: int) -> Any:
     return x if groups == 1 else x.unflatten(-3, (x.shape[-3] // groups, groups)).sum(-3)
 
 
+@checked
 def attention_weights(
     query: Any,
     key: Any,
@@ -166,6 +168,9 @@ def attention_weights(
     tensor([[1. , 0. ],
             [0.5, 0.5]])
     """
+    for name, x in (("query", query), ("key", key)):
+        if x.ndim < 2 or not x.shape[-1] or x.dtype.kind != "f":
+            raise ShapeError(f"attention_weights: {name} is (..., length, features) of floats, got {shown(x)}")
     if attn_mask is not None and attn_mask.dtype.kind not in "bf":
         raise DTypeError(f"attn_mask is boolean (true: may look) or floats to add, got {attn_mask.dtype}")
     key = _repeated(key, query.shape[-3] // key.shape[-3]) if enable_gqa else key
@@ -174,7 +179,10 @@ def attention_weights(
     if is_causal:
         visible = np.tri(scores.shape[-2], scores.shape[-1], causal_offset, dtype=bool)
     if attn_mask is not None and attn_mask.dtype == np.bool_:
-        visible = visible & np.asarray(attn_mask)
+        try:
+            visible = visible & np.asarray(attn_mask)
+        except ValueError as error:
+            raise ShapeError(f"attention_weights: attn_mask does not fit: {error}") from None
     elif attn_mask is not None:
         scores = scores + attn_mask
     scores = E.where(visible, scores, np.asarray(-np.inf, scores.dtype))
@@ -249,6 +257,7 @@ class MultiHeadAttention(Layer):
     (1, 5, 8)
     """
 
+    @checked
     def __init__(
         self,
         embed_dim: int,

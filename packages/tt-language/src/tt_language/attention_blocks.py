@@ -321,7 +321,7 @@ def problem_of(
 def _check(query: Array, key: Array, value: Array, attn_mask: Array | None, dropout_p: float) -> None:
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ValueError("query, key and value are (..., length, features)")
-    if not query.dtype == key.dtype == value.dtype or query.dtype.kind != "f":
+    if not query.dtype.type is key.dtype.type is value.dtype.type or query.dtype.kind != "f":
         raise TypeError(f"needs floats of one dtype, got {query.dtype}, {key.dtype} and {value.dtype}")
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query has {query.shape[-1]} features, key {key.shape[-1]}")

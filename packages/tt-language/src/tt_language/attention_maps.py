@@ -18,8 +18,9 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError, ShapeError
 from tt_core.files import write_atomic
 from tt_core.hookspecs import hookimpl
 from tt_core.layers import Layer
@@ -65,6 +66,7 @@ def record_attention() -> Iterator[list[Array]]:
         manager.unregister(recorder)
 
 
+@checked
 def heat_map(
     weights: Any,
     path: str | os.PathLike[str],
@@ -85,7 +87,7 @@ def heat_map(
             f"{len(queries)} and {len(keys)} labels"
         )
     if not np.isfinite(panels).all():
-        raise ShapeError("heat_map: weights are not all numbers")
+        raise ArgumentError("heat_map: weights are not all numbers")
     write_atomic(path, "\n".join(_panels(panels, queries, keys, title)).encode("utf-8"))
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.errors import ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, ShapeError
 from tt_language.errors import ConfigError
 from tt_language.rope_scaling import RopeScaling
 
@@ -85,7 +86,8 @@ class GPTConfig:
         for name in (*_FLAGS, *(n for n in _MAYBE_FLAGS if getattr(self, n) is not None)):
             self._need(isinstance(getattr(self, name), bool), name, "true or false")
         for name, known in _CHOICES.items():
-            self._need(getattr(self, name) in known, name, f"one of {', '.join(known)}")
+            value = getattr(self, name)
+            self._need(isinstance(value, str) and value in known, name, f"one of {', '.join(known)}")
         self._need(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", "a probability below 1")
         self._check_heads()
         self._check_scaling()
@@ -103,7 +105,7 @@ class GPTConfig:
             raise ConfigError(f'GPTConfig: rope_scaling needs position="rotary", got {self.position!r}')
         try:
             RopeScaling.read(self.rope_scaling, self.head_size, self.rope_theta, self.block_size)
-        except ShapeError as error:
+        except (ArgumentError, ShapeError) as error:
             raise ConfigError(f"GPTConfig: {error}") from None
 
     def _check_end(self) -> None:
@@ -140,6 +142,7 @@ class GPTConfig:
         return dataclasses.asdict(self)
 
     @classmethod
+    @checked
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
         """The config that `to_dict` gave. Raises `ConfigError` for a name it does not know."""
         if not isinstance(values, Mapping):

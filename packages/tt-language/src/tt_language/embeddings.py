@@ -16,9 +16,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from tt_core import mutation
+from tt_core.arguments import checked
 from tt_core.creation import from_numpy, randn, tensor
 from tt_core.dispatch import Array, op
-from tt_core.errors import OutOfRangeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, shown
 from tt_core.files import write_atomic
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
@@ -110,6 +111,7 @@ class Embedding(Layer):
 
     weight: Tensor
 
+    @checked
     def __init__(
         self,
         num_embeddings: int,
@@ -208,6 +210,7 @@ class PositionalEmbedding(Embedding):
     (2, 4)
     """
 
+    @checked
     def __init__(self, max_length: int, dim: int) -> None:
         super().__init__(max_length, dim)
         self.weight.data *= np.float32(0.02)
@@ -225,6 +228,7 @@ class SinusoidalEmbedding(Layer):
 
     table: Tensor
 
+    @checked
     def __init__(self, max_length: int, dim: int, base: float = 10000.0) -> None:
         super().__init__()
         check_sizes("SinusoidalEmbedding", max_length=max_length, dim=dim)
@@ -298,6 +302,7 @@ class RotaryEmbedding(Layer):
 
     frequency: Tensor
 
+    @checked
     def __init__(
         self, dim: int, max_length: int = 2048, theta: float = 10000.0, scaling: Mapping[str, Any] | None = None
     ) -> None:
@@ -312,9 +317,12 @@ class RotaryEmbedding(Layer):
         frequency, self.magnitude = self.scaling.frequencies(dim, theta, 1)
         self.frequency = tensor(frequency)
 
+    @checked
     def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2)."""
         where = np.asarray(positions)
+        if where.dtype.kind not in "iu" and where.size:
+            raise DTypeError(f"RotaryEmbedding: positions are integers, got {shown(positions)}")
         if where.size and not 0 <= where.min() <= where.max() < self.max_length:
             wrong = where.min() if where.min() < 0 else where.max()
             raise OutOfRangeError(f"RotaryEmbedding: position {wrong} is outside its {self.max_length} positions")
@@ -326,6 +334,7 @@ class RotaryEmbedding(Layer):
             cos, sin = cos * np.float32(self.magnitude), sin * np.float32(self.magnitude)
         return from_numpy(cos), from_numpy(sin)
 
+    @checked
     def changes_at(self, length: int) -> bool:
         """Whether a text of `length` positions has other frequencies than one that is a position shorter.
 
@@ -365,6 +374,7 @@ def _table(source: Any) -> Array:
     return table
 
 
+@checked
 def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
     """The `k` entries whose vectors point most nearly the same way as `query`, best first: (id, cosine).
 
@@ -375,12 +385,14 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
     1
     """
     if k < 0:
-        raise ShapeError(f"nearest: k is {k}, expected 0 or more")
+        raise ArgumentError(f"nearest: k is {k}, expected 0 or more")
     table = _table(source)
     own = query if isinstance(query, (int, np.integer)) else None
     if own is not None:
         check_ids(np.asarray(own), len(table))
     vector = table[own] if own is not None else np.asarray(query.data if isinstance(query, Tensor) else query)
+    if table.dtype.kind not in "fiu" or vector.dtype.kind not in "fiu":
+        raise DTypeError(f"nearest: needs vectors of numbers, got {table.dtype} and {vector.dtype}")
     if vector.shape != table.shape[1:]:
         raise ShapeError(f"nearest: the vector has shape {vector.shape}, the table's have {table.shape[1:]}")
     lengths = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)
@@ -389,18 +401,19 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
     return [(int(i), float(cosine[i])) for i in order if i != own][:k]
 
 
+@checked
 def picture(source: Any, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None) -> None:
     """Draw the vectors of `ids` in the plane in which they differ most (principal components), as SVG at `path`.
 
-    `labels` are the texts at the points, the ids themselves by default. Raises `ShapeError` for fewer than 2 ids and
+    `labels` are the texts at the points, the ids themselves by default. Raises `ArgumentError` for fewer than 2 ids and
     for vectors that are infinite or nan.
     """
     table = _table(source)
     if len(ids) < 2 or (labels is not None and len(labels) != len(ids)):
-        raise ShapeError(f"picture: needs 2 ids or more and a label for each, got {len(ids)} ids")
+        raise ArgumentError(f"picture: needs 2 ids or more and a label for each, got {len(ids)} ids")
     check_ids(np.asarray(ids), len(table))
     if not np.isfinite(table[list(ids)]).all():
-        raise ShapeError("picture: the vectors are not all numbers")
+        raise ArgumentError("picture: the vectors are not all numbers")
     names = [str(i) for i in ids] if labels is None else labels
     write_atomic(path, _svg(_plane(table[list(ids)]), names).encode("utf-8"))
 
@@ -450,6 +463,7 @@ class MemoryFootprint:
         return "\n".join(f"{name:{wide}}  {n / 1e6:10.2f} MB  {n / max(self.total, 1):6.1%}" for name, n in rows)
 
 
+@checked
 def memory_footprint(model: Layer) -> MemoryFootprint:
     """How much of a model's memory its embedding tables take; a table shared with the output counts once.
 

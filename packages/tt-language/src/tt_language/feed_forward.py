@@ -11,6 +11,7 @@ import numpy as np
 
 from tt_core import elementwise as E
 from tt_core.activations import gelu, relu, silu
+from tt_core.arguments import checked
 from tt_core.creation import ones
 from tt_core.dispatch import Array, op
 from tt_core.errors import ShapeError
@@ -97,6 +98,7 @@ class RMSNorm(Layer):
 
     weight: Tensor | None
 
+    @checked
     def __init__(self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True) -> None:
         super().__init__()
         self.normalized_shape, self.eps = as_size("RMSNorm", (normalized_shape,)), eps
@@ -128,6 +130,7 @@ class FeedForward(Layer):
     (2, 3, 4)
     """
 
+    @checked
     def __init__(
         self, embed_dim: int, hidden_dim: int | None = None, activation: str = "gelu", bias: bool = True
     ) -> None:
@@ -162,6 +165,7 @@ class SwiGLU(Layer):
     (2, 3, 6)
     """
 
+    @checked
     def __init__(self, embed_dim: int, hidden_dim: int | None = None, bias: bool = False) -> None:
         super().__init__()
         hidden_dim = 8 * embed_dim // 3 if hidden_dim is None else hidden_dim

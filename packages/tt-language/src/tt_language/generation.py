@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.creation import tensor
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError, is_integer
+from tt_core.errors import ArgumentError, ShapeError, is_integer
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_language.embeddings import check_ids
@@ -68,6 +69,7 @@ class Sampling:
         if self.min_p is not None:
             _need("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1")
 
+    @checked
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
         """A token for logits (vocab,) after `text`. Raises `ConfigError` for logits that are no numbers."""
         logits = self.penalized(logits, text)
@@ -78,6 +80,7 @@ class Sampling:
         below = self.probabilities(logits).cumsum()  # its last, not a sum of its own, which may be larger
         return int(np.searchsorted(below, random.random() * below[-1], side="right"))
 
+    @checked
     def penalized(self, logits: Array, text: Sequence[int]) -> Array:
         """Logits of tokens in `text` moved down: divided by the penalty where positive, multiplied where negative."""
         if self.repetition_penalty == 1 or not len(text):
@@ -87,6 +90,7 @@ class Sampling:
         logits[seen] = np.where(old > 0, old / self.repetition_penalty, old * self.repetition_penalty)
         return logits
 
+    @checked
     def probabilities(self, logits: Array) -> Array:
         """Probabilities (vocab,), not normalized, of the tokens that the filters leave."""
         with np.errstate(over="ignore"):
@@ -265,7 +269,7 @@ def stream(
     texts, allowed = _cropped(model, _as_texts(prompt)), _allowed(model, tokenizer)
     ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if len(texts) > 1:
-        raise ShapeError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
+        raise ArgumentError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
     return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, allowed, seed))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError, ShapeError
 from tt_language.errors import short
 
 Scaled = tuple[Array, float]
@@ -53,17 +53,19 @@ class RopeScaling:
             raise ShapeError(f"a scaling of rotary positions is a mapping, got {short(scaling)}")
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         if not isinstance(kind, str) or kind not in _KINDS:
-            raise ShapeError(f"rope_type is {short(kind)}, expected one of {', '.join(_KINDS)}")
+            raise ArgumentError(f"rope_type is {short(kind)}, expected one of {', '.join(_KINDS)}")
         if kind in ("dynamic", "yarn") and (dim <= 2 or theta <= 1):
-            raise ShapeError(f"rope_type {kind} needs more than 2 features a head and a theta above 1")
+            raise ArgumentError(f"rope_type {kind} needs more than 2 features a head and a theta above 1")
         takes = _KINDS[kind].takes
         given = {name: x for name, x in scaling.items() if name not in ("rope_type", "type") and x is not None}
         for name, value in given.items():
             if name not in takes:
-                raise ShapeError(f"rope_type {kind} does not take {short(name)}; it takes {', '.join(takes) or 'none'}")
+                raise ArgumentError(
+                    f"rope_type {kind} does not take {short(name)}; it takes {', '.join(takes) or 'none'}"
+                )
             fine, expected = _CHECKS.get(name, _POSITIVE)
             if not fine(value, dim):
-                raise ShapeError(f"rope_type {kind} needs {expected} {name}, got {short(value)}")
+                raise ArgumentError(f"rope_type {kind} needs {expected} {name}, got {short(value)}")
         return cls(kind, _complete(kind, given, max_length))
 
     def frequencies(self, dim: int, theta: float, length: int) -> Scaled:
@@ -88,7 +90,7 @@ def _complete(kind: str, given: dict[str, Any], max_length: int) -> dict[str, An
     missing = [name for name in takes if takes[name] and name not in given]
     if missing:
         expected = _CHECKS.get(missing[0], _POSITIVE)[1]
-        raise ShapeError(f"rope_type {kind} needs {expected} {missing[0]}, got None")
+        raise ArgumentError(f"rope_type {kind} needs {expected} {missing[0]}, got None")
     return given
 
 

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tt_core.arguments import checked
 from tt_language import tokenizer_json as files
 from tt_language.added_tokens import AddedToken, AddedTokenFinder
 from tt_language.bpe_encoding import (
@@ -60,12 +61,15 @@ class Tokenizer(ABC):
         """The largest id plus 1: how many rows an embedding table needs. Ids between may stand for no token."""
         return self._size
 
+    @checked
     def known_ids(self, size: int) -> NDArray[np.bool_]:
         """(size,), true for each id below `size` that stands for a token.
 
         >>> ByteTokenizer().known_ids(258)[-3:]
         array([ True, False, False])
         """
+        if size < 0:
+            raise TokenizerError(f"size must be >= 0, got {size}")
         known = np.zeros(size, bool)
         known[[i for i in self._bytes if i < size]] = True
         return known
@@ -89,17 +93,21 @@ class Tokenizer(ABC):
         >>> ByteTokenizer().encode_batch(["hi", "a"])
         [[104, 105], [97]]
         """
-        if isinstance(texts, str) or not isinstance(texts, Iterable):
+        if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
             raise TokenizerError(f"encode_batch takes a list of texts, got one {type(texts).__name__}; use encode")
         return [self.encode(text) for text in texts]
 
+    @checked
     def encode_to_array(self, text: str, dtype: DTypeLike = np.int64) -> NDArray[Any]:
         """The ids of a text as an array (T,); raises `TokenizerError` where `dtype` is too small for them.
 
         >>> ByteTokenizer().encode_to_array("hi", np.uint16)
         array([104, 105], dtype=uint16)
         """
-        dtype = np.dtype(dtype)
+        try:
+            dtype = np.dtype(dtype)
+        except TypeError:
+            raise TokenizerError(f"dtype is a NumPy dtype of integers, got {short(dtype)}") from None
         if dtype.kind not in "iu" or np.iinfo(dtype).max < self.vocab_size - 1:
             raise TokenizerError(f"dtype {dtype} cannot hold ids up to {self.vocab_size - 1}; use int64 or uint32")
         return np.array(self.encode(text), dtype)
@@ -174,6 +182,7 @@ class StreamDecoder:
     ('', '�')
     """
 
+    @checked
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = False) -> None:
         self.tokenizer = tokenizer
         self.skip_special_tokens = skip_special_tokens
@@ -205,6 +214,7 @@ class CharTokenizer(Tokenizer):
     'hole'
     """
 
+    @checked
     def __init__(self, text_or_vocabulary: str | Sequence[str]) -> None:
         given = text_or_vocabulary
         if not isinstance(given, Iterable):
@@ -225,20 +235,24 @@ class CharTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """One id for each character; raises `TokenizerError` that names the characters never seen."""
+        if type(text) is not str:
+            _check_text(text)
         try:
             return list(map(self._ids.__getitem__, text))
-        except (KeyError, TypeError):
+        except KeyError:
             unseen = sorted(set(_check_text(text)) - set(self._ids))
             raise TokenizerError(
                 f"{first_few(unseen)} not among the {self.vocab_size} characters of the vocabulary;"
                 " build it from text that has them, or use ByteTokenizer or BPETokenizer, which take any text"
             ) from None
 
+    @checked
     def save(self, path: PathLike) -> None:
         """Write a tokenizer.json with a WordLevel model that the `tokenizers` library reads too."""
         files.write_json(path, files.characters_to_json(self.characters))
 
     @classmethod
+    @checked
     def load(cls, path: PathLike) -> CharTokenizer:
         """Read what `save` wrote; raises `TokenizerError` for any other file."""
         return _load(path, lambda data: cls(files.characters_from_json(data)))
@@ -261,11 +275,13 @@ class ByteTokenizer(Tokenizer):
         """The UTF-8 bytes of a text; raises `TokenizerError` for lone surrogates."""
         return list(_check_text(text).encode("utf-8"))
 
+    @checked
     def save(self, path: PathLike) -> None:
         """Write a tokenizer.json of a BPE without merges, which the `tokenizers` library reads too."""
         files.write_json(path, files.bpe_to_json(_byte_fields()))
 
     @classmethod
+    @checked
     def load(cls, path: PathLike) -> ByteTokenizer:
         """Read what `save` wrote; raises `TokenizerError` for any other file."""
         return _load(path, lambda data: cls._from_fields(files.bpe_from_json(data)))
@@ -324,6 +340,7 @@ class BPETokenizer(Tokenizer):
     'slow<|end|>'
     """
 
+    @checked
     def __init__(
         self,
         vocab: Mapping[str, int],
@@ -375,6 +392,7 @@ class BPETokenizer(Tokenizer):
         return [self.special_tokens[token] for token in tokens]
 
     @classmethod
+    @checked
     def train(
         cls,
         texts: str | Iterable[str],
@@ -406,6 +424,7 @@ class BPETokenizer(Tokenizer):
         return cls({token: i for i, token in enumerate(tokens)}, merges, pattern, special)
 
     @classmethod
+    @checked
     def from_gpt2(
         cls, encoder_json: PathLike, vocab_bpe: PathLike, special_tokens: Sequence[str] = ("<|endoftext|>",)
     ) -> BPETokenizer:
@@ -447,6 +466,7 @@ class BPETokenizer(Tokenizer):
         ids = [self._byte_ids[byte] for byte in data]
         return tuple(merge_pairs(ids, self._rank, self._merged))
 
+    @checked
     def save(self, path: PathLike) -> None:
         """Write a tokenizer.json that the `tokenizers` library reads to the same ids."""
         fields: BPEFields = {
@@ -464,6 +484,7 @@ class BPETokenizer(Tokenizer):
         files.write_json(path, files.bpe_to_json(fields))
 
     @classmethod
+    @checked
     def load(cls, path: PathLike) -> BPETokenizer:
         """Read a byte-level BPE tokenizer.json (GPT-2's and Llama 3's kind, whoever wrote it).
 
@@ -534,6 +555,7 @@ def _load(path: PathLike, make: Callable[[Mapping[str, Any]], _T]) -> _T:
         raise TokenizerError(f"{path}: {error}") from None
 
 
+@checked
 def load_tokenizer(path: PathLike) -> Tokenizer:
     """Read a tokenizer of any kind from a tokenizer.json, or from the folder of a model that holds one.
 
@@ -611,6 +633,7 @@ class CompressionReport:
         )
 
 
+@checked
 def compression_report(
     tokenizer: Tokenizer, text: str, n_embd: int = 768, bytes_per_number: int = 4
 ) -> CompressionReport:

@@ -20,6 +20,7 @@ from typing import Any, TypedDict
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
+from tt_core.arguments import checked
 from tt_core.errors import FileError
 from tt_core.files import write_atomic
 from tt_language.added_tokens import NORMALIZERS, AddedToken
@@ -73,6 +74,7 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) if byte in printable else next(others) for byte in range(256)]
 
 
+@checked
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a UTF-8 file, line ends untouched; raises `TokenizerError` that names the first bad byte.
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from tt_core import init
+from tt_core.arguments import checked
 from tt_core.creation import arange, tensor
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError, ShapeError, is_integer
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
@@ -56,6 +57,7 @@ class TransformerBlock(Layer):
     (1, 5, 8)
     """
 
+    @checked
     def __init__(
         self,
         embed_dim: int,
@@ -134,6 +136,7 @@ class EncoderStack(Layer):
 
     causal = cross = False
 
+    @checked
     def __init__(self, num_layers: int, embed_dim: int, num_heads: int, **options: Any) -> None:
         super().__init__()
         check_sizes(type(self).__name__, least=0, num_layers=num_layers)
@@ -174,6 +177,7 @@ class Seq2SeqTransformer(Layer):
     (1, 2, 30)
     """
 
+    @checked
     def __init__(
         self,
         source_vocab: int,
@@ -209,15 +213,18 @@ class Seq2SeqTransformer(Layer):
     def forward(self, source: Any, target: Any) -> Any:
         return self.decode(target, self.encode(source), source)
 
+    @checked
     def encode(self, source: Any) -> Tensor:
         """Vectors (batch, S, embed_dim) for source ids (batch, S)."""
         return self.encoder(self._embedded(self.source, source), self._visible(source))
 
+    @checked
     def decode(self, target: Any, memory: Any, source: Any) -> Tensor:
         """Logits (batch, T, target_vocab) for target ids and the encoded source."""
         x = self._embedded(self.target, target)
         return self.head(self.decoder(x, memory=memory, memory_mask=self._visible(source)))
 
+    @checked
     def translate(self, source: Any, start: int, end: int, max_length: int = 100) -> list[list[int]]:
         """The likeliest next token, again and again, for each row of source ids (batch, S); without start and end.
 
@@ -260,6 +267,7 @@ class GPT(Layer):
     (1, 3, 10)
     """
 
+    @checked
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         if not isinstance(config, GPTConfig):
@@ -305,8 +313,8 @@ class GPT(Layer):
         (batch, heads, T, S) and hides more than what is later. Raises `ShapeError` for more than `block_size`, and for
         fewer than 0 `logits_to_keep`.
         """
-        if logits_to_keep < 0:
-            raise ShapeError(f"GPT: logits_to_keep is {logits_to_keep}, expected 0 (all of them) or more")
+        if not is_integer(logits_to_keep, 0):
+            raise ArgumentError(f"GPT: logits_to_keep is {logits_to_keep}, expected 0 (all of them) or more")
         before, length = (0 if past is None else past.length), ids.shape[-1]
         if before + length > self.config.block_size:
             raise ShapeError(
@@ -327,6 +335,7 @@ class GPT(Layer):
         return self.lm_head(self.norm(x))  # (batch, T, vocab_size)
 
     @classmethod
+    @checked
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> GPT:
         """The model in a folder in Hugging Face's format (config.json and *.safetensors), of GPT-2's or Llama's family.
 
@@ -337,6 +346,7 @@ class GPT(Layer):
         return load_pretrained(folder)
 
 
+@checked
 def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tensor:
     """Mean cross entropy of logits (..., vocab) for the tokens `targets` (...) that came; `ignore_index` is left out.
 

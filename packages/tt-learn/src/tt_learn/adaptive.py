@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
 from tt_learn.blocks import State
 from tt_learn.optimizers import (
@@ -54,6 +55,7 @@ class NAdam(Optimizer):
 
     number_names = ("mu_product",)
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -113,6 +115,7 @@ class RAdam(Optimizer):
     tensor([0.8], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -161,6 +164,7 @@ class Adamax(Optimizer):
     tensor([0.9], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -203,6 +207,7 @@ class Adadelta(Optimizer):
     tensor([-0.4907], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],

@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from tt_core.arguments import checked
 from tt_core.errors import FileError, is_integer
 from tt_core.files import make_folder, remove_stale, write_atomic
 from tt_learn.training import Callback, Record, Trainer, TrainingError
@@ -42,6 +43,12 @@ class _Best:
         return False
 
 
+def _check_state(callback: Callback, state_dict: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if name not in state_dict:
+            raise TrainingError(f"{type(callback).__name__}: the state has no {name}; it is of another callback")
+
+
 class EarlyStopping(Callback):
     """Ends training when a metric has not improved by more than `min_delta` in `patience` validations.
 
@@ -52,6 +59,7 @@ class EarlyStopping(Callback):
     'val_loss'
     """
 
+    @checked
     def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, mode: str = "min") -> None:
         if not is_integer(patience, 1):
             raise TrainingError(f"EarlyStopping: patience is {patience}, expected 1 or more validations")
@@ -72,7 +80,9 @@ class EarlyStopping(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {"best": self._best.value, "bad": self.bad}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        _check_state(self, state_dict, "best", "bad")
         self._best.value, self.bad = state_dict["best"], state_dict["bad"]
 
 
@@ -89,6 +99,7 @@ class Checkpoints(Callback):
 
     runs_last = True
 
+    @checked
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -135,7 +146,9 @@ class Checkpoints(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {"best": self._best.value}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        _check_state(self, state_dict, "best")
         self._best.value = state_dict["best"]
 
 
@@ -154,6 +167,7 @@ class JSONLog(Callback):
     [1, 2]
     """
 
+    @checked
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
@@ -183,6 +197,7 @@ class LossCurve(Callback):
     'XOR'
     """
 
+    @checked
     def __init__(self, path: str | os.PathLike[str], title: str = "Loss") -> None:
         self.path, self.title = Path(path), title
 

@@ -22,6 +22,7 @@ import safetensors
 import safetensors.numpy
 
 import tt_core
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_core.files import write_atomic
@@ -40,6 +41,7 @@ class CheckpointError(TinyTorchError):
     """A checkpoint that is damaged, of another kind, or does not fit."""
 
 
+@checked
 def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
     """Write `parts` to `path`, with the framework's generator and the versions and thread count it ran with.
 
@@ -76,6 +78,7 @@ def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
     save_tensors(path, arrays, {_KEY: text, _KEY_SUM: _sum(text.encode())})
 
 
+@checked
 def load_checkpoint(path: str | os.PathLike[str], /, generator: bool = True, **parts: Any) -> dict[str, Any]:
     """Read `path`, hand each of `parts` its state through `load_state_dict`, and return all that was saved.
 
@@ -124,6 +127,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     return document, {name: _unpack(part, arrays) for name, part in document["parts"].items()}
 
 
+@checked
 def save_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 
 import tt_core
 from tt_core import mutation
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
+from tt_core.errors import ArgumentError, shown
 from tt_learn.autograd import GradientError, Tensor
 from tt_learn.blocks import BLOCK
 
 
+@checked
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Tensor:
@@ -30,7 +32,9 @@ def clip_grad_norm_(
     >>> clip_grad_norm_(w, 1.0), w.grad
     (tensor(10.), tensor([0.6, 0.8]))
     """
-    gradients = list(_gradients(parameters))
+    if not max_norm >= 0:
+        raise ArgumentError(f"clip_grad_norm_: max_norm is {max_norm}, expected a number >= 0")
+    gradients = list(_gradients("clip_grad_norm_", parameters))
     total = _norm(gradients, float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise GradientError(f"clip_grad_norm_: the gradients' norm is {total}; lower the learning rate")
@@ -43,6 +47,7 @@ def clip_grad_norm_(
     return Tensor(np.asarray(total, dtype))
 
 
+@checked
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Clip each element of each gradient to [-clip_value, clip_value]; those without a gradient are passed over.
 
@@ -52,21 +57,28 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     >>> w.grad
     tensor([0.2, 1. ])
     """
-    for g in _gradients(parameters):
+    if not clip_value >= 0:
+        raise ArgumentError(f"clip_grad_value_: clip_value is {clip_value}, expected a number >= 0")
+    for g in list(_gradients("clip_grad_value_", parameters)):
         np.clip(g, -clip_value, clip_value, out=g)
         mutation.record(g)
 
 
-def _gradients(parameters: Any) -> Iterator[Array]:
+def _gradients(name: str, parameters: Any) -> Iterator[Array]:
     given: Any = [parameters] if isinstance(parameters, tt_core.Tensor) else parameters
     if not isinstance(given, Iterable):
-        raise GradientError(f"clip: takes parameters, got a {type(given).__name__}; pass model.parameters()")
-    return (p.grad.data for p in given if getattr(p, "grad", None) is not None)
+        raise GradientError(f"{name}: takes parameters, got {shown(given)}; pass model.parameters()")
+    for p in given:
+        if not isinstance(p, tt_core.Tensor):
+            raise GradientError(f"{name}: takes parameters, got {shown(p)}; pass model.parameters()")
+        gradient = getattr(p, "grad", None)
+        if gradient is not None:
+            yield gradient.data
 
 
 def _norm(gradients: list[Array], p: float) -> float:
     if p <= 0:
-        raise ShapeError(f"clip_grad_norm_: norm_type is {p}, expected a number above 0 or inf")
+        raise ArgumentError(f"clip_grad_norm_: norm_type is {p}, expected a number above 0 or inf")
     pieces = (piece for g in gradients for piece in _pieces(g))
     if p == math.inf:
         return float(np.max([np.abs(piece).max() for piece in pieces], initial=0.0))  # nan too, unlike Python's max

@@ -13,7 +13,9 @@ from typing import Any, cast
 import numpy as np
 
 import tt_core
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, wrap
+from tt_core.errors import ArgumentError
 from tt_learn.autograd import GradientError, Tensor, grad
 
 
@@ -21,6 +23,7 @@ class GradcheckError(GradientError):
     """A gradient that finite differences do not confirm."""
 
 
+@checked
 def gradcheck(
     function: Callable[..., Any],
     inputs: Tensor | Sequence[Any],
@@ -41,6 +44,8 @@ def gradcheck(
     >>> gradcheck(lambda x: x * x.exp(), x)
     True
     """
+    if not eps > 0:
+        raise ArgumentError(f"gradcheck: eps must be positive, got {eps}")
     given = _as_list(inputs)
     checked = _checked_inputs(given)
     state = tt_core.get_rng_state()
@@ -59,6 +64,7 @@ def gradcheck(
     return True
 
 
+@checked
 def gradgradcheck(
     function: Callable[..., Any],
     inputs: Tensor | Sequence[Any],

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from tt_core.arguments import checked
 from tt_core.files import write_atomic
 from tt_learn.autograd import GradientError, Node, Tensor
 from tt_learn.svg import SVG
@@ -38,6 +39,7 @@ class _Box:
         return max(len(self.title), len(self.below)) * _LETTER + 20 if self.title else 8
 
 
+@checked
 def draw_graph(
     tensor: Tensor, path: str | os.PathLike[str] | None = None, names: Mapping[str, Any] | None = None
 ) -> SVG:

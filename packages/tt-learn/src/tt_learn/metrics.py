@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.errors import ArgumentError, DTypeError, ShapeError
 from tt_core.tensor import as_array
 
 
@@ -23,6 +24,7 @@ def accuracy(output: Any, target: Any) -> float:
     return top_k_accuracy(output, target, 1)
 
 
+@checked
 def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...).
 
@@ -33,7 +35,7 @@ def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     """
     scores, classes = as_array(output), as_array(target)
     if k < 1:
-        raise ShapeError(f"top_k_accuracy: k is {k}, expected 1 or more")
+        raise ArgumentError(f"top_k_accuracy: k is {k}, expected 1 or more")
     if scores.shape[:-1] != classes.shape:
         raise ShapeError(f"accuracy: scores {scores.shape} do not fit class indices {classes.shape}")
     if k == 1:
@@ -43,6 +45,7 @@ def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     return float((best == classes[..., None]).any(-1).mean())
 
 
+@checked
 def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
     """Share of examples on the right side of `threshold`: 0 for logits, 0.5 for probabilities.
 
@@ -78,6 +81,7 @@ def confusion_matrix(output: Any, target: Any) -> Array:
     return counted
 
 
+@checked
 def perplexity(loss: float) -> float:
     """Among how many equally likely tokens a language model with this cross entropy is undecided: e^loss.
 

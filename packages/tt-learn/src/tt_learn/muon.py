@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
 from tt_learn.blocks import State
 from tt_learn.optimizers import Group, Optimizer, OptimizerError, adam, as_tuple, decay_weights, lerp, step_along
@@ -34,6 +35,7 @@ class Muon(Optimizer):
     tensor([0.9989], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],

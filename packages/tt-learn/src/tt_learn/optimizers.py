@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 import tt_core
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
-from tt_core.errors import TinyTorchError, is_number
+from tt_core.errors import DTypeError, TinyTorchError, is_number, shown
 from tt_core.layers import Layer
 from tt_core.plugins import manager
 from tt_learn import hookspecs
@@ -91,6 +92,7 @@ class Optimizer:
 
     param_groups: list[Group]
 
+    @checked
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
         self.param_groups = []
@@ -141,6 +143,7 @@ class Optimizer:
 
     # --- groups
 
+    @checked
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Learn more parameters: `{"params": [...]}` with options that differ from the defaults.
 
@@ -193,6 +196,7 @@ class Optimizer:
 
     # --- learning
 
+    @checked
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or with False set them to zero in place."""
         for p in self._parameters():
@@ -208,6 +212,8 @@ class Optimizer:
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise DTypeError(f"{self.name}.step: closure is a function, got {shown(closure)}")
             with enable_grad():
                 loss = closure()
         for group, every in zip(self.param_groups, self._blocks):
@@ -261,6 +267,7 @@ class Optimizer:
         groups = [{**group, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken, copying it; keys may have become strings on the way through JSON.
 
@@ -450,6 +457,7 @@ class SGD(Optimizer):
     tensor([0.8], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -494,6 +502,7 @@ class SGDMomentum(SGD):
     0.9
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -525,6 +534,7 @@ class Adagrad(Optimizer):
     tensor([0.9], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -574,6 +584,7 @@ class RMSprop(Optimizer):
     tensor([0.8], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -656,6 +667,7 @@ class Adam(Optimizer):
     tensor([0.9], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -691,6 +703,7 @@ class AdamW(Adam):
     tensor([0.85], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],
@@ -724,6 +737,7 @@ class Lion(Optimizer):
     tensor([0.9], requires_grad=True)
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],

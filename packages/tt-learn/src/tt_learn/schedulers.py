@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tt_core.arguments import checked
 from tt_core.errors import is_number
 from tt_learn.optimizers import Optimizer, OptimizerError
 
@@ -36,12 +37,14 @@ class Scheduler:
 
     _state: tuple[str, ...] = ("last_epoch", "base_lrs")
 
+    @checked
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = _checked(type(self).__name__, optimizer)
         self.base_lrs: list[Any] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.last_epoch = 0
         self._apply()
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         """The learning rate after `t` steps of a group that started with `base`."""
         raise NotImplementedError(f"{type(self).__name__} defines no lr_at()")
@@ -67,6 +70,7 @@ class Scheduler:
         """Where the schedule stands, in plain JSON; its formula comes from the constructor."""
         return {name: _copied(getattr(self, name)) for name in self._state}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Stand where `state_dict` was taken, and set the learning rates so.
 
@@ -97,10 +101,12 @@ class StepLR(Scheduler):
     [1.0, 1.0, 0.1, 0.1]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = _positive("StepLR: step_size", step_size), _number("StepLR: gamma", gamma)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         return float(base * self.gamma ** (t // self.step_size))
 
@@ -114,11 +120,13 @@ class MultiStepLR(Scheduler):
     [1.0, 0.5, 0.5, 0.25]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones = sorted(_listed("MultiStepLR: milestones", milestones))
         self.gamma = _number("MultiStepLR: gamma", gamma)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         return float(base * self.gamma ** bisect.bisect_right(self.milestones, t))
 
@@ -132,10 +140,12 @@ class ExponentialLR(Scheduler):
     [1.0, 0.5, 0.25]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = _number("ExponentialLR: gamma", gamma)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         return float(base * self.gamma**t)
 
@@ -151,10 +161,12 @@ class CosineAnnealingLR(Scheduler):
     [1.0, 0.5, 0.0, 0.5]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max, self.eta_min = _positive("CosineAnnealingLR: T_max", T_max), eta_min
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         return cosine(base, self.eta_min, t / self.T_max)
 
@@ -172,6 +184,7 @@ class CosineWarmupLR(Scheduler):
     [0.25, 0.5, 0.75, 1.0, 0.55, 0.1, 0.1]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, warmup_steps: int, total_steps: int, min_lr: float = 0.0) -> None:
         if not 0 <= warmup_steps < total_steps:
             raise OptimizerError(
@@ -181,6 +194,7 @@ class CosineWarmupLR(Scheduler):
         self.warmup_steps, self.total_steps, self.min_lr = warmup_steps, total_steps, min_lr
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         if t < self.warmup_steps:
             return base * (t + 1) / (self.warmup_steps + 1)
@@ -415,6 +429,7 @@ class LambdaLR(Scheduler):
     [0.25]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor]) -> None:
         groups = len(_checked("LambdaLR", optimizer).param_groups)
         self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else _listed("LambdaLR: lr_lambda", lr_lambda)
@@ -446,6 +461,7 @@ class OneCycleLR(Scheduler):
 
     _state = ("last_epoch",)
 
+    @checked
     def __init__(
         self,
         optimizer: Optimizer,
@@ -475,6 +491,9 @@ class OneCycleLR(Scheduler):
         self.between = cosine if anneal_strategy == "cos" else linear
         self.ends = self._phase_ends(pct_start, three_phase)
         self.max_lrs = _one_each("OneCycleLR: max_lr", max_lr, len(groups))
+        if not (div_factor > 0 and final_div_factor > 0):
+            got = f"{div_factor} and {final_div_factor}"
+            raise OptimizerError(f"OneCycleLR: div_factor and final_div_factor must be positive, got {got}")
         start, end = 1 / div_factor, 1 / div_factor / final_div_factor
         self.factors = [start, 1.0, start, end] if three_phase else [start, 1.0, end]
         self.momenta = [max_momentum, base_momentum, max_momentum, max_momentum] if cycle_momentum else []
@@ -523,6 +542,7 @@ class ReduceLROnPlateau:
 
     _state = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
+    @checked
     def __init__(
         self,
         optimizer: Optimizer,
@@ -547,6 +567,7 @@ class ReduceLROnPlateau:
         self.best: float | None = None
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 
+    @checked
     def step(self, metrics: float) -> None:
         """Take note of the value measured now."""
         value = float(metrics)
@@ -583,6 +604,7 @@ class ReduceLROnPlateau:
         """What was measured so far, in plain JSON; the rates themselves are in the optimizer's state."""
         return {name: getattr(self, name) for name in self._state}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Stand where `state_dict` was taken; raises `OptimizerError` for another schedule's state."""
         missing = [name for name in self._state if name not in state_dict]

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import tt_core
-from tt_core.errors import TinyTorchError, is_integer, is_number
+from tt_core.arguments import checked
+from tt_core.errors import TinyTorchError, is_integer, is_number, shown
 from tt_core.layers import Layer
 from tt_learn.autograd import no_grad
 from tt_learn.checkpoints import environment_changes, load_checkpoint, save_checkpoint
@@ -46,6 +47,7 @@ class TrainingError(TinyTorchError):
 
 
 @contextlib.contextmanager
+@checked
 def evaluating(model: Layer) -> Iterator[None]:
     """A block in which `model` is in evaluation and nothing is recorded; then each layer is in its own mode again.
 
@@ -111,6 +113,7 @@ class Callback:
         """What this callback needs to go on, in plain data."""
         return {}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
 
@@ -153,6 +156,7 @@ class Trainer:
     7.0
     """
 
+    @checked
     def __init__(
         self,
         model: Layer,
@@ -184,6 +188,8 @@ class Trainer:
             raise TrainingError(f"Trainer: clip_grad_norm is {clip_grad_norm!r}, expected a number or None")
         _check_metrics(metrics)
         self.model, self.optimizer, self.loss_fn, self.compute_loss = model, optimizer, loss_fn, compute_loss
+        if not (scheduler is None or hasattr(scheduler, "step")):
+            raise TrainingError(f"Trainer: scheduler is a learning-rate schedule or None, got {shown(scheduler)}")
         self.scheduler, self.schedule_each = scheduler, schedule_each
         self.callbacks = sorted(_checked_callbacks(callbacks), key=lambda callback: callback.runs_last)
         self.accumulate, self.clip_grad_norm, self.metrics = accumulate, clip_grad_norm, dict(metrics or {})
@@ -202,6 +208,7 @@ class Trainer:
 
     # --- the loop
 
+    @checked
     def fit(
         self,
         batches: Any,
@@ -407,6 +414,7 @@ class Trainer:
         metrics = found if isinstance(found, Mapping) else {"val_loss": found}
         return {name: _number(name, value) for name, value in metrics.items()}
 
+    @checked
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """`val_loss` and `val_` each of the metrics over all batches, weighted by their examples.
 
@@ -476,10 +484,12 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint of everything `resume` needs; raises as `save_checkpoint` does."""
         save_checkpoint(path, **self._parts(), trainer=self, loader=_position(self._batches))
 
+    @checked
     def resume(self, path: str | os.PathLike[str], exact: bool = True) -> None:
         """Go on from a checkpoint, or from the last one in a folder; call `fit` with the same arguments after it.
 
@@ -505,6 +515,7 @@ class Trainer:
         counters |= {"epoch_is_over": self._epoch_is_over, "window": self._window}
         return {**counters, "history": self.history, "callbacks": callbacks}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned; raises `TrainingError` where another version did."""
         missing = [name for name in self.state_dict() if name not in state_dict]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tt_core.arguments import checked
 from tt_core.errors import FileError
 
 Bytes = npt.NDArray[np.uint8]
@@ -101,6 +102,7 @@ def read_pickled(path: str | os.PathLike[str]) -> dict[bytes, Any]:
         raise FileError(f"{path}: is no CIFAR-10 file, or damaged ({detail})") from None
 
 
+@checked
 def read_cifar_batch(path: str | os.PathLike[str]) -> tuple[Bytes, Bytes]:
     """Images (N, 3, 32, 32) and labels (N,), both uint8, of one file of the "python version"."""
     content = read_pickled(path)
@@ -115,6 +117,7 @@ def read_cifar_batch(path: str | os.PathLike[str]) -> tuple[Bytes, Bytes]:
     return data.reshape(-1, 3, 32, 32), np.array(labels, np.uint8)
 
 
+@checked
 def read_cifar_binary(path: str | os.PathLike[str]) -> tuple[Bytes, Bytes]:
     """Images (N, 3, 32, 32) and labels (N,), both uint8, of one file of the "binary version"."""
     content = np.frombuffer(_read_bytes(Path(path)), np.uint8)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError
 from tt_data.dataset import Dataset, Indices, wrap_index
 from tt_data.pictures import contact_sheet
 
@@ -26,10 +27,11 @@ class _Generated(Dataset):
     channels: ClassVar[int]
     _draws: ClassVar[int]  # random numbers that shape one sample, before its noise
 
+    @checked
     def __init__(self, count: int, seed: int = 0, size: int = 28, noise: float = 0.1) -> None:
-        if count < 1 or size < 8 or seed < 0 or noise < 0:
-            raise ShapeError(
-                f"{type(self).__name__}: needs count >= 1, size >= 8, seed >= 0 and noise >= 0, "
+        if count < 1 or not 8 <= size <= 4096 or seed < 0 or noise < 0:
+            raise ArgumentError(
+                f"{type(self).__name__}: needs count >= 1, 8 <= size <= 4096, seed >= 0 and noise >= 0, "
                 f"got {count}, {size}, {seed} and {noise}"
             )
         self.count, self.seed, self.size, self.noise = count, seed, size, noise
@@ -166,6 +168,7 @@ class GeneratedShapes(_Generated):
     channels = 3
     _draws = 11
 
+    @checked
     def __init__(self, count: int, seed: int = 0, size: int = 32, noise: float = 0.05) -> None:
         super().__init__(count, seed, size, noise)
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Union
 import numpy as np
 import numpy.typing as npt
 
+from tt_core.arguments import checked
 from tt_core.errors import DTypeError, FileError, ShapeError
 from tt_core.files import make_folder, write_atomic
 from tt_data.dataset import Dataset, Indices, as_array, wrap_index
@@ -41,6 +42,7 @@ class ImageDataset(Dataset):
 
     classes: ClassVar[tuple[str, ...]] = ()
 
+    @checked
     def __init__(self, images: Any, targets: Any) -> None:
         images, targets = as_array(images), as_array(targets)
         name = type(self).__name__
@@ -96,6 +98,7 @@ class MNIST(ImageDataset):
         "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     }
 
+    @checked
     def __init__(self, root: Root = None, train: bool = True, download: bool = True) -> None:
         names = [name for name in self.files if name.startswith("train" if train else "t10k")]
         unpacked = [name.removesuffix(".gz") for name in names]
@@ -161,6 +164,7 @@ class CIFAR10(ImageDataset):
         ("https://www.cs.toronto.edu/~kriz/",),
     )
 
+    @checked
     def __init__(self, root: Root = None, train: bool = True, download: bool = True) -> None:
         names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
         binary = [f"{name}.bin" for name in names]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.errors import DTypeError, FileError, ShapeError
+from tt_core.arguments import checked
+from tt_core.errors import ArgumentError, DTypeError, FileError
 from tt_data.dataset import Dataset, Indices, wrap_index
 from tt_data.datasets.download import Remote, obtain
 
@@ -43,6 +44,7 @@ class Text(Dataset):
     (array([100, 101, 102]), array([101, 102, 103]))
     """
 
+    @checked
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -54,7 +56,7 @@ class Text(Dataset):
     ) -> None:
         self.block_size, self.stride = block_size, block_size if stride is None else stride
         if min(self.block_size, self.stride) < 1:
-            raise ShapeError(f"Text: block_size and stride must be >= 1, got {block_size} and {stride}")
+            raise ArgumentError(f"Text: block_size and stride must be >= 1, got {block_size} and {stride}")
         if path is None:
             path = obtain("tinyshakespeare", [TINY_SHAKESPEARE], root, download) / TINY_SHAKESPEARE.name
         self.path = Path(path)

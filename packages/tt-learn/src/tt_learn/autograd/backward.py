@@ -20,6 +20,7 @@ import tt_core
 from tt_core import mutation
 from tt_core.dispatch import quietly, wrap
 from tt_core.heap import LINE
+from tt_core.tensor import as_array
 from tt_learn.autograd.broadcasting import fit
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Edge, Node, edge_of, signature_of
@@ -117,7 +118,7 @@ def _root_gradient(root: Any, g: Any) -> Any:
                 f"pass gradient=, or reduce it to one number with sum() or mean()"
             )
         return wrap(np.ones(root.shape, root.dtype))
-    g = g.to(root.dtype) if isinstance(g, tt_core.Tensor) else wrap(np.asarray(g, dtype=root.dtype))
+    g = g.to(root.dtype) if isinstance(g, tt_core.Tensor) else wrap(as_array(g, root.dtype, "gradient"))
     if g.shape != root.shape:
         raise GradientError(f"backward: gradient has shape {g.shape}, the tensor has {root.shape}")
     return g

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tt_core
+from tt_core.errors import DTypeError, shown
 from tt_learn.autograd.backward import Backward
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Edge, Node, edge_of
@@ -31,6 +32,11 @@ def grad(
     >>> grad(first.sum(), x)  # 6 x
     (tensor([18.]),)
     """
+    for name, given in (("outputs", outputs), ("inputs", inputs)):
+        if not isinstance(given, (tt_core.Tensor, list, tuple)):
+            raise DTypeError(f"grad: {name} is a tensor or a list of tensors, got {shown(given)}")
+    if not isinstance(grad_outputs, (tt_core.Tensor, list, tuple, type(None))):
+        raise DTypeError(f"grad: grad_outputs is a tensor or a list of tensors, got {shown(grad_outputs)}")
     roots: list[Any] = [outputs] if isinstance(outputs, tt_core.Tensor) else list(outputs)
     wanted: list[Any] = [inputs] if isinstance(inputs, tt_core.Tensor) else list(inputs)
     weights = [None] * len(roots) if grad_outputs is None else grad_outputs

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import tt_core
 from tt_core import mutation
+from tt_core.arguments import checked
 from tt_core.dispatch import Op
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.function import detached
@@ -117,6 +118,7 @@ class CheckpointNode(RecomputedNode):
                     at.known = self.known
 
 
+@checked
 def checkpoint(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     """Computes `function(*inputs, **options)` without keeping what its backward needs; backward runs it again.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import tt_core
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, wrap
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node
@@ -69,6 +70,7 @@ class Tensor(tt_core.Tensor):
         """Whether a user made this tensor; False for the result of a recorded call."""
         return self.grad_fn is None
 
+    @checked
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Asks for a gradient, or stops asking, in place.
 
@@ -93,6 +95,7 @@ class Tensor(tt_core.Tensor):
         """
         HookedBackward(retain_graph or create_graph, create_graph).run([(self, gradient)])
 
+    @checked
     def register_hook(self, hook: Hook) -> HookHandle:
         """Calls `hook(gradient)` when this tensor's gradient is known; a tensor it returns replaces the gradient.
 

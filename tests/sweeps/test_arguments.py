@@ -1,0 +1,1089 @@
+"""Every public callable of the six packages, called with wrong values.
+
+Each callable is called with a valid call first, then with each argument in turn replaced by each wrong value. A call
+gives a result, or one error of ours: a subclass of `TinyTorchError` with a message of one line that names the callable,
+the argument or an op. It raises nothing else, gives no warning, ends within `SECONDS`, takes no more than `MEMORY`, and
+leaves its inputs unchanged when it fails. Text and objects of no use are refused where a number, a flag or a tensor is
+expected. A tensor in another memory layout gives the same result.
+
+Valid calls come from `CASES`, or are guessed from the names of the parameters (`GUESSES`); a public callable with
+neither fails `test_every_public_callable_has_a_valid_call`, so a new name is added there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+import math
+import re
+import signal
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygpt
+import tt_core
+import tt_data
+import tt_language
+import tt_learn
+import tt_perf
+from tt_core.dispatch import registry
+from tt_core.errors import TinyTorchError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+SECONDS = 5.0
+MEMORY = 1 << 30
+
+# --- valid values
+
+
+def floats(*shape: int) -> Any:
+    return tt_learn.tensor(np.sin(np.arange(1, math.prod(shape) + 1, dtype=np.float32)).reshape(shape))
+
+
+def positive(*shape: int) -> Any:
+    return tt_learn.tensor(np.linspace(0.1, 0.9, math.prod(shape), dtype=np.float32).reshape(shape))
+
+
+def ints(*shape: int, below: int = 2) -> Any:
+    return tt_learn.tensor((np.arange(math.prod(shape)) % below).reshape(shape))
+
+
+def bools(*shape: int) -> Any:
+    return ints(*shape) == 1
+
+
+def learnt(*shape: int) -> Any:
+    return floats(*shape).requires_grad_()
+
+
+def linear() -> Any:
+    return tt_core.Linear(3, 2)
+
+
+def optimizer() -> Any:
+    made = tt_learn.SGD([tt_learn.Tensor([1.0, 2.0], requires_grad=True)], lr=0.1, momentum=0.9)
+    made.param_groups[0]["params"][0].grad = tt_core.tensor([0.1, 0.1])
+    return made
+
+
+def dataset() -> Any:
+    return tt_data.TensorDataset(np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 0, 1]))
+
+
+def trainer() -> Any:
+    model = linear()
+    return tt_learn.Trainer(model, tt_learn.SGD(model.parameters(), lr=0.1), tt_core.cross_entropy)
+
+
+def batches() -> Any:
+    return [(floats(2, 3), ints(2)), (floats(2, 3), ints(2))]
+
+
+def gpt() -> Any:
+    config = tt_language.GPTConfig(vocab_size=16, block_size=8, n_layer=1, n_head=2, n_embd=4)
+    return tt_language.GPT(config)
+
+
+def characters() -> Any:
+    return tt_language.CharTokenizer("abc ")
+
+
+def bpe() -> Any:
+    return tt_language.BPETokenizer.train("low low", 257)
+
+
+def folder() -> Path:
+    return _folders[-1] / f"{next(_numbers)}"
+
+
+_folders: list[Path] = []
+_numbers = itertools.count()
+
+
+def file(write: Callable[[Path], Any]) -> Path:
+    path = folder()
+    path.parent.mkdir(exist_ok=True)
+    write(path)
+    return path
+
+
+def _text_file() -> Path:
+    return file(lambda path: path.write_text("hello world, " * 40, encoding="utf-8"))
+
+
+def _idx_file() -> Path:
+    return file(lambda path: path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3])))
+
+
+def _shards() -> Path:
+    path = folder()
+    tt_data.write_shards(path, [(np.zeros((4, 2, 2), np.uint8), np.zeros(4, np.int64))])
+    return path
+
+
+def _array_file() -> Path:
+    path = folder().with_suffix(".npy")
+    np.save(path, np.zeros((4, 2), np.float32))
+    return path
+
+
+def _tokenizer_file() -> Path:
+    path = folder().with_suffix(".json")
+    bpe().save(path)
+    return path
+
+
+def given(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs
+
+
+GUESSES: dict[str, Callable[[], Any]] = {
+    "self": lambda: floats(2, 3),
+    "x": lambda: floats(2, 3),
+    "a": lambda: floats(2, 3),
+    "b": lambda: floats(2, 3),
+    "input": lambda: floats(2, 3),
+    "target": lambda: floats(2, 3),
+    "other": lambda: floats(2, 3),
+    "source": lambda: floats(2, 3),
+    "data": lambda: [[1.0, 2.0], [3.0, 4.0]],
+    "dim": lambda: 0,
+    "dims": lambda: (1, 0),
+    "dim0": lambda: 0,
+    "dim1": lambda: 1,
+    "size": lambda: (2, 3),
+    "shape": lambda: (3, 2),
+    "sizes": lambda: (2, 3),
+    "n": lambda: 3,
+    "steps": lambda: 3,
+    "start": lambda: 0,
+    "end": lambda: 4,
+    "fill_value": lambda: 2.0,
+    "value": lambda: 2.0,
+    "dtype": lambda: "float32",
+    "seed": lambda: 3,
+    "shifts": lambda: 1,
+    "repeats": lambda: 2,
+    "pad": lambda: (1, 1),
+    "mask": lambda: bools(2, 3),
+    "condition": lambda: bools(2, 3),
+    "indices": lambda: ints(2, 3),
+    "index": lambda: ints(2, 3),
+    "tensors": lambda: [floats(2, 3), floats(2, 3)],
+    "params": lambda: [learnt(2), learnt(3)],
+    "parameters": lambda: [learnt(2), learnt(3)],
+    "optimizer": optimizer,
+    "model": linear,
+    "dataset": dataset,
+    "data_source": dataset,
+    "path": folder,
+    "folder": folder,
+    "num_features": lambda: 3,
+    "kernel_size": lambda: 2,
+    "count": lambda: 2,
+    "output": lambda: floats(4, 3),
+    "text": lambda: "ab",
+    "texts": lambda: ["ab", "a"],
+    "ids": lambda: [0, 1],
+    "token_id": lambda: 1,
+    "embed_dim": lambda: 4,
+    "num_heads": lambda: 2,
+    "num_layers": lambda: 1,
+    "dim_": lambda: 4,
+    "t": lambda: 2,
+    "base": lambda: 0.1,
+    "state": dict,
+    "state_dict": dict,
+    "prefix": lambda: "",
+    "function": lambda: _identity,
+    "name": lambda: "name",
+    "metrics": lambda: 0.5,
+    "content": lambda: "<a>",
+    "length": lambda: 4,
+}
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+def _images() -> Any:
+    return np.linspace(0, 1, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+
+
+def _square(x: Any) -> Any:
+    return (x * x).sum()
+
+
+CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
+    # tt_core: functions and ops
+    "arange": lambda: given(0, 4, 1),
+    "binary_cross_entropy": lambda: given(positive(2, 3), positive(2, 3), positive(3)),
+    "binary_cross_entropy_with_logits": lambda: given(
+        floats(2, 3), positive(2, 3), positive(3), pos_weight=positive(3)
+    ),
+    "clip": lambda: given(floats(2, 3), -0.5, 0.5),
+    "contrastive_loss": lambda: given(floats(2, 3), floats(2, 3), ints(2)),
+    "cross_entropy": lambda: given(floats(2, 3), ints(2), positive(3)),
+    "einsum": lambda: given("ij,jk->ik", floats(2, 3), floats(3, 2)),
+    "eye": lambda: given(3, 2),
+    "from_numpy": lambda: given(np.zeros((2, 3), np.float32)),
+    "index_select": lambda: given(floats(2, 3), 1, ints(2)),
+    "info_nce_loss": lambda: given(floats(2, 3), floats(2, 3)),
+    "kl_div": lambda: given(positive(2, 3).log(), positive(2, 3)),
+    "layer_norm": lambda: given(floats(2, 3), floats(3), floats(3)),
+    "linear": lambda: given(floats(2, 3), floats(4, 3), floats(4)),
+    "masked_fill": lambda: given(floats(2, 3), bools(2, 3), 2.0),
+    "matmul": lambda: given(floats(2, 3), floats(3, 2)),
+    "nll_loss": lambda: given(floats(2, 3), ints(2), positive(3)),
+    "ones": lambda: given(2, 3),
+    "zeros": lambda: given(2, 3),
+    "empty": lambda: given(2, 3),
+    "rand": lambda: given(2, 3),
+    "randn": lambda: given(2, 3),
+    "randint": lambda: given(1, 5, (2, 3)),
+    "set_rng_state": lambda: given(tt_core.get_rng_state()),
+    "use": lambda: given("profiler"),
+    "where": lambda: given(bools(2, 3), floats(2, 3), floats(2, 3)),
+    "view": lambda: given(floats(2, 3), (3, 2)),
+    "expand": lambda: given(floats(1, 3), (2, 3)),
+    "getitem": lambda: given(floats(2, 3), (0, 1)),
+    "topk_indices": lambda: given(floats(2, 3), 2),
+    "sum_to": lambda: given(floats(2, 3), (3,)),
+    "rows_product": lambda: given(floats(2, 3), floats(2, 3)),
+    "split_heads": lambda: given(floats(2, 3, 8), (2, 2)),
+    "join_heads": lambda: given(floats(2, 2, 3, 4)),
+    # tt_core: initialisation
+    "init.constant_": lambda: given(floats(2, 3), 0.5),
+    "init.calculate_gain": lambda: given("leaky_relu", 0.1),
+    # tt_core: layers and losses
+    "Linear": lambda: given(3, 2),
+    "LayerNorm": lambda: given(3),
+    "LayerList": lambda: given([linear(), linear()]),
+    "Sequential": lambda: given(linear(), tt_core.ReLU()),
+    "BCELoss": lambda: given(positive(3)),
+    "BCEWithLogitsLoss": lambda: given(positive(3), pos_weight=positive(3)),
+    "CrossEntropyLoss": lambda: given(positive(3)),
+    "NLLLoss": lambda: given(positive(3)),
+    # tt_learn
+    "Checkpoints": lambda: given(folder(), every=2),
+    "CosineAnnealingLR": lambda: given(optimizer(), 4),
+    "CosineWarmupLR": lambda: given(optimizer(), 2, 4),
+    "ExponentialLR": lambda: given(optimizer(), 0.5),
+    "LambdaLR": lambda: given(optimizer(), lambda t: 0.5**t),
+    "MultiStepLR": lambda: given(optimizer(), [1, 2]),
+    "OneCycleLR": lambda: given(optimizer(), 0.5, total_steps=6),
+    "StepLR": lambda: given(optimizer(), 2),
+    "Optimizer": lambda: given([learnt(2)], {"lr": 0.1}),
+    "Muon": lambda: given([learnt(2, 3)]),
+    "Trainer": lambda: given(model := linear(), tt_learn.SGD(model.parameters(), lr=0.1), tt_core.cross_entropy),
+    "accuracy": lambda: given(floats(4, 3), ints(4)),
+    "binary_accuracy": lambda: given(floats(4), ints(4)),
+    "confusion_matrix": lambda: given(floats(4, 3), ints(4)),
+    "top_k_accuracy": lambda: given(floats(4, 3), ints(4), 2),
+    "perplexity": lambda: given(1.5),
+    "checkpoint": lambda: given(_square, learnt(2, 3)),
+    "clip_grad_norm_": lambda: given([learnt(2)], 1.0),
+    "clip_grad_value_": lambda: given([learnt(2)], 1.0),
+    "draw_graph": lambda: given(learnt(2).sum(), folder()),
+    "formula": lambda: given(tt_core.abs, _identity),
+    "gradient": lambda: given(tt_core.abs, _identity),
+    "grad": lambda: given(_square(w := learnt(2, 3)), w),
+    "gradcheck": lambda: given(_square, [tt_learn.tensor(np.ones(2), requires_grad=True)]),
+    "gradgradcheck": lambda: given(_square, [tt_learn.tensor(np.ones(2), requires_grad=True)]),
+    "load_checkpoint": lambda: given(file(lambda p: tt_learn.save_checkpoint(p, a=1))),
+    "load_tensors": lambda: given(file(lambda p: tt_learn.save_tensors(p, {"a": floats(2)}))),
+    "save_checkpoint": lambda: given(folder(), a=1),
+    "save_tensors": lambda: given(folder(), {"a": floats(2)}, {"b": "c"}),
+    "non_differentiable": lambda: given(tt_core.sign),
+    # tt_data
+    "AdaptiveAvgPool2d": lambda: given(2),
+    "adaptive_avg_pool2d": lambda: given(floats(1, 3, 8, 8), 2),
+    "avg_pool2d": lambda: given(floats(1, 3, 8, 8), 2),
+    "max_pool2d": lambda: given(floats(1, 3, 8, 8), 2),
+    "batch_norm": lambda: given(floats(4, 3), floats(3), floats(3)),
+    "batch_norm_inference": lambda: given(floats(4, 3), floats(3), positive(3), floats(3), floats(3)),
+    "conv2d": lambda: given(floats(1, 3, 8, 8), floats(2, 3, 3, 3), floats(2)),
+    "dropout2d": lambda: given(floats(1, 3, 8, 8)),
+    "upsample": lambda: given(floats(1, 3, 4, 4), 8),
+    "BatchSampler": lambda: given(tt_data.SequentialSampler(dataset()), 2, False),
+    "BlockShuffleSampler": lambda: given(dataset(), 2),
+    "ConcatDataset": lambda: given([dataset(), dataset()]),
+    "Conv2d": lambda: given(3, 4, 2),
+    "DataLoader": lambda: given(dataset(), 2),
+    "ImageDataset": lambda: given(np.zeros((4, 3, 8, 8), np.uint8), np.zeros(4, np.int64)),
+    "MemmapDataset": lambda: given(_array_file()),
+    "ShardedDataset": lambda: given(_shards()),
+    "Subset": lambda: given(dataset(), [0, 2]),
+    "SubsetRandomSampler": lambda: given([0, 2]),
+    "TensorDataset": lambda: given(np.zeros((4, 3), np.float32), np.zeros(4, np.int64)),
+    "Text": lambda: given(_text_file(), 8),
+    "Upsample": lambda: given(scale_factor=2.0),
+    "WeightedRandomSampler": lambda: given([0.5, 0.5, 1.0], 2),
+    "default_collate": lambda: given([(np.zeros(2), 1), (np.ones(2), 0)]),
+    "random_split": lambda: given(dataset(), [3, 1]),
+    "write_shards": lambda: given(folder(), [(np.zeros((4, 2, 2), np.uint8), np.zeros(4, np.int64))]),
+    "datasets.read_idx": lambda: given(_idx_file()),
+    "datasets.read_cifar_binary": lambda: given(file(lambda p: p.write_bytes(bytes(3073 * 2)))),
+    "transforms.Compose": lambda: given([tt_data.transforms.ToFloat()]),
+    "transforms.Cutout": lambda: given(2),
+    "transforms.Normalize": lambda: given((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "transforms.RandomAffine": lambda: given(10.0),
+    "transforms.RandomCrop": lambda: given(8, 2),
+    # tt_language
+    "BPETokenizer": lambda: given(dict(bpe().vocab), list(bpe().merges)),
+    "CharTokenizer": lambda: given("abc "),
+    "Tokenizer": lambda: given([b"a", b"b"]),
+    "CompressionReport": lambda: given(10, 10, 5, 8, 4, 4, 4),
+    "Embedding": lambda: given(5, 4),
+    "PositionalEmbedding": lambda: given(5, 4),
+    "RotaryEmbedding": lambda: given(4, 16),
+    "SinusoidalEmbedding": lambda: given(5, 4),
+    "GPT": lambda: given(tt_language.GPTConfig(vocab_size=16, block_size=8, n_layer=1, n_head=2, n_embd=4)),
+    "GPTConfig": lambda: given(vocab_size=16, block_size=8, n_layer=1, n_head=2, n_embd=4),
+    "MemoryFootprint": lambda: given({"a": 3}, 4),
+    "RMSNorm": lambda: given(3),
+    "SwiGLU": lambda: given(4, 8),
+    "FeedForward": lambda: given(4, 8),
+    "StreamDecoder": lambda: given(characters()),
+    "Transformer": lambda: given(9, 9, 4, 2, 1, 8, 0.0, 8),
+    "attention_weights": lambda: given(floats(2, 3, 4), floats(2, 3, 4)),
+    "scaled_dot_product_attention": lambda: given(floats(2, 3, 4), floats(2, 3, 4), floats(2, 3, 4)),
+    "compression_report": lambda: given(characters(), "abc", 4),
+    "embedding": lambda: given(ints(2, 3), floats(5, 4)),
+    "generate": lambda: given(gpt(), [[1, 2]], 2, seed=1),
+    "stream": lambda: given(gpt(), [1, 2], 2, seed=1),
+    "heat_map": lambda: given(positive(3, 3), folder(), ["a", "b", "c"], ["a", "b", "c"]),
+    "load_tokenizer": lambda: given(_tokenizer_file()),
+    "nearest": lambda: given(floats(5, 4), 1, 2),
+    "next_token_loss": lambda: given(floats(2, 3, 4), ints(2, 3)),
+    "picture": lambda: given(floats(5, 4), [0, 1, 2], folder()),
+    "read_text": lambda: given(_text_file()),
+    "rms_norm": lambda: given(floats(2, 3), floats(3)),
+    "rotary": lambda: given(floats(2, 3, 4), floats(3, 2), floats(3, 2)),
+    "TinyGPT": lambda: given(gpt(), characters()),
+}
+
+# What is called on the result, so that a wrong value is not only stored.
+FORWARD: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "BCELoss": lambda: (positive(2, 3), positive(2, 3)),
+    "BCEWithLogitsLoss": lambda: (floats(2, 3), positive(2, 3)),
+    "CrossEntropyLoss": lambda: (floats(2, 3), ints(2)),
+    "NLLLoss": lambda: (floats(2, 3), ints(2)),
+    "KLDivLoss": lambda: (positive(2, 3).log(), positive(2, 3)),
+    "MSELoss": lambda: (floats(2, 3), floats(2, 3)),
+    "L1Loss": lambda: (floats(2, 3), floats(2, 3)),
+    "SmoothL1Loss": lambda: (floats(2, 3), floats(2, 3)),
+    "ContrastiveLoss": lambda: (floats(2, 3), floats(2, 3), ints(2)),
+    "InfoNCELoss": lambda: (floats(2, 3), floats(2, 3)),
+    "Embedding": lambda: (ints(2, 3),),
+    "PositionalEmbedding": lambda: (ints(2, 3),),
+    "SinusoidalEmbedding": lambda: (ints(3),),
+    "RotaryEmbedding": lambda: (floats(2, 3, 4), ints(3)),
+    "GPT": lambda: (ints(2, 3),),
+    "Transformer": lambda: (ints(2, 3), ints(2, 3)),
+    "FeedForward": lambda: (floats(2, 4),),
+    "SwiGLU": lambda: (floats(2, 4),),
+    "MultiHeadAttention": lambda: (floats(2, 3, 4),),
+    "TransformerBlock": lambda: (floats(2, 3, 4),),
+    "TransformerEncoder": lambda: (floats(2, 3, 4),),
+    "TransformerDecoder": lambda: (),
+    "AdaptiveAvgPool2d": lambda: (floats(1, 3, 8, 8),),
+    "AvgPool2d": lambda: (floats(1, 3, 8, 8),),
+    "MaxPool2d": lambda: (floats(1, 3, 8, 8),),
+    "BatchNorm2d": lambda: (floats(2, 3, 4, 4),),
+    "BatchNorm1d": lambda: (floats(4, 3),),
+    "Conv2d": lambda: (floats(1, 3, 8, 8),),
+    "Dropout2d": lambda: (floats(1, 3, 8, 8),),
+    "Upsample": lambda: (floats(1, 3, 4, 4),),
+}
+
+METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
+    "Tensor.clip": lambda: given(-0.5, 0.5),
+    "Tensor.clamp": lambda: given(-0.5, 0.5),
+    "Tensor.size": lambda: given(1),
+    "Tensor.stride": lambda: given(1),
+    "Tensor.matmul": lambda: given(floats(3, 2)),
+    "Tensor.view": lambda: given(3, 2),
+    "Tensor.reshape": lambda: given(3, 2),
+    "Tensor.expand": lambda: given(4, 2, 3),
+    "Tensor.repeat": lambda: given(2, 1),
+    "Tensor.permute": lambda: given(1, 0),
+    "Tensor.flip": lambda: given(0, 1),
+    "Tensor.unflatten": lambda: given(1, (3, 1)),
+    "Tensor.split": lambda: given(1, 1),
+    "Tensor.chunk": lambda: given(2, 1),
+    "Tensor.narrow": lambda: given(1, 0, 2),
+    "Tensor.gather": lambda: given(1, ints(2, 2)),
+    "Tensor.index_select": lambda: given(1, ints(2)),
+    "Tensor.__getitem__": lambda: given((0, slice(1, 3))),
+    "Tensor.__setitem__": lambda: given((0, slice(1, 3)), 1.0),
+    "Tensor.topk": lambda: given(2),
+    "Tensor.norm": lambda: given(2, 1),
+    "Tensor.backward": lambda: given(floats(2, 3)),
+    "Tensor.register_hook": lambda: given(_identity),
+    "Tensor.as_parameter": lambda: given(),
+    "Layer.register_buffer": lambda: given("buffer", floats(2)),
+    "Layer.register_parameter": lambda: given("extra", tt_core.Parameter([1.0])),
+    "Layer.add_layer": lambda: given("below", linear()),
+    "Optimizer.add_param_group": lambda: given({"params": [learnt(2)], "lr": 0.5}),
+    "Optimizer.step": lambda: given(lambda: 1.0),
+    "Trainer.fit": lambda: given(batches(), steps=2, val=batches()),
+    "Trainer.evaluate": lambda: given(batches()),
+    "Trainer.save": lambda: given(folder()),
+    "Trainer.resume": lambda: given(file(trainer().save)),
+    "MultiHeadAttention.__call__": lambda: given(floats(2, 3, 4)),
+    "RotaryEmbedding.angles": lambda: given(ints(3)),
+    "Transformer.encode": lambda: given(ints(2, 3)),
+    "Transformer.decode": lambda: given(ints(2, 3), floats(2, 3, 4), ints(2, 3)),
+    "Transformer.translate": lambda: given(ints(2, 3), 1, 2, 3),
+    "TransformerDecoder.forward": lambda: given(floats(2, 3, 4), memory=floats(2, 3, 4)),
+    "Sequential.append": lambda: given(linear()),
+    "Sequential.extend": lambda: given([linear()]),
+    "Sequential.insert": lambda: given(1, linear()),
+    "Sequential.__setitem__": lambda: given(0, linear()),
+    "ByteTokenizer.load": lambda: given(file(tt_language.ByteTokenizer().save)),
+    "CharTokenizer.load": lambda: given(file(characters().save)),
+    "GPTConfig.from_dict": lambda: given({"vocab_size": 16, "n_embd": 8, "n_head": 2}),
+    "LayerList.append": lambda: given(linear()),
+    "LayerList.extend": lambda: given([linear()]),
+    "LayerList.insert": lambda: given(1, linear()),
+    "LayerList.__setitem__": lambda: given(0, linear()),
+    "LambdaLR.lr_at": lambda: given(2, 0.1),
+    "BPETokenizer.train": lambda: given("low low", 257),
+    "BPETokenizer.load": lambda: given(_tokenizer_file()),
+    "Tokenizer.load": lambda: given(_tokenizer_file()),
+    "TinyGPT.generate": lambda: given("ab", 2),
+    "Tokenizer.known_ids": lambda: given(5),
+    "Sampling.choose": lambda: given(np.zeros(5, np.float32), [1], np.random.default_rng(0)),
+    "Sampling.penalized": lambda: given(np.zeros(5, np.float32), [1]),
+    "Sampling.probabilities": lambda: given(np.zeros(5, np.float32)),
+}
+"""Valid arguments of methods, beside `self`; those of a base class stand for its subclasses too."""
+
+INSTANCES: dict[str, Callable[[], Any]] = {
+    "Tensor": lambda: learnt(2, 3) if _needs_history[-1] else floats(2, 3),
+    "Layer": linear,
+    "Optimizer": optimizer,
+    "Trainer": trainer,
+    "Scheduler": lambda: tt_learn.StepLR(optimizer(), 2),
+    "Transformer": lambda: tt_language.Transformer(9, 9, 4, 2, 1, 8, 0.0, 8),
+}
+_needs_history = [False]
+
+# --- wrong values
+
+
+class Nothing:
+    """An object that is of no use to anyone."""
+
+    def __repr__(self) -> str:
+        return "Nothing()"
+
+
+def _read_only(array: Any) -> Any:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+WRONG: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "'text'": lambda: "text",
+    "''": lambda: "",
+    "bytes": lambda: b"ab",
+    "object": Nothing,
+    "{'a': 1}": lambda: {"a": 1},
+    "True": lambda: True,
+    "-1": lambda: -1,
+    "0": lambda: 0,
+    "7": lambda: 7,
+    "1.5": lambda: 1.5,
+    "-0.5": lambda: -0.5,
+    "nan": lambda: math.nan,
+    "inf": lambda: math.inf,
+    "-inf": lambda: -math.inf,
+    "2**40": lambda: 2**40,
+    "-2**40": lambda: -(2**40),
+    "2**63": lambda: 2**63,
+    "1e300": lambda: 1e300,
+    "1j": lambda: 1j,
+    "[]": list,
+    "()": lambda: (),
+    "[None]": lambda: [None],
+    "['a']": lambda: ["a"],
+    "[[1], [2, 3]]": lambda: [[1], [2, 3]],
+    "[1.5, -1]": lambda: [1.5, -1],
+    "function": lambda: lambda *_: None,
+    "type": lambda: int,
+    "0-d": lambda: tt_core.tensor(1.0),
+    "empty": lambda: tt_core.zeros(0),
+    "(0, 3)": lambda: tt_core.zeros(0, 3),
+    "5-d": lambda: tt_core.ones(1, 2, 1, 2, 1),
+    "int tensor": lambda: tt_core.tensor([[1, 2, 3], [4, 5, 60]]),
+    "negative tensor": lambda: tt_core.tensor([-1, -7]),
+    "nan tensor": lambda: tt_core.full((2, 3), math.nan),
+    "float16 tensor": lambda: tt_core.full((2, 3), 6e4, dtype="float16"),
+    "bool array": lambda: np.ones((2, 3), bool),
+    "object array": lambda: np.array([None, "a"], dtype=object),
+    "text array": lambda: np.array(["a", "b"]),
+    "complex array": lambda: np.ones((2, 3), np.complex64),
+    "date array": lambda: np.array(["2020-01-01"], dtype="M8[D]"),
+    "structured array": lambda: np.zeros(2, dtype=[("a", "f4"), ("b", "i4")]),
+}
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "read-only": _read_only,
+    "big-endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
+    "Fortran order": np.asfortranarray,
+    "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array,
+    "reversed": lambda array: np.flip(np.flip(array).copy()),
+}
+
+NONSENSE = (
+    "object",
+    "bytes",
+    "{'a': 1}",
+    "'text'",
+    "1j",
+    "object array",
+    "text array",
+    "date array",
+    "structured array",
+)
+"""Values that no number, flag, size or tensor can be made of."""
+
+# --- the walk over public names
+
+
+def _ours(thing: Any) -> bool:
+    return getattr(thing, "__module__", "").partition(".")[0] in PACKAGES
+
+
+PACKAGES = {m.__name__: m for m in (tt_core, tt_learn, tt_data, tt_language, tt_perf, tinygpt)}
+NAMESPACES = {"init.": tt_core.init, "transforms.": tt_data.transforms, "datasets.": tt_data.datasets}
+
+SKIPPED = {
+    "hookimpl": "pluggy's",
+    "hookspec": "pluggy's",
+    "op": "a decorator for kernels",
+    "MNIST": "downloads",
+    "FashionMNIST": "downloads",
+    "CIFAR10": "downloads",
+    "datasets.MNIST": "downloads",
+    "datasets.FashionMNIST": "downloads",
+    "datasets.CIFAR10": "downloads",
+    "datasets.read_cifar_batch": "reads a pickle",
+    "enable_grad": "a decorator",
+    "no_grad": "a decorator",
+    "formula": "fills a table at import",
+    "gradient": "fills a table at import",
+    "non_differentiable": "fills a table at import",
+    "Function": "used through apply of a subclass",
+    "Profiler": "takes nothing",
+    "LambdaLR.lr_at": "takes the factor of its one group",
+    "OneCycleLR.lr_at": "takes the peaks of its group",
+    "GPT.from_pretrained": "reads a folder of model, configuration and tokenizer",
+    "BPETokenizer.from_gpt2": "reads two files",
+    "TinyGPT.load": "reads a folder",
+    "TinyGPT.save": "writes a folder of a run",
+    "WorkerInfo": "a record that get_worker_info returns",
+    "MemoryFootprint": "a record that memory_footprint returns",
+    "CompressionReport": "a record that compression_report returns",
+    "Dataset": "a base class, used through its subclasses",
+    "IterableDataset": "a base class, used through its subclasses",
+    "Sampler": "a base class, used through its subclasses",
+    "Scheduler": "a base class, used through its subclasses",
+    "Tokenizer": "a base class, used through its subclasses",
+    "conv2d_input": "a backward kernel",
+    "conv2d_weight": "a backward kernel",
+    "max_pool2d_select": "a backward kernel",
+    "transforms.affine": "a kernel of RandomAffine",
+}
+HOOKS = re.compile(r"tt_|on_|update$|check$|state_names$|whole$|backward_|extra_repr$|reset_parameters$")
+"""Methods that the framework calls: hooks, the parts of an optimizer that a subclass defines."""
+
+
+def _namespace(prefix: str, module: Any) -> Iterator[tuple[str, Any]]:
+    for name in sorted(dir(module)):
+        thing = getattr(module, name)
+        if name.startswith("_") or isinstance(thing, types.ModuleType) or not callable(thing) or not _ours(thing):
+            continue
+        if isinstance(thing, type) and issubclass(thing, BaseException):
+            continue
+        if prefix and module.__name__ not in thing.__module__:
+            continue  # imported there for use
+        yield prefix + name, thing
+
+
+def _callables() -> dict[str, Any]:
+    found: dict[str, Any] = dict(registry)
+    for prefix, module in [("", m) for m in PACKAGES.values()] + list(NAMESPACES.items()):
+        found.update(_namespace(prefix, module))
+    found["TinyGPT"] = tinygpt.TinyGPT  # imported when it is asked for
+    seen: set[int] = set()
+    distinct = {}
+    for name, thing in sorted(found.items(), key=lambda entry: ("." in entry[0], entry[0])):
+        if id(thing) not in seen:
+            seen.add(id(thing))
+            distinct[name] = thing
+    return {n: t for n, t in distinct.items() if n not in SKIPPED and not (n.endswith("_backward") and n in registry)}
+
+
+def _methods() -> dict[str, Any]:
+    found = {}
+    for name, thing in CALLABLES.items():
+        if not isinstance(thing, type):
+            continue
+        for base in thing.__mro__[:-1]:
+            if base in (tt_core.Layer, tt_core.Tensor) and thing is not base:
+                continue  # once is enough
+            for method, function in vars(base).items():
+                public = not method.startswith("_") or method in ("__getitem__", "__setitem__", "__call__")
+                if base is tt_core.Layer and method in ("__call__", "forward"):
+                    continue
+                function = getattr(thing, method) if isinstance(function, classmethod) else function
+                callable_ = inspect.isfunction(function) or inspect.ismethod(function)
+                if not public or not _ours(base) or HOOKS.match(method) or not callable_:
+                    continue
+                owner = name if method == "__call__" or base.__name__ not in CALLABLES else base.__name__
+                if len(inspect.signature(function).parameters) > inspect.isfunction(function):
+                    found.setdefault(f"{owner}.{method}", function)
+    return found
+
+
+CALLABLES = _callables()
+ALL = {name: thing for name, thing in {**CALLABLES, **_methods()}.items() if name not in SKIPPED}
+
+
+def split(name: str) -> tuple[str, str]:
+    """The class and the method of a name of `ALL`; ("", name) for what is no method."""
+    owner, _, method = name.rpartition(".")
+    return (owner, method) if owner in CALLABLES else ("", name)
+
+
+class NoCase(Exception):
+    """A callable for which there is no valid call."""
+
+
+def _guess(name: str, signature: inspect.Signature, skip: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    parameters = list(signature.parameters.values())[skip:]
+    args, kwargs = [], {}
+    for p in parameters:
+        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) or p.default is not p.empty:
+            continue
+        if p.name not in GUESSES:
+            raise NoCase(f"{name}: no value for {p.name}")
+        if p.kind is p.KEYWORD_ONLY:
+            kwargs[p.name] = GUESSES[p.name]()
+        else:
+            args.append(GUESSES[p.name]())
+    return tuple(args), kwargs
+
+
+def _instance(owner: str) -> Any:
+    return INSTANCES[owner]() if owner in INSTANCES else bound_call(owner)[1]()
+
+
+def bound_call(name: str) -> tuple[inspect.BoundArguments, Callable[[], Any]]:
+    """The arguments of a valid call of `name`, defaults filled in, and what calls it with them."""
+    target = ALL[name]
+    owner, method = split(name)
+    if owner:
+        _needs_history.append(method in ("backward", "register_hook", "retain_grad", "zero_grad", "requires_grad_"))
+        try:
+            instance = _instance(owner)
+        finally:
+            _needs_history.pop()
+        signature = inspect.signature(target)
+        base = next((b for b in CALLABLES[owner].__mro__ if f"{b.__name__}.{method}" in METHODS), None)
+        if base is not None:
+            args, kwargs = METHODS[f"{base.__name__}.{method}"]()
+        elif method == "load_state_dict":
+            args, kwargs = (instance.state_dict(),), {}
+        elif method == "__getitem__":
+            args, kwargs = (0,), {}
+        elif method == "forward":
+            args, kwargs = FORWARD.get(owner, lambda: (floats(2, 3),))(), {}
+        elif owner.startswith("transforms"):
+            args, kwargs = (_images(),), {}
+        else:
+            args, kwargs = _guess(name, signature, skip=1)
+        args = args if inspect.ismethod(target) else (instance, *args)
+    else:
+        signature = inspect.signature(target)
+        args, kwargs = CASES[name]() if name in CASES else _guess(name, signature, skip=0)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound, lambda: _called(name, bound)
+
+
+def _called(name: str, bound: inspect.BoundArguments) -> Any:
+    if split(name)[1] == "forward":  # users call the layer
+        return bound.args[0](*bound.args[1:], **bound.kwargs)
+    return ALL[name](*bound.args, **bound.kwargs)
+
+
+def exercise(name: str, result: Any) -> Any:
+    """Use what a constructor or a generator gave, so that what it stored is used too."""
+    if isinstance(result, tt_learn.Optimizer):
+        for group in result.param_groups:
+            for p in group["params"]:
+                p.grad = tt_core.ones(*p.shape)
+        if type(result) is not tt_learn.Optimizer:
+            result.step()
+            result.step()
+    elif (
+        isinstance(result, (tt_learn.Scheduler, tt_learn.ReduceLROnPlateau)) and type(result) is not tt_learn.Scheduler
+    ):
+        for _ in range(3):
+            result.step(*[0.5] * isinstance(result, tt_learn.ReduceLROnPlateau))
+    elif isinstance(result, tt_core.Layer) and name in CALLABLES:
+        if type(result).forward is not tt_core.Layer.forward and not isinstance(result, tt_core.LayerList):
+            if name == "TransformerDecoder":
+                return result(floats(2, 3, 4), memory=floats(2, 3, 4))
+            return result(*FORWARD.get(name, lambda: (floats(2, 3),))())
+    elif isinstance(result, tt_learn.Trainer):
+        result.fit(batches(), steps=2)
+    elif isinstance(result, contextlib._GeneratorContextManager):
+        with result:
+            pass
+    elif isinstance(result, (tt_data.DataLoader, tt_data.Sampler, tt_data.BatchSampler)):
+        return list(itertools.islice(result, 4)) if type(result) is not tt_data.Sampler else None
+    elif isinstance(result, Iterator):
+        return list(itertools.islice(result, 4))
+    elif isinstance(result, tt_data.Dataset) and name in CALLABLES and type(result) is not tt_data.Dataset:
+        return result[0] if len(result) else None
+    elif name in CALLABLES and name.startswith("transforms.") and callable(result):
+        return result(_images())
+    return result
+
+
+# --- one call
+
+
+@contextlib.contextmanager
+def _limits() -> Iterator[None]:
+    """Raise in a call that takes longer than `SECONDS`, and MemoryError in one that takes more than `MEMORY`."""
+    timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    if timed:
+
+        def stop(*_: Any) -> None:
+            raise TimeoutError(f"took more than {SECONDS} s")
+
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory() -> Iterator[None]:
+    status = Path("/proc/self/statm")
+    if resource is None or not status.exists():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(status.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 2 * MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)  # text taken for a path must not land in the repository
+    monkeypatch.setenv("TT_DATA_DIR", str(tmp_path / "data"))
+    _folders.append(tmp_path)
+    state = tt_core.get_rng_state()
+    yield
+    _folders.pop()
+    tt_core.set_rng_state(state)
+
+
+def _arrays(value: Any) -> Iterator[Any]:
+    if isinstance(value, tt_core.Tensor):
+        yield value.data
+    elif isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _arrays(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _arrays(part)
+
+
+def _snapshot(bound: inspect.BoundArguments) -> list[tuple[Any, Any]]:
+    return [(array, array.copy()) for array in _arrays(list(bound.arguments.values()))]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return a.tobytes() == b.tobytes() if a.dtype.kind != "O" else bool((a == b).all())
+
+
+def attempt(name: str, bound: inspect.BoundArguments, what: str, argument: str) -> tuple[str | None, Any]:
+    """The fault of one call, or None; and its result, or the error."""
+    before = _snapshot(bound)
+    try:
+        with warnings.catch_warnings(), _limits():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", r"\w+: ", UserWarning)  # ours
+            warnings.filterwarnings("ignore", "(overflow|invalid value|divide by zero)", RuntimeWarning)
+            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)  # attributes go to NumPy as they are
+            result = _called(name, bound)
+            result = exercise(name, result)
+    except TinyTorchError as error:
+        text = str(error)
+        if "\n" in text or not text:
+            return f"{what}: the message has {text.count(chr(10)) + 1} lines: {text[:200]!r}", error
+        if not _named(name, argument, text):
+            return f"{what}: names neither callable nor argument: {text[:200]!r}", error
+        if not all(_same(array, copied) for array, copied in before):
+            return f"{what}: failed and changed its input ({text[:100]!r})", error
+        return None, error
+    except Exception as error:
+        return f"{what}: {type(error).__name__}: {str(error)[:200]!r}", error
+    return None, result
+
+
+BEGINNING = re.compile(r"[\w./-]*( [\w.]+)?: |cannot (read|write|download)|id |rope_type |no plugin|.* is not JSON")
+"""How messages begin that name an op, a class, a file, an id or a plugin."""
+
+
+def _named(name: str, argument: str, text: str) -> bool:
+    words = {name.rpartition(".")[2].strip("_"), split(name)[0].rpartition(".")[2], argument, argument.rstrip("s")}
+    words |= {word.rstrip("s") for word in argument.split("_") if len(word) > 3 or word == "id"}
+    if any(re.search(rf"\b{re.escape(word)}", text) for word in words if word):
+        return True
+    return bool(BEGINNING.match(text))
+
+
+def replacements(name: str) -> Iterator[tuple[str, str, Callable[[Any], Any], bool]]:
+    """(argument, wrong value's name, how the valid value is replaced by it, whether it must be refused)."""
+    bound, _ = bound_call(name)
+    skip = 1 if split(name)[0] and not inspect.ismethod(ALL[name]) else 0
+    for argument, valid in list(bound.arguments.items())[skip:]:
+        kind = bound.signature.parameters[argument].kind
+        if kind is inspect.Parameter.VAR_KEYWORD or _read_as_truth(name, bound.signature.parameters[argument]):
+            continue
+        if f"{name}.{argument}" in LEFT:
+            continue
+        for wrong, make in WRONG.items():
+            if argument in ENDLESS and wrong in ("2**40", "2**63"):
+                continue
+            if kind is not inspect.Parameter.VAR_POSITIONAL:
+                yield argument, wrong, lambda _, make=make: make(), wrong in NONSENSE
+            for i in range(min(len(valid), 2)) if isinstance(valid, (list, tuple)) else ():
+                yield (
+                    f"{argument}[{i}]",
+                    wrong,
+                    lambda old, i=i, make=make: type(old)([*old[:i], make(), *old[i + 1 :]]),
+                    wrong in NONSENSE,
+                )
+
+
+def _read_as_truth(name: str, parameter: inspect.Parameter) -> bool:
+    """Flags of ops and of other calls in a training loop are read as truth values: a check would cost time in each."""
+    checked = getattr(ALL[name], "__code__", None) is tt_core.init.ones_.__code__
+    return str(parameter.annotation).startswith("bool") and not checked and not isinstance(ALL[name], type)
+
+
+def faults(name: str, long: bool = False) -> list[str]:
+    found = []
+    every = itertools.islice(replacements(name), 0, None, 3 if HEAVY.match(name) and not long else 1)
+    for argument, wrong, replace, refused in every:
+        bound, _ = bound_call(name)
+        key = argument.partition("[")[0]
+        bound.arguments[key] = replace(bound.arguments[key])
+        fault, result = attempt(name, bound, f"{argument}={wrong}", key)
+        if fault:
+            found.append(fault)
+        elif refused and not isinstance(result, TinyTorchError) and not _accepts(name, key, wrong):
+            found.append(f"{argument}={wrong}: accepted")
+    return found
+
+
+ACCEPTS = {
+    "eq": "compares with anything",
+    "ne": "compares with anything",
+    "Identity.forward": "returns what it is given",
+    "checkpoint.inputs": "are the function's",
+    "ProgressBar.console": "is rich's",
+    "Layer.named_layers.prefix": "is put before names",
+    "Optimizer.defaults": "are a dictionary of any names",
+    "Callback.load_state_dict.state_dict": "is a dictionary of any names",
+    "draw_graph.names": "is a dictionary of any names",
+    "save_tensors.tensors": "is a dictionary of any names",
+    "default_collate.samples": "may hold texts",
+    "SequentialSampler.data_source": "is anything with a length",
+    "RandomSampler.data_source": "is anything with a length",
+    "BlockShuffleSampler.data_source": "is anything with a length",
+    "ConcatDataset.datasets": "holds anything with a length",
+    "pad.pad": "may be bytes, which are integers",
+    "BPETokenizer.save.path": "is a path",
+    "ByteTokenizer.save.path": "is a path",
+    "CharTokenizer.save.path": "is a path",
+    "AddedToken.content": "is checked by the tokenizer",
+}
+
+
+LEFT = {
+    "checkpoint.inputs": "the function's own errors",
+    "gradcheck.function": "the function's own errors",
+    "gradgradcheck.function": "the function's own errors",
+    "LambdaLR.lr_lambda": "the function's own errors",
+    "Layer.apply.function": "the function's own errors",
+    "Text.encode": "the function's own errors",
+    "transforms.Compose.transforms": "the function's own errors",
+    "DataLoader.collate_fn": "the function's own errors",
+    "DataLoader.transform": "the function's own errors",
+    "DataLoader.num_workers": "starts processes",
+    "BatchSampler.sampler": "gives what it gives",
+    "AddedToken.single_word": "a record, which the tokenizer reads",
+    "AddedToken.lstrip": "a record, which the tokenizer reads",
+    "AddedToken.rstrip": "a record, which the tokenizer reads",
+    "AddedToken.normalized": "a record, which the tokenizer reads",
+    "Tensor.requires_grad": "read as a truth value, as flags of ops are",
+    "Transformer.decode.source": "read where there is padding",
+    "TransformerBlock.forward.memory_mask": "read where there is cross-attention",
+    "scaled_dot_product_attention.causal_offset": "read where is_causal is true",
+    "generate.tokenizer": "read where there are stop strings",
+    "stream.tokenizer": "read where there are stop strings",
+    "Sampling.choose.logits": "set by generate, from the model",
+    "Sampling.penalized.logits": "set by generate, from the model",
+    "Sampling.probabilities.logits": "set by generate, from the model",
+    "upsample.scale": "set by the layer",
+    "split_heads.heads": "set by the layer",
+    "sum_to.shape": "set by backward",
+    "GPT.forward.past": "set by a cache",
+    "MultiHeadAttention.forward.past": "set by a cache",
+    "MultiHeadAttention.forward.angles": "set by the model",
+    "TransformerBlock.forward.past": "set by a cache",
+    "TransformerBlock.forward.angles": "set by the model",
+}
+"""Arguments that only the framework sets, and functions of the user, whose errors are the user's."""
+
+ENDLESS = {"steps", "max_new_tokens", "num_layers", "ns_steps", "num_samples", "count", "epochs", "stride"}
+"""How often something is done: 2**40 times take as long as they take."""
+
+
+def _accepts(name: str, argument: str, wrong: str) -> bool:
+    """Whether nonsense is welcome: text where text is meant."""
+    hint = str(inspect.signature(ALL[name]).parameters[argument].annotation)
+    if "str" in hint and wrong in ("'text'", "bytes", "text array"):
+        return True
+    if "Iterable[int]" in hint and wrong == "bytes":  # bytes are integers
+        return True
+    if ALL[name] in registry.values() and wrong in ("1j", "date array"):  # attributes go to NumPy as they are
+        return True
+    return name in ACCEPTS or f"{name}.{argument}" in ACCEPTS
+
+
+HEAVY = re.compile(r"Transformer|GPT|generate|stream|MultiHead|Trainer|DataLoader|Muon|Sharded|TinyGPT|write_shards")
+"""Callables that take milliseconds: the short form gives them every third wrong value."""
+
+
+def _in_layout(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, tt_core.Tensor):
+        return tt_learn.tensor(change(value.data), requires_grad=value.requires_grad)
+    return change(value) if isinstance(value, np.ndarray) else value
+
+
+def _results(name: str, layouts: Mapping[str, Callable[[Any], Any]]) -> list[Any]:
+    """The arrays that a valid call gives, with the arguments named in `layouts` changed; the same numbers each time."""
+    tt_core.manual_seed(0)
+    bound, _ = bound_call(name)
+    for argument, change in layouts.items():
+        value = bound.arguments[argument]
+        several = isinstance(value, (list, tuple))
+        bound.arguments[argument] = (
+            type(value)(_in_layout(part, change) for part in value) if several else _in_layout(value, change)
+        )
+    result = _called(name, bound)
+    return [array for array in _arrays(result if isinstance(result, (list, tuple)) else [result]) if array.size]
+
+
+KEPT = re.compile(r"init\.|Layer|.*_$|Tensor\.__setitem__|.*Dataset|from_numpy|empty|checkpoint$|grad|draw_graph")
+"""Calls that write to their argument, hand out its memory as it is, or need its history."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_layouts_change_no_result(layout: str) -> None:
+    found = []
+    for name in sorted(ALL):
+        if KEPT.match(name) or isinstance(ALL[name], type) or HEAVY.match(name):
+            continue
+        plain = _results(name, {})
+        for argument, value in bound_call(name)[0].arguments.items():
+            if argument == "self" or not list(_arrays([value])):
+                continue
+            try:
+                changed = _results(name, {argument: LAYOUTS[layout]})
+            except Exception as error:
+                found.append(f"{name}: {argument}: {type(error).__name__}: {error}")
+                continue
+            same = [a.shape == b.shape and np.allclose(a, b, 1e-5, 1e-6, True) for a, b in zip(plain, changed)]
+            if len(plain) != len(changed) or not all(same):
+                found.append(f"{name}: {argument}: another result")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", sorted(name for name in ALL if not HEAVY.match(name)))
+def test_pairs_of_wrong_values(name: str) -> None:
+    found = []
+    single = list(replacements(name))[::5]
+    for (a, wrong_a, replace_a, _), (b, wrong_b, replace_b, _) in itertools.combinations(single, 2):
+        first, second = a.partition("[")[0], b.partition("[")[0]
+        if first == second:
+            continue
+        bound, _call = bound_call(name)
+        bound.arguments[first] = replace_a(bound.arguments[first])
+        bound.arguments[second] = replace_b(bound.arguments[second])
+        fault, _ = attempt(name, bound, f"{a}={wrong_a}, {b}={wrong_b}", first)
+        if fault and "names neither" not in fault:
+            found.append(fault)
+    assert not found, f"{name}: {len(found)} faults\n" + "\n".join(found[:20])
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_every_public_callable_has_a_valid_call(name: str) -> None:
+    try:
+        _, call = bound_call(name)
+    except NoCase as error:
+        pytest.fail(f"{error}; add a valid call to CASES or METHODS")
+    exercise(name, call())
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", sorted(name for name in ALL if HEAVY.match(name)))
+def test_every_wrong_value_of_what_takes_long(name: str) -> None:
+    found = faults(name, long=True)
+    assert not found, f"{name}: {len(found)} faults\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_wrong_values_give_a_result_or_one_error_of_ours(name: str) -> None:
+    found = faults(name)
+    assert not found, f"{name}: {len(found)} faults\n" + "\n".join(found)
