@@ -421,6 +421,7 @@ class ReLU(Layer):
     tensor([0., 2.])
     """
 
+    @checked
     def __init__(self, inplace: bool = False) -> None:  # accepted as in PyTorch, and saves nothing
         super().__init__()
 
@@ -501,6 +502,7 @@ class SiLU(Layer):
     tensor([-0.2689,  0.    ,  0.7311])
     """
 
+    @checked
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
 

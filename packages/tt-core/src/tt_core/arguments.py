@@ -18,13 +18,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tt_core.errors import ArgumentError, DTypeError, OutOfMemoryError, ShapeError, TinyTorchError, is_number, shown
+from tt_core.errors import (
+    ArgumentError,
+    DTypeError,
+    OutOfMemoryError,
+    ShapeError,
+    TinyTorchError,
+    is_number,
+    kind_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
 
     P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 Check = Callable[[Any], bool]
 
 
@@ -79,6 +89,39 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             raise ours(f"{_where(function, args)}: {error}") from None
 
     return call
+
+
+def explained(function: Callable[P, R], name: str = "") -> Callable[P, R]:
+    """Decorator for compositions of ops: an error that Python or NumPy raises inside is one of ours and names it.
+
+    >>> @explained
+    ... def twice(x):
+    ...     return x.repeat(2)
+    >>> twice(3)
+    Traceback (most recent call last):
+        ...
+    tt_core.errors.DTypeError: twice: 'int' object has no attribute 'repeat'
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except TinyTorchError:
+            raise
+        except (AttributeError, TypeError, ValueError, IndexError, ArithmeticError, MemoryError) as error:
+            ours = DTypeError if isinstance(error, AttributeError) else kind_of(error) or ArgumentError
+            raise ours(f"{name or function.__name__}: {error}") from None
+
+    return call
+
+
+def explained_methods(owner: type[C]) -> type[C]:
+    """Class decorator: `explained` for every method."""
+    for name, method in list(vars(owner).items()):
+        if isinstance(method, types.FunctionType):
+            setattr(owner, name, explained(method, name))
+    return owner
 
 
 def _kind_of(error: Exception) -> type[TinyTorchError] | None:

@@ -19,6 +19,7 @@ from tt_core import functions as M
 from tt_core import products as P
 from tt_core import reductions as R
 from tt_core import shapes as S
+from tt_core.arguments import explained_methods
 from tt_core.dispatch import Array, HasArray, Op, registry, wrap
 from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
 from tt_core.random import Generator, source
@@ -78,6 +79,7 @@ def _needs(name: str, *pairs: tuple[Any, int]) -> None:
             raise ShapeError(f"{name}: needs a tensor of {ndim} dimensions, got shape {x.shape}; matmul() takes any")
 
 
+@explained_methods
 class TorchMethods:
     """What `Tensor` inherits under PyTorch's names."""
 

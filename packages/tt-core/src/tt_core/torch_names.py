@@ -17,6 +17,7 @@ import numpy as np
 
 from tt_core import creation as C
 from tt_core import devices
+from tt_core.arguments import explained
 from tt_core.devices import backends, cuda, device
 from tt_core.dispatch import wrap
 from tt_core.errors import ShapeError
@@ -45,7 +46,7 @@ def _function(name: str) -> Callable[..., Any]:
         return getattr(x, name)(*arguments, **options)
 
     function.__name__ = function.__qualname__ = name
-    return function
+    return explained(function, name)
 
 
 tan, asin, acos, atan, atan2 = map(_function, ("tan", "asin", "acos", "atan", "atan2"))
@@ -84,6 +85,7 @@ numel, is_floating_point = map(_function, ("numel", "is_floating_point"))
 # --- creation
 
 
+@explained
 def is_tensor(obj: Any) -> Any:
     """Whether `obj` is a tensor.
 
@@ -93,6 +95,7 @@ def is_tensor(obj: Any) -> Any:
     return isinstance(obj, Tensor)
 
 
+@explained
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
     """`data` as a tensor that shares memory with an array or tensor where it can; raises as `tensor` does.
 
@@ -109,6 +112,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
 asarray = as_tensor
 
 
+@explained
 def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     """Uninitialized memory in the shape and dtype of `input`.
 
@@ -118,6 +122,7 @@ def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     return C.empty(input.shape, dtype=dtype or input.dtype, **options)
 
 
+@explained
 def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     """Uniform in [0, 1) in the shape and dtype of `input`.
 
@@ -127,6 +132,7 @@ def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     return C.rand(input.shape, dtype=dtype or input.dtype, **options)
 
 
+@explained
 def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     """Standard normal in the shape and dtype of `input`.
 
@@ -136,6 +142,7 @@ def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     return C.randn(input.shape, dtype=dtype or input.dtype, **options)
 
 
+@explained
 def randint_like(input: Any, low: Any, high: Any = None, dtype: Any = None) -> Any:
     """Whole numbers from `low` to `high` - 1 in the shape and dtype of `input`.
 
@@ -145,6 +152,7 @@ def randint_like(input: Any, low: Any, high: Any = None, dtype: Any = None) -> A
     return C.randint(low, input.shape if high is None else high, input.shape).to(dtype or input.dtype)
 
 
+@explained
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Any:
     """Normal numbers whose `mean` and `std` are numbers, with a `size`, or tensors.
 
@@ -156,6 +164,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     return C.randn(size, generator=generator) * std + mean
 
 
+@explained
 def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, dtype: Any = np.float32) -> Any:
     """`steps` numbers from `base ** start` to `base ** end`, evenly spaced in their logarithm.
 
@@ -165,6 +174,7 @@ def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, dtype: Any = np
     return wrap(np.logspace(C.as_bound(start, dtype), C.as_bound(end, dtype), steps, base=base, dtype=dtype))
 
 
+@explained
 def tril_indices(row: Any, col: Any, offset: Any = 0) -> Any:
     """Rows and columns of the lower triangle of a (row, col) matrix, as a tensor (2, n).
 
@@ -175,6 +185,7 @@ def tril_indices(row: Any, col: Any, offset: Any = 0) -> Any:
     return wrap(np.stack(np.tril_indices(row, offset, col)))
 
 
+@explained
 def triu_indices(row: Any, col: Any, offset: Any = 0) -> Any:
     """Rows and columns of the upper triangle of a (row, col) matrix, as a tensor (2, n).
 
@@ -185,6 +196,7 @@ def triu_indices(row: Any, col: Any, offset: Any = 0) -> Any:
     return wrap(np.stack(np.triu_indices(row, offset, col)))
 
 
+@explained
 def poisson(input: Any, generator: Generator | None = None) -> Any:
     """Poisson numbers with the rates `input`.
 
@@ -240,6 +252,7 @@ class BoolTensor(_Legacy):
 concat = concatenate = C.cat
 
 
+@explained
 def atleast_1d(*tensors: Any) -> Any:
     """A number as a vector of one; others as they are.
 
@@ -251,6 +264,7 @@ def atleast_1d(*tensors: Any) -> Any:
     return made if len(made) > 1 else made[0]
 
 
+@explained
 def atleast_2d(*tensors: Any) -> Any:
     """Vectors as matrices of one row; others as they are.
 
@@ -262,6 +276,7 @@ def atleast_2d(*tensors: Any) -> Any:
     return made if len(made) > 1 else made[0]
 
 
+@explained
 def hstack(tensors: Sequence[Any]) -> Any:
     """Joined side by side: vectors along their dimension, others along dimension 1.
 
@@ -272,6 +287,7 @@ def hstack(tensors: Sequence[Any]) -> Any:
     return C.cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
 
 
+@explained
 def vstack(tensors: Sequence[Any]) -> Any:
     """Joined row by row; vectors are rows.
 
@@ -282,6 +298,7 @@ def vstack(tensors: Sequence[Any]) -> Any:
     return C.cat([atleast_2d(x) for x in tensors], 0)
 
 
+@explained
 def column_stack(tensors: Sequence[Any]) -> Any:
     """Joined side by side; vectors are columns.
 
@@ -292,6 +309,7 @@ def column_stack(tensors: Sequence[Any]) -> Any:
     return C.cat([x if x.ndim > 1 else x.reshape(-1, 1) for x in tensors], 1)
 
 
+@explained
 def broadcast_tensors(*tensors: Any) -> Any:
     """All tensors expanded to the one shape that they broadcast to.
 
@@ -302,6 +320,7 @@ def broadcast_tensors(*tensors: Any) -> Any:
     return tuple([x.expand(shape) for x in tensors])
 
 
+@explained
 def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
     """Coordinates of the grid that vectors span: a tensor for each of them, all of one shape.
 
@@ -321,6 +340,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
     return tuple([x.transpose(0, 1) for x in grid] if indexing == "xy" and rank > 1 else grid)
 
 
+@explained
 def cartesian_prod(*tensors: Any) -> Any:
     """Every combination of one element of each vector, a row for each.
 
@@ -332,6 +352,7 @@ def cartesian_prod(*tensors: Any) -> Any:
     return C.stack([x.reshape(-1) for x in meshgrid(*tensors)], 1)
 
 
+@explained
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     """Products of `a` and `b`, summed over the last `dims` of one and the first of the other, or over two lists.
 
@@ -348,6 +369,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     return (left @ right).reshape([a.shape[d] for d in free_a] + [b.shape[d] for d in free_b])
 
 
+@explained
 def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
     """Standard deviation and mean over `dim`.
 
@@ -357,6 +379,7 @@ def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = Fa
     return input.std(dim, correction, keepdim), input.mean(dim, keepdim)
 
 
+@explained
 def var_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
     """Variance and mean over `dim`.
 
@@ -369,6 +392,7 @@ def var_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = Fa
 # --- searching
 
 
+@explained
 def isin(elements: Any, test_elements: Any) -> Any:
     """Whether each element is among `test_elements`.
 
@@ -378,6 +402,7 @@ def isin(elements: Any, test_elements: Any) -> Any:
     return wrap(np.isin(np.asarray(elements), np.asarray(test_elements)))
 
 
+@explained
 def searchsorted(sorted_sequence: Any, values: Any, *, right: Any = False) -> Any:
     """Where each value would be inserted into a sorted vector, before (or, with `right`, after) its equals.
 
@@ -389,6 +414,7 @@ def searchsorted(sorted_sequence: Any, values: Any, *, right: Any = False) -> An
     return wrap(np.asarray(np.searchsorted(sorted_sequence.data, np.asarray(values), "right" if right else "left")))
 
 
+@explained
 def bucketize(input: Any, boundaries: Any, *, right: Any = False) -> Any:
     """The bucket between sorted `boundaries` that each element falls into.
 
@@ -398,6 +424,7 @@ def bucketize(input: Any, boundaries: Any, *, right: Any = False) -> Any:
     return searchsorted(boundaries, input, right=right)
 
 
+@explained
 def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
     """How many elements fall into each of `bins` equal intervals between `min` and `max` (both 0: of the data).
 

@@ -388,6 +388,7 @@ class MaxUnpool2d(Layer):
              [0., 3.]]])
     """
 
+    @checked
     def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0) -> None:
         super().__init__()
         self.kernel_size = pair(kernel_size, "MaxUnpool2d: kernel_size")

@@ -169,6 +169,7 @@ def _is_unicode(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode("utf-8") == text  # half a surrogate pair is none
 
 
+@checked
 def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
     """The arrays of a `.safetensors` file by name, and its metadata; bfloat16, which NumPy lacks, becomes float32.
 

@@ -85,7 +85,7 @@ class LBFGS(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Go on from the loss that `closure` computes; returns its first result."""
-        if closure is None:
+        if not callable(closure):
             raise OptimizerError("LBFGS: step() needs a closure that computes loss and gradients, as it does so often")
         group, state = self.param_groups[0], self._state
         state.setdefault("n_iter", 0)

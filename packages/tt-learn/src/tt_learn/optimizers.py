@@ -18,7 +18,7 @@ import numpy as np
 
 import tt_core
 from tt_core.arguments import checked
-from tt_core.dispatch import Array
+from tt_core.dispatch import Array, quietly
 from tt_core.errors import DTypeError, TinyTorchError, is_number, shown
 from tt_core.layers import Layer
 from tt_core.plugins import manager
@@ -226,7 +226,7 @@ class Optimizer:
 
     def _change(self, update: Callable[..., None], group: Group, block: Block) -> None:
         block.step += 1
-        update(self, *block.read(), block.state, block.step, group, block.work)
+        quietly(update, self, *block.read(), block.state, block.step, group, block.work)
         block.state.unset.clear()
         block.write()
 

@@ -213,10 +213,12 @@ class ConstantLR(Scheduler):
     [0.5, 0.5, 1.0, 1.0]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
         self.factor, self.total_iters = _share("ConstantLR: factor", factor), _number("ConstantLR", total_iters)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         return base * self.factor if t < self.total_iters else base
 
@@ -232,6 +234,7 @@ class LinearLR(Scheduler):
     [0.5, 0.75, 1.0, 1.0]
     """
 
+    @checked
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
@@ -242,6 +245,7 @@ class LinearLR(Scheduler):
         self.total_iters = _number("LinearLR: total_iters", total_iters)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         done = min(t / self.total_iters, 1.0) if self.total_iters else 1.0
         return base * linear(self.start_factor, self.end_factor, done)
@@ -256,11 +260,13 @@ class PolynomialLR(Scheduler):
     [1.0, 0.25, 0.0, 0.0]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
         self.total_iters = _positive("PolynomialLR: total_iters", total_iters)
         self.power = _number("PolynomialLR: power", power)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         return float(base * (1 - min(t / self.total_iters, 1.0)) ** self.power)
 
@@ -277,12 +283,14 @@ class CosineAnnealingWarmRestarts(Scheduler):
     [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
     """
 
+    @checked
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> None:
         self.T_0 = _positive("CosineAnnealingWarmRestarts: T_0", T_0)
         self.T_mult = _positive("CosineAnnealingWarmRestarts: T_mult", T_mult)
         self.eta_min = _number("CosineAnnealingWarmRestarts: eta_min", eta_min)
         super().__init__(optimizer)
 
+    @checked
     def lr_at(self, t: int, base: float) -> float:
         if self.T_mult == 1:
             return cosine(base, self.eta_min, t % self.T_0 / self.T_0)
@@ -310,6 +318,7 @@ class CyclicLR(Scheduler):
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
+    @checked
     def __init__(
         self,
         optimizer: Optimizer,
@@ -383,6 +392,7 @@ class SequentialLR(Scheduler):
 
     _state = ("last_epoch",)
 
+    @checked
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[Scheduler], milestones: Sequence[int]) -> None:
         self.schedulers = _listed("SequentialLR: schedulers", schedulers)
         self.milestones = _listed("SequentialLR: milestones", milestones)
