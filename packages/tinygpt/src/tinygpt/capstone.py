@@ -6,16 +6,22 @@ continuation, and that back into text as it comes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tinygpt.runs import RunFolder
+from tt_core import prepare_model
 from tt_core.arguments import checked
 from tt_core.errors import FileError
+from tt_core.files import make_folder
 from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
 from tt_language.errors import ConfigError, TokenizerError
 from tt_learn import load_tensors, save_tensors
+from tt_perf.quantization.files import KEY as QUANTIZATION
+from tt_perf.quantization.files import description_of, quantized_state, restore_
+from tt_perf.quantization.layers import is_quantized
 
 
 class TinyGPT:
@@ -42,19 +48,38 @@ class TinyGPT:
         folder = RunFolder.open(None if path is None else Path(path), with_model=True)
         config = folder.read_config()
         if "model_type" in config:  # Hugging Face's way to say what it is
-            return cls(GPT.from_pretrained(folder.path), load_tokenizer(folder.path))
+            return cls(_prepared(GPT.from_pretrained(folder.path)), load_tokenizer(folder.path))
         if not folder.model.exists():
             raise FileError(f"{folder.path} holds no model.safetensors; {_advice(folder)}")
         weights = load_tensors(folder.model)[0]
-        model = new_model(folder, config, sum(array.size for array in weights.values()))
-        model.load_state_dict(weights)
-        return cls(model.eval(), saved_tokenizer(folder, model))
+        quantized = config.get(QUANTIZATION)
+        numbers = sum(array.size for array in weights.values()) * (1 if quantized is None else 2)  # int4: two a byte
+        model = new_model(folder, config, numbers)
+        if quantized is None:
+            model.load_state_dict(weights)
+        else:
+            restore_(model, quantized, weights, str(folder.path))
+        return cls(_prepared(model.eval()), saved_tokenizer(folder, model))
 
     @checked
-    def save(self, folder: RunFolder) -> None:
-        """Write tokenizer and weights, each file whole or not at all."""
+    def save(self, folder: RunFolder | str | os.PathLike[str]) -> None:
+        """Write tokenizer and weights, each file whole or not at all; of a quantized model, config.json too.
+
+        A model that was quantized (`tt_perf.quantize_`) is stored as integers, and config.json says how.
+        """
+        folder = folder if isinstance(folder, RunFolder) else RunFolder(make_folder(folder))
         self.tokenizer.save(folder.tokenizer)
+        described = folder.read_config() if folder.config.exists() else None
+        if is_quantized(self.model):
+            save_tensors(folder.model, quantized_state(self.model))
+            described = {"model": self.model.config.to_dict(), **(described or {})}
+            folder.write_config({**described, QUANTIZATION: description_of(self.model)})
+            return
         save_tensors(folder.model, self.model.state_dict())
+        if described is None:
+            folder.write_config({"model": self.model.config.to_dict()})
+        elif described.pop(QUANTIZATION, None) is not None:  # the floats are no longer what it describes
+            folder.write_config(described)
 
     @checked
     def generate(
@@ -80,6 +105,11 @@ class TinyGPT:
         for token in tokens:
             yield decoder.feed(token)
         yield decoder.finish()
+
+
+def _prepared(model: GPT) -> GPT:
+    """What plugins make of a model that was loaded to generate, and that nobody else holds."""
+    return cast(GPT, prepare_model(model, in_place=True))
 
 
 def _advice(folder: RunFolder) -> str:

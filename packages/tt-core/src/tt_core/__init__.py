@@ -108,6 +108,8 @@ from tt_core.layers import (
     dropout,
     layer_norm,
     linear,
+    prepare_model,
+    replace_layers,
 )
 from tt_core.losses import (
     BCELoss,
@@ -267,6 +269,7 @@ __all__ = [
     "op",
     "pad",
     "permute",
+    "prepare_model",
     "prod",
     "rand",
     "randint",
@@ -275,6 +278,7 @@ __all__ = [
     "relu",
     "remainder",
     "repeat_interleave",
+    "replace_layers",
     "reshape",
     "roll",
     "set_rng_state",

@@ -82,7 +82,11 @@ def tt_commands(cli: click.Group) -> None:
 
 @hookspec
 def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
-    """`model` made ready for inference (quantized, pruned, compiled), or None. Chained."""
+    """`model` made ready for inference (quantized, pruned, compiled), or None. Chained.
+
+    Asked by `prepare_model` where generation begins and where a model is loaded to generate. With
+    `options["in_place"]` nobody else holds the model and you may change it; otherwise return a copy.
+    """
 
 
 @hookspec

@@ -54,7 +54,10 @@ NAMES: dict[str, str] = {
         scaled_dot_product_attention stream
     """,
     "tt_perf": """
-        Profiler
+        Calibration HistogramObserver Int4WeightOnly Int8DynamicActivation Int8Static Int8WeightOnly MSEObserver
+        MinMaxObserver MovingAverageMinMaxObserver Observer PercentileObserver Profiler QuantizationError
+        calibrating choose_qparams dequantize_ dequantize_affine fake_quantize load_quantized quantize_
+        quantize_affine save_quantized
     """,
     "tinygpt": """
         TinyGPT

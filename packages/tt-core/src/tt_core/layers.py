@@ -504,6 +504,69 @@ _bind(Layer)
 manager.rebinders.append(_bind_all)
 
 
+# --- exchanging layers
+
+
+def replace_layers(model: Layer, predicate: Callable[[Layer, str], object], make: Callable[[Layer], Layer]) -> Layer:
+    """Exchange every layer for which `predicate(layer, name)` is true by `make(layer)`, in place; returns the model.
+
+    `name` is the dotted name, "" for the model itself; where that one is exchanged, the result is the new one. A layer
+    that stands in several places is made once and stands there again, and the new layer is in the old one's mode.
+    What is below an exchanged layer is not looked at. Parameters that two layers share are for `make` to keep shared.
+    All layers are made before the first is exchanged, so an error leaves the model as it was. Raises `DTypeError`
+    where `make` returns no layer.
+
+    >>> model = Sequential(Linear(2, 2), Dropout(0.5))
+    >>> replace_layers(model, lambda layer, name: isinstance(layer, Dropout), lambda layer: Identity())
+    Sequential(
+      (0): Linear(2, 2)  # 6
+      (1): Identity()
+    )  # 6 parameters
+    """
+    if predicate(model, ""):
+        return _made(make, model)
+    places: list[tuple[Layer, str, Layer]] = []  # holder, attribute, the new layer
+    made: dict[int, Layer | None] = {id(model): None}
+
+    def visit(holder: Layer, prefix: str) -> None:
+        for name, child in holder.named_children():
+            where, known = _join(prefix, name), id(child) in made
+            if not known:
+                made[id(child)] = _made(make, child) if predicate(child, where) else None
+            new = made[id(child)]
+            if new is not None:
+                places.append((holder, name, new))
+            elif not known:
+                visit(child, where)
+
+    visit(model, "")
+    for holder, name, new in places:
+        setattr(holder, name, new)
+    return model
+
+
+def _made(make: Callable[[Layer], Layer], layer: Layer) -> Layer:
+    new = make(layer)
+    if not isinstance(new, Layer):
+        raise DTypeError(f"replace_layers: make must return a layer, got {type(new).__name__}")
+    return new.train(layer.training) if new is not layer else new
+
+
+def prepare_model(model: Layer, *, in_place: bool = False) -> Layer:
+    """What the plugins make of `model` before it generates or is evaluated (the hook `tt_prepare_model`).
+
+    The model itself where no plugin answers. `in_place` says that nobody else holds the model, so that a plugin may
+    change it and save the memory of a copy.
+
+    >>> model = Linear(2, 1)
+    >>> prepare_model(model) is model
+    True
+    """
+    if manager.pending:
+        manager.load_pending()
+    return cast(Layer, manager.chained("tt_prepare_model", model, into="model", options={"in_place": in_place}))
+
+
 # --- containers
 
 

@@ -52,12 +52,13 @@ class PluginManager(pluggy.PluginManager):
     def register(self, plugin: object, name: str | None = None) -> str | None:
         """Plug `plugin` in and rebind, and return its name.
 
-        Raises `PluginError` for a plugin that is active already, or whose hooks are misspelt or fail to bind; it leaves
-        no trace.
+        Raises `PluginError` for a plugin that is active already, that excludes an active one or is excluded by it (an
+        attribute `excludes` names plugins), or whose hooks are misspelt or fail to bind; it leaves no trace.
         """
         who = name or str(getattr(plugin, "__name__", type(plugin).__name__))
         if self.is_registered(plugin) or (name is not None and self.has_plugin(name)):
             raise PluginError(f"plugin {who} is active already; unregister it first")
+        self._check_excluded(plugin, who)
         self._check_hooks(plugin, who)
         try:
             registered = super().register(plugin, name)
@@ -113,6 +114,13 @@ class PluginManager(pluggy.PluginManager):
             except PluginError as error:
                 warnings.warn(f"TT_PLUGINS: {error}; skipped", stacklevel=4)
         self.rebind()
+
+    def _check_excluded(self, plugin: object, who: str) -> None:
+        for other, active in self.list_name_plugin():
+            if active is not None and (
+                other in getattr(plugin, "excludes", ()) or who in getattr(active, "excludes", ())
+            ):
+                raise PluginError(f"plugin {who} and plugin {other} exclude each other; use one of them")
 
     def _check_hooks(self, plugin: object, who: str) -> None:
         known = [hook for hook in vars(self.hook) if hook.startswith("tt_")]

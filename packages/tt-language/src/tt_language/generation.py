@@ -21,6 +21,7 @@ from tt_core.arguments import checked
 from tt_core.creation import tensor
 from tt_core.dispatch import Array
 from tt_core.errors import ArgumentError, ShapeError, is_integer
+from tt_core.layers import Layer, prepare_model
 from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_language.embeddings import check_ids
@@ -231,6 +232,7 @@ def generate(
         raise ConfigError("generate: length_penalty ranks beams; it needs num_beams above 1")
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     texts, allowed = _cropped(model, _as_texts(prompts)), _allowed(model, tokenizer)
+    model = _prepared(model)
     ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if num_beams > 1 and sampling not in (Sampling(), Sampling(temperature=0)):
         raise ConfigError("generate: beams take the likeliest; leave out temperature, top_k, top_p, min_p and penalty")
@@ -267,10 +269,16 @@ def stream(
     _check_numbers(max_new_tokens, seed)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     texts, allowed = _cropped(model, _as_texts(prompt)), _allowed(model, tokenizer)
+    model = _prepared(model)
     ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if len(texts) > 1:
         raise ArgumentError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
     return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, allowed, seed))
+
+
+def _prepared(model: Any) -> Any:
+    """What plugins make of a model that generates."""
+    return prepare_model(model) if isinstance(model, Layer) else model
 
 
 def _check_numbers(max_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:

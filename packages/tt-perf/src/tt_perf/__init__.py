@@ -7,6 +7,27 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from tt_core.later import absent as _absent
 from tt_perf.__about__ import __version__ as __version__
 from tt_perf.profiling import Profiler as Profiler
+from tt_perf.quantization import Calibration as Calibration
+from tt_perf.quantization import HistogramObserver as HistogramObserver
+from tt_perf.quantization import Int4WeightOnly as Int4WeightOnly
+from tt_perf.quantization import Int8DynamicActivation as Int8DynamicActivation
+from tt_perf.quantization import Int8Static as Int8Static
+from tt_perf.quantization import Int8WeightOnly as Int8WeightOnly
+from tt_perf.quantization import MinMaxObserver as MinMaxObserver
+from tt_perf.quantization import MovingAverageMinMaxObserver as MovingAverageMinMaxObserver
+from tt_perf.quantization import MSEObserver as MSEObserver
+from tt_perf.quantization import Observer as Observer
+from tt_perf.quantization import PercentileObserver as PercentileObserver
+from tt_perf.quantization import QuantizationError as QuantizationError
+from tt_perf.quantization import calibrating as calibrating
+from tt_perf.quantization import choose_qparams as choose_qparams
+from tt_perf.quantization import dequantize_ as dequantize_
+from tt_perf.quantization import dequantize_affine as dequantize_affine
+from tt_perf.quantization import fake_quantize as fake_quantize
+from tt_perf.quantization import load_quantized as load_quantized
+from tt_perf.quantization import quantize_ as quantize_
+from tt_perf.quantization import quantize_affine as quantize_affine
+from tt_perf.quantization import save_quantized as save_quantized
 
 if not _TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = _absent("tt_perf")

@@ -13,6 +13,7 @@ class ActPlugin:
     def tt_modules(self) -> list[Module]:
         return [
             Module(14, "profiling", 5, "find where time and memory go", "tt_perf.profiling"),
+            Module(15, "quantization", 5, "store weights as small integers", "tt_perf.quantization"),
             Module(17, "memoization", 5, "cache what was computed", "tt_perf.memoization"),
             Module(18, "acceleration", 5, "compile loops to vector instructions", "tt_perf.acceleration"),
         ]

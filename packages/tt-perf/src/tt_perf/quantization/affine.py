@@ -1,0 +1,162 @@
+"""Module 15, quantization: the lesson. Numbers as small integers, a scale, and an integer that stands for zero.
+
+    q = clamp(round(x / scale) + zero_point, quant_min, quant_max)        quantize
+    x ~ (q - zero_point) * scale                                          dequantize
+
+`scale` is the step between two neighbouring values, so rounding is off by half of it at most. `zero_point` is the
+integer that means 0, so zeros (padding, ReLU) stay exact. What lies outside the range *saturates* at its ends: the one
+error that can be large. Everything else in this module chooses the range, or computes with the integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tt_core.dispatch import Array, op
+from tt_core.errors import TinyTorchError
+from tt_learn.autograd import GradientError, gradient
+
+
+class QuantizationError(TinyTorchError, ValueError):
+    """A model, range or file that cannot be quantized, or was damaged."""
+
+
+def choose_qparams(
+    low: Any, high: Any, quant_min: int = -128, quant_max: int = 127, symmetric: bool = False
+) -> tuple[Array, Array]:
+    """Scale (float32) and zero point (int32) that map the range from `low` to `high` to integers.
+
+    The range is widened to hold 0, which becomes an integer exactly; a range of zeros alone gets the scale 1.
+    `symmetric` makes the range as wide on both sides and the zero point 0. Arrays give one pair an element. Raises
+    `QuantizationError` for a range that is not finite, which is what an observer has that saw no numbers.
+
+    >>> scale, zero_point = choose_qparams(-1.0, 3.0)
+    >>> round(float(scale), 5), int(zero_point)
+    (0.01569, -64)
+    """
+    lowest, highest = np.minimum(np.asarray(low, np.float64), 0), np.maximum(np.asarray(high, np.float64), 0)
+    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+        raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, expected finite numbers")
+    if (np.asarray(low) > np.asarray(high)).any():
+        raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, its ends are the wrong way round")
+    if symmetric:
+        scale = np.maximum(-lowest, highest) / min(-quant_min, quant_max)
+    else:
+        scale = (highest - lowest) / (quant_max - quant_min)
+    scale = np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1).astype(np.float32)
+    if symmetric:
+        return scale, np.zeros(scale.shape, np.int32)
+    return scale, (quant_min - np.rint(lowest / scale.astype(np.float64))).astype(np.int32)
+
+
+def _span(low: Any, high: Any) -> str:
+    return f"{np.min(low):.4g} to {np.max(high):.4g}"
+
+
+@op
+def quantize_affine(
+    x: Array,
+    scale: Array,
+    zero_point: Array,
+    /,
+    quant_min: int = -128,
+    quant_max: int = 127,
+    dtype: str = "int8",
+) -> Array:
+    """`clamp(round(x / scale) + zero_point, quant_min, quant_max)` as integers of `dtype`, the shape of `x`.
+
+    `scale` and `zero_point` broadcast: numbers for one range, (out, 1) for one a row. Halves go to the even neighbour.
+    Infinities saturate. Raises `ShapeError` for nan, for which there is no integer, and for a range that the dtype
+    cannot hold.
+
+    >>> quantize_affine(np.array([-1.0, 0.0, 0.26, 99.0]), np.float32(0.5), np.int32(0))
+    tensor([ -2,   0,   1, 127], dtype=int8)
+    """
+    info = np.iinfo(dtype)
+    if not info.min <= quant_min < quant_max <= info.max:
+        raise ValueError(f"{quant_min} to {quant_max} is no range of {dtype}, which holds {info.min} to {info.max}")
+    q = np.rint(_divided(x, scale))
+    if np.isnan(q).any():
+        raise ValueError("nan has no integer; look where it comes from before quantizing")
+    q += zero_point
+    return np.clip(q, quant_min, quant_max, out=q).astype(dtype)
+
+
+def _divided(x: Array, scale: Array) -> Array:
+    """`x / scale` in floats, 0 / 0 and overflow left to who looks at the result."""
+    with np.errstate(all="ignore"):
+        floats = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        return np.asarray(np.divide(x, scale, dtype=np.result_type(floats, np.float32)))
+
+
+@op
+def dequantize_affine(q: Array, scale: Array, zero_point: Array, /) -> Array:
+    """`(q - zero_point) * scale` as float32, the shape of `q`.
+
+    The difference is taken in floats: of two int8, 127 - (-128) would wrap round to -1.
+
+    >>> dequantize_affine(np.array([-2, 0, 18], np.int8), np.float32(0.5), np.int32(0))
+    tensor([-1.,  0.,  9.])
+    """
+    wide = np.float64 if q.dtype.itemsize > 2 else np.float32  # float32 holds integers up to 2^24
+    return (np.subtract(q, zero_point, dtype=wide) * scale).astype(np.float32)
+
+
+# --- quantization-aware training
+
+
+@op
+def fake_quantize(x: Array, scale: Array, zero_point: Array, /, quant_min: int = -128, quant_max: int = 127) -> Array:
+    """`x` as it comes back from `quantize_affine` and `dequantize_affine`: floats on the grid, to train with.
+
+    Rounding has the slope 0 nearly everywhere, with which nothing would be learnt. The straight-through estimator
+    (Bengio, Leonard & Courville 2013, arXiv:1308.3432) takes the slope 1 inside the range and 0 where `x` saturates.
+
+    >>> fake_quantize(np.array([0.26, 99.0], np.float32), np.float32(0.5), np.int32(0))
+    tensor([ 0.5, 63.5])
+    """
+    q = np.clip(np.rint(_divided(x, scale)) + zero_point, quant_min, quant_max)
+    return ((q - zero_point) * scale).astype(x.dtype)
+
+
+@op
+def fake_quantize_backward(
+    g: Array, x: Array, scale: Array, zero_point: Array, /, quant_min: int = -128, quant_max: int = 127
+) -> Array:
+    """`g` where `x` lies inside the range, 0 where it saturates."""
+    q = np.rint(_divided(x, scale)) + zero_point
+    return g * ((q >= quant_min) & (q <= quant_max))
+
+
+@gradient(fake_quantize)
+def _(out: Any, x: Any, scale: Any, zero_point: Any, **ends: int) -> Any:
+    return lambda g: fake_quantize_backward(g, x, scale, zero_point, **ends), None, None
+
+
+@gradient(fake_quantize_backward)
+def _(out: Any, g: Any, x: Any, scale: Any, zero_point: Any, **ends: int) -> Any:
+    return lambda gg: fake_quantize_backward(gg, x, scale, zero_point, **ends), None, None, None
+
+
+def no_gradient(name: str) -> Callable[[Any], Any]:
+    """The backward of an op that rounds its input: an error that says what to do."""
+
+    def refuse(g: Any) -> Any:
+        raise GradientError(
+            f"{name}: the integers have no gradient; train the float model, with fake_quantize for "
+            "quantization-aware training, or dequantize_() it first"
+        )
+
+    return refuse
+
+
+def refusing(name: str) -> Callable[..., Any]:
+    """The gradient rule of an op that rounds what it is given: the call goes through, its backward is refused."""
+    return lambda out, *inputs, **how: (no_gradient(name),) * len(inputs)
+
+
+gradient(quantize_affine, refusing("quantize_affine"))
+gradient(dequantize_affine, refusing("dequantize_affine"))
