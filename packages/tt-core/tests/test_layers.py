@@ -10,6 +10,8 @@ import pytest
 
 import tt_core
 from tt_core import (
+    Dropout,
+    Identity,
     Layer,
     LayerDict,
     LayerList,
@@ -23,10 +25,13 @@ from tt_core import (
     layer_norm,
     linear,
     ones,
+    prepare_model,
+    replace_layers,
     tensor,
 )
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError, TinyTorchError
 from tt_core.layers import StateDictError
+from tt_core.plugins import hookimpl, manager
 
 
 class Block(Layer):
@@ -511,3 +516,92 @@ def test_layer_dict_is_a_dictionary_whose_layers_are_found() -> None:
         heads["items"] = ReLU()
     heads.clear()
     assert list(heads.values()) == []
+
+
+# --- exchanging layers
+
+
+def test_replace_layers_keeps_places_order_ties_and_modes() -> None:
+    shared = Linear(2, 2)
+    model = Sequential(shared, Dropout(0.5), Sequential(shared, Linear(2, 3))).eval()
+    model[2].train()
+    asked: list[str] = []
+
+    def chosen(layer: Layer, name: str) -> bool:
+        asked.append(name)
+        return isinstance(layer, Linear)
+
+    made: list[Layer] = []
+
+    def make(layer: Layer) -> Layer:
+        made.append(Linear(layer.in_features, layer.out_features, bias=False))
+        return made[-1]
+
+    assert replace_layers(model, chosen, make) is model
+    assert asked == ["", "0", "1", "2", "2.1"]  # the shared one is asked about once
+    assert len(made) == 2
+    assert model[0] is model[2][0] is made[0]
+    assert [name for name, _ in model.named_layers()] == ["", "0", "1", "2", "2.1"]
+    assert made[0].training  # as the layer that it replaces
+    assert not model[1].training
+    assert list(model.state_dict()) == ["0.weight", "2.0.weight", "2.1.weight"]
+
+
+def test_replace_layers_does_not_look_below_what_it_exchanges() -> None:
+    model = Sequential(Sequential(Linear(2, 2)))
+    replace_layers(model, lambda layer, name: name in ("0", "0.0"), lambda layer: Identity())
+    assert isinstance(model[0], Identity)
+
+
+def test_replace_layers_exchanges_the_model_itself() -> None:
+    model = Linear(2, 2)
+    new = replace_layers(model, lambda layer, name: name == "", lambda layer: Sequential(layer))
+    assert isinstance(new, Sequential)
+    assert new[0] is model
+
+
+def test_replace_layers_changes_nothing_when_it_fails() -> None:
+    model = Sequential(Linear(2, 2), Linear(3, 3))
+    before = list(model)
+
+    def make(layer: Layer) -> Layer:
+        return Identity() if layer.in_features == 2 else None  # type: ignore[return-value]
+
+    with pytest.raises(DTypeError, match="replace_layers: make must return a layer, got NoneType"):
+        replace_layers(model, lambda layer, name: isinstance(layer, Linear), make)
+    assert list(model) == before
+
+
+def test_prepare_model_asks_the_plugins() -> None:
+    class Wraps:
+        @hookimpl
+        def tt_prepare_model(self, model: Layer, options: dict[str, object]) -> Layer | None:
+            return Sequential(model) if options["in_place"] else None
+
+    model = Linear(2, 2)
+    assert prepare_model(model) is model
+    manager.register(Wraps(), "wraps")
+    try:
+        assert prepare_model(model) is model
+        assert isinstance(prepare_model(model, in_place=True), Sequential)
+    finally:
+        manager.unregister(name="wraps")
+    assert prepare_model(model, in_place=True) is model
+
+
+def test_plugins_exclude_each_other_in_both_directions() -> None:
+    class Alone:
+        excludes = ("other",)
+
+    class Other:
+        pass
+
+    for first, second in ((Alone(), Other()), (Other(), Alone())):
+        names = {Alone: "alone", Other: "other"}
+        manager.register(first, names[type(first)])
+        try:
+            with pytest.raises(PluginError, match=r"plugin \w+ and plugin \w+ exclude each other; use one of them"):
+                manager.register(second, names[type(second)])
+            assert not manager.is_registered(second)
+        finally:
+            manager.unregister(first)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.dispatch import Array
+from tt_core.errors import TinyTorchError
 from tt_core.layers import Layer, replace_layers
 from tt_learn.checkpoints import load_tensors, save_tensors
 from tt_perf.quantization.affine import QuantizationError
@@ -115,6 +116,7 @@ def restore_(model: Layer, description: Any, arrays: Mapping[str, Array], where:
     chosen: dict[Any, dict[str, Any]] = {layers[name]: spec for name, spec in specs.items()}
     names = {layers[name]: name for name in specs}
     weights: dict[int, StoredWeight] = {}
+    made: dict[Layer, Layer] = {}  # the float layer for each new one
 
     def make(layer: Any) -> Layer:
         weight = layer.weight
@@ -122,18 +124,28 @@ def restore_(model: Layer, description: Any, arrays: Mapping[str, Array], where:
             empty = np.zeros(weight.shape, np.float32)
             weights[id(weight)] = stored(pack(empty, chosen[layer]["bits"], chosen[layer]["group_size"]))
         new: QuantizedLayer = form_of(layer)(layer, weights[id(weight)], chosen[layer])
+        made[new] = layer
         if f"{names[layer]}.input_scale" in arrays:
             new.set_range((np.ones((), np.float32), np.zeros((), np.int32)))
         return new
 
     replaced = replace_layers(model, lambda layer, name: layer in chosen, make)
-    own = replaced.state_dict()
+    try:
+        _load(replaced, arrays, where)
+    except TinyTorchError:
+        replace_layers(replaced, lambda layer, name: layer in made, lambda layer: made[layer])
+        raise
+    replaced.quantized_from = description.get("parent_sha256")
+    return replaced
+
+
+def _load(model: Layer, arrays: Mapping[str, Array], where: str) -> None:
+    """Copy tensors into a model of their structure, or raise with nothing changed."""
+    own = model.state_dict()
     first = {id(entry.data): name for name, entry in reversed(own.items())}
     state = {name: arrays[first[id(entry.data)]] for name, entry in own.items() if first[id(entry.data)] in arrays}
     _check_dtypes(own, arrays, where)
-    replaced.load_state_dict(state)
-    replaced.quantized_from = description.get("parent_sha256")
-    return replaced
+    model.load_state_dict(state)
 
 
 def _check_dtypes(own: Mapping[str, Any], arrays: Mapping[str, Array], where: str) -> None:
