@@ -18,6 +18,8 @@ from tt_core.errors import PluginError
 from tt_core.plugins import manager
 from tt_perf import acceleration, loops
 from tt_perf.acceleration import JitPlugin
+from tt_perf.cli import plugin as act
+from tt_perf.quantization.packed import pack_int4, pack_int8
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 random = np.random.default_rng(18)
@@ -281,6 +283,31 @@ def test_a_nan_among_the_logits_and_infinite_inputs_of_gelu_are_not_hidden(jit: 
 @NUMBA
 def test_the_check_of_plugins_finds_no_difference() -> None:
     kernels = acceleration.JitPlugin()._bound()
-    rows = checking.compare(kernels)
+    manager.register(act, "act-5")  # as the command `tt` does: it has the samples
+    try:
+        rows = checking.compare(kernels)
+    finally:
+        manager.unregister(name="act-5")
     assert [str(row) for row in rows if row.difference] == []
     assert {row.op for row in rows if row.calls > 100} == set(kernels)
+
+
+def test_products_of_integers_are_exact(jit: str) -> None:
+    _, product = kernels("integer_product")
+    for length in (1, 40) if jit == "plain" else (1, 1039, 1040, 1041, 8192):
+        rows = [np.full(length, value) for value in (127, -127, -128)]
+        a = np.stack([*rows, random.integers(-128, 128, length)]).astype(np.int8)
+        for left in (a, a.astype(np.int16) * 2):
+            found = product(left, a)
+            assert np.array_equal(found, left.astype(np.int64) @ a.astype(np.int64).T)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 16, 17])
+def test_products_with_stored_weights(jit: str, rows: int) -> None:
+    weight, x = normal(5, 70), normal(rows, 70)
+    for stored in (pack_int8(weight), pack_int4(weight, 32)):
+        agree("quantized_linear", x, *stored, None, tolerance=1e-5)
+        agree("quantized_linear", x.reshape(1, rows, 70), *stored, normal(5), tolerance=1e-5)
+        agree("quantized_linear", x[0], *stored, normal(5), tolerance=1e-5)
+    with pytest.raises(ValueError, match="input has 3 features, weight expects 70"):
+        kernels("quantized_linear")[1](x[:, :3].copy(), *pack_int8(weight))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tt_core.hookspecs import hookimpl
 from tt_core.journey import Module
+
+if TYPE_CHECKING:
+    from tt_core.samples import Samples
 
 
 class ActPlugin:
@@ -17,6 +22,12 @@ class ActPlugin:
             Module(17, "memoization", 5, "cache what was computed", "tt_perf.memoization"),
             Module(18, "acceleration", 5, "compile loops to vector instructions", "tt_perf.acceleration"),
         ]
+
+    @hookimpl
+    def tt_samples(self) -> dict[str, Samples]:
+        from tt_perf.samples import SAMPLES
+
+        return SAMPLES
 
 
 plugin = ActPlugin()

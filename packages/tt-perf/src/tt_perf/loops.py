@@ -160,6 +160,49 @@ def cross_entropy_backward(x: Array, labels: Array, peak: Array, total: Array, g
     return True
 
 
+# --- products with few rows: the weight goes through memory as integers, and once
+
+
+def int8_linear(x: Array, codes: Array, scale: Array, out: Array) -> None:
+    """`x @ (codes scale).T` for x (rows, in) and int8 codes (out, in)."""
+    rows, inputs = x.shape
+    for o in range(codes.shape[0]):
+        for r in range(rows):
+            total = ZERO
+            for i in range(inputs):
+                total += x[r, i] * Number(codes[o, i])
+            out[r, o] = total * scale[o]
+
+
+def int4_linear(x: Array, codes: Array, scale: Array, zero_point: Array, sums: Array, out: Array) -> None:
+    """The same for codes (out, in / 2) of two numbers each, scale and zero point (out, groups).
+
+    `x` (rows, 2, in / 2) has its even columns apart from its odd ones, `sums` (rows, groups) are its sums by group.
+    """
+    groups = scale.shape[1]
+    width = codes.shape[1] // groups
+    for o in range(codes.shape[0]):
+        for r in range(x.shape[0]):
+            whole = ZERO
+            for group in range(groups):
+                total = ZERO
+                for i in range(group * width, (group + 1) * width):
+                    total += x[r, 0, i] * Number(codes[o, i] & 15) + x[r, 1, i] * Number(codes[o, i] >> 4)
+                whole += (total - sums[r, group] * Number(zero_point[o, group])) * scale[o, group]
+            out[r, o] = whole
+
+
+def integer_product(a: Array, b: Array, out: Array) -> None:
+    """`a @ b.T` in int32, which must hold the sums."""
+    rows, inputs = a.shape
+    for o in range(b.shape[0]):
+        for r in range(rows):
+            total = np.int32(0)
+            for i in range(inputs):
+                total = np.int32(total + np.int32(np.int32(a[r, i]) * np.int32(b[o, i])))
+            out[r, o] = total
+
+
 # --- optimizers: p and the states change in place
 
 

@@ -10,6 +10,7 @@ Rounded weights are buffers: nothing here is trained. A bias stays a float param
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -203,11 +204,18 @@ def int8_linear_dynamic(x: Array, codes: Array, scale: Array, bias: Array | None
     >>> int8_linear_dynamic(np.ones((1, 2), np.float32), np.array([[127, 0]], np.int8), np.ones(1, np.float32))
     tensor([[127.]])
     """
+    return dynamic_linear(x, codes, scale, bias)
+
+
+def dynamic_linear(
+    x: Array, codes: Array, scale: Array, bias: Array | None, product: Callable[..., Array] = integer_product.kernel
+) -> Array:
+    """`int8_linear_dynamic` with another `product` of integers."""
     rows = _rows(x, codes)
     largest_of = np.abs(rows).max(1, initial=0)
     steps, zero = choose_qparams(-largest_of, largest_of, -127, 127, symmetric=True)
     q = quantize_affine.kernel(rows, steps[:, None], zero[:, None], quant_min=-127, quant_max=127)
-    return _rescaled(integer_product.kernel(q, codes), steps[:, None] * scale, bias, x)
+    return _rescaled(product(q, codes), steps[:, None] * scale, bias, x)
 
 
 @op
@@ -221,8 +229,21 @@ def int8_linear_static(
     /,
 ) -> Array:
     """The same with one range for all inputs; what lies outside saturates."""
+    return static_linear(x, codes, scale, input_scale, input_zero_point, bias)
+
+
+def static_linear(
+    x: Array,
+    codes: Array,
+    scale: Array,
+    input_scale: Array,
+    input_zero_point: Array,
+    bias: Array | None,
+    product: Callable[..., Array] = integer_product.kernel,
+) -> Array:
+    """`int8_linear_static` with another `product` of integers."""
     q = _centred(_rows(x, codes), input_scale, input_zero_point)
-    return _rescaled(integer_product.kernel(q, codes), input_scale * scale, bias, x)
+    return _rescaled(product(q, codes), input_scale * scale, bias, x)
 
 
 def _rows(x: Array, codes: Array) -> Array:

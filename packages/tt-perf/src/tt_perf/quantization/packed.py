@@ -118,8 +118,8 @@ def quantized_linear(
     """
     inputs = x.shape[-1] if x.ndim else 0
     check_inputs(inputs, codes, zero_point)
-    rows = x.reshape(-1, inputs) if inputs else x.reshape(math.prod(x.shape[:-1]), 0)
-    out = np.empty((len(rows), len(codes)), np.result_type(x, np.float32))
+    rows = x.reshape(math.prod(x.shape[:-1]), inputs).astype(np.result_type(x, np.float32), copy=False)
+    out = np.empty((len(rows), len(codes)), rows.dtype)
     step = max(1, BLOCK // max(1, inputs))
 
     def multiply(part: slice) -> None:
@@ -133,8 +133,8 @@ def quantized_linear(
 
     on_each_core(multiply, len(codes), codes.nbytes * 4)
     if bias is not None:
-        out += bias
-    return out.reshape(*x.shape[:-1], len(codes)).astype(np.result_type(x, np.float32), copy=False)
+        out = out + bias
+    return out.reshape(*x.shape[:-1], len(codes))
 
 
 def check_inputs(inputs: int, codes: Array, zero_point: Array | None) -> None:
