@@ -87,6 +87,42 @@ def trainer() -> Any:
     return tt_learn.Trainer(model, tt_learn.SGD(model.parameters(), lr=0.1), tt_core.cross_entropy)
 
 
+def stacked() -> Any:
+    return tt_core.Sequential(linear())
+
+
+def quantized() -> Any:
+    model = stacked()
+    tt_perf.quantize_(model, tt_perf.Int8WeightOnly(), verbose=False)
+    return model
+
+
+def calibrated() -> Any:
+    if not _calibrated:
+        model = stacked()
+        with tt_perf.calibrating(model) as calibration:
+            model(floats(4, 3))
+        _calibrated.extend([model, calibration])
+    return _calibrated[0]
+
+
+_calibrated: list[Any] = []
+
+
+def calibration() -> Any:
+    return calibrated() and _calibrated[1]
+
+
+def observer(kind: str) -> Any:
+    made = getattr(tt_perf, f"{kind}Observer")()
+    made.observe(floats(2, 3))
+    return made
+
+
+def int8(*shape: int) -> Any:
+    return tt_core.tensor(ints(*shape).numpy().astype("int8")), positive(shape[0])
+
+
 def batches() -> Any:
     return [(floats(2, 3), ints(2)), (floats(2, 3), ints(2))]
 
@@ -472,6 +508,32 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "rms_norm": lambda: given(floats(2, 3), floats(3)),
     "rotary": lambda: given(floats(2, 3, 4), floats(3, 2), floats(3, 2)),
     "TinyGPT": lambda: given(gpt(), characters()),
+    "prepare_model": lambda: given(linear(), in_place=True),
+    "replace_layers": lambda: given(stacked(), lambda layer, name: name == "0", lambda layer: tt_core.Identity()),
+    "quantize_": lambda: given(stacked(), tt_perf.Int8WeightOnly(), lambda layer, name: True, verbose=False),
+    "dequantize_": lambda: given(quantized()),
+    "save_quantized": lambda: given(folder(), quantized()),
+    "load_quantized": lambda: given(file(lambda path: tt_perf.save_quantized(path, quantized())), stacked()),
+    "choose_qparams": lambda: given(-1.0, 3.0, -128, 127, symmetric=False),
+    "quantize_affine": lambda: given(floats(2, 3), positive(2, 1), ints(2, 1), quant_min=-8, quant_max=7, dtype="int8"),
+    "dequantize_affine": lambda: given(ints(2, 3), positive(2, 1), ints(2, 1)),
+    "fake_quantize": lambda: given(floats(2, 3), positive(2, 1), ints(2, 1), quant_min=-8, quant_max=7),
+    "quantized_linear": lambda: given(floats(2, 3), *int8(4, 3), None, floats(4)),
+    "quantized_linear_input": lambda: given(floats(2, 4), *int8(4, 3), inputs=3),
+    "quantized_embedding": lambda: given(ints(2), *int8(4, 3), dim=3),
+    "integer_product": lambda: given(*int8(4, 3)[:1] * 2),
+    "int8_linear_dynamic": lambda: given(floats(2, 3), *int8(4, 3), floats(4)),
+    "int8_linear_static": lambda: given(floats(2, 3), *int8(4, 3), positive(1), ints(1), floats(4)),
+    "int8_conv2d": lambda: given(floats(1, 2, 4, 4), *int8(3, 2, 2, 2), None, None, floats(3)),
+    "Int8Static": lambda: given(calibration()),
+    "Int4WeightOnly": lambda: given(32),
+    "Int8WeightOnly": given,
+    "Int8DynamicActivation": given,
+    "MovingAverageMinMaxObserver": lambda: given(0.1, axis=0),
+    "PercentileObserver": lambda: given(99.0, axis=0),
+    "Calibration.range_of": lambda: given(calibrated()[0], "0"),
+    "Observer.observe": lambda: given(floats(2, 3)),
+    "Observer.calculate_qparams": lambda: given(-8, 7, symmetric=True),
 }
 
 OF_TWO = "divide greater greater_equal less less_equal multiply not_equal subtract true_divide arctan2"
@@ -605,6 +667,10 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Trainer": trainer,
     "Scheduler": lambda: tt_learn.StepLR(optimizer(), 2),
     "Seq2SeqTransformer": lambda: tt_language.Seq2SeqTransformer(9, 9, 4, 2, 1, 8, 0.0, 8),
+    "Transformer": lambda: tt_language.Transformer(9, 9, 4, 2, 1, 8, 0.0, 8),
+    "Calibration": lambda: calibration(),
+    **{f"{kind}Observer": lambda kind=kind: observer(kind) for kind in ("MinMax", "MSE", "Percentile", "Histogram")},
+    "MovingAverageMinMaxObserver": lambda: observer("MovingAverageMinMax"),
 }
 _needs_history = [False]
 
@@ -718,6 +784,10 @@ SKIPPED = {
     "non_differentiable": "fills a table at import",
     "Function": "used through apply of a subclass",
     "Profiler": "takes nothing",
+    "Calibration": "what calibrating gives",
+    "calibrating": "a block",
+    "Observer": "a base class, used through its subclasses",
+    "Report": "a record that quantize_ returns",
     "LambdaLR.lr_at": "takes the factor of its one group",
     "OneCycleLR.lr_at": "takes the peaks of its group",
     "GPT.from_pretrained": "reads a folder of model, configuration and tokenizer",
@@ -1092,6 +1162,10 @@ LEFT = {
     "gradgradcheck.function": "the function's own errors",
     "LambdaLR.lr_lambda": "the function's own errors",
     "Layer.apply.function": "the function's own errors",
+    "replace_layers.predicate": "the function's own errors",
+    "replace_layers.make": "the function's own errors",
+    "quantize_.filter_fn": "the function's own errors",
+    "quantize_.example": "the model's own errors",
     "Text.encode": "the function's own errors",
     "transforms.Compose.transforms": "the function's own errors",
     "DataLoader.collate_fn": "the function's own errors",

@@ -507,6 +507,7 @@ manager.rebinders.append(_bind_all)
 # --- exchanging layers
 
 
+@checked
 def replace_layers(model: Layer, predicate: Callable[[Layer, str], object], make: Callable[[Layer], Layer]) -> Layer:
     """Exchange every layer for which `predicate(layer, name)` is true by `make(layer)`, in place; returns the model.
 
@@ -552,6 +553,7 @@ def _made(make: Callable[[Layer], Layer], layer: Layer) -> Layer:
     return new.train(layer.training) if new is not layer else new
 
 
+@checked
 def prepare_model(model: Layer, *, in_place: bool = False) -> Layer:
     """What the plugins make of `model` before it generates or is evaluated (the hook `tt_prepare_model`).
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
 from tt_core.errors import TinyTorchError
 from tt_learn.autograd import GradientError, gradient
@@ -24,6 +25,7 @@ class QuantizationError(TinyTorchError, ValueError):
     """A model, range or file that cannot be quantized, or was damaged."""
 
 
+@checked
 def choose_qparams(
     low: Any, high: Any, quant_min: int = -128, quant_max: int = 127, symmetric: bool = False
 ) -> tuple[Array, Array]:

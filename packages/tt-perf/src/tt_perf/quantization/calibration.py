@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
 from tt_core.errors import did_you_mean
 from tt_core.hookspecs import hookimpl
@@ -56,6 +57,7 @@ class Calibration:
 
 
 @contextlib.contextmanager
+@checked
 def calibrating(model: Layer, observer: str | Callable[[], Observer] = "minmax") -> Iterator[Calibration]:
     """A block in which observers watch the inputs of `model`'s layers; the model is in evaluation, without gradients.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
 from tt_core.layers import Layer, replace_layers
 from tt_language.embeddings import Embedding
@@ -47,7 +48,7 @@ class Int4WeightOnly:
     activations: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        if self.group_size not in (32, 64, 128) or isinstance(self.group_size, bool):
+        if type(self.group_size) is not int or self.group_size not in (32, 64, 128):
             raise QuantizationError(f"Int4WeightOnly: group_size is {self.group_size!r}, expected 32, 64 or 128")
 
 
@@ -73,6 +74,7 @@ Config = Int8WeightOnly | Int8DynamicActivation | Int4WeightOnly | Int8Static
 # --- the conversion
 
 
+@checked
 def quantize_(
     model: Layer,
     config: Config,
@@ -209,6 +211,7 @@ def _untied(model: Layer, chosen: Mapping[Layer, str]) -> list[str]:
 # --- back to floats, and into shape for a file
 
 
+@checked
 def dequantize_(model: Layer) -> Layer:
     """Exchange quantized layers by float ones with the rounded weights, in place; returns the model.
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_core.layers import Layer, replace_layers
@@ -36,6 +37,7 @@ KEY = "quantization"
 _SPECS = ("bits", "group_size", "activations")
 
 
+@checked
 def save_quantized(path: str | os.PathLike[str], model: Layer) -> None:
     """Write a quantized model to a `.safetensors` file, with its description in the metadata.
 
@@ -56,6 +58,7 @@ def save_quantized(path: str | os.PathLike[str], model: Layer) -> None:
     save_tensors(path, quantized_state(model), {KEY: json.dumps(description_of(model))})
 
 
+@checked
 def load_quantized(path: str | os.PathLike[str], model: Layer) -> Layer:
     """Make `model`, a float model of the same shape, the quantized one that was saved, in place; returns it.
 

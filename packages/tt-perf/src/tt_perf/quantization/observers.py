@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked
 from tt_core.dispatch import Array
+from tt_core.tensor import as_array
 from tt_perf.quantization.affine import QuantizationError, choose_qparams
 
 
@@ -22,15 +24,17 @@ class Observer:
     defines `_see(rows)`, with a row for each range, and `_range()`, which gives two arrays of lowest and highest ends.
     """
 
+    @checked
     def __init__(self, axis: int | None = None) -> None:
         if not (axis is None or isinstance(axis, int)):
             raise QuantizationError(f"{type(self).__name__}: axis is a dimension or None, got {axis!r}")
         self.axis = axis
         self.count = 0
 
+    @checked
     def observe(self, x: Any) -> None:
         """Take the numbers of `x` into account; raises `QuantizationError` for none, for nan and for infinities."""
-        array = np.asarray(getattr(x, "data", x))
+        array = as_array(x)
         name = type(self).__name__
         if not array.size:
             raise QuantizationError(f"{name}: an empty batch has no range; leave it out")
@@ -53,6 +57,7 @@ class Observer:
         low, high = self._range()
         return (low, high) if self.axis is not None else (float(low[0]), float(high[0]))
 
+    @checked
     def calculate_qparams(
         self, quant_min: int = -128, quant_max: int = 127, symmetric: bool = False
     ) -> tuple[Array, Array]:
@@ -102,6 +107,7 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
     (0.0, 3.0)
     """
 
+    @checked
     def __init__(self, averaging_constant: float = 0.01, axis: int | None = None) -> None:
         super().__init__(axis)
         if not 0 < averaging_constant <= 1:
@@ -126,6 +132,7 @@ class _Counting(MinMaxObserver):
     which bins of one width would not do.
     """
 
+    @checked
     def __init__(self, axis: int | None = None) -> None:
         super().__init__(axis)
         self._counts: list[dict[str, Array]] = []
@@ -163,6 +170,7 @@ class PercentileObserver(_Counting):
     (1.0, 9.0)
     """
 
+    @checked
     def __init__(self, percentile: float = 99.99, axis: int | None = None) -> None:
         super().__init__(axis)
         if not 0 < percentile <= 100:

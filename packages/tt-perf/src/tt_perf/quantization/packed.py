@@ -9,6 +9,7 @@ multiplied in pieces and the pieces added up as int32.
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +153,7 @@ def quantized_linear_input(
     g: Array, codes: Array, scale: Array, zero_point: Array | None = None, /, inputs: int = 0
 ) -> Array:
     """Gradient of `quantized_linear` for its input: `g @ weight`, (..., out) gives (..., inputs)."""
-    return g @ _unpacked(codes, scale, zero_point, inputs).astype(g.dtype, copy=False)
+    return g @ _unpacked(codes, scale, zero_point, operator.index(inputs)).astype(g.dtype, copy=False)
 
 
 @gradient(quantized_linear)
@@ -190,6 +191,8 @@ def quantized_embedding(
     if ids.size and (ids.min() < 0 or ids.max() >= len(codes)):
         wrong = ids[(ids < 0) | (ids >= len(codes))].flat[0]
         raise IndexError(f"id {wrong} is outside the table, which has {len(codes)} entries (0 to {len(codes) - 1})")
+    if operator.index(dim) > codes.shape[1] * (1 if zero_point is None else 2):
+        raise ValueError(f"dim is {dim}, the table has rows of {codes.shape[1]} bytes")
     flat = ids.reshape(-1)
     rows = _unpacked(codes[flat], scale[flat], None if zero_point is None else zero_point[flat], dim)
     return rows.reshape(*ids.shape, rows.shape[-1])
