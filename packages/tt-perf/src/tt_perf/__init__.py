@@ -1,4 +1,4 @@
-"""Act V, Production: profiling, caching and compiled loops as plugins that are swapped by name."""
+"""Act V, Production: profiling, quantization, caching and compiled loops, as plugins that are swapped by name."""
 
 from __future__ import annotations
 
