@@ -1,12 +1,13 @@
-"""Part of module 07: a line chart as SVG text, for a browser; no library, no script, no fonts of its own."""
+"""Part of module 07: line and scatter charts as SVG text, for a browser; no library, no script, no fonts of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 
 Points = Sequence[tuple[float, float]]
+Scale = Callable[[float], float]
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 56, 60
 COLOURS = ("#1f6fb4", "#d9541e", "#2f8f4e", "#7b4fb0", "#8a6d1b", "#5a5a5a")
@@ -33,8 +34,53 @@ def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "",
     True
     """
     kept = {name: points for name, given in series.items() if (points := _finite(given))}
-    x_ticks = ticks([x for points in kept.values() for x, _ in points])
-    y_ticks = ticks([y for points in kept.values() for _, y in points])
+    every = [point for points in kept.values() for point in points]
+
+    def drawn(x_at: Scale, y_at: Scale) -> list[str]:
+        lines = [_line([(x_at(x), y_at(y)) for x, y in kept[name]], colour) for name, colour in zip(kept, _colours())]
+        return lines + _legend(list(kept))
+
+    return _framed(every, drawn, title, x_label, y_label)
+
+
+def scatter_chart(
+    points: Mapping[str, tuple[float, float]],
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    marked: Collection[str] = (),
+    sizes: Mapping[str, float] | None = None,
+) -> SVG:
+    """Named points (x, y) as circles with their names beside; those in `marked` are filled, the others hollow.
+
+    `sizes` are numbers to which the areas of the circles are proportional. What is no finite number is left out.
+
+    >>> scatter_chart({"int8": (1.0, 0.9), "none": (2.0, 0.9)}, marked=["int8"]).count("<circle")
+    2
+    """
+    kept = {name: point for name, point in points.items() if _finite([point])}
+    largest = max([0.0, *(sizes or {}).values()]) or 1.0
+
+    def drawn(x_at: Scale, y_at: Scale) -> list[str]:
+        parts = []
+        for (name, (x, y)), colour in zip(kept.items(), _colours()):
+            radius = 6.0 if sizes is None else max(3.0, 16 * math.sqrt(max(0.0, sizes.get(name, 0.0)) / largest))
+            fill = f'fill="{colour}" fill-opacity="0.75"' if name in marked else 'fill="none"'
+            place = f'cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="{radius:.1f}"'
+            parts.append(f'<circle {place} {fill} stroke="{colour}" stroke-width="2"/>')
+            left = x_at(x) > (LEFT + WIDTH - RIGHT) / 2  # there the name would leave the picture
+            shift = -radius - 5 if left else radius + 5
+            parts.append(_text(x_at(x) + shift, y_at(y) + 4, name, anchor="end" if left else "start"))
+        return parts
+
+    return _framed(list(kept.values()), drawn, title, x_label, y_label)
+
+
+def _framed(
+    points: Points, drawn: Callable[[Scale, Scale], list[str]], title: str, x_label: str, y_label: str
+) -> SVG:
+    """Axes and ticks that enclose all points, and what `drawn` puts between them."""
+    x_ticks, y_ticks = ticks([x for x, _ in points]), ticks([y for _, y in points])
     x_at, y_at = _scale(x_ticks, LEFT, WIDTH - RIGHT), _scale(y_ticks, HEIGHT - BOTTOM, TOP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
@@ -45,8 +91,7 @@ def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "",
         *(_vertical(x_at(x), _number(x, x_ticks)) for x in x_ticks),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, x_label, anchor="middle"),
         _text(20, (TOP + HEIGHT - BOTTOM) / 2, y_label, anchor="middle", turned=True),
-        *(_line([(x_at(x), y_at(y)) for x, y in kept[name]], colour) for name, colour in zip(kept, _colours())),
-        *_legend(list(kept)),
+        *drawn(x_at, y_at),
         "</svg>\n",
     ]
     return SVG("\n".join(filter(None, parts)))
@@ -75,7 +120,7 @@ def _finite(points: Points) -> list[tuple[float, float]]:
     return kept[::every] + (kept[-1:] if (len(kept) - 1) % every else [])
 
 
-def _scale(marks: Sequence[float], start: float, end: float) -> Callable[[float], float]:
+def _scale(marks: Sequence[float], start: float, end: float) -> Scale:
     low, high = marks[0], marks[-1]
     return lambda value: start + (end - start) * (value - low) / (high - low)
 

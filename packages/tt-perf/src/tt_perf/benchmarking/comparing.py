@@ -1,0 +1,236 @@
+"""Part of module 19: `compare` says which of several pieces of code is faster, by how much, and how sure that is.
+
+Three things make the answer honest.
+
+- The contestants take turns, block by block, in a new random order each round. A machine that slows down meanwhile
+  slows down all of them, and the ratio of one round does not notice.
+- The first contestant runs twice under two names. The difference between the two is this measurement's own error (the
+  A/A control); no smaller difference is reported as one.
+- The result is a ratio with an interval, not two times.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tt_core.errors import is_integer
+from tt_core.files import write_atomic
+from tt_perf.benchmarking import statistics
+from tt_perf.benchmarking.environment import environment, load_per_core
+from tt_perf.benchmarking.timer import (
+    BenchmarkError,
+    Measurement,
+    Statement,
+    Timer,
+    calls_per_block,
+    check_number,
+    doubts,
+    duration,
+    warm_up,
+)
+
+CONTROL = "A/A control"
+BUSY = 0.7
+"""Load per core, before measuring, from which the machine counts as busy."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The time of one contestant as a share of the first one's: `ratio` 0.5 takes half as long.
+
+    `differs` is True when the interval from `low` to `high` excludes 1 and the A/A control is closer to 1.
+    """
+
+    label: str
+    ratio: float
+    low: float
+    high: float
+    differs: bool
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as the first one."""
+        return 1 / self.ratio
+
+    @property
+    def verdict(self) -> str:
+        """In one word or two."""
+        return ("faster" if self.ratio < 1 else "slower") if self.differs else "no difference found"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` measured: the contestants, the first one again as `control`, and the machine's description.
+
+    Block i of every measurement belongs to the same round. Raises `BenchmarkError` for series of different lengths.
+
+    >>> a, b = Measurement(1, [2.0, 2.1, 1.9], "a"), Measurement(1, [1.0, 1.1, 0.9], "b")
+    >>> result = Comparison((a, b), control=Measurement(1, [2.1, 2.0, 1.9]))
+    >>> round(result.ratios[0].ratio, 2), result.ratios[0].verdict
+    (0.5, 'faster')
+    """
+
+    measurements: tuple[Measurement, ...]
+    control: Measurement
+    confidence: float = 0.95
+    environment: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that there is something to compare, round by round."""
+        lengths = {len(measured.raw_times) for measured in (*self.measurements, self.control)}
+        if len(self.measurements) < 2 or len(lengths) != 1:
+            raise BenchmarkError(
+                f"Comparison: got {len(self.measurements)} measurements of {sorted(lengths)} rounds; "
+                "two or more of the same number of rounds are needed"
+            )
+
+    @property
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Each contestant but the first, against the first."""
+        return tuple([self._against_first(measured) for measured in self.measurements[1:]])
+
+    @property
+    def control_ratio(self) -> Ratio:
+        """The first contestant against itself; what differs here is an error of the measurement."""
+        ratio, low, high = statistics.ratio_interval(self.measurements[0].times, self.control.times, self.confidence)
+        return Ratio(CONTROL, ratio, low, high, not low <= 1 <= high)
+
+    def _against_first(self, measured: Measurement) -> Ratio:
+        ratio, low, high = statistics.ratio_interval(self.measurements[0].times, measured.times, self.confidence)
+        own_error = abs(math.log(self.control_ratio.ratio))
+        return Ratio(measured.label, ratio, low, high, not low <= 1 <= high and abs(math.log(ratio)) > own_error)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the result should be read with care: a cold start, drift, a busy machine, a control that is off."""
+        found = [f"{measured.label}: {doubt}" for measured in self.measurements for doubt in doubts(measured)]
+        load = self.environment.get("load")
+        if load is not None and load > BUSY:
+            found.append(f"the machine was busy before: {load:.1f} programs wanted each core")
+        control = self.control_ratio
+        if control.differs:
+            found.append(
+                f"the same code measured twice differs by {abs(control.ratio - 1):.1%}: do not trust smaller differences"
+            )
+        return tuple(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the warm-up took away."""
+        found = [(measured.label, *statistics.slow_start(measured.cold_times)) for measured in self.measurements]
+        return tuple(
+            [
+                f"{label}: the first {count} {'calls' if count > 1 else 'call'} took {factor:.1f} times as long; not counted"
+                for label, count, factor in found
+                if count
+            ]
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and text, for JSON."""
+        return {
+            "format": "tinytorch-comparison-1",
+            "confidence": self.confidence,
+            "measurements": [measured.as_dict() for measured in self.measurements],
+            "control": self.control.as_dict(),
+            "ratios": [vars(ratio) for ratio in (*self.ratios, self.control_ratio)],
+            "warnings": list(self.warnings),
+            "environment": self.environment,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything as JSON; raises `FileError` when that fails."""
+        write_atomic(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
+
+    def rows(self) -> list[tuple[str, str, str, str, str, str]]:
+        """The table: label, median, spread, ratio, interval, verdict."""
+        first = self.measurements[0]
+        rows = [(first.label, duration(first.median), _spread(first), "1", "", "")]
+        contestants = [*zip(self.measurements[1:], self.ratios), (self.control, self.control_ratio)]
+        for measured, ratio in contestants:
+            verdict = "same code as the first" if ratio.label == CONTROL else ratio.verdict
+            interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+            rows.append(
+                (ratio.label, duration(measured.median), _spread(measured), f"{ratio.ratio:.3f}", interval, verdict)
+            )
+        return rows
+
+    def __str__(self) -> str:
+        rows = [("", "median", "spread", "ratio", f"{self.confidence:.0%} interval", ""), *self.rows()]
+        width = max(len(row[0]) for row in rows)
+        lines = [f"{a:{width}} {b:>9} {c:>7} {d:>6}  {e:<16}  {f}".rstrip() for a, b, c, d, e, f in rows]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        from tt_core.notebook import table
+
+        return table(("", "median", "spread", "ratio", "interval", ""), self.rows(), "; ".join(self.warnings))
+
+
+def compare(
+    *contestants: Timer | Statement, rounds: int = 25, min_block_time: float = 0.005, confidence: float = 0.95
+) -> Comparison:
+    """Measure two or more contestants in turn, and the first one once more as a control; the ratios are to the first.
+
+    A contestant is a `Timer`, a callable without arguments or text for a `Timer`. Each round runs a block of each, of
+    about `min_block_time` seconds; all ratios get intervals for `confidence`. Raises `BenchmarkError` for fewer than
+    two contestants and for numbers out of range.
+
+    >>> result = compare(Timer("sum(range(50))"), Timer("sum(range(5000))"), rounds=5, min_block_time=1e-4)
+    >>> result.ratios[0].ratio > 1, result.ratios[0].verdict
+    (True, 'slower')
+    """
+    timers = [timer if isinstance(timer, Timer) else Timer(timer) for timer in contestants]
+    if len(timers) < 2:
+        raise BenchmarkError(f"compare: got {len(timers)} contestants, expected two or more")
+    if not is_integer(rounds, 5) or rounds > 100_000:
+        raise BenchmarkError(f"compare: rounds is {rounds!r:.60}, expected 5 to 100000")
+    check_number("compare: min_block_time", min_block_time, 0, 60)
+    check_number("compare: confidence", confidence, 0, 0.9999)
+    load = load_per_core()  # before the work of this comparison adds to it
+    prepared = [_prepared(timer, min_block_time) for timer in timers]
+    timers.append(timers[0])
+    numbers = [number for number, _ in prepared]
+    times = take_turns([_block(timer, number) for timer, number in zip(timers, [*numbers, numbers[0]])], int(rounds))
+    *measured, control = [
+        Measurement(number, seconds, timer.label, cold)
+        for timer, (number, cold), seconds in zip(timers, [*prepared, (numbers[0], [])], times)
+    ]
+    return Comparison(tuple(measured), control, float(confidence), {**environment(), "load": load})
+
+
+def take_turns(blocks: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    """Run every block once in each round, in a new random order; returns the seconds of each, by round."""
+    random, times = np.random.default_rng(0), [[0.0] * rounds for _ in blocks]
+    for i in range(rounds):
+        for k in random.permutation(len(blocks)):
+            times[k][i] = blocks[k]()
+    return times
+
+
+def _prepared(timer: Timer, seconds: float) -> tuple[int, list[float]]:
+    """The calls per block, and the seconds of the calls that warmed up."""
+    with timer.active():
+        cold = warm_up(timer)
+        return calls_per_block(timer, seconds), cold
+
+
+def _block(timer: Timer, number: int) -> Callable[[], float]:
+    def block() -> float:
+        with timer.active():
+            timer.seconds(1)  # plugging in binds the ops again, and caches hold another contestant's data
+            return timer.seconds(number)
+
+    return block
+
+
+def _spread(measured: Measurement) -> str:
+    return f"{measured.iqr / measured.median:.1%}"
