@@ -16,6 +16,8 @@ import tt_core
 import tt_learn
 from tt_core import threads
 from tt_core.errors import ShapeError
+from tt_core.hookspecs import hookimpl
+from tt_core.plugins import manager
 from tt_learn import Tensor, blocks, optimizers
 from tt_learn.muon import Muon, orthogonalize
 
@@ -590,3 +592,68 @@ def test_a_gradient_of_another_shape_is_not_broadcast(shape: tuple[int, ...]) ->
 def test_arguments_of_another_kind_are_one_line(make: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(optimizers.OptimizerError, match=message):
         make(parameters([(2,)]))
+
+
+class Watching:
+    """A plugin that notes each step, and the parameters it left."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float]] = []
+
+    @hookimpl
+    def tt_observe_step(self, optimizer: type[optimizers.Optimizer]) -> Callable[[Any], None]:
+        return lambda stepped: self.seen.append((stepped.name, stepped.param_groups[0]["params"][0].item()))
+
+
+def test_a_plugin_sees_each_step_after_it_is_done() -> None:
+    w = Tensor([1.0], requires_grad=True)
+    sgd, plugin = optimizers.SGD([w], lr=0.25), Watching()
+    lbfgs = tt_learn.LBFGS([w], lr=0.5, max_iter=1)
+
+    def loss() -> Any:
+        lbfgs.zero_grad()
+        value = (w * w).sum()
+        value.backward()
+        return value
+
+    manager.register(plugin)
+    try:
+        w.sum().backward()
+        sgd.step()
+        lbfgs.step(loss)
+    finally:
+        manager.unregister(plugin)
+    sgd.step()
+    assert [name for name, _ in plugin.seen] == ["SGD", "LBFGS"]
+    assert plugin.seen[0][1] == 0.75 != plugin.seen[1][1]
+
+
+@pytest.mark.parametrize("make", [make for name, make in ALL.items() if name != "LBFGS"])
+def test_an_optimizer_goes_on_with_the_rows_that_are_kept(make: Callable[[Any], optimizers.Optimizer]) -> None:
+    """Element-wise rules give the rows that stay the values they would have had."""
+    if make is ALL["Muon"]:
+        pytest.skip("orthogonalizes whole matrices")
+
+    def parameters() -> list[Any]:
+        return [Tensor(np.arange(12.0).reshape(4, 3) / 10, requires_grad=True), Tensor([0.5], requires_grad=True)]
+
+    def step(optimizer: optimizers.Optimizer, p: list[Any]) -> None:
+        optimizer.zero_grad()
+        ((p[0] - 0.3) ** 2).sum().backward()
+        optimizer.step()
+
+    whole, cut, kept = parameters(), parameters(), [0, 2]
+    first, second = make(whole), make(cut)
+    for _ in range(3):
+        step(first, whole)
+        step(second, cut)
+    state = second.state_dict()
+    cut[0].data = cut[0].data[kept]
+    for name, value in state["state"][0].items():
+        if np.shape(value) == (4, 3):
+            state["state"][0][name] = value[kept]
+    second.rebuild(state)
+    for _ in range(3):
+        step(first, whole)
+        step(second, cut)
+    np.testing.assert_allclose(cut[0].numpy(), whole[0].numpy()[kept], rtol=1e-12)

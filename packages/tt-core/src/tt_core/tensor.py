@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -399,6 +400,9 @@ class Tensor(TorchMethods, HasArray):
     def __deepcopy__(self, memo: dict[_int, Any]) -> Self:
         other = object.__new__(type(self))
         other.data, other.is_parameter = _copy_of(self.data, memo), self.is_parameter
+        for name, value in self.__dict__.items():
+            if name not in ("data", "is_parameter", "grad", "grad_fn") and not name.startswith("_"):
+                setattr(other, name, deepcopy(value, memo))  # what a user or a later act noted on it
         return other
 
     def as_parameter(self) -> Self:

@@ -1,6 +1,6 @@
-"""The question tt_learn asks its plugins: does anybody know a faster way to do an optimizer's step?
+"""The questions tt_learn asks its plugins: how an optimizer changes a parameter, and what has to follow each step.
 
-The specification is added to the one plugin manager when `tt_learn` is imported; answers are looked up once for each
+The specifications are added to the one plugin manager when `tt_learn` is imported; answers are looked up once for each
 class of optimizer, and again when a plugin comes or goes.
 """
 
@@ -20,4 +20,12 @@ def tt_update(optimizer: type[Optimizer]) -> Callable[..., Any] | None:
     """Another `update` for this class of optimizer, or None: a function with the same arguments, the optimizer first.
 
     It changes `p` and `state` in place as `optimizer.update` would. The first answer wins.
+    """
+
+
+@hookspec
+def tt_observe_step(optimizer: type[Optimizer]) -> Callable[[Optimizer], None] | None:
+    """A function `(optimizer)` called after each step of an optimizer of this class, or None. Collected.
+
+    What must hold for parameters after every update, such as a pruning mask, is restored here.
     """

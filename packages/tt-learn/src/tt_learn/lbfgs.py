@@ -94,6 +94,7 @@ class LBFGS(Optimizer):
         if not _largest(g) <= group["tolerance_grad"]:
             evaluations = self._iterate(closure, loss, g, group)
         state["func_evals"] = state.get("func_evals", 0) + evaluations
+        self._tell_observers()
         return first
 
     def _iterate(self, closure: Callable[[], Any], loss: float, g: Array, group: Group) -> int:

@@ -165,10 +165,13 @@ class Optimizer:
         made = {**self.defaults, **group, "params": params, **names}
         self.check(made)
         self.param_groups.append(made)
+        self._blocks.append(self._blocks_of(made))
+
+    def _blocks_of(self, group: Group) -> list[Blocks]:
         by_dtype: dict[Any, list[Any]] = {}
-        for p in params:
+        for p in group["params"]:
             by_dtype.setdefault(p.data.dtype, []).append(p)
-        self._blocks.append([Blocks(same, self.whole(made)) for same in by_dtype.values()])
+        return [Blocks(same, self.whole(group)) for same in by_dtype.values()]
 
     def _named(self, params: Any) -> tuple[list[Any], Group]:
         """Parameters without their names, and an entry for the group with the names where there are any."""
@@ -222,7 +225,12 @@ class Optimizer:
                 blocks.prepare(names)
                 blocks.update(change)
                 blocks.changed()
+        self._tell_observers()
         return loss
+
+    def _tell_observers(self) -> None:
+        for observe in _observers_of(type(self)):
+            observe(self)
 
     def _change(self, update: Callable[..., None], group: Group, block: Block) -> None:
         block.step += 1
@@ -293,6 +301,30 @@ class Optimizer:
                 blocks.prepare(self.state_names(group))
                 blocks.load([state.get(index[id(p)], {}) for p in blocks.parameters], self.number_names)
 
+    def rebuild(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with parameters that hold arrays of another shape now, from a state dict cut to these shapes.
+
+        Raises as `load_state_dict` does, with nothing changed.
+
+        >>> w = Tensor(np.ones(3, "float32"), requires_grad=True)
+        >>> sgd = SGD([w], momentum=0.9)
+        >>> w.sum().backward()
+        >>> sgd.step()
+        >>> state = sgd.state_dict()
+        >>> w.data, w.grad = w.data[:2].copy(), None
+        >>> state["state"][0]["momentum_buffer"] = state["state"][0]["momentum_buffer"][:2]
+        >>> sgd.rebuild(state)
+        >>> sgd.state_dict()["state"][0]["momentum_buffer"]
+        tensor([1., 1.])
+        """
+        before = self._blocks
+        self._blocks = [self._blocks_of(group) for group in self.param_groups]
+        try:
+            self.load_state_dict(state_dict)
+        except BaseException:
+            self._blocks = before
+            raise
+
     def _check_groups(self, groups: Sequence[Any]) -> None:
         sizes = [len(group["params"]) for group in self.param_groups]
         if not all(isinstance(group, Mapping) and "params" in group for group in groups):
@@ -339,7 +371,8 @@ class Optimizer:
 
 
 _updates: dict[type[Optimizer], Callable[..., None]] = {}
-manager.rebinders.append(_updates.clear)
+_observers: dict[type[Optimizer], tuple[Callable[[Optimizer], None], ...]] = {}
+manager.rebinders += [_updates.clear, _observers.clear]
 
 
 def _update_of(optimizer: type[Optimizer]) -> Callable[..., None]:
@@ -347,6 +380,13 @@ def _update_of(optimizer: type[Optimizer]) -> Callable[..., None]:
     if optimizer not in _updates:
         _updates[optimizer] = manager.hook.tt_update(optimizer=optimizer) or optimizer.update
     return _updates[optimizer]
+
+
+def _observers_of(optimizer: type[Optimizer]) -> tuple[Callable[[Optimizer], None], ...]:
+    """What plugins answered to `tt_observe_step`."""
+    if optimizer not in _observers:
+        _observers[optimizer] = tuple(manager.hook.tt_observe_step(optimizer=optimizer))
+    return _observers[optimizer]
 
 
 def _tensors(entry: Mapping[str, Any]) -> dict[str, Any]:

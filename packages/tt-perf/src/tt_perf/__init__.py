@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tt_core.later import absent as _absent
 from tt_perf.__about__ import __version__ as __version__
+from tt_perf.compression import CompressionError as CompressionError
+from tt_perf.compression import Distillation as Distillation
+from tt_perf.compression import DistillationTrainer as DistillationTrainer
+from tt_perf.compression import GradualPruning as GradualPruning
+from tt_perf.compression import distillation_loss as distillation_loss
+from tt_perf.compression import load_compressed as load_compressed
+from tt_perf.compression import low_rank_ as low_rank_
+from tt_perf.compression import prune_ as prune_
+from tt_perf.compression import remove_masks_ as remove_masks_
+from tt_perf.compression import shrink_ as shrink_
 from tt_perf.profiling import Profiler as Profiler
 from tt_perf.quantization import Calibration as Calibration
 from tt_perf.quantization import HistogramObserver as HistogramObserver

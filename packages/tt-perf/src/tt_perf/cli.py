@@ -19,6 +19,7 @@ class ActPlugin:
         return [
             Module(14, "profiling", 5, "find where time and memory go", "tt_perf.profiling"),
             Module(15, "quantization", 5, "store weights as small integers", "tt_perf.quantization"),
+            Module(16, "compression", 5, "remove what a model does not need", "tt_perf.compression"),
             Module(17, "memoization", 5, "cache what was computed", "tt_perf.memoization"),
             Module(18, "acceleration", 5, "compile loops to vector instructions", "tt_perf.acceleration"),
         ]

@@ -1,0 +1,460 @@
+"""Part of module 16: which numbers belong to one unit, so that a neuron, channel or head can be removed as a whole.
+
+Removing neuron i of a layer removes row i of its weight, entry i of its bias and of the norm behind it, and column i of
+the layer that reads it; a residual ties it to the neuron it is added to, a flatten to 16 columns. The walk finds that
+by running the model once on an example. Each entry of each axis of a parameter starts as a unit of its own. A plugin
+observes the ops and says for each element of each result to which unit it belongs, by a rule for the op:
+
+    linear       the input's units are those of the columns, the result's those of the rows
+    x + y        the units of x and y at the same place are one                        (union-find, Tarjan 1975)
+    reshape      labels are reshaped as the numbers are: the op's own kernel runs on them
+    attention    a head of queries, and the keys and values it looks at, are one unit
+
+What no rule covers pins its units: they stay. (Graphs of dependencies: Fang et al. 2023, arXiv:2301.12900.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tt_core.dispatch import Array, Op
+from tt_core.hookspecs import hookimpl
+from tt_core.layers import Layer
+from tt_core.plugins import manager
+from tt_core.tensor import Tensor
+from tt_learn.training import evaluating
+from tt_perf.compression.reports import MASK, CompressionError, arguments
+
+Labels = Array
+"""The unit of each element of a tensor, in its shape; 0 where it belongs to none (inputs and constants)."""
+Traced = tuple[Labels, ...]
+"""Of an activation one array of labels; of a matrix or kernel two: the unit of its row, and that of its column."""
+
+
+class Units:
+    """Sets of labels that are one unit. A pinned one is never removed, with the reason, "" for inputs and outputs."""
+
+    def __init__(self) -> None:
+        self.parent = np.zeros(1, np.int64)
+        self.reasons: dict[int, str] = {}
+
+    def new(self, count: int) -> Labels:
+        """Labels of `count` new units."""
+        first = len(self.parent)
+        self.parent = np.concatenate([self.parent, np.arange(first, first + count)])
+        return self.parent[first:].copy()
+
+    def roots(self, labels: Labels) -> Labels:
+        """The one label that stands for each unit."""
+        while not np.array_equal(above := self.parent[labels], labels):
+            labels = above
+        return labels
+
+    def join(self, a: Labels, b: Labels) -> None:
+        """What stands at the same place is one unit; labels of 0 are left out."""
+        a, b = np.broadcast_arrays(self.roots(a), self.roots(b))
+        apart = (a != b) & (a > 0) & (b > 0)
+        for one, other in np.unique(np.stack([a[apart], b[apart]]), axis=1).T:
+            one, other = (int(self.roots(np.asarray(x))) for x in (one, other))
+            if one != other:
+                self.parent[other] = one
+                reason = self.reasons.pop(other, None)
+                if reason is not None:
+                    self.reasons[one] = self.reasons.get(one) or reason
+
+    def pin(self, labels: Labels, reason: str = "") -> None:
+        """These units stay."""
+        for root in np.unique(self.roots(labels)).tolist():
+            if root:
+                self.reasons[root] = self.reasons.get(root) or reason
+
+    def varies(self, labels: Labels, axis: int) -> bool:
+        """Whether removing a unit could change the size of this axis."""
+        found = self.roots(labels)
+        return bool((found != found.take([0], axis)).any()) if labels.shape[axis] > 1 else False
+
+
+class Running:
+    """Runs a model in evaluation, and knows which layer is running or was when an error came: a plugin for one run."""
+
+    def __init__(self, model: Layer) -> None:
+        self.model = model
+        self.paths = {id(layer): path or type(layer).__name__ for path, layer in model.named_layers()}
+        self.stack: list[str] = []
+
+    @property
+    def innermost(self) -> str:
+        """The dotted name of the layer that is running; its type's name for the model itself."""
+        return self.stack[-1] if self.stack else type(self.model).__name__
+
+    def run(self, inputs: tuple[Any, ...]) -> Any:
+        """The model's output."""
+        manager.register(self)
+        try:
+            with evaluating(self.model):
+                return self.model(*inputs)
+        finally:
+            manager.unregister(self)
+
+    @hookimpl
+    def tt_wrap_layer(self, layer_type: type[Layer], call: Callable[..., Any]) -> Callable[..., Any]:
+        def named(layer: Layer, *inputs: Any, **options: Any) -> Any:
+            self.stack.append(self.paths.get(id(layer), type(layer).__name__))
+            result = call(layer, *inputs, **options)
+            self.stack.pop()  # not after an error: the innermost layer is the one to name
+            return result
+
+        return named
+
+
+class Walk:
+    """One run of a model on an example, and what it showed.
+
+    `axes`: labels of the first two axes of each parameter and buffer, by its `id`; `produced` and `consumed`: what
+    products have made and read; `heads`: labels of heads, with how many of queries share one; `features`: of embeddings
+    """
+
+    def __init__(self, model: Layer, example: Any) -> None:
+        self.units = Units()
+        self.running = Running(model)
+        self.axes: dict[int, tuple[Labels, ...]] = {}
+        self.produced: list[Labels] = []
+        self.consumed: list[Labels] = []
+        self.heads: list[tuple[Labels, int]] = []
+        self.features: list[Labels] = []
+        self._traced: dict[int, Traced] = {}
+        self._alive: list[Any] = []  # so that no id is used twice
+        for tensor in held(model):
+            self._start(tensor)
+        self._run(model, example)
+
+    def _start(self, tensor: Tensor) -> None:
+        shape = tensor.shape
+        self.axes[id(tensor)] = axes = tuple(self.units.new(n) for n in shape[:2])
+        along = (labels.reshape(-1, *(1,) * (len(shape) - 1 - i)) for i, labels in enumerate(axes))
+        self._set(tensor, tuple(np.broadcast_to(labels, shape) for labels in along))
+
+    def _run(self, model: Layer, example: Any) -> None:
+        inputs = tuple(_first_row(x) for x in arguments(example))
+        manager.register(self)
+        try:
+            output = self.running.run(inputs)
+        finally:
+            manager.unregister(self)
+        for tensor in _tensors(output):
+            for labels in self.of(tensor):
+                self.units.pin(labels)
+
+    # --- the plugin
+
+    @hookimpl
+    def tt_observe_op(self, op: Op) -> Callable[..., None]:
+        return self._observe
+
+    def _observe(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
+        given = [self.of(x) for x in inputs]
+        outputs = output[:1] if op.residuals else output if isinstance(output, tuple) else (output,)
+        if not any(labels.any() for traced in given for labels in traced):
+            return
+        rule: Rule = RULES.get(op.name, _pin_all)
+        results = rule(self, op, given, attributes, outputs)
+        for tensor, traced in zip(outputs, results):
+            self._set(tensor, traced)
+
+    # --- what rules need
+
+    def of(self, x: Any) -> Traced:
+        """Labels of a tensor; zeros for what is none or was not made by an op."""
+        data = getattr(x, "data", x)
+        found = self._traced.get(id(data)) if isinstance(data, np.ndarray) else None
+        return found if found is not None else (np.zeros(np.shape(data), np.int64),)
+
+    def _set(self, tensor: Any, traced: Traced) -> None:
+        self._alive.append(tensor.data)
+        self._traced[id(tensor.data)] = traced
+
+    def pin(self, given: Iterable[Traced], op: Op) -> None:
+        """Pin the units of what no rule can follow."""
+        for traced in given:
+            for labels in traced:
+                self.units.pin(labels, f"op {op.name} in {self.running.innermost}")
+
+    def along(self, labels: Labels, axis: int, op: Op) -> Labels:
+        """The unit of each entry of an axis; where it is not the same everywhere else, the units are pinned."""
+        rows = np.moveaxis(self.units.roots(labels), axis, -1).reshape(-1, labels.shape[axis])
+        if (rows != rows[:1]).any():
+            self.pin([(labels,)], op)
+            return np.zeros(labels.shape[axis], np.int64)
+        return rows[0]
+
+    def match(self, a: Labels, b: Labels, op: Op) -> None:
+        """Entries at the same place are one unit; what meets a constant or an input stays."""
+        self.units.join(a, b)
+        self.units.pin(np.where(b == 0, a, 0))
+        self.units.pin(np.where(a == 0, b, 0))
+
+
+def held(model: Layer) -> Iterator[Tensor]:
+    """The parameters of a model, and its buffers but for masks."""
+    yield from model.parameters()
+    yield from (buffer for name, buffer in model.named_buffers() if not name.endswith(MASK))
+
+
+def _first_row(x: Any) -> Any:
+    """One example tells as much as a batch."""
+    return x[:1] if np.ndim(getattr(x, "data", x)) >= 2 else x
+
+
+def _tensors(output: Any) -> Iterator[Any]:
+    if isinstance(output, dict):
+        output = tuple(output.values())
+    if isinstance(output, (tuple, list)):
+        for part in output:
+            yield from _tensors(part)
+    elif isinstance(output, Tensor):
+        yield output
+
+
+# --- rules: (walk, op, labels of inputs, attributes, outputs) -> labels of each output
+
+Rule = Callable[[Walk, Op, list[Traced], dict[str, Any], tuple[Any, ...]], list[Traced]]
+RULES: dict[str, Rule] = {}
+"""How each op passes units on; add an entry for an op of your own."""
+
+
+def _rule(*names: str) -> Callable[[Rule], Rule]:
+    def add(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, rule))
+        return rule
+
+    return add
+
+
+def _pin_all(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    walk.pin(given, op)
+    return [(np.zeros(out.shape, np.int64),) for out in outputs]
+
+
+@_rule(
+    *("relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "softplus", "neg", "abs", "sign", "exp", "log", "sqrt"),
+    *("clip", "sin", "cos", "erf", "dropout", "dropout2d", "cast", "contiguous", "clone"),
+)
+def _same(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    return [given[0]]
+
+
+@_rule(
+    *("add", "sub", "mul", "div", "maximum", "minimum", "pow", "where", "masked_fill"),
+    *("eq", "ne", "lt", "le", "gt", "ge"),
+)
+def _elementwise(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    if any(len(traced) > 1 for traced in given):
+        return _pin_all(walk, op, given, attributes, outputs)
+    shape = outputs[0].shape
+    total = np.zeros(shape, np.int64)
+    for (labels,) in given:
+        here = np.broadcast_to(labels, shape)
+        walk.units.join(total, here)
+        total = np.where(total > 0, total, here)
+    for (labels,) in given:  # a constant that has a number for each unit cannot follow
+        lead = len(shape) - labels.ndim
+        if any(n > 1 and walk.units.varies(total, lead + axis) for axis, n in enumerate(labels.shape)):
+            walk.pin([(np.where(np.broadcast_to(labels, shape) == 0, total, 0),)], op)
+    return [(total,)]
+
+
+@_rule(
+    *("permute", "transpose", "squeeze", "unsqueeze", "expand", "flip", "roll", "cat", "stack", "repeat_interleave"),
+    "join_heads",
+)
+def _arranged(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    """Labels go where their elements go: the op's own kernel moves them."""
+    if len({len(traced) for traced in given}) > 1:
+        return _pin_all(walk, op, given, attributes, outputs)
+    move: Callable[..., Any] = op.kernel
+    return [tuple(move(*parts, **attributes) for parts in zip(*given))]
+
+
+@_rule("getitem")
+def _taken(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    """A part of an axis that could shrink would be another part then."""
+    taken = tuple(op.kernel(labels, **attributes) for labels in given[0])
+    for labels, part in zip(given[0], taken):
+        if not np.array_equal(np.unique(walk.units.roots(labels)), np.unique(walk.units.roots(part))):
+            walk.pin(given, op)
+    return [taken]
+
+
+@_rule("reshape", "view")
+def _reshaped(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    """Joining axes is fine; an axis that could shrink cannot be cut into several."""
+    for labels in given[0]:
+        for axes, parts in _regrouped(labels.shape, outputs[0].shape):
+            cut = sum(n > 1 for n in parts) > 1
+            if cut and any(walk.units.varies(labels, axis) for axis in axes):
+                walk.pin(given, op)
+    return [tuple(labels.reshape(outputs[0].shape) for labels in given[0])]
+
+
+def _regrouped(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """Axes of the old shape with the sizes that they became, in the smallest groups of equal product."""
+    i = j = 0
+    while i < len(old):
+        axes, parts, before, after = [i], [], old[i], 1
+        i += 1
+        while before != after or (j < len(new) and new[j] == 1):
+            if after < before or before == after:
+                parts.append(new[j])
+                after *= new[j]
+                j += 1
+            else:
+                axes.append(i)
+                before *= old[i]
+                i += 1
+        yield axes, parts
+
+
+@_rule("sum", "mean", "var", "prod", "amax", "amin", "argmax", "argmin", "logsumexp", "all", "any")
+def _reduced(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    ((labels,), *_), dim = given, attributes.get("dim")
+    dims = range(labels.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    if len(given[0]) > 1 or any(walk.units.varies(labels, axis) for axis in dims):
+        return _pin_all(walk, op, given, attributes, outputs)
+    for axis in dims:
+        labels = labels.take([0], axis)
+    return [(labels.reshape(outputs[0].shape),)]
+
+
+@_rule("softmax", "log_softmax", "cumsum")
+def _within(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    if len(given[0]) > 1 or walk.units.varies(given[0][0], attributes["dim"]):
+        return _pin_all(walk, op, given, attributes, outputs)
+    return [given[0]]
+
+
+@_rule("linear")
+def _linear(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    return _product(walk, op, given, outputs, axis=-1)
+
+
+@_rule("conv2d")
+def _conv(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    groups, channels = attributes["groups"], given[0][0].ndim - 3
+    if groups == 1:
+        return _product(walk, op, given, outputs, axis=channels)
+    if not given[0][0].shape[channels] == groups == given[1][0].shape[0]:
+        return _pin_all(walk, op, given, attributes, outputs)
+    rows = walk.along(given[1][0], 0, op)  # depthwise: channel i makes channel i
+    walk.match(walk.along(given[0][0], channels, op), rows, op)
+    walk.match(given[2][0] if given[2][0].ndim else rows, rows, op)
+    return [(_spread(rows, outputs[0].shape, channels),)]
+
+
+def _product(walk: Walk, op: Op, given: list[Traced], outputs: Any, axis: int) -> list[Traced]:
+    x, weight, bias = given
+    if len(x) > 1 or len(weight) != 2:
+        return _pin_all(walk, op, given, {}, outputs)
+    rows, columns = (walk.along(labels, i, op) for i, labels in enumerate(weight))
+    walk.match(walk.along(x[0], axis, op), columns, op)
+    walk.produced.append(rows)
+    walk.consumed.append(columns)
+    if bias[0].ndim:  # one is given
+        walk.match(bias[0], rows, op)
+    return [(_spread(rows, outputs[0].shape, axis),)]
+
+
+def _spread(units: Labels, shape: tuple[int, ...], axis: int) -> Labels:
+    """Labels of one axis for a whole tensor."""
+    ones = [1] * len(shape)
+    ones[axis] = len(units)
+    return np.broadcast_to(units.reshape(ones), shape)
+
+
+@_rule("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
+def _pooled(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    channels = given[0][0].ndim - 3
+    return [(_spread(walk.along(given[0][0], channels, op), outputs[0].shape, channels),)]
+
+
+@_rule("batch_norm_inference", "batch_norm_training")
+def _batch_norm(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    return _normalized(walk, op, given, outputs, axis=1)
+
+
+@_rule("layer_norm", "rms_norm")
+def _layer_norm(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    if attributes.get("dims", 1) != 1:
+        return _pin_all(walk, op, given, attributes, outputs)
+    return _normalized(walk, op, given, outputs, axis=-1)
+
+
+def _normalized(walk: Walk, op: Op, given: list[Traced], outputs: Any, axis: int) -> list[Traced]:
+    """Statistics, scale and shift have a number for each unit of one axis."""
+    units = walk.along(given[0][0], axis, op)
+    for vector, *_ in given[1:]:
+        if vector.ndim:
+            walk.match(vector, units, op)
+    return [(_spread(units, outputs[0].shape, axis),)]
+
+
+@_rule("embedding")
+def _embedding(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    weight = given[1]
+    if len(weight) != 2:
+        return _pin_all(walk, op, given, attributes, outputs)
+    walk.units.pin(walk.along(weight[0], 0, op))  # an id means its row
+    features = walk.along(weight[1], 1, op)
+    walk.features.append(features)
+    return [(_spread(features, outputs[0].shape, -1),)]
+
+
+# --- heads
+
+
+@_rule("split_heads")
+def _split(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    heads = walk.along(given[0][0], -1, op).reshape(sum(attributes["heads"]), -1)
+    walk.units.join(heads, heads[:, :1])
+    walk.heads.append((heads[:, 0], 1))
+    parts = op.kernel(walk.units.roots(given[0][0]), **attributes)
+    return [(part,) for part in (parts if isinstance(parts, tuple) else (parts,))]
+
+
+@_rule("scaled_dot_product_attention")
+def _attention(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    (query,), (key,), (value,), (mask,) = given
+    if query.ndim < 3 or any(walk.units.varies(x, axis) for x in (query, key, value) for axis in (-1, -2)):
+        return _pin_all(walk, op, given, attributes, outputs)
+    q, k, v = (walk.along(x, -3, op) for x in (query, key, value))
+    if mask.ndim >= 3 and mask.shape[-3] > 1:  # a number for each head
+        walk.pin([(q,)], op)
+    group = len(q) // len(k)
+    walk.match(q, np.repeat(k, group), op)
+    walk.match(q, np.repeat(v, group), op)
+    walk.heads.append((q, group))
+    return [(_spread(q, outputs[0].shape, -3),)]
+
+
+@_rule("rotary")
+def _rotary(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
+    if any(walk.units.varies(given[0][0], axis) for axis in (-1, -2)):
+        return _pin_all(walk, op, given, attributes, outputs)
+    return [given[0]]
+
+
+def is_removable(walk: Walk, units: Labels, path: str) -> bool:
+    """Whether these units may be removed; raises `CompressionError` where the walk lost them."""
+    reasons = [walk.units.reasons[root] for root in units.tolist() if root in walk.units.reasons]
+    lost = next((reason for reason in reasons if reason), None)
+    if lost is None and not reasons:
+        read = np.unique(walk.units.roots(np.concatenate(walk.consumed)))
+        if not np.isin(units, read).all():
+            lost = "an op or NumPy call that reads it unseen"
+    if lost is not None:
+        raise CompressionError(
+            f"shrink_: the outputs of {path} cannot be followed through {lost}; leave {path} out by filter_fn"
+        )
+    return not reasons

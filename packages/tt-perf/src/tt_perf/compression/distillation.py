@@ -1,0 +1,153 @@
+"""Part of module 16: distillation. A student learns from what a larger teacher finds likely, not from labels alone.
+
+    loss = alpha T^2 KL(softmax(teacher / T) || softmax(student / T)) + (1 - alpha) cross_entropy(student, labels)
+
+(Hinton, Vinyals and Dean 2015, arXiv:1503.02531). A temperature T above 1 shows how the teacher ranks what it finds
+unlikely. The gradient of the first term shrinks as 1 / T^2, and T^2 undoes that, so that `alpha` means the same at each
+temperature. The divergence is a sum over classes and a mean over examples (PyTorch's "batchmean"), whatever the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tt_core import elementwise as E
+from tt_core.activations import log_softmax
+from tt_core.errors import is_number
+from tt_core.layers import Layer
+from tt_core.losses import cross_entropy
+from tt_core.tensor import Tensor
+from tt_learn.optimizers import Optimizer
+from tt_learn.training import Trainer, evaluating
+from tt_perf.compression.reports import CompressionError
+
+
+def soft_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of logits (..., classes), summed over classes, mean over all else.
+
+    A class that the teacher finds impossible (a logit of -inf, such as padding of the vocabulary) counts for nothing.
+
+    >>> import tt_core
+    >>> logits = tt_core.tensor([[1.0, 2.0, 4.0]])
+    >>> soft_loss(logits, logits, 2.0).item(), round(soft_loss(logits * 0, logits, 2.0).item(), 3)
+    (0.0, 0.771)
+    """
+    log_p, log_q = (log_softmax(logits / temperature, dim=-1) for logits in (teacher, student))
+    impossible = log_p.data == -np.inf
+    if impossible.any():  # 0 * (-inf - -inf) is nan
+        log_q = E.masked_fill(log_q, impossible, np.asarray(0, log_q.dtype))
+        log_p = E.masked_fill(log_p, impossible, np.asarray(0, log_p.dtype))
+    p = np.where(impossible, 0, np.exp(log_p.data)).astype(log_p.dtype)
+    rows = max(p.size // p.shape[-1], 1)
+    return (log_p.detach() - log_q).mul(Tensor(p)).sum() * (temperature**2 / rows)
+
+
+def distillation_loss(
+    student: Any,
+    teacher: Any,
+    labels: Any = None,
+    *,
+    temperature: float = 2.0,
+    alpha: float = 0.5,
+    ignore_index: int = -100,
+) -> Tensor:
+    """alpha T^2 KL + (1 - alpha) cross entropy of logits (..., classes) and labels (...); without labels KL alone.
+
+    Examples whose label is `ignore_index` count in neither term. The teacher's logits get no gradient. Raises
+    `CompressionError` for logits of different shapes and a temperature or `alpha` that makes no sense.
+
+    >>> import tt_core
+    >>> student, teacher = tt_core.zeros(2, 3), tt_core.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
+    >>> round(distillation_loss(student, teacher, tt_core.tensor([0, 1])).item(), 3)
+    1.415
+    """
+    check_settings(temperature, alpha)
+    if student.shape != teacher.shape or not student.ndim:
+        raise CompressionError(
+            f"distillation_loss: the student's logits are {student.shape}, the teacher's {teacher.shape}; "
+            f"both rank the same classes of the same examples"
+        )
+    classes = student.shape[-1]
+    student, teacher = student.reshape(-1, classes), teacher.detach().reshape(-1, classes)
+    if labels is None:
+        return soft_loss(student, teacher, temperature)
+    labels = labels.reshape(-1)
+    hard = cross_entropy(student, labels, ignore_index=ignore_index)
+    counted = np.flatnonzero(labels.data != ignore_index)
+    if len(counted) < labels.numel():
+        student, teacher = student[counted], teacher[counted]
+    return alpha * soft_loss(student, teacher, temperature) + (1 - alpha) * hard
+
+
+def check_settings(temperature: Any, alpha: Any) -> None:
+    """Raise `CompressionError` unless the temperature is positive and `alpha` a share."""
+    if not (is_number(temperature) and 0 < temperature < float("inf")):
+        raise CompressionError(f"distillation: temperature is {temperature!r}, expected a number above 0")
+    if not (is_number(alpha) and 0 <= alpha <= 1):
+        raise CompressionError(f"distillation: alpha is {alpha!r}, expected a share from 0 to 1")
+
+
+class Distillation:
+    """The loss of a batch (x, labels) under a teacher, as `compute_loss` of a `Trainer` takes it.
+
+    The teacher runs in evaluation and without gradients; each of its layers is in its own mode again afterwards.
+    Raises `CompressionError` as `distillation_loss` does, and for a teacher that is no layer.
+
+    >>> import tt_core
+    >>> teacher, student = tt_core.Linear(2, 3), tt_core.Linear(2, 3)
+    >>> loss = Distillation(teacher, temperature=4.0)
+    >>> loss(student, (tt_core.ones(5, 2), tt_core.tensor([0, 1, 2, 0, 1]))).shape
+    ()
+    """
+
+    def __init__(
+        self, teacher: Layer, *, temperature: float = 2.0, alpha: float = 0.5, ignore_index: int = -100
+    ) -> None:
+        if not isinstance(teacher, Layer):
+            raise CompressionError(f"Distillation: the teacher is a {type(teacher).__name__}, expected a layer")
+        check_settings(temperature, alpha)
+        self.teacher = teacher
+        self.options: Mapping[str, Any] = {
+            "temperature": temperature,
+            "alpha": alpha,
+            "ignore_index": ignore_index,
+        }
+
+    def __call__(self, student: Layer, batch: Any) -> Tensor:
+        x, labels = batch
+        return distillation_loss(student(x), self.taught(x), labels, **self.options)
+
+    def taught(self, x: Any) -> Tensor:
+        """The teacher's logits."""
+        with evaluating(self.teacher):
+            return self.teacher(x).detach()
+
+
+class DistillationTrainer(Trainer):
+    """A `Trainer` whose loss is `Distillation` from `teacher`; `options` are the trainer's own.
+
+    >>> import tt_core, tt_learn
+    >>> teacher, student = tt_core.Linear(2, 3), tt_core.Linear(2, 3)
+    >>> trainer = DistillationTrainer(student, tt_learn.SGD(student.parameters(), lr=0.1), teacher)
+    >>> _ = trainer.fit([(tt_core.ones(4, 2), tt_core.tensor([0, 1, 2, 0]))], steps=2)
+    >>> trainer.step
+    2
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        optimizer: Optimizer,
+        teacher: Layer,
+        *,
+        temperature: float = 2.0,
+        alpha: float = 0.5,
+        ignore_index: int = -100,
+        **options: Any,
+    ) -> None:
+        loss = Distillation(teacher, temperature=temperature, alpha=alpha, ignore_index=ignore_index)
+        super().__init__(model, optimizer, compute_loss=loss, **options)
+        self.teacher = teacher

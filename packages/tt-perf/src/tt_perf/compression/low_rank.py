@@ -1,0 +1,163 @@
+"""Part of module 16: low rank. A weight matrix as the product of two thin ones.
+
+    W = U S V^T  ~  (U_r sqrt(S_r)) (sqrt(S_r) V_r^T)        the best approximation of rank r (Eckart and Young 1936)
+
+Its squared error is the sum of the squared singular values left out. The product costs r (in + out) multiplications in
+place of in * out, so it pays below rank in * out / (in + out), half of a square matrix; weights of trained networks
+often have more rank than that, and `low_rank_` leaves such layers as they are and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tt_core.dispatch import Array
+from tt_core.errors import is_integer, is_number
+from tt_core.layers import Layer, Linear
+from tt_core.tensor import Tensor
+from tt_perf.compression.pruning import prunable
+from tt_perf.compression.reports import CompressionError, Report, cost
+
+
+def rank_of(singular: Array, *, energy: float | None = None, error: float | None = None) -> int:
+    """The smallest rank that keeps the share `energy` of the squared singular values, or whose relative error
+    |W - W_r| / |W| (Frobenius) is at most `error`: energy = 1 - error^2.
+
+    >>> rank_of(np.array([3.0, 4.0, 0.0])[[1, 0, 2]], energy=0.6), rank_of(np.array([4.0, 3.0, 0.0]), error=0.1)
+    (1, 2)
+    """
+    wanted = 1 - error**2 if error is not None else energy
+    kept = np.cumsum(np.square(singular, dtype=np.float64))
+    return min(int(np.searchsorted(kept, wanted * kept[-1] * (1 - 1e-12))) + 1, len(singular))
+
+
+def factors(weight: Array, rank: int) -> tuple[Array, Array]:
+    """`up` (out, rank) and `down` (rank, in), whose product is the best approximation of `weight` of that rank.
+
+    >>> up, down = factors(np.outer([1.0, 2.0], [3.0, 4.0]), 1)
+    >>> np.allclose(up @ down, [[3, 4], [6, 8]])
+    True
+    """
+    u, s, vt = np.linalg.svd(weight, full_matrices=False)
+    root = np.sqrt(s[:rank])
+    return u[:, :rank] * root, root[:, None] * vt[:rank]
+
+
+class LowRankLinear(Layer):
+    """`y = x D^T U^T + b`: a `Linear` whose weight is the product of `up` (out, rank) and `down` (rank, in).
+
+    Takes (..., in_features), returns (..., out_features).
+
+    >>> import tt_core
+    >>> layer = LowRankLinear(8, 6, rank=2)
+    >>> layer(tt_core.ones(3, 8)).shape, layer.weight.shape, layer.num_parameters()
+    ((3, 6), (6, 8), 34)
+    """
+
+    def __init__(self, in_features: int, out_features: int, rank: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.rank = in_features, out_features, rank
+        self.down = Linear(in_features, rank, bias=False)
+        self.up = Linear(rank, out_features, bias)
+
+    @classmethod
+    def of(cls, layer: Linear, rank: int) -> LowRankLinear:
+        """The best approximation of `layer`, in its dtype; it takes over the layer's bias."""
+        made = cls(layer.in_features, layer.out_features, rank, bias=False)
+        for part, values in zip((made.up, made.down), factors(layer.weight.data, rank)):
+            part.weight.data = np.ascontiguousarray(values, layer.weight.dtype)
+            part.weight.requires_grad_(layer.weight.requires_grad)
+        made.up.bias = layer.bias
+        return made.train(layer.training)
+
+    @property
+    def weight(self) -> Tensor:
+        """The product, for whoever reads the weight of a `Linear`; it has history, and is computed each time."""
+        return self.up.weight @ self.down.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, None where there is none."""
+        return self.up.bias
+
+    def forward(self, x: Any) -> Any:
+        return self.up(self.down(x))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, rank={self.rank}"
+
+
+def low_rank_(
+    model: Layer,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    error: float | None = None,
+    filter_fn: Callable[[Layer, str], bool] | None = None,
+    example: Any = None,
+) -> Report:
+    """Replace each Linear layer below `model` whose low-rank product has fewer numbers, and report all of them.
+
+    Give one of `rank`, `energy` (share of the squared singular values to keep) and `error` (largest relative error of
+    a weight). `filter_fn`: which layers, by `(layer, path)`; a weight that other layers share is left alone. `example`:
+    an input, or a tuple of them, on which FLOPs and time are measured. Parameters are new: make the optimizer
+    afterwards. Raises `CompressionError` for other options, and for a layer that is masked or is the model itself.
+
+    >>> import tt_core
+    >>> model = tt_core.Sequential(tt_core.Linear(64, 64), tt_core.ReLU(), tt_core.Linear(64, 2))
+    >>> print("\\n".join(low_rank_(model, rank=8).layers))
+    0: rank 8 of 64, relative error ...
+    2: rank 2 of 2 does not pay: 132 numbers, dense has 128
+    """
+    _check_options(rank, energy, error)
+    chosen = [w for w in prunable(model, filter_fn) if type(w.layer) is Linear]
+    paths = {id(layer): path for path, layer in model.named_layers()}
+    if any(w.mask is not None or not paths[id(w.layer)] for w in chosen) or not chosen:
+        raise CompressionError(
+            "low_rank_: needs Linear layers below the model, and without masks, which a product would not keep; "
+            "choose by filter_fn, or remove_masks_ first"
+        )
+    before, rows = cost(model, example), []
+    for w in chosen:
+        dense: Any = w.layer
+        singular = np.linalg.svd(dense.weight.data, compute_uv=False)
+        r = min(rank, len(singular)) if rank is not None else rank_of(singular, energy=energy, error=error)
+        path, size = paths[id(dense)], r * (dense.in_features + dense.out_features)
+        if size >= dense.weight.numel():
+            what = f"does not pay: {size:,} numbers, dense has {dense.weight.numel():,}"
+            rows.append(f"{path}: rank {r} of {len(singular)} {what}")
+            continue
+        replace(model, path, LowRankLinear.of(dense, r))
+        left_out = np.sqrt(np.square(singular[r:]).sum() / max(np.square(singular).sum(), np.finfo(np.float32).tiny))
+        rows.append(f"{path}: rank {r} of {len(singular)}, relative error {left_out:.4f}")
+    after = cost(model, example)
+    return Report("low_rank_", before, after, tuple(rows), _slower(before.seconds, after.seconds))
+
+
+def _slower(before: float | None, after: float | None) -> tuple[str, ...]:
+    """What to say where fewer numbers take more time: two calls of BLAS on thin matrices in place of one."""
+    if before is None or after is None or after < before:
+        return ()
+    return (f"does not pay in time on this example: {after / before:.2f}x",)
+
+
+def _check_options(rank: Any, energy: Any, error: Any) -> None:
+    if sum(given is not None for given in (rank, energy, error)) != 1:
+        raise CompressionError("low_rank_: give one of rank, energy and error")
+    if rank is not None and not is_integer(rank, 1):
+        raise CompressionError(f"low_rank_: rank is {rank!r}, expected a whole number of at least 1")
+    for name, share in (("energy", energy), ("error", error)):
+        if share is not None and not (is_number(share) and 0 < share <= 1):
+            raise CompressionError(f"low_rank_: {name} is {share!r}, expected a share above 0 and up to 1")
+
+
+def replace(model: Layer, path: str, layer: Layer) -> None:
+    """Put `layer` where the layer at `path` stands, wherever the model holds that one."""
+    old = dict(model.named_layers())[path]
+    for holder in list(model.layers()):
+        for name, child in list(holder._children.items()):
+            if child is old:
+                setattr(holder, name, layer)
