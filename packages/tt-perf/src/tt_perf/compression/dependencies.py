@@ -114,7 +114,8 @@ class Walk:
     """One run of a model on an example, and what it showed.
 
     `axes`: labels of the first two axes of each parameter and buffer, by its `id`; `produced` and `consumed`: what
-    products have made and read; `heads`: labels of heads, with how many of queries share one; `features`: of embeddings
+    products have made and read; `heads`: labels of heads, with how many of queries share one; `features`: those of
+    embeddings; `statistics`: those of what is normalized over, where fewer units have another mean.
     """
 
     def __init__(self, model: Layer, example: Any) -> None:
@@ -125,6 +126,7 @@ class Walk:
         self.consumed: list[Labels] = []
         self.heads: list[tuple[Labels, int]] = []
         self.features: list[Labels] = []
+        self.statistics: list[Labels] = []
         self._traced: dict[int, Traced] = {}
         self._alive: list[Any] = []  # so that no id is used twice
         for tensor in held(model):
@@ -144,7 +146,7 @@ class Walk:
             output = self.running.run(inputs)
         finally:
             manager.unregister(self)
-        for tensor in _tensors(output):
+        for tensor in tensors_of(output):
             for labels in self.of(tensor):
                 self.units.pin(labels)
 
@@ -208,12 +210,13 @@ def _first_row(x: Any) -> Any:
     return x[:1] if np.ndim(getattr(x, "data", x)) >= 2 else x
 
 
-def _tensors(output: Any) -> Iterator[Any]:
+def tensors_of(output: Any) -> Iterator[Any]:
+    """The tensors of an output: itself, or those of a tuple, list or dictionary."""
     if isinstance(output, dict):
         output = tuple(output.values())
     if isinstance(output, (tuple, list)):
         for part in output:
-            yield from _tensors(part)
+            yield from tensors_of(part)
     elif isinstance(output, Tensor):
         yield output
 
@@ -388,6 +391,7 @@ def _batch_norm(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, A
 def _layer_norm(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
     if attributes.get("dims", 1) != 1:
         return _pin_all(walk, op, given, attributes, outputs)
+    walk.statistics.append(walk.along(given[0][0], -1, op))
     return _normalized(walk, op, given, outputs, axis=-1)
 
 

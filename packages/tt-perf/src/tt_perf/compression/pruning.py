@@ -1,7 +1,7 @@
 """Part of module 16: pruning by masks. Weights of little effect become zero and stay zero.
 
     score     |W| (Han et al. 2015), random, or |W_ij| ||x_j|| of calibration inputs (Wanda, Sun et al. 2023)
-    mask      1 for the best scores of the whole model, of each layer, or the best N of each M neighbours in a row
+    mask      1 for the best scores of the whole model, each layer or each row, or for N of each M neighbours in a row
     W <- W * mask, once now and again after each step of an optimizer
 
 **A mask saves neither bytes nor time**: zeros in a dense array are numbers like any others, and `prune_` says so. It
@@ -27,6 +27,7 @@ from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.tensor import Tensor
 from tt_data.convolution import Convolution
+from tt_data.torch_names import ConvTranspose2d
 from tt_learn.optimizers import Optimizer
 from tt_learn.training import Callback, Trainer, evaluating
 from tt_perf.compression.reports import MASK, CompressionError, Report, arguments, cost
@@ -70,12 +71,12 @@ def magnitude(weight: Array) -> Array:
 def wanda(weight: Array, norms: Array) -> Array:
     """|W_ij| * ||x_j||: a weight matters as much as what it is multiplied by (Sun et al. 2023, arXiv:2306.11695).
 
-    weight (out, in, ...), norms (in,).
+    `norms` broadcasts to `weight`: (1, in) for a weight (out, in).
 
-    >>> wanda(np.array([[3.0, 1.0]]), np.array([1.0, 10.0]))
+    >>> wanda(np.array([[3.0, 1.0]]), np.array([[1.0, 10.0]]))
     array([[ 3., 10.]])
     """
-    return np.abs(weight) * norms.reshape(1, -1, *(1,) * (weight.ndim - 2))
+    return np.abs(weight) * norms
 
 
 # --- masks
@@ -91,6 +92,16 @@ def keep_best(scores: Array, pruned: int) -> Array:
     if pruned:
         keep[np.argpartition(scores.reshape(-1), pruned - 1)[:pruned]] = False
     return keep.reshape(scores.shape)
+
+
+def keep_best_of_rows(scores: Array, pruned: int) -> Array:
+    """True but for `pruned` elements of each row, (out, ...), those of the lowest scores.
+
+    >>> keep_best_of_rows(np.array([[3.0, 1.0, 2.0], [7.0, 8.0, 9.0]]), 1)
+    array([[ True, False,  True],
+           [False,  True,  True]])
+    """
+    return np.stack([keep_best(row, pruned) for row in scores])
 
 
 def keep_best_of_groups(scores: Array, n: int, m: int) -> Array:
@@ -113,7 +124,7 @@ def prune_(
     amount: float | int | None = None,
     *,
     method: str = "magnitude",
-    scope: str = "global",
+    scope: str | None = None,
     pattern: tuple[int, int] | None = None,
     calibration: Iterable[Any] | None = None,
     filter_fn: Filter | None = None,
@@ -123,7 +134,8 @@ def prune_(
 
     amount: share of the original weights (a float below 1), or their number (an integer), pruned earlier ones included.
     method: "magnitude", "random" or "wanda", which needs `calibration`, an iterable of the model's inputs.
-    scope: "global" compares all weights with each other, "layer" prunes the same share of each layer.
+    scope: "global" compares all weights with each other, "layer" prunes the same share of each layer, "row" of each
+        row, that is output. By default "row" for Wanda, whose scores are made for that, and "global" otherwise.
     pattern: (n, m) in place of an amount: the best n of each m neighbours in a row are kept, such as (2, 4).
     filter_fn: which layers, by `(layer, path)`; all Linear and convolution layers by default. A weight that other
         layers share is left alone.
@@ -138,6 +150,7 @@ def prune_(
     (0.5, 1.0, 'bytes and time unchanged: zeros in a dense array')
     """
     weights = prunable(model, filter_fn)
+    scope = scope if scope is not None else "row" if method == "wanda" else "global"
     _check_options(amount, method, scope, pattern, calibration)
     before = cost(model, example)
     scores = [_with_earlier(w, s) for w, s in zip(weights, _scores(model, weights, method, calibration))]
@@ -180,8 +193,8 @@ def _check_options(amount: Any, method: Any, scope: Any, pattern: Any, calibrati
         raise CompressionError("prune_: give one of amount and pattern")
     if method not in ("magnitude", "random", "wanda"):
         raise CompressionError(f"prune_: method is {method!r}, expected magnitude, random or wanda")
-    if scope not in ("global", "layer"):
-        raise CompressionError(f"prune_: scope is {scope!r}, expected global or layer")
+    if scope not in ("global", "layer", "row"):
+        raise CompressionError(f"prune_: scope is {scope!r}, expected global, layer or row")
     if (method == "wanda") != (calibration is not None):
         raise CompressionError("prune_: calibration inputs and method='wanda' need each other")
     if pattern is not None:
@@ -215,7 +228,18 @@ def _scores(model: Layer, weights: list[Weight], method: str, calibration: Any) 
     if method == "magnitude":
         return [magnitude(w.tensor.data) for w in weights]
     norms = input_norms(model, weights, calibration)
-    return [wanda(w.tensor.data, norms[id(w.layer)]) for w in weights]
+    return [wanda(w.tensor.data, _for_weight(w.layer, norms[id(w.layer)])) for w in weights]
+
+
+def _for_weight(layer: Any, norms: Array) -> Array:
+    """Norms of the inputs in the places of the weights that they are multiplied by."""
+    ones = (1,) * (layer.weight.ndim - 2)
+    if isinstance(layer, Linear):
+        return norms.reshape(1, -1)
+    if isinstance(layer, ConvTranspose2d):  # (in, out / groups, ...)
+        return norms.reshape(-1, 1, *ones)
+    grouped = norms.reshape(layer.groups, -1, *ones)  # each group of filters reads channels of its own
+    return grouped.repeat(layer.out_channels // layer.groups, axis=0)
 
 
 def _with_earlier(weight: Weight, scores: Array) -> Array:
@@ -224,11 +248,26 @@ def _with_earlier(weight: Weight, scores: Array) -> Array:
 
 
 def _amount_masks(weights: list[Weight], scores: list[Array], amount: Any, scope: str) -> list[Array]:
+    if scope == "row":
+        return [_row_mask(w, s, amount) for w, s in zip(weights, scores)]
     if scope == "layer":
         return [keep_best(s, _grown(amount, [w])) for w, s in zip(weights, scores)]
     together = np.concatenate([s.reshape(-1) for s in scores])
     keep, ends = keep_best(together, _grown(amount, weights)), np.cumsum([s.size for s in scores])
     return [part.reshape(s.shape) for part, s in zip(np.split(keep, ends[:-1]), scores)]
+
+
+def _row_mask(weight: Weight, scores: Array, amount: Any) -> Array:
+    keep = keep_best_of_rows(scores, count_of(amount, scores[0].size, f"prune_: a row of {weight.path}"))
+    _check_grows(weight, keep)
+    return keep
+
+
+def _check_grows(weight: Weight, keep: Array) -> None:
+    if weight.mask is not None and (keep & ~weight.mask).any():
+        raise CompressionError(
+            f"prune_: {weight.path} has a mask that leaves less in some row, and masks only grow; remove_masks_ first"
+        )
 
 
 def _grown(amount: Any, weights: list[Weight]) -> int:
@@ -248,10 +287,7 @@ def _pattern_mask(weight: Weight, scores: Array, n: int, m: int) -> Array:
     if scores[0].size % m:
         raise CompressionError(f"prune_: {weight.path} has rows of {scores[0].size}, which {m} does not divide")
     keep = keep_best_of_groups(scores, n, m)
-    if weight.mask is not None and (keep & ~weight.mask).any():
-        raise CompressionError(
-            f"prune_: {weight.path} has a mask that leaves fewer than {n} of {m} somewhere; remove_masks_ first"
-        )
+    _check_grows(weight, keep)
     return keep
 
 
@@ -288,7 +324,7 @@ class _Inputs:
 
         def watched(layer: Layer, x: Any, *rest: Any, **options: Any) -> Any:
             if id(layer) in self.wanted:
-                axis = x.ndim - 1 if isinstance(layer, Linear) else 1
+                axis = x.ndim - 1 if isinstance(layer, Linear) else x.ndim - layer._parameters["weight"].ndim + 1
                 others = tuple(i for i in range(x.ndim) if i != axis)
                 squares = np.square(x.data, dtype=np.float64).sum(others)
                 self.squares[id(layer)] = self.squares.get(id(layer), 0) + squares
