@@ -52,5 +52,37 @@ class Quantization:
     def track_bytes(self, weights: str, plugin: str) -> int:
         arrays = {id(x.data): x.nbytes for x in (*self.model.parameters(), *self.model.buffers())}
         return sum(arrays.values())
+class Compression:
+    """A GPT of 6 layers, 6 heads and 384 dimensions, with masks on half its weights or without half its units."""
+
+    params = (plugins("none", "jit"), ["dense", "pruned", "shrunk", "low rank"])
+    param_names = ("plugin", "form")
+
+    def setup(self, plugin: str, form: str) -> None:
+        with applicable():
+            from tt_core import cross_entropy, tensor
+            from tt_language import GPT, GPTConfig
+            from tt_learn import AdamW
+            from tt_perf import low_rank_, prune_, shrink_
+        activate(plugin)
+        self.model = GPT(GPTConfig(vocab_size=65, block_size=128, n_layer=6, n_head=6, n_embd=384, dropout=0.0))
+        self.ids, self.cross_entropy = tensor(integers(65, 4, 65)), cross_entropy
+        if form == "pruned":
+            prune_(self.model, 0.5)
+        if form == "shrunk":
+            shrink_(self.model, 0.5, self.ids[:1, :16])
+        if form == "low rank":
+            low_rank_(self.model, rank=96)
+        self.optimizer = AdamW(self.model.parameters())
+        self.time_step(plugin, form)  # compiles what a plugin compiles at the first call
+
+    def time_step(self, plugin: str, form: str) -> None:
+        self.optimizer.zero_grad()
+        logits = self.model(self.ids[:, :-1])
+        self.cross_entropy(logits.reshape(-1, 65), self.ids[:, 1:].reshape(-1)).backward()
+        self.optimizer.step()
+
+    def track_bytes(self, plugin: str, form: str) -> int:
+        return sum(p.nbytes for p in self.model.parameters())
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
