@@ -71,10 +71,6 @@ def _resize_layer_norm(layer: Any) -> None:
     layer.normalized_shape = layer.normalized_shape if layer.weight is None else layer.weight.shape
 
 
-def _resize_rms_norm(layer: Any) -> None:
-    layer.normalized_shape = layer.normalized_shape if layer.weight is None else len(layer.weight.data)
-
-
 def _resize_attention(layer: Any) -> None:
     layer.num_heads = layer.out_proj.weight.shape[1] // layer.head_dim
     layer.num_kv_heads = (layer.in_proj.weight.shape[0] // layer.head_dim - layer.num_heads) // 2
@@ -109,7 +105,7 @@ RESIZE: dict[type[Layer], Callable[[Any], None]] = {
     Conv2d: _resize_convolution,
     Normalization: _resize_normalization,
     LayerNorm: _resize_layer_norm,
-    RMSNorm: _resize_rms_norm,
+    RMSNorm: _resize_layer_norm,
     MultiHeadAttention: _resize_attention,
     Embedding: _resize_embedding,
     GPT: _resize_gpt,
