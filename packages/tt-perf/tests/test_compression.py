@@ -20,7 +20,7 @@ from tt_core.layers import StateDictError
 from tt_core.plugins import manager
 from tt_data import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, GroupNorm, MaxPool2d
 from tt_data.milestones import Residual
-from tt_language import GPT, GPTConfig, generate
+from tt_language import GPT, GPTConfig, MultiHeadAttention, Seq2SeqTransformer, generate
 from tt_learn.checkpoints import load_tensors, save_tensors
 from tt_perf import compression
 from tt_perf.compression import CompressionError, dependencies, distillation, low_rank, pruning, reports, shrinking
@@ -451,7 +451,7 @@ FRESH_GPT = """
 import json, sys
 from pathlib import Path
 import numpy as np, tt_core
-from tt_language import GPT, GPTConfig, generate
+from tt_language import GPT, GPTConfig, MultiHeadAttention, Seq2SeqTransformer, generate
 from tt_learn.checkpoints import load_tensors
 folder = Path(sys.argv[1])
 model = GPT(GPTConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))).eval()
@@ -751,3 +751,50 @@ def test_the_reports_measure() -> None:
     compression.remove_masks_(model)
     assert all("does not pay" in line for line in compression.low_rank_(model, energy=0.9999).layers)
     assert reports.cost(model, x).seconds > 0
+
+
+# --- models of other shapes
+
+
+class Branches(Layer):
+    """What a learner may write: a concatenation, a gate, a norm over hidden features, a mean over places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = Conv2d(3, 6, 3), Conv2d(3, 4, 3)
+        self.gate, self.mix = Conv2d(10, 10, 1), Linear(10, 12)
+        self.norm, self.head = tt_core.LayerNorm(12), Linear(12, 3)
+
+    def forward(self, x: Any) -> Any:
+        both = tt_core.cat([self.left(x).relu(), self.right(x).relu()], dim=1)
+        gated = both * self.gate(both).sigmoid()
+        return self.head(self.norm(self.mix(gated.mean((2, 3)))))
+
+
+def test_a_learners_own_layers_are_followed() -> None:
+    model = Branches()
+    report = compression.shrink_(model, 0.5, IMAGES)
+    assert report.layers == ("left, right, gate: 10 -> 5 channels", "mix: 12 -> 6 neurons")
+    assert model.left.out_channels + model.right.out_channels == model.mix.in_features == 5
+    assert model.norm.normalized_shape == (6,)
+
+
+def test_encoder_and_decoder_shrink_but_for_their_cross_attention() -> None:
+    model = Seq2SeqTransformer(11, 12, embed_dim=16, num_heads=4, num_layers=1).eval()
+    example = (tt_core.tensor([[1, 2, 3]]), tt_core.tensor([[4, 5]]))
+    with pytest.raises(CompressionError, match=r"cross_attention\.in_proj cannot be followed through op getitem"):
+        compression.shrink_(model, 0.5, example)
+    compression.shrink_(model, 0.5, example, filter_fn=lambda layer, path: "cross" not in path)
+    assert [layer.num_heads for layer in model.layers() if isinstance(layer, MultiHeadAttention)] == [2, 2, 4]
+    assert model(*example).shape == (1, 2, 12)
+
+
+def test_a_config_with_an_end_token_and_the_generator_are_left_as_they_are() -> None:
+    model = GPT(GPTConfig(vocab_size=31, block_size=24, n_layer=1, n_head=4, n_embd=32, eos_token_id=30))
+    before = tt_core.get_rng_state()
+    compression.shrink_(model, {"neurons": 0.5}, IDS)
+    assert tt_core.get_rng_state() == before
+    assert (model.config.n_head, model.config.intermediate_size, model.config.eos_token_id) == (4, 64, 30)
+    fresh = GPT(GPTConfig(vocab_size=31, block_size=24, n_layer=1, n_head=4, n_embd=32, eos_token_id=30))
+    compression.load_compressed(fresh, model.state_dict())
+    assert fresh.config == model.config

@@ -149,10 +149,26 @@ def prune_(
     >>> report.sparsity, report.bytes_ratio, report.notes[0]
     (0.5, 1.0, 'bytes and time unchanged: zeros in a dense array')
     """
+    before = cost(model, example)
+    masks = _prune(model, amount, method, scope, pattern, calibration, filter_fn)
+    after = cost(model, example)
+    rows = tuple(f"{path}: {np.mean(~mask):.1%} of {mask.size:,} are zero" for path, mask in masks.items())
+    return Report(f"prune_: {method}", before, after, rows, (DENSE, f"masks take {after.mask_bytes:,} bytes more"))
+
+
+def _prune(
+    model: Layer,
+    amount: Any = None,
+    method: str = "magnitude",
+    scope: str | None = None,
+    pattern: tuple[int, int] | None = None,
+    calibration: Any = None,
+    filter_fn: Filter | None = None,
+) -> dict[str, Array]:
+    """Score, choose and apply: the new masks by the names of their weights."""
     weights = prunable(model, filter_fn)
     scope = scope if scope is not None else "row" if method == "wanda" else "global"
     _check_options(amount, method, scope, pattern, calibration)
-    before = cost(model, example)
     scores = [_with_earlier(w, s) for w, s in zip(weights, _scores(model, weights, method, calibration))]
     if pattern is not None:
         masks = [_pattern_mask(w, s, *pattern) for w, s in zip(weights, scores)]
@@ -165,9 +181,7 @@ def prune_(
             )
     for weight, mask in zip(weights, masks):
         set_mask(weight.layer, weight.name, mask)
-    rows = tuple(f"{w.path}: {np.mean(~m):.1%} of {m.size:,} are zero" for w, m in zip(weights, masks))
-    after = cost(model, example)
-    return Report(f"prune_: {method}", before, after, rows, (DENSE, f"masks take {after.mask_bytes:,} bytes more"))
+    return {weight.path: mask for weight, mask in zip(weights, masks)}
 
 
 def prunable(model: Layer, filter_fn: Filter | None = None) -> list[Weight]:
@@ -427,7 +441,8 @@ class GradualPruning(Callback):
     """Prunes a model while a `Trainer` trains it, from nothing at step `begin` to the share `final` at step `end`.
 
     Masks of ones are there from the start, so that a checkpoint of any step fits the model that resumes it. `options`
-    are those of `prune_`. Raises `CompressionError` as `prune_` does, and for steps that are none.
+    are those of `prune_`, but for `example` and `pattern`. Raises `CompressionError` as `prune_` does, and for a first
+    step that does not come before the last.
 
     >>> import tt_core, tt_learn
     >>> model = tt_core.Linear(10, 1, bias=False)
@@ -452,4 +467,4 @@ class GradualPruning(Callback):
     def on_step_end(self, trainer: Trainer) -> None:
         due = (trainer.step - self.begin) % self.every == 0 and trainer.step < self.end
         if self.begin < trainer.step and (due or trainer.step == self.end):
-            prune_(trainer.model, gradual_amount(trainer.step, self.begin, self.end, self.final), **self.options)
+            _prune(trainer.model, gradual_amount(trainer.step, self.begin, self.end, self.final), **self.options)

@@ -89,8 +89,10 @@ def _resize_gpt(model: Any) -> None:
             "shrink_: blocks would have different sizes, but a GPTConfig holds one for all; treat all blocks alike"
         )
     ((heads, shared, size, hidden),) = sizes
-    new = {"n_head": heads, "n_kv_head": old.n_kv_head and shared, "head_dim": size, "intermediate_size": hidden}
-    if (heads, hidden) != _sizes_of(GPT(dataclasses.replace(old, n_layer=1, vocab_size=1)).blocks[0])[::3]:
+    usual = 8 * old.n_embd // 3 if old.mlp == "swiglu" else 4 * old.n_embd
+    told = (old.n_head, old.n_kv_head or old.n_head, old.head_size, old.intermediate_size or usual)
+    if told != (heads, shared, size, hidden):
+        new = {"n_head": heads, "n_kv_head": old.n_kv_head and shared, "head_dim": size, "intermediate_size": hidden}
         model.config = dataclasses.replace(old, **new)
 
 
