@@ -273,6 +273,14 @@ def _square(x: Any) -> Any:
 
 
 CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
+    "Distillation": lambda: given(linear()),
+    "DistillationTrainer": lambda: given(model := linear(), tt_learn.SGD(model.parameters(), lr=0.1), linear()),
+    "GradualPruning": lambda: given(linear(), 0.5, end=4),
+    "distillation_loss": lambda: given(learnt(2, 3), floats(2, 3), ints(2)),
+    "load_compressed": lambda: given(linear(), linear().state_dict()),
+    "low_rank_": lambda: given(tt_core.Sequential(linear(), linear()), rank=1),
+    "prune_": lambda: given(linear(), 0.5),
+    "shrink_": lambda: given(tt_core.Sequential(linear(), tt_core.Linear(2, 2)), 0.5, floats(2, 3)),
     # tt_core: functions and ops
     "arange": lambda: given(0, 4, 1),
     "binary_cross_entropy": lambda: given(positive(2, 3), positive(2, 3), positive(3)),
@@ -590,6 +598,9 @@ FORWARD |= dict.fromkeys(
 )
 
 METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
+    "Distillation.__call__": lambda: given(linear(), (floats(2, 3), ints(2))),
+    "Distillation.taught": lambda: given(floats(2, 3)),
+    "Optimizer.rebuild": lambda: given(optimizer().state_dict()),
     "Tensor.clip": lambda: given(-0.5, 0.5),
     "Tensor.clamp": lambda: given(-0.5, 0.5),
     "Tensor.size": lambda: given(1),

@@ -16,6 +16,7 @@ import numpy as np
 
 from tt_core import elementwise as E
 from tt_core.activations import log_softmax
+from tt_core.arguments import checked, explained
 from tt_core.errors import is_number
 from tt_core.layers import Layer
 from tt_core.losses import cross_entropy
@@ -45,6 +46,8 @@ def soft_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
     return (log_p.detach() - log_q).mul(Tensor(p)).sum() * (temperature**2 / rows)
 
 
+@explained
+@checked
 def distillation_loss(
     student: Any,
     teacher: Any,
@@ -103,6 +106,7 @@ class Distillation:
     ()
     """
 
+    @checked
     def __init__(
         self, teacher: Layer, *, temperature: float = 2.0, alpha: float = 0.5, ignore_index: int = -100
     ) -> None:
@@ -116,10 +120,12 @@ class Distillation:
             "ignore_index": ignore_index,
         }
 
+    @explained
     def __call__(self, student: Layer, batch: Any) -> Tensor:
         x, labels = batch
         return distillation_loss(student(x), self.taught(x), labels, **self.options)
 
+    @explained
     def taught(self, x: Any) -> Tensor:
         """The teacher's logits."""
         with evaluating(self.teacher):
@@ -137,6 +143,7 @@ class DistillationTrainer(Trainer):
     2
     """
 
+    @checked
     def __init__(
         self,
         model: Layer,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked, explained
 from tt_core.layers import Layer, Linear
 from tt_perf.compression.low_rank import LowRankLinear, replace
 from tt_perf.compression.pruning import set_mask
@@ -18,6 +19,8 @@ from tt_perf.compression.reports import MASK, CompressionError
 from tt_perf.compression.shrinking import resize_attributes, resizer
 
 
+@explained
+@checked
 def load_compressed(model: Layer, state_dict: Mapping[str, Any]) -> None:
     """Bring `model`, as it was before compression, into the form that `state_dict` was saved from, and load that.
 

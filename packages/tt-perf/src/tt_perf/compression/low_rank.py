@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked, explained
 from tt_core.dispatch import Array
 from tt_core.errors import is_integer, is_number
 from tt_core.layers import Layer, Linear
@@ -90,6 +91,8 @@ class LowRankLinear(Layer):
         return f"{self.in_features}, {self.out_features}, rank={self.rank}"
 
 
+@explained
+@checked
 def low_rank_(
     model: Layer,
     *,

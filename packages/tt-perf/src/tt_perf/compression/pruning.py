@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import mutation
+from tt_core.arguments import checked, explained
 from tt_core.dispatch import Array
 from tt_core.errors import is_integer, is_number
 from tt_core.hookspecs import hookimpl
@@ -119,6 +120,8 @@ def keep_best_of_groups(scores: Array, n: int, m: int) -> Array:
 # --- the pruner
 
 
+@explained
+@checked
 def prune_(
     model: Layer,
     amount: float | int | None = None,
@@ -405,6 +408,7 @@ def named_masks(model: Layer) -> Iterator[tuple[str, Array]]:
             yield path.removesuffix(MASK), buffer.data
 
 
+@checked
 def remove_masks_(model: Layer) -> None:
     """Forget all masks; the weights are as they are, and training may change each of them again.
 
@@ -454,6 +458,7 @@ class GradualPruning(Callback):
     3
     """
 
+    @checked
     def __init__(self, model: Layer, final: float, *, end: int, begin: int = 0, every: int = 1, **options: Any) -> None:
         if not (is_number(final) and 0 < final < 1):
             raise CompressionError(f"GradualPruning: final is {final!r}, expected a share between 0 and 1")

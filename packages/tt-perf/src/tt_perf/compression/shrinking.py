@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.arguments import checked, explained
 from tt_core.dispatch import Array
 from tt_core.errors import TinyTorchError
 from tt_core.heap import aligned
@@ -128,6 +129,8 @@ def resize_attributes(model: Layer) -> None:
 # --- what to remove
 
 
+@explained
+@checked
 def shrink_(
     model: Layer,
     amount: float | int | Mapping[str, float | int],
