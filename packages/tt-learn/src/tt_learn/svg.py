@@ -76,9 +76,7 @@ def scatter_chart(
     return _framed(list(kept.values()), drawn, title, x_label, y_label)
 
 
-def _framed(
-    points: Points, drawn: Callable[[Scale, Scale], list[str]], title: str, x_label: str, y_label: str
-) -> SVG:
+def _framed(points: Points, drawn: Callable[[Scale, Scale], list[str]], title: str, x_label: str, y_label: str) -> SVG:
     """Axes and ticks that enclose all points, and what `drawn` puts between them."""
     x_ticks, y_ticks = ticks([x for x, _ in points]), ticks([y for _, y in points])
     x_at, y_at = _scale(x_ticks, LEFT, WIDTH - RIGHT), _scale(y_ticks, HEIGHT - BOTTOM, TOP)

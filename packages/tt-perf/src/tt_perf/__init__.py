@@ -16,6 +16,9 @@ from tt_perf.compression import low_rank_ as low_rank_
 from tt_perf.compression import prune_ as prune_
 from tt_perf.compression import remove_masks_ as remove_masks_
 from tt_perf.compression import shrink_ as shrink_
+from tt_perf.benchmarking import Measurement as Measurement
+from tt_perf.benchmarking import Timer as Timer
+from tt_perf.benchmarking import compare as compare
 from tt_perf.profiling import Profiler as Profiler
 from tt_perf.quantization import Calibration as Calibration
 from tt_perf.quantization import HistogramObserver as HistogramObserver

@@ -1,9 +1,19 @@
-"""What Act V adds to the command `tt`: the rows of its modules. Imports nothing heavy."""
+"""What Act V adds to the command `tt`: the rows of its modules, `tt compare`, `tt olympics`. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tt_core.command import PathOption, show_each_line
+from tt_core.errors import FileError, TinyTorchError
+from tt_core.files import check_folder, in_order, make_folder, write_atomic
 from tt_core.hookspecs import hookimpl
 from tt_core.journey import Module
 
@@ -22,6 +32,7 @@ class ActPlugin:
             Module(16, "compression", 5, "remove what a model does not need", "tt_perf.compression"),
             Module(17, "memoization", 5, "cache what was computed", "tt_perf.memoization"),
             Module(18, "acceleration", 5, "compile loops to vector instructions", "tt_perf.acceleration"),
+            Module(19, "benchmarking", 5, "measure without fooling myself", "tt_perf.benchmarking"),
         ]
 
     @hookimpl
@@ -29,6 +40,96 @@ class ActPlugin:
         from tt_perf.samples import SAMPLES
 
         return SAMPLES
+    def tt_commands(self, cli: click.Group) -> None:
+        cli.add_command(compare)
+        cli.add_command(olympics)
 
 
 plugin = ActPlugin()
+
+
+def _sets(plugins: Sequence[str]) -> list[list[str]]:
+    """Each `--plugin` is a contestant; `jit+kv-cache` is one with both."""
+    return [names.split("+") for names in plugins]
+
+
+contestants = click.option(
+    "--plugin", "plugins", multiple=True, metavar="NAME", help="a contestant beside no plugin; NAME+NAME for several"
+)
+rounds = click.option("--rounds", type=click.IntRange(5, 1000), default=15, show_default=True, help="turns of each")
+own_model = click.option("--model", type=PathOption(), help="a model of yours, written by olympic_task.save_model")
+
+
+@click.command()
+@click.argument("job", required=False)
+@contestants
+@rounds
+@click.option("--out", type=PathOption(), help="folder for comparison.json and distribution.svg")
+def compare(job: str | None, plugins: tuple[str, ...], rounds: int, out: Path | None) -> None:
+    """Measure a built-in JOB without plugins and with each one, in turn; without JOB, list the jobs."""
+    from tt_perf.benchmarking.charts import comparison_chart
+    from tt_perf.benchmarking.jobs import JOBS, compare_plugins
+
+    if job is None:
+        for known in JOBS.values():
+            click.echo(f"{known.name:<10} {known.what}")
+        return
+    if out is not None:
+        check_folder(out)
+    result = compare_plugins(job, _sets(plugins), rounds=rounds)
+    click.echo(str(result))
+    if out is not None:
+        result.save(make_folder(out) / "comparison.json")
+        write_atomic(out / "distribution.svg", comparison_chart(result, job).encode())
+
+
+@click.group()
+def olympics() -> None:
+    """Torch Olympics: which plugins are fastest and smallest on a task that they must first get right."""
+
+
+@olympics.command("run")
+@contestants
+@own_model
+@rounds
+@click.option("--out", type=PathOption(), default=Path("olympics"), show_default=True, help="folder for the result")
+def run_olympics(plugins: tuple[str, ...], model: Path | None, rounds: int, out: Path) -> None:
+    """Hold all events and write a result file."""
+    from tt_perf.benchmarking.olympics import run
+    from tt_perf.benchmarking.results import podium
+
+    check_folder(out)
+    show_each_line()
+    result = run(_sets(plugins), model, rounds, click.echo)
+    click.echo("\n".join(podium({entry.name: entry for entry in result.entries}, result.entries[0])))
+    path = make_folder(out) / time.strftime("result-%Y%m%d-%H%M%S.json")
+    result.save(path)
+    click.echo(f"the result is {path}; tt olympics verify {path} measures it again")
+
+
+@olympics.command("verify")
+@click.argument("file", type=PathOption())
+@own_model
+@rounds
+def verify_result(file: Path, model: Path | None, rounds: int) -> None:
+    """Measure a result FILE again; exits 1 if it was edited or does not hold."""
+    from tt_perf.benchmarking.olympics import verify
+
+    show_each_line()
+    differences = verify(file, model, rounds, click.echo)
+    if differences:
+        raise TinyTorchError(f"{file} does not hold: {'; '.join(differences)}")
+    click.echo(f"{file} holds")
+
+
+@olympics.command("board")
+@click.argument("folder", type=PathOption(), default=Path("olympics"))
+def show_board(folder: Path) -> None:
+    """Rank all results in FOLDER, and write leaderboard.svg there."""
+    from tt_perf.benchmarking.results import leaderboard
+
+    if not os.path.isdir(folder):
+        raise FileError(f"{folder}: no such folder")
+    lines, picture = leaderboard(in_order(folder.glob("*.json")))
+    click.echo("\n".join(lines))
+    write_atomic(folder / "leaderboard.svg", picture.encode())

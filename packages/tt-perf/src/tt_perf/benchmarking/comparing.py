@@ -27,7 +27,6 @@ from tt_perf.benchmarking.environment import environment, load_per_core
 from tt_perf.benchmarking.timer import (
     BenchmarkError,
     Measurement,
-    Statement,
     Timer,
     calls_per_block,
     check_number,
@@ -117,7 +116,7 @@ class Comparison:
         control = self.control_ratio
         if control.differs:
             found.append(
-                f"the same code measured twice differs by {abs(control.ratio - 1):.1%}: do not trust smaller differences"
+                f"the same code measured twice differs by {abs(control.ratio - 1):.1%}: trust only larger differences"
             )
         return tuple(found)
 
@@ -127,7 +126,7 @@ class Comparison:
         found = [(measured.label, *statistics.slow_start(measured.cold_times)) for measured in self.measurements]
         return tuple(
             [
-                f"{label}: the first {count} {'calls' if count > 1 else 'call'} took {factor:.1f} times as long; not counted"
+                f"{label}: not counted: {count} calls of the warm-up, which took {factor:.1f} times as long"
                 for label, count, factor in found
                 if count
             ]
@@ -176,11 +175,11 @@ class Comparison:
 
 
 def compare(
-    *contestants: Timer | Statement, rounds: int = 25, min_block_time: float = 0.005, confidence: float = 0.95
+    *contestants: Timer | Callable[[], Any], rounds: int = 25, min_block_time: float = 0.005, confidence: float = 0.95
 ) -> Comparison:
     """Measure two or more contestants in turn, and the first one once more as a control; the ratios are to the first.
 
-    A contestant is a `Timer`, a callable without arguments or text for a `Timer`. Each round runs a block of each, of
+    A contestant is a `Timer` or a callable without arguments. Each round runs a block of each, of
     about `min_block_time` seconds; all ratios get intervals for `confidence`. Raises `BenchmarkError` for fewer than
     two contestants and for numbers out of range.
 
@@ -188,6 +187,9 @@ def compare(
     >>> result.ratios[0].ratio > 1, result.ratios[0].verdict
     (True, 'slower')
     """
+    for contestant in contestants:
+        if not isinstance(contestant, Timer) and not callable(contestant):
+            raise BenchmarkError(f"compare: a contestant is {contestant!r:.60}, expected a Timer or a callable")
     timers = [timer if isinstance(timer, Timer) else Timer(timer) for timer in contestants]
     if len(timers) < 2:
         raise BenchmarkError(f"compare: got {len(timers)} contestants, expected two or more")

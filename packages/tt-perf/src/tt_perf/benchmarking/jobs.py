@@ -124,7 +124,7 @@ def compare_plugins(name: str, plugins: Sequence[Sequence[str]], **options: Any)
 def peak_bytes(build: Callable[[], Call]) -> int:
     """The most bytes in use at once while `build()` makes a function and this runs, above what was in use before.
 
-    >>> 1_000_000 <= peak_bytes(lambda: (lambda: np.ones(1_000_000, "int8"))) < 1_100_000
+    >>> 1_000_000 <= peak_bytes(lambda: lambda: np.ones(1_000_000, "int8")) < 1_100_000
     True
     """
     traced = tracemalloc.is_tracing()

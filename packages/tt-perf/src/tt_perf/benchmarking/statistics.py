@@ -61,7 +61,7 @@ def bootstrap_interval(
 
 
 def ratio_interval(base: Any, other: Any, confidence: float = 0.95) -> tuple[float, float, float]:
-    """How long `other` takes as a share of `base`, and the interval of this ratio, from times (rounds,) measured in turn.
+    """How long `other` takes as a share of `base`, and the interval of that, from times (rounds,) measured in turn.
 
     Each round gives one ratio. Its logarithm is taken, so that 2 and 1/2 are equally far from 1.
 
@@ -74,7 +74,7 @@ def ratio_interval(base: Any, other: Any, confidence: float = 0.95) -> tuple[flo
 
 
 def rank_test(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
-    """How many standard deviations the ranks of `b` are above those of `a` (Mann and Whitney 1947); 0 for no difference.
+    """By how many standard deviations the ranks of `b` exceed those of `a` (Mann and Whitney 1947).
 
     U counts the pairs in which b is larger, ties as one half. Without a difference U is near m * n / 2, with the
     variance m * n * (m + n + 1) / 12.

@@ -138,7 +138,7 @@ class Timer:
             raise BenchmarkError(f"Timer: globals is {globals!r:.60}, expected a dictionary of names")
         if label is not None and not isinstance(label, str):
             raise BenchmarkError(f"Timer: label is {label!r:.60}, expected text")
-        if not isinstance(plugins, Sequence) or isinstance(plugins, str) or not all(type(x) is str for x in plugins):
+        if not isinstance(plugins, (list, tuple)) or not all(isinstance(name, str) for name in plugins):
             raise BenchmarkError(f"Timer: plugins is {plugins!r:.60}, expected a list of names")
         self.plugins = tuple(plugins)
         self.label = _name_of(stmt) if label is None else label
@@ -229,7 +229,9 @@ def describe_change(factor: float) -> str:
     >>> describe_change(1.25), describe_change(0.8)
     ('25 % slower', '20 % faster')
     """
-    return f"{factor - 1:.0%} slower".replace("%", " %") if factor > 1 else f"{1 - factor:.0%} faster".replace("%", " %")
+    return (
+        f"{factor - 1:.0%} slower".replace("%", " %") if factor > 1 else f"{1 - factor:.0%} faster".replace("%", " %")
+    )
 
 
 def duration(seconds: float) -> str:
@@ -253,7 +255,7 @@ def check_number(what: str, value: Any, above: float, most: float) -> None:
 def _seconds(name: str, values: Any) -> tuple[float, ...]:
     if not isinstance(values, (Sequence, np.ndarray)) or isinstance(values, (str, bytes)):
         raise BenchmarkError(f"Measurement: {name} is {values!r:.60}, expected a list of seconds")
-    fine = all(is_number(x) and not isinstance(x, bool) and 0 < x and math.isfinite(x) for x in values)
+    fine = all(is_number(x) and not isinstance(x, bool) and x > 0 and math.isfinite(x) for x in values)
     if not fine:
         raise BenchmarkError(f"Measurement: {name} holds values that are no positive seconds: {values!r:.60}")
     return tuple([float(x) for x in values])
