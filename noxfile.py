@@ -258,6 +258,13 @@ def bench(session: nox.Session) -> None:
     session.run("asv", "run", "--quick", "--show-stderr", "-E", f"existing:{python}", *arguments)
 
 
+@nox.session(requires=["wheels"])
+def speedups(session: nox.Session) -> None:
+    """Print and draw the speed-ups that asv saved, for the last 20 commits or as many as stand after `--`."""
+    install(session, 2)
+    session.run("python", str(ROOT / "benchmarks" / "speedups.py"), *session.posargs)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build sdist and wheel of all six packages into dist/, each wheel from its sdist."""

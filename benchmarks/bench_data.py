@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, normal, plugins
+from .support import activate, applicable, integers, normal, plugins, speedup
 
 
 class Loader:
@@ -40,3 +40,8 @@ class Convolution:
 
     def time_step(self, plugin: str) -> None:
         self.layer(self.images).sum().backward()
+
+    def track_speedup_step(self, plugin: str) -> float:
+        return speedup(plugin, lambda: self.time_step(plugin))
+
+    track_speedup_step.unit = "x"  # type: ignore[attr-defined]

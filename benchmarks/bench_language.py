@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, plugins
+from .support import activate, applicable, integers, plugins, speedup
 
 
 class GPTStep:
@@ -36,6 +36,11 @@ class GPTStep:
 
     def peakmem_step(self, plugin: str) -> None:
         self.step()
+
+    def track_speedup_step(self, plugin: str) -> float:
+        return speedup(plugin, self.step)
+
+    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
 
 
 class Tokenizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, normal, plugins
+from .support import activate, applicable, integers, normal, plugins, speedup
 
 
 class MLPStep:
@@ -32,6 +32,11 @@ class MLPStep:
 
     def peakmem_step(self, plugin: str, optimizer: str) -> None:
         self.step()
+
+    def track_speedup_step(self, plugin: str, optimizer: str) -> float:
+        return speedup(plugin, self.step)
+
+    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
 
 
 class Backward:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, plugins
+from .support import activate, applicable, integers, plugins, speedup
 
 
 class Generation:
@@ -86,3 +86,7 @@ class Compression:
         return sum(p.nbytes for p in self.model.parameters())
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
+    def track_speedup_32_tokens(self, plugin: str, prompt: int) -> float:
+        return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
+
+    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]

@@ -1,10 +1,14 @@
-"""What the benchmark files share: skipping what a commit has no code for, and plugging plugins in by name."""
+"""What the benchmark files share: skipping what a commit has no code for, plugging plugins in, speed-ups."""
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +42,30 @@ def activate(plugin: str) -> None:
         _plugged.enter_context(use(*[] if plugin == "none" else [plugin]))
     except TinyTorchError as error:
         raise NotImplementedError(str(error)) from None
+
+
+def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15) -> float:
+    """How many times as fast `work` is with `plugin`: the median over rounds in which both ways run once, in turn.
+
+    What else the machine does slows down both, so the curve is steadier than that of a time; the one of "none" shows
+    what noise is left. It stands here and not in `tt_perf.benchmarking` because it also measures commits without that
+    module, and because a ruler must not change with what it measures.
+    """
+    from tt_core import use
+
+    _plugged.close()
+    ratios = []
+    for i in range(rounds):
+        seconds = {}
+        for active in (i % 2 == 0, i % 2 == 1):
+            names = [plugin] if active and plugin != "none" else []
+            with redirect_stderr(io.StringIO()), use(*names):  # the profiler reports there when it is unplugged
+                work()  # plugging in binds the ops again
+                start = perf_counter()
+                work()
+                seconds[active] = perf_counter() - start
+        ratios.append(seconds[False] / seconds[True])
+    return statistics.median(ratios)
 
 
 def normal(*shape: int) -> np.ndarray:

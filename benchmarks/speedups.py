@@ -1,0 +1,92 @@
+"""What each plugin is worth over the last commits: `nox -s speedups`, or `python benchmarks/speedups.py [COMMITS]`.
+
+Reads the `track_speedup_*` values that asv saved under `.asv/results`, prints them and draws `speedups.svg` beside
+them. Run the benchmarks first: `nox -s bench -- run NEW --bench track_speedup`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tt_core.files import write_atomic
+from tt_learn.svg import line_chart
+
+RESULTS = Path(__file__).parents[1] / ".asv" / "results"
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """One value: when its commit was made (seconds since 1970), the commit, the curve, and how many times as fast."""
+
+    date: float
+    commit: str
+    curve: str
+    speedup: float
+
+
+def points(results: Path) -> list[Point]:
+    """All saved speed-ups below `results`, the oldest commit first; what was not applicable is left out."""
+    files = [path for path in results.glob("*/*.json") if path.name != "machine.json"]
+    return sorted(itertools.chain.from_iterable(_points_of(json.loads(path.read_text("utf-8"))) for path in files))
+
+
+def _points_of(saved: dict[str, Any]) -> list[Point]:
+    columns, found = saved["result_columns"], []
+    for name, row in saved["results"].items():
+        if ".track_speedup_" not in name:
+            continue
+        cells = dict(zip(columns, row))
+        combinations = itertools.product(*cells["params"])
+        for combination, value in zip(combinations, cells["result"] or []):
+            if value is not None and math.isfinite(value):
+                words = [name.split(".")[-2], *(text.strip("'") for text in combination)]
+                found.append(Point(saved["date"] / 1000, saved["commit_hash"][:8], " ".join(words), value))
+    return found
+
+
+def report(found: list[Point], commits: int) -> list[str]:
+    """A table: a line for each curve, a column for each of the last commits."""
+    last = list(dict.fromkeys(point.commit for point in found))[-commits:]
+    values = {(point.curve, point.commit): point.speedup for point in found}
+    curves = sorted({point.curve for point in found if point.commit in last})
+    width = max(map(len, curves))
+    lines = [" ".join([f"{'':{width}}", *(f"{commit:>8}" for commit in last)])]
+    for curve in curves:
+        cells = [f"{values[curve, commit]:8.2f}" if (curve, commit) in values else f"{'':8}" for commit in last]
+        lines.append(" ".join([f"{curve:{width}}", *cells]).rstrip())
+    return lines
+
+
+def picture(found: list[Point], commits: int) -> str:
+    """A line for each curve; commits stand in order, 1 is as fast as without the plugin."""
+    last = list(dict.fromkeys(point.commit for point in found))[-commits:]
+    places = {commit: i + 1 for i, commit in enumerate(last)}
+    series: dict[str, list[tuple[float, float]]] = {}
+    for point in found:
+        if point.commit in places:
+            series.setdefault(point.curve, []).append((places[point.commit], point.speedup))
+    return line_chart(series, "Times as fast as without the plugin", f"commit, the last is {last[-1]}", "speed-up")
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table and write the picture; 1 if nothing was saved yet."""
+    commits = int(arguments[0]) if arguments else 20
+    found = points(RESULTS)
+    if not found:
+        print("no speed-ups are saved yet: nox -s bench -- run NEW --bench track_speedup", file=sys.stderr)
+        return 1
+    print("\n".join(report(found, commits)))
+    path = RESULTS.parent / "speedups.svg"
+    write_atomic(path, picture(found, commits).encode())
+    print(f"drawn in {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
