@@ -303,6 +303,9 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "nll_loss": lambda: given(floats(2, 3), ints(2), positive(3)),
     "ones": lambda: given(2, 3),
     "zeros": lambda: given(2, 3),
+    "Measurement": lambda: given(1, [0.1, 0.2]),
+    "Timer": lambda: given("pass"),
+    "compare": lambda: given(tt_perf.Timer("pass"), tt_perf.Timer("pass"), rounds=5, min_block_time=1e-6),
     "empty": lambda: given(2, 3),
     "rand": lambda: given(2, 3),
     "randn": lambda: given(2, 3),
@@ -602,6 +605,9 @@ METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Distillation.taught": lambda: given(floats(2, 3)),
     "Optimizer.rebuild": lambda: given(optimizer().state_dict()),
     "Tensor.clip": lambda: given(-0.5, 0.5),
+    "Timer.timeit": lambda: given(2),
+    "Timer.seconds": lambda: given(2),
+    "Timer.blocked_autorange": lambda: given(None, 0.001),
     "Tensor.clamp": lambda: given(-0.5, 0.5),
     "Tensor.size": lambda: given(1),
     "Tensor.stride": lambda: given(1),
@@ -1153,6 +1159,7 @@ ACCEPTS = {
     "Optimizer.defaults": "are a dictionary of any names",
     "Callback.load_state_dict.state_dict": "is a dictionary of any names",
     "draw_graph.names": "is a dictionary of any names",
+    "Timer.globals": "is a dictionary of any names",
     "save_tensors.tensors": "is a dictionary of any names",
     "default_collate.samples": "may hold texts",
     "SequentialSampler.data_source": "is anything with a length",
@@ -1168,6 +1175,9 @@ ACCEPTS = {
 
 
 LEFT = {
+    "Timer.blocked_autorange.callback": "the function's own errors",
+    "Timer.blocked_autorange.min_run_time": "takes as long as it says",
+    "compare.min_block_time": "takes as long as it says",
     "checkpoint.inputs": "the function's own errors",
     "gradcheck.function": "the function's own errors",
     "gradgradcheck.function": "the function's own errors",
@@ -1207,7 +1217,7 @@ LEFT = {
 }
 """Arguments that only the framework sets, and functions of the user, whose errors are the user's."""
 
-ENDLESS = {"steps", "max_new_tokens", "num_layers", "ns_steps", "num_samples", "count", "epochs", "stride"}
+ENDLESS = {"steps", "max_new_tokens", "num_layers", "ns_steps", "num_samples", "count", "epochs", "stride", "number"}
 """How often something is done: 2**40 times take as long as they take."""
 
 

@@ -24,6 +24,9 @@ import tinygpt.cli
 import tt_core.cli
 from tt_core.command import run
 from tt_learn import Trainer
+from tt_perf import Measurement
+from tt_perf.benchmarking import comparing, jobs, olympic_task, olympics
+from tt_perf.benchmarking.results import Entry, Result
 
 pytestmark = pytest.mark.filterwarnings("default")  # a command prints a warning as a line
 
@@ -47,6 +50,10 @@ COMMANDS = {words: command for root, group in ROOTS.items() for words, command i
 NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     ("tt", "milestone"): {"name": "perceptron", "--out": "pictures"},
     ("tt", "data", "shard"): {"source": "text.txt", "--out": "shards"},
+    ("tt", "compare"): {"job": "mlp-step", "--plugin": "profiler", "--rounds": "5", "--out": "pictures"},
+    ("tt", "olympics", "run"): {"--rounds": "5", "--out": "pictures"},
+    ("tt", "olympics", "verify"): {"file": "result.json", "--rounds": "5"},
+    ("tt", "olympics", "board"): {"folder": "games"},
     ("tinygpt", "train"): {
         "--corpus": "text.txt", "--out": "new", "--preset": "tiny", "--tokenizer": "char", "--n-layer": "1",
         "--n-embd": "16", "--block-size": "8", "--steps": "2", "--eval-interval": "1", "--eval-windows": "2",
@@ -107,6 +114,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "damaged" / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"\xff\x00" * 50)
     (folder / "damaged" / "tinyshakespeare").mkdir()
     (folder / "damaged" / "tinyshakespeare" / "input.txt").write_bytes(b"\xff\x00" * 50)
+    (folder / "games").mkdir()
+    measured = Measurement(1, [0.1] * 5, "none")
+    result = Result((Entry((), 0.99, measured, 1000),), measured, 0.1, "", "", {})
+    for path in (folder / "result.json", folder / "games" / "result.json"):
+        result.save(path)
     (folder / "locked").chmod(0)  # root looks inside all the same
     if hasattr(os, "symlink") and os.name != "nt":
         (folder / "loop").symlink_to("loop")
@@ -131,6 +143,12 @@ def _short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setattr(Trainer, "fit", short_fit)
     monkeypatch.setattr(tinygpt.capstone, "stream", lambda *args, **options: islice(stream(*args, **options), 3))
     monkeypatch.delenv("TT_DATA_HOME", raising=False)
+    quick = {"rounds": 5, "min_block_time": 1e-6}
+    for module in (jobs, olympics):
+        monkeypatch.setattr(module, "compare", lambda *timers, rounds: comparing.compare(*timers, **quick))
+    monkeypatch.setattr(comparing, "warm_up", lambda timer: [timer.seconds(1)])
+    monkeypatch.setattr(olympic_task, "train", lambda model: olympic_task.Training(0.1, 1))
+    monkeypatch.setattr(olympic_task, "QUESTIONS", 3)
 
 
 def call(words: tuple[str, ...], given: dict[str, str]) -> tuple[int, str, str]:

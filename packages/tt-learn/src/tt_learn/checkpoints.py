@@ -14,7 +14,6 @@ import os
 import platform
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -51,7 +50,7 @@ def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
     which `load_checkpoint` returns versions and threads.
 
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
     >>> model = tt_core.Linear(3, 2)
     >>> save_checkpoint(path, model=model, step=10)
     >>> load_checkpoint(path, model=model)["step"]
@@ -87,7 +86,7 @@ def load_checkpoint(path: str | os.PathLike[str], /, generator: bool = True, **p
     does not fit; parts before that one have been loaded by then.
 
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
     >>> save_checkpoint(path, model=tt_core.Linear(1, 1), losses=[0.5, 0.25])
     >>> load_checkpoint(path, model=tt_core.Linear(1, 1))["losses"]
     [0.5, 0.25]
@@ -108,7 +107,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     Raises `CheckpointError` for a missing, damaged or foreign file, and for one of another format.
 
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
     >>> save_checkpoint(path, scale=np.ones(2, "float32"))
     >>> read_checkpoint(path)[1]
     {'scale': array([1., 1.], dtype=float32)}
@@ -137,7 +136,7 @@ def save_tensors(
     `CheckpointError` for a dtype that the format lacks (longdouble), and for names and metadata that are no text.
 
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
     >>> save_tensors(path, tt_core.Linear(3, 2).state_dict())
     >>> {name: array.shape for name, array in load_tensors(path)[0].items()}
     {'bias': (2,), 'weight': (2, 3)}
@@ -177,13 +176,13 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
     missing, damaged or foreign file, and for one that holds float8 or another dtype that NumPy lacks.
 
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "scale.safetensors"
+    >>> path = os.path.join(tempfile.mkdtemp(), "scale.safetensors")
     >>> save_tensors(path, {"scale": np.ones(2, "float32")}, {"unit": "m"})
     >>> load_tensors(path)
     ({'scale': array([1., 1.], dtype=float32)}, {'unit': 'm'})
     """
-    if not Path(path).is_file():
-        what = "is a folder; name a file in it" if Path(path).is_dir() else "there is no such file"
+    if not os.path.isfile(path):  # unlike Path.is_file, also False for a name that is too long
+        what = "is a folder; name a file in it" if os.path.isdir(path) else "there is no such file"
         raise CheckpointError(f"{path}: {what}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:

@@ -21,8 +21,6 @@ from tt_core.errors import TinyTorchError, is_integer, is_number
 from tt_core.plugins import use
 from tt_perf.benchmarking import statistics
 
-Statement = str | Callable[[], Any]
-
 
 class BenchmarkError(TinyTorchError):
     """A measurement that cannot be made, read or believed."""
@@ -121,8 +119,8 @@ class Timer:
 
     def __init__(
         self,
-        stmt: Statement = "pass",
-        setup: Statement = "pass",
+        stmt: str | Callable[[], Any] = "pass",
+        setup: str | Callable[[], Any] = "pass",
         timer: Callable[[], float] = time.perf_counter,
         globals: Mapping[str, Any] | None = None,
         label: str | None = None,
@@ -155,7 +153,9 @@ class Timer:
 
     def seconds(self, number: int) -> float:
         """How long `number` calls take in all; plugins are not touched, no warm-up."""
-        return max(self._timeit.timeit(number), 1e-9)  # a coarse clock may not have moved
+        if not is_integer(number, 1):
+            raise BenchmarkError(f"Timer.seconds: number is {number!r:.60}, expected 1 or more")
+        return max(self._timeit.timeit(int(number)), 1e-9)  # a coarse clock may not have moved
 
     def timeit(self, number: int = 1_000_000) -> Measurement:
         """One block of `number` calls, after a warm-up of a hundredth of them, at least two."""
