@@ -258,6 +258,7 @@ SABOTAGES: dict[str, tuple[Any, str, Any, Callable[..., None]]] = {
     "everybody on the front": (charts, "pareto_front", list, check_front),
     "an edited result accepted": (results, "digest_of", lambda content: "the same", check_edited),
     "not measured again": (olympics, "_within", lambda a, b, factor: True, check_measured_again),
+    "ratios not measured again": (olympics, "RATIO_TOLERANCE", float("inf"), check_measured_again),
     "the quality gate skipped": (Entry, "passed", property(lambda self: True), check_gate),
     "answers leaked": (olympic_task, "answers", told_the_answers, check_chance),
 }  # fmt: skip
@@ -453,6 +454,20 @@ def test_the_events_rank_as_they_say() -> None:
 def test_training_that_does_not_get_there_is_an_error() -> None:
     with pytest.raises(BenchmarkError, match="did not reach"):
         olympic_task.train(olympic_task.new_model(), most_steps=1)
+
+
+def test_an_honest_result_of_a_busy_machine_holds() -> None:
+    """Where medians differ by chance, the intervals are wide and meet."""
+    noise = np.random.default_rng(0).lognormal(0, 0.6, (2, 2, 9))
+    first, second = (
+        Result(
+            (Entry((), 1.0, Measurement(1, a, "none"), 1000), Entry(("jit",), 1.0, Measurement(1, b, "jit"), 1000)),
+            *(Measurement(1, [1.0] * 9, "none"), 0.1, "", "", {"processor": "x"}),
+        )
+        for a, b in noise
+    )
+    assert abs(np.log(first.comparison.ratios[0].ratio / second.comparison.ratios[0].ratio)) > 0.2
+    assert olympics.differences(first, second) == []
 
 
 # --- the commands

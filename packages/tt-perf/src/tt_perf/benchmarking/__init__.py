@@ -10,7 +10,6 @@ from __future__ import annotations
 from tt_perf.benchmarking.comparing import Comparison as Comparison
 from tt_perf.benchmarking.comparing import Ratio as Ratio
 from tt_perf.benchmarking.comparing import compare as compare
-from tt_perf.benchmarking.environment import environment as environment
 from tt_perf.benchmarking.timer import BenchmarkError as BenchmarkError
 from tt_perf.benchmarking.timer import Measurement as Measurement
 from tt_perf.benchmarking.timer import Timer as Timer
