@@ -52,6 +52,8 @@ class Quantization:
     def track_bytes(self, weights: str, plugin: str) -> int:
         arrays = {id(x.data): x.nbytes for x in (*self.model.parameters(), *self.model.buffers())}
         return sum(arrays.values())
+
+
 class Compression:
     """A GPT of 6 layers, 6 heads and 384 dimensions, with masks on half its weights or without half its units."""
 
@@ -86,6 +88,7 @@ class Compression:
         return sum(p.nbytes for p in self.model.parameters())
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
+
     def track_speedup_32_tokens(self, plugin: str, prompt: int) -> float:
         return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
 

@@ -54,10 +54,12 @@ NAMES: dict[str, str] = {
         scaled_dot_product_attention stream
     """,
     "tt_perf": """
-        Calibration HistogramObserver Int4WeightOnly Int8DynamicActivation Int8Static Int8WeightOnly MSEObserver
-        MinMaxObserver MovingAverageMinMaxObserver Observer PercentileObserver Profiler QuantizationError
-        calibrating choose_qparams dequantize_ dequantize_affine fake_quantize load_quantized quantize_
-        quantize_affine save_quantized
+        Calibration CompressionError Distillation DistillationTrainer GradualPruning HistogramObserver
+        Int4WeightOnly Int8DynamicActivation Int8Static Int8WeightOnly MSEObserver Measurement
+        MinMaxObserver MovingAverageMinMaxObserver Observer PercentileObserver Profiler
+        QuantizationError Timer calibrating choose_qparams compare dequantize_ dequantize_affine
+        distillation_loss fake_quantize load_compressed load_quantized low_rank_ prune_ quantize_
+        quantize_affine remove_masks_ save_quantized shrink_
     """,
     "tinygpt": """
         TinyGPT

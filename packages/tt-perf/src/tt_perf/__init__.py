@@ -1,4 +1,4 @@
-"""Act V, Production: profiling, quantization, caching and compiled loops, as plugins that are swapped by name."""
+"""Act V, Production: profiling, quantization, compression, caching, compiled loops and benchmarking."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tt_core.later import absent as _absent
 from tt_perf.__about__ import __version__ as __version__
+from tt_perf.benchmarking import Measurement as Measurement
+from tt_perf.benchmarking import Timer as Timer
+from tt_perf.benchmarking import compare as compare
 from tt_perf.compression import CompressionError as CompressionError
 from tt_perf.compression import Distillation as Distillation
 from tt_perf.compression import DistillationTrainer as DistillationTrainer
@@ -16,9 +19,6 @@ from tt_perf.compression import low_rank_ as low_rank_
 from tt_perf.compression import prune_ as prune_
 from tt_perf.compression import remove_masks_ as remove_masks_
 from tt_perf.compression import shrink_ as shrink_
-from tt_perf.benchmarking import Measurement as Measurement
-from tt_perf.benchmarking import Timer as Timer
-from tt_perf.benchmarking import compare as compare
 from tt_perf.profiling import Profiler as Profiler
 from tt_perf.quantization import Calibration as Calibration
 from tt_perf.quantization import HistogramObserver as HistogramObserver

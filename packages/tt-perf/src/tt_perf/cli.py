@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -40,6 +39,8 @@ class ActPlugin:
         from tt_perf.samples import SAMPLES
 
         return SAMPLES
+
+    @hookimpl
     def tt_commands(self, cli: click.Group) -> None:
         cli.add_command(compare)
         cli.add_command(olympics)
