@@ -6,9 +6,9 @@ One generator means one seed reproduces a run, and one state, stored in a checkp
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ import numpy as np
 from tt_core.errors import ArgumentError
 
 _generator = np.random.default_rng()
-_lent: ContextVar[np.random.Generator | None] = ContextVar("tt_core_generator", default=None)
+
+
+class _Lent(threading.local):  # a context variable would not reach kernels, which run in a context of their own
+    generator: np.random.Generator | None = None
+
+
+_lent = _Lent()
 
 
 def generator() -> np.random.Generator:
@@ -27,7 +33,7 @@ def generator() -> np.random.Generator:
     >>> generator() is manual_seed(0)
     True
     """
-    return _lent.get() or _generator
+    return _lent.generator or _generator
 
 
 @contextmanager
@@ -39,11 +45,11 @@ def drawing_from(rng: np.random.Generator) -> Iterator[None]:
     >>> first == np.random.default_rng(0).random()
     True
     """
-    token = _lent.set(rng)
+    before, _lent.generator = _lent.generator, rng
     try:
         yield
     finally:
-        _lent.reset(token)
+        _lent.generator = before
 
 
 def manual_seed(seed: int) -> np.random.Generator:
