@@ -1203,6 +1203,8 @@ LEFT = {
     "scaled_dot_product_attention.causal_offset": "read where is_causal is true",
     "generate.tokenizer": "read where there are stop strings",
     "stream.tokenizer": "read where there are stop strings",
+    "Sampling.choose.random": "set by generate",
+    "Sampling.choose.text": "set by generate",
     "Sampling.choose.logits": "set by generate, from the model",
     "Sampling.penalized.logits": "set by generate, from the model",
     "Sampling.probabilities.logits": "set by generate, from the model",

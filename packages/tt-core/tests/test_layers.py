@@ -410,7 +410,7 @@ def test_names_that_state_dicts_or_calls_would_stumble_over_are_refused(name: An
 
 
 def test_arguments_of_layers_are_named() -> None:
-    with pytest.raises(DTypeError, match=r"Linear: in_features is an integer, got 2.0"):
+    with pytest.raises(DTypeError, match=r"Linear: takes integers, got 2.0, 3"):
         Linear(2.0, 3)  # type: ignore[arg-type]
     with pytest.raises(DTypeError, match=r"Linear.to: takes a dtype of floats such as 'float64', or 'cpu', got None"):
         Linear(2, 3).to(None)

@@ -413,7 +413,7 @@ def test_other_bad_input():
         list(DataLoader(Numbers(4), sampler=[9]))
     with pytest.raises(DTypeError, match="integers"):
         list(DataLoader(Numbers(4), sampler=[0.5]))
-    with pytest.raises(DTypeError, match=r"generator is a Generator or None, got 3"):
+    with pytest.raises(DTypeError, match=r"generator is a np\.random\.Generator, got 3"):
         DataLoader(Numbers(4), generator=3)
     with pytest.raises(DTypeError, match="random_split: generator"):
         random_split(Numbers(4), [2, 2], generator=42)

@@ -377,7 +377,7 @@ def test_bad_input_of_convolutions():
         (lambda: spatial.conv2d(x, ones(3, 4, 3, 3), padding="same", stride=2), "'same' needs stride 1, got (2, 2)"),
         (lambda: tt_data.Conv2d(4, 6, 3, groups=4), "Conv2d: groups 4 must divide in_channels 4 and out_channels 6"),
         (lambda: tt_data.Conv2d(4, 6, 0), "Conv2d: kernel_size is an integer >= 1"),
-        (lambda: tt_data.Conv2d(4, 6, 2.5), "Conv2d: kernel_size is an integer or a list of integers, got 2.5"),
+        (lambda: tt_data.Conv2d(4, 6, 2.5), "Conv2d: kernel_size is an integer >= 1 or a pair of them, got 2.5"),
     ):
         text = message(call)
         assert all(part in text for part in expected), text
@@ -443,8 +443,6 @@ def test_bad_input_of_the_other_layers():
         (lambda: tt_data.Upsample(scale_factor=float("nan")), "scale_factor is a number > 0"),
         (lambda: tt_data.Upsample(scale_factor=(2, 2, 2))(x), "scale_factor is a number > 0"),
         (lambda: spatial.upsample(x, size=(0, 4)), "interpolate: size is an integer >= 1"),
-        (lambda: tt_data.Upsample(scale_factor=(2, 2, 2)), "scale_factor is a number or a pair of numbers"),
-        (lambda: spatial.upsample(x, size=(0, 4)), "upsample: size is an integer >= 1"),
     ):
         text = message(call)
         assert all(part in text for part in expected), text

@@ -15,7 +15,7 @@ import pytest
 
 import tt_core
 from tt_core.creation import cat
-from tt_core.errors import ArgumentError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.errors import ArgumentError, OutOfRangeError, ShapeError
 from tt_core.layers import Layer
 from tt_core.plugins import hookimpl, manager
 from tt_language import GPT, ByteTokenizer, ConfigError, GPTConfig, Sampling, generate, stream
@@ -362,16 +362,16 @@ def test_a_beam_that_stops_competes_by_its_length() -> None:
     ("options", "message"),
     [
         ({"seed": -1}, "seed is -1, expected a whole number"),
-        ({"seed": 1.5}, "seed is an integer or None, got 1.5"),
-        ({"top_k": 2.5}, "top_k is an integer or None, got 2.5"),
-        ({"max_new_tokens": 2.5}, "max_new_tokens is an integer, got 2.5"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
     ],
 )
 def test_numbers_that_are_not_whole(options: dict[str, Any], message: str) -> None:
     options = {"max_new_tokens": 2, **options}
     for function in (generate, stream):
-        with pytest.raises(TinyTorchError, match=message):
+        with pytest.raises(ConfigError, match=message):
             function(model_of(), [1], **options)
 
 

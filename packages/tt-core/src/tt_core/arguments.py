@@ -14,7 +14,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -68,11 +68,11 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             read = True
         for name, value in (*zip(names, args), *kwargs.items()):
             if name in checks and not checks[name](value):
-                _refuse(function, args, name, value)
+                _refuse(function, args, kwargs, name, value)
         if star in checks:
             for value in args[len(names) :]:
                 if not checks[star](value):
-                    _refuse(function, args, star, value)
+                    _refuse(function, args, kwargs, star, value)
         try:
             return function(*args, **kwargs)
         except AttributeError as error:
@@ -147,7 +147,15 @@ def _hints(function: Any) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if hint is not Any and name != "return"}
 
 
-def _refuse(function: Any, args: tuple[Any, ...], name: str, value: Any) -> None:
+def _refuse(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, value: Any) -> NoReturn:
+    """Raise `DTypeError`, or for what takes options or a state the error of its own that it has for such a value."""
+    if function.__name__ in ("__init__", "load_state_dict", "add_param_group", "from_dict"):
+        try:
+            function(*args, **kwargs)
+        except TinyTorchError:
+            raise
+        except Exception:  # what would have been a foreign traceback
+            pass
     raise DTypeError(f"{_where(function, args)}: {name} is {describe(_hints(function)[name])}, got {shown(value)}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 
-from tt_core.errors import ShapeError, TinyTorchError, is_integer
+from tt_core.errors import ArgumentError, ShapeError, TinyTorchError, is_integer
 from tt_learn.checkpoints import CheckpointError as CheckpointError
 
 
@@ -31,9 +31,9 @@ def check_sizes(owner: str, least: int = 1, **sizes: object) -> None:
 
 
 def check_probability(owner: str, name: str, value: object) -> None:
-    """Raise `ShapeError` for a `value` that is no number from 0 to 1."""
+    """Raise `ArgumentError` for a `value` that is no number from 0 to 1."""
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ShapeError(f"{owner}: {name} is a probability, got {short(value)}")
+        raise ArgumentError(f"{owner}: {name} is a probability, got {short(value)}")
 
 
 def check_positive(owner: str, name: str, value: object) -> None:

@@ -70,7 +70,6 @@ class Sampling:
         if self.min_p is not None:
             _need("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1")
 
-    @checked
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
         """A token for logits (vocab,) after `text`. Raises `ConfigError` for logits that are no numbers."""
         logits = self.penalized(logits, text)
