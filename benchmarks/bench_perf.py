@@ -24,6 +24,11 @@ class Generation:
     def time_32_tokens(self, plugin: str, prompt: int) -> None:
         self.generate(self.model, self.prompt, 32, temperature=0.0)
 
+    def track_speedup_32_tokens(self, plugin: str, prompt: int) -> float:
+        return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
+
+    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
+
 
 class Quantization:
     """A GPT of 4 layers and 256 dimensions as integers: bytes, and the time of one token's logits."""
@@ -88,8 +93,3 @@ class Compression:
         return sum(p.nbytes for p in self.model.parameters())
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
-
-    def track_speedup_32_tokens(self, plugin: str, prompt: int) -> float:
-        return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
-
-    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
