@@ -366,6 +366,16 @@ def test_every_job_runs_and_its_contestants_compute_the_same() -> None:
     assert text.build()() == cached
 
 
+def test_memory_counts_the_model_and_its_work_but_not_how_it_was_made() -> None:
+    def build() -> Callable[[], Any]:
+        kept = np.ones(1_000_000, np.int8) if np.ones(9_000_000, np.int8).all() else None
+        return lambda: (kept, np.ones(500_000, np.int8))
+
+    assert 1_500_000 <= jobs.peak_bytes(build) < 1_600_000
+    model = olympic_task.new_model()
+    assert olympics.size(model, ["int8"]) < 0.7 * olympics.size(model, [])
+
+
 def test_unknown_jobs_and_plugins_are_named() -> None:
     with pytest.raises(BenchmarkError, match="no job is called gpt-txt; did you mean gpt-text"):
         jobs.compare_plugins("gpt-txt", [["jit"]])

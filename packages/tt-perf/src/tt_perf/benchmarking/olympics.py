@@ -69,7 +69,7 @@ def examine(model: GPT, plugins: Sequence[str]) -> float:
 
 
 def size(model: GPT, plugins: Sequence[str]) -> int:
-    """The most bytes in use while the model is made ready and answers a question."""
+    """The most bytes in use while the model, made ready before, answers a question; the model is included."""
     question = task.draw(1, np.random.default_rng(3))
     with use(*plugins, report=False):
         task.answers(task.for_use(model), question)  # what a plugin compiles is not the model's memory

@@ -213,7 +213,8 @@ def doubts(measured: Measurement) -> list[str]:
     found = []
     count, factor = statistics.slow_start(measured.times)
     if count:
-        found.append(f"the first {count} blocks took {factor:.1f} times as long as the later ones: warm up first")
+        first = "first block" if count == 1 else f"first {count} blocks"
+        found.append(f"the {first} took {factor:.1f} times as long as the later ones: warm up first")
     change = statistics.drift(measured.times[count:])
     if change != 1:
         found.append(f"the blocks became {describe_change(change)} while it was measured: does the frequency change?")
