@@ -692,7 +692,7 @@ def test_what_cannot_be_quantized_is_refused_in_one_line() -> None:
         quiet(gpt(), filter_fn=lambda layer, name: False)
     with pytest.raises(QuantizationError, match=r"is a Linear itself; exchange it inside Sequential\(layer\)"):
         quiet(tt.Linear(2, 2))
-    with pytest.raises(QuantizationError, match=r"config is Int8WeightOnly \(a class; call it\)"):
+    with pytest.raises(DTypeError, match=r"config is an Int8WeightOnly or .*, got the class Int8WeightOnly"):
         quiet(gpt(), Int8WeightOnly)
     with pytest.raises(QuantizationError, match="group_size is 48, expected 32, 64 or 128"):
         Int4WeightOnly(48)

@@ -98,8 +98,6 @@ def quantize_(
     >>> report.bytes_before, report.bytes_after, model[0].codes.dtype
     (16640, 4608, dtype('int8'))
     """
-    if not isinstance(config, Config):
-        raise QuantizationError(f"quantize_: config is {_shown(config)}, expected Int8WeightOnly() or another of them")
     chosen = _chosen(model, filter_fn)
     before, digest = nbytes(model), digest_of(model)
     inputs = {} if example is None else inputs_of(model, example, chosen)
@@ -120,10 +118,6 @@ def quantize_(
     if verbose:
         print(report)
     return report
-
-
-def _shown(value: Any) -> str:
-    return f"{value.__name__} (a class; call it)" if isinstance(value, type) else type(value).__name__
 
 
 def _chosen(model: Layer, filter_fn: Filter | None) -> dict[Layer, str]:
