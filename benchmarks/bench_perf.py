@@ -58,6 +58,8 @@ class Quantization:
         arrays = {id(x.data): x.nbytes for x in (*self.model.parameters(), *self.model.buffers())}
         return sum(arrays.values())
 
+    track_bytes.unit = "bytes"  # type: ignore[attr-defined]
+
 
 class Compression:
     """A GPT of 6 layers, 6 heads and 384 dimensions, with masks on half its weights or without half its units."""
