@@ -17,7 +17,8 @@ import numpy as np
 
 from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
-from tt_core.errors import TinyTorchError
+from tt_core.errors import DTypeError, TinyTorchError
+from tt_core.tensor import as_array
 from tt_learn.autograd import GradientError, gradient
 
 
@@ -39,10 +40,14 @@ def choose_qparams(
     >>> round(float(scale), 5), int(zero_point)
     (0.01569, -64)
     """
-    lowest, highest = np.minimum(np.asarray(low, np.float64), 0), np.maximum(np.asarray(high, np.float64), 0)
+    if not -(1 << 31) <= quant_min < quant_max < 1 << 31 or (symmetric and not quant_min < 0 < quant_max):
+        around = " around 0" * symmetric
+        raise QuantizationError(f"choose_qparams: quant_min {quant_min} to quant_max {quant_max} is no range{around}")
+    low, high = _ends("low", low), _ends("high", high)
+    lowest, highest = np.minimum(low, 0), np.maximum(high, 0)
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, expected finite numbers")
-    if (np.asarray(low) > np.asarray(high)).any():
+    if (low > high).any():
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, its ends are the wrong way round")
     if symmetric:
         scale = np.maximum(-lowest, highest) / min(-quant_min, quant_max)
@@ -52,6 +57,13 @@ def choose_qparams(
     if symmetric:
         return scale, np.zeros(scale.shape, np.int32)
     return scale, (quant_min - np.rint(lowest / scale.astype(np.float64))).astype(np.int32)
+
+
+def _ends(name: str, value: Any) -> Array:
+    array = as_array(value, what=name)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"choose_qparams: {name} is a number or an array of them, got {array.dtype} {array.shape}")
+    return array.astype(np.float64)
 
 
 def _span(low: Any, high: Any) -> str:
