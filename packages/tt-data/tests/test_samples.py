@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tt_core.checking import compare
+from tt_core.checking import compare, misdeclared
 from tt_core.dispatch import registry
 from tt_core.plugins import manager
+from tt_core.samples import SAMPLES as CORE_SAMPLES
 from tt_data.cli import Act
 from tt_data.samples import SAMPLES
+from tt_learn.autograd.record import AutogradPlugin
 
 BACKWARD = ["max_pool2d_backward", "avg_pool2d_backward", "conv2d_weight"]
 
@@ -29,3 +31,8 @@ def test_an_op_agrees_with_itself_and_not_with_another_result(name: str) -> None
     assert right.calls > 10
     assert right.difference == ""
     assert wrong.difference != ""
+
+
+def test_ops_are_random_and_views_as_they_declare() -> None:
+    ours = [name for name, op in registry.items() if op.kernel.__module__.startswith(("tt_data.", "tt_learn."))]
+    assert misdeclared(ours, {**CORE_SAMPLES, **SAMPLES, **AutogradPlugin().tt_samples()}) == {}

@@ -225,5 +225,5 @@ def test_plugging_out_leaves_generation_without_a_past(model: GPT) -> None:
     from tt_core.plugins import manager
 
     with tt_core.use("kv-cache"):
-        assert isinstance(manager.hook.tt_past(model=model, rows=1, length=4), KVCache)
-    assert manager.hook.tt_past(model=model, rows=1, length=4) is None
+        assert isinstance(manager.ask("tt_past", model=model, rows=1, length=4, prompts=[[1]]), KVCache)
+    assert manager.ask("tt_past", model=model, rows=1, length=4, prompts=[[1]]) is None

@@ -133,7 +133,8 @@ from tt_core.losses import (
     nll_loss,
     smooth_l1_loss,
 )
-from tt_core.plugins import hookimpl, hookspec, manager, names_from_environment, use
+from tt_core.phases import phase
+from tt_core.plugins import disable, hookimpl, hookspec, manager, use
 from tt_core.products import matmul
 from tt_core.random import generator, get_rng_state, manual_seed, set_rng_state
 from tt_core.reductions import all as all
@@ -210,6 +211,7 @@ __all__ = [
     "cos",
     "cross_entropy",
     "cumsum",
+    "disable",
     "div",
     "dropout",
     "einsum",
@@ -270,6 +272,7 @@ __all__ = [
     "pad",
     "permute",
     "prepare_model",
+    "phase",
     "prod",
     "rand",
     "randint",
@@ -311,7 +314,3 @@ if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent("tt_core")
 
 __all__ += [name for name in _torch_names if name not in dir(builtins)]
-
-manager.pending = names_from_environment()
-if manager.pending:
-    manager.rebind()

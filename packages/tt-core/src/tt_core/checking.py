@@ -7,15 +7,15 @@ that run inside of others, such as those of backward, are recorded while these r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tt_core.dispatch import Array, HasArray, Op, registry
-from tt_core.errors import kind_of
+from tt_core.dispatch import Array, HasArray, Op, quietly, registry
+from tt_core.errors import PluginError, kind_of
 from tt_core.plugins import activate, hookimpl, manager
 from tt_core.random import get_rng_state, set_rng_state
 from tt_core.samples import LAYOUTS, SAMPLES, Arguments, Draw, Samples
@@ -120,8 +120,41 @@ def _run(op: Op, call: Arguments, draw: Draw) -> None:
             if manager.ask("tt_try_op", op=op, inputs=inputs, attributes=attributes, draw=draw) is None:
                 op(*inputs, **attributes)
         except Exception as error:
-            if kind_of(error) is None:  # an op refuses a dtype or shape by an error of ours
+            if kind_of(error) in (None, PluginError):  # an op refuses a dtype or shape by an error of ours
                 raise
+
+
+def misdeclared(names: Iterable[str], samples: Mapping[str, Samples] | None = None) -> dict[str, str]:
+    """What these ops declare wrongly about randomness and memory, found by running samples, with backward.
+
+    `samples` are those of all that is installed by default. An op that no sample reaches must declare nothing.
+    """
+    ops: dict[str, Any] = {name: registry[name] for name in names}
+    drew, shared = set(), set()
+    for dtype in ("float32", "int64", "bool"):
+        for op, inputs, attributes in _recorded(dict(samples or _all_samples()), Draw(dtype), ops):
+            before = get_rng_state()
+            result = quietly(op.kernel, *inputs, **attributes)
+            if before != get_rng_state():
+                drew.add(op.name)
+            results = result[:1] if op.residuals else result if isinstance(result, tuple) else (result,)
+            if any(_share_memory(x, y) for x in results for y in inputs):
+                shared.add(op.name)
+    random = {name: _CONTRADICTIONS["random", name in drew] for name in ops if ops[name].random != (name in drew)}
+    view = {name: _CONTRADICTIONS["view", name in shared] for name in ops if ops[name].view != (name in shared)}
+    return random | view
+
+
+_CONTRADICTIONS = {
+    ("random", True): "draws from the generator; declare it @op(random=True)",
+    ("random", False): "is declared random=True, but no sample draws from the generator",
+    ("view", True): "shares memory with an input; declare it @op(view=True)",
+    ("view", False): "is declared view=True, but no sample shares memory with an input",
+}
+
+
+def _share_memory(x: Any, y: Any) -> bool:
+    return isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and np.shares_memory(x, y)
 
 
 class _Recorder:

@@ -37,7 +37,7 @@ def plugins(context: click.Context) -> None:
     """List the installed plugins: name, distribution, version, hooks, state."""
     if context.invoked_subcommand is not None:
         return
-    manager.load_pending()  # what TT_PLUGINS names, which otherwise waits for the first op
+    manager.load_pending()  # what TT_PLUGINS names, which otherwise waits for the first op or question
     table = _table("name", "distribution", "version", "hooks", "state")
     for name, entry in available().items():
         dist = entry.dist
@@ -117,11 +117,11 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
 
 
 def _modules() -> list[Module]:
-    return [module for answer in manager.hook.tt_modules() for module in answer]
+    return [module for answer in manager.answers("tt_modules") for module in answer]
 
 
 def _milestones() -> list[Milestone]:
-    return [milestone for answer in manager.hook.tt_milestones() for milestone in answer]
+    return [milestone for answer in manager.answers("tt_milestones") for milestone in answer]
 
 
 def _table(*columns: str) -> Table:
@@ -176,7 +176,7 @@ def load_acts() -> None:
                 manager.register(_load_alone(entry), f"act-{name}")
         except PluginError as error:
             click.echo(f"warning: {error}; skipped", err=True)
-    manager.hook.tt_commands(cli=cli)
+    manager.answers("tt_commands", cli=cli)
 
 
 def _load_alone(entry: EntryPoint) -> object:

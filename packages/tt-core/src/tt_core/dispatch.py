@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, cas
 import numpy as np
 from numpy import ndarray
 
-from tt_core.errors import DTypeError, kind_of, shown
+from tt_core.blame import blame, described, remember
+from tt_core.errors import DTypeError, PluginError, TinyTorchError, kind_of, shown
 from tt_core.plugins import manager
+from tt_core.redefinition import redefined
 
 if TYPE_CHECKING:
     from tt_core.tensor import Tensor
@@ -66,6 +68,12 @@ class Op(Protocol):
     """Whether it takes any number of inputs."""
     residuals: bool
     """Whether its kernel returns `(result, *what the backward kernel needs)`."""
+    random: bool
+    """Whether it draws from `tt_core.random.generator()`."""
+    view: bool
+    """Whether its result may share memory with an input."""
+    pure: bool
+    """Whether the same inputs and attributes always give the same result: it is not random."""
     base: Call
     chain: Call
 
@@ -104,14 +112,26 @@ def op(kernel: Callable[..., Array], /) -> TensorOp: ...
 @overload
 def op(kernel: Call, /) -> Op: ...
 @overload
-def op(*, residuals: Literal[True], name: str | None = None) -> Callable[[Call], TensorOp]: ...
+def op(
+    *, residuals: Literal[True], name: str | None = None, random: bool = False, view: bool = False
+) -> Callable[[Call], TensorOp]: ...
 @overload
-def op(*, name: str | None = None) -> _Definition: ...
-def op(kernel: Call | None = None, /, *, name: str | None = None, residuals: bool = False) -> Any:
+def op(*, name: str | None = None, random: bool = False, view: bool = False) -> _Definition: ...
+def op(
+    kernel: Call | None = None,
+    /,
+    *,
+    name: str | None = None,
+    residuals: bool = False,
+    random: bool = False,
+    view: bool = False,
+) -> Any:
     """Register a NumPy function as an op, under its own name or another one.
 
     With `residuals=True` the kernel returns `(result, *what the backward kernel needs)`: callers receive the result,
-    observers the whole tuple. Raises `ValueError` when the name is taken or no parameter stands before `/`.
+    observers the whole tuple. `random=True` says that it draws from the generator, `view=True` that its result may
+    share memory with an input. An op that is defined again in `__main__`, as by a notebook cell that runs twice,
+    replaces the old one. Raises `ValueError` when the name is taken otherwise or no parameter stands before `/`.
 
     >>> @op
     ... def _double(x, /):
@@ -121,13 +141,13 @@ def op(kernel: Call | None = None, /, *, name: str | None = None, residuals: boo
     >>> del registry["_double"]
     """
     if kernel is None:
-        return functools.partial(_define, name=name, residuals=residuals)
-    return _define(kernel, name=name, residuals=residuals)
+        return functools.partial(_define, name=name, residuals=residuals, random=random, view=view)
+    return _define(kernel, name, residuals, random, view)
 
 
-def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
+def _define(kernel: Call, name: str | None, residuals: bool, random: bool, view: bool) -> Op:
     name = name or kernel.__name__
-    if name in registry:
+    if name in registry and not redefined(f"op {name}", registry[name].kernel, kernel):
         raise ValueError(f"op {name} exists already (in {registry[name].kernel.__module__}); pass another name=")
     signature = inspect.signature(kernel)
     parameters = signature.parameters.values()
@@ -143,6 +163,7 @@ def _define(kernel: Call, name: str | None, residuals: bool) -> Op:
     front.__signature__ = _of_tensors(signature, residuals)  # type: ignore[attr-defined]
     defined = cast(Op, front)
     defined.name, defined.kernel, defined.residuals = name, kernel, residuals
+    defined.random, defined.view, defined.pure = random, view, not random
     defined.inputs, defined.required, defined.variadic = inputs, required, variadic
     defined.attributes = attributes
     defined.defaulted = all(default is not _EMPTY for default in attributes.values())
@@ -165,26 +186,33 @@ def _of_tensors(signature: inspect.Signature, residuals: bool) -> inspect.Signat
 
 def bind(op: Op) -> None:
     """Ask the plugins about `op` and put their answers, in the order of nesting, into its chain."""
-    if manager.pending:
-        op.chain = functools.partial(_load_plugins_then_call, op)
-        return
-    kernel = manager.hook.tt_kernel(op=op)
-    call = op.base if kernel is None else _base(op, kernel)
-    observers = manager.hook.tt_observe_op(op=op)
+    kernel, observers = manager.answers("tt_kernel", op=op), tuple(manager.answers("tt_observe_op", op=op))
+    try:
+        call = _inner(op, kernel, observers)
+    except TypeError:  # one of them cannot be hashed
+        call = _inner.__wrapped__(op, kernel, observers)
+    remember(call, "")  # what raises inside of it is no fault of the wraps around it
+    call = manager.chained("tt_wrap_op", call, into="call", op=op)
+    op.chain = functools.partial(_load_plugins_then_call, op) if manager.pending else call
+
+
+@functools.lru_cache(maxsize=4096)  # the same answers give the same object: what came and went leaves no trace
+def _inner(op: Op, kernel: Call | None, observers: tuple[Call, ...]) -> Call:
+    """What the wraps of plugins go around: kernel and observers."""
     if observers:
-        call = _observed(op, kernel or op.kernel, tuple(observers))
-    op.chain = manager.chained("tt_wrap_op", call, into="call", op=op)
+        return _observed(op, kernel or op.kernel, observers)
+    return op.base if kernel is None else _base(op, kernel)
 
 
 def bind_all() -> None:
-    """Bind every op, and the tensor type, anew; the plugin manager calls this at each change."""
+    """Bind every op, and the tensor type, anew; the plugin manager calls this when a hook below has other answers."""
     global _tensor_type
-    _tensor_type = manager.hook.tt_tensor_type() or _base_tensor_type
+    _tensor_type = manager.answers("tt_tensor_type") or _base_tensor_type
     for defined in registry.values():
         bind(defined)
 
 
-manager.rebinders.append(bind_all)
+manager.rebinders.append((bind_all, {"tt_tensor_type", "tt_kernel", "tt_observe_op", "tt_wrap_op"}))
 
 
 def set_base_tensor_type(base: type[HasArray]) -> None:
@@ -227,13 +255,21 @@ def _front(exact: int, arity: int, names: KeysView[str], known: set[str]) -> Cal
     if exact == 1:
 
         def front(x: Any, /) -> Any:
-            return front.chain(x)  # type: ignore[attr-defined]
+            try:  # costs nothing until something raises
+                return front.chain(x)  # type: ignore[attr-defined]
+            except Exception as error:
+                blame(front.name, error)  # type: ignore[attr-defined]
+                raise
 
     elif exact == 2:
 
         def front(a: Any, b: Any, /, *, alpha: Any = None, rounding_mode: Any = None) -> Any:  # type: ignore[misc]
             if alpha is rounding_mode:  # neither is given; taking any option would cost 50 ns
-                return front.chain(a, b)  # type: ignore[attr-defined]
+                try:
+                    return front.chain(a, b)  # type: ignore[attr-defined]
+                except Exception as error:
+                    blame(front.name, error)  # type: ignore[attr-defined]
+                    raise
             given = {"alpha": alpha, "rounding_mode": rounding_mode}
             options = {name: value for name, value in given.items() if value is not None}
             return _call_method(cast(Op, front), (a, b), options)
@@ -245,7 +281,11 @@ def _front(exact: int, arity: int, names: KeysView[str], known: set[str]) -> Cal
                 if attributes and not attributes.keys() <= known:
                     return _call_method(cast(Op, front), inputs, attributes)
                 inputs, attributes = _arrange(cast(Op, front), inputs, attributes)
-            return front.chain(*inputs, **attributes)  # type: ignore[attr-defined]
+            try:
+                return front.chain(*inputs, **attributes)  # type: ignore[attr-defined]
+            except Exception as error:
+                blame(front.name, error)  # type: ignore[attr-defined]
+                raise
 
     return front
 
@@ -382,7 +422,6 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
     return base
 
 
-@functools.lru_cache(maxsize=4096)  # the same answers give the same object: what came and went leaves no trace
 def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
     residuals = op.residuals
 
@@ -415,7 +454,24 @@ def _again(op: Op, kernel: Call, inputs: tuple[Any, ...], attributes: dict[str, 
             return kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
         except Exception as other:
             error = other
+    if kernel is not op.kernel:
+        error = _judged(op, inputs, attributes, error)
     _explain(op, inputs, error)
+
+
+def _judged(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], error: Exception) -> Exception:
+    """The user's error when a plugin's kernel has raised one: that of the op's own kernel.
+
+    Raises `PluginError` where that one does not raise on the same inputs.
+    """
+    if isinstance(error, (TinyTorchError, MemoryError, RecursionError)):
+        return error
+    try:
+        op.kernel(*[x.data if isinstance(x, HasArray) else x for x in inputs], **attributes)
+    except Exception as own:
+        return own
+    plugin = manager.who_answers("tt_kernel", op=op)
+    raise PluginError(f"plugin {plugin}: its kernel of {op.name} raises {described(error)}") from error
 
 
 def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:

@@ -17,6 +17,7 @@ import numpy as np
 
 from tt_core import devices, init, mutation
 from tt_core.arguments import checked
+from tt_core.blame import blame, remember
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
 from tt_core.elementwise import HALF, through_float32
@@ -108,7 +109,11 @@ class Layer(ModuleNames):
                 return self._call_with_hooks(inputs, options)
             return type(self)._chain(self, *inputs, **options)
         except AttributeError as error:  # costs nothing until something raises
+            blame(type(self).__name__, error)
             _explain(self, inputs, error)
+        except Exception as error:
+            blame(type(self).__name__, error)
+            raise
 
     # --- registration
 
@@ -483,10 +488,11 @@ def _explain(layer: Layer, inputs: tuple[Any, ...], error: AttributeError) -> No
 
 def _bind(layer_type: type[Layer]) -> None:
     """Bind the plugins' wraps into the call of this type of layer."""
-    if manager.pending:
-        layer_type._chain = _load_plugins_then_call
-    else:
-        layer_type._chain = manager.chained("tt_wrap_layer", layer_type.forward, into="call", layer_type=layer_type)
+    forward = layer_type.forward
+    chain = manager.chained("tt_wrap_layer", forward, into="call", layer_type=layer_type)
+    if chain is not forward:
+        remember(forward, "")
+    layer_type._chain = _load_plugins_then_call if manager.pending else chain
 
 
 def _load_plugins_then_call(layer: Layer, *inputs: Any, **options: Any) -> Any:
@@ -501,7 +507,7 @@ def _bind_all() -> None:
 
 Layer._types.add(Layer)
 _bind(Layer)
-manager.rebinders.append(_bind_all)
+manager.rebinders.append((_bind_all, {"tt_wrap_layer"}))
 
 
 # --- exchanging layers
@@ -948,7 +954,7 @@ class LayerNorm(Layer):
 # --- dropout
 
 
-@op(residuals=True)
+@op(residuals=True, random=True, view=True)
 def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale.
 

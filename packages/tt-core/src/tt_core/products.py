@@ -39,7 +39,7 @@ def _misfit(a: Array, b: Array) -> str:
     return f"a has rows of {across}, b has columns of {down}; they must be of one length" if across != down else ""
 
 
-@op(name="einsum")
+@op(name="einsum", view=True)
 @half_in_float32
 def einsum_arrays(*operands: Array, equation: str) -> Array:
     """Sum of products in Einstein's notation, of integers and booleans in int64 as in `sum`.

@@ -167,25 +167,29 @@ def _joined(draw: Draw) -> Iterable[Arguments]:
     return [((draw.normal(*shape), draw.normal(*shape)), {"dim": 0}) for shape in draw.shapes if shape]
 
 
-_BINARY = "add sub mul div floor_divide remainder maximum minimum eq ne lt le gt ge logical_and logical_or"
-_UNARY = "logical_not isnan isfinite neg abs sign exp expm1 sin cos floor ceil round erf contiguous clone"
+_BINARY = "add sub mul div floor_divide remainder maximum minimum eq ne lt le gt ge logical_and logical_or "
+_BINARY += "fmod atan2 hypot logaddexp"
+_UNARY = (
+    "logical_not isnan isfinite neg abs sign exp expm1 sin cos tan asin acos atan sinh cosh asinh acosh atanh floor "
+    "ceil round trunc erf exp2 contiguous clone"
+)
 _REDUCTIONS = "sum mean var amax amin all any logsumexp"
 _ACTIVATIONS = "relu leaky_relu softplus sigmoid tanh silu"
 
 SAMPLES: dict[str, Samples] = {
     **{name: binary() for name in _BINARY.split()},
     **{name: unary() for name in (_UNARY + " " + _ACTIVATIONS).split()},
-    **{name: unary("positive") for name in ("log", "log1p", "sqrt", "root")},
+    **{name: unary("positive") for name in ("log", "log1p", "log2", "log10", "sqrt", "root")},
     **{
         name: reduction(None, 0, -1, (0, 1))
         for name in ("sum", "mean", "var", "amax", "amin", "all", "any", "logsumexp")
     },
     **{name: reduction(None, 0, -1) for name in ("prod", "argmax", "argmin")},
-    **{name: along() for name in ("softmax", "log_softmax", "cumsum", "argsort")},
+    **{name: along() for name in ("softmax", "log_softmax", "cumsum", "cumprod", "running_extreme", "argsort")},
     "pow": binary("positive"),
     "clip": unary(min=-1.0, max=1.0),
     "gelu": lambda draw: [*unary(approximate="none")(draw), *unary(approximate="tanh")(draw)],
-    "dropout": unary(p=0.5),
+    "dropout": lambda draw: [*unary(p=0.5)(draw), *unary(p=0.5, training=False)(draw)],
     "where": _where,
     "matmul": _matmul,
     "linear": _linear,
@@ -197,17 +201,32 @@ SAMPLES: dict[str, Samples] = {
     "masked_fill": _matrix(lambda draw: draw.mask(6, 8), lambda draw: 2),
     "take_along_dim": _matrix(lambda draw: draw.integers(6, 3, 8), dim=0),
     "index_select": _matrix(lambda draw: draw.integers(6, 3), dim=0),
-    "getitem": _matrix(index=(slice(1, None), np.array([0, 2, 2]))),
+    "getitem": lambda draw: [
+        *_matrix(index=(slice(1, None), np.array([0, 2, 2])))(draw),
+        *_matrix(index=(slice(1, None), 2))(draw),
+    ],
     "repeat_interleave": _matrix(repeats=2, dim=0),
     "pad": _matrix(pad=(1, 2), value=0.0),
     "roll": _matrix(shifts=2, dims=0),
+    "cast": lambda draw: [*_matrix(dtype=np.dtype("float64"))(draw), *_matrix(dtype=np.dtype(draw.dtype))(draw)],
+    "einsum": lambda draw: [
+        ((draw.normal(6, 8),), {"equation": "ij->ji"}),
+        ((draw.normal(6, 8), draw.normal(8, 3)), {"equation": "ij,jk->ik"}),
+    ],
     "permute": _matrix(dims=(1, 0)),
     "transpose": _matrix(dim0=0, dim1=1),
     "unsqueeze": _matrix(dim=0),
     "squeeze": _matrix(dim=0),
     "reshape": _matrix(shape=(4, 12)),
+    "view": _matrix(shape=(4, 12)),
+    "expand": _matrix(shape=(2, 6, 8)),
     "flip": _matrix(dims=(0,)),
     "topk_indices": _matrix(k=3, dim=-1, largest=True),
+    **{
+        f"bitwise_{name}": lambda draw: [((draw.integers(8, 6, 8), draw.integers(8, 8)), {})]
+        for name in ("and", "or", "xor")
+    },
+    "bitwise_not": lambda draw: [((draw.integers(8, 6, 8),), {})],
     "cat": _joined,
     "stack": _joined,
 }

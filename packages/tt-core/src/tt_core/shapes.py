@@ -34,7 +34,7 @@ def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
         raise DTypeError(f"{name}: takes integers, got {', '.join(map(shown, sizes))}") from None
 
 
-@op
+@op(view=True)
 def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same elements in another shape, one -1 worked out; a view where the memory allows it.
 
@@ -54,7 +54,7 @@ def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
     return result
 
 
-@op
+@op(view=True)
 def view(x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same memory in another shape; raises `ShapeError` where that would need a copy.
 
@@ -68,7 +68,7 @@ def view(x: Array, /, shape: tuple[int, ...]) -> Array:
     return result
 
 
-@op
+@op(view=True)
 def permute(x: Array, /, dims: tuple[int, ...]) -> Array:
     """Dimensions in another order, a view; raises `ShapeError` unless each is named once.
 
@@ -78,7 +78,7 @@ def permute(x: Array, /, dims: tuple[int, ...]) -> Array:
     return np.transpose(x, dims)
 
 
-@op
+@op(view=True)
 def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
     """Two dimensions exchanged, a view; raises `OutOfRangeError` for one that is not there.
 
@@ -89,7 +89,7 @@ def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
     return np.swapaxes(x, dim0, dim1)
 
 
-@op
+@op(view=True)
 def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     """Without dimensions of size 1 (all, or those of `dim` that are 1), a view; raises `OutOfRangeError` beyond them.
 
@@ -102,7 +102,7 @@ def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     return np.squeeze(x, axis=tuple(d for d in dims if x.shape[d : d + 1] == (1,)))
 
 
-@op
+@op(view=True)
 def unsqueeze(x: Array, /, dim: int) -> Array:
     """With a dimension of size 1 inserted at `dim`, a view; raises `OutOfRangeError` beyond those of the result.
 
@@ -112,7 +112,7 @@ def unsqueeze(x: Array, /, dim: int) -> Array:
     return np.expand_dims(x, dim)
 
 
-@op
+@op(view=True)
 def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
     """Dimensions of size 1 repeated to `shape` (-1 keeps a size); a read-only view that costs no memory.
 
@@ -127,7 +127,7 @@ def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x, sizes)
 
 
-@op
+@op(view=True)
 def contiguous(x: Array, /) -> Array:
     """Row by row in memory; `x` itself where it is so already.
 
@@ -148,7 +148,7 @@ def clone(x: Array, /) -> Array:
     return np.array(x, order="C")
 
 
-@op
+@op(view=True)
 def cast(x: Array, /, dtype: Any) -> Array:
     """In another dtype, `x` itself where it has it already; raises `DTypeError` for what NumPy knows no dtype by.
 
@@ -158,7 +158,7 @@ def cast(x: Array, /, dtype: Any) -> Array:
     return x.astype(dtype, copy=False)
 
 
-@op
+@op(view=True)
 def getitem(x: Array, /, index: Any) -> Array:
     """`x[index]`: a view for integers, slices, None and `...`; a copy for index arrays and masks.
 
@@ -282,7 +282,7 @@ def stack_arrays(*tensors: Array, dim: int = 0) -> Array:
     return np.stack(tensors, axis=dim)
 
 
-@op
+@op(view=True)
 def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
     """In reverse order along `dims`, a view; raises `OutOfRangeError` for one that is not there.
 

@@ -39,7 +39,7 @@ SAMPLES: dict[str, Samples] = {
     "avg_pool2d": _pooled,
     "batch_norm_training": _batch_norm,
     "batch_norm_inference": _inference,
-    "dropout2d": lambda draw: [((draw.normal(2, 3, 4, 4),), {"p": 0.5})],
+    "dropout2d": lambda draw: [((draw.normal(2, 3, 4, 4),), {"p": 0.5, "training": on}) for on in (True, False)],
     "adaptive_avg_pool2d": lambda draw: [((draw.normal(2, 3, 6, 6),), {"output_size": 2})],
     "resample": lambda draw: [((draw.normal(2, 3, 4, 4),), {"size": (8, 8)})],
 }

@@ -32,7 +32,7 @@ from tt_learn.autograd import GradientError, formula, gradient
 # --- the op
 
 
-@op(residuals=True)
+@op(residuals=True, random=True)
 def scaled_dot_product_attention(
     query: Array,
     key: Array,
@@ -195,7 +195,7 @@ def attention_weights(
 # --- heads
 
 
-@op
+@op(view=True)
 def split_heads(x: Array, /, heads: tuple[int, ...]) -> Any:
     """(batch, T, sum(heads) * size) cut into several (batch, heads[i], T, size); views."""
     size, rest = divmod(x.shape[-1], sum(heads))
@@ -207,7 +207,7 @@ def split_heads(x: Array, /, heads: tuple[int, ...]) -> Any:
     return parts if len(parts) > 1 else parts[0]
 
 
-@op
+@op(view=True)
 def join_heads(*parts: Array) -> Array:
     """Several (batch, heads, T, size) side by side as (batch, T, sum of heads * size): undoes `split_heads`."""
     if len(parts) == 1:

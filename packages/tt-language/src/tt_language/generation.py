@@ -147,9 +147,12 @@ class _Reader:
     `length` is how long they will be at most; tokens that are not `allowed` get the logit -inf.
     """
 
-    def __init__(self, model: Any, rows: int, length: int, allowed: Array | None = None) -> None:
+    def __init__(
+        self, model: Any, prompts: list[list[int]], rows: int, length: int, allowed: Array | None = None
+    ) -> None:
         self.model, self.block_size, self.allowed = model, model.config.block_size, allowed
-        self.past = manager.ask("tt_past", model=model, rows=rows, length=min(length, self.block_size))
+        length = min(length, self.block_size)
+        self.past = manager.ask("tt_past", model=model, rows=rows, length=length, prompts=prompts)
         self.starts: list[int] = []
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Array:
@@ -299,7 +302,7 @@ def _steps(
     """(row, new token) for each row of each step; rows that have ended leave the batch."""
     base = int(generator().integers(1 << 62)) if seed is None else seed
     random = [np.random.default_rng([base, row]) for row in range(len(texts))]
-    reader = _Reader(model, len(texts), max(map(len, texts)) + max_new_tokens, allowed)
+    reader = _Reader(model, texts, len(texts), max(map(len, texts)) + max_new_tokens, allowed)
     alive = list(range(len(texts)))
     new: list[list[int]] = [[] for _ in texts]
     for _ in range(max_new_tokens):
@@ -340,7 +343,7 @@ def _beam_search(
     length_penalty: float,
 ) -> list[int]:
     """The best of what stopped and of what is left at the end."""
-    reader = _Reader(model, num_beams, len(text) + max_new_tokens, allowed)
+    reader = _Reader(model, [text], num_beams, len(text) + max_new_tokens, allowed)
     beams, done = [_Beam([], 0.0)], []
     for _ in range(max_new_tokens):
         with evaluating(model):

@@ -44,9 +44,10 @@ class Past(Protocol):
 
 
 @hookspec(firstresult=True)
-def tt_past(model: Layer, rows: int, length: int) -> Past | None:
+def tt_past(model: Layer, rows: int, length: int, prompts: Sequence[Sequence[int]]) -> Past | None:
     """An empty `Past` for one generation with `model`, or None. The first answer wins.
 
     `rows` is the number of texts in the batch and `length` the number of positions that will be needed at most, for
-    those who allocate ahead.
+    those who allocate ahead. `prompts` are the token ids that the batch begins with, one list for each text; for beams,
+    which start from one prompt, it is one. Leave out of your function the arguments that you do not need.
     """

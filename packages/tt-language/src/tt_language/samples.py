@@ -14,6 +14,7 @@ def _attention(draw: Draw) -> Iterable[Arguments]:
         key, value = draw.normal(2, heads, length, width), draw.normal(2, heads, length, width)
         yield (query, key, value, None), {"is_causal": causal, "enable_gqa": heads == 1}
     yield (query, query, query, draw.normal(length, length)), {}
+    yield (query, query, query, None), {"dropout_p": 0.5}
 
 
 def _rms_norm(draw: Draw) -> Iterable[Arguments]:
@@ -27,7 +28,14 @@ def _rotary(draw: Draw) -> Iterable[Arguments]:
     yield (draw.normal(2, 2, length, 4), draw.unit(length, 2), draw.unit(length, 2)), {}
 
 
+def _join_heads(draw: Draw) -> Iterable[Arguments]:
+    yield (draw.normal(2, 2, 5, 4), draw.normal(2, 1, 5, 4)), {}
+    yield (draw.normal(2, 5, 2, 4).swapaxes(-2, -3),), {}
+
+
 SAMPLES: dict[str, Samples] = {
+    "split_heads": lambda draw: [((draw.normal(2, 5, 8),), {"heads": heads}) for heads in ((2,), (2, 1, 1))],
+    "join_heads": _join_heads,
     "scaled_dot_product_attention": _attention,
     "rms_norm": _rms_norm,
     "rotary": _rotary,

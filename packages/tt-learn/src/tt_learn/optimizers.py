@@ -372,20 +372,20 @@ class Optimizer:
 
 _updates: dict[type[Optimizer], Callable[..., None]] = {}
 _observers: dict[type[Optimizer], tuple[Callable[[Optimizer], None], ...]] = {}
-manager.rebinders += [_updates.clear, _observers.clear]
+manager.rebinders += [(_updates.clear, {"tt_update"}), (_observers.clear, {"tt_observe_step"})]
 
 
 def _update_of(optimizer: type[Optimizer]) -> Callable[..., None]:
     """What a plugin answered to `tt_update`, else the class's own formula."""
     if optimizer not in _updates:
-        _updates[optimizer] = manager.hook.tt_update(optimizer=optimizer) or optimizer.update
+        _updates[optimizer] = manager.ask("tt_update", optimizer=optimizer) or optimizer.update
     return _updates[optimizer]
 
 
 def _observers_of(optimizer: type[Optimizer]) -> tuple[Callable[[Optimizer], None], ...]:
     """What plugins answered to `tt_observe_step`."""
     if optimizer not in _observers:
-        _observers[optimizer] = tuple(manager.hook.tt_observe_step(optimizer=optimizer))
+        _observers[optimizer] = tuple(manager.ask("tt_observe_step", optimizer=optimizer))
     return _observers[optimizer]
 
 

@@ -20,6 +20,7 @@ import tt_core
 from tt_core import mutation
 from tt_core.dispatch import quietly, wrap
 from tt_core.heap import LINE
+from tt_core.phases import in_phase
 from tt_core.tensor import as_array
 from tt_learn.autograd.broadcasting import fit
 from tt_learn.autograd.errors import GradientError
@@ -39,7 +40,7 @@ class Backward:
 
     def run(self, roots: Sequence[tuple[Any, Any]]) -> None:
         """Walks from `roots`, pairs of a result and its gradient (None stands for 1), to the leaves."""
-        with GradMode(self.create_graph):
+        with GradMode(self.create_graph), in_phase("backward"):
             for root, g in roots:
                 g = _root_gradient(root, g)
                 self.foreign.add(id(mutation.owner(g.data)))

@@ -15,7 +15,7 @@ from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Signature
 
 
-@op
+@op(view=True)
 @half_in_float32
 def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     """Sums `x` down to `shape`, over the dimensions along which broadcasting from `shape` repeated elements.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
@@ -12,6 +13,7 @@ import tt_core
 from tt_core import mutation
 from tt_core.arguments import checked
 from tt_core.dispatch import Op
+from tt_core.phases import in_phase
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.function import detached
 from tt_learn.autograd.graph import Edge, Node, edge_of, edges_of
@@ -38,7 +40,7 @@ class RecomputedNode(Node):
 
     def run_again(self) -> tuple[Any, ...]:
         """The outputs, recorded."""
-        with enable_grad():
+        with enable_grad(), in_phase("recomputation"):
             output = self.functions()
         return output if isinstance(output, tuple) else (output,)
 
@@ -70,6 +72,7 @@ def formula(of: Op, composition: Rule | None = None) -> Any:
     if composition is None:
         return lambda decorated: formula(of, decorated)
 
+    @functools.wraps(composition)
     def rule(out: Any, *inputs: Any, **attributes: Any) -> Any:
         return lambda: composition(*inputs, **attributes)
 

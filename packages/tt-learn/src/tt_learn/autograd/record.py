@@ -15,7 +15,7 @@ from tt_learn.autograd.rules import entry_of
 from tt_learn.autograd.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tt_core.samples import Draw
+    from tt_core.samples import Draw, Samples
 
 
 class AutogradPlugin:
@@ -28,6 +28,10 @@ class AutogradPlugin:
     @hookimpl
     def tt_observe_op(self, op: Op) -> Callable[..., None]:
         return observe
+
+    @hookimpl
+    def tt_samples(self) -> dict[str, Samples]:
+        return {"sum_to": lambda draw: [((draw.normal(6, 8),), {"shape": shape}) for shape in ((6, 8), (8,), (6, 1))]}
 
     @hookimpl
     def tt_try_op(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, overload
 
 from tt_core.dispatch import Op
+from tt_core.redefinition import redefined
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node
 
@@ -40,7 +41,8 @@ def gradient(of: Op, rule: Rule | None = None) -> Any:
 
     The rule returns a tuple with one function `gradient of out -> gradient of this input` per input (None where an
     input has no gradient), or one function that returns the gradients of all inputs together. An op with several
-    outputs hands these functions a tuple of gradients. Raises `GradientError` if the op has a rule already.
+    outputs hands these functions a tuple of gradients. A rule that is defined again in `__main__`, as by a notebook
+    cell that runs twice, replaces the old one; otherwise, raises `GradientError` if the op has a rule already.
 
     >>> from tt_core.dispatch import op, registry
     >>> from tt_learn import Tensor
@@ -62,7 +64,9 @@ def gradient(of: Op, rule: Rule | None = None) -> Any:
 
 def register(of: Op, rule: Rule, node: type[Node] = Node) -> Rule:
     """Enters a rule whose calls are recorded as nodes of this type; raises `GradientError` if the op has one."""
-    _check_has_no_rule(of)
+    old = _rules.get(of.name)
+    if old is None or not redefined(f"the gradient rule of {of.name}", old.rule, rule):
+        _check_has_no_rule(of)
     _rules[of.name] = Entry(rule, _keeps_output(rule), node)
     return rule
 
