@@ -149,3 +149,13 @@ def test_info_says_what_a_run_holds(trained: Path, capsys: pytest.CaptureFixture
     told = capsys.readouterr().out
     assert "n_embd=32" in told
     assert '"step": 30' in told
+
+
+def test_every_command_that_computes_takes_plugins() -> None:
+    from tinygpt.cli import cli as tinygpt
+    from tt_core.cli import cli as tt
+
+    computing = [tinygpt.commands[name] for name in tinygpt.commands.keys() - {"info"}]
+    computing += [tt.commands[name] for name in ("milestone", "run") if name in tt.commands]
+    for command in computing:
+        assert any("--plugin" in option.opts for option in command.params), command.name

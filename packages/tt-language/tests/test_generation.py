@@ -97,6 +97,21 @@ def slowly(model: GPT, text: list[int], count: int) -> list[int]:
     return new
 
 
+def test_tt_past_is_told_the_prompts(model: GPT) -> None:
+    told = []
+
+    class Telling:
+        @hookimpl
+        def tt_past(self, prompts: list[list[int]], rows: int) -> None:
+            told.append((rows, prompts))
+
+    with tt_core.use(Telling()):
+        generate(model, [[1, 2], [3]], 1)
+        generate(model, [[1, 2], [3]], 1, num_beams=2)
+        list(stream(model, [4], 1))
+    assert told == [(2, [[1, 2], [3]]), (2, [[1, 2]]), (2, [[3]]), (1, [[4]])]
+
+
 # --- whole texts
 
 

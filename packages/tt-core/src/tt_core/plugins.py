@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from tt_core import hookspecs
+from tt_core.arguments import checked
 from tt_core.blame import described, remember
 from tt_core.errors import PluginError, TinyTorchError, did_you_mean
 from tt_core.hookspecs import hookimpl as hookimpl
@@ -276,6 +277,7 @@ _users: dict[str, list[Use]] = {}
 _using = threading.RLock()
 
 
+@checked
 def use(*plugins: object, report: bool = True) -> Use:
     """Plug in plugins, by name or as objects: until the returned handle is disabled, or for a block.
 
