@@ -570,8 +570,7 @@ def prepare_model(model: Layer, *, in_place: bool = False) -> Layer:
     >>> prepare_model(model) is model
     True
     """
-    if manager.pending:
-        manager.load_pending()
+    manager.load_pending()
     return cast(Layer, manager.chained("tt_prepare_model", model, into="model", options={"in_place": in_place}))
 
 
