@@ -95,8 +95,3 @@ class Compression:
         return sum(p.nbytes for p in self.model.parameters())
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
-
-    def track_speedup_32_tokens(self, plugin: str, prompt: int) -> float:
-        return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
-
-    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
