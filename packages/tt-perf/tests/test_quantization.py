@@ -591,6 +591,13 @@ def test_the_mse_observer_is_never_worse_than_min_max(count: int, spike: float) 
 
 
 @pytest.mark.parametrize("name", OBSERVERS)
+def test_zeros_that_relu_makes_do_not_narrow_the_range(name: str) -> None:
+    observer = OBSERVERS[name]()
+    observer.observe(np.maximum(normal(100_000), 0))
+    assert observer.range()[1] > 2.5
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
 def test_observers_refuse_what_has_no_range(name: str) -> None:
     observer = OBSERVERS[name]()
     with pytest.raises(QuantizationError, match="saw no numbers; run the model on some data first"):

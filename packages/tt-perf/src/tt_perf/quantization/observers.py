@@ -246,7 +246,8 @@ class HistogramObserver(_Counting):
         largest = max(-low, high)
         if largest <= 0:
             return low, high
-        bars = np.histogram(np.abs(values), self.bins, (0, largest), weights=counts)[0]
+        inexact = np.where(values == 0, 0, counts)  # zeros, which ReLU makes many of, are exact in any range
+        bars = np.histogram(np.abs(values), self.bins, (0, largest), weights=inexact)[0]
         widths = range(self.steps, self.bins + 1, self.steps // 4)
         best = min(widths, key=lambda width: self._divergence(bars, width))
         end = largest * best / self.bins
