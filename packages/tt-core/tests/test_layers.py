@@ -590,11 +590,13 @@ def test_prepare_model_asks_the_plugins() -> None:
 
 
 def test_plugins_exclude_each_other_in_both_directions() -> None:
-    class Alone:
-        excludes = ("other",)
-
     class Other:
-        pass
+        @hookimpl
+        def tt_report(self) -> None:
+            return None
+
+    class Alone(Other):
+        excludes = ("other",)
 
     for first, second in ((Alone(), Other()), (Other(), Alone())):
         names = {Alone: "alone", Other: "other"}
