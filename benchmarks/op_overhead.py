@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core.dispatch import registry
+from tt_core.dispatch import registry, with_residuals
 from tt_core.plugins import hookimpl, manager
 
 ROUNDS, CALLS = 101, 2000
@@ -64,7 +64,7 @@ class Wrapping:
 class Replacing:
     @hookimpl
     def tt_kernel(self, op: Any) -> Callable[..., Any]:
-        return lambda *arrays, **attributes: op.kernel(*arrays, **attributes)
+        return with_residuals(*op.residuals)(lambda *arrays, **attributes: op.kernel(*arrays, **attributes))
 
 
 def chains_left() -> tuple[int, int, int]:

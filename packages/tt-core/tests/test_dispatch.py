@@ -19,7 +19,7 @@ import pytest
 import tt_core
 from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, plugins, relu, tensor, use
 from tt_core.checking import compare
-from tt_core.dispatch import Op, registry
+from tt_core.dispatch import Op, registry, tuned, with_residuals
 from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
 from tt_core.hookspecs import hookspec as core_hookspec
 from tt_core.layers import dropout
@@ -168,9 +168,110 @@ def test_residuals_reach_observers_and_not_callers() -> None:
     assert isinstance(result, Tensor)
     assert observed_op is dropout
     assert inputs[0] is x
+    scale = attributes.pop("scale")
     assert attributes == {"p": 0.5, "training": True}
-    assert output[0] is result
-    assert len(output) == 2
+    assert output is result
+    assert (x * scale).tolist() == result.tolist()
+
+
+@pytest.fixture
+def halved() -> Iterator[Op]:
+    """An op of our own whose tuned kernel has residuals."""
+
+    @op
+    def halved(x: Any, /) -> Any:
+        return x / 2
+
+    @tuned(halved, residuals=("least", "most"))
+    def fast(x: Any, /) -> Any:
+        return x * 0.5, x.min(), x.max()
+
+    yield halved
+    del registry["halved"]
+
+
+def test_a_plugins_kernel_names_its_residuals_or_returns_the_result_alone(halved: Op) -> None:
+    seen: dict[str, Any] = {}
+    x = tensor([1.0, 3.0])
+    watcher = plugin(tt_observe_op=lambda op: lambda op, inputs, attributes, output: seen.update(attributes))
+    for kernel, names in (
+        (None, ["least", "most"]),
+        (halved.formula, []),
+        (with_residuals("most")(lambda x, /: (x / 2, x.max())), ["most"]),
+    ):
+        mine = plugin(tt_kernel=lambda op, kernel=kernel: kernel if op is halved else None)
+        for watched in (False, True):
+            seen.clear()
+            manager.register(mine, "mine")
+            if watched:
+                manager.register(watcher)
+            assert halved(x).tolist() == [0.5, 1.5]
+            assert sorted(seen) == (names if watched else [])
+            manager.unregister(mine)
+        manager.unregister(watcher)
+
+
+def test_a_kernel_that_returns_another_number_of_values_is_an_error_with_its_plugin(halved: Op) -> None:
+    mine = plugin(tt_kernel=lambda op: (lambda x, /: (x, x)) if op is halved else None)
+    manager.register(mine, "mine")
+    with pytest.raises(
+        PluginError, match="halved: the kernel of plugin mine returns 2 values, expected the result alone"
+    ):
+        halved(tensor([1.0]))
+    few = plugin(tt_kernel=lambda op: with_residuals("least")(lambda x, /: x) if op is halved else None)
+    manager.register(few, "few")
+    with pytest.raises(PluginError, match="the kernel of plugin few returns 1 values, expected the result and least"):
+        halved(tensor([1.0]))
+
+
+def test_residuals_of_the_formula_are_needed_from_every_kernel() -> None:
+    mine = plugin(tt_kernel=lambda op: (lambda x, /, p, training: x) if op is dropout else None)
+    with pytest.raises(
+        PluginError, match="dropout: the kernel of plugin mine does not return scale, which the gradient"
+    ):
+        manager.register(mine, "mine")
+
+
+def test_a_tuned_kernel_stands_for_the_formula(double: Op) -> None:
+    with pytest.raises(ValueError, match=r"the tuned kernel of double takes \(y, /\), the formula \(x, /\)"):
+
+        @tuned(double)
+        def other(y: Any, /) -> Any:
+            return y
+
+    @tuned(double)
+    def fast(x: Any, /) -> Any:
+        return x + x
+
+    assert double.kernel is fast
+    assert double.formula is not fast
+    assert double(tensor([2.0])).tolist() == [4]
+    with pytest.raises(ValueError, match="double has a tuned kernel already"):
+        tuned(double)(fast)
+
+
+def test_a_check_runs_before_every_kernel() -> None:
+    def positive(x: Any, /, least: int = 0) -> None:
+        if (x < least).any():
+            raise ValueError(f"x must be at least {least}")
+
+    @op(check=positive)
+    def checked(x: Any, /, least: int = 0) -> Any:
+        return x
+
+    mine = plugin(tt_kernel=lambda op: (lambda x, least: x * 2) if op is checked else None)
+    watcher = plugin(tt_observe_op=lambda op: lambda *_: None)
+    try:
+        for plugins in ((), (mine,), (mine, watcher)):
+            for each in plugins:
+                manager.register(each)
+            assert checked(tensor([1.0])).tolist() == [2 if plugins else 1]
+            with pytest.raises(ShapeError, match="checked: x must be at least 3"):
+                checked(tensor([1.0]), least=3)
+            for each in plugins:
+                manager.unregister(each)
+    finally:
+        del registry["checked"]
 
 
 # --- hooks, one by one

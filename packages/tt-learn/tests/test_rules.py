@@ -27,6 +27,7 @@ from tt_core.dispatch import Array, Op, registry, wrap
 from tt_learn import GradientError, gradcheck, gradgradcheck
 from tt_learn.autograd import Tensor, forget_rule, gradient, rule_of, sum_to
 from tt_learn.gradcheck import GradcheckError
+from tt_learn.rules import activations as RA
 from tt_learn.rules.products import rows_product
 
 TOLERANCE = {"eps": 1e-5, "atol": 1e-8, "rtol": 1e-6}
@@ -164,7 +165,7 @@ def _layer_norm_backward(g: Any, x: Any, weight: Any = None, dims: int = 1) -> A
 
 
 def _gelu_backward(g: Any, x: Any, approximate: str = "none") -> Any:
-    return A.gelu_backward(g, x, wrap(A.gelu.kernel(x.data, approximate=approximate)), approximate=approximate)
+    return RA.gelu_backward(g, x, wrap(A.gelu.kernel(x.data, approximate=approximate)), approximate=approximate)
 
 
 MASK = np.array([[True, False, True], [False, True, False]])
@@ -226,15 +227,17 @@ CASES: dict[Op, list[Case]] = {
     A.gelu: unary() + unary(approximate="tanh"),
     A.softmax: along(),
     A.log_softmax: along(),
-    A.relu_backward: backward_kernel("apart"),
-    A.leaky_relu_backward: backward_kernel("apart") + backward_kernel("apart", negative_slope=0.3),
-    A.softplus_backward: backward_kernel(beta=2.0) + backward_kernel("apart", threshold=0.8),
-    A.sigmoid_backward: backward_kernel(),
-    A.tanh_backward: backward_kernel(),
-    A.silu_backward: backward_kernel(),
-    A.gelu_backward: [case(F(*s), F(*s), call=_gelu_backward, approximate=a) for s in SHAPES for a in ("none", "tanh")],
-    A.softmax_backward: [case(F(*s), F(*s), dim=d) for s in ((3, 4), (2, 3, 4), (5,), (0, 3)) for d in (0, -1)],
-    A.log_softmax_backward: [case(F(*s), F(*s), dim=d) for s in ((3, 4), (2, 3, 4), (5,), (0, 3)) for d in (0, -1)],
+    RA.relu_backward: backward_kernel("apart"),
+    RA.leaky_relu_backward: backward_kernel("apart") + backward_kernel("apart", negative_slope=0.3),
+    RA.softplus_backward: backward_kernel(beta=2.0) + backward_kernel("apart", threshold=0.8),
+    RA.sigmoid_backward: backward_kernel(),
+    RA.tanh_backward: backward_kernel(),
+    RA.silu_backward: backward_kernel(),
+    RA.gelu_backward: [
+        case(F(*s), F(*s), call=_gelu_backward, approximate=a) for s in SHAPES for a in ("none", "tanh")
+    ],
+    RA.softmax_backward: [case(F(*s), F(*s), dim=d) for s in ((3, 4), (2, 3, 4), (5,), (0, 3)) for d in (0, -1)],
+    RA.log_softmax_backward: [case(F(*s), F(*s), dim=d) for s in ((3, 4), (2, 3, 4), (5,), (0, 3)) for d in (0, -1)],
     L.linear: [case(F(*s), F(3, 4), b) for s in ROW_SHAPES for b in (None, F(3))] + [case(F(4, 4), Same(), F(4))],
     L.layer_norm: [case(F(*s), *more) for s in ROW_SHAPES for more in ((), (F(4),), (F(4), F(4)))]
     + [case(F(2, 3, 4), F(3, 4), F(3, 4), dims=2), case(F(4), Same()), case(F(2, 4), None, F(4))],

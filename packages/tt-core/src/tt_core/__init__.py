@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from tt_core import blas as blas  # the first of all: it has to come before NumPy
 from tt_core import distributions as distributions
 from tt_core import init
+from tt_core import kernels as kernels
 from tt_core import nn as nn
 from tt_core.__about__ import __version__
-from tt_core.activations import (
+from tt_core.activation_layers import (
     GELU,
     LeakyReLU,
     LogSoftmax,
@@ -20,6 +21,8 @@ from tt_core.activations import (
     Softmax,
     Softplus,
     Tanh,
+)
+from tt_core.activations import (
     gelu,
     leaky_relu,
     log_softmax,

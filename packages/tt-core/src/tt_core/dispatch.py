@@ -5,7 +5,9 @@ An op is a plain NumPy function on arrays. Parameters before `/` are its inputs,
     @op
     def softmax(x, /, dim=-1): ...
 
-`softmax(tensor)` is the op and `softmax.kernel` this function. A call goes front -> wraps -> observers -> kernel:
+`softmax(tensor)` is the op, and this function is its formula. `@tuned(softmax)` registers a faster form of it, in the
+package's folder `kernels/`: this is `softmax.kernel`, which is the formula itself for an op without a faster form. A
+call goes front -> wraps -> observers -> kernel:
 
     front      puts inputs and attributes in their places, looks the chain up
     chain      what `bind` made of the hooks' answers; without plugins it is `op.base`, the same object each time
@@ -21,7 +23,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, KeysView
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast, overload
 
 import numpy as np
 from numpy import ndarray
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Call = Callable[..., Any]
+AnyCall = TypeVar("AnyCall", bound=Call)
 AnyTensor = TypeVar("AnyTensor", bound="Tensor")
 
 
@@ -54,8 +57,12 @@ class Op(Protocol):
     """
 
     name: str
+    formula: Call
+    """The NumPy function that defines it."""
     kernel: Call
-    """The NumPy function it stands for; plugins may run another one in its place."""
+    """The function that runs: the tuned form, or the formula; a plugin may run another one in its place."""
+    check: Call | None
+    """Raises an error for arguments that no kernel of this op accepts; runs before each of them."""
     inputs: tuple[str, ...]
     """Names of its inputs."""
     required: int
@@ -66,8 +73,8 @@ class Op(Protocol):
     """Whether every attribute has a default."""
     variadic: bool
     """Whether it takes any number of inputs."""
-    residuals: bool
-    """Whether its kernel returns `(result, *what the backward kernel needs)`."""
+    residuals: tuple[str, ...]
+    """Names of what its kernel returns after the result, for the gradient rule."""
     random: bool
     """Whether it draws from `tt_core.random.generator()`."""
     view: bool
@@ -113,25 +120,36 @@ def op(kernel: Callable[..., Array], /) -> TensorOp: ...
 def op(kernel: Call, /) -> Op: ...
 @overload
 def op(
-    *, residuals: Literal[True], name: str | None = None, random: bool = False, view: bool = False
+    *,
+    residuals: tuple[str, ...],
+    name: str | None = None,
+    check: Call | None = None,
+    random: bool = False,
+    view: bool = False,
 ) -> Callable[[Call], TensorOp]: ...
 @overload
-def op(*, name: str | None = None, random: bool = False, view: bool = False) -> _Definition: ...
+def op(
+    *, name: str | None = None, check: Call | None = None, random: bool = False, view: bool = False
+) -> _Definition: ...
 def op(
     kernel: Call | None = None,
     /,
     *,
     name: str | None = None,
-    residuals: bool = False,
+    residuals: tuple[str, ...] = (),
+    check: Call | None = None,
     random: bool = False,
     view: bool = False,
 ) -> Any:
-    """Register a NumPy function as an op, under its own name or another one.
+    """Register a NumPy function as an op: its formula. The op has the function's name, or `name`.
 
-    With `residuals=True` the kernel returns `(result, *what the backward kernel needs)`: callers receive the result,
-    observers the whole tuple. `random=True` says that it draws from the generator, `view=True` that its result may
-    share memory with an input. An op that is defined again in `__main__`, as by a notebook cell that runs twice,
-    replaces the old one. Raises `ValueError` when the name is taken otherwise or no parameter stands before `/`.
+    A function with `residuals=("scale",)` returns `(result, scale)`: callers receive the result, and the gradient rule
+    receives `scale` as a keyword argument. Every kernel of this op must return these too. `check` takes what the
+    function takes, and raises an error for arguments that no kernel of this op accepts. Raises `ValueError` when the
+    name is taken or no parameter stands before `/`.
+
+    `random` says that the kernel draws from `tt_core.random.generator()`, `view` that its result may share memory with an
+    input.
 
     >>> @op
     ... def _double(x, /):
@@ -141,11 +159,13 @@ def op(
     >>> del registry["_double"]
     """
     if kernel is None:
-        return functools.partial(_define, name=name, residuals=residuals, random=random, view=view)
-    return _define(kernel, name, residuals, random, view)
+        return functools.partial(_define, name=name, residuals=residuals, check=check, random=random, view=view)
+    return _define(kernel, name, residuals, check, random, view)
 
 
-def _define(kernel: Call, name: str | None, residuals: bool, random: bool, view: bool) -> Op:
+def _define(
+    kernel: Call, name: str | None, residuals: tuple[str, ...], check: Call | None, random: bool, view: bool
+) -> Op:
     name = name or kernel.__name__
     if name in registry and not redefined(f"op {name}", registry[name].kernel, kernel):
         raise ValueError(f"op {name} exists already (in {registry[name].kernel.__module__}); pass another name=")
@@ -158,19 +178,79 @@ def _define(kernel: Call, name: str | None, residuals: bool, random: bool, view:
     attributes = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     required = sum(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters)
     exact = len(inputs) if not attributes and required == len(inputs) else 0
+    with_residuals(*residuals)(kernel)
     front = _front(exact, len(inputs), attributes.keys(), {*inputs, *attributes})
     front = functools.update_wrapper(front, kernel)
-    front.__signature__ = _of_tensors(signature, residuals)  # type: ignore[attr-defined]
+    front.__signature__ = _of_tensors(signature, bool(residuals))  # type: ignore[attr-defined]
     defined = cast(Op, front)
-    defined.name, defined.kernel, defined.residuals = name, kernel, residuals
+    defined.name, defined.formula, defined.kernel = name, kernel, kernel
+    defined.residuals, defined.check = residuals, check
     defined.random, defined.view, defined.pure = random, view, not random
     defined.inputs, defined.required, defined.variadic = inputs, required, variadic
     defined.attributes = attributes
     defined.defaulted = all(default is not _EMPTY for default in attributes.values())
-    defined.base = _base(defined, kernel, exact)
+    defined.base = _base(defined, kernel)
     registry[name] = defined
     bind(defined)
     return defined
+
+
+def tuned(op: Op, /, *, residuals: tuple[str, ...] = ()) -> Callable[[AnyCall], AnyCall]:
+    """Register the decorated function as the kernel of `op`: it computes the same as the formula, faster.
+
+    With `residuals`, it returns them after the result, as described at `op`; here they are optional, so the backward op
+    computes what a plugin's kernel leaves out. Raises `ValueError` when the op has a
+    tuned kernel already, or when the parameters differ from the formula's.
+
+    >>> @op
+    ... def _cubed(x, /):
+    ...     return x**3
+    >>> @tuned(_cubed)
+    ... def _fast_cubed(x, /):
+    ...     return x * x * x
+    >>> _cubed.kernel is _fast_cubed, _cubed([2])
+    (True, tensor([8]))
+    >>> del registry["_cubed"]
+    """
+
+    def register(kernel: AnyCall) -> AnyCall:
+        if op.kernel is not op.formula:
+            raise ValueError(f"op {op.name} has a tuned kernel already (in {op.kernel.__module__})")
+        wanted, given = _parameters(op.formula), _parameters(kernel)
+        if wanted != given:
+            raise ValueError(f"the tuned kernel of {op.name} takes {given}, the formula {wanted}")
+        op.kernel, op.residuals = with_residuals(*residuals)(kernel), residuals
+        op.base = _base(op, kernel)
+        bind(op)
+        return kernel
+
+    return register
+
+
+def _parameters(function: Call) -> str:
+    """The parameters of a function and their defaults, as text."""
+    parameters = inspect.signature(function).parameters.values()
+    return str(inspect.Signature([p.replace(annotation=_EMPTY) for p in parameters]))
+
+
+def with_residuals(*names: str) -> Callable[[AnyCall], AnyCall]:
+    """Name what the decorated kernel returns after its result; for kernels that a plugin brings.
+
+    >>> with_residuals("mean")(lambda x, /: (x - x.mean(), x.mean())).residuals
+    ('mean',)
+    """
+
+    def name(kernel: AnyCall) -> AnyCall:
+        if names:
+            kernel.residuals = names  # type: ignore[attr-defined]
+        return kernel
+
+    return name
+
+
+def residuals_of(kernel: Call) -> tuple[str, ...]:
+    """The names of what `kernel` returns after its result."""
+    return getattr(kernel, "residuals", ())
 
 
 def _of_tensors(signature: inspect.Signature, residuals: bool) -> inspect.Signature:
@@ -384,7 +464,11 @@ def _numeric(x: Any) -> Any:
 # --- the base: arrays out of tensors, kernel, tensors out of arrays. The try costs nothing until something raises.
 
 
-def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
+def _base(op: Op, kernel: Call) -> Call:
+    names = residuals_of(kernel)
+    single = bool(names or op.residuals or residuals_of(op.formula))
+    exact = 0 if single or op.attributes or op.required < len(op.inputs) else len(op.inputs)
+    run, kernel = kernel, _guarded(op, kernel)
     if exact == 1:
 
         def base(x: Any) -> Any:
@@ -406,7 +490,6 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
                 return wrap(_again(op, kernel, (a, b), {}, error))
 
     else:
-        residuals = op.residuals
 
         def base(*inputs: Any, **attributes: Any) -> Any:  # type: ignore[misc]
             try:
@@ -417,13 +500,15 @@ def _base(op: Op, kernel: Call, exact: int = 0) -> Call:
                 )
             except Exception as error:
                 result = _again(op, kernel, inputs, attributes, error)
-            return wrap(result[0] if residuals else result)
+            return wrap(_parts(op, run, names, result)[0] if single else result)
 
     return base
 
 
 def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
-    residuals = op.residuals
+    names = residuals_of(kernel)
+    single = bool(names or op.residuals or residuals_of(op.formula))
+    run, kernel = kernel, _guarded(op, kernel)
 
     def observed(*inputs: Any, **attributes: Any) -> Any:
         try:  # here as in `base`, since a call of its own would take 0.1 us
@@ -434,12 +519,55 @@ def _observed(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
             )
         except Exception as error:
             result = _again(op, kernel, inputs, attributes, error)
+        if single:
+            result, *rest = _parts(op, run, names, result)
+            for name, residual in zip(names, rest):
+                attributes[name] = wrap(residual)
         output = wrap(result)
         for observe in observers:
             observe(op, inputs, attributes, output)
-        return output[0] if residuals else output
+        return output
 
     return observed
+
+
+def _guarded(op: Op, kernel: Call) -> Call:
+    """`kernel` after the op's `check`; raises `PluginError` for one that lacks residuals that the formula returns."""
+    missing = [name for name in residuals_of(op.formula) if name not in residuals_of(kernel)]
+    if missing:
+        raise PluginError(
+            f"{op.name}: the kernel of {_source_of(op, kernel)} does not return {' and '.join(missing)}, which the "
+            f"gradient needs; return it after the result and name it with @with_residuals"
+        )
+    check = op.check
+    if check is None:
+        return kernel
+
+    def guarded(*inputs: Any, **attributes: Any) -> Any:
+        check(*inputs, **attributes)
+        return kernel(*inputs, **attributes)
+
+    return guarded
+
+
+def _parts(op: Op, kernel: Call, names: tuple[str, ...], result: Any) -> tuple[Any, ...]:
+    """The result and the residuals of a kernel; raises `PluginError` for another number of them than it names."""
+    parts = result if type(result) is tuple else (result,)
+    if len(parts) != len(names) + 1:
+        named = f"the result and {', '.join(names)}" if names else "the result alone"
+        raise PluginError(
+            f"{op.name}: the kernel of {_source_of(op, kernel)} returns {len(parts)} values, expected {named}; "
+            f"name residuals with @with_residuals"
+        )
+    return parts
+
+
+def _source_of(op: Op, kernel: Call) -> str:
+    """Where a kernel comes from: a plugin, or the op's own module."""
+    for implementation in reversed(manager.hook.tt_kernel.get_hookimpls()):
+        if kernel is not op.kernel and implementation.function(*(op,) * len(implementation.argnames)) is not None:
+            return f"plugin {implementation.plugin_name}"
+    return f"module {kernel.__module__}"
 
 
 def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:

@@ -846,7 +846,7 @@ class Linear(Layer):
 # --- layer normalization
 
 
-@op(residuals=True)
+@op(residuals=("mean", "rstd"))
 def layer_norm(
     x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
@@ -953,7 +953,7 @@ class LayerNorm(Layer):
 # --- dropout
 
 
-@op(residuals=True, random=True, view=True)
+@op(residuals=("scale",), random=True, view=True)
 def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale.
 

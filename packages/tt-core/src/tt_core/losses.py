@@ -161,7 +161,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
 # is kept, and forward holds no more of them than fit in the cache.
 
 
-@op(name="cross_entropy", residuals=True)
+@op(name="cross_entropy", residuals=("peak", "total"))
 def class_cross_entropy(
     x: Array, target: Array, weight: Array | None = None, /, ignore_index: int = -100, reduction: str = "mean"
 ) -> tuple[Array, Array, Array]:

@@ -355,7 +355,7 @@ class BatchNorm1d(_BatchNorm):
 # --- dropout of channels
 
 
-@op(residuals=True, random=True, view=True)
+@op(residuals=("scale",), random=True, view=True)
 def dropout2d(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
     """Each channel of each image 0 with probability `p`, else scaled by 1/(1-p) (Tompson et al. 2015).
 
@@ -377,8 +377,7 @@ def dropout2d(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array
 
 
 @gradient(dropout2d)
-def _(out: Any, x: Any, **_: Any) -> Any:
-    _, scale = out
+def _(out: Any, x: Any, scale: Any, **_: Any) -> Any:
     return (lambda g: g * scale,)
 
 

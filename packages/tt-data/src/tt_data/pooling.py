@@ -23,7 +23,7 @@ from tt_learn.autograd import gradient
 # --- the largest of each window
 
 
-@op(residuals=True)
+@op(residuals=("index",))
 @on_images()
 def max_pool2d(
     x: Array,
@@ -227,8 +227,8 @@ def _index_dtype(w: Windows) -> Any:
 
 
 @gradient(max_pool2d)
-def _(out: Any, x: Any, **how: Any) -> Any:
-    index, size = out[1], x.shape[-2:]
+def _(out: Any, x: Any, index: Any, **how: Any) -> Any:
+    size = x.shape[-2:]
     return (lambda g: max_pool2d_backward(g, index, size=size, **how),)
 
 

@@ -32,7 +32,7 @@ from tt_learn.autograd import GradientError, formula, gradient
 # --- the op
 
 
-@op(residuals=True, random=True)
+@op(residuals=("lse", "kept", "seed", "exact"), random=True)
 def scaled_dot_product_attention(
     query: Array,
     key: Array,
@@ -106,9 +106,11 @@ def scaled_dot_product_attention_backward(
 
 
 @gradient(scaled_dot_product_attention)
-def _(out: Any, query: Any, key: Any, value: Any, attn_mask: Any, **attributes: Any) -> Any:
-    result, lse, kept, seed, exact = out
-    result = exact if query.dtype == np.float16 else result
+def _(
+    out: Any, query: Any, key: Any, value: Any, attn_mask: Any, lse: Any, kept: Any, seed: Any, exact: Any,
+    **attributes: Any,
+) -> Any:  # fmt: skip
+    result = exact if query.dtype == np.float16 else out
     saved = (query, key, value, result, lse, kept, seed, attn_mask)
     mask_gradient = bool(getattr(attn_mask, "requires_grad", False))
 

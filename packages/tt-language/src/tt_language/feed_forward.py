@@ -24,7 +24,7 @@ from tt_learn.autograd import formula, gradient
 # --- RMS normalization
 
 
-@op(residuals=True)
+@op(residuals=("rstd",))
 def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None) -> tuple[Array, Array]:
     """x / sqrt(mean(x^2) + eps) over the last dimension, times `weight` (Zhang and Sennrich 2019, arXiv:1910.07467).
 
@@ -69,8 +69,7 @@ def rms_norm_backward(g: Array, x: Array, rstd: Array, weight: Array | None = No
 
 
 @gradient(rms_norm)
-def _(out: Any, x: Any, weight: Any, eps: float | None) -> Any:
-    _, rstd = out
+def _(out: Any, x: Any, weight: Any, eps: float | None, rstd: Any) -> Any:
     return lambda g: rms_norm_backward(g, x, rstd, weight)
 
 

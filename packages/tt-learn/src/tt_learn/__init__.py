@@ -13,6 +13,7 @@ from tt_learn.autograd import plugin as _plugin
 if not _manager.has_plugin("autograd"):
     _manager.register(_plugin, "autograd")
 
+from tt_learn import kernels as _kernels  # noqa: F401 - registers the tuned kernels
 from tt_learn import optim as optim  # after all that it names
 from tt_learn import rules as _rules  # noqa: F401 - fills the tables
 from tt_learn.adaptive import Adadelta as Adadelta

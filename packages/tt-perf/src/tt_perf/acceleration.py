@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from tt_core import activations, layers, losses
-from tt_core.dispatch import Array, Op
+from tt_core.dispatch import Array, Op, with_residuals
 from tt_core.errors import PluginError
 from tt_core.hookspecs import hookimpl
 from tt_core.threads import in_parallel
 from tt_learn.blocks import State
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum
+from tt_learn.rules import activations as gradients
 from tt_perf import loops
 from tt_perf.quantization import packed
 from tt_perf.quantization.layers import dynamic_linear, static_linear
@@ -110,18 +111,19 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
     def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
         if approximate != "tanh" or not _fits(g, x) or g.shape != x.shape:
-            return activations.gelu_backward.kernel(g, x, out, approximate=approximate)
+            return gradients.gelu_backward.kernel(g, x, out, approximate=approximate)
         result = np.empty_like(x)
         _by_element(loop["gelu_tanh_backward"], g, x, result)
         return result
 
     def relu_backward(g: Array, out: Array, /) -> Array:
         if not _fits(g, out) or g.shape != out.shape:
-            return activations.relu_backward.kernel(g, out)
+            return gradients.relu_backward.kernel(g, out)
         result = np.empty_like(g)
         _by_element(loop["relu_backward"], g, out, result)
         return result
 
+    @with_residuals("mean", "rstd")
     def layer_norm(
         x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
     ) -> tuple[Array, Array, Array]:
@@ -166,6 +168,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         total = np.sum([sums[start] for start in sorted(sums)], axis=0)  # in one order, whoever was first
         return dx, total[0].reshape(shape), total[1].reshape(shape)
 
+    @with_residuals("peak", "total")
     def cross_entropy(
         x: Array, target: Array, weight: Array | None = None, /, ignore_index: int = -100, reduction: str = "mean"
     ) -> Any:

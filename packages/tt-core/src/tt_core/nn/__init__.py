@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tt_core import init as init
-from tt_core.activations import GELU as GELU
-from tt_core.activations import LeakyReLU as LeakyReLU
-from tt_core.activations import LogSoftmax as LogSoftmax
-from tt_core.activations import ReLU as ReLU
-from tt_core.activations import Sigmoid as Sigmoid
-from tt_core.activations import SiLU as SiLU
-from tt_core.activations import Softmax as Softmax
-from tt_core.activations import Softplus as Softplus
-from tt_core.activations import Tanh as Tanh
+from tt_core.activation_layers import GELU as GELU
+from tt_core.activation_layers import LeakyReLU as LeakyReLU
+from tt_core.activation_layers import LogSoftmax as LogSoftmax
+from tt_core.activation_layers import ReLU as ReLU
+from tt_core.activation_layers import Sigmoid as Sigmoid
+from tt_core.activation_layers import SiLU as SiLU
+from tt_core.activation_layers import Softmax as Softmax
+from tt_core.activation_layers import Softplus as Softplus
+from tt_core.activation_layers import Tanh as Tanh
 from tt_core.creation import full
 from tt_core.errors import DTypeError
 from tt_core.later import absent

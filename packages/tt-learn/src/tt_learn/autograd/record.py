@@ -60,7 +60,7 @@ def observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output:
 
 
 def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
-    """Adds the node of one call behind its output tensors. Residuals have no gradient of their own."""
+    """Adds the node of one call behind its output tensors."""
     entry = entry_of(op)
     if entry is None:
         return
@@ -72,8 +72,6 @@ def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: 
     outputs = output if type(output) is tuple else (output,)
     kept = [Recalled.of(x) for x in outputs]
     functions = entry.rule(tuple(kept) if outputs is output else kept[0], *inputs, **attributes)
-    if op.residuals:
-        kept, outputs = kept[:1], outputs[:1]
     attach(entry.node(op.name, edges, functions, outputs), outputs, kept)
 
 

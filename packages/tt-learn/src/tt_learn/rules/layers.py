@@ -10,8 +10,7 @@ from tt_learn.autograd import formula, gradient
 
 
 @gradient(layer_norm)
-def _(out: Any, x: Any, weight: Any, bias: Any, dims: int, eps: float) -> Any:
-    _, mean, rstd = out
+def _(out: Any, x: Any, weight: Any, bias: Any, dims: int, eps: float, mean: Any = None, rstd: Any = None) -> Any:
     return lambda g: layer_norm_backward(g, x, mean, rstd, weight, dims=dims)
 
 
@@ -31,6 +30,5 @@ def _(g: Any, x: Any, mean: Any, rstd: Any, weight: Any, dims: int) -> Any:
 
 
 @gradient(dropout)
-def _(out: Any, x: Any, p: float, training: bool) -> Any:
-    _, scale = out
+def _(out: Any, x: Any, p: float, training: bool, scale: Any) -> Any:
     return (lambda g: g * scale,)

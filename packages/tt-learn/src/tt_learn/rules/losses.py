@@ -13,11 +13,10 @@ from tt_learn.autograd import GradientError, formula, gradient
 
 
 @gradient(L.class_cross_entropy)
-def _(out: Any, x: Any, target: Any, weight: Any, **attributes: Any) -> Any:
+def _(out: Any, x: Any, target: Any, weight: Any, peak: Any = None, total: Any = None, **attributes: Any) -> Any:
     """Kept are the logits and two numbers a row; the probabilities are computed again."""
     if getattr(weight, "requires_grad", False):
         raise GradientError("cross_entropy: the class weights get no gradient; detach() them")
-    _, peak, total = out
     return lambda g: L.cross_entropy_backward(g, x, target, peak, total, weight, **attributes), None, None
 
 

@@ -1,0 +1,5 @@
+"""The tuned kernels of Act I: faster forms of ops whose formulas are in the modules. Importing it registers them."""
+
+from __future__ import annotations
+
+from tt_core.kernels import activations as activations

@@ -1,0 +1,5 @@
+"""The tuned kernels of Act II: faster forms of the backward ops in `rules/`. Importing it registers them."""
+
+from __future__ import annotations
+
+from tt_learn.kernels import activations as activations
