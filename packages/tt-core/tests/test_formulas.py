@@ -9,7 +9,7 @@ import pytest
 
 import tt_core
 from tt_core.checking import check
-from tt_core.dispatch import registry
+from tt_core.dispatch import quietly, registry
 from tt_core.errors import TinyTorchError
 
 OPS = [
@@ -40,6 +40,17 @@ X = np.ones((2, 3), np.float32)
         ("log_softmax", (np.ones(3, bool),), {}),
         ("log_softmax", (X,), {"dim": -3}),
         ("gelu", (X,), {"approximate": "fast"}),
+        ("linear", (X, X.T), {}),
+        ("linear", (X, X[None]), {}),
+        ("layer_norm", (X.astype(int),), {}),
+        ("layer_norm", (X,), {"dims": 3}),
+        ("layer_norm", (X, X[0, :2]), {}),
+        ("layer_norm", (X, None, X[0, :2]), {}),
+        ("cross_entropy", (X, np.array([0, 3])), {}),
+        ("cross_entropy", (X, np.array([0, -1])), {}),
+        ("cross_entropy", (X, np.array([0.0, 1.0])), {}),
+        ("cross_entropy", (X, np.array([0])), {}),
+        ("cross_entropy", (X.astype(int), np.array([0, 1])), {}),
         *[(name, ("text",), {}) for name in ("gelu", "silu", "sigmoid", "softplus", "leaky_relu", "softmax")],
     ],
 )
@@ -56,3 +67,33 @@ def test_the_plugin_runs_every_op_on_its_formula() -> None:
     kernels = {name: registry[name].base for name in OPS}
     with tt_core.use("formula"):
         assert all(registry[name].chain is not kernels[name] for name in OPS)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("ignore_index", [-100, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 2), (4,), (0, 4), (300, 100)])
+def test_cross_entropy_agrees_in_all_its_options(
+    shape: tuple[int, ...], weighted: bool, ignore_index: int, reduction: str
+) -> None:
+    rng = np.random.default_rng(0)
+    classes = shape[min(len(shape) - 1, 1)]
+    x, target = rng.standard_normal(shape), rng.integers(0, classes, (*shape[:1], *shape[2:]) if shape[1:] else ())
+    weight = rng.random(classes) if weighted else None
+    op = tt_core.losses.class_cross_entropy
+    expected = quietly(op.formula, x, target, weight, ignore_index, reduction)
+    result, *_ = quietly(op.kernel, x, target, weight, ignore_index, reduction)
+    assert np.shape(result) == np.shape(expected)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+@pytest.mark.parametrize("shape", [(4,), (0, 4), (3, 4), (2, 3, 4), (2, 0, 4)])
+@pytest.mark.parametrize("outputs", [(), (5,), (0,)])
+def test_linear_agrees_on_each_number_of_dimensions(shape: Any, outputs: Any, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x, weight, bias = ((rng.standard_normal(s) * 3).astype(dtype) for s in (shape, (*outputs, 4), outputs))
+    for given in (None, bias):
+        expected, result = tt_core.linear.formula(x, weight, given), tt_core.linear.kernel(x, weight, given)
+        assert (np.shape(result), result.dtype) == (np.shape(expected), expected.dtype)
+        np.testing.assert_allclose(result, expected, rtol=2e-3 if dtype == "float16" else 1e-5, atol=1e-5)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from tt_core import activations as A
+from tt_core import losses
 from tt_core.dispatch import Op, quietly
 from tt_learn.rules import activations as R
+from tt_learn.rules import losses as RO
 
 LIMIT = float(np.finfo("f4").max)
 EXTREMES = [-LIMIT, -1e30, -1e4, -88.0, -1e-30, -0.0, 0.0, 1e-30, 88.0, 1e4, 1e30, LIMIT]
@@ -135,3 +137,60 @@ def test_rectifiers_let_no_infinite_gradient_become_nan(dtype: Any, form: str) -
     np.testing.assert_array_equal(leaky, [np.inf, np.inf, -np.inf, -np.inf, np.nan, np.nan, -2, 1.5])
     assert relu.dtype == leaky.dtype == np.dtype(dtype)
     assert getattr(R.relu_backward, form)(g[-1:], np.array([np.nan], dtype)) == 3  # a nan is not hidden
+
+
+# --- losses
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("shape", [(7, 5), (2, 5, 3), (5,), (1500, 40)])
+def test_the_backward_op_of_cross_entropy_is_the_slope(shape: tuple[int, ...], reduction: str, form: str) -> None:
+    generator = np.random.default_rng(1)
+    x, step, weight = (
+        generator.normal(size=shape),
+        generator.normal(size=shape),
+        generator.random(shape[1 % len(shape)]),
+    )
+    target = np.asarray(generator.integers(0, 5, (shape[0], *shape[2:]) if len(shape) > 1 else ()))
+    if target.size > 1:
+        target.flat[1] = -100
+    attributes: dict[str, Any] = {"ignore_index": -100, "reduction": reduction}
+    kernel = losses.class_cross_entropy.kernel
+    loss, peak, total = kernel(x, target, weight, **attributes)
+    g = generator.normal(size=np.shape(loss))
+    kept = [array.copy() for array in (x, peak, total, g)]
+    slope = getattr(RO.cross_entropy_backward, form)(g, x, target, peak, total, weight, **attributes)
+    h = 1e-6
+    moved = (
+        kernel(x + h * step, target, weight, **attributes)[0] - kernel(x - h * step, target, weight, **attributes)[0]
+    )
+    assert slope.shape == x.shape
+    np.testing.assert_allclose((slope * step).sum(), (moved / (2 * h) * g).sum(), rtol=1e-6)
+    for array, before in zip((x, peak, total, g), kept):
+        np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradient_at_the_limits_is_finite(form: str) -> None:
+    x = np.array([[1e4, -1e4], [LIMIT, -LIMIT]], "f4")
+    target = np.array([1, 0])
+    _, peak, total = quietly(losses.class_cross_entropy.kernel, x, target)
+    slope = quietly(getattr(RO.cross_entropy_backward, form), np.ones((), "f4"), x, target, peak, total)
+    np.testing.assert_allclose(slope, [[0.5, -0.5], [0, 0]])
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_the_backward_op_of_cross_entropy_computes_what_it_is_not_handed(reduction: str) -> None:
+    x, target, g = np.random.default_rng(0).normal(size=(6, 4)), np.array([0, 3, -100, 1, 2, 2]), np.ones(())
+    _, peak, total = losses.class_cross_entropy.kernel(x, target)
+    kernel = RO.cross_entropy_backward.kernel
+    g = np.ones(6) if reduction == "none" else g
+    np.testing.assert_allclose(
+        kernel(g, x, target, reduction=reduction), kernel(g, x, target, peak, total, reduction=reduction)
+    )
+
+
+def test_the_slope_of_binary_cross_entropy_at_the_limits() -> None:
+    slope = RO.binary_cross_entropy_backward.kernel(np.ones(2, "f4"), np.array([0, 0.5], "f4"), np.array([0, 1], "f4"))
+    assert slope.tolist() == [0, -2]

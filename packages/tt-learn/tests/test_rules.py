@@ -28,6 +28,8 @@ from tt_learn import GradientError, gradcheck, gradgradcheck
 from tt_learn.autograd import Tensor, forget_rule, gradient, rule_of, sum_to
 from tt_learn.gradcheck import GradcheckError
 from tt_learn.rules import activations as RA
+from tt_learn.rules import layers as RL
+from tt_learn.rules import losses as RO
 from tt_learn.rules.products import rows_product
 
 TOLERANCE = {"eps": 1e-5, "atol": 1e-8, "rtol": 1e-6}
@@ -156,12 +158,12 @@ def _cross_entropy_cases(with_g: bool) -> list[Case]:
 
 def _cross_entropy_backward(g: Any, x: Any, target: Any, weight: Any, reduction: str) -> Any:
     _, peak, total = losses.class_cross_entropy.kernel(x.data, target, weight)
-    return losses.cross_entropy_backward(g, x, target, peak, total, weight, reduction=reduction)
+    return RO.cross_entropy_backward(g, x, target, peak, total, weight, reduction=reduction)
 
 
 def _layer_norm_backward(g: Any, x: Any, weight: Any = None, dims: int = 1) -> Any:
     _, mean, rstd = L.layer_norm.kernel(x.data, dims=dims)
-    return L.layer_norm_backward(g, x, wrap(mean), wrap(rstd), weight, dims=dims)
+    return RL.layer_norm_backward(g, x, wrap(mean), wrap(rstd), weight, dims=dims)
 
 
 def _gelu_backward(g: Any, x: Any, approximate: str = "none") -> Any:
@@ -241,14 +243,14 @@ CASES: dict[Op, list[Case]] = {
     L.linear: [case(F(*s), F(3, 4), b) for s in ROW_SHAPES for b in (None, F(3))] + [case(F(4, 4), Same(), F(4))],
     L.layer_norm: [case(F(*s), *more) for s in ROW_SHAPES for more in ((), (F(4),), (F(4), F(4)))]
     + [case(F(2, 3, 4), F(3, 4), F(3, 4), dims=2), case(F(4), Same()), case(F(2, 4), None, F(4))],
-    L.layer_norm_backward: [case(F(*s), F(*s), *more, call=_layer_norm_backward) for s in ROW_SHAPES
+    RL.layer_norm_backward: [case(F(*s), F(*s), *more, call=_layer_norm_backward) for s in ROW_SHAPES
                             for more in ((), (F(4),))]
     + [case(F(2, 3, 4), F(2, 3, 4), F(3, 4), dims=2, call=_layer_norm_backward)],
     L.dropout: unary(p=0.4) + unary(p=0.0),
     losses.class_cross_entropy: _cross_entropy_cases(with_g=False),
-    losses.cross_entropy_backward: _cross_entropy_cases(with_g=True),
+    RO.cross_entropy_backward: _cross_entropy_cases(with_g=True),
     losses.binary_entropy: [case(F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
-    losses.binary_cross_entropy_backward: [case(F(*s), F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
+    RO.binary_cross_entropy_backward: [case(F(*s), F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
     products.matmul: [case(F(*a), F(*b)) for a, b in MATMULS] + [case(F(3, 3), Same()), case(F(2, 3, 3), Same())],
     products.einsum_arrays: [case(*[F(*s) for s in shapes], equation=e) for e, *shapes in EINSUMS]
     + [case(F(3, 3), Same(), equation="ij,jk->ik")],

@@ -20,7 +20,7 @@ from tt_core.arguments import checked
 from tt_core.blame import blame, remember
 from tt_core.creation import empty, ones, tensor, zeros
 from tt_core.dispatch import Array, op
-from tt_core.elementwise import HALF, through_float32
+from tt_core.elementwise import half_in_float32, on_floats
 from tt_core.errors import (
     ArgumentError,
     DTypeError,
@@ -765,47 +765,24 @@ class Identity(Layer):
 # --- linear
 
 
-@op
+def _check_linear(x: Array, weight: Array, bias: Array | None = None, /) -> None:
+    if weight.ndim not in (1, 2):
+        raise ValueError(f"weight must be a matrix or a vector, got shape {weight.shape}")
+    if not x.ndim or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[-1]}")
+
+
+@op(check=_check_linear)
+@half_in_float32
 def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """`x @ weight.T + bias`; x (..., in), weight (out, in), bias (out,) gives (..., out).
 
-    A weight (in,) with a bias () gives (...). Leading dimensions are folded into rows, so that BLAS sees one product.
-    Raises `ShapeError` where these do not fit.
+    A weight (in,) with a bias () gives (...). Raises `ShapeError` where these do not fit.
 
     >>> linear(np.array([1, 2]), np.array([[10, 1], [0, 1]]), np.array([100, 0]))
     tensor([112,   2])
     """
-    if HALF in (x.dtype, weight.dtype):  # NumPy has no fast product of float16
-        return through_float32(linear.kernel, x, weight, bias)
-    if weight.ndim == 1:
-        return linear.kernel(x, weight[None], bias)[..., 0]
-    if weight.ndim != 2:
-        raise ValueError(f"weight must be a matrix or a vector, got shape {weight.shape}")
-    if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[1]}")
-    rows = x if x.ndim <= 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    result = _few_rows_product(rows, weight) if _few_rows(rows, weight) else rows @ weight.T
-    if bias is not None:
-        if result.dtype == np.result_type(result, bias):
-            result += bias
-        else:
-            result = result + bias
-    return result if x.ndim <= 2 else result.reshape(*x.shape[:-1], weight.shape[0])
-
-
-def _few_rows(rows: Array, weight: Array) -> bool:
-    """Whether a few long rows meet a weight stored by rows, in a product that is not small."""
-    few = rows.ndim == 2 and 2 <= len(rows) <= rows.shape[1] // 16
-    return few and len(rows) * weight.size > 1 << 20 and weight.flags.c_contiguous
-
-
-def _few_rows_product(rows: Array, weight: Array) -> Array:
-    """`rows @ weight.T` by its transpose: OpenBLAS prepares a left matrix faster than one on the right.
-
-    Turning the result round included, 4 rows of 768 times (768, 768) take 0.5 of the time and 32 rows of 784 times
-    (128, 784) 0.8; from 64 rows on there is nothing to gain.
-    """
-    return np.ascontiguousarray((weight @ rows.T).T)
+    return x @ weight.T if bias is None else x @ weight.T + bias
 
 
 class Linear(Layer):
@@ -846,76 +823,36 @@ class Linear(Layer):
 # --- layer normalization
 
 
-@op(residuals=("mean", "rstd"))
+def _check_layer_norm(
+    x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
+) -> None:
+    check_floats(x)
+    if not 1 <= dims <= x.ndim:
+        raise ValueError(f"dims is between 1 and the {x.ndim} dimensions of the input, got {dims}")
+    shape = x.shape[x.ndim - dims :]
+    for name, given in (("weight", weight), ("bias", bias)):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name} has shape {given.shape}, the last {dims} dimensions of the input are {shape}")
+
+
+@op(check=_check_layer_norm)
+@on_floats
 def layer_norm(
     x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
-) -> tuple[Array, Array, Array]:
+) -> Array:
     """Mean 0 and variance 1 over the last `dims` dimensions, then scaled and shifted (Ba et al. 2016).
 
-    Residuals: mean and 1 / standard deviation. Raises `DTypeError` for integers, `ShapeError` for dimensions that are
-    not there and for a weight or bias of any shape but theirs.
+    Raises `DTypeError` for integers, `ShapeError` for dimensions that do not exist and for a weight or bias of any
+    shape but theirs.
 
     >>> layer_norm(np.array([[1, 3], [10, 30]], np.float32))
     tensor([[-1.,  1.],
             [-1.,  1.]])
     """
-    check_floats(x)
-    if not 1 <= dims <= x.ndim:
-        raise ValueError(f"dims is between 1 and the {x.ndim} dimensions of the input, got {dims}")
-    shape = x.shape[x.ndim - dims :]
-    if weight is not None and weight.shape != shape:
-        raise ValueError(f"weight has shape {weight.shape}, the last {dims} dimensions of the input are {shape}")
-    if bias is not None and bias.shape != shape:
-        raise ValueError(f"bias has shape {bias.shape}, the last {dims} dimensions of the input are {shape}")
-    if x.dtype == np.float16:  # whose sums end at 65504
-        y, mean, rstd = layer_norm.kernel(x.astype(np.float32), weight, bias, dims, eps)
-        return y.astype(np.float16), mean, rstd
-    rows = _rows(x, dims)
-    mean = _row_means(rows)
-    result = rows - mean
-    rstd = 1 / np.sqrt(np.vecdot(result, result)[:, None] / x.dtype.type(rows.shape[1] or 1) + x.dtype.type(eps))
-    result *= rstd
-    if weight is not None:
-        result *= weight.reshape(-1)
-    if bias is not None:
-        result += bias.reshape(-1)
-    return result.reshape(x.shape), mean, rstd
-
-
-@op
-def layer_norm_backward(
-    g: Array, x: Array, mean: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
-) -> tuple[Array, Array, Array]:
-    """Gradients of `layer_norm` for input, weight and bias; with u = g * weight and n = (x - mean) * rstd,
-
-    dx = rstd * (u - mean(u) - n * mean(u * n))
-
-    `g` and `x` have one shape, the residuals `mean` and `rstd` are (rows, 1).
-    """
-    shape = g.shape[g.ndim - dims :]
-    rows = _rows(g.astype(mean.dtype, copy=False), dims)
-    normalized = x.reshape(rows.shape) - mean
-    normalized *= rstd
-    u = rows if weight is None else rows * weight.reshape(-1)
-    projection = np.vecdot(u, normalized)[:, None] / u.dtype.type(rows.shape[1] or 1)
-    x_gradient = normalized * projection
-    np.subtract(u, x_gradient, out=x_gradient)
-    x_gradient -= _row_means(u)
-    x_gradient *= rstd
-    ones = np.ones(len(rows), rows.dtype)
-    weight_gradient = ones @ np.multiply(rows, normalized, out=normalized)  # as products: BLAS adds rows up faster
-    return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), (ones @ rows).reshape(shape)
-
-
-def _rows(x: Array, dims: int) -> Array:
-    """`x` as a matrix with its last `dims` dimensions in each row."""
-    return x.reshape(math.prod(x.shape[: x.ndim - dims]), math.prod(x.shape[x.ndim - dims :]))
-
-
-def _row_means(rows: Array) -> Array:
-    """Mean of each row, (n, 1); as a product with 1/m, which is four times as fast as `mean(1)`."""
-    m = rows.shape[1]
-    return (rows @ np.full(m, 1 / m if m else 0, rows.dtype))[:, None]
+    axes = tuple(range(-dims, 0))
+    y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
 class LayerNorm(Layer):
@@ -953,7 +890,13 @@ class LayerNorm(Layer):
 # --- dropout
 
 
-@op(residuals=("scale",), random=True, view=True)
+def _check_dropout(x: Array, /, p: float = 0.5, training: bool = True) -> None:
+    if not 0 <= p <= 1:
+        raise ValueError(f"p is a probability, got {p}")
+    check_floats(x)
+
+
+@op(residuals=("scale",), check=_check_dropout, random=True, view=True)
 def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
     """Each element 0 with probability `p`, else scaled by 1/(1-p) (Srivastava et al. 2014). Residual: the scale.
 
@@ -962,9 +905,6 @@ def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, 
     >>> set(dropout(ones(100), p=0.5).tolist()) <= {0.0, 2.0}
     True
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"p is a probability, got {p}")
-    check_floats(x)
     if not training:
         return x, np.ones((), x.dtype)
     keep = np.asarray(generator().random(x.shape, dtype=np.float32)) >= p

@@ -1,8 +1,8 @@
 """Module 04, losses: one number that says how wrong a model is, which training then makes small.
 
-Most are compositions of ops and read as their formula. Cross entropy is one op with a backward kernel, since its
-input is the largest array of a language model, and so is binary cross entropy, whose gradient at 0 and 1 no
-composition gives. `reduction` is "none" (a loss for each example), "mean" or "sum".
+Most are compositions of ops and read as their formula. Cross entropy is one op, since its input is the largest array
+of a language model, and so is binary cross entropy, whose gradient at 0 and 1 no composition gives. The faster form of
+cross entropy is in `kernels/losses.py`. `reduction` is "none" (a loss for each example), "mean" or "sum".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tt_core import shapes as S
 from tt_core.activations import log_softmax, softplus
 from tt_core.arguments import checked
 from tt_core.dispatch import Array, op
-from tt_core.elementwise import HALF, half_in_float32, through_float32
+from tt_core.elementwise import HALF, half_in_float32
 from tt_core.errors import (
     ArgumentError,
     DTypeError,
@@ -31,7 +31,6 @@ from tt_core.errors import (
     is_number,
     shown,
 )
-from tt_core.heap import BLOCK
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 
@@ -101,11 +100,6 @@ def _like(target: Any, x: Any) -> Any:
     return target if target.dtype.kind == "f" else S.cast(target, dtype=x.dtype)
 
 
-_SHORT = 64
-"""Up to so many classes, rows are laid out as columns: NumPy's loop along a row starts anew for each, and takes 11 in
-place of 3 ms to find the largest of each of 153,600 x 10."""
-
-
 # --- distances between numbers
 
 
@@ -156,94 +150,34 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     return _reduced(E.mul(near, E.sub(distance, E.mul(near, 0.5))) / float(beta), reduction)
 
 
-# --- cross entropy: classes by index. The kernel keeps, for each row, the largest logit and the sum of exponentials
-# relative to it. Backward computes the exponentials again from these, so no second array of the size of the logits
-# is kept, and forward holds no more of them than fit in the cache.
+# --- cross entropy: classes by index
 
 
-@op(name="cross_entropy", residuals=("peak", "total"))
+@op(name="cross_entropy")
+@half_in_float32
 def class_cross_entropy(
     x: Array, target: Array, weight: Array | None = None, /, ignore_index: int = -100, reduction: str = "mean"
-) -> tuple[Array, Array, Array]:
-    """`log(sum(exp(x))) - x[target]` over dimension 1 of `x` (N, C, ...), `target` (N, ...); or (C,) and ().
+) -> Array:
+    """`-log(softmax(x))[target]` over dimension 1 of `x` (N, C, ...), `target` (N, ...); or (C,) and ().
 
-    Residuals: the largest logit of each row, and the sum of exponentials of the differences to it.
     Raises `OutOfRangeError` for a class index that does not exist.
 
     >>> class_cross_entropy(np.array([[2, 0], [0, 0]], np.float32), np.array([0, 1]), reduction="none")
     tensor([0.1269, 0.6931])
     """
-    if x.dtype == HALF:
-        wide, peak, total = class_cross_entropy.kernel(x.astype(np.float32), target, weight, ignore_index, reduction)
-        return wide.astype(HALF), peak, total
-    rows = _class_rows(x, target)
-    labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
-    peak, total = _exponentials(rows)
-    loss = np.log(total)
-    loss -= rows[np.arange(len(rows)), labels] - peak  # in this order, a loss near 0 keeps its digits
-    if kept is not None:
-        loss = np.where(kept, weights * loss, 0)
-    return reduced_rows(loss, weights, reduction, target.shape), peak, total
+    rows = class_rows(x, target)
+    labels, _ = checked_labels(target, rows.shape[1], ignore_index)
+    kept = labels != ignore_index
+    labels = np.where(kept, labels, 0)
+    share = np.where(kept, 1 if weight is None else weight[labels], 0).astype(x.dtype)
+    logs = log_softmax.formula(rows)[np.arange(len(rows)), labels]
+    loss = np.where(kept, -logs * share, 0)
+    if reduction == "none":
+        return loss.reshape(target.shape)
+    return loss.sum() / (share.sum() if reduction == "mean" else 1)
 
 
-def _exponentials(rows: Array) -> tuple[Array, Array]:
-    """Of each row the largest element, and the sum of exponentials of the differences to it."""
-    if rows.size > BLOCK and len(rows) > 1:
-        peaks, totals = zip(*[_exponentials(rows[block]) for block in _row_blocks(rows)])
-        return np.concatenate(peaks), np.concatenate(totals)
-    if rows.shape[1] > _SHORT:
-        peak = np.maximum.reduce(rows, axis=1)
-        shifted = rows - peak[:, None]
-        return peak, np.einsum("nc->n", np.exp(shifted, out=shifted))  # adds up in half the time of sum
-    columns = np.array(rows.T, order="C")  # a copy, also where these columns lie so already
-    peak = np.maximum.reduce(columns, axis=0)
-    columns -= peak
-    return peak, np.add.reduce(np.exp(columns, out=columns), axis=0)
-
-
-@op
-def cross_entropy_backward(
-    g: Array,
-    x: Array,
-    target: Array,
-    peak: Array,
-    total: Array,
-    weight: Array | None = None,
-    /,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Array:
-    """Gradient of `cross_entropy` for `x`: `g w (softmax(x) - onehot(target))`, divided by sum(w) for the mean.
-
-    `peak` and `total` are the residuals (rows,), `g` one number, or as `target` without a reduction. Raises as the op.
-
-    >>> x, target = np.array([[0, 0]], np.float32), np.array([1])
-    >>> _, peak, total = class_cross_entropy.kernel(x, target)
-    >>> cross_entropy_backward(np.float32(1), x, target, peak, total)
-    tensor([[ 0.5, -0.5]])
-    """
-    if x.dtype == HALF:
-        return through_float32(
-            cross_entropy_backward.kernel, g, x, target, peak, total, weight, ignore_index, reduction
-        ).astype(HALF)
-    rows = _class_rows(x, target)
-    labels, kept, weights = _counted(target, weight, rows.shape[1], ignore_index, rows.dtype)
-    scale = g.reshape(-1)  # of one or all rows
-    if reduction == "mean":
-        scale = scale / (len(rows) if weights is None else weights.sum())
-    if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
-        scale = np.where(kept, weights * scale, 0)
-    share = scale / total
-    result = np.empty(rows.shape, rows.dtype)
-    for block in _row_blocks(rows):
-        part = np.subtract(rows[block], peak[block, None], out=result[block])
-        np.exp(part, out=part)
-        part *= share[block, None]
-    result[np.arange(len(rows)), labels] -= scale
-    return _from_class_rows(result, x.shape)
-
-
-def _class_rows(x: Array, target: Array) -> Array:
+def class_rows(x: Array, target: Array) -> Array:
     """`x` as (rows, classes): the class dimension, which is 1 (0 for a single example), goes last."""
     check_floats(x)
     if x.ndim == 2 and target.shape == x.shape[:1]:
@@ -256,19 +190,7 @@ def _class_rows(x: Array, target: Array) -> Array:
     return x.reshape(math.prod(expected), x.shape[-1])
 
 
-def _from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
-    if len(shape) <= 2:
-        return rows.reshape(shape)
-    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
-def _row_blocks(rows: Array) -> list[slice]:
-    """Slices over as many rows as stay in the cache."""
-    step = max(1, BLOCK // max(1, rows.shape[1]))
-    return [slice(start, start + step) for start in range(0, len(rows), step)]
-
-
-def _checked_labels(target: Array, classes: int, ignore_index: int) -> tuple[Array, bool]:
+def checked_labels(target: Array, classes: int, ignore_index: int) -> tuple[Array, bool]:
     """`target` as one row of class indices, and whether all are classes; the others are `ignore_index`."""
     if target.dtype.kind not in "iu":
         raise DTypeError(f"class indices are integers, got {target.dtype}")
@@ -280,27 +202,6 @@ def _checked_labels(target: Array, classes: int, ignore_index: int) -> tuple[Arr
         if wrong.size:
             raise OutOfRangeError(f"class index {wrong[0]} is out of range for {classes} classes (0 to {classes - 1})")
     return labels, classes_only
-
-
-def _counted(
-    target: Array, weight: Array | None, classes: int, ignore_index: int, dtype: Any
-) -> tuple[Array, Array | None, Array | None]:
-    """Class indices that can be looked up, which rows count, and how much each does; None, None where all count 1."""
-    labels, classes_only = _checked_labels(target, classes, ignore_index)
-    if weight is None and classes_only and not 0 <= ignore_index < classes:
-        return labels, None, None
-    kept = labels != ignore_index
-    labels = np.where(kept, labels, 0)
-    weights = kept if weight is None else np.where(kept, weight[labels], 0)
-    return labels, kept, weights.astype(dtype)
-
-
-def reduced_rows(loss: Array, weights: Array | None, reduction: str, shape: tuple[int, ...]) -> Array:
-    """Losses of rows, already weighted, as `reduction` wants them; "none" gives them in `shape`."""
-    if reduction == "none":
-        return loss.reshape(shape)
-    total = np.add.reduce(loss)
-    return total if reduction == "sum" else total / (loss.size if weights is None else weights.sum())
 
 
 @_half_in_float32
@@ -407,7 +308,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     x, target = _tensor(input), _tensor(target)
     weight = _class_weight("nll_loss", x, weight)
     try:
-        labels, _ = _checked_labels(target.data, _class_rows(x.data, target.data).shape[1], ignore_index)
+        labels, _ = checked_labels(target.data, class_rows(x.data, target.data).shape[1], ignore_index)
     except TinyTorchError as error:
         raise type(error)(f"nll_loss: {error}") from None
     kept, weights = _weights_of(target.data, weight, ignore_index, x.dtype)
@@ -448,19 +349,6 @@ def binary_entropy(x: Array, target: Array, /) -> Array:
     yes = np.maximum(np.log(x), -100)
     no = np.maximum(np.log1p(-x), -100)
     return (target - 1) * no - target * yes
-
-
-@op
-@half_in_float32
-def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array:
-    """Gradient of `binary_cross_entropy` for `x`: `g (x - t) / (x (1 - x))`, the divisor at least 1e-12.
-
-    All have one shape.
-
-    >>> binary_cross_entropy_backward(np.float32(1), np.float32(0.5), np.float32(1))
-    tensor(-2.)
-    """
-    return g * (x - target) / np.maximum((1 - x) * x, 1e-12)
 
 
 @_half_in_float32

@@ -22,10 +22,13 @@ from tt_core import activations, layers, losses
 from tt_core.dispatch import Array, Op, with_residuals
 from tt_core.errors import PluginError
 from tt_core.hookspecs import hookimpl
+from tt_core.kernels.losses import reduced_rows
 from tt_core.threads import in_parallel
 from tt_learn.blocks import State
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum
 from tt_learn.rules import activations as gradients
+from tt_learn.rules import layers as of_layers
+from tt_learn.rules import losses as of_losses
 from tt_perf import loops
 from tt_perf.quantization import packed
 from tt_perf.quantization.layers import dynamic_linear, static_linear
@@ -144,16 +147,24 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         return out, mean, rstd
 
     def layer_norm_backward(
-        g: Array, x: Array, mean: Array, rstd: Array, weight: Array | None = None, /, dims: int = 1
+        g: Array,
+        x: Array,
+        mean: Array | None = None,
+        rstd: Array | None = None,
+        weight: Array | None = None,
+        /,
+        dims: int = 1,
+        eps: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
         shape = g.shape[g.ndim - dims :]
         columns = math.prod(shape)
         # a loop does not notice where an array ends
-        whole = g.shape == x.shape and mean.shape == rstd.shape == (g.size // max(columns, 1), 1)
+        each_row = (g.size // max(columns, 1), 1)
         scaled = weight is None or (_fits(weight) and weight.shape == shape)
-        if not (_fits(g, x, mean, rstd) and g.size and whole and scaled):
-            kernel = layers.layer_norm_backward.kernel
-            return kernel(g, x, mean, rstd, weight, dims=dims)
+        whole = mean is not None and rstd is not None and g.shape == x.shape and mean.shape == rstd.shape == each_row
+        if mean is None or rstd is None or not (_fits(g, x, mean, rstd) and g.size and whole and scaled):
+            kernel = of_layers.layer_norm_backward.kernel
+            return kernel(g, x, mean, rstd, weight, dims=dims, eps=eps)
         upstream, dx = g.reshape(-1, columns), np.empty(g.shape, number)
         rows, results = x.reshape(upstream.shape), dx.reshape(upstream.shape)
         scale = np.ones(upstream.shape[1], number) if weight is None else weight.reshape(-1)
@@ -175,7 +186,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         if weight is None and _are_classes(x, target, ignore_index):
             loss, peak, total = np.empty((3, len(x)), number)
             if loop["cross_entropy"](x, target, loss, peak, total):
-                return losses.reduced_rows(loss, None, reduction, target.shape), peak, total
+                return reduced_rows(loss, None, reduction, target.shape), peak, total
         kernel = losses.class_cross_entropy.kernel
         return kernel(x, target, weight, ignore_index=ignore_index, reduction=reduction)
 
@@ -183,20 +194,26 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         g: Array,
         x: Array,
         target: Array,
-        peak: Array,
-        total: Array,
+        peak: Array | None = None,
+        total: Array | None = None,
         weight: Array | None = None,
         /,
         ignore_index: int = -100,
         reduction: str = "mean",
     ) -> Array:
-        ours = weight is None and g.size == 1 and _fits(peak, total) and peak.shape == total.shape == x.shape[:1]
-        if ours and _are_classes(x, target, ignore_index):
+        ours = weight is None and g.size == 1 and peak is not None and total is not None and _fits(peak, total)
+        if (
+            peak is not None
+            and total is not None
+            and ours
+            and peak.shape == total.shape == x.shape[:1]
+            and _are_classes(x, target, ignore_index)
+        ):
             each = g.reshape(())[()] / (len(x) if reduction == "mean" else 1)
             out = np.empty(x.shape, number)
             if loop["cross_entropy_backward"](x, target, peak, total, number(each), out):
                 return out
-        kernel = losses.cross_entropy_backward.kernel
+        kernel = of_losses.cross_entropy_backward.kernel
         options = {"ignore_index": ignore_index, "reduction": reduction}
         return kernel(g, x, target, peak, total, weight, **options)
 

@@ -3,3 +3,5 @@
 from __future__ import annotations
 
 from tt_core.kernels import activations as activations
+from tt_core.kernels import layers as layers
+from tt_core.kernels import losses as losses

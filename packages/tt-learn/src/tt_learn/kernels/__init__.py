@@ -3,3 +3,5 @@
 from __future__ import annotations
 
 from tt_learn.kernels import activations as activations
+from tt_learn.kernels import layers as layers
+from tt_learn.kernels import losses as losses

