@@ -268,20 +268,20 @@ def bind(op: Op) -> None:
     """Ask the plugins about `op` and put their answers, in the order of nesting, into its chain."""
     kernel, observers = manager.answers("tt_kernel", op=op), tuple(manager.answers("tt_observe_op", op=op))
     try:
-        call = _inner(op, kernel, observers)
+        call = _inner(op, op.base, kernel, observers)
     except TypeError:  # one of them cannot be hashed
-        call = _inner.__wrapped__(op, kernel, observers)
+        call = _inner.__wrapped__(op, op.base, kernel, observers)
     remember(call, "")  # what raises inside of it is no fault of the wraps around it
     call = manager.chained("tt_wrap_op", call, into="call", op=op)
     op.chain = functools.partial(_load_plugins_then_call, op) if manager.pending else call
 
 
 @functools.lru_cache(maxsize=4096)  # the same answers give the same object: what came and went leaves no trace
-def _inner(op: Op, kernel: Call | None, observers: tuple[Call, ...]) -> Call:
-    """What the wraps of plugins go around: kernel and observers."""
+def _inner(op: Op, base: Call, kernel: Call | None, observers: tuple[Call, ...]) -> Call:
+    """What the wraps of plugins go around: kernel and observers. `base` is another one once a tuned kernel came."""
     if observers:
         return _observed(op, kernel or op.kernel, observers)
-    return op.base if kernel is None else _base(op, kernel)
+    return base if kernel is None else _base(op, kernel)
 
 
 def bind_all() -> None:
