@@ -24,7 +24,7 @@ import pluggy
 from tt_core import hookspecs
 from tt_core.arguments import checked
 from tt_core.blame import described, remember
-from tt_core.errors import PluginError, TinyTorchError, did_you_mean
+from tt_core.errors import PluginError, TinyTorchError, did_you_mean, shown
 from tt_core.hookspecs import hookimpl as hookimpl
 from tt_core.hookspecs import hookspec as hookspec
 from tt_core.redefinition import redefined
@@ -383,6 +383,8 @@ class Use:
 
 def _hold(plugin: object, user: Use, held: list[str]) -> str:
     """Plug in, or note one more user, and add the name to `held`; not for a plugin that is active for good."""
+    if hasattr(plugin, "dtype"):  # whose `==` gives no truth value
+        raise PluginError(f"use: takes a plugin's name or a plugin, got {shown(plugin)}")
     with _using:
         name = plugin if isinstance(plugin, str) else manager.get_name(plugin) or _name_for(plugin)
         if name not in _users or not manager.has_plugin(name):

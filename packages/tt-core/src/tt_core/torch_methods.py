@@ -496,7 +496,7 @@ class TorchMethods:
     def diff(self: Any, n: int = 1, dim: int = -1) -> Tensor:
         """Differences of neighbours along `dim`, `n` times over."""
         x = self
-        for _ in range(n):
+        for _ in range(min(n, x.shape[x._own_dim("diff", dim)])):  # nothing is left after that many
             size = max(x.shape[x._own_dim("diff", dim)] - 1, 0)
             x = x.narrow(dim, min(1, x.shape[dim]), size) - x.narrow(dim, 0, size)
         return x

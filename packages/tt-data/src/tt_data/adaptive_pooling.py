@@ -53,6 +53,8 @@ def _grid(asked: OutputSize, size: Pair) -> Pair:
 
 
 def _spans(size: int, parts: int) -> list[tuple[int, int]]:
+    if parts > 1 << 24:  # each is a pair of Python's integers
+        raise ValueError(f"output_size is at most {1 << 24}, got {parts}")
     return [(i * size // parts, -((i + 1) * size // -parts)) for i in range(parts)]
 
 
