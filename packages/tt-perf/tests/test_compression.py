@@ -685,7 +685,7 @@ REFUSED: dict[str, tuple[Callable[[], Layer], Callable[[Any], Any], str]] = {
     "low rank of the model": (lambda: Linear(8, 8), lambda m: compression.low_rank_(m, rank=2), "below the model"),
     "temperature 0": (mlp, lambda m: compression.Distillation(m, temperature=0), "temperature is 0"),
     "alpha 2": (mlp, lambda m: compression.Distillation(m, alpha=2), "alpha is 2"),
-    "no teacher": (mlp, lambda m: compression.Distillation(None), "teacher is a Layer, got None"),  # type: ignore[arg-type]
+    "no teacher": (mlp, lambda m: compression.Distillation(None), "the teacher is a NoneType, expected a layer"),  # type: ignore[arg-type]
     "other classes": (mlp, lambda m: compression.distillation_loss(logits(2, 3), logits(2, 4)), r"\(2, 3\).*\(2, 4\)"),
     "a schedule to nothing": (mlp, lambda m: compression.GradualPruning(m, 1.0, end=5), "final is 1.0"),
     "a schedule backwards": (mlp, lambda m: compression.GradualPruning(m, 0.5, end=5, begin=5), "begin=5"),

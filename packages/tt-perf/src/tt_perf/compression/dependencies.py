@@ -158,7 +158,7 @@ class Walk:
 
     def _observe(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
         given = [self.of(x) for x in inputs]
-        outputs = output[:1] if op.residuals else output if isinstance(output, tuple) else (output,)
+        outputs = output if isinstance(output, tuple) else (output,)
         if not any(labels.any() for traced in given for labels in traced):
             return
         rule: Rule = RULES.get(op.name, _pin_all)
