@@ -121,6 +121,11 @@ CASES: Table = {
 
 SKIPPED = {
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "takes integers alone"),
+    **dict.fromkeys(
+        ("quantize_affine", "dequantize_affine", "fake_quantize", "integer_product", "quantized_embedding",
+         "quantized_linear", "quantized_linear_input", "int8_conv2d", "int8_linear_dynamic", "int8_linear_static"),
+        "computes with integers of 4 or 8 bits; packages/tt-perf/tests/test_quantization.py holds it exact",
+    ),
     "cast": "is asked for another dtype",
     "dropout": "is random", "dropout2d": "is random",
     "max_pool2d_select": "is a gradient",
