@@ -85,7 +85,7 @@ class Part:
         return self.look()
 
     def gradient(self) -> Array:
-        g: Array = self.parameter.grad.data
+        g: Array = self.parameter._grad.data
         if g.shape != self.seen.shape:  # NumPy would broadcast it
             raise ShapeError(
                 f"optimizer: a parameter of {self.seen.shape} has a gradient of {g.shape}; give it its own"
@@ -212,7 +212,7 @@ class Blocks:
     def due(self) -> Iterator[Block]:
         """The blocks that have gradients. Where only some parameters of a block have, it is split for good."""
         for block in tuple(self.blocks):
-            have = [part.parameter.grad is not None for part in block.parts]
+            have = [part.parameter._grad is not None for part in block.parts]
             if all(have):
                 yield block
             elif any(have):
@@ -229,7 +229,7 @@ class Blocks:
     def changed(self) -> None:
         """Tell autograd that the parameters with gradients were changed in place."""
         for parameter in self.parameters:
-            if parameter.grad is not None:
+            if parameter._grad is not None:
                 mutation.record(parameter.data)
 
     def _state_of(self, i: int) -> dict[str, Array]:

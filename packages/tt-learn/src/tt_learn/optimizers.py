@@ -204,9 +204,9 @@ class Optimizer:
         """Forget the gradients, or with False set them to zero in place."""
         for p in self._parameters():
             if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                p.grad = p.grad.detach().zero_()  # a gradient of a recorded backward has history
+                p._grad = None
+            elif p._grad is not None:
+                p.grad = p._grad.detach().zero_()  # a gradient of a recorded backward has history
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; with `closure`, which computes loss and gradients, first that.

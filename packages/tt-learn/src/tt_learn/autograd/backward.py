@@ -24,7 +24,7 @@ from tt_core.phases import in_phase
 from tt_core.tensor import as_array
 from tt_learn.autograd.broadcasting import fit
 from tt_learn.autograd.errors import GradientError
-from tt_learn.autograd.graph import Edge, Node, edge_of, signature_of
+from tt_learn.autograd.graph import Edge, Node, edge_of
 from tt_learn.autograd.modes import GradMode
 
 
@@ -55,9 +55,10 @@ class Backward:
         """Applies the node's rule, undoes broadcasting, and adds each input's gradient where that input came from."""
         for edge, g in node.propagate(gradients):
             if edge is not None and g is not None:
-                shape, dtype = signature = signature_of(edge)
+                at, output = edge
+                shape, dtype = at.outputs[output] if isinstance(at, Node) else (at.data.shape, at.data.dtype)
                 if g.data.shape != shape or g.data.dtype != dtype:
-                    g = fit(node.name, g, signature)
+                    g = fit(node.name, g, (shape, dtype))
                 self.add(edge, g)
         if not self.retain_graph:
             node.functions = None
@@ -81,13 +82,14 @@ class Backward:
         if not leaf.requires_grad:  # frozen after its use
             return
         with _one_at_a_time:
-            if leaf.grad is None:
-                leaf.grad = g.clone() if self.is_foreign(g) else g
-            elif self.create_graph or leaf.grad.requires_grad or not _fits_into(g, leaf.grad):
-                leaf.grad = leaf.grad + g
+            total = leaf.grad
+            if total is None:
+                leaf._grad = g.clone() if self.is_foreign(g) else g
+            elif self.create_graph or total.requires_grad or not _fits_into(g, total):
+                leaf._grad = total + g
             else:
-                quietly(np.add, leaf.grad.data, g.data, out=leaf.grad.data)
-                mutation.record(leaf.grad.data)
+                quietly(np.add, total.data, g.data, out=total.data)
+                mutation.record(total.data)
 
     def is_foreign(self, g: Any) -> bool:
         """Whether the memory of `g` is, or will be, held by somebody else too; a second question answers True."""

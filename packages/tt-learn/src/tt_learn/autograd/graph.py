@@ -121,12 +121,6 @@ def edges_of(inputs: Sequence[Any]) -> list[Edge | None]:
     return [(x.grad_fn or x, x._output) if getattr(x, "_requires_grad", False) else None for x in inputs]
 
 
-def signature_of(edge: Edge) -> Signature:
-    """Shape and dtype of the tensor that an edge stands for."""
-    at, output = edge
-    return at.outputs[output] if isinstance(at, Node) else (at.data.shape, at.data.dtype)
-
-
 def _arrays_in(value: Any) -> Iterator[Array]:
     if isinstance(value, tt_core.Tensor):
         yield value.data

@@ -51,11 +51,12 @@ class HookedBackward(Backward):
     """Backward that calls the hooks: of a node's outputs when it is visited, of a leaf at the end."""
 
     def visit(self, node: Node, gradients: list[Any]) -> None:
-        self.call_hooks(node, gradients)
+        if node.hooks:
+            self.call_hooks(node, gradients)
         super().visit(node, gradients)
 
     def finish(self, leaf: Any, g: Any) -> None:
-        super().finish(leaf, self.hooked(leaf._hooks, g))
+        super().finish(leaf, self.hooked(leaf._hooks, g) if leaf._hooks else g)
 
     def call_hooks(self, node: Node, gradients: list[Any]) -> None:
         """Hands each output's gradient through the hooks of that output."""
