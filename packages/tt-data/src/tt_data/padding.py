@@ -1,7 +1,6 @@
 """Module 09, spatial: what lies beyond the edge of an image: zeros, its mirror image, its edge, or its other side.
 
-Padding with numbers is `tt_core.pad`; the other kinds select elements again, so their gradients add up where these came
-from.
+`tt_core.pad` does the work; here stand the checks of widths for images, and the layers.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ from typing import Any
 import numpy as np
 
 from tt_core import pad as pad_with
-from tt_core.creation import index_select
 from tt_core.errors import ShapeError
 from tt_core.layers import Layer
 from tt_data.windows import as_tensor, of_tensors, per_dimension
 
-_NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-MODES = ("constant", *_NUMPY_MODES)
+MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @of_tensors("x")
@@ -44,17 +41,15 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
     for i in range(len(pad) // 2):
         before, after = per_dimension(tuple(pad[2 * i : 2 * i + 2]), 2, "pad: widths", least=0)
         if before or after:
-            dim = x.ndim - 1 - i
-            x = index_select(x, dim, _selected(x.shape[dim], before, after, mode))
-    return x
+            _check_width(x.shape[x.ndim - 1 - i], before, after, mode)
+    return pad_with(x, pad=pad, mode=mode)
 
 
-def _selected(size: int, before: int, after: int, mode: str) -> Any:
-    """Which elements of a dimension of `size` stand in the padded one."""
+def _check_width(size: int, before: int, after: int, mode: str) -> None:
+    """Raises `ShapeError` for more padding than a dimension of `size` has elements for."""
     most = {"reflect": size - 1, "circular": size}.get(mode, max(before, after) if size else -1)
     if max(before, after) > most:
         raise ShapeError(f"pad: mode {mode!r} has at most {most} elements for each side of {size}, got {before, after}")
-    return np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
 
 
 class _Pad2d(Layer):
