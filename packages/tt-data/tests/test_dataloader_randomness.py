@@ -12,6 +12,7 @@ from loader_cases import (
     SharingStream,
     ShuffledStream,
     WhoAmI,
+    WhoAmIElsewhere,
     chancy_collate,
     chancy_transform,
     every_generator,
@@ -83,6 +84,11 @@ def test_workers_know_who_they_are():
     ids, counts, seeds, own = zip(*sorted(rows))
     assert (ids, counts, own) == ((0, 1), (2, 2), (1, 1))
     assert seeds[1] == seeds[0] + 1
+
+
+def test_workers_know_who_they_are_in_kernels_and_threads():
+    with DataLoader(WhoAmIElsewhere(4), num_workers=1) as loader:
+        assert all(bool(field.all()) for batch in loader for field in batch)
 
 
 def test_python_s_own_numbers_are_collated_to_one_dtype_whatever_their_order():

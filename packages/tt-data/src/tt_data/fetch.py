@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -45,7 +44,13 @@ class WorkerInfo:
     """This process's copy."""
 
 
-worker_info: ContextVar[WorkerInfo | None] = ContextVar("tt_data_worker_info", default=None)
+_worker_info: WorkerInfo | None = None  # of the process: all its threads, and kernels, are in the same worker
+
+
+def set_worker_info(info: WorkerInfo) -> None:
+    """Sets what `get_worker_info` says in this process from now on."""
+    global _worker_info
+    _worker_info = info
 
 
 def get_worker_info() -> WorkerInfo | None:
@@ -57,7 +62,7 @@ def get_worker_info() -> WorkerInfo | None:
     >>> get_worker_info() is None
     True
     """
-    return worker_info.get()
+    return _worker_info
 
 
 class EndOfStream:

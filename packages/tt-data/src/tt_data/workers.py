@@ -28,7 +28,7 @@ import numpy as np
 from tt_core.errors import TinyTorchError
 from tt_core.random import manual_seed
 from tt_data.dataset import IterableDataset
-from tt_data.fetch import Fetcher, Task, WorkerInfo, worker_info
+from tt_data.fetch import Fetcher, Task, WorkerInfo, set_worker_info
 from tt_data.memory import Arena, SharedMemory, buffer_of, dump_sharing, encode, load, load_sent, size_of, store
 from tt_data.seeding import seed_globals
 
@@ -459,7 +459,7 @@ def _introduce(index: int, num_workers: int, seed: int, fetcher: Fetcher) -> Non
     if isinstance(fetcher.dataset, IterableDataset):
         index, num_workers = 0, 1  # one stream for all workers, of which each keeps its own batches
     fetcher.seeds_globals = True
-    worker_info.set(WorkerInfo(index, num_workers, seed + index, fetcher.dataset))
+    set_worker_info(WorkerInfo(index, num_workers, seed + index, fetcher.dataset))
     seed_globals(seed, index)
     manual_seed(seed + index)
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from typing import NamedTuple
 
 import numpy as np
 
 import tt_core
+from tt_core.dispatch import quietly
 from tt_data import Dataset, IterableDataset, get_worker_info
 from tt_data.seeding import generator
 
@@ -88,6 +90,17 @@ class WhoAmI(Numbers):
     def __getitem__(self, index: int) -> tuple[int, int, int, bool]:
         info = get_worker_info()
         return (-1, -1, -1, False) if info is None else (info.id, info.num_workers, info.seed, info.dataset is self)
+
+
+class WhoAmIElsewhere(Numbers):
+    """Asks in a kernel's context and in a thread of its own."""
+
+    def __getitem__(self, index: int) -> tuple[bool, bool]:
+        found: list[bool] = []
+        thread = threading.Thread(target=lambda: found.append(get_worker_info() is not None))
+        thread.start()
+        thread.join()
+        return quietly(get_worker_info) is not None, found[0]
 
 
 class Growing(Numbers):
