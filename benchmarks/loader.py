@@ -25,7 +25,7 @@ import tt_core  # before NumPy, as a program that trains would
 # isort: split
 import numpy as np
 
-from tt_core.heap import keep_freed_memory
+from tt_core.engine.heap import keep_freed_memory
 from tt_data import Conv2d, DataLoader, Flatten, MaxPool2d, ShardedDataset, Subset, write_shards
 from tt_learn import Adam
 

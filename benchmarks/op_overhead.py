@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core.dispatch import registry, with_residuals
-from tt_core.plugins import hookimpl, manager
+from tt_core.engine.dispatch import registry, with_residuals
+from tt_core.engine.plugins import hookimpl, manager
 
 ROUNDS, CALLS = 101, 2000
 

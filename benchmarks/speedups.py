@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tt_core.files import write_atomic
+from tt_core.engine.files import write_atomic
 from tt_learn.svg import line_chart
 
 RESULTS = Path(__file__).parents[1] / ".asv" / "results"

@@ -5,7 +5,7 @@
 small is 4 layers, 4 heads, 128 features, context 64, batch 12, vocabulary 65 (nanoGPT's CPU configuration); medium
 6, 6, 384, context 256, batch 4, vocabulary 1024. Both sides compute the same: pre-norm blocks, GPT-2's GELU (the tanh
 form), a tied head. PyTorch's side is nanoGPT's model with PyTorch's fused attention, TinyTorch's side keeps freed
-memory as its programs do (`tt_core.heap`). Each side runs in a process of its own, on all threads.
+memory as its programs do (`tt_core.engine.heap`). Each side runs in a process of its own, on all threads.
 """
 
 from __future__ import annotations

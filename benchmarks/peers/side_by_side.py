@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tt_core.blas import SETTING
+from tt_core.engine.blas import SETTING
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def main(script: str, doc: str, tinytorch: MakeStep, torch: MakeStep, repeats: M
 
 def _report_tinytorch(tinytorch: MakeStep, size: str, plugins: list[str], repeats: int) -> None:
     from tt_core import use
-    from tt_core.heap import keep_freed_memory
+    from tt_core.engine.heap import keep_freed_memory
 
     keep_freed_memory()  # as TinyTorch's programs do
     with use(*plugins):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tt_core as tt
-from tt_core.dispatch import registry
+from tt_core.engine.dispatch import registry
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install torch")
 F = torch.nn.functional

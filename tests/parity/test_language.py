@@ -20,7 +20,7 @@ from tt_language import (
     generate,
     scaled_dot_product_attention,
 )
-from tt_language import attention_blocks as blocks
+from tt_language.kernels import attention as blocks
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install torch")
 F = torch.nn.functional

@@ -23,7 +23,7 @@ import pytest
 import tt_core
 import tt_data
 import tt_language
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 
 torch = pytest.importorskip("torch")
 

@@ -7,7 +7,8 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_learn import Tensor, clipping, muon, optimizers
+from tt_learn import Tensor, optimizers
+from tt_learn.optimizers import clipping, muon
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 

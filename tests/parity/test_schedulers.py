@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tt_learn import Tensor, optimizers, schedulers
+from tt_learn import Tensor, optimizers
+from tt_learn.optimizers import schedulers
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 

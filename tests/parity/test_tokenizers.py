@@ -20,7 +20,7 @@ import pytest
 import regex
 
 from tt_language.tokenization import BPETokenizer, ByteTokenizer, CharTokenizer, load_tokenizer
-from tt_language.tokenizer_json import PATTERNS
+from tt_language.tokenization.tokenizer_json import PATTERNS
 
 tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is not installed")
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402

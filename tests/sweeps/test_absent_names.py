@@ -1,4 +1,4 @@
-"""The tables of `tt_core.later` are the packages' public names, and each absent name is answered with its act."""
+"""The tables of `engine/later.py` are the packages' public names; each absent name is answered with its act."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_core import later
+from tt_core.engine import later
 
 PACKAGES = list(later.ACTS)
 PRESENT = "Sequential"
@@ -33,7 +33,7 @@ def own(package: str) -> set[str]:
 @pytest.mark.parametrize("package", PACKAGES[1:])
 def test_the_table_is_the_public_names(package: str) -> None:
     table = set(later.NAMES[package].split())
-    assert sorted(own(package) - table) == [], "add these to tt_core.later.NAMES"
+    assert sorted(own(package) - table) == [], "add these to tt_core.engine.later.NAMES"
     assert sorted(table - own(package) - public(package)) == [], "these are gone; take them out"
 
 

@@ -20,8 +20,8 @@ import tt_data
 import tt_language
 import tt_learn
 import tt_perf  # noqa: F401
-from tt_core.dispatch import Op, registry
-from tt_core.errors import DTypeError, TinyTorchError
+from tt_core.engine.dispatch import Op, registry
+from tt_core.engine.errors import DTypeError, TinyTorchError
 
 LONG = 2500
 """More terms than float16 can count."""

@@ -34,8 +34,8 @@ import tt_data
 import tt_language
 import tt_learn
 import tt_perf
-from tt_core.dispatch import registry
-from tt_core.errors import TinyTorchError
+from tt_core.engine.dispatch import registry
+from tt_core.engine.errors import TinyTorchError
 
 try:
     import resource

@@ -21,8 +21,8 @@ import pytest
 
 import tinygpt.capstone
 import tinygpt.cli
-import tt_core.cli
-from tt_core.command import run
+import tt_core.command.cli
+from tt_core.command.common import run
 from tt_learn import Trainer
 from tt_perf import Measurement
 from tt_perf.benchmarking import comparing, jobs, olympic_task, olympics
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.filterwarnings("default")  # a command prints a warning
 
 TEXT = "the cat sat on the mat. a dog ran to the cat. " * 20
 
-tt_core.cli.load_acts()
-ROOTS: dict[str, click.Group] = {"tt": tt_core.cli.cli, "tinygpt": tinygpt.cli.cli}
+tt_core.command.cli.load_acts()
+ROOTS: dict[str, click.Group] = {"tt": tt_core.command.cli.cli, "tinygpt": tinygpt.cli.cli}
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -235,7 +235,7 @@ QUICK = ["tt journey", "tt plugins", "tt data list", "tt milestone perceptron", 
 def program(line: str) -> list[str]:
     """A command line as a process of its own, by whatever folder its script lies in."""
     name, *arguments = line.split()
-    module = {"tt": "tt_core.cli", "tinygpt": "tinygpt.cli"}[name]
+    module = {"tt": "tt_core.command.cli", "tinygpt": "tinygpt.cli"}[name]
     return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", *arguments]
 
 

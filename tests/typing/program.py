@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tt_core as tt
 import tt_learn
-from tt_core.dispatch import Array
+from tt_core.engine.dispatch import Array
 from tt_data import Conv2d, MaxPool2d
 from tt_language import GPT, GPTConfig
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-import tinygpt.corpus
+import tinygpt.capstone.corpus
 import tinygpt.needs
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 from tt_language import ByteTokenizer
 
 Refused = Callable[..., str]
@@ -342,7 +342,7 @@ def test_a_text_larger_than_memory(
     refused: Refused, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tinygpt.corpus, "available_memory", lambda: 24 * 1000)
+    monkeypatch.setattr(tinygpt.capstone.corpus, "available_memory", lambda: 24 * 1000)
     endless = [Path("/dev/zero")] if Path("/dev/zero").is_char_device() else []
     for path in (corpus, corpus.parent, *endless):
         assert "does not fit in memory" in refused("train", "--corpus", path)

@@ -153,7 +153,7 @@ def test_info_says_what_a_run_holds(trained: Path, capsys: pytest.CaptureFixture
 
 def test_every_command_that_computes_takes_plugins() -> None:
     from tinygpt.cli import cli as tinygpt
-    from tt_core.cli import cli as tt
+    from tt_core.command.cli import cli as tt
 
     computing = [tinygpt.commands[name] for name in tinygpt.commands.keys() - {"info"}]
     computing += [tt.commands[name] for name in ("milestone", "run") if name in tt.commands]

@@ -14,14 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import tinygpt.capstone.train
 import tinygpt.runs
-import tinygpt.train
 from tinygpt.capstone import TinyGPT
+from tinygpt.capstone.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.capstone.presets import preset
+from tinygpt.capstone.train import Estimate, Sample
 from tinygpt.cli import main
-from tinygpt.corpus import Corpus, Tokens, read_corpus, split_tokens
-from tinygpt.presets import preset
 from tinygpt.runs import RunFolder
-from tinygpt.train import Estimate, Sample
 from tt_language import BPETokenizer, ByteTokenizer
 from tt_learn import ProgressBar, Trainer
 
@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert train(whole, "--dropout", 0.1) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(tinygpt.train, "ProgressBar", Interrupted)
+        patch.setattr(tinygpt.capstone.train, "ProgressBar", Interrupted)
         assert train(halves, "--dropout", 0.1) == 130
     assert f"tinygpt train --resume {halves}" in capsys.readouterr().out
     assert TinyGPT.load(halves).model.num_parameters() > 0  # what was learnt can be used at once
@@ -101,7 +101,7 @@ def test_training_is_the_same_bits_without_the_samples(
 ) -> None:
     assert train(tmp_path / "shown", "--dropout", 0.1, "--steps", 20) == 0
     shown = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(tinygpt.train.Sample, "on_log", lambda *_: None)
+    monkeypatch.setattr(tinygpt.capstone.train.Sample, "on_log", lambda *_: None)
     assert train(tmp_path / "hidden", "--dropout", 0.1, "--steps", 20) == 0
     hidden = capsys.readouterr().out.splitlines()
     assert [line[:2] for line in shown if line not in hidden].count("  ") == 2  # one a validation

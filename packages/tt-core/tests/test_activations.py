@@ -13,9 +13,9 @@ import pytest
 
 import tt_core
 from tt_core import Layer, activations, kernels, tensor
-from tt_core.dispatch import Op, quietly
-from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError
-from tt_core.heap import BLOCK
+from tt_core.engine.dispatch import Op, quietly
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError
+from tt_core.engine.heap import BLOCK
 
 LIMIT = float(np.finfo("f4").max)
 EXTREMES = [-LIMIT, -1e30, -1e4, -88.0, -1e-30, -0.0, 0.0, 1e-30, 88.0, 1e4, 1e30, LIMIT]

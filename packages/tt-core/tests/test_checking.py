@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core import cli, hookimpl
-from tt_core.checking import Comparison, compare
-from tt_core.command import run
-from tt_core.dispatch import Op, registry
-from tt_core.errors import ShapeError
-from tt_core.plugins import manager
+from tt_core import hookimpl
+from tt_core.command import cli
+from tt_core.command.checking import Comparison, compare
+from tt_core.command.common import run
+from tt_core.engine.dispatch import Op, registry
+from tt_core.engine.errors import ShapeError
+from tt_core.engine.plugins import manager
 from tt_core.samples import SAMPLES, Draw
 
 relu = tt_core.relu.kernel
@@ -137,7 +138,7 @@ def test_the_command_says_a_line_for_each_op_and_exits_with_1(
         def load(self) -> object:
             return Wrong()
 
-    monkeypatch.setattr("tt_core.plugins.available", lambda: {"mine": Entry()})
+    monkeypatch.setattr("tt_core.engine.plugins.available", lambda: {"mine": Entry()})
     assert run(cli.cli, "tt", ["plugins", "check", "mine"]) == 1
     said = capsys.readouterr()
     exp, relu_ = said.out.splitlines()

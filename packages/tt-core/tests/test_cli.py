@@ -14,13 +14,13 @@ import click
 import pytest
 
 import tt_core
-from tt_core.command import output_may_end, run
+from tt_core.command.common import output_may_end, run
 
 PLUGIN = """
 from tt_core import tensor
-from tt_core.plugins import hookimpl
-from tt_core.errors import TinyTorchError
-from tt_core.journey import Milestone, Module
+from tt_core.engine.plugins import hookimpl
+from tt_core.engine.errors import TinyTorchError
+from tt_core.command.journey import Milestone, Module
 
 
 class Act:
@@ -92,7 +92,7 @@ def tt(
     environment = {**os.environ, "COLUMNS": "160", "PYTHONIOENCODING": "utf-8", **variables}
     environment |= {"PYTHONPATH": os.pathsep.join(path)} if path else {}
     return subprocess.run(
-        [sys.executable, "-c", "import sys; from tt_core.cli import main; sys.exit(main())", *arguments],
+        [sys.executable, "-c", "import sys; from tt_core.command.cli import main; sys.exit(main())", *arguments],
         capture_output=True, text=True, encoding="utf-8", env=environment, cwd=cwd, timeout=60, check=False,
     )  # fmt: skip
 
@@ -255,7 +255,7 @@ def test_an_output_that_fails_does_not_end_the_work(
 def test_output_that_does_not_fit_on_the_disk_is_one_line(lines: int) -> None:
     program = f"""
 import sys, click
-from tt_core.command import run
+from tt_core.command.common import run
 sys.exit(run(click.Command("much", callback=lambda: click.echo("line\\n" * {lines})), "much", []))
 """
     with open("/dev/full", "w", encoding="utf-8") as full:
@@ -267,7 +267,7 @@ sys.exit(run(click.Command("much", callback=lambda: click.echo("line\\n" * {line
 
 
 def test_a_pipe_is_wider_than_a_small_terminal(tmp_path: Path) -> None:
-    program = "import sys; from rich.table import Table; from tt_core.cli import _show; t = Table(box=None); "
+    program = "import sys; from rich.table import Table; from tt_core.command.cli import _show; t = Table(box=None); "
     program += "t.add_column('x'); t.add_row('word ' * 22); _show(t)"
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     done = subprocess.run(
@@ -282,7 +282,7 @@ def test_a_pipe_is_wider_than_a_small_terminal(tmp_path: Path) -> None:
 
 
 def test_what_the_outputs_encoding_lacks_is_replaced() -> None:
-    program = "import click; from tt_core.command import run; "
+    program = "import click; from tt_core.command.common import run; "
     program += "run(click.Command('say', callback=lambda: click.echo('\\u65e5 \\udcff')), 'say', [])"
     for encoding, said in (("latin-1", "? ?"), ("utf-8", "\u65e5 ?")):
         environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
@@ -293,7 +293,7 @@ def test_what_the_outputs_encoding_lacks_is_replaced() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="no shell that closes the output")
 def test_an_output_that_was_closed_from_the_start_is_no_error() -> None:
     for arguments, code in ((["journey"], 0), (["milestone", "nobody"], 1)):
-        program = f"import sys; from tt_core.cli import main; sys.exit(main({arguments}))"
+        program = f"import sys; from tt_core.command.cli import main; sys.exit(main({arguments}))"
         shell = ["sh", "-c", f'"{sys.executable}" -c "{program}" >&-']
         done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, encoding="utf-8")
         assert "Traceback" not in done.stderr
@@ -302,7 +302,7 @@ def test_an_output_that_was_closed_from_the_start_is_no_error() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")
 def test_a_reader_that_has_gone_is_no_error_to_speak_of() -> None:
-    program = "import sys; from tt_core.cli import main; sys.exit(main(['journey']))"
+    program = "import sys; from tt_core.command.cli import main; sys.exit(main(['journey']))"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

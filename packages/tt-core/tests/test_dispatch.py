@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, plugins, relu, tensor, use
-from tt_core.checking import compare
-from tt_core.dispatch import Op, registry, tuned, with_residuals
-from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
-from tt_core.hookspecs import hookspec as core_hookspec
+from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, relu, tensor, use
+from tt_core.command.checking import compare
+from tt_core.engine import plugins
+from tt_core.engine.dispatch import Op, registry, tuned, with_residuals
+from tt_core.engine.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
+from tt_core.engine.hookspecs import hookspec as core_hookspec
 from tt_core.layers import dropout
 from tt_core.samples import Draw
 
@@ -94,7 +95,7 @@ def test_an_op_knows_its_name_kernel_inputs_and_attributes() -> None:
 def test_inputs_are_tensors_arrays_or_numbers(double: Op) -> None:
     for given in (tensor([1.0]), np.ones(1, "f4"), 1):
         result = double(given)
-        assert type(result) is tt_core.dispatch.tensor_type()
+        assert type(result) is tt_core.engine.dispatch.tensor_type()
         assert result.tolist() in ([2.0], 2)
 
 
@@ -385,11 +386,11 @@ def test_tt_report_collects_what_plugins_measured() -> None:
 def test_every_hook_has_a_test_and_says_what_it_does() -> None:
     with open(__file__, encoding="utf-8") as file:
         source = file.read()
-    hooks = [name for name in vars(tt_core.hookspecs) if name.startswith("tt_")]
+    hooks = [name for name in vars(tt_core.engine.hookspecs) if name.startswith("tt_")]
     assert len(hooks) >= 9
     for name in hooks:
         assert f"test_{name}" in source or f'"{name}"' in source, f"{name} has no test"
-        assert getattr(tt_core.hookspecs, name).__doc__
+        assert getattr(tt_core.engine.hookspecs, name).__doc__
 
 
 def test_later_acts_bring_hooks_of_their_own() -> None:

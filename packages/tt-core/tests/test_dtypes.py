@@ -13,9 +13,9 @@ import pytest
 
 import tt_core as tt
 from tt_core import Tensor, tensor
-from tt_core import elementwise as E
-from tt_core.dispatch import Op, op, registry
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.engine.dispatch import Op, op, registry
+from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.tensor import elementwise as E
 
 FLOAT_OPS = (E.exp, E.log, E.log1p, E.expm1, E.sqrt, E.root, E.sin, E.cos, E.erf, tt.sigmoid, tt.tanh, tt.silu, tt.gelu,
              tt.softplus, tt.leaky_relu, tt.logsumexp)  # fmt: skip

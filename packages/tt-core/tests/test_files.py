@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from tt_core import files
-from tt_core.errors import FileError
-from tt_core.files import check_folder, remove_stale, write_atomic
+from tt_core.engine import files
+from tt_core.engine.errors import FileError
+from tt_core.engine.files import check_folder, remove_stale, write_atomic
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.checking import check
-from tt_core.dispatch import quietly, registry
-from tt_core.errors import TinyTorchError
+from tt_core.command.checking import check
+from tt_core.engine.dispatch import quietly, registry
+from tt_core.engine.errors import TinyTorchError
 
 OPS = [
     op.name for op in registry.values() if op.kernel is not op.formula and op.formula.__module__.startswith("tt_core.")

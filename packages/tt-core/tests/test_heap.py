@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import tt_core as tt
-from tt_core.heap import LINE, aligned
+from tt_core.engine.heap import LINE, aligned
 
 COUNT = """
 import resource, sys
 import numpy as np
-from tt_core.heap import keep_freed_memory
+from tt_core.engine.heap import keep_freed_memory
 
 def step():
     arrays = [np.ones(500_000, np.float32) for _ in range(8)]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tt_core import Tensor, init, manual_seed, mutation, zeros
-from tt_core.errors import ArgumentError, ShapeError, TinyTorchError
+from tt_core import Tensor, init, manual_seed, zeros
+from tt_core.engine import mutation
+from tt_core.engine.errors import ArgumentError, ShapeError, TinyTorchError
 
 OUT, IN = 300, 200
 

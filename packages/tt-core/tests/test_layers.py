@@ -29,9 +29,9 @@ from tt_core import (
     replace_layers,
     tensor,
 )
-from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError, TinyTorchError
+from tt_core.engine.errors import DTypeError, OutOfRangeError, PluginError, ShapeError, TinyTorchError
+from tt_core.engine.plugins import hookimpl, manager
 from tt_core.layers import StateDictError
-from tt_core.plugins import hookimpl, manager
 
 
 class Block(Layer):

@@ -12,7 +12,7 @@ import pytest
 
 import tt_core
 from tt_core import tensor
-from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 
 LIMIT = float(np.finfo("f4").max)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.journey import Shortfall, require
-from tt_core.milestones import accuracy, learn, perceptron, two_clouds
+from tt_core.command.journey import Shortfall, require
+from tt_core.command.milestones import accuracy, learn, perceptron, two_clouds
 
 
 def test_learns_any_two_separable_clouds() -> None:

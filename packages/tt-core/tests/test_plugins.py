@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import tt_core as tt
-from tt_core import hookimpl, manager, plugins
-from tt_core.checking import misdeclared
-from tt_core.dispatch import Op, registry
-from tt_core.errors import PluginError, ShapeError
-from tt_core.phases import in_phase
-from tt_core.redefinition import _noticed, redefined
+from tt_core import hookimpl, manager
+from tt_core.command.checking import misdeclared
+from tt_core.engine import plugins
+from tt_core.engine.dispatch import Op, registry
+from tt_core.engine.errors import PluginError, ShapeError
+from tt_core.engine.phases import in_phase
+from tt_core.engine.redefinition import _noticed, redefined
 from tt_core.samples import unary
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import tt_core
 from tt_core import generator, get_rng_state, init, manual_seed, set_rng_state, zeros
-from tt_core.errors import ArgumentError
+from tt_core.engine.errors import ArgumentError
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import tt_core
 from tt_core import Tensor, from_numpy, tensor
-from tt_core.devices import DeviceError
-from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from tt_core.engine.devices import DeviceError
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 
 floats = st.floats(-100, 100, width=32)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4), elements=floats)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from tt_core import blas, threads
+from tt_core.engine import blas, threads
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 64])
@@ -109,6 +109,6 @@ def test_blas_has_its_threads_again_after_an_error(resting):
 @pytest.mark.parametrize(("first", "rest"), [("tt_core", True), ("numpy", False)])
 def test_threads_of_blas_rest_where_tinytorch_is_imported_first(first, rest):
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
-    code = f"import {first}, tt_core.blas; print(tt_core.blas.THREADS_REST)"
+    code = f"import {first}, tt_core.engine.blas; print(tt_core.engine.blas.THREADS_REST)"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(rest)

@@ -14,8 +14,8 @@ import tt_core as tt
 import tt_core.nn.functional as F
 from tt_core import distributions as D
 from tt_core import nn, tensor
-from tt_core.devices import DeviceError
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.engine.devices import DeviceError
+from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 
 X = [[3.0, 1.0, 2.0], [6.0, 5.0, 4.0]]
 nan, inf = math.nan, math.inf
@@ -280,9 +280,11 @@ def test_gumbel_softmax_is_a_choice() -> None:
 
 
 def test_every_name_is_exported_and_described() -> None:
-    for name in tt.torch_names.__all__:
+    for name in tt.torch_names.functions.__all__:
         assert hasattr(tt, name), name
-    methods = [m for name, m in vars(tt.torch_methods.TorchMethods).items() if not name.startswith("_") and callable(m)]
+    methods = [
+        m for name, m in vars(tt.torch_names.methods.TorchMethods).items() if not name.startswith("_") and callable(m)
+    ]
     assert len(methods) > 150
 
 

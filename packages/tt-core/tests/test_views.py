@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tt_core import Tensor, memory_table
+from tt_core import Tensor
+from tt_core.tensor import memory_table
 
 PAGE = Path(__file__).parents[3] / "docs" / "views.md"
 SHARED = {row.code: memory_table.shares_memory(row) for row in memory_table.ROWS}
@@ -23,7 +24,7 @@ def test_the_page_is_what_the_code_does() -> None:
     if not PAGE.exists():
         pytest.skip("the page is part of the repository, not of the package")
     assert PAGE.read_text(encoding="utf-8") == memory_table.table(), (
-        "run python -m tt_core.memory_table > docs/views.md"
+        "run python -m tt_core.tensor.memory_table > docs/views.md"
     )
 
 

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from data_files import digits, photographs, write_cifar, write_mnist
 
-from tt_core.errors import FileError
+from tt_core.engine.errors import FileError
 from tt_data import ShardedDataset
-from tt_data.cli import _text_batches, data, plugin
+from tt_data.command.cli import _text_batches, data, plugin
 
 
 def run(*arguments):
@@ -86,6 +86,6 @@ def test_the_rows_of_the_journey_exist():
 
 
 def test_importing_the_package_loads_nothing_for_downloads():
-    code = "import sys, tt_data.cli; print([m for m in ('pooch', 'requests', 'urllib3') if m in sys.modules])"
+    code = "import sys, tt_data.command.cli; print([m for m in ('pooch', 'requests', 'urllib3') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout.strip() == "[]"

@@ -13,10 +13,10 @@ from loader_cases import Chancy, Listed, Named, Numbers, Stream, collate_sum
 
 import tt_core
 import tt_data
-from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, TinyTorchError
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, TinyTorchError
 from tt_data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, random_split
-from tt_data import samplers as S
-from tt_data.seeding import generator
+from tt_data.dataloader import samplers as S
+from tt_data.dataloader.seeding import generator
 from tt_data.transforms import Compose, RandomAffine, RandomCrop
 from tt_learn.autograd import GradientError
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tt_core.errors import ArgumentError, FileError, OutOfRangeError, ShapeError
-from tt_data import DataLoader, MemmapDataset, ShardedDataset, storage, write_shards
+from tt_core.engine.errors import ArgumentError, FileError, OutOfRangeError, ShapeError
+from tt_data import DataLoader, MemmapDataset, ShardedDataset, write_shards
+from tt_data.dataloader import storage
 
 
 def images(n=100, seed=0):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tt_core.errors import DTypeError, TinyTorchError
-from tt_data.seeding import drawing_from
+from tt_core.engine.errors import DTypeError, TinyTorchError
+from tt_data.dataloader.seeding import drawing_from
 from tt_data.transforms import (
     Compose,
     Cutout,

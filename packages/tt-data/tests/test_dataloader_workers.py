@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from loader_cases import Exiting, Failing, Growing, Hanging, Numbers, Slow, Suicidal, Threads, Unloadable
 
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 from tt_data import DataLoader, MemmapDataset, TensorDataset, WorkerError
-from tt_data.memory import NAME_PREFIX, Arena, load, size_of, store
+from tt_data.dataloader.workers.memory import NAME_PREFIX, Arena, load, size_of, store
 
 CASES = Path(loader_cases.__file__).parent
 posix = pytest.mark.skipif(os.name == "nt", reason="needs signals")
@@ -234,7 +234,7 @@ def test_a_full_shared_memory_is_an_error_not_a_signal(monkeypatch):
         raise OSError(28, "No space left on device")
 
     arena = Arena()
-    monkeypatch.setattr("tt_data.memory._reserve", full)
+    monkeypatch.setattr("tt_data.dataloader.workers.memory._reserve", full)
     with pytest.raises(TinyTorchError, match=r"no room for 4,096 bytes .*No space left.*--shm-size"):
         arena.create(4096)
     arena.close()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data_files import cifar_pickle, digits, idx, photographs, write_cifar, write_mnist
 
-from tt_core.errors import ArgumentError, DTypeError, FileError, OutOfRangeError, ShapeError
+from tt_core.engine.errors import ArgumentError, DTypeError, FileError, OutOfRangeError, ShapeError
 from tt_data import CIFAR10, MNIST, DataLoader, FashionMNIST, GeneratedDigits, GeneratedShapes, ImageDataset, Text
 from tt_data.datasets import read_cifar_batch, read_cifar_binary, read_idx
 from tt_data.datasets.cifar import read_pickled

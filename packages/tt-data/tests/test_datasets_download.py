@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from data_files import cifar_pickle, digits, idx, photographs, write_mnist
 
-from tt_core.errors import FileError
+from tt_core.engine.errors import FileError
 from tt_data import CIFAR10, MNIST, DownloadError, Text
+from tt_data.command.milestones import dataset_arrays
 from tt_data.datasets import download, images, text
 from tt_data.datasets.download import Remote, fetch, obtain
-from tt_data.milestones import dataset_arrays
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 SHA = hashlib.sha256(CONTENT).hexdigest()

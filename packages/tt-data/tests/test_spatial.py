@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 import tt_core
 import tt_data
-from tt_core.dispatch import registry
-from tt_core.errors import TinyTorchError
-from tt_data import spatial, windows
+from tt_core.engine.dispatch import registry
+from tt_core.engine.errors import TinyTorchError
+from tt_data import spatial
+from tt_data.spatial import windows
 from tt_learn.autograd import Tensor, grad, rule_of
-from tt_learn.gradcheck import gradcheck, gradgradcheck
+from tt_learn.autograd.finite_differences import gradcheck, gradgradcheck
 
 rng = np.random.default_rng(0)
 
@@ -222,7 +223,7 @@ def test_halves_are_blended_where_they_lie_and_summed_without_overflow():
 @pytest.mark.parametrize("shape", [(5, 3), (4, 3, 5), (3, 3, 4, 2)], ids=str)
 @pytest.mark.parametrize("piece", [64, 1 << 20])
 def test_batch_norm_gradients(shape, piece, monkeypatch):
-    monkeypatch.setattr("tt_core.threads.PIECE", piece)
+    monkeypatch.setattr("tt_core.engine.threads.PIECE", piece)
     inputs = leaf(*shape), leaf(3), leaf(3)
     everything = lambda *inputs: spatial.batch_norm_training(*inputs, eps=1e-2)  # noqa: E731 - output, mean and variance
     assert gradcheck(everything, inputs)

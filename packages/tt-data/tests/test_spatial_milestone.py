@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.errors import FileError, ShapeError
-from tt_core.journey import Shortfall
-from tt_data import milestones, pictures, transforms
-from tt_data.cli import plugin
+from tt_core.command.journey import Shortfall
+from tt_core.engine.errors import FileError, ShapeError
+from tt_data import transforms
+from tt_data.command import milestones, pictures
+from tt_data.command.cli import plugin
 from tt_data.datasets import DownloadError, GeneratedDigits, GeneratedShapes
 
 

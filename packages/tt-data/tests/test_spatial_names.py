@@ -9,10 +9,10 @@ import pytest
 
 import tt_core
 import tt_data
-from tt_core.errors import DTypeError, ShapeError, TinyTorchError
+from tt_core.engine.errors import DTypeError, ShapeError, TinyTorchError
 from tt_data import spatial
 from tt_learn.autograd import Tensor
-from tt_learn.gradcheck import gradcheck, gradgradcheck
+from tt_learn.autograd.finite_differences import gradcheck, gradgradcheck
 
 rng = np.random.default_rng(0)
 NAN = float("nan")

@@ -7,7 +7,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from tt_core import blas
+from tt_core.engine import blas
 from tt_data import spatial
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.errors import ArgumentError, DTypeError, ShapeError
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError
 from tt_language import MultiHeadAttention, attention_weights, heat_map, scaled_dot_product_attention
-from tt_language import attention_blocks as blocks
 from tt_language.attention import join_heads, split_heads
+from tt_language.kernels import attention as blocks
 from tt_learn import GradientError, Tensor, gradcheck, gradgradcheck, no_grad
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tt_core
-from tt_core.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from tt_language import (
     GPT,
     ConfigError,

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.creation import cat
-from tt_core.errors import ArgumentError, OutOfRangeError, ShapeError
+from tt_core.engine.errors import ArgumentError, OutOfRangeError, ShapeError
+from tt_core.engine.plugins import hookimpl, manager
 from tt_core.layers import Layer
-from tt_core.plugins import hookimpl, manager
+from tt_core.tensor.creation import cat
 from tt_language import GPT, ByteTokenizer, ConfigError, GPTConfig, Sampling, generate, stream
-from tt_language.generation import window_start
+from tt_language.transformers.generation import window_start
 from tt_learn import no_grad
 
 LLAMA = {"position": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "n_kv_head": 2}

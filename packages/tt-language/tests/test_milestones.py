@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tt_core.errors import FileError
-from tt_core.journey import Shortfall
-from tt_language import milestones, record_attention, toy_translation
-from tt_language.cli import plugin
-from tt_language.toy_translation import COUNT, Vocabulary, draw, padded, sentence
+from tt_core.command.journey import Shortfall
+from tt_core.engine.errors import FileError
+from tt_language import record_attention
+from tt_language.command import milestones, toy_translation
+from tt_language.command.cli import plugin
+from tt_language.command.toy_translation import COUNT, Vocabulary, draw, padded, sentence
 
 
 def test_translation_needs_agreement_and_word_order() -> None:
@@ -76,7 +77,7 @@ def test_the_act_tells_its_rows_without_heavy_imports() -> None:
 
 def test_recording_stops_with_its_block() -> None:
     from tt_core import ones
-    from tt_core.plugins import manager
+    from tt_core.engine.plugins import manager
     from tt_language import MultiHeadAttention
 
     before, layer = MultiHeadAttention._chain, MultiHeadAttention(4, 2)

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tt_core
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 from tt_language import GPT, CheckpointError, ConfigError
-from tt_language.pretrained import read_config
-from tt_language.shards import Checkpoint
+from tt_language.transformers.pretrained import read_config
+from tt_language.transformers.shards import Checkpoint
 
 Arrays = dict[str, np.ndarray]
 GPT2 = {"model_type": "gpt2", "vocab_size": 13, "n_positions": 6, "n_embd": 8, "n_layer": 2, "n_head": 2}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tt_core.checking import compare, misdeclared
-from tt_core.dispatch import registry
-from tt_core.plugins import manager
+from tt_core.command.checking import compare, misdeclared
+from tt_core.engine.dispatch import registry
+from tt_core.engine.plugins import manager
 from tt_core.samples import SAMPLES as CORE_SAMPLES
-from tt_language.cli import Act
+from tt_language.command.cli import Act
 from tt_language.samples import SAMPLES
 from tt_learn.autograd.record import AutogradPlugin
 

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tt_core.errors import DTypeError, FileError
-from tt_language import AddedToken, bpe_encoding
-from tt_language.bpe_encoding import _merge_long, _merge_short
-from tt_language.bpe_training import learn_merges, merge_word
+from tt_core.engine.errors import DTypeError, FileError
+from tt_language import AddedToken
 from tt_language.errors import TokenizerError
 from tt_language.tokenization import (
     BPETokenizer,
@@ -23,11 +21,14 @@ from tt_language.tokenization import (
     CharTokenizer,
     StreamDecoder,
     Tokenizer,
+    bpe_encoding,
     compression_report,
     count_pieces,
     load_tokenizer,
 )
-from tt_language.tokenizer_json import PATTERNS
+from tt_language.tokenization.bpe_encoding import _merge_long, _merge_short
+from tt_language.tokenization.bpe_training import learn_merges, merge_word
+from tt_language.tokenization.tokenizer_json import PATTERNS
 
 TEXT = "the theatre there; these three thieves ‘thought’ — naïve 日本語 🙂🏽\n\n  they'd lost 12345 things\t"
 END = "<|end|>"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 from tt_language.tokenization import BPETokenizer, ByteTokenizer, CharTokenizer, load_tokenizer
 
 FULL = 100_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.errors import DTypeError, ShapeError, TinyTorchError
+from tt_core.engine.errors import DTypeError, ShapeError, TinyTorchError
 from tt_language import (
     GPT,
     BPETokenizer,

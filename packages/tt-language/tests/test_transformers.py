@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.dispatch import registry
-from tt_core.errors import ArgumentError, DTypeError, ShapeError
+from tt_core.engine.dispatch import registry
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError
 from tt_language import (
     GPT,
     ConfigError,

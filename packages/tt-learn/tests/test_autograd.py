@@ -16,8 +16,8 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_core import elementwise as E
-from tt_core.dispatch import op, registry
+from tt_core.engine.dispatch import op, registry
+from tt_core.tensor import elementwise as E
 from tt_learn import (
     Function,
     GradcheckError,

@@ -11,7 +11,7 @@ import pytest
 
 from tt_core import activations as A
 from tt_core import losses
-from tt_core.dispatch import Op, quietly
+from tt_core.engine.dispatch import Op, quietly
 from tt_learn.rules import activations as R
 from tt_learn.rules import losses as RO
 

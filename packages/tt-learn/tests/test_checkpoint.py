@@ -21,9 +21,10 @@ import pytest
 import safetensors.numpy
 
 import tt_core
-import tt_core.files
-from tt_core import threads
-from tt_learn import AdamW, CheckpointError, checkpoints, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+import tt_core.engine.files
+from tt_core.engine import threads
+from tt_learn import AdamW, CheckpointError, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from tt_learn.training import checkpoints
 
 
 @pytest.fixture
@@ -232,11 +233,11 @@ def test_a_failing_disk_leaves_the_old_checkpoint(path: Path, fail_at: str, monk
     before = path.read_bytes()
     if fail_at in ("write", "flush"):
         opening = lambda *a, **k: FailingFile(builtins.open(*a, **k), fail_at)  # noqa: E731, SIM115
-        monkeypatch.setattr(tt_core.files, "open", opening, raising=False)
+        monkeypatch.setattr(tt_core.engine.files, "open", opening, raising=False)
     elif fail_at == "open":
-        monkeypatch.setattr(tt_core.files, "open", fail, raising=False)
+        monkeypatch.setattr(tt_core.engine.files, "open", fail, raising=False)
     else:
-        monkeypatch.setattr(tt_core.files.os, "fsync" if fail_at == "fsync" else "replace", fail)
+        monkeypatch.setattr(tt_core.engine.files.os, "fsync" if fail_at == "fsync" else "replace", fail)
     with pytest.raises(tt_core.TinyTorchError, match="what was there before is unchanged"):
         save_checkpoint(path, model=tt_core.Linear(20, 20), step=2)
     monkeypatch.undo()
@@ -248,7 +249,7 @@ def test_a_failing_disk_leaves_the_old_checkpoint(path: Path, fail_at: str, monk
 def test_a_folder_that_cannot_be_synced_is_told_apart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rename has happened by then, so nobody may say that nothing changed."""
     save_checkpoint(path, step=1)
-    monkeypatch.setattr(tt_core.files, "_sync_folder", fail)
+    monkeypatch.setattr(tt_core.engine.files, "_sync_folder", fail)
     with pytest.raises(tt_core.TinyTorchError, match="cannot sync its folder"):
         save_checkpoint(path, step=2)
     assert load_checkpoint(path)["step"] == 2
@@ -289,7 +290,7 @@ def check_kills(folder: Path, times: int) -> None:
         assert whole
         assert on_disk >= acknowledged
         path.unlink()
-    tt_core.files.remove_stale(folder)
+    tt_core.engine.files.remove_stale(folder)
     assert list(folder.iterdir()) == []
 
 

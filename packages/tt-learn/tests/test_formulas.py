@@ -9,8 +9,8 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_core.checking import check
-from tt_core.dispatch import registry
+from tt_core.command.checking import check
+from tt_core.engine.dispatch import registry
 from tt_learn import Tensor
 
 OPS = [op.name for op in registry.values() if op.kernel is not op.formula]

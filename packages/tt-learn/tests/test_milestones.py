@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tt_core.errors import FileError, ShapeError
-from tt_core.journey import Shortfall
-from tt_core.plugins import hookimpl, manager
-from tt_learn import milestones
-from tt_learn.digits import draw_digits
-from tt_learn.milestones import find_digits, mlp, xor
+from tt_core.command.journey import Shortfall
+from tt_core.engine.errors import FileError, ShapeError
+from tt_core.engine.plugins import hookimpl, manager
+from tt_learn.command import milestones
+from tt_learn.command.digits import draw_digits
+from tt_learn.command.milestones import find_digits, mlp, xor
 
 
 @pytest.fixture(autouse=True)

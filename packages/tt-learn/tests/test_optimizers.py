@@ -14,12 +14,13 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_core import threads
-from tt_core.errors import ShapeError
-from tt_core.hookspecs import hookimpl
-from tt_core.plugins import manager
-from tt_learn import Tensor, blocks, optimizers
-from tt_learn.muon import Muon, orthogonalize
+from tt_core.engine import threads
+from tt_core.engine.errors import ShapeError
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import manager
+from tt_learn import Tensor, optimizers
+from tt_learn.optimizers import blocks
+from tt_learn.optimizers.muon import Muon, orthogonalize
 
 ALL: dict[str, Callable[[Any], optimizers.Optimizer]] = {
     "SGD": lambda p: optimizers.SGD(p, lr=0.1),

@@ -9,8 +9,8 @@ import pytest
 
 import tt_core
 from tt_core import hookimpl
-from tt_core.dispatch import Op, registry
-from tt_core.redefinition import _noticed
+from tt_core.engine.dispatch import Op, registry
+from tt_core.engine.redefinition import _noticed
 from tt_learn import GradientError, Tensor, checkpoint, formula, gradient
 from tt_learn.autograd import forget_rule
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tt_core as tt
-from tt_core import elementwise as E
+from tt_core.tensor import elementwise as E
 from tt_learn import Function, Tensor
 
 

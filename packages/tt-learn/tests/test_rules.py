@@ -17,16 +17,17 @@ import pytest
 
 import tt_learn
 from tt_core import activations as A
-from tt_core import elementwise as E
-from tt_core import functions as M
 from tt_core import layers as L
-from tt_core import losses, products
-from tt_core import reductions as R
-from tt_core import shapes as S
-from tt_core.dispatch import Array, Op, registry, wrap
+from tt_core import losses
+from tt_core.engine.dispatch import Array, Op, registry, wrap
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import products
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
+from tt_core.torch_names import ops as M
 from tt_learn import GradientError, gradcheck, gradgradcheck
 from tt_learn.autograd import Tensor, forget_rule, gradient, rule_of, sum_to
-from tt_learn.gradcheck import GradcheckError
+from tt_learn.autograd.finite_differences import GradcheckError
 from tt_learn.rules import activations as RA
 from tt_learn.rules import layers as RL
 from tt_learn.rules import losses as RO

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tt_learn import Tensor, optimizers, schedulers
-from tt_learn.optimizers import OptimizerError
+from tt_learn import Tensor, optimizers
+from tt_learn.optimizers import OptimizerError, schedulers
 
 
 def optimizer(lr: float = 1.0, name: str = "AdamW") -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_core.devices import DeviceError
+from tt_core.engine.devices import DeviceError
 from tt_learn import CheckpointError, GradientError, is_grad_enabled, optim, tensor
 from tt_learn.optim.lr_scheduler import StepLR
 

@@ -18,7 +18,7 @@ import pytest
 
 import tt_core
 from tt_core import tensor
-from tt_core.errors import ArgumentError, ShapeError, TinyTorchError
+from tt_core.engine.errors import ArgumentError, ShapeError, TinyTorchError
 from tt_learn import (
     SGD,
     AdamW,
@@ -289,7 +289,7 @@ def test_a_plain_list_is_resumed_at_the_end_of_epochs_only(tmp_path: Path) -> No
 
 def test_another_environment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("SGD", callbacks=[Checkpoints(tmp_path)])
-    monkeypatch.setattr("tt_learn.checkpoints.thread_count", lambda: 99)
+    monkeypatch.setattr("tt_learn.training.checkpoints.thread_count", lambda: 99)
     with pytest.warns(UserWarning, match="last bits may differ.*threads .* -> 99"):
         run("SGD", resume=tmp_path)
 
@@ -636,7 +636,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_old_checkpoint(tmp_path: Path, m
         raise OSError(28, os.strerror(28))
 
     run("SGD", callbacks=[StopAfter(2), Checkpoints(tmp_path)])
-    monkeypatch.setattr("tt_core.files.os.fsync", full)
+    monkeypatch.setattr("tt_core.engine.files.os.fsync", full)
     with pytest.raises(tt_core.TinyTorchError, match="what was there before is unchanged"):
         run("SGD", callbacks=[Checkpoints(tmp_path, every=1)], resume=tmp_path)
     monkeypatch.undo()

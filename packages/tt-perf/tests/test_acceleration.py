@@ -12,10 +12,10 @@ import pytest
 
 import tt_core as tt
 import tt_learn
-from tt_core import checking
-from tt_core.dispatch import quietly, registry
-from tt_core.errors import PluginError
-from tt_core.plugins import manager
+from tt_core.command import checking
+from tt_core.engine.dispatch import quietly, registry
+from tt_core.engine.errors import PluginError
+from tt_core.engine.plugins import manager
 from tt_perf import acceleration, loops
 from tt_perf.acceleration import JitPlugin
 from tt_perf.cli import plugin as act

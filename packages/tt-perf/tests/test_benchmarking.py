@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import tt_core
-from tt_core.cli import load_acts, main
-from tt_core.errors import FileError, PluginError
+from tt_core.command.cli import load_acts, main
+from tt_core.engine.errors import FileError, PluginError
 from tt_learn import CheckpointError
 from tt_perf import Measurement, Timer, compare
 from tt_perf.benchmarking import BenchmarkError, charts, comparing, jobs, olympic_task, olympics, results, statistics
@@ -296,9 +296,9 @@ def test_blocks_are_long_enough_for_the_clock_and_the_callback_sees_them() -> No
 
 def test_a_timer_plugs_its_plugins_in_and_out() -> None:
     seen = []
-    Timer(lambda: seen.append(tt_core.plugins.manager.has_plugin("profiler")), plugins=["profiler"]).timeit(1)
+    Timer(lambda: seen.append(tt_core.engine.plugins.manager.has_plugin("profiler")), plugins=["profiler"]).timeit(1)
     assert all(seen)
-    assert not tt_core.plugins.manager.has_plugin("profiler")
+    assert not tt_core.engine.plugins.manager.has_plugin("profiler")
     with pytest.raises(PluginError, match="no plugin is called nonsense"):
         Timer("pass", plugins=["nonsense"]).timeit(1)
 

@@ -16,13 +16,13 @@ import pytest
 import tt_core
 import tt_learn
 from tt_core import Layer, Linear, ReLU, Sequential
-from tt_core.errors import DTypeError
+from tt_core.engine.errors import DTypeError
+from tt_core.engine.plugins import manager
 from tt_core.layers import StateDictError
-from tt_core.plugins import manager
 from tt_data import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, GroupNorm, MaxPool2d
-from tt_data.milestones import Residual
+from tt_data.command.milestones import Residual
 from tt_language import GPT, GPTConfig, MultiHeadAttention, Seq2SeqTransformer, generate
-from tt_learn.checkpoints import load_tensors, save_tensors
+from tt_learn.training.checkpoints import load_tensors, save_tensors
 from tt_perf import compression
 from tt_perf.compression import CompressionError, dependencies, distillation, low_rank, pruning, reports, shrinking
 from tt_perf.memoization import plugin as kv_cache
@@ -453,7 +453,7 @@ import json, sys
 from pathlib import Path
 import numpy as np, tt_core
 from tt_language import GPT, GPTConfig, MultiHeadAttention, Seq2SeqTransformer, generate
-from tt_learn.checkpoints import load_tensors
+from tt_learn.training.checkpoints import load_tensors
 folder = Path(sys.argv[1])
 model = GPT(GPTConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))).eval()
 model.load_state_dict(load_tensors(folder / "model.safetensors")[0])

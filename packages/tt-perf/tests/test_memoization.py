@@ -222,7 +222,7 @@ def test_keys_rotated_by_other_frequencies_are_not_remembered(kind: str) -> None
 
 
 def test_plugging_out_leaves_generation_without_a_past(model: GPT) -> None:
-    from tt_core.plugins import manager
+    from tt_core.engine.plugins import manager
 
     with tt_core.use("kv-cache"):
         assert isinstance(manager.ask("tt_past", model=model, rows=1, length=4, prompts=[[1]]), KVCache)

@@ -11,7 +11,7 @@ import pytest
 import tt_core
 import tt_data
 import tt_learn
-from tt_core.dispatch import registry
+from tt_core.engine.dispatch import registry
 from tt_language.attention import scaled_dot_product_attention
 from tt_perf import Profiler
 

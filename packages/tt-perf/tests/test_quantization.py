@@ -21,9 +21,9 @@ import pytest
 import tt_core as tt
 import tt_learn
 import tt_perf
-from tt_core.dispatch import Array
-from tt_core.errors import DTypeError, OutOfRangeError, PluginError, ShapeError, TinyTorchError
-from tt_core.plugins import manager
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import DTypeError, OutOfRangeError, PluginError, ShapeError, TinyTorchError
+from tt_core.engine.plugins import manager
 from tt_data import BatchNorm2d, Conv2d, Flatten
 from tt_language import GPT, Embedding, GPTConfig, generate
 from tt_learn import GradientError, load_tensors, save_tensors

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tt_core.hookspecs import hookimpl
-from tt_core.journey import Module
+from tt_core.command.journey import Module
+from tt_core.engine.hookspecs import hookimpl
 
 
 class ActPlugin:

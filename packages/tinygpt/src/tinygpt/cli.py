@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from tinygpt.presets import PRESETS, TrainConfig, preset
-from tt_core.command import PathOption, output_may_end, plugin_option, reported, run
-from tt_core.errors import TinyTorchError
-from tt_core.plugins import use
+from tinygpt.capstone.presets import PRESETS, TrainConfig, preset
+from tt_core.command.common import PathOption, output_may_end, plugin_option, reported, run
+from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.plugins import use
 
 Command = Callable[..., Any]
 
@@ -99,7 +99,7 @@ def train(
     """Train on a text and write a run folder."""
     config = preset(name or "docs", **changes)
     with use(*plugins, report=False), output_may_end(), reported():
-        from tinygpt import train as job
+        from tinygpt.capstone import train as job
 
         if resume is None:
             folder = job.start(config, corpus, out, say)
@@ -127,7 +127,7 @@ def train(
 def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
     """Continue a prompt with a trained model (RUN: a run folder, the newest one with a model by default)."""
     with use(*plugins, report=False), reported():
-        from tinygpt.capstone import TinyGPT
+        from tinygpt.capstone.capstone import TinyGPT
 
         pieces = TinyGPT.load(run_folder).generate(prompt, **options)
         click.echo(prompt.lstrip("\n"), nl=False)

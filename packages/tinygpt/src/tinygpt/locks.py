@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from tt_core.errors import FileError
+from tt_core.engine.errors import FileError
 
 if sys.platform == "win32":
     import msvcrt

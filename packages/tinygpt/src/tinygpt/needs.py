@@ -13,13 +13,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinygpt.presets import TrainConfig
-from tt_core.errors import TinyTorchError
+from tinygpt.capstone.presets import TrainConfig
+from tt_core.engine.errors import TinyTorchError
 
 _TRAINED, _SAVED = 16, 24
 """Bytes a weight: itself, its gradient and two moments; and twice what a checkpoint holds of them while it is saved."""
 _KEPT_SCORES = 256
-"""Up to this context, attention keeps its weights for backward (`tt_language.attention_blocks`)."""
+"""Up to this context, attention keeps its weights for backward (`tt_language.kernels.attention`)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Needs:
 def needs(config: TrainConfig, vocab_size: int) -> Needs:
     """The memory that training by `config` takes.
 
-    >>> from tinygpt.presets import preset
+    >>> from tinygpt.capstone.presets import preset
     >>> needs(preset("docs"), 1024).total // 10**6
     103
     """

@@ -5,23 +5,14 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING
 
-from tt_core import blas as blas  # the first of all: it has to come before NumPy
+from tt_core.engine import blas as blas  # the first of all: it has to come before NumPy
+
+# isort: split
 from tt_core import distributions as distributions
 from tt_core import init
 from tt_core import kernels as kernels
 from tt_core import nn as nn
 from tt_core.__about__ import __version__
-from tt_core.activation_layers import (
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
 from tt_core.activations import (
     gelu,
     leaky_relu,
@@ -33,71 +24,23 @@ from tt_core.activations import (
     softplus,
     tanh,
 )
-from tt_core.creation import (
-    arange,
-    cat,
-    einsum,
-    empty,
-    eye,
-    from_numpy,
-    full,
-    full_like,
-    index_select,
-    linspace,
-    ones,
-    ones_like,
-    rand,
-    randint,
-    randn,
-    randperm,
-    stack,
-    tensor,
-    where,
-    zeros,
-    zeros_like,
+from tt_core.engine.dispatch import op
+from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.later import absent
+from tt_core.engine.phases import phase
+from tt_core.engine.plugins import disable, hookimpl, hookspec, manager, use
+from tt_core.layers.activations import (
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
 )
-from tt_core.dispatch import op
-from tt_core.elementwise import abs as abs
-from tt_core.elementwise import (
-    add,
-    ceil,
-    clip,
-    cos,
-    div,
-    eq,
-    erf,
-    exp,
-    expm1,
-    floor,
-    floor_divide,
-    ge,
-    gt,
-    isfinite,
-    isnan,
-    le,
-    log,
-    log1p,
-    logical_and,
-    logical_not,
-    logical_or,
-    lt,
-    masked_fill,
-    maximum,
-    minimum,
-    mul,
-    ne,
-    neg,
-    remainder,
-    sign,
-    sin,
-    sqrt,
-    sub,
-)
-from tt_core.elementwise import pow as pow
-from tt_core.elementwise import round as round
-from tt_core.errors import TinyTorchError
-from tt_core.later import absent
-from tt_core.layers import (
+from tt_core.layers.layers import (
     Dropout,
     Identity,
     Layer,
@@ -136,15 +79,74 @@ from tt_core.losses import (
     nll_loss,
     smooth_l1_loss,
 )
-from tt_core.phases import phase
-from tt_core.plugins import disable, hookimpl, hookspec, manager, use
-from tt_core.products import matmul
 from tt_core.random import generator, get_rng_state, manual_seed, set_rng_state
-from tt_core.reductions import all as all
-from tt_core.reductions import amax, amin, argmax, argmin, argsort, cumsum, logsumexp, mean, prod, var
-from tt_core.reductions import any as any
-from tt_core.reductions import sum as sum
-from tt_core.shapes import (
+from tt_core.tensor.creation import (
+    arange,
+    cat,
+    einsum,
+    empty,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    index_select,
+    linspace,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    randperm,
+    stack,
+    tensor,
+    where,
+    zeros,
+    zeros_like,
+)
+from tt_core.tensor.elementwise import abs as abs
+from tt_core.tensor.elementwise import (
+    add,
+    ceil,
+    clip,
+    cos,
+    div,
+    eq,
+    erf,
+    exp,
+    expm1,
+    floor,
+    floor_divide,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
+    lt,
+    masked_fill,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    remainder,
+    sign,
+    sin,
+    sqrt,
+    sub,
+)
+from tt_core.tensor.elementwise import pow as pow
+from tt_core.tensor.elementwise import round as round
+from tt_core.tensor.products import matmul
+from tt_core.tensor.reductions import all as all
+from tt_core.tensor.reductions import amax, amin, argmax, argmin, argsort, cumsum, logsumexp, mean, prod, var
+from tt_core.tensor.reductions import any as any
+from tt_core.tensor.reductions import sum as sum
+from tt_core.tensor.shapes import (
     clone,
     flip,
     pad,
@@ -159,9 +161,9 @@ from tt_core.shapes import (
     triu,
     unsqueeze,
 )
-from tt_core.tensor import Tensor
-from tt_core.torch_names import *  # noqa: F403
-from tt_core.torch_names import __all__ as _torch_names
+from tt_core.tensor.tensor import Tensor
+from tt_core.torch_names.functions import *  # noqa: F403
+from tt_core.torch_names.functions import __all__ as _torch_names
 
 # abs, all, any, pow, round and sum are left out: `from tt_core import *` must not hide Python's own.
 __all__ = [

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.dispatch import Array, op
-from tt_core.elementwise import erf, on_floats
-from tt_core.errors import ArgumentError, check_floats
+from tt_core.engine.dispatch import Array, op
+from tt_core.engine.errors import ArgumentError, check_floats
+from tt_core.tensor.elementwise import erf, on_floats
 
 # --- rectifiers
 

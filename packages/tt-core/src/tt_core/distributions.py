@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import creation as C
-from tt_core import elementwise as E
-from tt_core import reductions as R
-from tt_core import shapes as S
 from tt_core.activations import log_softmax, sigmoid
-from tt_core.errors import ShapeError, TinyTorchError
+from tt_core.engine.errors import ShapeError, TinyTorchError
 from tt_core.losses import binary_cross_entropy_with_logits
-from tt_core.tensor import Tensor, as_array
+from tt_core.tensor import creation as C
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
+from tt_core.tensor.tensor import Tensor, as_array
 
 
 def _tensor(x: Any) -> Any:

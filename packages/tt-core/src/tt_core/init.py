@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import mutation
-from tt_core.arguments import checked
-from tt_core.dispatch import Array
-from tt_core.errors import ArgumentError, ShapeError, kind_of
+from tt_core.engine import mutation
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import ArgumentError, ShapeError, kind_of
 from tt_core.random import generator
-from tt_core.tensor import Tensor
+from tt_core.tensor.tensor import Tensor
 
 
 def _write(x: Tensor, values: Any) -> Tensor:

@@ -14,14 +14,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from tt_core import elementwise as E
-from tt_core import reductions as R
-from tt_core import shapes as S
 from tt_core.activations import log_softmax, softplus
-from tt_core.arguments import checked
-from tt_core.dispatch import Array, op
-from tt_core.elementwise import HALF, half_in_float32
-from tt_core.errors import (
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array, op
+from tt_core.engine.errors import (
     ArgumentError,
     DTypeError,
     OutOfRangeError,
@@ -31,8 +27,12 @@ from tt_core.errors import (
     is_number,
     shown,
 )
-from tt_core.layers import Layer
-from tt_core.tensor import Tensor
+from tt_core.layers.layers import Layer
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
+from tt_core.tensor.elementwise import HALF, half_in_float32
+from tt_core.tensor.tensor import Tensor
 
 
 def _check_reduction(name: str, reduction: Any, *more: str) -> None:

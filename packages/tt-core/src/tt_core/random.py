@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.errors import ArgumentError
+from tt_core.engine.errors import ArgumentError
 
 _generator = np.random.default_rng()
 

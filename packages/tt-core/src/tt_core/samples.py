@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.dispatch import Array
+from tt_core.engine.dispatch import Array
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The inputs and attributes of one call."""

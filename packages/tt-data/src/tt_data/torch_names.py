@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tt_core.errors import ShapeError, is_integer
+from tt_core.engine.errors import ShapeError, is_integer
 from tt_core.layers import Layer
-from tt_data.adaptive_pooling import adaptive_avg_pool2d, adaptive_max_pool2d
-from tt_data.convolution import Convolution, conv2d, conv2d_input, fold, unfold
-from tt_data.pooling import avg_pool2d, max_pool2d, max_pool2d_with_indices
-from tt_data.windows import IntOrPair, Pair, of_tensors, pair, per_dimension
+from tt_data.spatial.adaptive_pooling import adaptive_avg_pool2d, adaptive_max_pool2d
+from tt_data.spatial.convolution import Convolution, conv2d, conv2d_input, fold, unfold
+from tt_data.spatial.pooling import avg_pool2d, max_pool2d, max_pool2d_with_indices
+from tt_data.spatial.windows import IntOrPair, Pair, of_tensors, pair, per_dimension
 
 IntOrOne = int | tuple[int]
 

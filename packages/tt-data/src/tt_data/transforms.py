@@ -1,7 +1,7 @@
 """Changes to a whole batch of images at once: flip, crop, normalize, cut out, distort.
 
 Part of module 08 (Act III). A transform maps an array (N, C, H, W) to another; no loop runs over the N
-images. Chance comes from `tt_data.seeding.generator()`: in a loader the batch's own, so augmentation is the
+images. Chance comes from `tt_data.dataloader.seeding.generator()`: in a loader the batch's own, so augmentation is the
 same for any number of workers. Transforms do not read files, and know nothing of labels.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.arguments import checked
-from tt_core.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
-from tt_data import seeding
-from tt_data.windows import pair
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
+from tt_data.dataloader import seeding
+from tt_data.spatial.windows import pair
 
 Images = npt.NDArray[Any]
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 import tt_core
-from tt_core.dispatch import quietly
+from tt_core.engine.dispatch import quietly
 from tt_data import Dataset, IterableDataset, get_worker_info
-from tt_data.seeding import generator
+from tt_data.dataloader.seeding import generator
 
 
 class Numbers(Dataset):

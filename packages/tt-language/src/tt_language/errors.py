@@ -5,8 +5,8 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 
-from tt_core.errors import ArgumentError, ShapeError, TinyTorchError, is_integer
-from tt_learn.checkpoints import CheckpointError as CheckpointError
+from tt_core.engine.errors import ArgumentError, ShapeError, TinyTorchError, is_integer
+from tt_learn.training.checkpoints import CheckpointError as CheckpointError
 
 
 class TokenizerError(TinyTorchError, ValueError):
@@ -23,7 +23,7 @@ def check_sizes(owner: str, least: int = 1, **sizes: object) -> None:
     >>> check_sizes("MultiHeadAttention", embed_dim=8, num_heads="2")
     Traceback (most recent call last):
     ...
-    tt_core.errors.ShapeError: MultiHeadAttention: num_heads is '2', expected a whole number, 1 or more
+    tt_core.engine.errors.ShapeError: MultiHeadAttention: num_heads is '2', expected a whole number, 1 or more
     """
     for name, value in sizes.items():
         if not is_integer(value, least):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tt_core.hookspecs import hookspec
+from tt_core.engine.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from tt_core.layers import Layer

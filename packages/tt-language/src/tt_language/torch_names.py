@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import elementwise as E
 from tt_core import init
 from tt_core.activations import gelu, relu
-from tt_core.creation import empty, from_numpy, zeros
-from tt_core.errors import DTypeError, ShapeError
+from tt_core.engine.errors import DTypeError, ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear, dropout, linear
 from tt_core.tensor import Tensor
-from tt_language.attention import attention_weights, join_heads, scaled_dot_product_attention, split_heads
+from tt_core.tensor import elementwise as E
+from tt_core.tensor.creation import empty, from_numpy, zeros
+from tt_language.attention.attention import attention_weights, join_heads, scaled_dot_product_attention, split_heads
 from tt_language.errors import ConfigError, check_probability, check_sizes, short
 
 # --- masks

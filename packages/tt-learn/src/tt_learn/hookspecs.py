@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tt_core.hookspecs import hookspec
+from tt_core.engine.hookspecs import hookspec
 
 if TYPE_CHECKING:
-    from tt_learn.optimizers import Optimizer
+    from tt_learn.optimizers.optimizers import Optimizer
 
 
 @hookspec(firstresult=True)

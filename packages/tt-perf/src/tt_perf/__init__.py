@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from tt_core.later import absent as _absent
+from tt_core.engine.later import absent as _absent
 from tt_perf.__about__ import __version__ as __version__
 from tt_perf.benchmarking import Measurement as Measurement
 from tt_perf.benchmarking import Timer as Timer

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from tt_core import activations, layers, losses
-from tt_core.dispatch import Array, Op, with_residuals
-from tt_core.errors import PluginError
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.dispatch import Array, Op, with_residuals
+from tt_core.engine.errors import PluginError
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.threads import in_parallel
 from tt_core.kernels.losses import reduced_rows
-from tt_core.threads import in_parallel
-from tt_learn.blocks import State
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum
+from tt_learn.optimizers.blocks import State
 from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses

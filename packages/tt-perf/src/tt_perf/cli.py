@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command import PathOption, show_each_line
-from tt_core.errors import FileError, TinyTorchError
-from tt_core.files import check_folder, in_order, make_folder, write_atomic
-from tt_core.hookspecs import hookimpl
-from tt_core.journey import Module
+from tt_core.command.common import PathOption, show_each_line
+from tt_core.command.journey import Module
+from tt_core.engine.errors import FileError, TinyTorchError
+from tt_core.engine.files import check_folder, in_order, make_folder, write_atomic
+from tt_core.engine.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from tt_core.samples import Samples

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from tt_core.dispatch import Array
+from tt_core.engine.dispatch import Array
 
 Number = np.float32
 

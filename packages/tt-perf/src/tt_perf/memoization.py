@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tt_core.creation import from_numpy
-from tt_core.dispatch import Array
-from tt_core.errors import ShapeError
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import ShapeError
+from tt_core.engine.hookspecs import hookimpl
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
+from tt_core.tensor.creation import from_numpy
 from tt_language.hookspecs import Past
 from tt_learn.autograd import GradientError
 

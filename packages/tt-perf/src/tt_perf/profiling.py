@@ -17,10 +17,10 @@ from math import prod
 from time import perf_counter
 from typing import Any
 
-from tt_core.dispatch import Op
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.dispatch import Op
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
-from tt_core.plugins import manager
 
 
 @dataclass
@@ -176,7 +176,7 @@ class Profiler:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same table."""
-        from tt_core.notebook import table
+        from tt_core.engine.notebook import table
 
         entries = self.entries()
         total = sum(e.self_seconds for e in entries) or 1.0

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tt_core import activations as A
-from tt_core.dispatch import Array, tuned
-from tt_core.elementwise import erf, on_floats
-from tt_core.heap import BLOCK
+from tt_core.engine.dispatch import Array, tuned
+from tt_core.engine.heap import BLOCK
+from tt_core.tensor.elementwise import erf, on_floats
 
 
 def in_blocks(compute: Callable[..., Any], *arrays: Array) -> None:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from tt_core import layers as L
-from tt_core.dispatch import Array, tuned
-from tt_core.elementwise import HALF, through_float32
+from tt_core.engine.dispatch import Array, tuned
+from tt_core.tensor.elementwise import HALF, through_float32
 
 # --- linear
 

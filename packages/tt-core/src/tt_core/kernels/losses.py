@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tt_core import losses as L
-from tt_core.dispatch import Array, tuned
-from tt_core.elementwise import HALF
-from tt_core.heap import BLOCK
+from tt_core.engine.dispatch import Array, tuned
+from tt_core.engine.heap import BLOCK
 from tt_core.losses import checked_labels, class_rows
+from tt_core.tensor.elementwise import HALF
 
 _SHORT = 64
 """Up to this number of classes, rows are transposed first: NumPy starts its loop again for each row, and takes 11

@@ -14,25 +14,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tt_core import init as init
-from tt_core.activation_layers import GELU as GELU
-from tt_core.activation_layers import LeakyReLU as LeakyReLU
-from tt_core.activation_layers import LogSoftmax as LogSoftmax
-from tt_core.activation_layers import ReLU as ReLU
-from tt_core.activation_layers import Sigmoid as Sigmoid
-from tt_core.activation_layers import SiLU as SiLU
-from tt_core.activation_layers import Softmax as Softmax
-from tt_core.activation_layers import Softplus as Softplus
-from tt_core.activation_layers import Tanh as Tanh
-from tt_core.creation import full
-from tt_core.errors import DTypeError
-from tt_core.later import absent
-from tt_core.layers import Dropout as Dropout
-from tt_core.layers import Identity as Identity
-from tt_core.layers import Layer, LayerDict, LayerList
-from tt_core.layers import LayerNorm as LayerNorm
-from tt_core.layers import Linear as Linear
-from tt_core.layers import Parameter as Parameter
-from tt_core.layers import Sequential as Sequential
+from tt_core.engine.errors import DTypeError
+from tt_core.engine.later import absent
+from tt_core.layers.activations import GELU as GELU
+from tt_core.layers.activations import LeakyReLU as LeakyReLU
+from tt_core.layers.activations import LogSoftmax as LogSoftmax
+from tt_core.layers.activations import ReLU as ReLU
+from tt_core.layers.activations import Sigmoid as Sigmoid
+from tt_core.layers.activations import SiLU as SiLU
+from tt_core.layers.activations import Softmax as Softmax
+from tt_core.layers.activations import Softplus as Softplus
+from tt_core.layers.activations import Tanh as Tanh
+from tt_core.layers.layers import Dropout as Dropout
+from tt_core.layers.layers import Identity as Identity
+from tt_core.layers.layers import Layer, LayerDict, LayerList
+from tt_core.layers.layers import LayerNorm as LayerNorm
+from tt_core.layers.layers import Linear as Linear
+from tt_core.layers.layers import Parameter as Parameter
+from tt_core.layers.layers import Sequential as Sequential
 from tt_core.losses import BCELoss as BCELoss
 from tt_core.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from tt_core.losses import CrossEntropyLoss as CrossEntropyLoss
@@ -43,7 +42,8 @@ from tt_core.losses import NLLLoss as NLLLoss
 from tt_core.losses import SmoothL1Loss as SmoothL1Loss
 from tt_core.nn import functional as functional
 from tt_core.nn import utils as utils
-from tt_core.tensor import Tensor
+from tt_core.tensor.creation import full
+from tt_core.tensor.tensor import Tensor
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)

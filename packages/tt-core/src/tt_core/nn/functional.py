@@ -13,15 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tt_core import activations as A
-from tt_core import creation as C
-from tt_core import elementwise as E
 from tt_core import layers as L
 from tt_core import losses
-from tt_core import reductions as R
-from tt_core import shapes as S
-from tt_core.dispatch import wrap
-from tt_core.errors import DTypeError, OutOfRangeError, ShapeError
-from tt_core.later import absent
+from tt_core.engine.dispatch import wrap
+from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.engine.later import absent
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
 from tt_core.losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from tt_core.losses import cross_entropy as cross_entropy
@@ -31,6 +27,10 @@ from tt_core.losses import mse_loss as mse_loss
 from tt_core.losses import nll_loss as nll_loss
 from tt_core.losses import smooth_l1_loss as smooth_l1_loss
 from tt_core.random import source
+from tt_core.tensor import creation as C
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tt_core.creation import cat
-from tt_core.later import absent
+from tt_core.engine.later import absent
+from tt_core.tensor.creation import cat
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)

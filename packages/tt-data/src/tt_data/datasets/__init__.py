@@ -7,7 +7,7 @@ from tt_data.datasets.download import DownloadError
 from tt_data.datasets.generated import GeneratedDigits, GeneratedShapes
 from tt_data.datasets.images import CIFAR10, MNIST, FashionMNIST, ImageDataset
 from tt_data.datasets.text import Text
-from tt_learn.idx import read_idx
+from tt_learn.command.idx import read_idx
 
 __all__ = [
     "CIFAR10",

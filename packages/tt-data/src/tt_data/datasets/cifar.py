@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.arguments import checked
-from tt_core.errors import FileError
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import FileError
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tt_core.errors import FileError, TinyTorchError
-from tt_core.files import replace
+from tt_core.engine.errors import FileError, TinyTorchError
+from tt_core.engine.files import replace
 
 HOME_VARIABLE = "TT_DATA_HOME"
 _TIMEOUT = 30  # seconds without a byte

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.arguments import checked
-from tt_core.errors import ArgumentError
-from tt_data.dataset import Dataset, Indices, wrap_index
-from tt_data.pictures import contact_sheet
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import ArgumentError
+from tt_data.command.pictures import contact_sheet
+from tt_data.dataloader.dataset import Dataset, Indices, wrap_index
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,14 +17,14 @@ from typing import Any, ClassVar, Union
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.arguments import checked
-from tt_core.errors import DTypeError, FileError, ShapeError
-from tt_core.files import make_folder, write_atomic
-from tt_data.dataset import Dataset, Indices, as_array, wrap_index
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import DTypeError, FileError, ShapeError
+from tt_core.engine.files import make_folder, write_atomic
+from tt_data.command.pictures import contact_sheet
+from tt_data.dataloader.dataset import Dataset, Indices, as_array, wrap_index
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
-from tt_data.pictures import contact_sheet
-from tt_learn.idx import read_idx
+from tt_learn.command.idx import read_idx
 
 Root = Union[str, "os.PathLike[str]", None]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tt_core.arguments import checked
-from tt_core.errors import ArgumentError, DTypeError, FileError
-from tt_data.dataset import Dataset, Indices, wrap_index
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import ArgumentError, DTypeError, FileError
+from tt_data.dataloader.dataset import Dataset, Indices, wrap_index
 from tt_data.datasets.download import Remote, obtain
 
 TINY_SHAKESPEARE = Remote(

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core import mutation
-from tt_core.dispatch import quietly, wrap
-from tt_core.heap import LINE
-from tt_core.phases import in_phase
+from tt_core.engine import mutation
+from tt_core.engine.dispatch import quietly, wrap
+from tt_core.engine.heap import LINE
+from tt_core.engine.phases import in_phase
 from tt_core.tensor import as_array
 from tt_learn.autograd.broadcasting import fit
 from tt_learn.autograd.errors import GradientError

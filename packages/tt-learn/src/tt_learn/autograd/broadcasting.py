@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import reductions
-from tt_core.dispatch import Array, op
-from tt_core.elementwise import half_in_float32
-from tt_core.errors import TinyTorchError
+from tt_core.engine.dispatch import Array, op
+from tt_core.engine.errors import TinyTorchError
+from tt_core.tensor import reductions
+from tt_core.tensor.elementwise import half_in_float32
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Signature
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 
 
 class GradientError(TinyTorchError, RuntimeError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import tt_core
-from tt_core import mutation
+from tt_core.engine import mutation
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node, edges_of
 from tt_learn.autograd.guards import refuse_gradients

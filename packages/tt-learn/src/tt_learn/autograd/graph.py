@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core import mutation
-from tt_core.dispatch import Array
-from tt_core.elementwise import HALF
+from tt_core.engine import mutation
+from tt_core.engine.dispatch import Array
+from tt_core.tensor.elementwise import HALF
 from tt_learn.autograd.errors import GradientError
 
 Edge = tuple[Any, int]

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tt_core import mutation
+from tt_core.engine import mutation
 from tt_learn.autograd.backward import Backward
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node

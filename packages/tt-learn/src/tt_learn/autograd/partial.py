@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tt_core
-from tt_core.errors import DTypeError, shown
+from tt_core.engine.errors import DTypeError, shown
 from tt_learn.autograd.backward import Backward
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Edge, Node, edge_of

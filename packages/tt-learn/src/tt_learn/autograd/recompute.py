@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
 import tt_core
-from tt_core import mutation
-from tt_core.arguments import checked
-from tt_core.dispatch import Op
-from tt_core.phases import in_phase
+from tt_core.engine import mutation
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Op
+from tt_core.engine.phases import in_phase
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.function import detached
 from tt_learn.autograd.graph import Edge, Node, edge_of, edges_of
@@ -55,7 +55,7 @@ def formula(of: Op, composition: Rule | None = None) -> Any:
     For backward kernels, whose own derivatives are needed only for second and higher orders.
     `composition(*inputs, **attributes)` returns what the op returns. Raises `GradientError` if the op has a rule.
 
-    >>> from tt_core.dispatch import op, registry
+    >>> from tt_core.engine.dispatch import op, registry
     >>> from tt_learn import Tensor
     >>> from tt_learn.autograd import forget_rule
     >>> @op

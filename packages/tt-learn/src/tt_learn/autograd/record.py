@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from tt_core.dispatch import Op, wrap
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.dispatch import Op, wrap
+from tt_core.engine.hookspecs import hookimpl
 from tt_learn.autograd.graph import Edge, Node, edges_of
 from tt_learn.autograd.guards import refuse_gradients
 from tt_learn.autograd.modes import recording
@@ -35,7 +35,7 @@ class AutogradPlugin:
 
     @hookimpl
     def tt_try_op(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool:
-        from tt_learn.checking import forward_and_backward
+        from tt_learn.command.checking import forward_and_backward
 
         return forward_and_backward(op, inputs, attributes, draw)
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, overload
 
-from tt_core.dispatch import Op
-from tt_core.redefinition import redefined
+from tt_core.engine.dispatch import Op
+from tt_core.engine.redefinition import redefined
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node
 
@@ -44,7 +44,7 @@ def gradient(of: Op, rule: Rule | None = None) -> Any:
     outputs hands these functions a tuple of gradients. A rule that is defined again in `__main__`, as by a notebook
     cell that runs twice, replaces the old one; otherwise, raises `GradientError` if the op has a rule already.
 
-    >>> from tt_core.dispatch import op, registry
+    >>> from tt_core.engine.dispatch import op, registry
     >>> from tt_learn import Tensor
     >>> @op
     ... def _cubed(x, /):

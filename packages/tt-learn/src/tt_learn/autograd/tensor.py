@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import tt_core
-from tt_core.arguments import checked
-from tt_core.dispatch import Array, wrap
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array, wrap
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node
 from tt_learn.autograd.guards import refuse_in_place

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tt_core.activations import gelu as gelu_op
-from tt_core.dispatch import Array, tuned
-from tt_core.elementwise import HALF, half_in_float32
+from tt_core.engine.dispatch import Array, tuned
 from tt_core.kernels.activations import CUBIC, SQRT_2_OVER_PI, in_blocks, sigmoid_into, sums
+from tt_core.tensor.elementwise import HALF, half_in_float32
 from tt_learn.rules import activations as R
 
 # --- rectifiers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tt_core.dispatch import Array, tuned
+from tt_core.engine.dispatch import Array, tuned
 from tt_core.kernels.layers import layer_norm, row_means, rows_of
 from tt_learn.rules import layers as R
 

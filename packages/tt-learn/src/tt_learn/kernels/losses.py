@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tt_core.dispatch import Array, tuned
-from tt_core.elementwise import HALF, through_float32
+from tt_core.engine.dispatch import Array, tuned
 from tt_core.kernels.losses import counted_labels, cross_entropy, row_blocks
 from tt_core.losses import class_rows
+from tt_core.tensor.elementwise import HALF, through_float32
 from tt_learn.rules import losses as R
 
 

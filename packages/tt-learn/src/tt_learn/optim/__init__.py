@@ -9,7 +9,7 @@ from typing import Any
 
 import tt_learn
 from tt_learn.optim import lr_scheduler as lr_scheduler
-from tt_learn.optimizers import Optimizer as Optimizer
+from tt_learn.optimizers.optimizers import Optimizer as Optimizer
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tt_learn
-from tt_learn.schedulers import Scheduler as Scheduler
+from tt_learn.optimizers.schedulers import Scheduler as Scheduler
 
 LRScheduler = Scheduler
 

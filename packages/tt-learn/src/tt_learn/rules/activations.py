@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tt_core import activations as A
-from tt_core import elementwise as E
-from tt_core.dispatch import Array, op
-from tt_core.elementwise import half_in_float32
+from tt_core.engine.dispatch import Array, op
+from tt_core.tensor import elementwise as E
+from tt_core.tensor.elementwise import half_in_float32
 from tt_learn.autograd import formula, gradient, wide
 
 # --- backward ops

@@ -1,12 +1,12 @@
-"""Derivatives of `tt_core.elementwise`. `g` is the gradient of the output; broadcasting is undone elsewhere."""
+"""Derivatives of `tt_core.tensor.elementwise`. `g` is the gradient of the output; broadcasting is undone elsewhere."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from tt_core import elementwise as E
-from tt_core.creation import zeros_like
+from tt_core.tensor import elementwise as E
+from tt_core.tensor.creation import zeros_like
 from tt_learn.autograd import gradient, non_differentiable, wide
 
 non_differentiable(E.eq, E.ne, E.lt, E.le, E.gt, E.ge, E.logical_and, E.logical_or, E.logical_not)

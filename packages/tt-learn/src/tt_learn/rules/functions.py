@@ -1,13 +1,13 @@
-"""Derivatives of `tt_core.functions`."""
+"""Derivatives of `tt_core.torch_names.ops`."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from tt_core import elementwise as E
-from tt_core import functions as M
-from tt_core.creation import cat, ones_like, zeros_like
+from tt_core.tensor import elementwise as E
+from tt_core.tensor.creation import cat, ones_like, zeros_like
+from tt_core.torch_names import ops as M
 from tt_learn.autograd import gradient, non_differentiable
 
 non_differentiable(M.bitwise_and, M.bitwise_or, M.bitwise_xor, M.bitwise_not, M.running_extreme)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import elementwise as E
-from tt_core.dispatch import Array, op
+from tt_core.engine.dispatch import Array, op
 from tt_core.layers import dropout, layer_norm
+from tt_core.tensor import elementwise as E
 from tt_learn.autograd import formula, gradient
 
 # --- layer normalization

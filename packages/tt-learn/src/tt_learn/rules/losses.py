@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import elementwise as E
 from tt_core import losses as L
-from tt_core import shapes as S
 from tt_core.activations import softmax
-from tt_core.creation import arange
-from tt_core.dispatch import Array, op
-from tt_core.elementwise import half_in_float32
+from tt_core.engine.dispatch import Array, op
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import shapes as S
+from tt_core.tensor.creation import arange
+from tt_core.tensor.elementwise import half_in_float32
 from tt_learn.autograd import GradientError, formula, gradient
 
 # --- cross entropy

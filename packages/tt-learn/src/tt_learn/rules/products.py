@@ -1,15 +1,15 @@
-"""Derivatives of `tt_core.products` and of `linear`."""
+"""Derivatives of `tt_core.tensor.products` and of `linear`."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from tt_core.creation import einsum
-from tt_core.dispatch import Array, op
-from tt_core.elementwise import half_in_float32
+from tt_core.engine.dispatch import Array, op
 from tt_core.layers import linear
-from tt_core.products import einsum_arrays, matmul
+from tt_core.tensor.creation import einsum
+from tt_core.tensor.elementwise import half_in_float32
+from tt_core.tensor.products import einsum_arrays, matmul
 from tt_learn.autograd import gradient, sum_to
 
 
@@ -108,7 +108,7 @@ def _spread(value: Any, known: str, own: str, shape: tuple[int, ...]) -> Any:
 
 
 def _onto_diagonals(value: Any, own: str, distinct: str, sizes: dict[str, int]) -> Any:
-    from tt_core.creation import eye
+    from tt_core.tensor.creation import eye
 
     seen: dict[str, str] = {}
     factors, names, target = [value], [distinct], ""

@@ -1,4 +1,4 @@
-"""Derivatives of `tt_core.reductions`."""
+"""Derivatives of `tt_core.tensor.reductions`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import elementwise as E
-from tt_core import reductions as R
-from tt_core.creation import cat, ones_like
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import reductions as R
+from tt_core.tensor.creation import cat, ones_like
 from tt_learn.autograd import gradient, non_differentiable, wide
 
 non_differentiable(R.argmax, R.argmin, R.all, R.any, R.argsort, R.topk_indices)

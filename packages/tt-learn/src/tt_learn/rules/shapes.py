@@ -1,4 +1,4 @@
-"""Derivatives of `tt_core.shapes`: each puts the gradient back where its element came from."""
+"""Derivatives of `tt_core.tensor.shapes`: each puts the gradient back where its element came from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import shapes as S
+from tt_core.tensor import shapes as S
 from tt_learn.autograd import gradient, sum_to
 
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.errors import is_integer
-from tt_core.files import write_atomic
+from tt_core.engine.errors import is_integer
+from tt_core.engine.files import write_atomic
 from tt_perf.benchmarking import statistics
 from tt_perf.benchmarking.environment import environment, load_per_core
 from tt_perf.benchmarking.timer import (
@@ -169,7 +169,7 @@ class Comparison:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def _repr_html_(self) -> str:
-        from tt_core.notebook import table
+        from tt_core.engine.notebook import table
 
         return table(("", "median", "spread", "ratio", "interval", ""), self.rows(), "; ".join(self.warnings))
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.plugins import available, manager
-from tt_core.threads import cores
+from tt_core.engine.plugins import available, manager
+from tt_core.engine.threads import cores
 
 _PACKAGES = ("tt-core", "tt-learn", "tt-data", "tt-language", "tt-perf", "numpy", "numba")
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS", "TT_PLUGINS")

@@ -16,8 +16,8 @@ import numpy as np
 
 import tt_core
 from tt_core import tensor, use
-from tt_core.errors import did_you_mean
-from tt_core.plugins import manager
+from tt_core.engine.errors import did_you_mean
+from tt_core.engine.plugins import manager
 from tt_data import Conv2d
 from tt_language import GPT, GPTConfig, generate, next_token_loss
 from tt_learn import AdamW, no_grad

@@ -21,7 +21,7 @@ import numpy as np
 
 import tt_core
 from tt_core import tensor, use
-from tt_core.dispatch import Array
+from tt_core.engine.dispatch import Array
 from tt_language import GPT, GPTConfig, generate, next_token_loss
 from tt_learn import AdamW, clip_grad_norm_, evaluating, load_tensors, save_tensors
 from tt_perf.benchmarking.jobs import prepared

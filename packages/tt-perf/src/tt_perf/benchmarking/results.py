@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tt_core.errors import FileError, is_integer, is_number
-from tt_core.files import write_atomic
+from tt_core.engine.errors import FileError, is_integer, is_number
+from tt_core.engine.files import write_atomic
 from tt_learn.svg import SVG
 from tt_perf.benchmarking.charts import pareto_chart
 from tt_perf.benchmarking.comparing import Comparison

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.dispatch import Array
+from tt_core.engine.dispatch import Array
 
 _AT_ONCE = 1 << 20
 """Numbers that the bootstrap draws at once, so that a long series needs little memory."""

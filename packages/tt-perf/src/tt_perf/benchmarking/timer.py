@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.errors import TinyTorchError, is_integer, is_number
-from tt_core.plugins import use
+from tt_core.engine.errors import TinyTorchError, is_integer, is_number
+from tt_core.engine.plugins import use
 from tt_perf.benchmarking import statistics
 
 

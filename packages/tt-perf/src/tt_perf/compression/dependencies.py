@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.dispatch import Array, Op
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.dispatch import Array, Op
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
-from tt_core.plugins import manager
 from tt_core.tensor import Tensor
 from tt_learn.training import evaluating
 from tt_perf.compression.reports import MASK, CompressionError, arguments

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import elementwise as E
 from tt_core.activations import log_softmax
-from tt_core.arguments import checked, explained
-from tt_core.errors import is_number
+from tt_core.engine.arguments import checked, explained
+from tt_core.engine.errors import is_number
 from tt_core.layers import Layer
 from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
+from tt_core.tensor import elementwise as E
 from tt_learn.optimizers import Optimizer
 from tt_learn.training import Trainer, evaluating
 from tt_perf.compression.reports import CompressionError

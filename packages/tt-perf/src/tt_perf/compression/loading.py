@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.arguments import checked, explained
+from tt_core.engine.arguments import checked, explained
 from tt_core.layers import Layer, Linear
 from tt_perf.compression.low_rank import LowRankLinear, replace
 from tt_perf.compression.pruning import set_mask

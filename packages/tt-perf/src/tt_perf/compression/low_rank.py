@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.arguments import checked, explained
-from tt_core.dispatch import Array
-from tt_core.errors import is_integer, is_number
+from tt_core.engine.arguments import checked, explained
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import is_integer, is_number
 from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
 from tt_perf.compression.pruning import prunable

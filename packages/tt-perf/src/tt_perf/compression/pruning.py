@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from tt_core import mutation
-from tt_core.arguments import checked, explained
-from tt_core.dispatch import Array
-from tt_core.errors import is_integer, is_number
-from tt_core.hookspecs import hookimpl
+from tt_core.engine import mutation
+from tt_core.engine.arguments import checked, explained
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import is_integer, is_number
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer, Linear
-from tt_core.plugins import manager
 from tt_core.random import generator
 from tt_core.tensor import Tensor
-from tt_data.convolution import Convolution
+from tt_data.spatial.convolution import Convolution
 from tt_data.torch_names import ConvTranspose2d
 from tt_learn.optimizers import Optimizer
 from tt_learn.training import Callback, Trainer, evaluating

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from tt_core.errors import TinyTorchError
+from tt_core.engine.errors import TinyTorchError
 from tt_core.layers import Layer
 from tt_learn.training import evaluating
 from tt_perf.profiling import Profiler

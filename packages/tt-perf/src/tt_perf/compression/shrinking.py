@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.arguments import checked, explained
-from tt_core.dispatch import Array
-from tt_core.errors import TinyTorchError
-from tt_core.heap import aligned
+from tt_core.engine.arguments import checked, explained
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.heap import aligned
 from tt_core.layers import Layer, LayerNorm, Linear
 from tt_core.tensor import Tensor
-from tt_data.convolution import Conv2d, Convolution
-from tt_data.normalization import Normalization
+from tt_data.spatial.convolution import Conv2d, Convolution
+from tt_data.spatial.normalization import Normalization
 from tt_data.torch_names import Conv1d
 from tt_language.attention import MultiHeadAttention
 from tt_language.embeddings import Embedding
-from tt_language.feed_forward import RMSNorm
 from tt_language.transformers import GPT
+from tt_language.transformers.feed_forward import RMSNorm
 from tt_learn.optimizers import Optimizer
 from tt_perf.compression.dependencies import Labels, Running, Walk, held, is_removable, tensors_of
 from tt_perf.compression.pruning import Filter, count_of

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.arguments import checked
-from tt_core.dispatch import Array, op
-from tt_core.errors import DTypeError, TinyTorchError
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array, op
+from tt_core.engine.errors import DTypeError, TinyTorchError
 from tt_core.tensor import as_array
 from tt_learn.autograd import GradientError, gradient
 

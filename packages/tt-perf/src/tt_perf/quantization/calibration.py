@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tt_core.arguments import checked
-from tt_core.dispatch import Array
-from tt_core.errors import did_you_mean
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import did_you_mean
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
-from tt_core.plugins import manager
 from tt_language.embeddings import Embedding
 from tt_learn.training import evaluating
 from tt_perf.quantization.affine import QuantizationError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tt_core.arguments import checked
-from tt_core.dispatch import Array
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
 from tt_core.layers import Layer, replace_layers
 from tt_language.embeddings import Embedding
 from tt_perf.quantization.affine import QuantizationError

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.arguments import checked
-from tt_core.dispatch import Array
-from tt_core.errors import TinyTorchError
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import TinyTorchError
 from tt_core.layers import Layer, replace_layers
-from tt_learn.checkpoints import load_tensors, save_tensors
+from tt_learn.training.checkpoints import load_tensors, save_tensors
 from tt_perf.quantization.affine import QuantizationError
 from tt_perf.quantization.convert import pack
 from tt_perf.quantization.layers import QuantizedLayer, StoredWeight, form_of, stored

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.creation import from_numpy
-from tt_core.dispatch import Array, op
+from tt_core.engine.dispatch import Array, op
 from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
-from tt_data.padding import pad
+from tt_core.tensor.creation import from_numpy
 from tt_data.spatial import Conv2d, conv2d
+from tt_data.spatial.padding import pad
 from tt_language.embeddings import Embedding
 from tt_learn.autograd import gradient
 from tt_perf.quantization.affine import choose_qparams, quantize_affine, refusing

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.arguments import checked
-from tt_core.dispatch import Array
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
 from tt_core.tensor import as_array
 from tt_perf.quantization.affine import QuantizationError, choose_qparams
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tt_core.dispatch import Array, op
-from tt_core.threads import on_each_core
+from tt_core.engine.dispatch import Array, op
+from tt_core.engine.threads import on_each_core
 from tt_learn.autograd import gradient
 from tt_perf.quantization.affine import choose_qparams, dequantize_affine, no_gradient, quantize_affine, refusing
 

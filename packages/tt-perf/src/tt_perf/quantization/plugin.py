@@ -10,9 +10,9 @@ import copy
 import weakref
 from typing import Any, NamedTuple
 
-from tt_core import mutation
-from tt_core.dispatch import Array
-from tt_core.hookspecs import hookimpl
+from tt_core.engine import mutation
+from tt_core.engine.dispatch import Array
+from tt_core.engine.hookspecs import hookimpl
 from tt_core.layers import Layer
 from tt_perf.quantization.convert import Config, Int4WeightOnly, Int8WeightOnly, convert
 from tt_perf.quantization.layers import form_of, is_quantized

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.creation import from_numpy
-from tt_core.dispatch import Array
-from tt_core.hookspecs import hookimpl
+from tt_core.engine.dispatch import Array
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer, Linear
-from tt_core.plugins import manager
+from tt_core.tensor.creation import from_numpy
 from tt_language.embeddings import Embedding
 from tt_learn.training import evaluating
 from tt_perf.quantization.layers import QuantizedLayer

@@ -1,0 +1,147 @@
+"""Module 20, capstone: TinyGPT, a language model with its tokenizer, on everything the six acts brought.
+
+It adds no technique. It loads a run folder (or a folder in Hugging Face's format), turns text into ids, ids into a
+continuation, and that back into text as it comes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from tinygpt.runs import RunFolder
+from tt_core import prepare_model
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import FileError
+from tt_core.engine.files import make_folder
+from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
+from tt_language.errors import ConfigError, TokenizerError
+from tt_learn import load_tensors, save_tensors
+from tt_perf.quantization.files import KEY as QUANTIZATION
+from tt_perf.quantization.files import description_of, quantized_state, restore_
+from tt_perf.quantization.layers import is_quantized
+
+
+class TinyGPT:
+    """A GPT and the tokenizer it was trained with.
+
+    >>> from tt_language import ByteTokenizer
+    >>> model = GPT(GPTConfig(vocab_size=256, block_size=16, n_layer=1, n_head=2, n_embd=16))
+    >>> gpt = TinyGPT(model, ByteTokenizer())
+    >>> "".join(gpt.generate("Hi", max_new_tokens=4, seed=0)) == "".join(gpt.generate("Hi", max_new_tokens=4, seed=0))
+    True
+    """
+
+    @checked
+    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    @checked
+    def load(cls, path: str | Path | None = None) -> TinyGPT:
+        """The model of a run folder or of a folder in Hugging Face's format; the newest run with a model by default.
+
+        Raises `FileError` for a missing model and what the readers raise for damaged files.
+        """
+        folder = RunFolder.open(None if path is None else Path(path), with_model=True)
+        config = folder.read_config()
+        if "model_type" in config:  # Hugging Face's way to say what it is
+            return cls(_prepared(GPT.from_pretrained(folder.path)), load_tokenizer(folder.path))
+        if not folder.model.exists():
+            raise FileError(f"{folder.path} holds no model.safetensors; {_advice(folder)}")
+        weights = load_tensors(folder.model)[0]
+        quantized = config.get(QUANTIZATION)
+        numbers = sum(array.size for array in weights.values()) * (1 if quantized is None else 2)  # int4: two a byte
+        model = new_model(folder, config, numbers)
+        if quantized is None:
+            model.load_state_dict(weights)
+        else:
+            restore_(model, quantized, weights, str(folder.path))
+        return cls(_prepared(model.eval()), saved_tokenizer(folder, model))
+
+    @checked
+    def save(self, folder: RunFolder | str | os.PathLike[str]) -> None:
+        """Write tokenizer and weights, each file whole or not at all; of a quantized model, config.json too.
+
+        A model that was quantized (`tt_perf.quantize_`) is stored as integers, and config.json says how.
+        """
+        folder = folder if isinstance(folder, RunFolder) else RunFolder(make_folder(folder))
+        self.tokenizer.save(folder.tokenizer)
+        described = folder.read_config() if folder.config.exists() else None
+        if is_quantized(self.model):
+            save_tensors(folder.model, quantized_state(self.model))
+            described = {"model": self.model.config.to_dict(), **(described or {})}
+            folder.write_config({**described, QUANTIZATION: description_of(self.model)})
+            return
+        save_tensors(folder.model, self.model.state_dict())
+        if described is None:
+            folder.write_config({"model": self.model.config.to_dict()})
+        elif described.pop(QUANTIZATION, None) is not None:  # the floats are no longer what it describes
+            folder.write_config(described)
+
+    @checked
+    def generate(
+        self, prompt: str = "\n", max_new_tokens: int = 200, *, stop: Sequence[str] = (), **sampling: Any
+    ) -> Iterator[str]:
+        """Continue `prompt`; yields the text as it comes, never half a character.
+
+        `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty, seed.
+        Raises `TokenizerError` for a character that the tokenizer never saw, when called: before the first text.
+        """
+        ids = self._opening() if prompt in ("", "\n") else self.tokenizer.encode(prompt)
+        return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling))
+
+    def _opening(self) -> list[int]:
+        """A line break, after which a text begins anew; where the tokenizer never saw one, its first entry."""
+        try:
+            return self.tokenizer.encode("\n")
+        except TokenizerError:
+            return [0]
+
+    def _texts(self, tokens: Iterator[int]) -> Iterator[str]:
+        decoder = StreamDecoder(self.tokenizer)
+        for token in tokens:
+            yield decoder.feed(token)
+        yield decoder.finish()
+
+
+def _prepared(model: GPT) -> GPT:
+    """What plugins make of a model that was loaded to generate, and that nobody else holds."""
+    return cast(GPT, prepare_model(model, in_place=True))
+
+
+def _advice(folder: RunFolder) -> str:
+    if folder.last_checkpoint.exists():
+        return f"go on with: tinygpt train --resume {folder.path}"
+    return "its training writes it at the first validation; if it was stopped before that, train anew"
+
+
+def saved_tokenizer(folder: RunFolder, model: GPT) -> Tokenizer:
+    """The tokenizer of a run; raises `FileError` for one that its `model` was not trained with."""
+    tokenizer, known = load_tokenizer(folder.tokenizer), model.config.vocab_size
+    if tokenizer.vocab_size != known:
+        raise FileError(
+            f"{folder.tokenizer} has {tokenizer.vocab_size} entries, the model knows {known}; put back the run's own"
+        )
+    return tokenizer
+
+
+def new_model(folder: RunFolder, config: Mapping[str, Any], weights: int) -> GPT:
+    """A model of the shape that a run's config.json says, for a file that holds so many `weights`.
+
+    Raises `FileError` for a config.json without a shape, or with one so large that it is not worth allocating.
+    """
+    if not isinstance(config.get("model"), dict):
+        raise FileError(f"{folder.config} is damaged: it has no entry 'model'")
+    try:
+        shape = GPTConfig.from_dict(config["model"])
+    except (ConfigError, TypeError) as error:
+        raise FileError(f"{folder.config} is damaged: {error}") from None
+    described = shape.n_embd * max(shape.vocab_size, shape.n_layer, shape.intermediate_size or 1)
+    if shape.position == "learned":
+        described = max(described, shape.n_embd * shape.block_size)
+    if described > weights:
+        raise FileError(f"{folder.config} describes {described:,} weights or more, the saved model has {weights:,}")
+    return GPT(shape)

@@ -1,0 +1,103 @@
+"""Module 20, capstone: named sets of training options."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tt_core.engine.errors import TinyTorchError, did_you_mean
+
+
+def _option(default: object, meaning: str) -> Any:
+    """A field whose name alone does not say what it takes; `tinygpt train --help` tells the meaning."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run but the text. Names are nanoGPT's where it has them."""
+
+    tokenizer: str = _option("bpe", "char, byte or bpe")
+    vocab_size: int = _option(1024, "entries that bpe learns; char and byte find theirs")
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 192
+    block_size: int = _option(128, "tokens that the model sees at once")
+    dropout: float = 0.0
+    bias: bool = _option(False, "in linear layers and norms")
+    mlp: str = _option("gelu_tanh", "gelu, gelu_tanh, relu or swiglu")
+    steps: int = 1200
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    min_lr: float = _option(1e-4, "the learning rate at the last step")
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    grad_clip: float = _option(1.0, "largest norm of all gradients; 0 leaves them as they are")
+    eval_interval: int = _option(200, "steps from one validation and save to the next")
+    eval_windows: int = _option(160, "pieces of the held-out text that a validation reads")
+    val_fraction: float = _option(0.1, "how much of the text is held out, at its end")
+    seed: int = 1337
+
+    def __post_init__(self) -> None:
+        """Raise `TinyTorchError` for what cannot be trained; the model's own options are checked by `GPTConfig`."""
+        for field in dataclasses.fields(self):
+            value, kinds = getattr(self, field.name), _KINDS[str(field.type)]
+            if type(value) not in kinds:
+                raise TinyTorchError(f"{field.name} is {value!r}, expected {field.type}")
+        for name, fine, expected in self._checks():
+            if not fine:
+                raise TinyTorchError(f"{name} is {getattr(self, name)}, expected {expected}")
+
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        for name in ("n_layer", "steps", "batch_size", "eval_interval", "eval_windows"):
+            yield name, getattr(self, name) >= 1, "1 or more"
+        for name in ("learning_rate", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed"):
+            yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
+        for name in ("beta1", "beta2"):
+            yield name, 0 <= getattr(self, name) < 1, "at least 0 and below 1"
+        yield "val_fraction", 0 < self.val_fraction < 1, "between 0 and 1"
+        yield "tokenizer", self.tokenizer in TOKENIZERS, ", ".join(TOKENIZERS)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
+TOKENIZERS = ("char", "byte", "bpe")
+
+PRESETS: dict[str, TrainConfig] = {
+    "docs": TrainConfig(),
+    "nanogpt-cpu": TrainConfig(
+        tokenizer="char",
+        n_layer=4,
+        n_head=4,
+        n_embd=128,
+        block_size=64,
+        batch_size=12,
+        steps=2000,
+        eval_interval=250,
+    ),  # fmt: skip - nanoGPT's published CPU configuration
+    "tiny": TrainConfig(
+        tokenizer="bpe",
+        vocab_size=512,
+        n_layer=2,
+        n_head=2,
+        n_embd=64,
+        block_size=64,
+        steps=300,
+        eval_interval=100,
+    ),  # fmt: skip - for a first look, some seconds
+}
+
+
+def preset(name: str, **changes: object) -> TrainConfig:
+    """A preset with some options changed; those that are None stay.
+
+    >>> preset("nanogpt-cpu", steps=10, seed=None).steps
+    10
+    """
+    if name not in PRESETS:
+        raise TinyTorchError(f"no preset is called {name}; {did_you_mean(name, PRESETS)}")
+    return dataclasses.replace(PRESETS[name], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

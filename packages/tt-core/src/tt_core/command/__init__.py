@@ -1,0 +1,1 @@
+"""The command `tt`, the table of the journey and the milestones of Act I."""

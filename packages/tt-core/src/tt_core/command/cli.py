@@ -1,0 +1,204 @@
+"""The command `tt`: the journey, its milestones, and what is plugged in. Later acts add to it by `tt_commands`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line
+from tt_core.command.journey import Milestone, Module, act_name, deferred
+from tt_core.engine.errors import FileError, PluginError, TinyTorchError, did_you_mean
+from tt_core.engine.files import check_folder
+from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import ACTS_GROUP, available, load, manager, use
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from rich.table import Table
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tt-core")
+def cli() -> None:
+    """TinyTorch in six acts: the journey, its milestones, and the plugins."""
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def plugins(context: click.Context) -> None:
+    """List the installed plugins: name, distribution, version, hooks, state."""
+    if context.invoked_subcommand is not None:
+        return
+    manager.load_pending()  # what TT_PLUGINS names, which otherwise waits for the first op or question
+    table = _table("name", "distribution", "version", "hooks", "state")
+    for name, entry in available().items():
+        dist = entry.dist
+        hooks, state = _hooks_and_state(entry)
+        table.add_row(name, dist.name if dist else "", dist.version if dist else "", hooks, state)
+    _show(table)
+
+
+@plugins.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Compare a plugin's kernels with the framework's: values on random inputs, and speed. Exits 1 if they differ."""
+    from tt_core.command.checking import check as compared
+
+    rows = compared(name)
+    for row in rows:
+        click.echo(row)
+    if not rows:
+        click.echo(f"{name} replaces no kernel")
+    different = sum(bool(row.difference) for row in rows)
+    if different:
+        raise TinyTorchError(f"{name}: {different} of {len(rows)} kernels differ from the framework's")
+
+
+def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
+    """The hooks a plugin answers and whether it is plugged in; for one that does not load, its error."""
+    try:
+        plugin = load(entry)
+    except PluginError as error:
+        return "", str(error)
+    answered = [name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name) is not None]
+    return " ".join(answered), "active" if manager.has_plugin(entry.name) else "available"
+
+
+@cli.command()
+def journey() -> None:
+    """List the modules of the journey that are installed, and the milestones."""
+    table = _table("", "module", "act", "can I ...?", "read it in")
+    for module in sorted(_modules(), key=lambda module: module.number):
+        table.add_row(f"{module.number:02}", module.name, act_name(module.act), module.capability, module.path)
+    _show(table)
+    table = _table("year", "milestone", "act", "what it shows")
+    for milestone in sorted(_milestones(), key=lambda milestone: milestone.year):
+        table.add_row(str(milestone.year), milestone.name, act_name(milestone.act), milestone.title)
+    _show(table)
+
+
+@cli.command()
+@click.argument("name")
+@click.option(
+    "--data-dir",
+    type=PathOption(),
+    default=lambda: os.environ.get("TT_DATA_HOME") or None,
+    help="folder with data sets, such as mnist/ [default: $TT_DATA_HOME]",
+)
+@click.option("--out", type=PathOption(), default=Path("milestones"), help="folder for pictures")
+@plugin_option
+def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, ...]) -> None:
+    """Run a moment of history with what is installed, and print what it reached."""
+    known = {milestone.name: milestone for milestone in _milestones()}
+    if name not in known:
+        raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
+    chosen = known[name]
+    given = click.get_current_context().get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
+    if given and data_dir is not None and not os.path.isdir(data_dir):  # a folder in TT_DATA_HOME is made by a download
+        raise FileError(f"--data-dir {data_dir}: no such folder")
+    check_folder(out)  # now, and not when the training is done
+    with use(*plugins, report=False), reported():
+        show_each_line()
+        click.echo(f"{chosen.year}: {chosen.title}")
+        if chosen.takes:
+            click.echo(f"  {chosen.takes}")
+        from tt_core.engine.heap import keep_freed_memory
+
+        keep_freed_memory()
+        chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
+
+
+def _modules() -> list[Module]:
+    return [module for answer in manager.answers("tt_modules") for module in answer]
+
+
+def _milestones() -> list[Milestone]:
+    return [milestone for answer in manager.answers("tt_milestones") for milestone in answer]
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # Rich takes a file or a pipe for 80 wide
+    console.print(table)
+    console.print()
+
+
+class Act1Plugin:
+    """What Act I itself brings to the journey."""
+
+    @hookimpl
+    def tt_modules(self) -> list[Module]:
+        return [
+            Module(1, "tensor", 1, "manipulate tensors", "tt_core.tensor"),
+            Module(2, "activations", 1, "add nonlinearity", "tt_core.activations"),
+            Module(3, "layers", 1, "build network layers", "tt_core.layers"),
+            Module(4, "losses", 1, "measure loss", "tt_core.losses"),
+        ]
+
+    @hookimpl
+    def tt_milestones(self) -> list[Milestone]:
+        run = deferred("tt_core.command.milestones:perceptron")
+        title = "Rosenblatt's perceptron learns to tell two classes apart"
+        takes = "separates 100 points by a line, then judges 1,000 new ones: one second"
+        return [Milestone("perceptron", 1957, title, 1, run, takes)]
+
+
+plugin = Act1Plugin()
+
+
+def load_acts() -> None:
+    """Plug in what each installed act adds to the command; one that does not load is named and skipped."""
+    if not manager.has_plugin("act-1"):
+        manager.register(plugin, "act-1")
+    for name, entry in available(ACTS_GROUP).items():
+        try:
+            if not manager.has_plugin(f"act-{name}"):
+                manager.register(_load_alone(entry), f"act-{name}")
+        except PluginError as error:
+            click.echo(f"warning: {error}; skipped", err=True)
+    manager.answers("tt_commands", cli=cli)
+
+
+def _load_alone(entry: EntryPoint) -> object:
+    """An act's plugin out of its light module, without the package around it, which takes 0.1 to 0.4 s to import."""
+    package = entry.module.partition(".")[0]
+    if package not in sys.modules:
+        around = importlib.util.find_spec(package)
+        spec = around and PathFinder.find_spec(entry.module, around.submodule_search_locations)
+        if spec is not None and spec.loader is not None:
+            module = sys.modules[entry.module] = importlib.util.module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except Exception:
+                del sys.modules[entry.module]  # `load` finds the error again and names the plugin
+    return load(entry)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `tt`."""
+    load_acts()
+    return run(cli, "tt", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

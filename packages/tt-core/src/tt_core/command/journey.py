@@ -1,0 +1,82 @@
+"""The journey's rows: the twenty modules and the milestones, which each package brings for its own act."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tt_core.engine.errors import TinyTorchError
+
+
+@dataclass(frozen=True)
+class Module:
+    """One of the twenty modules: its number, name, act, the capability it gives, and where its file is."""
+
+    number: int
+    name: str
+    act: int
+    capability: str
+    path: str
+    """Dotted name of the Python module."""
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """A moment of history to run again with what was built so far."""
+
+    name: str
+    year: int
+    title: str
+    act: int
+    run: Callable[..., None]
+    """Called as `run(data_dir=Path | None, out=Path)`; prints what it measured, raises when it fell short."""
+    takes: str = ""
+    """What it does and how long that takes on two cores, in one line; printed before anything is imported."""
+
+
+def act_name(act: int) -> str:
+    """The title of an act.
+
+    >>> act_name(1)
+    'I Foundation'
+    """
+    return ("I Foundation", "II Learning", "III Data & Scale", "IV Language", "V Production", "VI Integration")[act - 1]
+
+
+class Shortfall(TinyTorchError):
+    """A milestone that did not reach what it claims."""
+
+
+def require(milestone: str, what: str, reached: float, needed: float) -> None:
+    """Raise `Shortfall` unless `reached` is at least `needed`; both are shares of 1.
+
+    >>> require("xor", "accuracy of two layers", 1.0, 1.0)
+    """
+    if not reached >= needed:
+        raise Shortfall(f"{milestone}: {what} is {reached:.2%}, {needed:.0%} was to be reached")
+
+
+def deferred(where: str) -> Callable[..., Any]:
+    """The function `"package.module:name"`, imported when it is called: a command's list of names stays quick.
+
+    >>> deferred("math:sqrt")(9)
+    3.0
+    """
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return pkgutil.resolve_name(where)(*arguments, **options)
+
+    return call
+
+
+def in_data_dir(data_dir: Path | None, *parts: str) -> Path | None:
+    """The file or folder below `data_dir` if it exists there, else None.
+
+    >>> in_data_dir(Path("no-such-folder"), "mnist") is None
+    True
+    """
+    path = data_dir.joinpath(*parts) if data_dir else None
+    return path if path and path.exists() else None

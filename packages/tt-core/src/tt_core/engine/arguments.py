@@ -1,0 +1,281 @@
+"""Checks arguments against the type hints of a function: the hints are the one place that says what it takes.
+
+`@checked` is for constructors and functions that are called now and then. Ops do not use it: their kernels report what
+they cannot work with, and the dispatch names the op (`dispatch._explain`). Ranges of values (`lr >= 0`) are checked by
+the function itself.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import functools
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import numpy as np
+
+from tt_core.engine.errors import (
+    ArgumentError,
+    DTypeError,
+    OutOfMemoryError,
+    ShapeError,
+    TinyTorchError,
+    is_number,
+    kind_of,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+Check = Callable[[Any], bool]
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: raises `DTypeError` for an argument that does not fit its type hint.
+
+    A float takes any real number but a boolean, an int any integer, a bool also 0 and 1. Numbers may be NumPy's. A
+    sequence is not text, and a list stands for a tuple of its length. What has no hint, or `Any`, is not looked at.
+
+    >>> @checked
+    ... def scale(x: float, times: int = 1) -> float:
+    ...     return x * times
+    >>> scale(2, times=3)
+    6
+    >>> scale("2")
+    Traceback (most recent call last):
+        ...
+    tt_core.engine.errors.DTypeError: scale: x is a number, got '2'
+    """
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & 0x04 else ""
+    checks: dict[str, Check] = {}
+    read = False
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal read
+        if not read:  # at the first call every name of the module is defined
+            checks.update({name: check(hint) for name, hint in _hints(function).items()})
+            read = True
+        for name, value in (*zip(names, args), *kwargs.items()):
+            if name in checks and not checks[name](value):
+                _refuse(function, args, kwargs, name, value)
+        if star in checks:
+            for value in args[len(names) :]:
+                if not checks[star](value):
+                    _refuse(function, args, kwargs, star, value)
+        try:
+            return function(*args, **kwargs)
+        except AttributeError as error:
+            given = dict(zip(names, args)) | kwargs
+            what = next((name for name, value in given.items() if value is error.obj), None)
+            if what in (None, "self", "cls") or hasattr(error.obj, "dtype") or isinstance(error.obj, types.ModuleType):
+                raise  # what a tensor or a module lacks is no fault of the caller
+            fact = f"{what} cannot be {shown(error.obj)}, which has no {error.name}"
+            raise DTypeError(f"{_where(function, args)}: {fact}") from None
+        except (MemoryError, OverflowError, ValueError) as error:
+            ours = _kind_of(error)
+            if ours is None:
+                raise
+            raise ours(f"{_where(function, args)}: {error}") from None
+
+    return call
+
+
+def explained(function: Callable[P, R], name: str = "") -> Callable[P, R]:
+    """Decorator for compositions of ops: an error that Python or NumPy raises inside is one of ours and names it.
+
+    >>> @explained
+    ... def twice(x):
+    ...     return x.repeat(2)
+    >>> twice(3)
+    Traceback (most recent call last):
+        ...
+    tt_core.engine.errors.DTypeError: twice: 'int' object has no attribute 'repeat'
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except TinyTorchError:
+            raise
+        except (AttributeError, TypeError, ValueError, IndexError, ArithmeticError, MemoryError) as error:
+            ours = DTypeError if isinstance(error, AttributeError) else kind_of(error) or ArgumentError
+            raise ours(f"{name or function.__name__}: {error}") from None
+
+    return call
+
+
+def explained_methods(owner: type[C]) -> type[C]:
+    """Class decorator: `explained` for every method."""
+    for name, method in list(vars(owner).items()):
+        if isinstance(method, types.FunctionType):
+            setattr(owner, name, explained(method, name))
+    return owner
+
+
+def _kind_of(error: Exception) -> type[TinyTorchError] | None:
+    """Our class for what a size or a number that is too large, or a ragged list, makes Python or NumPy raise."""
+    if isinstance(error, TinyTorchError):
+        return None
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError
+    if isinstance(error, OverflowError):
+        return ArgumentError
+    if "inhomogeneous" in str(error):
+        return ShapeError
+    return OutOfMemoryError if any(words in str(error) for words in ("is too big", "Maximum allowed dim")) else None
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """The hints that say something, by parameter; those that only type checkers can read say nothing."""
+    hints: dict[str, Any] = {}
+    for name, hint in function.__annotations__.items():
+        one = types.SimpleNamespace(__annotations__={name: hint})
+        with contextlib.suppress(NameError):
+            hints |= typing.get_type_hints(one, function.__globals__)
+    return {name: hint for name, hint in hints.items() if hint is not Any and name != "return"}
+
+
+def _refuse(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, value: Any) -> NoReturn:
+    """Raise `DTypeError`, or for what takes options or a state the error of its own that it has for such a value."""
+    if function.__name__ in ("__init__", "load_state_dict", "add_param_group", "from_dict"):
+        try:
+            function(*args, **kwargs)
+        except TinyTorchError:
+            raise
+        except Exception:  # what would have been a foreign traceback
+            pass
+    raise DTypeError(f"{_where(function, args)}: {name} is {describe(_hints(function)[name])}, got {shown(value)}")
+
+
+def _where(function: Any, args: tuple[Any, ...]) -> str:
+    """What was called, as a message names it."""
+    where = function.__name__
+    first = function.__code__.co_varnames[:1]
+    if args and first in (("self",), ("cls",)):
+        owner = type(args[0]).__name__ if first == ("self",) else args[0].__name__
+        return owner if where == "__init__" else f"{owner}.{where}"
+    return where
+
+
+@functools.cache
+def check(hint: Any) -> Check:
+    """A function that says whether a value is what a type hint says.
+
+    >>> from collections.abc import Sequence
+    >>> check(int | None)(3), check(Sequence[str])("ab"), check(tuple[float, float])([1, 2.5])
+    (True, False, True)
+    """
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    kind: Any = typing.get_origin(hint) or hint
+    inner = typing.get_args(hint)
+    if kind is typing.Union or kind is types.UnionType:
+        options = tuple(check(option) for option in inner)
+        return lambda value: any(option(value) for option in options)
+    if kind is collections.abc.Callable:
+        return callable
+    if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):  # or a type variable
+        return lambda value: True
+    if kind is tuple:
+        return _check_tuple(inner)
+    if kind in _SERIES:
+        return _check_series(inner)
+    if kind is collections.abc.Mapping or kind is dict:
+        key, entry = map(check, inner or (Any, Any))
+        return lambda value: isinstance(value, Mapping) and all(key(k) and entry(value[k]) for k in value)
+    return lambda value: isinstance(value, kind)
+
+
+def _check_tuple(inner: tuple[Any, ...]) -> Check:
+    if len(inner) == 2 and inner[1] is ...:
+        part = check(inner[0])
+        return lambda value: isinstance(value, (tuple, list)) and all(map(part, value))
+    parts = tuple(check(each) for each in inner)
+
+    def fits(value: Any) -> bool:
+        right = isinstance(value, (tuple, list)) and len(value) == len(parts)
+        return right and all(part(entry) for part, entry in zip(parts, value))
+
+    return fits
+
+
+def _check_series(inner: tuple[Any, ...]) -> Check:
+    """Anything that can be walked but text and dictionaries; the entries are looked at in lists and tuples."""
+    part = check(inner[0]) if inner else check(Any)
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, (list, tuple)):
+            return all(map(part, value))
+        if hasattr(value, "dtype"):
+            kinds = _KINDS.get(inner[0], "") if inner and inner[0] is not Any else "fiubU"
+            return value.ndim > 0 and value.dtype.kind in kinds
+        walked = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+        return walked and not isinstance(value, (str, bytes, Mapping, type))
+
+    return fits
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, bool))
+
+
+def _is_flag(value: Any) -> bool:
+    return value is True or value is False or isinstance(value, np.bool_) or (_is_integer(value) and value in (0, 1))
+
+
+_SIMPLE: dict[Any, Check] = {
+    int: _is_integer,
+    float: is_number,
+    bool: _is_flag,
+    str: lambda value: isinstance(value, str),
+    type(None): lambda value: value is None,
+}
+_SERIES = {collections.abc.Sequence, collections.abc.Iterable, list}
+_KINDS = {int: "iu", float: "fiu", bool: "b", str: "U"}
+"""What an array holds that stands for a sequence of these."""
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "a text",
+    type(None): "None",
+    os.PathLike: "a path",
+    collections.abc.Callable: "a function",
+    collections.abc.Mapping: "a dictionary",
+    dict: "a dictionary",
+}
+_PLURALS = {int: "integers", float: "numbers", str: "texts", bool: "flags"}
+
+
+def describe(hint: Any) -> str:
+    """A type hint in words.
+
+    >>> from collections.abc import Sequence
+    >>> describe(int | None), describe(Sequence[float]), describe(tuple[int, int])
+    ('an integer or None', 'a list of numbers', 'a pair of integers')
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = sorted(inner, key=lambda option: option is type(None))  # None is named last
+        return " or ".join(dict.fromkeys(map(describe, options)))
+    kind = origin or hint
+    if kind in _WORDS:
+        return _WORDS[kind]
+    several = {2: "a pair", 3: "a triple"}.get(len(inner), "a tuple") if kind is tuple else "a list"
+    if kind is tuple or kind in _SERIES:
+        part = next((p for p in inner if p is not ...), Any)
+        return f"{several} of {_PLURALS[part]}" if part in _PLURALS else several
+    name = getattr(kind, "__name__", str(kind))
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

@@ -1,0 +1,107 @@
+"""The questions tt_core asks its plugins. The names are the contract; answers are bound when a plugin comes or goes.
+
+A *chained* hook hands each plugin what the one before it made. The nesting, from the inside out, is
+
+    kernel  <  observers (gradients)  <  wraps marked trylast (memo)  <  plain wraps, in order of
+    registration  <  wraps marked tryfirst (profiler)
+
+so the outermost wrap is the one pluggy would call first. Later acts add hook specifications of their own to the
+same manager with `manager.add_hookspecs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import click
+
+    from tt_core.command.journey import Milestone, Module
+    from tt_core.engine.dispatch import Op
+    from tt_core.layers.layers import Layer
+    from tt_core.samples import Draw, Samples
+    from tt_core.tensor.tensor import Tensor
+
+hookspec = pluggy.HookspecMarker("tinytorch")
+hookimpl = pluggy.HookimplMarker("tinytorch")
+
+
+@hookspec(firstresult=True)
+def tt_kernel(op: Op) -> Callable[..., Any] | None:
+    """Another kernel for `op`, a function on arrays with the same signature, or None. The first answer wins."""
+
+
+@hookspec
+def tt_wrap_op(op: Op, call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """`call`, which takes and returns tensors, wrapped in something of yours; or None. Chained."""
+
+
+@hookspec(firstresult=True)
+def tt_tensor_type() -> type[Tensor] | None:
+    """The subclass of Tensor that ops and creation functions hand back. The first answer wins."""
+
+
+@hookspec
+def tt_observe_op(op: Op) -> Callable[..., None] | None:
+    """A function `(op, inputs, attributes, output)` called after each call of `op`, or None. Collected."""
+
+
+@hookspec
+def tt_wrap_layer(layer_type: type[Layer], call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """`call(layer, *inputs)`, the forward of every layer of this type, wrapped; or None. Chained."""
+
+
+@hookspec
+def tt_modules() -> Iterable[Module]:
+    """The modules of the journey that this package brings. Collected."""
+
+
+@hookspec
+def tt_milestones() -> Iterable[Milestone]:
+    """The milestones that this package can run. Collected."""
+
+
+@hookspec(firstresult=True)
+def tt_dataset(name: str, data_dir: Path | None) -> Any:
+    """The dataset `name` for a milestone, from `data_dir` or from where you keep yours, or None.
+
+    "mnist": four arrays, training images (60000, 28, 28) uint8 and labels (60000,), then those of the test set.
+    The first answer wins; raise only what the user should act on.
+    """
+
+
+@hookspec
+def tt_commands(cli: click.Group) -> None:
+    """Add your subcommands to the command `tt`. Collected."""
+
+
+@hookspec
+def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
+    """`model` made ready for inference (quantized, pruned, compiled), or None. Chained.
+
+    Asked by `prepare_model` where generation begins and where a model is loaded to generate. With
+    `options["in_place"]` nobody else holds the model and you may change it; otherwise return a copy.
+    """
+
+
+@hookspec
+def tt_report() -> str | None:
+    """What you measured, as text that a command prints when it ends; or None. Collected."""
+
+
+@hookspec
+def tt_samples() -> Mapping[str, Samples]:
+    """Calls to try your ops with, by their names; `tt plugins check` compares kernels on them. Collected."""
+
+
+@hookspec(firstresult=True)
+def tt_try_op(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool | None:
+    """Run `op` on arrays, and whatever else belongs to it, such as backward; True when you did.
+
+    `tt plugins check` records the ops that run. The first answer wins.
+    """

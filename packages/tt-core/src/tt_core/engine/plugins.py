@@ -1,0 +1,475 @@
+"""The plugin manager: who is plugged in, by what name, and in which order their answers nest.
+
+pluggy works here, at the edge, and never inside a computation: hooks are asked when a plugin comes or goes, and
+whoever binds their answers (the ops, the layers) registers a function with `manager.rebinders` to be called then.
+Nothing is loaded by itself: names come from `use(...)`, from `--plugin`, or from the variable TT_PLUGINS, which is read
+at the first op or question.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Set
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar, cast
+
+import pluggy
+
+from tt_core.engine import hookspecs
+from tt_core.engine.arguments import checked
+from tt_core.engine.blame import described, remember
+from tt_core.engine.errors import PluginError, TinyTorchError, did_you_mean, shown
+from tt_core.engine.hookspecs import hookimpl as hookimpl
+from tt_core.engine.hookspecs import hookspec as hookspec
+from tt_core.engine.redefinition import redefined
+
+GROUP = "tinytorch"
+ACTS_GROUP = "tinytorch.acts"
+
+
+class PluginManager(pluggy.PluginManager):
+    """pluggy's manager, with checked hook names, chained hooks, and rebinding at each change; it raises `PluginError`.
+
+    >>> class Quiet:
+    ...     @hookimpl
+    ...     def tt_report(self):
+    ...         return None
+    >>> manager.register(Quiet(), "quiet"), manager.has_plugin("quiet")
+    ('quiet', True)
+    >>> _ = manager.unregister(name="quiet")
+    """
+
+    def __init__(self) -> None:
+        super().__init__(GROUP)
+        self.rebinders: list[tuple[Callable[[], None], Set[str]]] = []
+        """Functions that ask hooks and keep the answers, each with the names of these hooks."""
+        self.pending = True  # whether TT_PLUGINS has yet to be read
+        self.environment: list[str] = []  # the names that were read there
+        self.reported = False  # whether a command has printed what plugins measured
+        self._reading = threading.RLock()
+        self.add_hookspecs(hookspecs)
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        """Plug `plugin` in, rebind what its hooks concern, and return its name.
+
+        A plugin whose class is defined again in `__main__`, as by a notebook cell that runs twice, replaces the old
+        one of that name. Raises `PluginError` for any other plugin that is active already, that excludes an active one
+        or is excluded by it (an attribute `excludes` names plugins), that answers no hook, or whose hooks are misspelt
+        or fail when asked; it leaves no trace.
+        """
+        who = name or _name_of(plugin)
+        hooks = self._check_hooks(plugin, who)
+        old = self.get_plugin(name) if name is not None else None
+        replaces = old is not None and redefined(f"plugin {who}", old, plugin)
+        if not replaces and (self.is_registered(plugin) or old is not None):
+            raise PluginError(f"plugin {who} is active already; unregister it first")
+        self._check_excluded(plugin, who)
+        if replaces:
+            super().unregister(old)
+            hooks |= self._hooks_of(old)
+        try:
+            registered = super().register(plugin, name)
+            self.rebind(hooks)
+        except Exception as error:
+            if self.is_registered(plugin):  # so it is with pluggy before 1.7
+                super().unregister(plugin)
+            if old is not None:
+                super().register(old, name)
+            self.rebind(hooks)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(f"plugin {who}: {str(error).splitlines()[-1]}") from None
+            raise
+        return registered
+
+    def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
+        """Unplug by object or by name and rebind: every chain is again what it was before."""
+        removed = super().unregister(plugin, name)
+        self.rebind(self._hooks_of(removed))
+        return removed
+
+    def rebind(self, hooks: Set[str] | None = None) -> None:
+        """Have everything that asks one of `hooks` (None: any hook) ask again."""
+        for rebind, asked in self.rebinders:
+            if hooks is None or not asked.isdisjoint(hooks):
+                rebind()
+
+    def chained(self, hook: str, value: Any, /, *, into: str, **arguments: Any) -> Any:
+        """Hand `value` through every answer to `hook`, innermost first; None leaves it as it is.
+
+        `into` names the hook's parameter that receives the value.
+        """
+        for implementation in getattr(self.hook, hook).get_hookimpls():  # the last one is pluggy's first
+            answer = _answer(implementation, hook, {**arguments, into: value})
+            value = value if answer is None else answer
+        return value
+
+    def ask(self, hook: str, /, **arguments: Any) -> Any:
+        """What plugins answer to `hook`, for who asks outside of an op or layer: those of TT_PLUGINS are asked too."""
+        self.load_pending()
+        return self.answers(hook, **arguments)
+
+    def answers(self, hook: str, /, **arguments: Any) -> Any:
+        """The first answer to a hook that takes one (else None), or all answers; as pluggy gives them, but faster.
+
+        An error that is not for users is a `PluginError` that names the hook and the plugin.
+        """
+        caller = getattr(self.hook, hook)
+        found = []
+        for implementation in reversed(caller.get_hookimpls()):
+            answer = _answer(implementation, hook, arguments)
+            if answer is not None:
+                if caller.spec.opts["firstresult"]:
+                    return answer
+                found.append(answer)
+        return None if caller.spec.opts["firstresult"] else found
+
+    def who_answers(self, hook: str, /, **arguments: Any) -> str:
+        """The name of the plugin whose answer comes first."""
+        given = reversed(getattr(self.hook, hook).get_hookimpls())
+        first = next((each for each in given if _answer(each, hook, arguments) is not None), None)
+        return "" if first is None else _name_of(first.plugin, first.plugin_name)
+
+    def load_pending(self) -> None:
+        """Plug in what TT_PLUGINS asks for when this is called first; later, warn if the variable has changed.
+
+        A name that does not load is named in a warning and skipped.
+        """
+        with self._reading:
+            names = names_from_environment()
+            if self.pending:
+                self.pending, self.environment = False, names
+                self.rebind()  # a plugin may run ops while it is imported
+                self._load(names)
+            elif names != self.environment:
+                self.environment = names
+                fact = "TT_PLUGINS has changed since it was read, at the first op; this has no effect"
+                warnings.warn(f"{fact}: call use({', '.join(map(repr, names))})", stacklevel=4)
+
+    def _load(self, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                activate(name)
+            except PluginError as error:
+                warnings.warn(f"TT_PLUGINS: {error}; skipped", stacklevel=5)
+            else:
+                _report_at_exit(name)
+
+    def _check_excluded(self, plugin: object, who: str) -> None:
+        for other, active in self.list_name_plugin():
+            if active is not None and (
+                other in getattr(plugin, "excludes", ()) or who in getattr(active, "excludes", ())
+            ):
+                raise PluginError(f"plugin {who} and plugin {other} exclude each other; use one of them")
+
+    def _hooks_of(self, plugin: object) -> set[str]:
+        """The names of the hooks that a plugin answers."""
+        options = {name: self.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
+        return {found.get("specname") or name for name, found in options.items() if found is not None}
+
+    def _check_hooks(self, plugin: object, who: str) -> set[str]:
+        """The names of the hooks that a plugin answers; raises `PluginError` for a mistake in them."""
+        known = [hook for hook in vars(self.hook) if hook.startswith("tt_")]
+        found = set()
+        for attribute in dir(plugin):
+            options = self.parse_hookimpl_opts(plugin, attribute)
+            if options is None:
+                if attribute in known and callable(getattr(plugin, attribute)):
+                    raise PluginError(f"plugin {who}: {attribute} is not marked; write @hookimpl above it")
+                continue
+            hook = options.get("specname") or attribute
+            if hook not in known:
+                raise PluginError(f"plugin {who} answers {hook}, which is no hook; {did_you_mean(hook, known)}")
+            if options["wrapper"] or options["hookwrapper"]:
+                raise PluginError(f"plugin {who}: {hook} takes a plain function, not a wrapper of pluggy's")
+            found.add(hook)
+        if isinstance(plugin, type):
+            raise PluginError(f"plugin {who} is a class; pass an instance, {plugin.__name__}()")
+        if not found:
+            raise PluginError(
+                f"plugin {who} answers no hook; mark its methods with @hookimpl (see tt_core.engine.hookspecs)"
+            )
+        return found
+
+
+_ROLES = {"tt_wrap_op": "wrap", "tt_wrap_layer": "wrap", "tt_observe_op": "observer"}
+"""Hooks whose answers are called with each op or layer, outside of kernels."""
+
+
+def _answer(implementation: pluggy.HookImpl, hook: str, given: dict[str, Any]) -> Any:
+    """What one plugin answers; an error that is not for users names the hook and the plugin."""
+    try:
+        answer = implementation.function(*[given[name] for name in implementation.argnames])
+    except TinyTorchError:  # the plugin says itself what it lacks
+        raise
+    except Exception as error:  # whatever it raises
+        who = _name_of(implementation.plugin, implementation.plugin_name)
+        raise PluginError(f"plugin {who} fails when asked {hook}{_about(given)}: {described(error)}") from error
+    if hook in _ROLES and answer is not None and answer is not given.get("call"):
+        remember(answer, f"plugin {_name_of(implementation.plugin, implementation.plugin_name)}: its {_ROLES[hook]}")
+    return answer
+
+
+def _about(given: dict[str, Any]) -> str:
+    """What a question is about, where it is an op or a class."""
+    first = next(iter(given.values()), None)
+    name = getattr(first, "name", getattr(first, "__name__", None))
+    return f" for {name}" if isinstance(name, str) else ""
+
+
+def _name_of(plugin: object, name: str = "") -> str:
+    """What messages call a plugin: the name it was given, or that of its class; pluggy numbers the nameless."""
+    if name and not name.isdigit():
+        return name
+    return str(getattr(plugin, "__name__", type(plugin).__name__))
+
+
+def names_from_environment() -> list[str]:
+    """The names in TT_PLUGINS, separated by commas; none where it is not set."""
+    return [name.strip() for name in os.environ.get("TT_PLUGINS", "").split(",") if name.strip()]
+
+
+manager = PluginManager()
+
+_entries: dict[str, EntryPoint] = {}
+"""Entry points found so far: looking through all that is installed takes 10 ms."""
+
+
+def available(group: str = GROUP) -> dict[str, EntryPoint]:
+    """The installed plugins by name; nothing is imported."""
+    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
+
+
+def load(entry: EntryPoint) -> object:
+    """Import the plugin behind an entry point; raises `PluginError` that names it and its error."""
+    try:
+        return entry.load()
+    except Exception as error:  # whatever a foreign package raises on import
+        raise PluginError(f"plugin {entry.name} does not load: {type(error).__name__}: {error}") from error
+
+
+def activate(name: str) -> bool:
+    """Plug in the installed plugin `name`; returns whether it was not active before.
+
+    Raises `PluginError` for a name that no installed plugin has, and for a plugin that does not load.
+    """
+    if manager.has_plugin(name):
+        return False
+    if name not in _entries:
+        installed = available()
+        if name not in installed:
+            raise PluginError(f"no plugin is called {name}; {did_you_mean(name, installed)}")
+        _entries[name] = installed[name]
+    plugin = load(_entries[name])
+    if manager.has_plugin(name):  # importing it plugged it in, as `import tt_learn` does
+        return False
+    manager.register(plugin, name)
+    return True
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_users: dict[str, list[Use]] = {}
+"""Who uses each plugin that `use` has plugged in."""
+_using = threading.RLock()
+
+
+@checked
+def use(*plugins: object, report: bool = True) -> Use:
+    """Plug in plugins, by name or as objects: until the returned handle is disabled, or for a block.
+
+    On a line of its own, the plugins stay: `use("jit")`, until `disable("jit")` or `handle.disable()`. As a block, it
+    gives the plugin (`with use("profiler") as profiler:`), or a tuple of several, and unplugs at the end those that
+    were not active before. It also decorates a function. Plugins are process-wide: a block in one thread is seen by
+    all, and a plugin stays until its last user is gone. Then what it measured is printed on standard error, unless
+    `report` is False; for a plugin that stays, when the process ends. Raises `PluginError` for a name that is unknown
+    or does not load, and for an object that is no plugin.
+
+    >>> import tt_core
+    >>> class Twice:
+    ...     @hookimpl
+    ...     def tt_kernel(self, op):
+    ...         return (lambda x: 2 * x) if op is tt_core.relu else None
+    >>> with use(Twice()):
+    ...     tt_core.relu(tt_core.tensor([-1.0]))
+    tensor([-2.])
+    """
+    return Use(plugins, report)
+
+
+def disable(*plugins: object) -> None:
+    """Unplug plugins, by name or as objects, whoever uses them; what `use` would print of them is printed.
+
+    Raises `PluginError` for one that is not active.
+
+    >>> class Quiet:
+    ...     @hookimpl
+    ...     def tt_report(self):
+    ...         return None
+    >>> handle = use(Quiet())
+    >>> manager.has_plugin("Quiet"), disable("Quiet"), manager.has_plugin("Quiet")
+    (True, None, False)
+    """
+    manager.load_pending()
+    for plugin in plugins:
+        name = plugin if isinstance(plugin, str) else manager.get_name(plugin)
+        if name is None or not manager.has_plugin(name):
+            active = [known for known, _ in manager.list_name_plugin() if not known.isdigit()]
+            who = plugin if isinstance(plugin, str) else _name_of(plugin)
+            raise PluginError(f"disable: no plugin called {who} is active; {did_you_mean(who, active)}")
+        with _using:
+            users = _users.pop(name, [])
+            measured = _unplug(name)
+        if any(user.report for user in users) or name in manager.environment:
+            _print_report(measured)
+
+
+class Use:
+    """The handle that `use` returns: `disable()` ends it, and so does leaving it as a block."""
+
+    def __init__(self, plugins: tuple[object, ...], report: bool = True) -> None:
+        self.report = report
+        self._asked = plugins
+        self._held: list[str] = []  # names, of those that are not active for good
+        self._blocks = 0  # how many `with` blocks it is in
+        self.plugins = self._hold()
+
+    def __enter__(self) -> Any:
+        with _using:
+            if not self._held:  # it was disabled since
+                self.plugins = self._hold()
+            self._blocks += 1
+        return self.plugins[0] if len(self.plugins) == 1 else self.plugins or None
+
+    def __exit__(self, *_: object) -> None:
+        with _using:
+            self._blocks -= 1
+        if not self._blocks:
+            self.disable()
+
+    def __call__(self, function: F) -> F:
+        """Decorate `function`: the plugins are active while it runs."""
+        self.disable()
+
+        @functools.wraps(function)
+        def run(*inputs: Any, **options: Any) -> Any:
+            with Use(self._asked, self.report):
+                return function(*inputs, **options)
+
+        return cast(F, run)
+
+    def __repr__(self) -> str:
+        names = [x if isinstance(x, str) else f"{type(x).__name__}()" for x in self._asked]
+        return f"<use {', '.join(names)}: {'in use' if self._held else 'not held by this handle'}>"
+
+    def disable(self) -> None:
+        """Give the plugins up; each is unplugged that nobody else uses and that was not active before."""
+        held, self._held = self._held, []
+        for name in reversed(held):
+            _release(name, self)
+
+    def _hold(self) -> tuple[Any, ...]:
+        manager.load_pending()  # so that a plugin that TT_PLUGINS names outlives the block
+        try:
+            names = [_hold(plugin, self, self._held) for plugin in self._asked]
+        except BaseException:
+            self.disable()
+            raise
+        return tuple([manager.get_plugin(name) for name in names])
+
+
+def _hold(plugin: object, user: Use, held: list[str]) -> str:
+    """Plug in, or note one more user, and add the name to `held`; not for a plugin that is active for good."""
+    if hasattr(plugin, "dtype"):  # whose `==` gives no truth value
+        raise PluginError(f"use: takes a plugin's name or a plugin, got {shown(plugin)}")
+    with _using:
+        name = plugin if isinstance(plugin, str) else manager.get_name(plugin) or _name_for(plugin)
+        if name not in _users or not manager.has_plugin(name):
+            if isinstance(plugin, str):
+                added = activate(plugin)
+            else:
+                added = not manager.is_registered(plugin) and bool(manager.register(plugin, name))
+            if not added:
+                return name
+            _users[name] = []
+        _users[name].append(user)
+        held.append(name)
+        if user.report:
+            _report_at_exit(name)
+        return name
+
+
+def _name_for(plugin: object) -> str:
+    """The name of a plugin's class, with a number where another one has it.
+
+    What a notebook cell that runs again has plugged in for good gives its name away, and goes.
+    """
+    base = name = _name_of(plugin)
+    number = 1
+    while manager.has_plugin(name):
+        old = manager.get_plugin(name)
+        for_good = all(not user._blocks for user in _users.get(name, []))
+        if name in _users and (for_good or type(old) is not type(plugin)) and redefined(f"plugin {name}", old, plugin):
+            del _users[name]
+            manager.unregister(old)
+            return name
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+def _release(name: str, user: Use) -> None:
+    with _using:
+        users = _users.get(name, [])
+        if user not in users:  # somebody has disabled it by name
+            return
+        users.remove(user)
+        if users:
+            return
+        del _users[name]
+        measured = _unplug(name) if manager.has_plugin(name) else []  # or somebody has unplugged it by hand
+    if user.report:
+        _print_report(measured)
+
+
+def _unplug(name: str) -> list[str]:
+    """Unplug by name, and return what the plugin has measured."""
+    try:
+        return _measured(name)
+    finally:
+        manager.unregister(name=name)
+
+
+def _measured(name: str) -> list[str]:
+    plugin = manager.get_plugin(name)
+    reports = [each for each in manager.hook.tt_report.get_hookimpls() if each.plugin is plugin]
+    return [text for each in reports if (text := _answer(each, "tt_report", {})) is not None]
+
+
+_to_report: dict[str, None] = {}
+"""Names of plugins that stay, in order: those of TT_PLUGINS, and those that `use` has plugged in."""
+
+
+def _report_at_exit(name: str) -> None:
+    if not _to_report:
+        atexit.register(_report_all)
+    _to_report[name] = None
+
+
+def _report_all() -> None:
+    """Print what plugins that stay have measured, unless a command has done so, or this is a worker process."""
+    if not manager.reported and multiprocessing.parent_process() is None:
+        for name in _to_report:
+            if manager.has_plugin(name) and (name in manager.environment or name in _users):
+                _print_report(_measured(name))
+
+
+def _print_report(texts: Iterable[str]) -> None:
+    for text in texts:
+        if sys.stderr is not None:
+            print(text, file=sys.stderr)

@@ -1,0 +1,362 @@
+"""Module 01, tensor: functions that make tensors out of nothing, out of Python data, or out of several tensors.
+
+They hand back the active tensor type, so with Act II imported `zeros(3)` can learn. Random ones draw from the one
+generator (`manual_seed`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast, overload
+
+import numpy as np
+
+from tt_core.engine import devices
+from tt_core.engine.dispatch import HasArray, quietly, wrap
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, TinyTorchError, kind_of
+from tt_core.engine.heap import aligned
+from tt_core.random import Generator, source
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import products as P
+from tt_core.tensor import shapes as S
+from tt_core.tensor.tensor import Tensor, as_array, native
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _named(create: F) -> F:
+    """Errors of NumPy begin with the name of the function that was called, as those of ops do; a dtype of None is the
+    default, as in PyTorch, and one of neither numbers nor booleans an error. Takes `device` and `requires_grad` too.
+    """
+
+    @functools.wraps(create)
+    def named(*args: Any, **options: Any) -> Any:
+        if "dtype" in options and options["dtype"] is None:
+            del options["dtype"]
+        devices.check(options.pop("device", None))
+        asks = options.pop("requires_grad", False)
+        try:
+            if "dtype" in options:
+                options["dtype"] = native(np.dtype(options["dtype"]))
+            made = quietly(create, *args, **options)
+        except (TypeError, ValueError, OverflowError, MemoryError) as error:
+            if isinstance(error, TinyTorchError):
+                raise
+            raise (kind_of(error) or ShapeError)(f"{create.__name__}: {error}") from None
+        if made.dtype.kind not in "fiub":
+            raise DTypeError(f"{create.__name__}: holds numbers or booleans, got dtype {made.dtype}")
+        return _with_gradient(create.__name__, made) if asks else made
+
+    return cast(F, named)
+
+
+def _with_gradient(what: str, made: Any) -> Any:
+    """`made`, asking for its gradient; an error without the act that brings gradients."""
+    if not hasattr(made, "requires_grad_"):
+        raise DTypeError(f"{what}: requires_grad needs Act II Learning; import tt_learn before making tensors")
+    return made.requires_grad_()
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, *, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes and errors as for `Tensor`.
+
+    `requires_grad` asks for its gradient; raises `DTypeError` with Act I alone, which has none.
+
+    >>> tensor([1, 2, 3]).dtype, tensor([1.0]).dtype
+    (dtype('int64'), dtype('float32'))
+    """
+    devices.check(device)
+    array = as_array(data, dtype)
+    given = data.data if isinstance(data, HasArray) else data
+    made = wrap(array.copy() if array is given else array)
+    return _with_gradient("tensor", made) if requires_grad else made
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares memory with `array`; raises `DTypeError` for what is no array of numbers.
+
+    >>> array = np.zeros(2)
+    >>> from_numpy(array).numpy() is array
+    True
+    """
+    if not isinstance(array, np.ndarray):
+        raise DTypeError(f"from_numpy: needs a NumPy array, got {type(array).__name__}; use tensor()")
+    if not array.dtype.isnative:
+        raise DTypeError(f"from_numpy: cannot share memory of foreign byte order, got {array.dtype.str}; use tensor()")
+    return wrap(as_array(array, what="from_numpy"))
+
+
+@_named
+def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """All 0; raises `ShapeError` for a negative size, `DTypeError` for one that is no integer.
+
+    >>> zeros(2, 3)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.]])
+    """
+    return wrap(aligned(S.as_size("zeros", size), dtype, np.zeros))
+
+
+@_named
+def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """All 1; raises as `zeros` does.
+
+    >>> ones((2,), dtype="int64")
+    tensor([1, 1])
+    """
+    return _filled(S.as_size("ones", size), 1, dtype)
+
+
+@_named
+def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
+    """Memory as it is found, for values that are written before they are read; raises as `zeros` does.
+
+    >>> empty(2, 3).fill_(7).sum()
+    tensor(42.)
+    """
+    return wrap(aligned(S.as_size("empty", size), dtype))
+
+
+def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
+    array = aligned(size, dtype)
+    array.fill(value)
+    return wrap(array)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, HasArray):  # whose gradient, in Act II, would be lost
+        raise TypeError(f"fill_value is a number, got a tensor of shape {value.data.shape}; use its item()")
+    return value
+
+
+@_named
+def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
+    """All `fill_value`, float32 or int64 by its type; raises `DTypeError` for a value that is no number.
+
+    >>> full((2,), 7), full((2,), 7.0)
+    (tensor([7, 7]), tensor([7., 7.]))
+    """
+    value = as_array(_number(fill_value), dtype, "full")
+    return _filled(S.as_size("full", (size,)), value, value.dtype)
+
+
+def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"needs a tensor or an array, got {type(x).__name__}; make one with tensor()")
+    return x.shape, x.dtype if dtype is None else dtype
+
+
+@_named
+def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+    """All 0 in the shape and dtype of `x`; raises `DTypeError` for what is neither tensor nor array.
+
+    >>> zeros_like(tensor([[1, 2]]))
+    tensor([[0, 0]])
+    """
+    return wrap(aligned(*_shape_and_dtype(x, dtype), np.zeros))
+
+
+@_named
+def ones_like(x: Any, dtype: Any = None) -> Tensor:
+    """All 1 in the shape and dtype of `x`; raises as `zeros_like` does.
+
+    >>> ones_like(tensor([[1, 2]]))
+    tensor([[1, 1]])
+    """
+    shape, dtype = _shape_and_dtype(x, dtype)
+    return _filled(shape, 1, dtype)
+
+
+@_named
+def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
+    """All `fill_value` in the shape and dtype of `x`; raises as `zeros_like` does, and for a value that is no number.
+
+    >>> full_like(tensor([[1, 2]]), 7)
+    tensor([[7, 7]])
+    """
+    shape, dtype = _shape_and_dtype(x, dtype)
+    return _filled(shape, _number(fill_value), dtype)
+
+
+@_named
+def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+    """`start`, `start + step`, ... up to but without `end`; with one argument, from 0.
+
+    Raises `ArgumentError` where the steps do not lead from `start` to `end`.
+
+    >>> arange(3), arange(1, 0, -0.25)
+    (tensor([0, 1, 2]), tensor([1.  , 0.75, 0.5 , 0.25]))
+    """
+    first, last = (0, start) if end is None else (start, end)
+    if dtype is not None and np.dtype(dtype).kind in "iu":  # the bounds are of this dtype too, as in PyTorch
+        first, last, step = int(first), int(last), int(step)
+    if not step or (last - first) * step < 0:
+        raise ArgumentError(f"arange: steps of {step} do not lead from {first} to {last}")
+    ramp = np.arange(first, last, step)
+    return wrap(ramp.astype(dtype or (np.float32 if ramp.dtype.kind == "f" else np.int64)))
+
+
+@_named
+def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
+    """`steps` evenly spaced numbers from `start` to `end`, both included; integers are cut towards 0 as in PyTorch.
+
+    Raises `ShapeError` for a negative number of steps and for bounds that are not numbers, `DTypeError` for booleans.
+
+    >>> linspace(0, 1, 5)
+    tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
+    if np.ndim(start) or np.ndim(end):
+        raise ValueError(f"start and end must be numbers, got shapes {np.shape(start)} and {np.shape(end)}")
+    if np.dtype(dtype) == np.bool_:
+        raise TypeError("makes numbers, got dtype bool")
+    return wrap(np.linspace(as_bound(start, dtype), as_bound(end, dtype), steps).astype(dtype))
+
+
+def as_bound(value: Any, dtype: Any) -> float:
+    """A bound of a range as Python's number: cut to an integer for a range of integers, as in PyTorch.
+
+    >>> as_bound(2.7, "int64"), as_bound(tensor(2.5), "float32")
+    (2, 2.5)
+    """
+    return int(value) if np.dtype(dtype).kind in "iu" else float(value)
+
+
+@_named
+def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
+    """Ones on the diagonal of (n, m), without `m` of (n, n); raises `ShapeError` for a negative size.
+
+    >>> eye(2, 3)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
+    return wrap(np.eye(n, m, dtype=dtype))
+
+
+@_named
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
+    """Uniform in [0, 1); raises as `zeros` does, and `DTypeError` for a dtype but float32 and float64.
+
+    >>> rand(2, 3).shape
+    (2, 3)
+    """
+    return wrap(source(generator).random(S.as_size("rand", size), dtype=dtype))
+
+
+@_named
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
+    """Standard normal; raises as `rand` does.
+
+    >>> bool(randn(100, 100).mean().abs() < 0.1)
+    True
+    """
+    return wrap(source(generator).standard_normal(S.as_size("randn", size), dtype=dtype))
+
+
+@_named
+def randint(
+    low: int,
+    high: int | Sequence[int] | None = None,
+    size: Sequence[int] = (),
+    generator: Generator | None = None,
+    dtype: Any = np.int64,
+) -> Tensor:
+    """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0.
+
+    Raises `ShapeError` where there are none between the bounds, `DTypeError` for a bound that is no integer.
+
+    >>> bool((randint(1, 7, (100,)) < 7).all())
+    True
+    """
+    if high is None or isinstance(high, Sequence):
+        return randint(0, low, size if high is None else high, generator, dtype)
+    low, high = S.as_size("randint", (low, high))
+    return wrap(np.asarray(source(generator).integers(low, high, size=S.as_size("randint", (size,)), dtype=dtype)))
+
+
+@_named
+def randperm(n: int, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
+    """The numbers 0 to n - 1 in random order; raises `ArgumentError` for a negative `n`.
+
+    >>> sorted(randperm(4).tolist())
+    [0, 1, 2, 3]
+    """
+    (n,) = S.as_size("randperm", (n,))
+    if n < 0:
+        raise ArgumentError(f"randperm: n must not be negative, got {n}")
+    return wrap(source(generator).permutation(n).astype(dtype))
+
+
+def _several(name: str, tensors: Any) -> Sequence[Any]:
+    if isinstance(tensors, HasArray):
+        raise DTypeError(f"{name}: takes a list or tuple of tensors, got one tensor of shape {tensors.data.shape}")
+    if not isinstance(tensors, (list, tuple)):
+        raise DTypeError(f"{name}: takes a list or tuple of tensors, got {type(tensors).__name__}")
+    if not tensors:
+        raise ArgumentError(f"{name}: needs at least one tensor")
+    return tensors
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Joined along an existing dimension; raises `ShapeError` where the others differ, `DTypeError` for one tensor.
+
+    >>> cat([tensor([1, 2]), tensor([3])])
+    tensor([1, 2, 3])
+    """
+    return S.concatenate(*_several("cat", tensors), dim=dim)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Joined along a new dimension; raises `ShapeError` where the shapes differ, `DTypeError` for one tensor.
+
+    >>> stack([tensor([1, 2]), tensor([3, 4])], dim=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
+    return S.stack_arrays(*_several("stack", tensors), dim=dim)
+
+
+@overload
+def where(condition: Any) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Any, input: Any, other: Any) -> Tensor: ...
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """`input` where `condition` holds, `other` elsewhere; raises `ShapeError` for shapes that do not broadcast.
+
+    With the condition alone, the indices where it holds: a tensor for each dimension.
+
+    >>> where(tensor([True, False]), 1.0, 0.0)
+    tensor([1., 0.])
+    """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    if not hasattr(input, "dtype") and not hasattr(other, "dtype"):  # NumPy would make Python's floats float64
+        pair = [as_array(part, what="where") for part in (input, other)]
+        input, other = [part.astype(np.float32) for part in pair] if "f" in {p.dtype.kind for p in pair} else pair
+    return E.where(condition, input, other)
+
+
+def index_select(input: Any, dim: int, index: Any) -> Tensor:
+    """Entries of `dim` chosen by a one-dimensional `index` of integers.
+
+    Raises `OutOfRangeError` for an entry that is not there, `DTypeError` for an index of anything but integers.
+
+    >>> index_select(tensor([[1, 2, 3], [4, 5, 6]]), 1, tensor([2, 0]))
+    tensor([[3, 1],
+            [6, 4]])
+    """
+    return S.index_select(input, index, dim=dim)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sum of products in Einstein's notation; the operands one by one or in a list.
+
+    Raises `ShapeError` where sizes of one letter differ.
+
+    >>> einsum("ij,jk->ik", ones(2, 3), ones(3, 1))
+    tensor([[3.],
+            [3.]])
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    return P.einsum_arrays(*operands, equation=equation)

@@ -1,0 +1,458 @@
+"""Part of module 01, tensor: functions that PyTorch has and the journey does not need.
+
+Scripts written for PyTorch find their names here: every tensor method that is a function too, ways to create and join
+tensors, and names of dtypes. All are compositions of existing ops; none is needed by a module of the journey.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tt_core.engine import devices
+from tt_core.engine.arguments import explained
+from tt_core.engine.devices import backends, cuda, device
+from tt_core.engine.dispatch import wrap
+from tt_core.engine.errors import ShapeError
+from tt_core.random import Generator, source
+from tt_core.tensor import creation as C
+from tt_core.tensor.tensor import Tensor, as_array
+
+# --- dtypes and numbers
+
+float16, float32, float64 = map(np.dtype, ("float16", "float32", "float64"))
+int8, int16, int32, int64, uint8 = map(np.dtype, ("int8", "int16", "int32", "int64", "uint8"))
+half, float, double, bool = float16, float32, float64, np.dtype("bool")
+short, int, long = int16, int32, int64
+inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
+dtype, finfo, iinfo, Size = np.dtype, np.finfo, np.iinfo, tuple
+
+# --- methods as functions
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """The tensor method `name` as a function of a tensor, an array or a number."""
+    method = getattr(Tensor, name)
+
+    @functools.wraps(method)
+    def function(input: Any, *arguments: Any, **options: Any) -> Any:
+        x = input if isinstance(input, Tensor) else wrap(as_array(input, what=name))
+        return getattr(x, name)(*arguments, **options)
+
+    function.__name__ = function.__qualname__ = name
+    return explained(function, name)
+
+
+tan, asin, acos, atan, atan2 = map(_function, ("tan", "asin", "acos", "atan", "atan2"))
+arcsin, arccos, arctan, arctan2 = map(_function, ("arcsin", "arccos", "arctan", "arctan2"))
+sinh, cosh, asinh, acosh, atanh = map(_function, ("sinh", "cosh", "asinh", "acosh", "atanh"))
+log2, log10, exp2, trunc, fix, frac = map(_function, ("log2", "log10", "exp2", "trunc", "fix", "frac"))
+square, rsqrt, reciprocal, sinc = map(_function, ("square", "rsqrt", "reciprocal", "sinc"))
+hypot, logaddexp, fmod, logit, xlogy = map(_function, ("hypot", "logaddexp", "fmod", "logit", "xlogy"))
+lerp, addcmul, addcdiv = map(_function, ("lerp", "addcmul", "addcdiv"))
+clamp, clamp_min, clamp_max, nan_to_num = map(_function, ("clamp", "clamp_min", "clamp_max", "nan_to_num"))
+absolute, negative, multiply, subtract = map(_function, ("absolute", "negative", "multiply", "subtract"))
+divide, true_divide = map(_function, ("divide", "true_divide"))
+greater, greater_equal, less = map(_function, ("greater", "greater_equal", "less"))
+less_equal, not_equal, logical_xor = map(_function, ("less_equal", "not_equal", "logical_xor"))
+bitwise_and, bitwise_or, bitwise_xor = map(_function, ("bitwise_and", "bitwise_or", "bitwise_xor"))
+bitwise_not, isinf, isposinf, isneginf = map(_function, ("bitwise_not", "isinf", "isposinf", "isneginf"))
+isclose, allclose, equal, count_nonzero = map(_function, ("isclose", "allclose", "equal", "count_nonzero"))
+max, min, std, norm, dist = map(_function, ("max", "min", "std", "norm", "dist"))
+median, kthvalue, quantile, nansum, nanmean = map(_function, ("median", "kthvalue", "quantile", "nansum", "nanmean"))
+cumprod, cummax, cummin, diff = map(_function, ("cumprod", "cummax", "cummin", "diff"))
+sort, topk, gather, take, unique = map(_function, ("sort", "topk", "gather", "take", "unique"))
+nonzero, argwhere, masked_select, bincount = map(_function, ("nonzero", "argwhere", "masked_select", "bincount"))
+scatter, scatter_add, index_add = map(_function, ("scatter", "scatter_add", "index_add"))
+index_fill, index_copy = map(_function, ("index_fill", "index_copy"))
+flatten, unflatten, ravel, chunk, split = map(_function, ("flatten", "unflatten", "ravel", "chunk", "split"))
+tensor_split, unbind, narrow, select, tile = map(_function, ("tensor_split", "unbind", "narrow", "select", "tile"))
+movedim, moveaxis, swapaxes, swapdims, t = map(_function, ("movedim", "moveaxis", "swapaxes", "swapdims", "t"))
+fliplr, flipud, rot90, broadcast_to = map(_function, ("fliplr", "flipud", "rot90", "broadcast_to"))
+diag, diagonal, diag_embed, trace = map(_function, ("diag", "diagonal", "diag_embed", "trace"))
+mm, bmm, mv, dot, inner = map(_function, ("mm", "bmm", "mv", "dot", "inner"))
+outer, ger, vdot, addmm, baddbmm = map(_function, ("outer", "ger", "vdot", "addmm", "baddbmm"))
+linalg = SimpleNamespace(norm=lambda A, ord=2, dim=None, keepdim=False: norm(A, ord or 2, dim, keepdim))
+multinomial, bernoulli, detach = map(_function, ("multinomial", "bernoulli", "detach"))
+numel, is_floating_point = map(_function, ("numel", "is_floating_point"))
+
+# --- creation
+
+
+@explained
+def is_tensor(obj: Any) -> Any:
+    """Whether `obj` is a tensor.
+
+    >>> is_tensor(C.ones(2)), is_tensor(np.ones(2))
+    (True, False)
+    """
+    return isinstance(obj, Tensor)
+
+
+@explained
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
+    """`data` as a tensor that shares memory with an array or tensor where it can; raises as `tensor` does.
+
+    >>> array = np.zeros(2, np.float32)
+    >>> as_tensor(array).numpy() is array
+    True
+    """
+    devices.check(device)
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    return C.from_numpy(as_array(data, dtype, "as_tensor"))
+
+
+asarray = as_tensor
+
+
+@explained
+def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
+    """Uninitialized memory in the shape and dtype of `input`.
+
+    >>> empty_like(C.ones(2, 3)).shape
+    (2, 3)
+    """
+    return C.empty(input.shape, dtype=dtype or input.dtype, **options)
+
+
+@explained
+def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
+    """Uniform in [0, 1) in the shape and dtype of `input`.
+
+    >>> rand_like(C.ones(2, 3)).shape
+    (2, 3)
+    """
+    return C.rand(input.shape, dtype=dtype or input.dtype, **options)
+
+
+@explained
+def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
+    """Standard normal in the shape and dtype of `input`.
+
+    >>> randn_like(C.ones(2, 3)).shape
+    (2, 3)
+    """
+    return C.randn(input.shape, dtype=dtype or input.dtype, **options)
+
+
+@explained
+def randint_like(input: Any, low: Any, high: Any = None, dtype: Any = None) -> Any:
+    """Whole numbers from `low` to `high` - 1 in the shape and dtype of `input`.
+
+    >>> randint_like(C.zeros(2, 3), 5).shape
+    (2, 3)
+    """
+    return C.randint(low, input.shape if high is None else high, input.shape).to(dtype or input.dtype)
+
+
+@explained
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Any:
+    """Normal numbers whose `mean` and `std` are numbers, with a `size`, or tensors.
+
+    >>> normal(0.0, 1.0, (2, 3)).shape, normal(C.zeros(4), 0.0)
+    ((2, 3), tensor([0., 0., 0., 0.]))
+    """
+    if size is None:
+        size = np.broadcast_shapes(np.shape(mean), np.shape(std))
+    return C.randn(size, generator=generator) * std + mean
+
+
+@explained
+def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, dtype: Any = np.float32) -> Any:
+    """`steps` numbers from `base ** start` to `base ** end`, evenly spaced in their logarithm.
+
+    >>> logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
+    """
+    return wrap(np.logspace(C.as_bound(start, dtype), C.as_bound(end, dtype), steps, base=base, dtype=dtype))
+
+
+@explained
+def tril_indices(row: Any, col: Any, offset: Any = 0) -> Any:
+    """Rows and columns of the lower triangle of a (row, col) matrix, as a tensor (2, n).
+
+    >>> tril_indices(2, 2)
+    tensor([[0, 1, 1],
+            [0, 0, 1]])
+    """
+    return wrap(np.stack(np.tril_indices(row, offset, col)))
+
+
+@explained
+def triu_indices(row: Any, col: Any, offset: Any = 0) -> Any:
+    """Rows and columns of the upper triangle of a (row, col) matrix, as a tensor (2, n).
+
+    >>> triu_indices(2, 2)
+    tensor([[0, 0, 1],
+            [0, 1, 1]])
+    """
+    return wrap(np.stack(np.triu_indices(row, offset, col)))
+
+
+@explained
+def poisson(input: Any, generator: Generator | None = None) -> Any:
+    """Poisson numbers with the rates `input`.
+
+    >>> poisson(C.zeros(3))
+    tensor([0., 0., 0.])
+    """
+    return wrap(source(generator).poisson(input.data).astype(input.dtype))
+
+
+class _Legacy:
+    """PyTorch's older constructors, and its names of dtypes in `type()`."""
+
+    dtype: np.dtype[Any]
+
+    def __new__(cls, *data: Any) -> Any:
+        if len(data) == 1 and not isinstance(data[0], builtins.int):
+            return C.tensor(data[0], cls.dtype)
+        return C.zeros(*data, dtype=cls.dtype)
+
+
+class FloatTensor(_Legacy):
+    """A float32 tensor of data, or of zeros with this size.
+
+    >>> FloatTensor([1, 2])
+    tensor([1., 2.])
+    """
+
+    dtype = float32
+
+
+class LongTensor(_Legacy):
+    """An int64 tensor of data, or of zeros with this size.
+
+    >>> LongTensor([1, 2])
+    tensor([1, 2])
+    """
+
+    dtype = int64
+
+
+class BoolTensor(_Legacy):
+    """A tensor of booleans from data, or of False with this size.
+
+    >>> BoolTensor([1, 0])
+    tensor([ True, False])
+    """
+
+    dtype = bool
+
+
+# --- joining and combining
+
+concat = concatenate = C.cat
+
+
+@explained
+def atleast_1d(*tensors: Any) -> Any:
+    """A number as a vector of one; others as they are.
+
+    >>> atleast_1d(C.tensor(1)).shape
+    (1,)
+    """
+    tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    made = tuple([x if x.ndim else x.reshape(1) for x in tensors])
+    return made if len(made) > 1 else made[0]
+
+
+@explained
+def atleast_2d(*tensors: Any) -> Any:
+    """Vectors as matrices of one row; others as they are.
+
+    >>> atleast_2d(C.ones(3)).shape
+    (1, 3)
+    """
+    tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    made = tuple([x if x.ndim > 1 else x.reshape(1, -1) for x in tensors])
+    return made if len(made) > 1 else made[0]
+
+
+@explained
+def hstack(tensors: Sequence[Any]) -> Any:
+    """Joined side by side: vectors along their dimension, others along dimension 1.
+
+    >>> hstack([C.ones(1), C.zeros(2)])
+    tensor([1., 0., 0.])
+    """
+    parts = [atleast_1d(x) for x in tensors]
+    return C.cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
+
+
+@explained
+def vstack(tensors: Sequence[Any]) -> Any:
+    """Joined row by row; vectors are rows.
+
+    >>> vstack([C.ones(2), C.zeros(2)])
+    tensor([[1., 1.],
+            [0., 0.]])
+    """
+    return C.cat([atleast_2d(x) for x in tensors], 0)
+
+
+@explained
+def column_stack(tensors: Sequence[Any]) -> Any:
+    """Joined side by side; vectors are columns.
+
+    >>> column_stack([C.ones(2), C.zeros(2)])
+    tensor([[1., 0.],
+            [1., 0.]])
+    """
+    return C.cat([x if x.ndim > 1 else x.reshape(-1, 1) for x in tensors], 1)
+
+
+@explained
+def broadcast_tensors(*tensors: Any) -> Any:
+    """All tensors expanded to the one shape that they broadcast to.
+
+    >>> [x.shape for x in broadcast_tensors(C.ones(2, 1), C.ones(3))]
+    [(2, 3), (2, 3)]
+    """
+    shape = np.broadcast_shapes(*[x.shape for x in tensors])
+    return tuple([x.expand(shape) for x in tensors])
+
+
+@explained
+def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
+    """Coordinates of the grid that vectors span: a tensor for each of them, all of one shape.
+
+    With `indexing="xy"`, the first two dimensions are exchanged. Raises `ShapeError` for any other `indexing`.
+
+    >>> x, y = meshgrid(C.arange(2), C.arange(3))
+    >>> y
+    tensor([[0, 1, 2],
+            [0, 1, 2]])
+    """
+    if indexing not in ("ij", "xy"):
+        raise ShapeError(f"meshgrid: indexing is 'ij' or 'xy', got {indexing!r}")
+    given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    rank = len(given)
+    grid = [x.reshape((1,) * i + (-1,) + (1,) * (rank - i - 1)) for i, x in enumerate(given)]
+    grid = list(broadcast_tensors(*grid))
+    return tuple([x.transpose(0, 1) for x in grid] if indexing == "xy" and rank > 1 else grid)
+
+
+@explained
+def cartesian_prod(*tensors: Any) -> Any:
+    """Every combination of one element of each vector, a row for each.
+
+    >>> cartesian_prod(C.arange(2), C.arange(2)).tolist()
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    if len(tensors) == 1:
+        return tensors[0]
+    return C.stack([x.reshape(-1) for x in meshgrid(*tensors)], 1)
+
+
+@explained
+def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
+    """Products of `a` and `b`, summed over the last `dims` of one and the first of the other, or over two lists.
+
+    >>> tensordot(C.ones(2, 3), C.ones(3, 4), dims=1).shape
+    (2, 4)
+    """
+    if isinstance(dims, builtins.int):
+        dims = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    over_a, over_b = ([d % x.ndim for d in np.atleast_1d(each).tolist()] for x, each in zip((a, b), dims))
+    free_a, free_b = ([d for d in range(x.ndim) if d not in over] for x, over in ((a, over_a), (b, over_b)))
+    n = math.prod(a.shape[d] for d in over_a)
+    left = a.permute(*free_a, *over_a).reshape(-1, n)
+    right = b.permute(*over_b, *free_b).reshape(n, -1)
+    return (left @ right).reshape([a.shape[d] for d in free_a] + [b.shape[d] for d in free_b])
+
+
+@explained
+def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
+    """Standard deviation and mean over `dim`.
+
+    >>> std_mean(C.tensor([1.0, 3.0]), correction=0)
+    (tensor(1.), tensor(2.))
+    """
+    return input.std(dim, correction, keepdim), input.mean(dim, keepdim)
+
+
+@explained
+def var_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
+    """Variance and mean over `dim`.
+
+    >>> var_mean(C.tensor([1.0, 3.0]), correction=0)
+    (tensor(1.), tensor(2.))
+    """
+    return input.var(dim, correction, keepdim), input.mean(dim, keepdim)
+
+
+# --- searching
+
+
+@explained
+def isin(elements: Any, test_elements: Any) -> Any:
+    """Whether each element is among `test_elements`.
+
+    >>> isin(C.tensor([1, 2, 3]), C.tensor([3, 1]))
+    tensor([ True, False,  True])
+    """
+    return wrap(np.isin(np.asarray(elements), np.asarray(test_elements)))
+
+
+@explained
+def searchsorted(sorted_sequence: Any, values: Any, *, right: Any = False) -> Any:
+    """Where each value would be inserted into a sorted vector, before (or, with `right`, after) its equals.
+
+    >>> searchsorted(C.tensor([1, 3, 5]), C.tensor([3, 6]))
+    tensor([1, 3])
+    """
+    if sorted_sequence.ndim != 1:
+        raise ShapeError(f"searchsorted: takes one sorted vector, got shape {sorted_sequence.shape}")
+    return wrap(np.asarray(np.searchsorted(sorted_sequence.data, np.asarray(values), "right" if right else "left")))
+
+
+@explained
+def bucketize(input: Any, boundaries: Any, *, right: Any = False) -> Any:
+    """The bucket between sorted `boundaries` that each element falls into.
+
+    >>> bucketize(C.tensor([0.5, 2.5]), C.tensor([1.0, 2.0]))
+    tensor([0, 2])
+    """
+    return searchsorted(boundaries, input, right=right)
+
+
+@explained
+def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
+    """How many elements fall into each of `bins` equal intervals between `min` and `max` (both 0: of the data).
+
+    >>> histc(C.tensor([0.0, 1.0, 1.0, 2.0]), bins=2)
+    tensor([1., 3.])
+    """
+    limits = (input.data.min(), input.data.max()) if min == max == 0 and input.numel() else (min, max)
+    return wrap(np.histogram(input.data, bins, limits)[0].astype(input.dtype))
+
+
+__all__ = [  # noqa: RUF022
+    "BoolTensor", "FloatTensor", "Generator", "LongTensor", "Size", "absolute", "acos", "acosh", "addcdiv",
+    "addcmul", "addmm", "allclose", "arccos", "arcsin", "arctan", "arctan2", "argwhere", "as_tensor", "asarray",
+    "asin", "asinh", "atan", "atan2", "atanh", "atleast_1d", "atleast_2d", "backends", "baddbmm", "bernoulli",
+    "bincount", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm", "bool", "broadcast_tensors",
+    "broadcast_to", "bucketize", "cartesian_prod", "chunk", "clamp", "clamp_max", "clamp_min", "column_stack",
+    "concat", "concatenate", "cosh", "count_nonzero", "cuda", "cummax", "cummin", "cumprod", "detach", "device",
+    "diag", "diag_embed", "diagonal", "diff", "dist", "divide", "dot", "double", "dtype", "e", "empty_like",
+    "equal", "exp2", "finfo", "fix", "flatten", "fliplr", "flipud", "float", "float16", "float32", "float64",
+    "fmod", "frac", "gather", "ger", "greater", "greater_equal", "half", "histc", "hstack", "hypot", "iinfo",
+    "index_add", "index_copy", "index_fill", "inf", "inner", "int", "int16", "int32", "int64", "int8",
+    "is_floating_point", "is_tensor", "isclose", "isin", "isinf", "isneginf", "isposinf", "kthvalue", "lerp",
+    "less", "less_equal", "linalg", "log10", "log2", "logaddexp", "logical_xor", "logit", "logspace", "long",
+    "masked_select", "max", "median", "meshgrid", "min", "mm", "moveaxis", "movedim", "multinomial", "multiply", "mv",
+    "nan", "nan_to_num", "nanmean", "nansum", "narrow", "negative", "nonzero", "norm", "normal", "not_equal", "numel",
+    "outer", "pi", "poisson", "quantile", "rand_like", "randint_like", "randn_like", "ravel", "reciprocal", "rot90",
+    "rsqrt", "scatter", "scatter_add", "searchsorted", "select", "short", "sinc", "sinh", "sort", "split", "square",
+    "std", "std_mean", "subtract", "swapaxes", "swapdims", "t", "take", "tan", "tensor_split", "tensordot", "tile",
+    "topk", "trace", "tril_indices", "triu_indices", "true_divide", "trunc", "uint8", "unbind", "unflatten",
+    "unique", "var_mean", "vdot", "vstack", "xlogy",
+]  # fmt: skip

@@ -1,0 +1,699 @@
+"""Part of module 01, tensor: methods that PyTorch's tensors have and the journey does not need.
+
+Scripts written for PyTorch find their names here. Every method is a composition of existing ops, so its gradient
+follows from theirs; the journey itself stays in `tensor.py`. `tt_core.torch_names` offers the same as functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from tt_core.engine import devices
+from tt_core.engine.arguments import explained_methods
+from tt_core.engine.dispatch import Array, HasArray, Op, registry, wrap
+from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
+from tt_core.random import Generator, source
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import products as P
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
+from tt_core.torch_names import ops as M
+
+if TYPE_CHECKING:
+    from tt_core.tensor.tensor import Tensor
+
+
+class _Pair(NamedTuple):
+    values: Any
+    indices: Any
+
+
+def _of_one(op: Op | str) -> Callable[[Any], Any]:
+    """A method that calls an op; by name where the op's module is loaded later than this one."""
+
+    def method(self: Any) -> Any:
+        return (registry[op] if isinstance(op, str) else op)(self)
+
+    return method
+
+
+def _of_two(op: Op) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return op(self, other)
+
+    return method
+
+
+def _same_as(name: str) -> Callable[..., Any]:
+    """PyTorch's second name of a method."""
+
+    def method(self: Any, *inputs: Any, **options: Any) -> Any:
+        return getattr(self, name)(*inputs, **options)
+
+    return method
+
+
+def _in_place_of(name: str) -> Callable[..., Any]:
+    """The method `name` with its result written over the tensor; raises as all changes in place do."""
+
+    def method(self: Any, *inputs: Any, **options: Any) -> Any:
+        result = getattr(self.detach(), name)(*inputs, **options)
+        instead = f"{name}()"
+        if result.shape != self.shape:
+            raise ShapeError(f"{name}_: the result has shape {result.shape}, the tensor {self.shape}; use {instead}")
+        write = lambda data: np.copyto(data, result.data, casting="same_kind")  # noqa: E731
+        return self._in_place(f"{name}_", instead, result, write)
+
+    return method
+
+
+def _needs(name: str, *pairs: tuple[Any, int]) -> None:
+    """Raise unless each tensor has its number of dimensions."""
+    for x, ndim in pairs:
+        if x.ndim != ndim:
+            raise ShapeError(f"{name}: needs a tensor of {ndim} dimensions, got shape {x.shape}; matmul() takes any")
+
+
+@explained_methods
+class TorchMethods:
+    """What `Tensor` inherits under PyTorch's names."""
+
+    # --- the device, and what the tensor is
+
+    @property
+    def device(self: Any) -> devices.device:
+        """Always the CPU."""
+        return devices.CPU
+
+    is_cuda = False
+
+    def cpu(self: Any) -> Tensor:
+        """The tensor itself."""
+        return self
+
+    def cuda(self: Any, *_: Any, **__: Any) -> Tensor:
+        """Raises `DeviceError`: there is only the CPU."""
+        devices.check("cuda")
+        return self
+
+    def byte(self: Any) -> Tensor:
+        """As uint8."""
+        return self.to(np.uint8)
+
+    def short(self: Any) -> Tensor:
+        """As int16."""
+        return self.to(np.int16)
+
+    def type_as(self: Any, other: Any) -> Tensor:
+        """In the dtype of `other`."""
+        return self.to(other.dtype)
+
+    nelement = _same_as("numel")
+    ndimension = _same_as("dim")
+
+    def new_tensor(self: Any, data: Any, dtype: Any = None, **options: Any) -> Tensor:
+        """A tensor of `data` in this tensor's dtype; options as for `tensor`."""
+        return self._new("tensor", data, dtype=dtype, **options)
+
+    def new_zeros(self: Any, *size: Any, **options: Any) -> Tensor:
+        """All 0 in this tensor's dtype; options as for `zeros`."""
+        return self._new("zeros", *size, **options)
+
+    def new_ones(self: Any, *size: Any, **options: Any) -> Tensor:
+        """All 1 in this tensor's dtype; options as for `ones`."""
+        return self._new("ones", *size, **options)
+
+    def new_empty(self: Any, *size: Any, **options: Any) -> Tensor:
+        """Uninitialized memory in this tensor's dtype; options as for `empty`."""
+        return self._new("empty", *size, **options)
+
+    def new_full(self: Any, size: Any, fill_value: float, **options: Any) -> Tensor:
+        """All `fill_value` in this tensor's dtype; options as for `full`."""
+        return self._new("full", size, fill_value, **options)
+
+    def _new(self: Any, create: str, *inputs: Any, dtype: Any = None, **options: Any) -> Tensor:
+        from tt_core.tensor import creation  # which needs Tensor
+
+        return getattr(creation, create)(*inputs, dtype=self.dtype if dtype is None else dtype, **options)
+
+    # --- element by element
+
+    tan, asin, acos, atan = map(_of_one, (M.tan, M.asin, M.acos, M.atan))
+    sinh, cosh, asinh, acosh, atanh = map(_of_one, (M.sinh, M.cosh, M.asinh, M.acosh, M.atanh))
+    log2, log10, exp2, trunc = map(_of_one, (M.log2, M.log10, M.exp2, M.trunc))
+    relu, sigmoid, tanh = map(_of_one, ("relu", "sigmoid", "tanh"))
+    bitwise_not = _of_one(M.bitwise_not)
+    bitwise_and, bitwise_or, bitwise_xor = map(_of_two, (M.bitwise_and, M.bitwise_or, M.bitwise_xor))
+    atan2, hypot, logaddexp, fmod = map(_of_two, (M.atan2, M.hypot, M.logaddexp, M.fmod))
+    floor_divide, remainder = map(_of_two, (E.floor_divide, E.remainder))
+    arcsin, arccos, arctan, arctan2 = map(_same_as, ("asin", "acos", "atan", "atan2"))
+    absolute, negative, multiply, fix = map(_same_as, ("abs", "neg", "mul", "trunc"))
+    greater, greater_equal, less, less_equal, not_equal = map(_same_as, ("gt", "ge", "lt", "le", "ne"))
+
+    def add(self: Any, other: Any, *, alpha: float = 1) -> Tensor:
+        """`self + alpha * other`; raises `ShapeError` for shapes that do not broadcast."""
+        return E.add(self, other if alpha == 1 else E.mul(other, alpha))
+
+    def sub(self: Any, other: Any, *, alpha: float = 1) -> Tensor:
+        """`self - alpha * other`; raises `ShapeError` for shapes that do not broadcast."""
+        return E.sub(self, other if alpha == 1 else E.mul(other, alpha))
+
+    def div(self: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+        """`self / other`, then rounded: None keeps the fraction, "floor" rounds down, "trunc" towards 0.
+
+        Raises `ShapeError` for any other `rounding_mode`.
+        """
+        if rounding_mode is None:
+            return E.div(self, other)
+        if rounding_mode == "floor":
+            return E.floor_divide(self, other)
+        if rounding_mode != "trunc":
+            raise ShapeError(f"div: rounding_mode is None, 'floor' or 'trunc', got {rounding_mode!r}")
+        quotient = M.trunc(E.div(self, other))
+        return quotient.to(np.result_type(self.dtype, getattr(other, "dtype", type(other))))
+
+    subtract, divide, true_divide = map(_same_as, ("sub", "div", "div"))
+
+    def frac(self: Any) -> Tensor:
+        """The fractional part, with the sign of the number."""
+        return self - M.trunc(self)
+
+    def sinc(self: Any) -> Tensor:
+        """`sin(pi x) / (pi x)`, 1 at 0."""
+        x = E.where(E.eq(self, 0), 1.0, self) * math.pi
+        return E.where(E.eq(self, 0), 1.0, E.sin(x) / x)
+
+    def logit(self: Any, eps: float | None = None) -> Tensor:
+        """`log(x / (1 - x))`, with x first limited to [eps, 1 - eps]."""
+        x = self if eps is None else E.clip(self, min=eps, max=1 - eps)
+        return E.log(x / (1 - x))
+
+    def xlogy(self: Any, other: Any) -> Tensor:
+        """`self * log(other)`, 0 where `self` is 0."""
+        none = E.eq(self, 0) & E.logical_not(E.isnan(other))
+        x = self if self.is_floating_point() else self.float()
+        return E.where(none, 0.0, x * E.log(E.where(none, 1.0, other)))
+
+    def lerp(self: Any, end: Any, weight: Any) -> Tensor:
+        """`self + weight * (end - self)`."""
+        return self + (end - self) * weight
+
+    def addcmul(self: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+        """`self + value * tensor1 * tensor2`."""
+        return self + tensor1 * tensor2 * value
+
+    def addcdiv(self: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+        """`self + value * tensor1 / tensor2`."""
+        return self + tensor1 / tensor2 * value
+
+    def clamp_min(self: Any, min: Any) -> Tensor:
+        """At least `min`."""
+        return self.clip(min=min)
+
+    def clamp_max(self: Any, max: Any) -> Tensor:
+        """At most `max`."""
+        return self.clip(max=max)
+
+    def nan_to_num(self: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+        """Numbers in place of nan and of the infinities, by default the largest and the smallest of the dtype."""
+        if self.dtype.kind != "f":
+            return self.clone()
+        limits = np.finfo(self.dtype)
+        x = E.masked_fill(self, E.isnan(self), nan)
+        x = E.masked_fill(x, E.eq(x, math.inf), float(limits.max) if posinf is None else posinf)
+        return E.masked_fill(x, E.eq(x, -math.inf), float(limits.min) if neginf is None else neginf)
+
+    def softmax(self: Any, dim: int = -1, dtype: Any = None, axis: int | None = None) -> Tensor:
+        """`softmax` over `dim`, in `dtype` if one is given."""
+        x = self if dtype is None else self.to(dtype)
+        return registry["softmax"](x, dim=dim if axis is None else axis)
+
+    def log_softmax(self: Any, dim: int = -1, dtype: Any = None, axis: int | None = None) -> Tensor:
+        """`log_softmax` over `dim`, in `dtype` if one is given."""
+        x = self if dtype is None else self.to(dtype)
+        return registry["log_softmax"](x, dim=dim if axis is None else axis)
+
+    # --- questions
+
+    def isinf(self: Any) -> Tensor:
+        """Whether each element is infinite."""
+        return wrap(np.isinf(self.data))
+
+    def isposinf(self: Any) -> Tensor:
+        """Whether each element is +infinity."""
+        return E.eq(self, math.inf)
+
+    def isneginf(self: Any) -> Tensor:
+        """Whether each element is -infinity."""
+        return E.eq(self, -math.inf)
+
+    def logical_xor(self: Any, other: Any) -> Tensor:
+        """Whether exactly one of both is true (not zero)."""
+        return E.ne(self.bool(), E.ne(other, 0))
+
+    def isclose(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+        """Whether each element is within `atol + rtol * |other|` of the other one.
+
+        Raises `DTypeError` for two dtypes, `ShapeError` for shapes that do not broadcast.
+        """
+        if self.dtype != other.dtype:
+            raise DTypeError(f"isclose: needs one dtype, got {self.dtype} and {other.dtype}; convert one with to()")
+        try:
+            return wrap(np.isclose(self.data, other.data, rtol, atol, equal_nan))
+        except ValueError as error:
+            raise ShapeError(f"isclose: {error}") from None
+
+    def allclose(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+        """Whether `isclose` holds for all elements; raises as it does."""
+        return bool(self.isclose(other, rtol, atol, equal_nan).data.all())
+
+    def equal(self: Any, other: Any) -> bool:
+        """Whether both have one shape and equal elements."""
+        return bool(np.array_equal(self.data, other.data))
+
+    def count_nonzero(self: Any, dim: Any = None) -> Tensor:
+        """Number of elements that are not 0, over `dim` or all."""
+        return R.sum(E.ne(self, 0), dim=dim)
+
+    # --- shape
+
+    def t(self: Any) -> Tensor:
+        """A matrix transposed, anything smaller as it is; raises `ShapeError` above two dimensions."""
+        if self.ndim > 2:
+            raise ShapeError(f"t: needs at most two dimensions, got shape {self.shape}; use mT or transpose()")
+        return self.T
+
+    ravel, broadcast_to, split_with_sizes = map(_same_as, ("flatten", "expand", "split"))
+    swapaxes, swapdims = map(_same_as, ("transpose", "transpose"))
+
+    def reshape_as(self: Any, other: Any) -> Tensor:
+        """Same as `reshape(other.shape)`."""
+        return self.reshape(other.shape)
+
+    def tile(self: Any, *dims: Any) -> Tensor:
+        """`repeat` that takes fewer counts than dimensions, those of the last ones."""
+        counts = S.as_size("tile", dims)
+        return self.repeat((1,) * (self.ndim - len(counts)) + counts)
+
+    def movedim(self: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+        """Dimensions moved to other places, the rest in order; a view. Raises `ShapeError` where the numbers differ."""
+        try:
+            start, end = (normalize_axis_tuple(each, self.ndim) for each in (source, destination))
+        except (ValueError, IndexError) as error:
+            raise (kind_of(error) or ShapeError)(f"movedim: {error} (shape {self.shape})") from None
+        if len(start) != len(end):
+            raise ShapeError(f"movedim: {len(start)} dimensions cannot move to {len(end)} places")
+        order = [d for d in range(self.ndim) if d not in start]
+        for place, d in sorted(zip(end, start)):
+            order.insert(place, d)
+        return S.permute(self, dims=tuple(order))
+
+    moveaxis = _same_as("movedim")
+
+    def select(self: Any, dim: int, index: int) -> Tensor:
+        """Entry `index` of dimension `dim`; a view. Raises `OutOfRangeError` for one that does not exist."""
+        return self[(*(slice(None),) * self._own_dim("select", dim), index)]
+
+    def fliplr(self: Any) -> Tensor:
+        """Columns in reverse order."""
+        return self.flip(1)
+
+    def flipud(self: Any) -> Tensor:
+        """Rows in reverse order."""
+        return self.flip(0)
+
+    def rot90(self: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+        """Turned `k` times by 90 degrees in the plane of `dims`, from the first towards the second."""
+        first, second = dims
+        turned: list[Callable[[], Any]] = [
+            lambda: self.clone(),
+            lambda: self.flip(second).transpose(first, second),
+            lambda: self.flip(first, second),
+            lambda: self.flip(first).transpose(first, second),
+        ]
+        return turned[k % 4]()
+
+    def tensor_split(self: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+        """Pieces whose sizes differ by at most 1, or pieces that end at the listed indices; views."""
+        total = self.shape[self._own_dim("tensor_split", dim)]
+        if isinstance(indices_or_sections, int):
+            sizes = [len(piece) for piece in np.array_split(np.empty((total, 0)), indices_or_sections)]
+        else:
+            ends = [min(int(end), total) for end in indices_or_sections]
+            sizes = [b - a for a, b in zip([0, *ends], [*ends, total])]
+        return self.split(sizes, dim)
+
+    def unfold(self: Any, dimension: int, size: int, step: int) -> Tensor:
+        """All windows of `size` entries along `dimension`, `step` apart; the window is the last dimension. A copy."""
+        dim = self._own_dim("unfold", dimension)
+        if size > self.shape[dim] or step < 1:
+            raise ShapeError(f"unfold: windows of {size}, {step} apart, do not fit dimension {dim} of {self.shape}")
+        starts = np.arange(0, self.shape[dim] - size + 1, step)
+        return self[(*(slice(None),) * dim, starts[:, None] + np.arange(size))].movedim(dim + 1, -1)
+
+    def diagonal(self: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+        """The diagonal of the plane of `dim1` and `dim2` as the last dimension; a copy.
+
+        `offset` counts above the main diagonal, below it where negative.
+        """
+        x = self.movedim((dim1, dim2), (-2, -1))
+        return x[(..., *_diagonal_places(x.shape[-2], x.shape[-1], offset))]
+
+    def diag_embed(self: Any, offset: int = 0) -> Tensor:
+        """The last dimension on the diagonal of matrices, zero elsewhere; (..., n) gives (..., n, n)."""
+        n = self.shape[-1] + abs(offset)
+        index = (..., *_diagonal_places(n, n, offset))
+        return S.getitem_backward(self, index=index, shape=(*self.shape[:-1], n, n))
+
+    def diag(self: Any, diagonal: int = 0) -> Tensor:
+        """The diagonal of a matrix, or a matrix with this vector on the diagonal."""
+        if self.ndim not in (1, 2):
+            raise ShapeError(f"diag: needs a vector or a matrix, got {self.shape}; use diagonal() or diag_embed()")
+        return self.diag_embed(diagonal) if self.ndim == 1 else self.diagonal(diagonal)
+
+    def trace(self: Any) -> Tensor:
+        """Sum of the diagonal of a matrix; raises `ShapeError` for anything else."""
+        _needs("trace", (self, 2))
+        return self.diagonal().sum()
+
+    # --- products
+
+    def mm(self: Any, mat2: Any) -> Tensor:
+        """Product of two matrices; raises `ShapeError` for anything else."""
+        _needs("mm", (self, 2), (mat2, 2))
+        return P.matmul(self, mat2)
+
+    def bmm(self: Any, mat2: Any) -> Tensor:
+        """Products of two batches of matrices; raises `ShapeError` for anything else."""
+        _needs("bmm", (self, 3), (mat2, 3))
+        if len(self) != len(mat2):
+            raise ShapeError(f"bmm: batches of {len(self)} and {len(mat2)} matrices; matmul() broadcasts")
+        return P.matmul(self, mat2)
+
+    def mv(self: Any, vec: Any) -> Tensor:
+        """Product of a matrix and a vector; raises `ShapeError` for anything else."""
+        _needs("mv", (self, 2), (vec, 1))
+        return P.matmul(self, vec)
+
+    def dot(self: Any, tensor: Any) -> Tensor:
+        """Product of two vectors; raises `ShapeError` for anything else."""
+        _needs("dot", (self, 1), (tensor, 1))
+        return P.matmul(self, tensor)
+
+    def inner(self: Any, other: Any) -> Tensor:
+        """Products of all rows of both, over the last dimension."""
+        if not self.ndim or not other.ndim:
+            return self * other
+        rows = P.matmul(self.reshape(-1, self.shape[-1]), other.reshape(-1, other.shape[-1]).T)
+        return rows.reshape(self.shape[:-1] + other.shape[:-1])
+
+    def outer(self: Any, vec2: Any) -> Tensor:
+        """Every element of one vector times every element of the other; raises `ShapeError` for anything else."""
+        _needs("outer", (self, 1), (vec2, 1))
+        return self.unsqueeze(1) * vec2
+
+    ger, vdot = map(_same_as, ("outer", "dot"))
+
+    def addmm(self: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """`beta * self + alpha * mat1 @ mat2`."""
+        _needs("addmm", (mat1, 2), (mat2, 2))
+        product = P.matmul(mat1, mat2)
+        return (self if beta == 1 else self * beta) + (product if alpha == 1 else product * alpha)
+
+    def baddbmm(self: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """`beta * self + alpha * batch1 @ batch2` for batches; raises `DTypeError` for integers times floats."""
+        if not self.is_floating_point() and not (float(beta).is_integer() and float(alpha).is_integer()):
+            raise DTypeError(f"baddbmm: beta {beta} and alpha {alpha} must be integers for tensors of {self.dtype}")
+        product = batch1.bmm(batch2)
+        return (self if beta == 1 else self * beta) + (product if alpha == 1 else product * alpha)
+
+    # --- reductions and order
+
+    def kthvalue(self: Any, k: int, dim: int = -1, keepdim: bool = False) -> _Pair:
+        """The `k`-th smallest along `dim`, counted from 1: `(values, indices)`."""
+        if not 1 <= k <= self.shape[self._own_dim("kthvalue", dim)]:
+            raise ShapeError(f"kthvalue: k is {k}, dimension {dim} has {self.shape[dim]} elements")
+        return self._at(R.argsort(self, dim=dim, stable=True).narrow(dim, k - 1, 1), dim, keepdim)
+
+    def _at(self: Any, indices: Any, dim: int, keepdim: bool) -> _Pair:
+        pair = S.take_along_dim(self, indices, dim=dim), indices
+        return _Pair(*(x if keepdim else x.squeeze(dim) for x in pair))
+
+    def median(self: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+        """The element in the middle (the lower of two), nan where there is one; with `dim`, `(values, indices)`."""
+        if dim is None:
+            return self.flatten().median(0).values
+        size = self.shape[self._own_dim("median", dim)]
+        if not size:
+            raise ShapeError(f"median: dimension {dim} has no elements")
+        middle = R.argsort(self, dim=dim, stable=True).narrow(dim, (size - 1) // 2, 1)
+        if self.dtype.kind == "f":
+            nan = E.isnan(self)
+            middle = E.where(nan.any(dim, keepdim=True), R.argmax(nan, dim=dim, keepdim=True), middle)
+        return self._at(middle, dim, keepdim)
+
+    def quantile(self: Any, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """The value below which a share `q` (a number or a vector, in [0, 1]) lies; interpolates linearly."""
+        shares = np.asarray(q.data if isinstance(q, HasArray) else q, np.float64)
+        if shares.size and not (shares.min() >= 0 and shares.max() <= 1):
+            raise ShapeError(f"quantile: q is between 0 and 1, got {shares.tolist()}")
+        x, axis = (self.flatten(), 0) if dim is None else (self, self._own_dim("quantile", dim))
+        ordered = x.sort(axis).values.movedim(axis, 0)
+        places = np.atleast_1d(shares) * (len(ordered) - 1)
+        low = np.floor(places).astype(int)
+        weight = wrap((places - low).astype(self.dtype).reshape((-1,) + (1,) * (ordered.ndim - 1)))
+        found = ordered[low].lerp(ordered[np.ceil(places).astype(int)], weight)
+        if keepdim:
+            found = found.reshape(len(low), *(1,) * self.ndim) if dim is None else found.unsqueeze(axis + 1)
+        return found if shares.ndim else found[0]
+
+    def nansum(self: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+        """Sum of what is not nan."""
+        return R.sum(E.masked_fill(self, E.isnan(self), 0.0), dim=dim, keepdim=keepdim)
+
+    def nanmean(self: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+        """Mean of what is not nan."""
+        count = R.sum(E.logical_not(E.isnan(self)), dim=dim, keepdim=keepdim)
+        return self.nansum(dim, keepdim) / count.to(self.dtype)
+
+    def cumprod(self: Any, dim: int, dtype: Any = None) -> Tensor:
+        """Running product along `dim`."""
+        return M.cumprod(self if dtype is None else self.to(dtype), dim=dim)
+
+    def cummax(self: Any, dim: int) -> _Pair:
+        """Largest element so far along `dim`: `(values, indices)`."""
+        return self._at(M.running_extreme(self, dim=dim, largest=True), dim, keepdim=True)
+
+    def cummin(self: Any, dim: int) -> _Pair:
+        """Smallest element so far along `dim`: `(values, indices)`."""
+        return self._at(M.running_extreme(self, dim=dim, largest=False), dim, keepdim=True)
+
+    def diff(self: Any, n: int = 1, dim: int = -1) -> Tensor:
+        """Differences of neighbours along `dim`, `n` times over."""
+        x = self
+        for _ in range(min(n, x.shape[x._own_dim("diff", dim)])):  # nothing is left after that many
+            size = max(x.shape[x._own_dim("diff", dim)] - 1, 0)
+            x = x.narrow(dim, min(1, x.shape[dim]), size) - x.narrow(dim, 0, size)
+        return x
+
+    def dist(self: Any, other: Any, p: Any = 2) -> Tensor:
+        """`norm(self - other, p)`."""
+        return (self - other).norm(p)
+
+    # --- finding, choosing and scattering
+
+    def nonzero(self: Any, *, as_tuple: bool = False) -> Any:
+        """Indices of the elements that are not 0, a row for each; with `as_tuple`, a tensor for each dimension."""
+        if as_tuple:
+            return tuple(wrap(at) for at in np.nonzero(np.atleast_1d(self.data)))
+        return wrap(np.argwhere(self.data))
+
+    argwhere = _same_as("nonzero")
+
+    def masked_select(self: Any, mask: Any) -> Tensor:
+        """The elements where `mask`, which broadcasts with this tensor, holds, as a vector."""
+        shape = np.broadcast_shapes(self.shape, mask.shape)
+        return self.expand(shape)[mask.expand(shape)]
+
+    def take(self: Any, index: Any) -> Tensor:
+        """Elements of the flattened tensor, in the shape of `index`."""
+        return self.flatten()[index]
+
+    def unique(
+        self: Any,
+        sorted: bool = True,
+        return_inverse: bool = False,
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> Any:
+        """The distinct elements (or entries of `dim`) in order; on request, where each is and how often it occurs."""
+        found, inverse, counts = np.unique(self.data, return_inverse=True, return_counts=True, axis=dim)
+        shape = self.shape if dim is None else (self.shape[dim],)
+        parts = [found] + [inverse.reshape(shape)] * return_inverse + [counts] * return_counts
+        return wrap(tuple(parts)) if len(parts) > 1 else wrap(found)
+
+    def bincount(self: Any, weights: Any = None, minlength: int = 0) -> Tensor:
+        """How often each of the integers 0, 1, ... occurs, or the sum of their weights.
+
+        Raises `ShapeError` for negative integers and for a tensor that is not a vector.
+        """
+        _needs("bincount", (self, 1))
+        if self.dtype.kind not in "iu" or (self.numel() and self.data.min() < 0):
+            raise ShapeError(f"bincount: needs integers of at least 0, got {self.dtype} from {self.data.min()}")
+        if weights is None:
+            return wrap(np.bincount(self.data, minlength=minlength))
+        total = np.bincount(self.data, weights.data, minlength)
+        return wrap(total.astype(np.float32) if weights.dtype == np.float32 else total)
+
+    def scatter_add(self: Any, dim: int, index: Any, src: Any) -> Tensor:
+        """`src` added at `index` along `dim`: for dim 0 of a matrix, `self[index[i, j], j] += src[i, j]`.
+
+        Raises `ShapeError` where `index` is larger than `src`, or than this tensor outside `dim`, and
+        `OutOfRangeError` for an index that does not exist.
+        """
+        dim = self._dim("scatter_add", dim)
+        src = _covering("scatter_add", self, dim, index, src)
+        if not self.ndim:
+            return self + src
+        covered = tuple(n if d == dim else m for d, (n, m) in enumerate(zip(self.shape, index.shape)))
+        spread = S.take_along_dim_backward(src, index, dim=dim, shape=covered)
+        missing = [(0, n - m) for n, m in zip(self.shape, covered)][::-1]
+        if covered != self.shape:
+            spread = S.pad(spread, pad=[n for pair in missing for n in pair])
+        return self + spread
+
+    def scatter(self: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
+        """`src` (a tensor or a number) written at `index` along `dim`, the last one where several meet.
+
+        Raises as `scatter_add` does.
+        """
+        src = value if src is None else src
+        if not isinstance(src, HasArray):
+            src = wrap(np.full(index.shape, src, self.dtype))
+        dim = self._dim("scatter", dim)
+        src = _covering("scatter", self, dim, index, src)
+        order = np.arange(1, index.data.size + 1).reshape(index.shape)
+        last = np.zeros(self.shape, np.int64)  # which element of src is written last at each place, counted from 1
+        places: list[Any] = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+        if self.ndim:
+            places[dim] = index.data
+        last[tuple(places)] = order
+        wins = last[tuple(places)] == order
+        return E.masked_fill(self, last > 0, 0).scatter_add(dim, index, E.where(wins, src, 0)).to(self.dtype)
+
+    def index_add(self: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+        """`alpha * source` added to the entries `index` of `dim`, several times where one is named twice."""
+        at = (*(slice(None),) * self._own_dim("index_add", dim), index.data)
+        rows = source if alpha == 1 else source * alpha
+        return self + S.getitem_backward(rows, index=at, shape=self.shape)
+
+    def index_fill(self: Any, dim: int, index: Any, value: float) -> Tensor:
+        """`value` in the entries `index` of `dim`."""
+        mask = np.zeros(self.shape, bool)
+        mask[(*(slice(None),) * self._own_dim("index_fill", dim), index.data)] = True
+        return E.masked_fill(self, mask, value)
+
+    def index_copy(self: Any, dim: int, index: Any, source: Any) -> Tensor:
+        """The entries `index` of `dim` replaced by those of `source`."""
+        dim = self._own_dim("index_copy", dim)
+        places = index.data.reshape((-1,) + (1,) * (self.ndim - dim - 1))
+        return self.scatter(dim, wrap(np.broadcast_to(places, source.shape)), source)
+
+    # --- random numbers
+
+    def multinomial(
+        self: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+    ) -> Tensor:
+        """`num_samples` indices drawn from each row in proportion to its weights; (n,) or (rows, n) gives (..., k).
+
+        Raises `ShapeError` for weights that are negative, not finite or all 0, and where, without replacement, fewer
+        than `num_samples` are positive.
+        """
+        weights = np.asarray(self.data, np.float64)
+        if not 1 <= weights.ndim <= 2:
+            raise ShapeError(f"multinomial: needs one or two dimensions, got shape {self.shape}")
+        rows = np.atleast_2d(weights)
+        if not np.isfinite(rows).all() or (rows < 0).any() or not (rows.sum(1) > 0).all():
+            raise ShapeError("multinomial: each row of weights must be finite, at least 0, and not all 0")
+        random = source(generator)
+        if replacement:
+            ends = rows.cumsum(1)
+            draws = random.random((len(rows), num_samples)) * ends[:, -1:]
+            chosen = np.stack([np.searchsorted(end, draw, side="right") for end, draw in zip(ends, draws)])
+        else:
+            least = int((rows > 0).sum(1).min())
+            if num_samples > least:
+                raise ShapeError(f"multinomial: cannot draw {num_samples} of {least} without replacement")
+            with np.errstate(divide="ignore"):  # the first of several exponential clocks (Efraimidis, Spirakis 2006)
+                chosen = np.argsort(random.standard_exponential(rows.shape) / rows, axis=1)[:, :num_samples]
+        return wrap(chosen.reshape(*weights.shape[:-1], num_samples).astype(np.int64))
+
+    def bernoulli(self: Any, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+        """1 with the probability that each element gives (or with `p`), else 0."""
+        chance = self.data if p is None else p
+        return wrap((source(generator).random(self.shape) < chance).astype(self.dtype))
+
+    def uniform_(self: Any, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+        """Fill with numbers that are uniform in [a, b)."""
+        return self._drawn("uniform_", lambda: source(generator).uniform(a, b, self.shape))
+
+    def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+        """Fill with normal numbers of `mean` and `std`."""
+        return self._drawn("normal_", lambda: source(generator).standard_normal(self.shape) * std + mean)
+
+    def exponential_(self: Any, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+        """Fill with exponentially distributed numbers of rate `lambd`."""
+        return self._drawn("exponential_", lambda: source(generator).standard_exponential(self.shape) / lambd)
+
+    def bernoulli_(self: Any, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
+        """Fill with 1 with probability `p`, else 0."""
+        return self._drawn("bernoulli_", lambda: source(generator).random(self.shape) < p)
+
+    def random_(self: Any, low: int = 0, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
+        """Fill with whole numbers from `low` to `high` - 1; with one bound, from 0."""
+        first, end = (0, low) if high is None else (low, high)
+        return self._drawn("random_", lambda: source(generator).integers(first, end, self.shape))
+
+    def _drawn(self: Any, name: str, draw: Callable[[], Array]) -> Tensor:
+        return self._in_place(name, "a new tensor", 0, lambda data: np.copyto(data, draw(), casting="unsafe"))
+
+    # --- in place: raises on a tensor that has history, as every change in place
+
+    abs_, neg_, exp_, log_, sqrt_ = map(_in_place_of, ("abs", "neg", "exp", "log", "sqrt"))
+    floor_, ceil_, round_, trunc_, sign_ = map(_in_place_of, ("floor", "ceil", "round", "trunc", "sign"))
+    relu_, sigmoid_, tanh_, sin_, cos_ = map(_in_place_of, ("relu", "sigmoid", "tanh", "sin", "cos"))
+    square_, reciprocal_, rsqrt_, pow_ = map(_in_place_of, ("square", "reciprocal", "rsqrt", "pow"))
+    clip_, clamp_, clamp_min_, clamp_max_ = map(_in_place_of, ("clip", "clamp", "clamp_min", "clamp_max"))
+    lerp_, addcmul_, addcdiv_, addmm_ = map(_in_place_of, ("lerp", "addcmul", "addcdiv", "addmm"))
+    masked_fill_, scatter_, scatter_add_ = map(_in_place_of, ("masked_fill", "scatter", "scatter_add"))
+    index_add_, index_fill_, index_copy_ = map(_in_place_of, ("index_add", "index_fill", "index_copy"))
+    tril_, triu_, remainder_, floor_divide_ = map(_in_place_of, ("tril", "triu", "remainder", "floor_divide"))
+    cumsum_, nan_to_num_, logical_not_ = map(_in_place_of, ("cumsum", "nan_to_num", "logical_not"))
+
+    def fill_diagonal_(self: Any, fill_value: float) -> Tensor:
+        """Set the main diagonal of a matrix to `fill_value`; raises `ShapeError` for fewer dimensions."""
+        return self._in_place("fill_diagonal_", "where()", 0, lambda data: np.fill_diagonal(data, fill_value))
+
+
+def _diagonal_places(rows: int, columns: int, offset: int) -> tuple[Array, Array]:
+    length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    along = np.arange(length)
+    return along + max(-offset, 0), along + max(offset, 0)
+
+
+def _covering(name: str, x: Any, dim: int, index: Any, src: Any) -> Any:
+    """The part of `src` that `index` covers, after all sizes and indices are checked."""
+    src = src if isinstance(src, HasArray) else wrap(np.asarray(src))
+    fits = index.ndim == x.ndim == src.ndim and all(n <= m for n, m in zip(index.shape, src.shape))
+    if not fits or any(n > m for d, (n, m) in enumerate(zip(index.shape, x.shape)) if d != dim):
+        raise ShapeError(f"{name}: index {index.shape} is larger than src {src.shape}, or than {x.shape} outside {dim}")
+    size = x.shape[dim] if x.ndim else 1
+    if index.data.size and not (index.data.min() >= 0 and index.data.max() < size):
+        least, most = index.data.min(), index.data.max()
+        raise OutOfRangeError(f"{name}: index goes from {least} to {most}, dimension {dim} has {size} entries")
+    return src if src.shape == index.shape else src[tuple(slice(n) for n in index.shape)]

@@ -1,0 +1,238 @@
+"""The milestone of Act III: 1998, convolutional networks. LeNet-5 reads MNIST, a small network knows CIFAR-10's things.
+
+Both print what they measured and raise `Shortfall` when it is less than they claim; each leaves a picture of its
+filters, feature maps and confusions. Without the data, drawn digits and shapes stand in, and the output says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tt_core
+from tt_core import Layer, Linear, ReLU, Sequential
+from tt_core.command.journey import require
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import FileError
+from tt_core.engine.files import make_folder, write_atomic
+from tt_data import transforms
+from tt_data.command import pictures
+from tt_data.dataloader.loader import DataLoader
+from tt_data.datasets import CIFAR10, MNIST, DownloadError, GeneratedDigits, GeneratedShapes
+from tt_data.spatial.layers import BatchNorm2d, Conv2d, Flatten, MaxPool2d
+from tt_learn import evaluating, no_grad
+from tt_learn.optimizers import SGD
+from tt_learn.optimizers.schedulers import OneCycleLR
+from tt_learn.training import Callback, Trainer
+from tt_learn.training.metrics import confusion_matrix
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: `epochs` passes in batches, with SGD and one cycle of the learning rate."""
+
+    epochs: int
+    max_lr: float
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+
+
+# --- the networks
+
+
+def lenet5(classes: int = 10) -> Layer:
+    """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998) on (N, 1, 28, 28), with today's ReLU and max pooling in place of
+    scaled tanh and trained subsampling: 61,706 parameters.
+    """
+    return Sequential(
+        Conv2d(1, 6, 5, padding=2), ReLU(), MaxPool2d(2),  # (6, 14, 14)
+        Conv2d(6, 16, 5), ReLU(), MaxPool2d(2),  # (16, 5, 5)
+        Flatten(), Linear(400, 120), ReLU(), Linear(120, 84), ReLU(), Linear(84, classes),
+    )  # fmt: skip
+
+
+class Residual(Layer):
+    """`x + inside(x)`: what is inside learns a correction (He, Zhang, Ren and Sun 2015, arXiv:1512.03385)."""
+
+    def __init__(self, *inside: Layer) -> None:
+        super().__init__()
+        self.inside = Sequential(*inside)
+
+    def forward(self, x: Any) -> Any:
+        return x + self.inside(x)
+
+
+def small_cnn(classes: int = 10) -> Layer:
+    """Four 3x3 convolutions with batch normalization on (N, 3, 32, 32), the last around a residual."""
+    return Sequential(
+        *_stage(3, 32), MaxPool2d(2),  # (32, 16, 16)
+        *_stage(32, 64), MaxPool2d(2),  # (64, 8, 8)
+        *_stage(64, 128), MaxPool2d(2),  # (128, 4, 4)
+        Residual(*_stage(128, 128)),
+        Flatten(), Linear(128 * 4 * 4, classes),
+    )  # fmt: skip
+
+
+def _stage(channels: int, out: int) -> tuple[Layer, ...]:
+    return Conv2d(channels, out, 3, padding=1, bias=False), BatchNorm2d(out), ReLU()
+
+
+# --- the milestone
+
+
+def cnn(data_dir: Path | None = None, out: Path | None = None) -> None:
+    """LeNet-5 must read 99 % of MNIST's test images, the small network know 75 % of CIFAR-10's.
+
+    On drawn digits and shapes that stand in for missing data, 95 % of each. Raises `Shortfall` otherwise.
+    """
+    digits(data_dir, out)
+    things(data_dir, out)
+
+
+def digits(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> float:
+    """Train LeNet-5 on MNIST; the share of test images it reads."""
+    found = _find("cnn: digits", MNIST, data_dir, lambda count, seed: GeneratedDigits(count, seed))
+    augment = transforms.Compose([transforms.RandomCrop(28, padding=2), transforms.Normalize(0.13, 0.31)])
+    recipe = Recipe(epochs=8, max_lr=0.1)
+    reached = _train("LeNet-5", lenet5, found, recipe, augment, transforms.Normalize(0.13, 0.31), out, seed)
+    require("cnn", f"accuracy of LeNet-5 on {found.name}", reached, 0.99 if found.real else 0.95)
+    return reached
+
+
+def things(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> float:
+    """Train the small network on CIFAR-10; the share of test images it knows."""
+    found = _find("cnn: things", CIFAR10, data_dir, lambda count, seed: GeneratedShapes(count, seed, size=32))
+    normalize = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))  # of the training images
+    augment = transforms.Compose(
+        [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4, padding_mode="reflect"), normalize]
+    )
+    recipe = Recipe(epochs=8, max_lr=0.2, label_smoothing=0.1)
+    reached = _train("small CNN", small_cnn, found, recipe, augment, normalize, out, seed)
+    require("cnn", f"accuracy of the small network on {found.name}", reached, 0.75 if found.real else 0.95)
+    return reached
+
+
+@dataclass(frozen=True)
+class _Found:
+    name: str
+    real: bool
+    train: Any
+    test: Any
+    classes: Sequence[str]
+
+
+def _find(what: str, dataset: Any, data_dir: Path | None, drawn: Callable[[int, int], Any]) -> _Found:
+    """The dataset from `data_dir`, from where it was kept or from the network; else a drawn one, and it is said."""
+    name = dataset.__name__
+    try:
+        train, test = dataset(data_dir, train=True), dataset(data_dir, train=False)
+    except (DownloadError, FileError) as error:
+        if data_dir is not None and (data_dir / dataset.folder).exists():
+            raise  # the user's own files, which are damaged
+        print(f"{what}: no {name} here ({error})")
+        print(f"{what}: DRAWN pictures stand in, which a generator makes and which are easier than {name}")
+        return _Found("drawn pictures", False, drawn(6_000, 0), drawn(1_000, 1), drawn(1, 0).classes)
+    print(f"{what}: {name}, {len(train):,} images to learn from, {len(test):,} to test on")
+    return _Found(name, True, train, test, dataset.classes)
+
+
+def _train(
+    name: str,
+    build: Callable[[int], Layer],
+    found: _Found,
+    recipe: Recipe,
+    augment: Callable[[Array], Array],
+    normalize: Callable[[Array], Array],
+    out: Path | None,
+    seed: int,
+) -> float:
+    """Train a new network by the recipe, show its progress and its picture; the share of the test set it knows."""
+    tt_core.manual_seed(seed)
+    model = build(len(found.classes))
+    print(f"  {name}: {model.num_parameters():,} parameters, seed {seed}")
+    batches = DataLoader(found.train, recipe.batch_size, shuffle=True, transform=augment, drop_last=True)
+    test = DataLoader(found.test, 500, transform=normalize)
+    optimizer = SGD(model.parameters(), recipe.max_lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+    cycle = OneCycleLR(
+        optimizer, recipe.max_lr, epochs=recipe.epochs, steps_per_epoch=len(batches), pct_start=0.25,
+        cycle_momentum=False,
+    )  # fmt: skip
+
+    def loss(scores: Any, labels: Any) -> Any:
+        return tt_core.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
+
+    started = time.perf_counter()
+    trainer = Trainer(model, optimizer, loss, scheduler=cycle, callbacks=[_Progress(test, started)])
+    trainer.fit(batches, epochs=recipe.epochs)
+    minutes = (time.perf_counter() - started) / 60
+    scores, labels = predict(model, test)
+    confusion = confusion_matrix(scores, labels)
+    reached = float(np.trace(confusion) / confusion.sum())
+    print(f"  {name}: {reached:.2%} of the test set in {minutes:.1f} minutes")
+    if out is not None:
+        _draw(name, model, found, normalize, confusion, reached, out)
+    return reached
+
+
+class _Progress(Callback):
+    """A line an epoch: loss, accuracy on the test set, time."""
+
+    def __init__(self, test: DataLoader, started: float) -> None:
+        self.test, self.started, self.epoch = test, started, 0
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        scores, labels = predict(trainer.model, self.test)
+        share = float((scores.argmax(1) == labels).mean())
+        minutes = (time.perf_counter() - self.started) / 60
+        print(f"  epoch {trainer.epoch}: loss {trainer.loss:.3f}, {share:.2%} of the test set, {minutes:.1f} minutes")
+
+
+def predict(model: Layer, batches: DataLoader) -> tuple[Array, Array]:
+    """Scores (N, classes) and labels (N,) of a whole dataset; the model is left in the mode it was in."""
+    with evaluating(model):
+        pairs = [(model(images).numpy(), labels.numpy()) for images, labels in batches]
+    scores, labels = (np.concatenate(column) for column in zip(*pairs))
+    return scores, labels
+
+
+def _draw(
+    name: str,
+    model: Layer,
+    found: _Found,
+    normalize: Callable[[Array], Array],
+    confusion: Array,
+    reached: float,
+    out: Path,
+) -> None:
+    first = next(layer for layer in model.layers() if isinstance(layer, Conv2d))
+    image, _ = found.test[0]
+    with no_grad():
+        maps = tt_core.relu(first(tt_core.tensor(normalize(image[None])))).numpy()[0]
+    title = f"{name} on {found.name}: {reached:.2%} of the test set"
+    svg = pictures.network_picture(title, first.weight.numpy(), image, maps, confusion, found.classes)
+    path = make_folder(out) / f"{name.lower().replace(' ', '-')}.svg"
+    write_atomic(path, svg.encode())
+    print(f"  {name}: filters, feature maps and confusions in {path}")
+
+
+# --- what other acts ask for
+
+
+def dataset_arrays(name: str, data_dir: Path | None) -> tuple[Array, Array, Array, Array] | None:
+    """Act III's answer to `tt_dataset`: MNIST as bytes, from a folder, the user's cache or the network; else None."""
+    if name != "mnist":
+        return None
+    try:
+        train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
+    except (DownloadError, FileError) as error:
+        if data_dir is not None and (data_dir / MNIST.folder).exists():
+            raise  # the user's own files, which are damaged
+        print(f"mnist: {error}")
+        return None
+    return train.images[:, 0], train.targets, test.images[:, 0], test.targets

@@ -1,0 +1,265 @@
+"""What a loader reads from: a `Dataset` has a length and gives samples by number, an `IterableDataset` is a
+stream.
+
+Part of module 08 (Act III). Datasets deal in NumPy arrays; tensors are made of whole batches, by the loader.
+A dataset that can fetch many samples at once says so with `__getitems__(indices)`, which returns the finished
+batch: one array a field, first dimension the batch. Nothing here knows of batch sizes, order or processes.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
+from tt_data.dataloader import seeding
+from tt_data.dataloader.collate import default_collate
+
+Indices = npt.NDArray[np.int64]
+
+
+class Dataset:
+    """A finite collection of samples, addressed by number.
+
+    Write `__len__` and `__getitem__(index)`; add `__getitems__(indices)`, where a whole batch can be fetched
+    at once.
+
+    >>> class Squares(Dataset):
+    ...     def __len__(self):
+    ...         return 10
+    ...
+    ...     def __getitem__(self, index):
+    ...         return np.float32(index**2)
+    >>> Squares()[3]
+    np.float32(9.0)
+    """
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} must define __len__()")
+
+    def __add__(self, other: Dataset) -> ConcatDataset:
+        return ConcatDataset([self, other])
+
+    def __repr__(self) -> str:
+        try:
+            return f"{type(self).__name__}({len(self):,} samples{self._contents()})"
+        except Exception:  # a subclass whose __init__ has not finished, or that defines no length
+            return f"{type(self).__name__}()"
+
+    def _contents(self) -> str:
+        """What the repr says of a sample."""
+        return ""
+
+
+class IterableDataset:
+    """A stream of samples, read from the front: define `__iter__`.
+
+    Each worker reads the whole stream and keeps the batches that are its own, so the order is the same for any number
+    of workers. For that, all workers must read the same stream: `random`, `np.random` and `tt_core.generator()` are
+    seeded alike in all of them, and `get_worker_info` says that there is one. A generator that `__iter__` seeds from
+    the clock or the process id loses and repeats samples. Where skipping is cheaper than reading, override `iter_from`.
+
+    >>> class Count(IterableDataset):
+    ...     def __iter__(self):
+    ...         return iter(range(5))
+    >>> list(Count().iter_from(3))
+    [3, 4]
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__()")
+
+    def iter_from(self, start: int) -> Iterator[Any]:
+        """The stream from sample number `start` on; by default it reads and drops those before."""
+        return islice(iter(self), start, None)
+
+
+class TensorDataset(Dataset):
+    """Tensors or arrays of one length, side by side: sample `i` is the tuple of their rows `i`.
+
+    Raises `ShapeError` when the lengths differ. PyTorch's class of the same name, fetching whole batches at
+    once.
+
+    >>> TensorDataset(np.zeros((4, 2)), np.arange(4))[3]
+    (array([0., 0.]), np.int64(3))
+    """
+
+    @checked
+    def __init__(self, *tensors: Any) -> None:
+        if not tensors:
+            raise ArgumentError("TensorDataset: got no tensors; give at least one, e.g. TensorDataset(images, labels)")
+        self.arrays = tuple(as_array(tensor) for tensor in tensors)
+        lengths = [array.shape[0] if array.ndim else None for array in self.arrays]
+        if lengths[0] is None or len(set(lengths)) > 1:
+            shapes = ", ".join(str(array.shape) for array in self.arrays)
+            raise ShapeError(f"TensorDataset: first dimensions must be equal, got shapes {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def _contents(self) -> str:
+        return ": " + ", ".join(f"{array.dtype} {array.shape[1:]}" for array in self.arrays)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        try:
+            return tuple(array[index] for array in self.arrays)
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            raise (kind_of(error) or OutOfRangeError)(f"TensorDataset: index {shown(index)}: {error}") from None
+
+    def __getitems__(self, indices: Indices) -> tuple[Any, ...]:
+        return tuple(array[indices] for array in self.arrays)
+
+
+class Subset(Dataset):
+    """The samples of `dataset` at `indices`, in that order.
+
+    Raises `OutOfRangeError` when an index lies outside the dataset.
+
+    >>> len(Subset(TensorDataset(np.arange(9)), [1, 3]))
+    2
+    """
+
+    @checked
+    def __init__(self, dataset: Dataset | Sequence[Any], indices: Sequence[int] | Indices) -> None:
+        self.dataset = dataset
+        self.indices = as_indices(indices, len(dataset), "Subset")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _contents(self) -> str:
+        return f" of {self.dataset!r}"
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[int(self.indices[wrap_index(index, len(self), "Subset")])]
+
+    def __getitems__(self, indices: Indices) -> Any:
+        return fetch(self.dataset, self.indices[indices])
+
+
+class ConcatDataset(Dataset):
+    """Datasets one after another.
+
+    >>> a, b = TensorDataset(np.arange(3)), TensorDataset(np.arange(10, 15))
+    >>> ConcatDataset([a, b])[4]
+    (np.int64(11),)
+    """
+
+    @checked
+    def __init__(self, datasets: Iterable[Dataset | Sequence[Any]]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ArgumentError("ConcatDataset: got no datasets; give at least one")
+        if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
+            raise DTypeError("ConcatDataset: an IterableDataset has no length; chain the streams in one __iter__")
+        self.cumulative_sizes = list(accumulate(len(dataset) for dataset in self.datasets))
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def _contents(self) -> str:
+        return ": " + " + ".join(map(repr, self.datasets))
+
+    def __getitem__(self, index: int) -> Any:
+        index = wrap_index(index, len(self), "ConcatDataset")
+        part = bisect_right(self.cumulative_sizes, index)
+        return self.datasets[part][index - self._start(part)]
+
+    def __getitems__(self, indices: Indices) -> Any:
+        indices = as_indices(indices, len(self), "ConcatDataset")
+        parts = np.searchsorted(self.cumulative_sizes, indices, side="right")
+        if len(parts) and (parts == parts[0]).all():  # the usual case without shuffling: one dataset, one fetch
+            return fetch(self.datasets[parts[0]], indices - self._start(parts[0]))
+        return [self[int(index)] for index in indices]
+
+    def _start(self, part: int) -> int:
+        return self.cumulative_sizes[part - 1] if part else 0
+
+
+@checked
+def random_split(
+    dataset: Dataset | Sequence[Any], lengths: Sequence[float], generator: np.random.Generator | None = None
+) -> list[Subset]:
+    """Cut `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
+
+    What rounding down leaves over goes to the parts one by one, from the first. Raises `ShapeError` when the
+    lengths do not sum to the dataset's. PyTorch's `random_split`.
+
+    >>> [len(part) for part in random_split(TensorDataset(np.arange(10)), [0.75, 0.25])]
+    [8, 2]
+    """
+    sizes = _split_sizes(len(dataset), list(lengths))
+    order = (seeding.check_generator(generator, "random_split") or seeding.generator()).permutation(len(dataset))
+    return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
+
+
+def _split_sizes(total: int, lengths: list[float]) -> list[int]:
+    if not lengths or min(lengths) < 0:
+        raise ArgumentError(f"random_split: lengths must be >= 0 and at least one, got {lengths}")
+    if math.isclose(sum(lengths), 1):
+        sizes = [math.floor(total * fraction) for fraction in lengths]
+        for i in range(total - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+        return sizes
+    if sum(lengths) != total or any(length != int(length) for length in lengths):
+        raise ArgumentError(
+            f"random_split: lengths {lengths} sum to {sum(lengths)}, the dataset has {total} samples; "
+            f"give sizes that sum to {total} or fractions that sum to 1"
+        )
+    return [int(length) for length in lengths]
+
+
+def fetch(dataset: Dataset | Sequence[Any], indices: Indices) -> Any:
+    """The samples at `indices`: a finished batch from a dataset that can fetch many at once, else a list."""
+    fetch_many = getattr(dataset, "__getitems__", None)
+    return fetch_many(indices) if fetch_many else [dataset[int(index)] for index in indices]
+
+
+def fetch_batch(dataset: Dataset, indices: Indices) -> Any:
+    """As `fetch`, with a list of samples stacked into a batch."""
+    samples = fetch(dataset, indices)
+    return default_collate(samples) if isinstance(samples, list) else samples
+
+
+def as_array(tensor: Any) -> npt.NDArray[Any]:
+    """The array of a tensor, without a copy; anything else as NumPy reads it. A tensor with history is an error."""
+    return np.asarray(tensor)
+
+
+def as_indices(indices: Any, length: int, who: str) -> Indices:
+    """`indices` as int64, each within `length`; raises `DTypeError` or `OutOfRangeError`."""
+    array = as_integers(indices, who)
+    outside = array[(array < -length) | (array >= length)]
+    if outside.size:
+        raise OutOfRangeError(f"{who}: index {outside[0]} is outside a dataset of {length} samples")
+    wide = array.astype(np.int64)  # the length need not fit the dtype that was given
+    return np.where(wide < 0, wide + length, wide)
+
+
+def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:
+    """`indices` as an array of integers; raises `DTypeError` for others, masks too, and for nests."""
+    array = as_array(indices) if len(indices) else np.empty(0, np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise DTypeError(
+            f"{who}: indices must be a flat sequence of integers, got {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def wrap_index(index: int, length: int, who: str) -> int:
+    """A possibly negative `index` as 0 ... length - 1; raises `OutOfRangeError`, which ends a plain `for` loop."""
+    if not isinstance(index, (int, np.integer)):
+        raise DTypeError(f"{who}: index is an integer, got {shown(index)}")
+    if not -length <= index < length:
+        raise OutOfRangeError(f"{who}: index {index} is outside a dataset of {length} samples")
+    return index % length

@@ -1,0 +1,197 @@
+"""The order in which samples are read, and how they are grouped into batches.
+
+Part of module 08 (Act III). A sampler gives sample numbers; those here give them as one int64 array
+(`indices`), because a permutation of a million samples should not become a million Python integers. Chance
+comes from `tt_data.dataloader.seeding.generator()`, which a loader points at the epoch's own seed. Samplers do not read
+data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import ArgumentError, DTypeError, shown
+from tt_data.dataloader import seeding
+from tt_data.dataloader.dataset import as_integers
+
+Indices = npt.NDArray[np.int64]
+
+
+class Sampler:
+    """Gives the numbers of the samples to read, in order: define `indices`, or `__iter__` for an endless order.
+
+    >>> class EveryOther(Sampler):
+    ...     def indices(self):
+    ...         return np.arange(0, 10, 2)
+    >>> list(EveryOther())
+    [0, 2, 4, 6, 8]
+    """
+
+    def indices(self) -> Indices:
+        """All sample numbers of one epoch, int64 of shape (samples,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define indices() or __iter__()")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices().tolist())
+
+
+class SequentialSampler(Sampler):
+    """0, 1, 2, ... in order.
+
+    >>> list(SequentialSampler("abc"))
+    [0, 1, 2]
+    """
+
+    @checked
+    def __init__(self, data_source: Sized) -> None:
+        self.data_source = data_source
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def indices(self) -> Indices:
+        return np.arange(len(self), dtype=np.int64)
+
+
+class RandomSampler(Sampler):
+    """Every sample once in random order, or `num_samples` draws with `replacement`.
+
+    >>> sorted(RandomSampler("abcd"))
+    [0, 1, 2, 3]
+    """
+
+    @checked
+    def __init__(self, data_source: Sized, replacement: bool = False, num_samples: int | None = None) -> None:
+        if num_samples is not None and num_samples < 1:
+            raise ArgumentError(f"RandomSampler: num_samples must be >= 1, got {num_samples}")
+        self.data_source, self.replacement, self._num_samples = data_source, replacement, num_samples
+
+    def __len__(self) -> int:
+        return len(self.data_source) if self._num_samples is None else self._num_samples
+
+    def indices(self) -> Indices:
+        size, rng = len(self.data_source), seeding.generator()
+        if self.replacement:
+            return rng.integers(0, size, len(self))
+        rounds = -(-len(self) // size) if size else 0  # more draws than samples: whole permutations, then part of one
+        return np.concatenate([rng.permutation(size) for _ in range(rounds)] or [np.arange(0)])[: len(self)]
+
+
+class SubsetRandomSampler(Sampler):
+    """The given sample numbers, each once, in random order.
+
+    >>> sorted(SubsetRandomSampler([7, 3]))
+    [3, 7]
+    """
+
+    @checked
+    def __init__(self, indices: Sequence[int]) -> None:
+        self._subset = as_integers(indices, "SubsetRandomSampler").astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._subset)
+
+    def indices(self) -> Indices:
+        return seeding.generator().permutation(self._subset)
+
+
+class WeightedRandomSampler(Sampler):
+    """`num_samples` draws, sample `i` with probability proportional to `weights[i]`: for classes of unequal size.
+
+    Raises `ArgumentError` for negative weights, or more draws without replacement than there are positive
+    weights.
+
+    >>> set(WeightedRandomSampler([0, 1, 0], num_samples=5))
+    {1}
+    """
+
+    @checked
+    def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True) -> None:
+        p = np.asarray(weights, dtype=np.float64)
+        if p.ndim != 1 or not p.size or not np.isfinite(p).all() or (p < 0).any() or not p.any():
+            raise ArgumentError("WeightedRandomSampler: weights must be a flat sequence, finite, >= 0, not all zero")
+        if num_samples < 1 or (not replacement and num_samples > np.count_nonzero(p)):
+            raise ArgumentError(
+                f"WeightedRandomSampler: cannot draw {num_samples} of {np.count_nonzero(p)} samples "
+                f"with a positive weight {'with' if replacement else 'without'} replacement"
+            )
+        self.weights, self.num_samples, self.replacement = p / p.sum(), num_samples, replacement
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def indices(self) -> Indices:
+        return seeding.generator().choice(len(self.weights), self.num_samples, self.replacement, self.weights)
+
+
+class BlockShuffleSampler(Sampler):
+    """Shuffles blocks of neighbours, then the samples within a window of `window` blocks: for data on slow disks.
+
+    Every sample comes once; reads stay within `window` blocks at a time, so a disk or a `ShardedDataset`
+    reads nearly in sequence (block = samples in a shard). The larger the window, the closer to a full
+    shuffle.
+
+    >>> sorted(BlockShuffleSampler(range(10), block=4)) == list(range(10))
+    True
+    """
+
+    @checked
+    def __init__(self, data_source: Sized, block: int, window: int = 4) -> None:
+        if block < 1 or window < 1:
+            raise ArgumentError(f"BlockShuffleSampler: block and window must be >= 1, got {block} and {window}")
+        self.data_source, self.block, self.window = data_source, block, window
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def indices(self) -> Indices:
+        rng = seeding.generator()
+        starts = rng.permutation(np.arange(0, len(self), self.block))
+        blocks = [np.arange(start, min(start + self.block, len(self))) for start in starts]
+        windows = [np.concatenate(blocks[i : i + self.window]) for i in range(0, len(blocks), self.window)]
+        return np.concatenate([rng.permutation(window) for window in windows] or [np.arange(0)])
+
+
+class BatchSampler:
+    """Groups a sampler's numbers into batches, int64 arrays of `batch_size`; the last may be shorter.
+
+    >>> [batch.tolist() for batch in BatchSampler(SequentialSampler("abcde"), 2, drop_last=False)]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    @checked
+    def __init__(self, sampler: Any, batch_size: int, drop_last: bool) -> None:
+        if not hasattr(sampler, "__iter__") or isinstance(sampler, (str, bytes, Mapping)):
+            raise DTypeError(f"BatchSampler: sampler gives indices one by one, got {shown(sampler)}")
+        self.sampler, self.batch_size, self.drop_last = sampler, check_batch_size(batch_size), drop_last
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + bool(rest and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Indices]:
+        for batch in self._groups():
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+    def _groups(self) -> Iterator[Indices]:
+        if isinstance(self.sampler, Sampler) and type(self.sampler).__iter__ is Sampler.__iter__:
+            order = self.sampler.indices()
+            yield from (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size))
+        else:
+            numbers = iter(self.sampler)
+            while batch := list(islice(numbers, self.batch_size)):
+                yield np.asarray(batch)
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """`batch_size` if it is a positive whole number, else `ArgumentError`."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ArgumentError(f"DataLoader: batch_size must be a whole number >= 1, got {batch_size!r}")
+    return int(batch_size)

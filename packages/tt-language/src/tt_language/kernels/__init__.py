@@ -1,0 +1,1 @@
+"""Tuned kernels of Act IV, each registered beside the formula of its op."""

@@ -1,0 +1,353 @@
+"""The kernels of module 12 (attention, Act IV): softmax(q k^T) v and its gradients, a block of queries at a time.
+
+Inside, arrays have five dimensions: q (B, H, G, T, D) with H key-value heads that G query heads share, k and v
+(B, H, 1, S, D). Scores are laid out keys first, (B, H, G, S, T): maxima and sums over keys then run along the rows of
+memory, 3 times as fast in NumPy. What a pass over the scores would do is left to a product where it can be:
+subtracting a number of each query is one more feature of q and k.
+
+Heads stay where the projection put them: NumPy's batched product is as fast on strided heads as on packed ones, and
+faster than a Python loop over heads (64 x 64 x 32: 0.23 against 0.31 ms; 256 x 256 x 64: 1.7 against 1.8 ms).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tt_core.engine.dispatch import Array
+
+_KEPT = 256 * 256
+"""Up to so many scores a head, backward finds the weights in memory; beyond, it computes them again."""
+_ONE = 128 * 128
+"""Up to so many scores a head, all queries are one block."""
+_TILE = 1 << 19
+"""Scores worked on at a time, so that they stay in the second-level cache. Threads over rows were no gain: BLAS
+lets one product in at a time, and two threads of small ones waited for each other."""
+_STEP = (16, 64)
+"""Fewest and most queries in a block: fewer make products slow, more compute scores that nobody may see."""
+
+
+class Block(NamedTuple):
+    """Some rows of the batch, some queries, and the keys that these can see."""
+
+    rows: slice
+    queries: slice
+    keys: slice
+
+    def shape_of(self, q: Array) -> tuple[int, ...]:
+        """The shape of its scores, (B, H, G, S, T)."""
+        rows, queries = self.rows.stop - self.rows.start, self.queries.stop - self.queries.start
+        return rows, q.shape[1], q.shape[2], self.keys.stop, queries
+
+    def of_queries(self, x: Array) -> Array:
+        """The part of (B, H, G, T, n)."""
+        return x[self.rows, :, :, self.queries]
+
+    def of_keys(self, x: Array) -> Array:
+        """The part of (B, H, G, S, n)."""
+        return x[self.rows, :, :, self.keys]
+
+    def of_lse(self, x: Array) -> Array:
+        """The part of (B, H, G, 1, T)."""
+        return x[self.rows, ..., self.queries]
+
+    def of_mask(self, mask: Array) -> Array:
+        """The part of (B or 1, H or 1, G or 1, T, S)."""
+        return mask[self.rows if mask.shape[0] > 1 else slice(None)][..., self.queries, self.keys]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call: the arrays in five dimensions, and what was said beside them."""
+
+    q: Array
+    k: Array
+    v: Array
+    mask: Array | None
+    scale: float
+    dropout_p: float
+    is_causal: bool
+    offset: int
+    """Where it is causal, query i sees keys 0 ... i + offset."""
+    seed: int
+    lead: tuple[int, ...]
+    """The dimensions before heads, which B stands for."""
+
+    def outside(self, x: Array) -> Array:
+        """(B, H, G, n, m) as (*lead, heads, n, m)."""
+        lead = self.lead if x.shape[0] == self.q.shape[0] else (1,) * len(self.lead)
+        return x.reshape(*lead, x.shape[1] * x.shape[2], *x.shape[3:])
+
+    @property
+    def scaled_q(self) -> Array:
+        """Queries with the scale in them, on contiguous heads."""
+        return self.q * self.q.dtype.type(self.scale)
+
+    def blocks(self) -> list[tuple[Block, slice]]:
+        """Blocks that cover all queries, without keys that no query of a block sees, and where their weights go.
+
+        The place is one of its own in memory for all weights where they are kept, else the same for all.
+        """
+        (batch, heads, groups, queries, _), keys = self.q.shape, self.k.shape[-2]
+        fitting = max(1, _TILE // max(1, heads * groups * keys))  # queries of one row whose scores fill a tile
+        one = queries * keys <= _ONE
+        step = max(1, queries if one else min(_STEP[1], max(_STEP[0], fitting)))
+        rows = max(1, batch if one else fitting // step)
+        found: list[tuple[Block, slice]] = []
+        at = 0
+        for row in range(0, batch, rows):
+            for start in range(0, queries, step):
+                end = min(start + step, queries)
+                seen = keys if not self.is_causal or one else min(keys, max(0, end + self.offset))
+                block = Block(slice(row, min(row + rows, batch)), slice(start, end), slice(0, seen))
+                size = (block.rows.stop - row) * heads * groups * (end - start) * seen
+                found.append((block, slice(at, at + size)))
+                at += size if self.keeps else 0
+        return found
+
+    @property
+    def keeps(self) -> bool:
+        """Whether backward finds the weights in memory."""
+        return self.q.shape[-2] * self.k.shape[-2] <= _KEPT
+
+    @property
+    def bounded(self) -> bool:
+        """Whether no score can be so large that its exponential overflows, by |q k| <= |q| |k|.
+
+        Then softmax needs no largest score to subtract, which takes two passes of five.
+        """
+        if self.mask is not None and self.mask.dtype != np.bool_:
+            return False
+        limit = np.log(np.finfo(self.q.dtype).max) / 2
+        return bool(_longest(self.q) * _longest(self.k) * self.scale**2 < limit**2)
+
+    def scores(self, block: Block, q: Array, k: Array, room: Array) -> Array:
+        """Products of keys and queries, minus infinity where a query may not look: (B, H, G, S, T), in `room`."""
+        queries, keys = block.of_queries(q), block.of_keys(k)
+        scores = room.reshape(block.shape_of(q))
+        np.matmul(keys, queries.swapaxes(-1, -2), out=scores)
+        if self.mask is not None:
+            part = block.of_mask(self.mask).swapaxes(-1, -2)
+            if part.dtype == np.bool_:
+                np.copyto(scores, -np.inf, where=~part)
+            else:
+                scores += part
+        if self.is_causal:
+            self._hide_future(scores, block)
+        return scores
+
+    def _hide_future(self, scores: Array, block: Block) -> None:
+        """Keys up to the first query's own are seen by all queries of the block, and need no look."""
+        first = max(0, block.queries.start + self.offset + 1)
+        late = np.arange(first, block.keys.stop)
+        if late.size:
+            seen = np.arange(block.queries.start, block.queries.stop) + self.offset
+            scores[..., first:, :] += np.where(late[:, None] > seen, -np.inf, 0).astype(scores.dtype)
+
+    def dropout_scale(self, weights: Array, block: Block) -> Array:
+        """0 or 1/(1-p) for each weight of a block: the same in forward and backward."""
+        scale = np.empty_like(weights)
+        for row, part in enumerate(scale, block.rows.start):
+            draws = np.random.default_rng([self.seed, row, block.queries.start]).random(part.shape, np.float32)
+            np.greater_equal(draws, self.dropout_p, out=part, casting="unsafe")
+        if self.dropout_p < 1:
+            scale *= scale.dtype.type(1 / (1 - self.dropout_p))
+        return scale
+
+
+def attend(problem: Problem) -> tuple[Array, Array, Array]:
+    """The result (B, H, G, T, E), log(sum(exp(score))) of each query (B, H, G, 1, T), and the weights if kept."""
+    q, k, v, bounded, blocks = problem.scaled_q, problem.k, problem.v, problem.bounded, problem.blocks()
+    out = heads_inside((*q.shape[:4], v.shape[-1]), q.dtype)
+    lse = np.empty((*q.shape[:3], 1, q.shape[3]), q.dtype)
+    memory = _memory(blocks, q.dtype)
+    for block, place in blocks:
+        weights = problem.scores(block, q, k, memory[place])
+        block.of_lse(lse)[...] = _softmax(weights, bounded)
+        dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
+        np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
+    return out, lse, memory if problem.keeps else memory[:0].copy()
+
+
+def attend_backward(
+    problem: Problem, g: Array, out: Array, lse: Array, kept: Array, mask_gradient: bool
+) -> tuple[Array, Array, Array, Array | None]:
+    """Gradients for q, k, v (k's and v's summed over G) and, if asked for, for an additive mask.
+
+    With the weights w = exp(score - lse) and r = sum(g * out) of each query,
+
+        dv = w^T g      d score = w (g v^T - r)      dq = scale * d score k      dk = scale * d score^T q
+    """
+    q, k, blocks = problem.scaled_q, problem.k, problem.blocks()
+    dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, problem.v))
+    if not blocks:
+        dk.fill(0)
+        dv.fill(0)
+    dmask = np.zeros(problem.mask.shape, q.dtype) if mask_gradient and problem.mask is not None else None
+    r = np.einsum("...e,...e->...", g, out)[..., None]
+    g_less, v_more = _with_feature(g, -r), _with_feature(problem.v, 1)  # their product is g v^T - r
+    if not problem.keeps:
+        kept, q_less, k_more = _memory(blocks, q.dtype), _with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1)
+    slopes = np.empty(max((place.stop - place.start for _, place in blocks), default=0), q.dtype)
+    for block, place in reversed(blocks):  # the last queries see most keys: what they write, the others add to
+        shape = block.shape_of(q)
+        weights = kept[place].reshape(shape)
+        if not problem.keeps:
+            _exp(problem.scores(block, q_less, k_more, kept[place]))
+        scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
+        fresh = block.queries.stop == q.shape[-2]
+        _product(weights if scale is None else weights * scale, block.of_queries(g), dv, block, fresh)
+        slope = slopes[: weights.size].reshape(shape)
+        np.matmul(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
+        if scale is not None:
+            _drop(slope, scale, block.of_queries(r))
+        slope *= weights
+        if dmask is not None:
+            _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
+        np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
+        _product(slope, block.of_queries(q), dk, block, fresh)
+    dq *= dq.dtype.type(problem.scale)  # dk has it from q
+    return dq, dk, dv, dmask
+
+
+def _memory(blocks: list[tuple[Block, slice]], dtype: Any) -> Array:
+    return np.empty(max((place.stop for _, place in blocks), default=0), dtype)
+
+
+def _drop(slope: Array, scale: Array, r: Array) -> None:
+    """g v^T - r to (g v^T) * scale - r, in place."""
+    r = r.swapaxes(-1, -2)
+    slope += r
+    slope *= scale
+    slope -= r
+
+
+def heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
+    """(B, H, G, T, n) on memory ordered (B, T, H, G, n), so that joining heads afterwards copies nothing."""
+    batch, heads, groups, length, size = shape
+    return np.empty((batch, length, heads, groups, size), dtype).transpose(0, 2, 3, 1, 4)
+
+
+def _softmax(scores: Array, bounded: bool) -> Array:
+    """Scores turned into weights in place; returns log(sum(exp(score))) of each query, 0 where it sees nothing."""
+    peak = None
+    if not bounded:
+        peak = scores.max(-2, keepdims=True, initial=-np.inf)
+        np.copyto(peak, 0, where=np.isneginf(peak))  # no infinity may meet another
+        scores -= peak
+    total = np.einsum("...st->...t", _exp(scores))[..., None, :]
+    np.copyto(total, 1, where=total == 0)
+    scores *= 1 / total
+    return np.log(total) if peak is None else np.log(total) + peak
+
+
+def _exp(scores: Array) -> Array:
+    return np.exp(scores, out=scores)
+
+
+def _with_feature(x: Array, value: Any) -> Array:
+    """(..., n) with one more feature."""
+    wide = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
+    wide[..., :-1] = x
+    wide[..., -1:] = value
+    return wide
+
+
+def _longest(x: Array) -> float:
+    """The largest squared length of any vector."""
+    return float(np.einsum("...d,...d->...", x, x).max(initial=0))
+
+
+def _product(a: Array, b: Array, target: Array, block: Block, fresh: bool) -> None:
+    """`a @ b` written to the block's keys, or added to what is there; summed over groups that share a head."""
+    part = block.of_keys(target)
+    if not fresh:
+        _add(part, a @ b)
+        return
+    target[block.rows, :, :, block.keys.stop :] = 0
+    if part.shape[2] == a.shape[2]:
+        np.matmul(a, b, out=part)
+    else:
+        np.sum(a @ b, axis=2, keepdims=True, out=part)
+
+
+def _add(target: Array, part: Array) -> None:
+    """`target += part`, with dimensions that are 1 in the target summed."""
+    repeated = tuple(i for i, (n, m) in enumerate(zip(target.shape, part.shape)) if n == 1 and m != 1)
+    target += part.sum(repeated, keepdims=True) if repeated else part
+
+
+# --- five dimensions and back
+
+
+def problem_of(
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    *,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    causal_offset: int,
+    seed: int,
+) -> Problem:
+    """The call in five dimensions, float16 as float32. Raises `ValueError` or `TypeError` for what does not fit."""
+    _check(query, key, value, attn_mask, dropout_p)
+    if query.dtype == np.float16:  # whose sums end at 65504, and stop to grow by single weights at 2048
+        query, key, value = (x.astype(np.float32) for x in (query, key, value))
+    query, key, value = (x if x.ndim > 2 else x[None] for x in (query, key, value))
+    heads, shared = query.shape[-3], (key.shape[-3] if enable_gqa else query.shape[-3])
+    if enable_gqa and (shared == 0 or heads % shared or value.shape[-3] != shared):
+        raise ValueError(
+            f"enable_gqa: {heads} query heads cannot share {shared} key and {value.shape[-3]} value heads evenly"
+        )
+    lead = np.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
+    if not enable_gqa:
+        heads = shared = np.broadcast_shapes(query.shape[-3:-2], key.shape[-3:-2], value.shape[-3:-2])[0]
+    batch, groups = math.prod(lead), heads // max(shared, 1)
+    q = _spread(query, lead, heads).reshape(batch, shared, groups, *query.shape[-2:])
+    k = _spread(key, lead, shared).reshape(batch, shared, 1, *key.shape[-2:])
+    v = _spread(value, lead, shared).reshape(batch, shared, 1, *value.shape[-2:])
+    mask = None if attn_mask is None else _five_dimensional_mask(attn_mask, lead, q, k)
+    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
+    return Problem(q, k, v, mask, scale, dropout_p, is_causal, causal_offset, seed, lead)
+
+
+def _check(query: Array, key: Array, value: Array, attn_mask: Array | None, dropout_p: float) -> None:
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise ValueError("query, key and value are (..., length, features)")
+    if not query.dtype.type is key.dtype.type is value.dtype.type or query.dtype.kind != "f":
+        raise TypeError(f"needs floats of one dtype, got {query.dtype}, {key.dtype} and {value.dtype}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"query has {query.shape[-1]} features, key {key.shape[-1]}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"there are {key.shape[-2]} keys but {value.shape[-2]} values")
+    if attn_mask is not None and attn_mask.dtype.kind not in "bf":
+        raise TypeError(f"attn_mask is boolean (true: may look) or floats to add, got {attn_mask.dtype}")
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"dropout_p is a probability, got {dropout_p}")
+
+
+def _spread(x: Array, lead: tuple[int, ...], heads: int) -> Array:
+    shape = (*lead, heads, *x.shape[-2:])
+    return x if x.shape == shape else np.broadcast_to(x, shape)
+
+
+def _five_dimensional_mask(mask: Array, lead: tuple[int, ...], q: Array, k: Array) -> Array:
+    """(B or 1, H or 1, G or 1, T, S): dimensions that are 1 stay 1, so that nothing is copied."""
+    (_, shared, groups, queries, _), keys = q.shape, k.shape[-2]
+    full = (*lead, shared * groups, queries, keys)
+    if mask.ndim > len(full):
+        raise ValueError(f"attn_mask has shape {mask.shape}, which does not broadcast to {full}")
+    shape = (1,) * (len(full) - mask.ndim) + mask.shape
+    if any(n not in (1, m) for n, m in zip(shape, full)):
+        raise ValueError(f"attn_mask has shape {mask.shape}, which does not broadcast to {full}")
+    own_lead = lead if any(n > 1 for n in shape[:-3]) else (1,) * len(lead)
+    own_heads = (1, 1) if shape[-3] == 1 else (shared, groups)
+    spread = np.broadcast_to(mask.reshape(shape), (*own_lead, shape[-3], queries, keys))
+    return spread.reshape(math.prod(own_lead), *own_heads, queries, keys)

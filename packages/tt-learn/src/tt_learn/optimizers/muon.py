@@ -1,0 +1,144 @@
+"""Part of module 06: Muon, momentum whose every direction counts the same, for matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
+from tt_learn.optimizers.blocks import State
+from tt_learn.optimizers.optimizers import (
+    Group,
+    Optimizer,
+    OptimizerError,
+    adam,
+    as_tuple,
+    decay_weights,
+    lerp,
+    step_along,
+)
+
+
+class Muon(Optimizer):
+    """Momentum, orthogonalized by Newton-Schulz iterations (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+
+    Concretely, b = momentum b + (1 - momentum) g, with `nesterov` u = (1 - momentum) g + momentum b else u = b, and
+    p -= lr weight_decay p + lr scale orthogonalize(u). The scale is sqrt(max(1, rows / columns)) for
+    `adjust_lr_fn="original"` (the default), 0.2 sqrt(max(rows, columns)) for "match_rms_adamw", which lets AdamW's
+    learning rates be used. Only matrices can be orthogonalized: put everything else, embeddings and the last layer
+    into groups with `use_muon=False`, which AdamW updates with `betas`, `adamw_eps` and their own `lr`. Unlike
+    PyTorch, the iterations run in the parameters' dtype, not in bfloat16, which NumPy lacks.
+    Raises `OptimizerError` for a parameter that is no matrix in a group of Muon's.
+
+    >>> from tt_learn.autograd import Tensor
+    >>> w, b = Tensor([[3.0, 0.0], [0.0, 0.1]], requires_grad=True), Tensor([1.0], requires_grad=True)
+    >>> groups = [{"params": [w]}, {"params": [b], "use_muon": False, "lr": 1e-3}]
+    >>> muon = Muon(groups, lr=0.02)
+    >>> ((w * w).sum() + (b * b).sum()).backward()
+    >>> muon.step()
+    >>> b
+    tensor([0.9989], requires_grad=True)
+    """
+
+    @checked
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        use_muon: bool = True,
+        betas: tuple[float, float] = (0.9, 0.999),
+        adamw_eps: float = 1e-8,
+    ) -> None:
+        options = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
+        iterations = {"ns_coefficients": tuple(ns_coefficients), "eps": eps, "ns_steps": ns_steps}
+        adamw = {"use_muon": use_muon, "betas": as_tuple(betas), "adamw_eps": adamw_eps}
+        self._scratch: dict[Any, list[Array]] = {}
+        super().__init__(params, {**options, **iterations, "adjust_lr_fn": adjust_lr_fn, **adamw})
+
+    def check(self, group: Group) -> None:
+        super().check(group)
+        if group["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
+            given = group["adjust_lr_fn"]
+            raise OptimizerError(f"Muon: adjust_lr_fn is {given!r}, expected 'original' or 'match_rms_adamw'")
+        for p in group["params"] if group["use_muon"] else ():
+            if p.ndim != 2:
+                raise OptimizerError(
+                    f"Muon: a parameter of shape {p.shape} is no matrix; put it into a group with use_muon=False"
+                )
+
+    def whole(self, group: Group) -> bool:
+        return bool(group["use_muon"])
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["use_muon"] else ("exp_avg", "exp_avg_sq")
+
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
+        w, u = work
+        if not group["use_muon"]:
+            decay_weights(p, group)
+            adam(p, g, state, step, {**group, "eps": group["adamw_eps"]}, w)
+            return
+        b, momentum = state["momentum_buffer"], group["momentum"]
+        lerp(b, g, 1 - momentum, w)
+        np.copyto(u, g if group["nesterov"] else b)
+        if group["nesterov"]:
+            lerp(u, b, momentum, w)
+        decay_weights(p, group)
+        direction = orthogonalize(u, group["ns_coefficients"], group["ns_steps"], group["eps"], self._room_for(u))
+        step_along(p, direction, group["lr"] * _scale(group["adjust_lr_fn"], *p.shape), w)
+
+    def _room_for(self, u: Array) -> list[Array]:
+        """Scratch for one shape of matrix, kept from step to step."""
+        rows, columns = sorted(u.shape)
+        key = (rows, columns, u.dtype)
+        if key not in self._scratch:
+            shapes = [(rows, columns)] * 3 + [(rows, rows)] * 2
+            self._scratch[key] = [np.empty(shape, u.dtype) for shape in shapes]
+        return self._scratch[key]
+
+
+def orthogonalize(
+    u: Array, coefficients: tuple[float, float, float], steps: int, eps: float, room: list[Array]
+) -> Array:
+    """The nearest matrix whose singular values are all about 1, without a decomposition.
+
+    x = u / |u|, then `steps` times x = a x + b (x x^T) x + c (x x^T)^2 x: a polynomial in each singular value that
+    drives it to between 0.7 and 1.2. `room`: three arrays of the wide form of u, two of its shorter side squared.
+
+    >>> u, room = np.diag([3.0, 0.1]), [np.empty((2, 2)) for _ in range(5)]
+    >>> orthogonalize(u, (3.4445, -4.7750, 2.0315), 5, 1e-7, room).diagonal().round(2)
+    array([0.7 , 1.13])
+    """
+    a, b, c = coefficients
+    x, x_next, product, gram, update = room
+    np.copyto(x, u.T if u.shape[0] > u.shape[1] else u)  # the smaller Gram matrix is cheaper
+    np.divide(x, max(math.sqrt(float(np.vdot(x, x))), eps), out=x)
+    for _ in range(steps):
+        np.matmul(x, x.T, out=gram)
+        np.matmul(gram, gram, out=update)
+        np.multiply(update, c, out=update)
+        np.multiply(gram, b, out=gram)
+        np.add(update, gram, out=update)
+        np.matmul(update, x, out=product)
+        np.multiply(x, a, out=x_next)
+        np.add(x_next, product, out=x_next)
+        x, x_next = x_next, x
+    return x.T if u.shape[0] > u.shape[1] else x
+
+
+def _scale(adjust: str | None, rows: int, columns: int) -> float:
+    if adjust == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1.0, rows / columns))

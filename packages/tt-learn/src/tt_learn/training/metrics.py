@@ -1,0 +1,91 @@
+"""Part of module 07: what is measured beside the loss. Each takes tensors or arrays and returns a Python number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError
+from tt_core.tensor import as_array
+
+
+def accuracy(output: Any, target: Any) -> float:
+    """Share of examples whose largest score is at the class index; output (..., classes), target (...).
+
+    Raises `ShapeError` for other shapes.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    return top_k_accuracy(output, target, 1)
+
+
+@checked
+def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
+    """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...).
+
+    Raises `ShapeError` for other shapes and for a `k` below 1.
+
+    >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.5, 0.4, 0.1]]), np.array([2, 2]), k=2)
+    0.5
+    """
+    scores, classes = as_array(output), as_array(target)
+    if k < 1:
+        raise ArgumentError(f"top_k_accuracy: k is {k}, expected 1 or more")
+    if scores.shape[:-1] != classes.shape:
+        raise ShapeError(f"accuracy: scores {scores.shape} do not fit class indices {classes.shape}")
+    if k == 1:
+        return float((scores.argmax(-1) == classes).mean())
+    k = min(k, scores.shape[-1])
+    best = np.argpartition(scores, -k, axis=-1)[..., -k:]
+    return float((best == classes[..., None]).any(-1).mean())
+
+
+@checked
+def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
+    """Share of examples on the right side of `threshold`: 0 for logits, 0.5 for probabilities.
+
+    Raises `ShapeError` where the shapes of output and target differ.
+
+    >>> binary_accuracy(np.array([-1.0, 2.0]), np.array([0, 1]))
+    1.0
+    """
+    scores, truth = as_array(output), as_array(target)
+    if scores.shape != truth.shape:
+        raise ShapeError(f"binary_accuracy: output {scores.shape} and target {truth.shape} differ")
+    return float(((scores > threshold) == (truth > 0.5)).mean())
+
+
+def confusion_matrix(output: Any, target: Any) -> Array:
+    """How often class i (row) was taken for class j (column), (classes, classes); output (n, classes), target (n,).
+
+    Raises `ShapeError` for other shapes and classes that have no score, `DTypeError` for classes that are no integers.
+
+    >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    array([[0, 0],
+           [1, 1]])
+    """
+    scores, classes = as_array(output), as_array(target)
+    if scores.ndim != 2 or scores.shape[:1] != classes.shape:
+        raise ShapeError(f"confusion_matrix: expected (n, classes) and (n,), got {scores.shape} and {classes.shape}")
+    if classes.dtype.kind not in "iub":
+        raise DTypeError(f"confusion_matrix: class indices are integers, got {classes.dtype}")
+    n = scores.shape[1]
+    if classes.size and not 0 <= classes.min() <= classes.max() < n:
+        raise ShapeError(f"confusion_matrix: classes go from {classes.min()} to {classes.max()}, scores are for {n}")
+    counted: Array = np.bincount(classes * n + scores.argmax(-1), minlength=n * n).reshape(n, n)
+    return counted
+
+
+@checked
+def perplexity(loss: float) -> float:
+    """Among how many equally likely tokens a language model with this cross entropy is undecided: e^loss.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return math.inf if loss > 700 else math.exp(loss)
