@@ -181,10 +181,11 @@ def load_acts() -> None:
 
 def _load_alone(entry: EntryPoint) -> object:
     """An act's plugin out of its light module, without the package around it, which takes 0.1 to 0.4 s to import."""
-    package = entry.module.partition(".")[0]
+    package, *folders = entry.module.split(".")[:-1] or [entry.module]
     if package not in sys.modules:
         around = importlib.util.find_spec(package)
-        spec = around and PathFinder.find_spec(entry.module, around.submodule_search_locations)
+        places = (around and around.submodule_search_locations) or []
+        spec = PathFinder.find_spec(entry.module, [os.path.join(place, *folders) for place in places])
         if spec is not None and spec.loader is not None:
             module = sys.modules[entry.module] = importlib.util.module_from_spec(spec)
             try:
