@@ -1,0 +1,153 @@
+"""Counts what there is to read: code lines of the twenty modules, of the wings beside them, and lengths of functions.
+
+`python tools/reading.py` prints the table, `--write` puts it into README.md. A code line is one that holds code: no
+docstring, comment, blank line or import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import statistics
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+BEGIN, END = "<!-- tools/reading.py -->", "<!-- end -->"
+ACTS = {
+    "tt-core": ("01 tensor", "02 activations", "03 layers", "04 losses"),
+    "tt-learn": ("05 autograd", "06 optimizers", "07 training"),
+    "tt-data": ("08 dataloader", "09 spatial"),
+    "tt-language": ("10 tokenization", "11 embeddings", "12 attention", "13 transformers"),
+    "tt-perf": (
+        "14 profiling",
+        "15 quantization",
+        "16 compression",
+        "17 memoization",
+        "18 acceleration",
+        "19 benchmarking",
+    ),
+    "tinygpt": ("20 capstone",),
+}
+BELOW = ("kernels", "storage", "workers")
+"""Folders inside a module that hold its tricks: counted apart."""
+SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+
+
+@dataclass
+class Count:
+    """What was counted in some files."""
+
+    code: int = 0
+    comments: int = 0
+    lines: int = 0
+    longest: int = 0
+    """Code lines of the longest file."""
+
+
+def unread(tree: ast.Module) -> Iterator[int]:
+    """The numbers of the lines that hold docstrings and imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def code_lines(source: str) -> set[int]:
+    """The numbers of the lines that hold code."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in SILENT:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return lines - set(unread(ast.parse(source)))
+
+
+def comment_lines(source: str) -> int:
+    """How many lines hold a comment."""
+    return sum(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(source).readline))
+
+
+def counted(files: list[Path]) -> Count:
+    """Counts the given files together."""
+    total = Count()
+    for file in files:
+        source = file.read_text(encoding="utf-8")
+        code = len(code_lines(source))
+        total.code += code
+        total.comments += comment_lines(source)
+        total.lines += source.count("\n")
+        total.longest = max(total.longest, code)
+    return total
+
+
+def module_files(package: Path, name: str) -> list[Path]:
+    """The files of one module: its file, or those of its folder without the folders of tricks below it."""
+    if (package / f"{name}.py").is_file():
+        return [package / f"{name}.py"]
+    files = sorted((package / name).rglob("*.py"))
+    return [file for file in files if not set(file.relative_to(package / name).parts[:-1]) & set(BELOW)]
+
+
+def body_lengths(files: list[Path]) -> list[int]:
+    """Code lines in the body of each function, without its signature and docstring."""
+    lengths = []
+    for file in files:
+        source = file.read_text(encoding="utf-8")
+        code = code_lines(source)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first, last = node.body[0].lineno, node.end_lineno or node.lineno
+                lengths.append(len(code & set(range(first, last + 1))))
+    return lengths
+
+
+def table() -> str:
+    """The table as Markdown."""
+    rows = ["| act | module | code lines | longest file |", "|---|---|---|---|"]
+    modules, everything = Count(), []
+    for act, names in ACTS.items():
+        package = ROOT / "packages" / act / "src" / act.replace("-", "_")
+        everything += sorted(package.rglob("*.py"))
+        for name in names:
+            count = counted(module_files(package, name.split()[1]))
+            modules.code += count.code
+            rows.append(f"| {act} | {name} | {count.code:,} | {count.longest:,} |")
+    whole = counted(everything)
+    lengths = body_lengths(everything)
+    tenth = statistics.quantiles(lengths, n=10)[-1]
+    rows += [
+        f"| | all twenty modules | {modules.code:,} | |",
+        f"| | the whole house, with kernels, engine and commands | {whole.code:,} | {whole.longest:,} |",
+        "",
+        f"A function's body has {statistics.median(lengths):.0f} code lines in the median, and nine in ten have at most "
+        f"{tenth:.0f}; comments are {whole.comments / whole.lines:.1%} of all lines.",
+    ]
+    return "\n".join(rows)
+
+
+def with_table(text: str) -> str:
+    """README's text with the table as it is now between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def main() -> int:
+    """Prints the table, or writes it into README.md."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    if parser.parse_args().write:
+        README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
