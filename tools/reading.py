@@ -53,9 +53,9 @@ class Count:
 def unread(tree: ast.Module) -> Iterator[int]:
     """The numbers of the lines that hold docstrings and imports."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if isinstance(node, ast.Import | ast.ImportFrom) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        ):
             yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
@@ -125,7 +125,7 @@ def table() -> str:
         f"| | all twenty modules | {modules.code:,} | |",
         f"| | the whole house, with kernels, engine and commands | {whole.code:,} | {whole.longest:,} |",
         "",
-        f"A function's body has {statistics.median(lengths):.0f} code lines in the median, and nine in ten have at most "
+        f"A function's body has {statistics.median(lengths):.0f} code lines in the median, nine in ten at most "
         f"{tenth:.0f}; comments are {whole.comments / whole.lines:.1%} of all lines.",
     ]
     return "\n".join(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING
 
+from tt_core.course import finder as _finder  # noqa: F401 - a learner's files, where TT_WORKSPACE names a workspace
 from tt_core.engine import blas as blas  # the first of all: it has to come before NumPy
 
 # isort: split

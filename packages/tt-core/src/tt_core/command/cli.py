@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line
 from tt_core.command.journey import Milestone, Module, act_name, deferred
+from tt_core.course.commands import add_to as add_course_to
 from tt_core.engine.errors import FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.engine.files import check_folder
 from tt_core.engine.hookspecs import hookimpl
@@ -164,6 +165,8 @@ class Act1Plugin:
 
 
 plugin = Act1Plugin()
+
+add_course_to(cli)
 
 
 def load_acts() -> None:

@@ -1,0 +1,371 @@
+"""The course's commands of `tt`: init, start, check, hint, solution, reset, next, use, run, watch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tt_core.command.common import PathOption, show_each_line
+from tt_core.command.journey import Module
+from tt_core.course import finder
+from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
+
+if TYPE_CHECKING:
+    from tt_core.course.exercises import Exercise
+    from tt_core.course.folder import Workspace
+    from tt_core.course.judge import Verdict
+
+
+def installed() -> list[Module]:
+    """The modules of the acts that are installed, in order."""
+    from tt_core.engine.plugins import manager
+
+    found = [module for answer in manager.answers("tt_modules") for module in answer]
+    return sorted(found, key=lambda module: module.number)
+
+
+def module_called(name: str) -> Module:
+    """The module of a number or name, such as `2`, `02` or `activations`; raises `TinyTorchError` for another."""
+    modules = installed()
+    for module in modules:
+        if name in (module.name, str(module.number), f"{module.number:02}"):
+            return module
+    known = [module.name for module in modules]
+    raise TinyTorchError(f"no installed module is called {name}; {did_you_mean(name, known)}")
+
+
+class ModuleArgument(click.ParamType):  # type: ignore[type-arg] # generic since click 8.2
+    """A module by its number or name."""
+
+    name = "module"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Module:
+        return value if isinstance(value, Module) else module_called(str(value))
+
+
+MODULE = ModuleArgument()
+
+
+@click.command()
+@click.argument("folder", type=PathOption())
+def init(folder: Path) -> None:
+    """Make a workspace: the folder in which you write your own modules."""
+    from tt_core.course.folder import Workspace
+
+    workspace = Workspace.create(folder)
+    first = next((module for module in installed() if _exercises(module)), None)
+    click.echo(f"made {workspace.root}")
+    if first:
+        click.echo(f"begin with: cd {workspace.root} && tt start {first.number:02}")
+
+
+@click.command()
+@click.argument("module", type=MODULE)
+def start(module: Module) -> None:
+    """Write a module's file into the workspace, with the bodies of its exercises left out."""
+    from tt_core.course.folder import Workspace, key
+
+    workspace = Workspace.find()
+    written = workspace.start(module)
+    for path in written:
+        click.echo(f"wrote {_shown(path)}")
+    for path in [path for path in workspace.paths(module) if path not in written]:
+        click.echo(f"kept {_shown(path)} (to begin again: tt reset {key(module)})")
+    for exercise in _exercises(module):
+        click.echo(f"  {exercise.name:<28} {exercise.points} points")
+    click.echo(f"then: tt check {key(module)}")
+
+
+@click.command()
+@click.argument("module", type=MODULE, required=False)
+@click.option("--all", "every", is_flag=True, help="go on after the first exercise that does not pass")
+@click.option("--json", "as_json", is_flag=True, help="print the verdicts as JSON")
+def check(module: Module | None, every: bool, as_json: bool) -> None:
+    """Check your functions of a module, from easy to hard. Exits with 1 while one does not pass."""
+    _in_the_framework()
+    from tt_core.course.folder import Workspace, key
+
+    show_each_line()
+    workspace = Workspace.find()
+    module = module or _current(workspace)
+    for earlier in installed():
+        if earlier.number < module.number and workspace.changed(earlier):
+            _recheck(workspace, earlier)
+    verdicts = _check(workspace, module, stop=not every and not as_json, quiet=as_json)
+    passed = all(verdict.passed for verdict in verdicts) and len(verdicts) == len(_exercises(module))
+    if as_json:
+        import json
+
+        click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=1))
+    elif passed:
+        click.echo(f"{key(module)} {module.name}: all {len(verdicts)} exercises pass. I can {module.capability}.")
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _recheck(workspace: Workspace, module: Module) -> None:
+    """Check an earlier module whose file changed; only what no longer passes is told."""
+    before = set(workspace.passed(module))
+    broken = before - {v.name for v in _check(workspace, module, stop=False, quiet=True) if v.passed}
+    for name in sorted(broken):
+        click.echo(
+            f"{module.number:02} {module.name} changed, and {name} no longer passes: tt check {module.number:02}"
+        )
+
+
+def _check(workspace: Workspace, module: Module, stop: bool, quiet: bool = False) -> list[Verdict]:
+    """Check a module, print each verdict, and note the results."""
+    from tt_core.course.judge import judge
+
+    _look_at_imports(workspace, module)
+    verdicts = []
+    for verdict in judge(module, workspace.root):
+        verdicts.append(verdict)
+        if not quiet:
+            _print(verdict)
+        if stop and not verdict.passed:
+            break
+    workspace.note(module, {verdict.name: verdict.passed for verdict in verdicts})
+    return verdicts
+
+
+def _look_at_imports(workspace: Workspace, module: Module) -> None:
+    """Raise for files that are missing, do not parse, or import what comes later in the journey."""
+    from tt_core.course.folder import key
+    from tt_core.course.imports import forward_references
+
+    if not workspace.state(module):
+        raise TinyTorchError(f"module {key(module)} is not in the workspace yet: tt start {key(module)}")
+    for path in workspace.paths(module):
+        try:
+            source = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise FileError(f"{_shown(path)} is gone; bring it back: tt start {key(module)}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"cannot read {_shown(path)}: {error}") from None
+        try:
+            found = forward_references(source, module, installed())
+        except SyntaxError as error:
+            raise TinyTorchError(f"{_shown(path)}, line {error.lineno}: {error.msg}") from None
+        if found:
+            raise TinyTorchError(f"{_shown(path)} {found[0]}; a module may use only what came before it")
+
+
+def _print(verdict: Verdict) -> None:
+    mark = click.style("pass", fg="green") if verdict.passed else click.style("FAIL", fg="red")
+    speed = ""
+    if verdict.seconds is not None and verdict.reference:
+        speed = f"  {verdict.seconds * 1e3:.2f} ms; the framework's formula {verdict.reference * 1e3:.2f} ms"
+    click.echo(f"{mark}  {verdict.name:<28} {verdict.points} points{speed}")
+    for line in verdict.lines:
+        click.echo(f"      {line}")
+
+
+@click.command()
+@click.argument("exercise")
+def hint(exercise: str) -> None:
+    """Show the next hint of an exercise, from a nudge to an outline."""
+    from tt_core.course.folder import Workspace
+
+    workspace = Workspace.find()
+    module, found = _exercise_called(exercise)
+    hints = workspace.started(module)["hints"]
+    shown = min(hints.get(found.name, 0) + 1, len(found.hints))
+    hints[found.name] = shown
+    workspace.save()
+    click.echo(f"{shown}/{len(found.hints)}  {found.hints[shown - 1]}")
+
+
+@click.command()
+@click.argument("exercise")
+@click.option("--yes", is_flag=True, help="do not ask")
+def solution(exercise: str, yes: bool) -> None:
+    """Show how the framework writes a function. It is noted that you looked."""
+    from tt_core.course.blanks import solution as text_of
+    from tt_core.course.folder import Workspace, reference_text
+
+    workspace = Workspace.find()
+    module, found = _exercise_called(exercise)
+    if not yes:
+        click.confirm(f"Show the solution of {found.name}? It will be noted in your progress.", abort=True)
+    looked = workspace.started(module)["solutions"]
+    if found.name not in looked:
+        looked.append(found.name)
+        workspace.save()
+    for name in (*found.helpers, found.name):
+        click.echo(text_of(reference_text(found.file), name))
+
+
+@click.command()
+@click.argument("module", type=MODULE)
+@click.option("--yes", is_flag=True, help="do not ask")
+def reset(module: Module, yes: bool) -> None:
+    """Write a module's file again with the exercises to be solved; yours is kept in the folder `backup`."""
+    from tt_core.course.folder import Workspace
+
+    workspace = Workspace.find()
+    workspace.started(module)
+    if not yes:
+        click.confirm(f"Replace your files of module {module.number:02}? They are kept in backup/.", abort=True)
+    for path in workspace.start(module, again=True):
+        click.echo(f"wrote {_shown(path)}")
+
+
+@click.command("next")
+def next_() -> None:
+    """Say what to do next."""
+    from tt_core.course.folder import Workspace, key
+
+    workspace = Workspace.find()
+    for module in installed():
+        exercises = _exercises(module)
+        passed = workspace.passed(module)
+        waiting = [exercise.name for exercise in exercises if exercise.name not in passed]
+        if not exercises or not waiting:
+            continue
+        if not workspace.state(module):
+            click.echo(f"begin module {key(module)} {module.name}: tt start {key(module)}")
+        else:
+            click.echo(
+                f"write {waiting[0]} in {_shown(workspace.paths(module)[0].parent)}, then: tt check {key(module)}"
+            )
+        return
+    click.echo("every exercise of the installed acts passes; see: tt journey")
+
+
+@click.command()
+@click.argument("whose", type=click.Choice(["mine", "reference"]))
+@click.argument("module", type=MODULE)
+@click.option("--file", type=PathOption(), help="a file of yours, written from nothing, that takes the module's place")
+def use(whose: str, module: Module, file: Path | None) -> None:
+    """Choose whose code runs for a module: yours, or the framework's."""
+    from tt_core.course.folder import Workspace, key
+
+    workspace = Workspace.find()
+    if file is not None:
+        workspace.adopt(module, file)
+    workspace.started(module)["use"] = whose
+    workspace.save()
+    click.echo(
+        f"{key(module)} {module.name}: {'your file' if whose == 'mine' else 'the framework'} is used from now on"
+    )
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--tuned", is_flag=True, help="let the framework's tuned kernels run in place of your formulas")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(command: tuple[str, ...], tuned: bool) -> None:
+    """Run a Python file, or a command such as `tinygpt train`, on your code.
+
+    The framework's code is used for the modules that you have not written.
+    """
+    from tt_core.course.folder import Workspace
+
+    workspace = Workspace.find()
+    click.echo(whose_code(workspace), err=True)
+    raise click.exceptions.Exit(run_on(workspace, command, tuned))
+
+
+def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False) -> int:
+    """Run a command with the learner's files in place; returns its exit code."""
+    from tt_core.course.judge import environment
+
+    environ = {**environment(workspace.root, tuned=tuned)}
+    if "TT_PLUGINS" in os.environ:
+        environ["TT_PLUGINS"] = os.environ["TT_PLUGINS"]
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    name = command[0]
+    if name.endswith(".py"):
+        whole = [sys.executable, *command]
+    elif name in ("python", "python3"):
+        whole = [sys.executable, *command[1:]]
+    else:
+        found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+        if found is None:
+            raise TinyTorchError(f"no command is called {name}; pass a Python file, or a command such as tinygpt")
+        whole = [found, *command[1:]]
+    sys.stdout.flush()
+    if os.name != "nt":
+        os.execve(whole[0], whole, environ)
+    return subprocess.run(whole, env=environ).returncode
+
+
+def whose_code(workspace: Workspace) -> str:
+    """Which modules run from the learner's files, in one line."""
+    mine = [m for m in installed() if workspace.state(m).get("use") == "mine"]
+    if not mine:
+        return "yours: nothing yet; the framework's code runs"
+    named = ", ".join(f"{m.number:02} {m.name}" for m in mine)
+    return f"yours: {named}; all else is the framework's"
+
+
+@click.command()
+@click.argument("module", type=MODULE, required=False)
+def watch(module: Module | None) -> None:
+    """Check a module each time you save it, until Ctrl-C."""
+    _in_the_framework()
+    from tt_core.course.folder import Workspace
+    from tt_core.course.watching import watch as watched
+
+    show_each_line()
+    workspace = Workspace.find()
+    watched(workspace, module or _current(workspace), _check)
+
+
+def _exercises(module: Module) -> tuple[Exercise, ...]:
+    from tt_core.course.exercises import exercises_of
+
+    return exercises_of(module)
+
+
+def _exercise_called(name: str) -> tuple[Module, Exercise]:
+    """The exercise of a name, such as `softmax` or `02.softmax`."""
+    known: dict[str, tuple[Module, Exercise]] = {}
+    for module in installed():
+        for exercise in _exercises(module):
+            for alias in (exercise.name, f"{module.number:02}.{exercise.name}", f"{module.name}.{exercise.name}"):
+                known.setdefault(alias, (module, exercise))
+    if name not in known:
+        raise TinyTorchError(f"no exercise is called {name}; {did_you_mean(name, known)}")
+    return known[name]
+
+
+def _current(workspace: Workspace) -> Module:
+    """The first module that is started and not passed, or the last that is started."""
+    started = [module for module in installed() if workspace.state(module)]
+    if not started:
+        raise TinyTorchError("no module is started; begin with: tt start 01")
+    unfinished = [m for m in started if len(workspace.passed(m)) < len(_exercises(m))]
+    return (unfinished or started[-1:])[0]
+
+
+def _in_the_framework() -> None:
+    """Run the same command again without the learner's files where this process uses them: the judge must not."""
+    if finder.active is None:
+        return
+    hidden = {finder.WORKSPACE, finder.ONLY, finder.TUNED}
+    root = os.environ[finder.WORKSPACE]
+    environ = {name: value for name, value in os.environ.items() if name not in hidden}
+    done = subprocess.run([sys.executable, "-m", "tt_core.command.cli", *sys.argv[1:]], env=environ, cwd=root)
+    raise click.exceptions.Exit(done.returncode)
+
+
+def _shown(path: Path) -> str:
+    """A path as the user would write it from the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def add_to(cli: click.Group) -> None:
+    """Add the commands to `tt`."""
+    for command in (init, start, check, hint, solution, reset, next_, use, run, watch):
+        cli.add_command(command)

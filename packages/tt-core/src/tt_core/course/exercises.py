@@ -1,0 +1,66 @@
+"""What an exercise is: a function of the framework whose body the learner writes, with hints, points and checks.
+
+The exercises of a module stand in `PACKAGE/exercises/MODULE.py`, as data beside the module: a tuple `EXERCISES`, in the
+order in which to solve them. A check is a function that is given a `Trial`; its docstring says what it shows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tt_core.command.journey import Module
+
+if TYPE_CHECKING:
+    from tt_core.course.trial import Trial
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One function or method to write."""
+
+    name: str
+    """Its name in the file, such as `softmax` or `Linear.forward`."""
+    file: str
+    """The dotted name of the Python module that holds it, such as `tt_core.activations`."""
+    points: int
+    hints: tuple[str, str, str]
+    """From a nudge to an outline."""
+    checks: tuple[Callable[[Trial], None], ...]
+    """From easy to hard."""
+    helpers: tuple[str, ...] = ()
+    """Functions that only the solution needs; they are taken out too."""
+    timed: Callable[[], Callable[[], Any]] | None = field(default=None, repr=False)
+    """Makes a call of the function at a size where its speed shows."""
+
+
+def exercises_of(module: Module) -> tuple[Exercise, ...]:
+    """The exercises of a module, in order; none where it has no exercises.
+
+    >>> [exercise.name for exercise in exercises_of(Module(2, "activations", 1, "", "tt_core.activations"))][:2]
+    ['relu', 'sigmoid']
+    """
+    package = module.path.partition(".")[0]
+    name = f"{package}.exercises.{module.name}"
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # the package has no folder of exercises
+        return ()
+    return () if found is None else exercises_at(name)
+
+
+def exercises_at(name: str) -> tuple[Exercise, ...]:
+    """The exercises of the Python module `name`, such as `tt_core.exercises.activations`."""
+    return tuple(importlib.import_module(name).EXERCISES)
+
+
+def files_of(module: Module) -> tuple[str, ...]:
+    """The dotted names of the files that a learner writes for a module, in order.
+
+    >>> files_of(Module(2, "activations", 1, "", "tt_core.activations"))
+    ('tt_core.activations',)
+    """
+    return tuple(dict.fromkeys(exercise.file for exercise in exercises_of(module)))

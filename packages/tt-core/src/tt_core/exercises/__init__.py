@@ -1,0 +1,1 @@
+"""The exercises of Act I, one file for each module. `tt_core.course.exercises` says what an exercise is."""

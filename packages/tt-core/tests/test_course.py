@@ -1,0 +1,353 @@
+"""The course: blanks, the finder, the judge and the workspace's commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tt_core.command.cli import cli, load_acts
+from tt_core.command.journey import Module
+from tt_core.course import finder, wire
+from tt_core.course.blanks import blank, definitions
+from tt_core.course.exercises import exercises_of
+from tt_core.course.folder import Workspace, reference_text
+from tt_core.course.judge import Verdict, difference, environment, judge
+from tt_core.engine.errors import TinyTorchError
+
+ACTIVATIONS = Module(2, "activations", 1, "add nonlinearity", "tt_core.activations")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.create(tmp_path / "journey")
+
+
+def written(workspace: Workspace, **bodies: str) -> None:
+    """Write module 02 with these bodies, and the framework's own text where none is given."""
+    workspace.start(ACTIVATIONS)
+    text = blank(reference_text("tt_core.activations"), bodies)
+    for name, body in bodies.items():
+        text = text.replace(f'raise NotImplementedError("{name}")  # your code here', body)
+    workspace.paths(ACTIVATIONS)[0].write_text(text, encoding="utf-8")
+
+
+def verdicts(workspace: Workspace, *names: str, limit: float = 10) -> dict[str, Verdict]:
+    return {verdict.name: verdict for verdict in judge(ACTIVATIONS, workspace.root, names or None, limit)}
+
+
+def run(*arguments: str) -> Result:
+    load_acts()
+    return CliRunner().invoke(cli, arguments)
+
+
+# --- blanks
+
+
+def test_bodies_go_and_everything_else_stays() -> None:
+    source = '''import math  # kept
+
+
+@decorated
+def area(r: float) -> float:
+    """pi r squared."""
+    # the answer
+    return math.pi * r * r  # the answer
+
+
+class Circle:
+    def area(self) -> float:
+        return area(self.r)
+
+    def _squared(self) -> float:
+        return 1.0
+'''
+    left = blank(source, ["area", "Circle.area"], ["Circle._squared"])
+    assert "answer" not in left
+    assert "_squared" not in left
+    assert (
+        '@decorated\ndef area(r: float) -> float:\n    """pi r squared."""\n    raise NotImplementedError("area")'
+        in left
+    )
+    assert [name for name, _ in definitions(compile_tree(left))] == ["area", "Circle", "Circle.area"]
+
+
+def compile_tree(source: str) -> Any:
+    import ast
+
+    return ast.parse(source)
+
+
+def test_a_name_that_is_gone_is_an_error() -> None:
+    with pytest.raises(KeyError, match="gone"):
+        blank("def here(): ...", ["gone"])
+
+
+def test_every_exercise_of_every_module_is_in_its_file() -> None:
+    for exercise in exercises_of(ACTIVATIONS):
+        names = dict(definitions(compile_tree(reference_text(exercise.file))))
+        assert {exercise.name, *exercise.helpers} <= names.keys()
+        assert len(exercise.hints) == 3
+        assert exercise.points > 0
+        assert all(check.__doc__ for check in exercise.checks)
+
+
+# --- the judge
+
+
+def test_the_frameworks_own_text_passes(workspace: Workspace) -> None:
+    written(workspace)
+    assert {name: verdict.lines for name, verdict in verdicts(workspace).items() if not verdict.passed} == {}
+
+
+@pytest.mark.parametrize("body", ['raise NotImplementedError("x")', "return None", "pass", "..."])
+def test_what_is_not_written_fails_by_name(workspace: Workspace, body: str) -> None:
+    names = [exercise.name for exercise in exercises_of(ACTIVATIONS)]
+    written(workspace, **dict.fromkeys(names, body))
+    found = verdicts(workspace)
+    assert list(found) == names
+    assert not any(verdict.passed for verdict in found.values())
+
+
+WRONG = {
+    "relu": ["return np.where(x < 0, x, 0)", "return np.abs(x)", "x[x < 0] = 0; return x", "return x * (x > 0)"],
+    "leaky_relu": ["return np.maximum(x, negative_slope * x)", "return np.where(x > 0, x, 0.01 * x)"],
+    "sigmoid": ["return np.exp(x) / (1 + np.exp(x))", "return 1 / (1 + np.exp(x))", "return np.tanh(x)"],
+    "tanh": ["return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))", "return 1 / (1 + np.exp(-2 * x))"],
+    "gelu": ["return x * (1 + erf.kernel(x)) / 2", "return x / (1 + np.exp(-1.702 * x))"],
+    "softmax": [
+        "e = np.exp(x); return e / e.sum(dim, keepdims=True)",
+        "e = np.exp(x - x.max()); return e / e.sum(dim, keepdims=True)",
+        "e = np.exp(x - x.max(dim, keepdims=True)); return e / e.sum()",
+        "e = np.exp(x - x.max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)",
+    ],
+    "log_softmax": [
+        "return np.log(np.exp(x) / np.exp(x).sum(dim, keepdims=True))",
+        "return x - np.log(np.exp(x).sum(dim, keepdims=True))",
+    ],
+}
+
+
+def test_plausible_wrong_solutions_are_caught(workspace: Workspace) -> None:
+    for round_ in range(max(map(len, WRONG.values()))):
+        bodies = {name: wrong[round_] for name, wrong in WRONG.items() if round_ < len(wrong)}
+        written(workspace, **bodies)
+        for name, verdict in verdicts(workspace, *bodies).items():
+            assert not verdict.passed, f"{name}: {bodies[name]}"
+            assert verdict.lines
+
+
+def test_a_failure_is_told_in_terms_of_the_exercise(workspace: Workspace) -> None:
+    written(workspace, softmax="e = np.exp(x); return e / e.sum(dim, keepdims=True)")
+    lines = verdicts(workspace, "softmax")["softmax"].lines
+    assert lines == [
+        "Large numbers do not overflow.",
+        "called    softmax([1000., 1000.])",
+        "expected  [0.5, 0.5] (float32, shape (2,))",
+        "got       [nan, nan] (float32, shape (2,))",
+        "look at   exp(1000) is infinite; subtract the row's largest number first",
+    ]
+
+
+ATTACKS = {
+    "ends the process": "import os; os._exit(0)",
+    "prints what a grader might look for": "print('PASSED'); return x",
+    "equals everything": "return type('Equal', (), {'__eq__': lambda s, o: True, 'data': x, 'shape': x.shape})()",
+    "patches numpy": "np.testing.assert_allclose = np.isclose = np.array_equal = lambda *a, **k: True; return x",
+    "never ends": "while True: pass",
+    "takes all memory": "return np.ones((1 << 34,))",
+    "forges messages": "import os; [os.write(fd, bytes(40)) for fd in range(3, 9) if fd_is_open(fd)]; return x",
+    "raises what nobody catches": "raise SystemExit(0)",
+    "reads the solution": "import tt_core.losses as L, os; open(PATH).read(); return np.maximum(x, 0)",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_forged_results_earn_nothing_and_hang_nothing(workspace: Workspace, attack: str) -> None:
+    body = ATTACKS[attack].replace("PATH", repr(str(Path(reference_path()))))
+    body = body.replace("if fd_is_open(fd)", "if os.path.exists(f'/proc/self/fd/{fd}')")
+    written(workspace, relu=body)
+    found = verdicts(workspace, "relu", "tanh", limit=2)
+    assert not found["relu"].passed
+    assert found["relu"].lines
+    assert found["tanh"].passed  # what comes after still counts
+
+
+def reference_path() -> str:
+    import tt_core.activations
+
+    return str(tt_core.activations.__file__)
+
+
+def test_a_file_that_lacks_a_function_earns_nothing_for_it(workspace: Workspace) -> None:
+    workspace.start(ACTIVATIONS)
+    mine = workspace.root / "mine.py"
+    head = "import numpy as np\nfrom tt_core.engine.dispatch import op\n\n\n"
+    text = f"{head}@op\ndef relu(x, /):\n    return np.maximum(x, 0)\n"
+    mine.write_text(text, encoding="utf-8")
+    workspace.adopt(ACTIVATIONS, mine)
+    workspace.save()
+    found = verdicts(workspace)
+    assert [name for name, verdict in found.items() if verdict.passed] == ["relu"]
+
+
+def test_values_are_compared_with_their_kind_shape_and_dtype() -> None:
+    x = np.zeros((2, 3), np.float32)
+    assert difference(x, x.copy(), 1e-5, 1e-6) is None
+    assert difference(x, x.T, 1e-5, 1e-6) == "in shape"
+    assert difference(x, x.astype(np.float64), 1e-5, 1e-6) == "in dtype"
+    assert difference(x, 0.0, 1e-5, 1e-6) == "in kind"
+    assert difference(x, x + 1, 1e-5, 1e-6) == ""
+    assert difference(True, 1, 0, 0) == ""
+    assert difference(1.0, float("nan"), 0, 0) == ""
+    assert difference([x, 1], [x], 0, 0) == "in the number of results"
+
+
+# --- messages
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x04\x00\x00\x00null",
+        b"\xff\xff\xff\xff{}",
+        b"\x02\x00\x00\x00{}x",
+        json.dumps({"dict": {"a": {"array": "object", "shape": [1]}}}).encode(),
+        (40).to_bytes(4, "little") + b'{"dict":{"a":{"array":"int8","shape":[9]' + b"}}}",
+        (41).to_bytes(4, "little") + b'{"dict":{"a":{"array":"int8","shape":[-1]}',
+    ],
+)
+def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
+    with pytest.raises(wire.BadMessage):
+        wire.receive(data)
+
+
+# --- a learner's files in the framework's place
+
+
+def output_of(workspace: Workspace, program: str, tuned: bool = False) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(workspace.root, tuned=tuned),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return done.stdout + done.stderr
+
+
+def test_everything_downstream_runs_on_the_learners_file(workspace: Workspace) -> None:
+    written(workspace, relu="return np.maximum(x, 0) * 7")
+    program = "import tt_core as tt; print(tt.ReLU()(tt.tensor([1.0, -1.0])).tolist())"
+    assert output_of(workspace, program).strip() == "[7.0, 0.0]"
+    workspace.state(ACTIVATIONS)["use"] = "reference"
+    workspace.save()
+    assert output_of(workspace, program).strip() == "[1.0, 0.0]"
+
+
+def test_tuned_kernels_step_aside(workspace: Workspace) -> None:
+    written(workspace, gelu="return x * 3")
+    program = "import tt_core as tt; print(tt.gelu(tt.tensor([1.0])).tolist(), tt.silu.kernel is tt.silu.formula)"
+    assert output_of(workspace, program).strip() == "[3.0] True"
+    assert output_of(workspace, program, tuned=True).strip() != "[3.0] True"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = (\n", "line 1: '(' was never closed"),
+        ("x = 1 / 0\n", "line 1: ZeroDivisionError: division by zero"),
+        ("import nothing_of_this_name\n", "line 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+    ],
+)
+def test_a_file_that_does_not_import_is_one_line(workspace: Workspace, text: str, told: str) -> None:
+    written(workspace)
+    workspace.paths(ACTIVATIONS)[0].write_text(text, encoding="utf-8")
+    lines = output_of(workspace, "import tt_core").strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith(told)
+    assert not any(verdict.passed for verdict in verdicts(workspace).values())
+
+
+def test_one_line_is_enough_for_a_script(workspace: Workspace) -> None:
+    written(workspace, relu="return np.maximum(x, 0) * 7")
+    program = "import tt_core.workspace; import tt_core as tt; print(tt.relu(tt.tensor([1.0])).tolist())"
+    hidden = {name: value for name, value in os.environ.items() if name != finder.WORKSPACE}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=workspace.root, env=hidden, capture_output=True, encoding="utf-8"
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[7.0]", "")
+
+
+# --- the workspace
+
+
+def test_progress_survives_a_damaged_file(workspace: Workspace) -> None:
+    written(workspace)
+    workspace.note(ACTIVATIONS, {"relu": True})
+    workspace.note(ACTIVATIONS, {"tanh": True})
+    path = workspace.root / finder.PROGRESS
+    path.write_text(path.read_text(encoding="utf-8")[:40], encoding="utf-8")
+    assert Workspace.find(workspace.root).passed(ACTIVATIONS) == ["relu"]  # the copy from before the last step
+
+
+def test_a_workspace_of_a_newer_version_is_refused(workspace: Workspace) -> None:
+    workspace.progress["format"] = 99
+    workspace.save()
+    with pytest.raises(TinyTorchError, match="newer version of tt-core"):
+        Workspace.find(workspace.root)
+
+
+def test_a_walk_from_init_to_a_passed_exercise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    assert "no workspace" in str(run("check", "02").exception)
+    assert run("init", "journey").exit_code == 0
+    monkeypatch.chdir(tmp_path / "journey")
+    assert "not in the workspace yet: tt start 02" in str(run("check", "02").exception)
+    assert "relu" in run("start", "activations").output
+    failed = run("check", "02")
+    assert failed.exit_code == 1
+    assert "not written yet" in failed.output
+    assert run("hint", "relu").output.startswith("1/3")
+    assert run("hint", "02.relu").output.startswith("2/3")
+    assert "write relu in 02_activations" in run("next").output
+    assert "np.maximum(x, 0)" in run("solution", "relu", "--yes").output
+    path = tmp_path / "journey" / "02_activations" / "activations.py"
+    text = path.read_text(encoding="utf-8")
+    mark = 'raise NotImplementedError("relu")  # your code here'
+    path.write_text(text.replace(mark, "return np.maximum(x, 0)"), encoding="utf-8")
+    found = {row["name"]: row["passed"] for row in json.loads(run("check", "2", "--json").output)}
+    assert found["relu"] is True
+    assert found["softmax"] is False
+    state = Workspace.find().state(ACTIVATIONS)
+    assert (state["solutions"], state["passed"]["relu"], state["hints"]) == (["relu"], True, {"relu": 2})
+    assert run("reset", "02", "--yes").exit_code == 0
+    assert [p.suffix for p in (path.parent / "backup").iterdir()] == [".py"]
+    assert mark in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("import tt_learn", "imports tt_learn in line 1, which belongs to Act II"),
+        ("from tt_core.layers import Linear", "belongs to module 03 layers"),
+        ("from tt_core.kernels.activations import relu", "kernels hold the framework's solutions"),
+        ("x = (", "line 1: '(' was never closed"),
+    ],
+)
+def test_what_a_file_must_not_import_is_named(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, line: str, told: str
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    workspace.start(ACTIVATIONS)
+    workspace.paths(ACTIVATIONS)[0].write_text(f"{line}\n", encoding="utf-8")
+    assert told in str(run("check", "02").exception)
