@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -109,6 +110,16 @@ def test_journey_lists_this_acts_modules_and_milestone() -> None:
     for name in ("tensor", "activations", "layers", "losses", "perceptron"):
         assert name in done.stdout
     assert done.stdout.index("tensor") < done.stdout.index("losses")
+    assert "read it in" not in done.stdout
+    assert "read it in: tt_core.losses" in tt("journey", "--act", "1").stdout
+    assert "01 Can I manipulate tensors?" in tt("journey", "--checkpoints").stdout
+    assert [row["number"] for row in json.loads(tt("journey", "--json").stdout)["modules"]][:4] == [1, 2, 3, 4]
+
+
+def test_doctor_finds_this_computer_able() -> None:
+    done = tt("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "NumPy" in done.stdout
 
 
 def test_plugins_names_distribution_version_hooks_and_state(installed: Path) -> None:
@@ -134,7 +145,7 @@ def test_a_plugin_that_does_not_load_is_named_and_hides_no_other(installed: Path
 
 
 def test_an_act_that_does_not_load_is_named_and_hides_no_other(installed: Path) -> None:
-    done = tt("journey", site=installed)
+    done = tt("journey", "--json", site=installed)
     assert done.returncode == 0
     warned = [line for line in done.stderr.splitlines() if line.startswith("warning: plugin broken")]
     assert len(warned) == 1

@@ -11,7 +11,18 @@ class ActPlugin:
 
     @hookimpl
     def tt_modules(self) -> list[Module]:
-        return [Module(20, "capstone", 6, "build a complete system", "tinygpt.capstone")]
+        return [
+            Module(
+                20,
+                "capstone",
+                6,
+                "build a complete system",
+                "tinygpt.capstone",
+                "TinyGPT: tokenize, train, quantize, prune, generate, serve",
+                "simple parts interact in ways that surprise",
+                "everything is there; now it becomes one system",
+            )
+        ]
 
 
 plugin = ActPlugin()

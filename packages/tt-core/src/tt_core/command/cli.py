@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line
-from tt_core.command.journey import Milestone, Module, act_name, deferred
+from tt_core.command.journey import Milestone, Module, deferred
 from tt_core.course.commands import add_to as add_course_to
+from tt_core.course.commands import note_milestone, on_learners_code
 from tt_core.engine.errors import FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.engine.files import check_folder
 from tt_core.engine.hookspecs import hookimpl
@@ -74,19 +75,6 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
 
 
 @cli.command()
-def journey() -> None:
-    """List the modules of the journey that are installed, and the milestones."""
-    table = _table("", "module", "act", "can I ...?", "read it in")
-    for module in sorted(_modules(), key=lambda module: module.number):
-        table.add_row(f"{module.number:02}", module.name, act_name(module.act), module.capability, module.path)
-    _show(table)
-    table = _table("year", "milestone", "act", "what it shows")
-    for milestone in sorted(_milestones(), key=lambda milestone: milestone.year):
-        table.add_row(str(milestone.year), milestone.name, act_name(milestone.act), milestone.title)
-    _show(table)
-
-
-@cli.command()
 @click.argument("name")
 @click.option(
     "--data-dir",
@@ -106,6 +94,7 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
     if given and data_dir is not None and not os.path.isdir(data_dir):  # a folder in TT_DATA_HOME is made by a download
         raise FileError(f"--data-dir {data_dir}: no such folder")
     check_folder(out)  # now, and not when the training is done
+    on_learners_code()
     with use(*plugins, report=False), reported():
         show_each_line()
         click.echo(f"{chosen.year}: {chosen.title}")
@@ -115,6 +104,7 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
 
         keep_freed_memory()
         chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
+    note_milestone(chosen.name)
 
 
 def _modules() -> list[Module]:
@@ -150,10 +140,46 @@ class Act1Plugin:
     @hookimpl
     def tt_modules(self) -> list[Module]:
         return [
-            Module(1, "tensor", 1, "manipulate tensors", "tt_core.tensor"),
-            Module(2, "activations", 1, "add nonlinearity", "tt_core.activations"),
-            Module(3, "layers", 1, "build network layers", "tt_core.layers"),
-            Module(4, "losses", 1, "measure loss", "tt_core.losses"),
+            Module(
+                1,
+                "tensor",
+                1,
+                "manipulate tensors",
+                "tt_core.tensor",
+                "arithmetic, matrix products, reshape, slicing, broadcasting",
+                "memory layout decides later speed: a view costs nothing, a copy costs the whole array",
+                "everything after this module is made of arrays",
+            ),
+            Module(
+                2,
+                "activations",
+                1,
+                "add nonlinearity",
+                "tt_core.activations",
+                "ReLU, sigmoid, tanh, GELU, softmax",
+                "functions that look alike differ in cost and in numerical stability",
+                "without them, any number of layers is one matrix",
+            ),
+            Module(
+                3,
+                "layers",
+                1,
+                "build network layers",
+                "tt_core.layers",
+                "Linear, LayerNorm, Dropout, one interface for all of them",
+                "complex systems are simple parts with one interface",
+                "a model needs parameters that it can name and save",
+            ),
+            Module(
+                4,
+                "losses",
+                1,
+                "measure loss",
+                "tt_core.losses",
+                "mean squared error, cross entropy, contrastive losses",
+                "the loss shapes the landscape that training walks",
+                "one number has to say how wrong a model is",
+            ),
         ]
 
     @hookimpl

@@ -21,6 +21,46 @@ class Module:
     capability: str
     path: str
     """Dotted name of the Python module."""
+    builds: str = ""
+    """What the learner writes."""
+    insight: str = ""
+    """What it teaches about the cost of a system."""
+    why: str = ""
+    """Why it comes now."""
+
+    @property
+    def tier(self) -> str:
+        """Foundation (01 to 07), Architecture (08 to 13) or Optimization (14 to 20).
+
+        >>> Module(8, "dataloader", 3, "load data", "tt_data.dataloader").tier
+        'Architecture'
+        """
+        return TIERS[(self.number > 7) + (self.number > 13)]
+
+
+TIERS = ("Foundation", "Architecture", "Optimization")
+
+
+@dataclass(frozen=True)
+class Act:
+    """One of the six acts."""
+
+    number: int
+    name: str
+    package: str
+    hours: str
+    shift: str
+    """What changes with it."""
+
+
+ACTS = (
+    Act(1, "I Foundation", "tt-core", "8-12", "parts that compute, and cannot learn yet"),
+    Act(2, "II Learning", "tt-learn", "6-9", "gradients wake them up; the hardest act"),
+    Act(3, "III Data & Scale", "tt-data", "6-8", "data larger than memory, and structure in space"),
+    Act(4, "IV Language", "tt-language", "12-15", "sequences, attention, the way to GPT"),
+    Act(5, "V Production", "tt-perf", "18-24", "measure, then make it small and fast; the broadest act"),
+    Act(6, "VI Integration", "tinygpt", "8-10", "one system of everything, and no new technique"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +83,7 @@ def act_name(act: int) -> str:
     >>> act_name(1)
     'I Foundation'
     """
-    return ("I Foundation", "II Learning", "III Data & Scale", "IV Language", "V Production", "VI Integration")[act - 1]
+    return ACTS[act - 1].name
 
 
 class Shortfall(TinyTorchError):

@@ -284,7 +284,7 @@ def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False) ->
     name = command[0]
     if name.endswith(".py"):
         whole = [sys.executable, *command]
-    elif name in ("python", "python3"):
+    elif name in ("python", "python3", sys.executable):
         whole = [sys.executable, *command[1:]]
     else:
         found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
@@ -295,6 +295,31 @@ def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False) ->
     if os.name != "nt":
         os.execve(whole[0], whole, environ)
     return subprocess.run(whole, env=environ).returncode
+
+
+def on_learners_code() -> None:
+    """Run this command on the learner's code where a workspace is around the current folder; else do nothing."""
+    from tt_core.course.folder import Workspace
+
+    if finder.active is not None:
+        return
+    try:
+        workspace = Workspace.find()
+    except TinyTorchError:
+        return
+    if finder.files_in_use(workspace.root):
+        click.echo(whose_code(workspace), err=True)
+        raise click.exceptions.Exit(run_on(workspace, [sys.executable, "-m", "tt_core.command.cli", *sys.argv[1:]]))
+
+
+def note_milestone(name: str) -> None:
+    """Keep that a milestone was reached, and with which of the learner's modules."""
+    from tt_core.course.folder import Workspace
+
+    if finder.active is not None and finder.active.files:
+        workspace = Workspace.find()
+        workspace.progress.setdefault("milestones", {})[name] = sorted(finder.active.files)
+        workspace.save()
 
 
 def whose_code(workspace: Workspace) -> str:
@@ -367,5 +392,8 @@ def _shown(path: Path) -> str:
 
 def add_to(cli: click.Group) -> None:
     """Add the commands to `tt`."""
-    for command in (init, start, check, hint, solution, reset, next_, use, run, watch):
+    from tt_core.course.doctor import doctor
+    from tt_core.course.map import journey
+
+    for command in (journey, doctor, init, start, check, hint, solution, reset, next_, use, run, watch):
         cli.add_command(command)

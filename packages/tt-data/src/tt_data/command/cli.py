@@ -41,8 +41,26 @@ class Act:
     @hookimpl
     def tt_modules(self) -> Iterable[Module]:
         return (
-            Module(8, "dataloader", 3, "load data", "tt_data.dataloader"),
-            Module(9, "spatial", 3, "process images", "tt_data.spatial"),
+            Module(
+                8,
+                "dataloader",
+                3,
+                "load data",
+                "tt_data.dataloader",
+                "datasets, samplers, batches, streams larger than memory",
+                "the data pipeline is often the slowest part of a training",
+                "MNIST fits in memory; the next data sets do not",
+            ),
+            Module(
+                9,
+                "spatial",
+                3,
+                "process images",
+                "tt_data.spatial",
+                "convolution, pooling, batch normalization",
+                "sharing weights over places takes a hundredth of the parameters of a dense layer",
+                "pixels have neighbours, and a Linear layer does not know it",
+            ),
         )
 
     @hookimpl

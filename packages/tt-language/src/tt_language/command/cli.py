@@ -18,10 +18,46 @@ class Act:
     @hookimpl
     def tt_modules(self) -> Iterable[Module]:
         return (
-            Module(10, "tokenization", 4, "process text", "tt_language.tokenization"),
-            Module(11, "embeddings", 4, "create embeddings", "tt_language.embeddings"),
-            Module(12, "attention", 4, "pay attention", "tt_language.attention"),
-            Module(13, "transformers", 4, "build transformers", "tt_language.transformers"),
+            Module(
+                10,
+                "tokenization",
+                4,
+                "process text",
+                "tt_language.tokenization",
+                "characters, byte-pair encoding",
+                "the size of the vocabulary trades the length of texts against the size of the model",
+                "a model computes with numbers, and text is not made of numbers",
+            ),
+            Module(
+                11,
+                "embeddings",
+                4,
+                "create embeddings",
+                "tt_language.embeddings",
+                "vectors of tokens, and positions",
+                "the table of embeddings is often the largest part of a language model",
+                "an id says nothing about what a token has in common with others",
+            ),
+            Module(
+                12,
+                "attention",
+                4,
+                "pay attention",
+                "tt_language.attention",
+                "scaled dot-product attention, several heads, causal masks",
+                "the cost grows with the square of the length: why contexts are limited",
+                "each token needs to see the others, near and far alike",
+            ),
+            Module(
+                13,
+                "transformers",
+                4,
+                "build transformers",
+                "tt_language.transformers",
+                "blocks with residuals and normalization, GPT, generation",
+                "all positions are computed at once in training, and one by one in generation",
+                "attention alone is one layer; depth makes it a model",
+            ),
         )
 
     @hookimpl

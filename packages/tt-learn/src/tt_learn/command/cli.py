@@ -14,9 +14,36 @@ class Act:
     @hookimpl
     def tt_modules(self) -> Iterable[Module]:
         return (
-            Module(5, "autograd", 2, "compute gradients", "tt_learn.autograd"),
-            Module(6, "optimizers", 2, "optimize parameters", "tt_learn.optimizers"),
-            Module(7, "training", 2, "train models", "tt_learn.training"),
+            Module(
+                5,
+                "autograd",
+                2,
+                "compute gradients",
+                "tt_learn.autograd",
+                "the graph of a computation, the walk back, functions of your own",
+                "backward needs what forward computed, so training takes memory that inference does not",
+                "components that compute cannot learn yet",
+            ),
+            Module(
+                6,
+                "optimizers",
+                2,
+                "optimize parameters",
+                "tt_learn.optimizers",
+                "SGD with momentum, RMSprop, Adam",
+                "Adam keeps two more numbers for each parameter: three times the memory",
+                "a gradient says which way, not how far",
+            ),
+            Module(
+                7,
+                "training",
+                2,
+                "train models",
+                "tt_learn.training",
+                "the loop, schedules, checkpoints, validation",
+                "all parts so far interact in one loop of ten lines",
+                "the parts exist; now they run together, and a run must survive a crash",
+            ),
         )
 
     @hookimpl
