@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from tt_core.command.cli import cli, load_acts
 from tt_core.command.journey import Module
 from tt_core.course import finder, wire
 from tt_core.course.blanks import blank, definitions
+from tt_core.course.compare import difference
 from tt_core.course.exercises import exercises_of
 from tt_core.course.folder import Workspace, reference_text
-from tt_core.course.judge import Verdict, difference, environment, judge
+from tt_core.course.judge import Verdict, judge
+from tt_core.course.process import environment
 from tt_core.engine.errors import TinyTorchError
 
 ACTIVATIONS = Module(2, "activations", 1, "add nonlinearity", "tt_core.activations")
@@ -40,7 +44,7 @@ def written(workspace: Workspace, **bodies: str) -> None:
 
 
 def verdicts(workspace: Workspace, *names: str, limit: float = 10) -> dict[str, Verdict]:
-    return {verdict.name: verdict for verdict in judge(ACTIVATIONS, workspace.root, names or None, limit)}
+    return {verdict.name: verdict for verdict in judge(ACTIVATIONS, workspace.files(ACTIVATIONS), names or None, limit)}
 
 
 def run(*arguments: str) -> Result:
@@ -208,6 +212,94 @@ def test_values_are_compared_with_their_kind_shape_and_dtype() -> None:
     assert difference(True, 1, 0, 0) == ""
     assert difference(1.0, float("nan"), 0, 0) == ""
     assert difference([x, 1], [x], 0, 0) == "in the number of results"
+
+
+# --- a class
+
+
+def submission(root: Path, name: str, change: Callable[[str], str]) -> Path:
+    """A learner's folder whose file of module 02 is the framework's text, changed."""
+    path = root / name / "02_activations" / "activations.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(change(reference_text("tt_core.activations")), encoding="utf-8")
+    return path
+
+
+def with_relu(body: str) -> Callable[[str], str]:
+    return lambda text: text.replace("return np.maximum(x, 0)", body)
+
+
+THREADS = "import threading, time\n    while True: threading.Thread(target=time.sleep, args=(9,)).start()"
+OUTSIDE = "import os, pathlib; pathlib.Path(OUT).write_text('x'); return np.maximum(x, 0)"
+CLASS: dict[str, tuple[Callable[[str], str], int]] = {
+    "good": (str, 25),
+    "wrong": (with_relu("return x"), 23),
+    "loops": (with_relu("while True: pass"), 23),
+    "forks": (with_relu("import os\n    while True: os.fork()"), 23),
+    "starts-threads": (with_relu(THREADS), 23),
+    "takes-memory": (with_relu("return [bytes(1 << 30) for _ in range(99)]"), 23),
+    "prints-forever": (with_relu("while True: print('x' * 10**6)"), 23),
+    "writes-outside": (with_relu(OUTSIDE), 23),
+    "writes-by-os": (with_relu("import os; os.open(OUT, os.O_CREAT | os.O_WRONLY); return np.maximum(x, 0)"), 23),
+    "removes": (with_relu("import shutil; shutil.rmtree(ROOT); return np.maximum(x, 0)"), 23),
+    "starts-a-program": (with_relu("import subprocess; subprocess.run(['touch', OUT]); return np.maximum(x, 0)"), 23),
+    "exits": (with_relu("import os; os._exit(0)"), 23),
+    "writes-when-imported": (lambda text: text + "\nopen(OUT, 'w').write('x')\n", 0),
+    "loops-when-imported": (lambda text: text + "\nwhile True: pass\n", 0),
+    "exits-when-imported": (lambda text: text + "\nraise SystemExit(0)\n", 0),
+    "syntax": (lambda text: text + "\nx = (\n", 0),
+    "empty": (lambda text: "", 0),
+    "lacks-relu": (lambda text: text.replace("def relu(", "def relus("), 23),
+    "no-utf-8": (lambda text: text + "\n# \udcff\n", 0),
+}
+
+
+def grade_class(tmp_path: Path, names: Sequence[str], limit: str) -> dict[str, int]:
+    """Grade a class in which each of `names` is handed in; the totals by folder."""
+    outside = tmp_path / "outside.txt"
+    root = tmp_path / "class"
+    for number, name in enumerate(names):
+        change = CLASS[name][0]
+        path = submission(root, f"{name}-{number}", lambda text: "")
+        text = change(reference_text("tt_core.activations")).replace("OUT", repr(str(outside)))
+        path.write_bytes(text.replace("ROOT", repr(str(root))).encode("utf-8", "surrogateescape"))
+    out = tmp_path / "results.csv"
+    result = run("grade", str(root), "--out", str(out), "--modules", "02", "--limit", limit)
+    assert result.exit_code == 0, result.output
+    assert not outside.exists()
+    assert len(list(root.iterdir())) == len(names)
+    assert "<h1>Grades</h1>" in out.with_suffix(".html").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    for row in rows:
+        details = json.loads((out.with_suffix("") / f"{row['name']}.json").read_text(encoding="utf-8"))
+        assert details["score"] == int(row["total"]) == sum(test["score"] for test in details["tests"])
+    return {row["name"].rpartition("-")[0]: int(row["total"]) for row in rows}
+
+
+def test_a_class_is_graded_whatever_is_handed_in(tmp_path: Path) -> None:
+    quick = [name for name in CLASS if name != "loops-when-imported"]  # which takes the time limit of a start
+    assert grade_class(tmp_path, quick, "1.5") == {name: CLASS[name][1] for name in quick}
+
+
+@pytest.mark.fuzz
+def test_a_class_of_a_hundred_is_graded(tmp_path: Path) -> None:
+    names = [*CLASS, *(name for name in CLASS for _ in range(5) if name != "loops-when-imported")][:100]
+    assert grade_class(tmp_path, names, "2") == {name: CLASS[name][1] for name in set(names)}
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    submission(tmp_path / "class", "honest", str)
+    linked = tmp_path / "class" / "linked" / "02_activations"
+    linked.mkdir(parents=True)
+    try:
+        (linked / "activations.py").symlink_to(reference_path())
+    except OSError:
+        pytest.skip("no links on this system")
+    out = tmp_path / "r.csv"
+    assert run("grade", str(tmp_path / "class"), "--out", str(out), "--modules", "2").exit_code == 0
+    rows = {row["name"]: row for row in csv.DictReader(out.read_text(encoding="utf-8").splitlines())}
+    assert (rows["honest"]["total"], rows["linked"]["total"]) == ("25", "0")
+    assert "leads out of the workspace" in rows["linked"]["flags"]
 
 
 # --- messages

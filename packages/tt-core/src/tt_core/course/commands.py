@@ -89,7 +89,7 @@ def start(module: Module) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print the verdicts as JSON")
 def check(module: Module | None, every: bool, as_json: bool) -> None:
     """Check your functions of a module, from easy to hard. Exits with 1 while one does not pass."""
-    _in_the_framework()
+    in_the_framework()
     from tt_core.course.folder import Workspace, key
 
     show_each_line()
@@ -126,7 +126,7 @@ def _check(workspace: Workspace, module: Module, stop: bool, quiet: bool = False
 
     _look_at_imports(workspace, module)
     verdicts = []
-    for verdict in judge(module, workspace.root):
+    for verdict in judge(module, workspace.files(module)):
         verdicts.append(verdict)
         if not quiet:
             _print(verdict)
@@ -275,7 +275,7 @@ def run(command: tuple[str, ...], tuned: bool) -> None:
 
 def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False) -> int:
     """Run a command with the learner's files in place; returns its exit code."""
-    from tt_core.course.judge import environment
+    from tt_core.course.process import environment
 
     environ = {**environment(workspace.root, tuned=tuned)}
     if "TT_PLUGINS" in os.environ:
@@ -335,7 +335,7 @@ def whose_code(workspace: Workspace) -> str:
 @click.argument("module", type=MODULE, required=False)
 def watch(module: Module | None) -> None:
     """Check a module each time you save it, until Ctrl-C."""
-    _in_the_framework()
+    in_the_framework()
     from tt_core.course.folder import Workspace
     from tt_core.course.watching import watch as watched
 
@@ -371,11 +371,11 @@ def _current(workspace: Workspace) -> Module:
     return (unfinished or started[-1:])[0]
 
 
-def _in_the_framework() -> None:
+def in_the_framework() -> None:
     """Run the same command again without the learner's files where this process uses them: the judge must not."""
     if finder.active is None:
         return
-    hidden = {finder.WORKSPACE, finder.ONLY, finder.TUNED}
+    hidden = {finder.WORKSPACE, finder.FILES, finder.TUNED}
     root = os.environ[finder.WORKSPACE]
     environ = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run([sys.executable, "-m", "tt_core.command.cli", *sys.argv[1:]], env=environ, cwd=root)
@@ -393,7 +393,8 @@ def _shown(path: Path) -> str:
 def add_to(cli: click.Group) -> None:
     """Add the commands to `tt`."""
     from tt_core.course.doctor import doctor
+    from tt_core.course.grading import command as grade
     from tt_core.course.map import journey
 
-    for command in (journey, doctor, init, start, check, hint, solution, reset, next_, use, run, watch):
+    for command in (journey, doctor, grade, init, start, check, hint, solution, reset, next_, use, run, watch):
         cli.add_command(command)

@@ -21,8 +21,8 @@ from typing import Any
 
 WORKSPACE = "TT_WORKSPACE"
 """The variable that names the workspace's folder."""
-ONLY = "TT_WORKSPACE_ONLY"
-"""Numbers of the modules whose files are used, separated by commas; all that are in use where it is not set."""
+FILES = "TT_WORKSPACE_FILES"
+"""A JSON object of module names and files, which are used in place of those that the progress file names."""
 TUNED = "TT_WORKSPACE_TUNED"
 """Set to 1, the framework's tuned kernels run in place of the learner's formulas."""
 PROGRESS = "progress.json"
@@ -32,16 +32,11 @@ class WorkspaceError(ImportError):
     """A learner's file that cannot be imported, in one line."""
 
 
-def files_in_use(workspace: Path, only: str = "") -> dict[str, Path]:
+def files_in_use(workspace: Path) -> dict[str, Path]:
     """The learner's files by the dotted names of the modules whose place they take."""
-    modules = read_progress(workspace).get("modules", {})
-    wanted = only.split(",") if only else modules
-    return {
-        name: workspace / file
-        for number in wanted
-        for name, file in modules.get(number, {}).get("files", {}).items()
-        if only or modules[number].get("use") == "mine"
-    }
+    modules = read_progress(workspace).get("modules", {}).values()
+    used = [state.get("files", {}) for state in modules if state.get("use") == "mine"]
+    return {name: workspace / file for files in used for name, file in files.items()}
 
 
 def read_progress(workspace: Path) -> dict[str, Any]:
@@ -144,7 +139,9 @@ def activate() -> None:
     global active
     folder = os.environ.get(WORKSPACE)
     if folder and active is None:
-        active = LearnersFiles(files_in_use(Path(folder), os.environ.get(ONLY, "")))
+        given = json.loads(os.environ.get(FILES, "null"))
+        files = files_in_use(Path(folder)) if given is None else {name: Path(file) for name, file in given.items()}
+        active = LearnersFiles(files)
         sys.meta_path.insert(0, active)
         sys.excepthook = _one_line
 

@@ -144,9 +144,15 @@ class Workspace:
         state = self.progress["modules"].setdefault(key(module), {"passed": {}, "hints": {}, "solutions": []})
         state.update(files={names[0]: path})
 
+    def files(self, module: Module) -> dict[str, Path]:
+        """The learner's files of a module, by the dotted names of the modules whose place they take."""
+        noted = self.state(module).get("files", {})
+        own = {name: f"{self.folder(module).name}/{name.rpartition('.')[2]}.py" for name in files_of(module)}
+        return {name: self.root / str(noted.get(name, file)) for name, file in own.items()}
+
     def paths(self, module: Module) -> list[Path]:
         """The learner's files of a module that was started."""
-        return [self.root / file for file in self.state(module).get("files", {}).values()]
+        return list(self.files(module).values()) if self.state(module) else []
 
     def digest(self, module: Module) -> str:
         """A name for the present text of the learner's files."""
