@@ -426,6 +426,34 @@ def test_a_walk_from_init_to_a_passed_exercise(tmp_path: Path, monkeypatch: pyte
     assert mark in path.read_text(encoding="utf-8")
 
 
+def test_a_course_is_exported_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "course"
+    assert run("export-course", str(out), "--modules", "02").exit_code == 0
+    handout = (out / "handouts" / "02_activations" / "activations.py").read_text(encoding="utf-8")
+    assert 'raise NotImplementedError("softmax")' in handout
+    copy = (out / "instructor" / "02_activations" / "activations.py").read_text(encoding="utf-8")
+    assert copy == reference_text("tt_core.activations")
+    page = (out / "instructor" / "02_activations" / "README.md").read_text(encoding="utf-8")
+    assert "## softmax (6 points)" in page
+    assert "return e / e.sum(dim, keepdims=True)" in page
+    assert (out / "checks" / "02_activations.py").is_file()
+    monkeypatch.chdir(out / "handouts")
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    assert "not written yet" in run("check", "02").output
+    assert "is not empty" in str(run("export-course", str(out)).exception)
+
+
+def test_a_certificate_tells_what_passed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    written(workspace)
+    assert run("check", "02").exit_code == 0
+    assert run("certificate", "--name", "A <b> C").exit_code == 0
+    picture = (workspace.root / "certificate.svg").read_text(encoding="utf-8")
+    assert "A &lt;b&gt; C" in picture
+    assert "7 of 7 exercises" in picture
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

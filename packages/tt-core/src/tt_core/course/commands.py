@@ -392,9 +392,14 @@ def _shown(path: Path) -> str:
 
 def add_to(cli: click.Group) -> None:
     """Add the commands to `tt`."""
+    from tt_core.course.certificate import certificate
     from tt_core.course.doctor import doctor
+    from tt_core.course.export import command as export_course
     from tt_core.course.grading import command as grade
     from tt_core.course.map import journey
 
-    for command in (journey, doctor, grade, init, start, check, hint, solution, reset, next_, use, run, watch):
+    teaching = (grade, export_course)
+    for command in (journey, doctor, init, start, check, hint, solution, reset, next_, use, run, watch, certificate):
+        cli.add_command(command)
+    for command in teaching:
         cli.add_command(command)

@@ -63,7 +63,7 @@ def difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
 
 
 def _array_difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
-    if not isinstance(found, np.ndarray):
+    if not isinstance(found, np.ndarray | np.generic):
         return "in kind"
     if wanted.shape != found.shape:
         return "in shape"

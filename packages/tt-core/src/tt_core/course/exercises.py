@@ -41,7 +41,7 @@ def exercises_of(module: Module) -> tuple[Exercise, ...]:
     """The exercises of a module, in order; none where it has no exercises.
 
     >>> [exercise.name for exercise in exercises_of(Module(2, "activations", 1, "", "tt_core.activations"))][:2]
-    ['relu', 'sigmoid']
+    ['relu', 'leaky_relu']
     """
     package = module.path.partition(".")[0]
     name = f"{package}.exercises.{module.name}"

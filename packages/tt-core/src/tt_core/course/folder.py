@@ -100,8 +100,7 @@ class Workspace:
         Files that are there already stay, unless `again`: then they go to the folder `backup` first. Raises
         `TinyTorchError` for a module without exercises.
         """
-        exercises = exercises_of(module)
-        if not exercises:
+        if not exercises_of(module):
             raise TinyTorchError(f"module {key(module)} {module.name} has no exercises")
         written, files = [], {}
         for name in files_of(module):
@@ -111,10 +110,8 @@ class Workspace:
                 continue
             if path.exists():
                 self._back_up(path)
-            here = [exercise for exercise in exercises if exercise.file == name]
-            helpers = [helper for exercise in here for helper in exercise.helpers]
             make_folder(path.parent)
-            write_atomic(path, blank(reference_text(name), [exercise.name for exercise in here], helpers).encode())
+            write_atomic(path, blanked(module, name).encode())
             written.append(path)
         state = self.progress["modules"].setdefault(key(module), {"passed": {}, "hints": {}, "solutions": []})
         state.update(use="mine", files=files)
@@ -185,6 +182,13 @@ def key(module: Module) -> str:
     '02'
     """
     return f"{module.number:02}"
+
+
+def blanked(module: Module, name: str) -> str:
+    """The text of one file as a learner gets it: without the bodies of the module's exercises."""
+    here = [exercise for exercise in exercises_of(module) if exercise.file == name]
+    helpers = [helper for exercise in here for helper in exercise.helpers]
+    return blank(reference_text(name), [exercise.name for exercise in here], helpers)
 
 
 def reference_text(name: str) -> str:

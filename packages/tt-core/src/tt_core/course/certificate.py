@@ -1,0 +1,61 @@
+"""The certificate at the end of the journey: a page as SVG that says what a learner's own code does."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tt_core.command.common import PathOption
+from tt_core.command.journey import Milestone, Module
+from tt_core.course.commands import installed
+from tt_core.course.exercises import exercises_of
+from tt_core.course.folder import Workspace, key
+from tt_core.engine.files import write_atomic
+from tt_core.engine.plugins import manager
+
+
+@click.command()
+@click.option("--name", default="", help="your name, as it shall stand on the page")
+@click.option("--out", type=PathOption(), default=Path("certificate.svg"), show_default=True)
+def certificate(name: str, out: Path) -> None:
+    """Write a page (SVG) with the modules that pass on your code and the milestones that you reached."""
+    workspace = Workspace.find()
+    milestones = [milestone for answer in manager.answers("tt_milestones") for milestone in answer]
+    write_atomic(out, page(name, workspace, installed(), milestones).encode())
+    click.echo(f"wrote {out}")
+
+
+def page(name: str, workspace: Workspace, modules: Sequence[Module], milestones: Sequence[Milestone]) -> str:
+    """The page: passed modules in black, the others pale."""
+    rows, y = [], 190
+    for module in modules:
+        total, passed = len(exercises_of(module)), len(workspace.passed(module))
+        done = bool(total) and passed == total
+        told = f"{passed} of {total} exercises" if total else ""
+        rows.append(_line(y, done, f"{key(module)}  {module.name}", f"I can {module.capability}", told))
+        y += 26
+    y += 20
+    reached = workspace.progress.get("milestones", {})
+    for milestone in sorted(milestones, key=lambda milestone: milestone.year):
+        rows.append(_line(y, milestone.name in reached, str(milestone.year), milestone.title[:60], ""))
+        y += 26
+    heading = html.escape(name) or "A learner"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 {y + 50}" font-family="Georgia, serif">'
+        f'<rect width="100%" height="100%" fill="#fffdf7"/>'
+        f'<rect x="16" y="16" width="768" height="{y + 18}" fill="none" stroke="#b08d57" stroke-width="3"/>'
+        f'<text x="400" y="80" font-size="34" text-anchor="middle">{heading}</text>'
+        f'<text x="400" y="120" font-size="18" text-anchor="middle" fill="#555">'
+        f"built a deep-learning framework, module by module</text>{''.join(rows)}</svg>\n"
+    )
+
+
+def _line(y: int, done: bool, first: str, second: str, third: str) -> str:
+    color = "#1a1a1a" if done else "#b5b0a5"
+    mark = "\u2713" if done else "\u00b7"
+    cells = ((70, mark), (100, first), (270, second), (620, third))
+    texts = "".join(f'<tspan x="{x}">{html.escape(text)}</tspan>' for x, text in cells)
+    return f'<text y="{y}" font-size="15" fill="{color}">{texts}</text>'
