@@ -224,6 +224,16 @@ def tinygpt(session: nox.Session) -> None:
     session.log(f"the run is in {run}")
 
 
+@nox.session(requires=["wheels"])
+def docs(session: nox.Session) -> None:
+    """Build the site into site/: lessons, with their numbers measured now, and the pages of the API."""
+    install(session, len(ACTS), *tools("docs"))
+    session.env["NO_MKDOCS_2_WARNING"] = "1"
+    os.chdir(ROOT)
+    quietly(session, "mkdocs", "build", "--quiet")
+    session.log(f"open {ROOT / 'site' / 'index.html'}")
+
+
 def outside_plugins(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     """The plugins that `--plugin NAME` or `--plugin NAME=REQUIREMENT` ask for, and the other arguments."""
     found: dict[str, str] = {}

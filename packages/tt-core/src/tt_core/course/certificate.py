@@ -55,7 +55,7 @@ def page(name: str, workspace: Workspace, modules: Sequence[Module], milestones:
 
 def _line(y: int, done: bool, first: str, second: str, third: str) -> str:
     color = "#1a1a1a" if done else "#b5b0a5"
-    mark = "\u2713" if done else "\u00b7"
-    cells = ((70, mark), (100, first), (270, second), (620, third))
+    cells = ((100, first), (270, second), (620, third))
     texts = "".join(f'<tspan x="{x}">{html.escape(text)}</tspan>' for x, text in cells)
-    return f'<text y="{y}" font-size="15" fill="{color}">{texts}</text>'
+    mark = f'<path d="M70 {y - 5} l5 5 l9 -11" fill="none" stroke="#3a7d44" stroke-width="2.5"/>' if done else ""
+    return f'{mark}<text y="{y}" font-size="15" fill="{color}">{texts}</text>'

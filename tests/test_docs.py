@@ -1,0 +1,63 @@
+"""The site's pages name what exists: hooks, functions whose code they show, and numbers that are measured."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PACKAGES = {path.name: path for path in (ROOT / "packages").glob("*/src/*")}
+
+
+def source_of(module: str) -> str:
+    package, *rest = module.split(".")
+    path = PACKAGES[package].joinpath(*rest)
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+
+
+def names_in(source: str) -> set[str]:
+    return {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def placeholders(kind: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        found += [(page.name, words) for words in re.findall(rf"\{{\{{ {kind} ([^}}]+?) \}}\}}", text)]
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_hook_has_a_page(package: str) -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    for path in PACKAGES[package].rglob("hookspecs.py"):
+        module = ".".join([package, *path.relative_to(PACKAGES[package]).with_suffix("").parts])
+        assert f"::: {module}" in page
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("tt_"):
+                assert ast.get_docstring(node), node.name
+
+
+@pytest.mark.parametrize(("page", "words"), placeholders("code"))
+def test_code_that_a_page_shows_exists(page: str, words: str) -> None:
+    module, name = words.split()
+    assert name.rpartition(".")[2] in names_in(source_of(module)), f"{page}: {words}"
+
+
+@pytest.mark.parametrize("kind", ["number", "picture"])
+def test_numbers_and_pictures_of_the_pages_are_made_when_the_site_is_built(kind: str) -> None:
+    made: set[str] = set()
+    for path in (ROOT / "docs" / "measured").glob("*.py"):
+        made |= names_in(path.read_text(encoding="utf-8"))
+    assert {name for _, name in placeholders(kind)} <= made
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [
+        str(p.relative_to(ROOT / "docs")) for p in PAGES if p.relative_to(ROOT / "docs").as_posix() not in listed
+    ] == []
