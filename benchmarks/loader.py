@@ -25,7 +25,6 @@ import tt_core  # before NumPy, as a program that trains would
 # isort: split
 import numpy as np
 
-from tt_core.engine.heap import keep_freed_memory
 from tt_data import Conv2d, DataLoader, Flatten, MaxPool2d, ShardedDataset, Subset, write_shards
 from tt_learn import Adam
 
@@ -99,7 +98,6 @@ def main() -> None:
     try:
         dataset = ShardedDataset(write_shards(folder / "shards", generated(int(options.gigabytes * 1e9))))
         print(f"stream   {stream(dataset, start)}", flush=True)
-        keep_freed_memory()
         print(f"waiting  prefetch: {waiting(dataset, options.steps, prefetch=2)}", flush=True)
         how = {"num_workers": options.workers}
         print(f"waiting  {options.workers} workers: {waiting(dataset, options.steps, **how)}", flush=True)

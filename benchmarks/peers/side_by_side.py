@@ -120,9 +120,7 @@ def main(script: str, doc: str, tinytorch: MakeStep, torch: MakeStep, repeats: M
 
 def _report_tinytorch(tinytorch: MakeStep, size: str, plugins: list[str], repeats: int) -> None:
     from tt_core import use
-    from tt_core.engine.heap import keep_freed_memory
 
-    keep_freed_memory()  # as TinyTorch's programs do
     with use(*plugins):
         step, detail = tinytorch(size)
         report(step, repeats=repeats, detail=detail)

@@ -23,7 +23,6 @@ from tinygpt.needs import Needs, available_memory, check_memory, size
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
 from tt_core.engine.errors import FileError, TinyTorchError
-from tt_core.engine.heap import keep_freed_memory
 from tt_language import (
     GPT,
     BPETokenizer,
@@ -116,7 +115,6 @@ def gpt_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
 def _run(
     gpt: TinyGPT, tokens: Tokens, config: TrainConfig, folder: RunFolder, checkpoint: Path | None, say: Say
 ) -> RunFolder:
-    keep_freed_memory()
     optimizer = optimizer_for(gpt.model, config)
     trainer = Trainer(
         gpt.model,

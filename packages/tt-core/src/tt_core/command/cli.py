@@ -100,9 +100,6 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
         click.echo(f"{chosen.year}: {chosen.title}")
         if chosen.takes:
             click.echo(f"  {chosen.takes}")
-        from tt_core.engine.heap import keep_freed_memory
-
-        keep_freed_memory()
         chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
     note_milestone(chosen.name)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command.common import PathOption, show_each_line
+from tt_core.command.common import PathOption, plugin_option, show_each_line
 from tt_core.command.journey import Module
 from tt_core.course import finder
 from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
+from tt_core.engine.plugins import use as use_plugins
 
 if TYPE_CHECKING:
     from tt_core.course.exercises import Exercise
@@ -260,8 +261,9 @@ def use(whose: str, module: Module, file: Path | None) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--tuned", is_flag=True, help="let the framework's tuned kernels run in place of your formulas")
+@plugin_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(command: tuple[str, ...], tuned: bool) -> None:
+def run(command: tuple[str, ...], tuned: bool, plugins: tuple[str, ...]) -> None:
     """Run a Python file, or a command such as `tinygpt train`, on your code.
 
     The framework's code is used for the modules that you have not written.
@@ -269,17 +271,19 @@ def run(command: tuple[str, ...], tuned: bool) -> None:
     from tt_core.course.folder import Workspace
 
     workspace = Workspace.find()
-    click.echo(whose_code(workspace), err=True)
-    raise click.exceptions.Exit(run_on(workspace, command, tuned))
+    with use_plugins(*plugins, report=False):  # an error here for one that does not load
+        click.echo(whose_code(workspace), err=True)
+    raise click.exceptions.Exit(run_on(workspace, command, tuned, plugins))
 
 
-def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False) -> int:
-    """Run a command with the learner's files in place; returns its exit code."""
+def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False, plugins: Sequence[str] = ()) -> int:
+    """Run a command with the learner's files in place, and with plugins; returns its exit code."""
     from tt_core.course.process import environment
 
     environ = {**environment(workspace.root, tuned=tuned)}
-    if "TT_PLUGINS" in os.environ:
-        environ["TT_PLUGINS"] = os.environ["TT_PLUGINS"]
+    wanted = [*filter(None, os.environ.get("TT_PLUGINS", "").split(",")), *plugins]
+    if wanted:
+        environ["TT_PLUGINS"] = ",".join(wanted)
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
     name = command[0]
     if name.endswith(".py"):

@@ -1,14 +1,16 @@
-"""Where arrays lie: at the start of a cache line, and in memory that stays in the process when it is freed.
+"""Memory alignment, and freed memory that the process keeps.
 
-glibc hands freed memory back once more than some megabytes lie free at the end of the heap, and maps large arrays
-apart each time. A training step frees all its activations, so the next one gets its memory page by page, and zeroed:
-a GPT of 4 layers and 128 features spends 77 ms of processor time a step so, and 62 ms when the memory is kept.
+glibc returns freed memory to the system when more than some megabytes are free at the end of the heap, and it maps each
+large array separately. A training step frees all its activations, so the next step would receive its memory page by
+page, and zeroed: a GPT of 4 layers and 128 features takes 77 ms of processor time a step that way, and 62 ms when the
+memory is kept. So importing this module asks glibc to keep it, unless TT_KEEP_FREED_MEMORY is 0.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,13 +30,13 @@ _SMALL = 1 << 15  # bytes up to which finding the place costs more than it saves
 def keep_freed_memory() -> bool:
     """Ask glibc to keep up to a gigabyte of freed memory, and to place arrays up to that size on the heap.
 
-    Holds for the whole process and cannot be undone, so it belongs into a program, not into an import. Returns whether
-    there was a glibc to ask: False on macOS, Windows and musl, where nothing happens.
+    It holds for the whole process. Returns False where TT_KEEP_FREED_MEMORY is 0, and where there is no glibc to ask:
+    on macOS, Windows and musl, where nothing happens.
 
     >>> keep_freed_memory() in (True, False)
     True
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or os.environ.get("TT_KEEP_FREED_MEMORY") == "0":
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -60,3 +62,7 @@ def aligned(shape: Sequence[int], dtype: Any = np.float32, make: Callable[..., n
     memory = make(size + LINE, np.uint8)
     address, _ = memory.__array_interface__["data"]  # ctypes.data takes twice as long
     return np.ndarray(shape, dtype, memory, -address % LINE)
+
+
+KEPT = keep_freed_memory()
+"""Whether freed memory stays in this process."""
