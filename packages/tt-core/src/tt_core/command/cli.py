@@ -13,10 +13,10 @@ import click
 from click.core import ParameterSource
 
 from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line
-from tt_core.command.journey import Milestone, Module, deferred
+from tt_core.command.journey import Milestone, Module, TryIt, deferred
 from tt_core.course.commands import add_to as add_course_to
 from tt_core.course.commands import note_milestone, on_learners_code
-from tt_core.engine.errors import FileError, PluginError, TinyTorchError, did_you_mean
+from tt_core.engine.errors import ArgumentError, FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.engine.files import check_folder
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import ACTS_GROUP, available, load, manager, use
@@ -100,12 +100,19 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
         click.echo(f"{chosen.year}: {chosen.title}")
         if chosen.takes:
             click.echo(f"  {chosen.takes}")
-        chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
-    note_milestone(chosen.name)
+        tried = chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
+        note_milestone(chosen.name)
+        if tried is not None and sys.stdin.isatty() and sys.stdout.isatty():
+            offer(tried)
 
 
-def _modules() -> list[Module]:
-    return [module for answer in manager.answers("tt_modules") for module in answer]
+def offer(tried: TryIt) -> None:
+    """Let the user try the model, until an empty line."""
+    while text := click.prompt(f"try it: {tried.question} (Enter ends)", default="", show_default=False).strip():
+        try:
+            click.echo(tried.answer(text))
+        except ArgumentError as error:
+            click.echo(str(error))
 
 
 def _milestones() -> list[Milestone]:

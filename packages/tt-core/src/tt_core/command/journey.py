@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.errors import ArgumentError, TinyTorchError
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ ACTS = (
 
 
 @dataclass(frozen=True)
+class TryIt:
+    """A model to play with after its milestone: what to type, and the answer to what was typed."""
+
+    question: str
+    answer: Callable[[str], str]
+
+
+@dataclass(frozen=True)
 class Milestone:
     """A moment of history to run again with what was built so far."""
 
@@ -71,7 +79,7 @@ class Milestone:
     year: int
     title: str
     act: int
-    run: Callable[..., None]
+    run: Callable[..., TryIt | None]
     """Called as `run(data_dir=Path | None, out=Path)`; prints what it measured, raises when it fell short."""
     takes: str = ""
     """What it does and how long that takes on two cores, in one line; printed before anything is imported."""
@@ -110,6 +118,21 @@ def deferred(where: str) -> Callable[..., Any]:
         return pkgutil.resolve_name(where)(*arguments, **options)
 
     return call
+
+
+def numbers_in(text: str, count: int) -> list[float]:
+    """The numbers in a line that a user typed; raises `ArgumentError` unless there are `count`.
+
+    >>> numbers_in("1.5, -2", 2)
+    [1.5, -2.0]
+    """
+    try:
+        found = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        found = []
+    if len(found) != count:
+        raise ArgumentError(f"{text!r}: type {count} number{'s' * (count > 1)}")
+    return found
 
 
 def in_data_dir(data_dir: Path | None, *parts: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.command.journey import require
+from tt_core.command.journey import TryIt, numbers_in, require
 from tt_core.layers.layers import Linear
 from tt_core.random import generator, manual_seed
 from tt_core.tensor.creation import from_numpy
@@ -50,7 +50,7 @@ def accuracy(layer: Linear, x: Tensor, y: Tensor) -> float:
     return float(np.mean((layer(x).data[:, 0] > 0) == (y.data == 1)))
 
 
-def perceptron(data_dir: Path | None = None, out: Path | None = None, **_: Any) -> None:
+def perceptron(data_dir: Path | None = None, out: Path | None = None, **_: Any) -> TryIt:
     """Learn to separate 100 points, then judge 1,000 new ones. Raises `Shortfall` unless all of the 100 are right."""
     manual_seed(1957)
     x, y = two_clouds(1100)
@@ -60,3 +60,9 @@ def perceptron(data_dir: Path | None = None, out: Path | None = None, **_: Any) 
     print(f"100 points, {mistakes} mistakes, {epochs} epochs until one without: {seen:.1%} of them right")
     print(f"1,000 points it never saw: {new:.1%} right")
     require("perceptron", "accuracy on the points it learnt from", seen, 1.0)
+
+    def side_of(text: str) -> str:
+        distance = layer(from_numpy(np.array(numbers_in(text, 2), np.float32))).item()
+        return f"class {int(distance > 0)}: the weighted sum is {distance:.2f}"
+
+    return TryIt("two coordinates, such as 1.5 -2", side_of)

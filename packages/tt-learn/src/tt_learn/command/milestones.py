@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core.command.journey import in_data_dir, require
+from tt_core.command.journey import TryIt, in_data_dir, numbers_in, require
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
 from tt_core.engine.plugins import manager
@@ -30,7 +30,7 @@ Digits = tuple[Array, Array, Array, Array]  # images and labels to learn from, t
 # --- 1969
 
 
-def xor(data_dir: Path | None = None, out: Path | None = None) -> None:
+def xor(data_dir: Path | None = None, out: Path | None = None) -> TryIt:
     """One layer cannot compute XOR, two can (Minsky and Papert 1969).
 
     The best of ten trainings is shown for each, at the best of their steps. Raises `Shortfall` when one layer gets
@@ -39,10 +39,17 @@ def xor(data_dir: Path | None = None, out: Path | None = None) -> None:
     tt_core.manual_seed(1969)
     one = max(_train_on_xor(tt_core.Linear(2, 1)) for _ in range(10))
     print(f"xor: one layer gets {one:.0%} of the four cases right (a line separates three of them at most)")
-    two = max(_train_on_xor(_two_layers()) for _ in range(10))
+    trained = [(_train_on_xor(model), model) for model in (_two_layers() for _ in range(10))]
+    two, best = max(trained, key=lambda pair: pair[0])
     print(f"xor: two layers get {two:.0%} right")
     require("xor", "accuracy of two layers", two, 1.0)
     require("xor", "share that one layer gets wrong", 1 - one, 0.25)
+
+    def answer(text: str) -> str:
+        with no_grad():
+            return f"{best(tt_core.tensor([numbers_in(text, 2)])).sigmoid().item():.1%} for 1"
+
+    return TryIt("two numbers, such as 0 1", answer)
 
 
 def _two_layers() -> tt_core.Layer:
@@ -72,7 +79,7 @@ def _train_on_xor(model: tt_core.Layer, steps: int = 300) -> float:
 EPOCHS, BATCH, RATE = 6, 128, 2e-3
 
 
-def mlp(data_dir: Path | None = None, out: Path | None = None) -> None:
+def mlp(data_dir: Path | None = None, out: Path | None = None) -> TryIt:
     """A multi-layer perceptron learns to read digits by backpropagation (Rumelhart, Hinton and Williams 1986).
 
     With MNIST (see `find_digits`) it must read 98 % of the test images, 95 % after one pass; on the drawn digits
@@ -91,6 +98,27 @@ def mlp(data_dir: Path | None = None, out: Path | None = None) -> None:
         print(f"  epoch {epoch}: {read:.2%} of {len(test_x):,} test images, {time.perf_counter() - started:.1f} s")
     require("mlp", "accuracy after the first epoch", first, 0.95)
     require("mlp", "accuracy", read, 0.98)
+
+    def reading(text: str) -> str:
+        number = int(numbers_in(text, 1)[0]) % len(test_x)
+        with no_grad():
+            scores = model(_as_input(test_x[number : number + 1])).softmax(-1).data[0]
+        found = int(scores.argmax())
+        return f"{as_text(test_x[number])}\nread as {found} ({scores[found]:.1%}); it is a {test_y[number]}"
+
+    return TryIt(f"the number of a test image, 0 to {len(test_x) - 1}", reading)
+
+
+def as_text(image: Array) -> str:
+    """A picture of bytes (H, W) as lines of characters, darker ones for larger numbers.
+
+    >>> print(as_text(np.array([[0, 255], [128, 0], [0, 0]], np.uint8)))
+     @
+    =
+    """
+    shades = np.array(list(" .:-=+*#%@"))
+    rows = ("".join(shades[row.astype(int) * 9 // 255]).rstrip() for row in image)
+    return "\n".join(rows).rstrip()
 
 
 def _train_one_epoch(
