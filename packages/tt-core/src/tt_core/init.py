@@ -15,7 +15,7 @@ import numpy as np
 
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, quietly
 from tt_core.engine.errors import ArgumentError, ShapeError, kind_of
 from tt_core.random import generator
 from tt_core.tensor.tensor import Tensor
@@ -24,7 +24,7 @@ from tt_core.tensor.tensor import Tensor
 def _write(x: Tensor, values: Any) -> Tensor:
     """Initialisation is no operation on the tensor's history: it writes the memory directly."""
     try:
-        np.copyto(x.data, values, casting="same_kind")
+        quietly(np.copyto, x.data, values, casting="same_kind")  # what a dtype cannot hold is infinite
     except (TypeError, ValueError) as error:
         raise (kind_of(error) or ShapeError)(f"init: {error} (tensor {x.shape} {x.dtype})") from None
     mutation.record(x.data)
@@ -39,10 +39,11 @@ def _fans(name: str, x: Tensor) -> tuple[int, int]:
     return x.shape[1] * kernel, x.shape[0] * kernel
 
 
-def _standard_normal(x: Tensor) -> Array:
-    if x.dtype == np.float64:
-        return generator().standard_normal(x.shape)
-    return generator().standard_normal(x.shape, dtype=np.float32)
+def _normal(x: Tensor, mean: float, std: float) -> Array:
+    values = generator().standard_normal(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+    values *= std
+    values += mean
+    return values
 
 
 # --- plain values
@@ -109,10 +110,7 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """
     if std < 0:
         raise ArgumentError(f"normal_: std must not be negative, got {std}")
-    values = _standard_normal(x)
-    values *= std
-    values += mean
-    return _write(x, values)
+    return _write(x, quietly(_normal, x, mean, std))
 
 
 @checked

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.engine.errors import ArgumentError
+from tt_core.engine import devices
+from tt_core.engine.errors import ArgumentError, DTypeError, shown
 
 _generator = np.random.default_rng()
 
@@ -72,6 +73,7 @@ class Generator:
     """
 
     def __init__(self, device: Any = "cpu") -> None:
+        devices.check(device)
         self.numpy = np.random.default_rng()
 
     def manual_seed(self, seed: int) -> Generator:
@@ -94,7 +96,11 @@ def source(own: Generator | None) -> np.random.Generator:
     >>> source(None) is generator()
     True
     """
-    return generator() if own is None else own.numpy
+    if own is None:
+        return generator()
+    if not isinstance(own, Generator):
+        raise DTypeError(f"generator: takes a tt_core.Generator or None, got {shown(own)}")
+    return own.numpy
 
 
 def _seeded(seed: int) -> Any:

@@ -6,16 +6,20 @@ shuffle is a permutation. There are no kernels here, so gradients of any order c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ShapeError, is_integer
 from tt_core.layers import Layer
+from tt_core.nn import Unflatten as Unflatten
+from tt_core.tensor.shapes import as_size
 from tt_data.spatial.adaptive_pooling import adaptive_avg_pool2d, adaptive_max_pool2d
 from tt_data.spatial.convolution import Convolution, conv2d, conv2d_input, fold, unfold
 from tt_data.spatial.pooling import avg_pool2d, max_pool2d, max_pool2d_with_indices
 from tt_data.spatial.windows import IntOrPair, Pair, of_tensors, pair, per_dimension
 
-IntOrOne = int | tuple[int]
+IntOrOne = int | Sequence[int]
 
 # --- convolutions
 
@@ -152,6 +156,7 @@ class ConvTranspose2d(Convolution):
 
     _paddings = ("zeros",)
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -186,7 +191,8 @@ class ConvTranspose2d(Convolution):
             (n - 1) * s - 2 * p + d * (k - 1) + 1
             for n, s, p, d, k in zip(x.shape[-self._dims :], self.stride, around, self.dilation, self.kernel_size)
         ]
-        extra = tuple(n - m for n, m in zip(tuple(output_size)[-self._dims :], least))
+        wanted = as_size(f"{type(self).__name__}: output_size", (output_size,))
+        extra = tuple(n - m for n, m in zip(wanted[-self._dims :], least))
         if not all(0 <= e < s for e, s in zip(extra, self.stride)):
             most = [m + s - 1 for m, s in zip(least, self.stride)]
             raise ShapeError(f"{type(self).__name__}: output_size is between {least} and {most}, got {output_size!r}")
@@ -321,6 +327,7 @@ class MaxPool1d(_Named):
     (1, 3, 4)
     """
 
+    @checked
     def __init__(
         self,
         kernel_size: IntOrOne,
@@ -345,6 +352,7 @@ class AvgPool1d(_Named):
     (1, 3, 4)
     """
 
+    @checked
     def __init__(
         self,
         kernel_size: IntOrOne,
@@ -368,6 +376,7 @@ class AdaptiveAvgPool1d(_Named):
     (1, 3, 2)
     """
 
+    @checked
     def __init__(self, output_size: IntOrOne) -> None:
         super().__init__(output_size=output_size)
 
@@ -383,6 +392,7 @@ class AdaptiveMaxPool1d(_Named):
     (1, 3, 2)
     """
 
+    @checked
     def __init__(self, output_size: IntOrOne, return_indices: bool = False) -> None:
         super().__init__(output_size=output_size, return_indices=return_indices)
 
@@ -436,6 +446,7 @@ class PixelShuffle(_Named):
     (1, 3, 8, 6)
     """
 
+    @checked
     def __init__(self, upscale_factor: int) -> None:
         super().__init__(upscale_factor=upscale_factor)
 
@@ -451,6 +462,7 @@ class PixelUnshuffle(_Named):
     (1, 12, 4, 3)
     """
 
+    @checked
     def __init__(self, downscale_factor: int) -> None:
         super().__init__(downscale_factor=downscale_factor)
 
@@ -466,6 +478,7 @@ class Unfold(_Named):
     (1, 18, 9)
     """
 
+    @checked
     def __init__(
         self, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0, stride: IntOrPair = 1
     ) -> None:
@@ -483,6 +496,7 @@ class Fold(_Named):
     (1, 2, 5, 5)
     """
 
+    @checked
     def __init__(
         self,
         output_size: IntOrPair,
@@ -496,21 +510,3 @@ class Fold(_Named):
 
     def forward(self, x: Any) -> Any:
         return fold(x, **self._arguments)
-
-
-class Unflatten(_Named):
-    """One dimension as several: the inverse of `Flatten`.
-
-    >>> from tt_core import ones
-    >>> Unflatten(1, (3, 4, 5))(ones(2, 60)).shape
-    (2, 3, 4, 5)
-    """
-
-    def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
-        sizes = tuple(unflattened_size)
-        if not sizes or any(not is_integer(size, least=-1) for size in sizes):
-            raise ShapeError(f"Unflatten: unflattened_size is a tuple of sizes, got {unflattened_size!r}")
-        super().__init__(dim=dim, unflattened_size=sizes)
-
-    def forward(self, x: Any) -> Any:
-        return x.unflatten(self._arguments["dim"], self._arguments["unflattened_size"])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import quietly
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
 from tt_data.dataloader import seeding
 from tt_data.spatial.windows import pair
@@ -63,7 +64,7 @@ class Normalize:
         for name, given in (("mean", mean), ("std", std)):
             if np.asarray(given).dtype.kind not in "fiu":
                 raise DTypeError(f"Normalize: {name} is a number or a list of numbers, got {shown(given)}")
-        self.mean, self.std = (np.asarray(value, np.float32).reshape(-1, 1, 1) for value in (mean, std))
+        self.mean, self.std = (quietly(np.asarray, value, np.float32).reshape(-1, 1, 1) for value in (mean, std))
         if not ((self.std > 0) & np.isfinite(self.std)).all() or not np.isfinite(self.mean).all():
             raise ArgumentError(f"Normalize: mean must be finite and std also > 0, got {mean} and {std}")
 
@@ -151,7 +152,7 @@ class Cutout:
         rng = seeding.generator()
         rows = self._covered(rng.integers(0, height, (n,)), height)
         columns = self._covered(rng.integers(0, width, (n,)), width)
-        return np.where((rows[:, :, None] & columns[:, None, :])[:, None], np.asarray(self.value, x.dtype), x)
+        return np.where((rows[:, :, None] & columns[:, None, :])[:, None], quietly(np.asarray, self.value, x.dtype), x)
 
     def _covered(self, centre: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.bool_]:
         start = centre[:, None] - self.size // 2
@@ -182,8 +183,9 @@ class RandomAffine:
     ) -> None:
         if not _is_number(degrees) or degrees < 0:
             raise ArgumentError(f"RandomAffine: degrees is a number >= 0, drawn from +- its value, got {degrees!r}")
-        if not _is_pair(translate):
-            raise ArgumentError(f"RandomAffine: translate is a pair (of the width, of the height), got {translate!r}")
+        if not _is_pair(translate) or not all(0 <= share <= 1 for share in translate):
+            fact = "translate is a pair (share of the width, of the height), each between 0 and 1"
+            raise ArgumentError(f"RandomAffine: {fact}, got {translate!r}")
         if not _is_pair(scale) or not 0 < scale[0] <= scale[1]:
             raise ArgumentError(f"RandomAffine: scale must be a range (low, high) with 0 < low <= high, got {scale}")
         if not _is_number(shear) or not 0 <= shear < 90:
@@ -248,7 +250,7 @@ def _pixels(x: Images, column: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
     places = np.where(inside, row * width + column, 0)[:, None]
     places = np.broadcast_to(places, (n, channels, places.shape[2]))
     values = np.take_along_axis(x.reshape(n, channels, height * width), places, 2)
-    return np.where(inside[:, None], values, np.asarray(fill, x.dtype))
+    return np.where(inside[:, None], values, quietly(np.asarray, fill, x.dtype))
 
 
 def _is_number(value: Any) -> bool:

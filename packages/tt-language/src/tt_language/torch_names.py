@@ -15,6 +15,7 @@ import numpy as np
 
 from tt_core import init
 from tt_core.activations import gelu, relu
+from tt_core.engine.arguments import checked
 from tt_core.engine.errors import DTypeError, ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear, dropout, linear
 from tt_core.tensor import Tensor
@@ -71,6 +72,7 @@ class MultiheadAttention(Layer):
     v_proj_weight: Tensor | None
     in_proj_bias: Tensor | None
 
+    @checked
     def __init__(
         self,
         embed_dim: int,
@@ -225,6 +227,7 @@ class TransformerEncoderLayer(Layer):
     (2, 5, 8)
     """
 
+    @checked
     def __init__(
         self,
         d_model: int,
@@ -266,6 +269,7 @@ class TransformerDecoderLayer(Layer):
     (2, 5, 8)
     """
 
+    @checked
     def __init__(
         self,
         d_model: int,
@@ -346,6 +350,7 @@ class TransformerEncoder(Layer):
     (5, 2, 8)
     """
 
+    @checked
     def __init__(
         self,
         encoder_layer: Layer,
@@ -375,6 +380,7 @@ class TransformerDecoder(Layer):
     (5, 2, 8)
     """
 
+    @checked
     def __init__(self, decoder_layer: Layer, num_layers: int, norm: Layer | None = None) -> None:
         super().__init__()
         self._children[_COPIES] = _copies(decoder_layer, num_layers)
@@ -409,6 +415,7 @@ class Transformer(Layer):
     (2, 3, 8)
     """
 
+    @checked
     def __init__(
         self,
         d_model: int = 512,

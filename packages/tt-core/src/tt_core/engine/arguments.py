@@ -11,6 +11,7 @@ import collections.abc
 import contextlib
 import functools
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 C = TypeVar("C")
 Check = Callable[[Any], bool]
+_Checked = tuple[str, frozenset[type], Check]
+"""A parameter, the types whose values all fit it, and the check of all others."""
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -54,29 +57,16 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         ...
     tt_core.engine.errors.DTypeError: scale: x is a number, got '2'
     """
-    code = function.__code__
-    names = code.co_varnames[: code.co_argcount]
-    star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & 0x04 else ""
-    checks: dict[str, Check] = {}
-    read = False
+    checks = _Checks(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal read
-        if not read:  # at the first call every name of the module is defined
-            checks.update({name: check(hint) for name, hint in _hints(function).items()})
-            read = True
-        for name, value in (*zip(names, args), *kwargs.items()):
-            if name in checks and not checks[name](value):
-                _refuse(function, args, kwargs, name, value)
-        if star in checks:
-            for value in args[len(names) :]:
-                if not checks[star](value):
-                    _refuse(function, args, kwargs, star, value)
+        if kwargs or len(args) > checks.first:  # a call without arguments to check pays nothing
+            checks.run(args, kwargs)
         try:
             return function(*args, **kwargs)
         except AttributeError as error:
-            given = dict(zip(names, args)) | kwargs
+            given = dict(zip(checks.names, args)) | kwargs
             what = next((name for name, value in given.items() if value is error.obj), None)
             if what in (None, "self", "cls") or hasattr(error.obj, "dtype") or isinstance(error.obj, types.ModuleType):
                 raise  # what a tensor or a module lacks is no fault of the caller
@@ -91,8 +81,55 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+class _Checks:
+    """The checks of a function's arguments, read from its hints at the first call, when every name is defined.
+
+    With `tensors`, a tensor without dimensions stands for a number, as in PyTorch's functions.
+    """
+
+    def __init__(self, function: Callable[..., Any], tensors: bool = False) -> None:
+        self.function, self.tensors = function, tensors
+        code = function.__code__
+        self.names = code.co_varnames[: code.co_argcount]
+        self.star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & 0x04 else ""
+        self.first = -1
+        """How many parameters stand before the first one to check; -1 before the hints are read."""
+        self.by_name: dict[str, _Checked] = {}
+        self.in_order: list[_Checked] = []
+
+    def _read(self) -> None:
+        hints = _hints(self.function)
+        self.by_name.update({name: (name, _sure(hint), check(hint)) for name, hint in hints.items()})
+        self.in_order.extend(self.by_name.get(name, _UNCHECKED) for name in self.names)
+        checked = [i for i, name in enumerate(self.names) if name in hints]
+        self.first = min(checked, default=len(self.names) if self.star in hints else sys.maxsize)
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise `DTypeError` for the first argument that does not fit its hint."""
+        if self.first < 0:
+            self._read()
+        if not self.by_name:
+            return
+        for (name, sure, fits), value in zip(self.in_order, args):
+            if type(value) not in sure and not self._takes(value, fits):
+                _refuse(self.function, args, kwargs, name, value)
+        if self.star in self.by_name:
+            for value in args[len(self.names) :]:
+                if not self._takes(value, self.by_name[self.star][2]):
+                    _refuse(self.function, args, kwargs, self.star, value)
+        for given, value in kwargs.items():
+            name, sure, fits = self.by_name.get(given, _UNCHECKED)
+            if type(value) not in sure and not self._takes(value, fits):
+                _refuse(self.function, args, kwargs, name, value)
+
+    def _takes(self, value: Any, fits: Check) -> bool:
+        return fits(value) or (self.tensors and _is_number_tensor(value))
+
+
 def explained(function: Callable[P, R], name: str = "") -> Callable[P, R]:
     """Decorator for compositions of ops: an error that Python or NumPy raises inside is one of ours and names it.
+
+    Arguments are checked as by `checked`, but a tensor without dimensions stands for a number.
 
     >>> @explained
     ... def twice(x):
@@ -103,9 +140,13 @@ def explained(function: Callable[P, R], name: str = "") -> Callable[P, R]:
     tt_core.engine.errors.DTypeError: twice: 'int' object has no attribute 'repeat'
     """
 
+    checks = _Checks(function, tensors=True)
+
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            if kwargs or len(args) > checks.first:
+                checks.run(args, kwargs)
             return function(*args, **kwargs)
         except TinyTorchError:
             raise
@@ -179,6 +220,8 @@ def check(hint: Any) -> Check:
     """
     if hint in _SIMPLE:
         return _SIMPLE[hint]
+    if isinstance(hint, TypeVar):
+        return check(hint.__bound__ or Any)
     kind: Any = typing.get_origin(hint) or hint
     inner = typing.get_args(hint)
     if kind is typing.Union or kind is types.UnionType:
@@ -196,6 +239,13 @@ def check(hint: Any) -> Check:
         key, entry = map(check, inner or (Any, Any))
         return lambda value: isinstance(value, Mapping) and all(key(k) and entry(value[k]) for k in value)
     return lambda value: isinstance(value, kind)
+
+
+def _sure(hint: Any) -> frozenset[type]:
+    """The types whose values all fit a hint, to be found without a call."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return frozenset().union(*map(_sure, typing.get_args(hint)))
+    return frozenset(_SURE.get(hint, ()))
 
 
 def _check_tuple(inner: tuple[Any, ...]) -> Check:
@@ -231,6 +281,10 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, bool))
 
 
+def _is_number_tensor(value: Any) -> bool:
+    return getattr(value, "shape", None) == () and getattr(getattr(value, "dtype", None), "kind", "") in tuple("fiub")
+
+
 def _is_flag(value: Any) -> bool:
     return value is True or value is False or isinstance(value, np.bool_) or (_is_integer(value) and value in (0, 1))
 
@@ -242,6 +296,14 @@ _SIMPLE: dict[Any, Check] = {
     str: lambda value: isinstance(value, str),
     type(None): lambda value: value is None,
 }
+_SURE: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+    str: (str,),
+    type(None): (type(None),),
+}
+_UNCHECKED: _Checked = ("", frozenset(), lambda value: True)
 _SERIES = {collections.abc.Sequence, collections.abc.Iterable, list}
 _KINDS = {int: "iu", float: "fiu", bool: "b", str: "U"}
 """What an array holds that stands for a sequence of these."""
@@ -266,6 +328,8 @@ def describe(hint: Any) -> str:
     >>> describe(int | None), describe(Sequence[float]), describe(tuple[int, int])
     ('an integer or None', 'a list of numbers', 'a pair of integers')
     """
+    if isinstance(hint, TypeVar):
+        return describe(hint.__bound__)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         options = sorted(inner, key=lambda option: option is type(None))  # None is named last

@@ -27,10 +27,11 @@ class device(str):
 
     __slots__ = ()
 
-    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
+    def __new__(cls, type: Any = "cpu", index: Any = None) -> device:
         name = str(type)
-        if name not in ("cpu", "cpu:0"):
-            raise DeviceError(f"device: there is only the CPU, got {name!r}; use 'cpu', or leave the device out")
+        if name not in ("cpu", "cpu:0") or not (index is None or (isinstance(index, int) and index == 0)):
+            given = name if index is None else f"{name}:{index}"
+            raise DeviceError(f"device: there is only the CPU, got {given!r}; use 'cpu', or leave the device out")
         return super().__new__(cls, "cpu")
 
     @property

@@ -244,6 +244,7 @@ class Layer(ModuleNames):
         """The layers directly below."""
         return iter(self._children.values())
 
+    @checked
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         """All parameters with dotted names, those of layers below too where `recurse`.
 
@@ -681,6 +682,7 @@ class LayerList(_Numbered):
     (2, True)
     """
 
+    @checked
     def __init__(self, layers: Iterable[Layer] = ()) -> None:
         super().__init__()
         self.extend(layers)
@@ -697,10 +699,12 @@ class LayerDict(Layer):
     ((1, 2), ['digits', 'parity'], False)
     """
 
+    @checked
     def __init__(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]] | None = None) -> None:
         super().__init__()
         self.update(layers or {})
 
+    @checked
     def update(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]]) -> None:
         """Add layers by name, from a mapping or from pairs; an equal name is replaced."""
         for name, layer in dict(layers).items():
@@ -718,6 +722,7 @@ class LayerDict(Layer):
         """Names and layers."""
         return self._children.items()
 
+    @checked
     def pop(self, name: str) -> Layer:
         """Take a layer out and return it."""
         layer = self[name]
@@ -738,6 +743,7 @@ class LayerDict(Layer):
     def __contains__(self, name: object) -> bool:
         return name in self._children
 
+    @checked
     def __getitem__(self, name: str) -> Layer:
         if name not in self._children:
             raise OutOfRangeError(f"LayerDict: no layer is called {name}; {did_you_mean(str(name), self._children)}")

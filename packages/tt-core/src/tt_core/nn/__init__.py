@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tt_core import init as init
-from tt_core.engine.errors import DTypeError
+from tt_core.engine.arguments import checked
+from tt_core.engine.errors import DTypeError, ShapeError, is_integer, shown
 from tt_core.engine.later import absent
 from tt_core.layers.activations import GELU as GELU
 from tt_core.layers.activations import LeakyReLU as LeakyReLU
@@ -44,6 +45,7 @@ from tt_core.nn import functional as functional
 from tt_core.nn import utils as utils
 from tt_core.tensor.creation import full
 from tt_core.tensor.tensor import Tensor
+from tt_core.torch_names.functions import unflatten
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)
@@ -257,6 +259,7 @@ class PReLU(Layer):
 
     weight: Tensor
 
+    @checked
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         super().__init__()
         self.weight = full((num_parameters,), init).as_parameter()
@@ -275,12 +278,15 @@ class Unflatten(Layer):
     (5, 2, 3)
     """
 
+    @checked
     def __init__(self, dim: int, unflattened_size: Iterable[int]) -> None:
         super().__init__()
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        if not self.unflattened_size or not all(is_integer(size, least=-1) for size in self.unflattened_size):
+            raise ShapeError(f"Unflatten: unflattened_size is a tuple of sizes, got {shown(self.unflattened_size)}")
 
     def forward(self, input: Any) -> Any:
-        return input.unflatten(self.dim, self.unflattened_size)
+        return unflatten(input, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
@@ -297,6 +303,7 @@ class ParameterList(Layer):
     (['0', '1'], 2)
     """
 
+    @checked
     def __init__(self, values: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.extend(values)
@@ -330,6 +337,7 @@ class ParameterDict(Layer):
     (['a'], True)
     """
 
+    @checked
     def __init__(self, parameters: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         for name, value in (parameters or {}).items():

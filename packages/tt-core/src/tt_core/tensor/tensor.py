@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 import numpy as np
 
 from tt_core.engine import devices, mutation
+from tt_core.engine.arguments import explained
 from tt_core.engine.dispatch import AnyTensor, Array, HasArray, Op, quietly, set_base_tensor_type
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of
 from tt_core.engine.heap import LINE
@@ -785,6 +786,7 @@ class Tensor(TorchMethods, HasArray):
     def max(self, dim: _int, keepdim: _bool = False, axis: None = None) -> ValuesAndIndices: ...
     @overload
     def max(self, dim: None = None, keepdim: _bool = False, *, axis: _int) -> ValuesAndIndices: ...
+    @explained
     def max(self, dim: Any = None, keepdim: _bool = False, axis: Any = None) -> Any:
         """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair.
 
@@ -801,6 +803,7 @@ class Tensor(TorchMethods, HasArray):
     def min(self, dim: _int, keepdim: _bool = False, axis: None = None) -> ValuesAndIndices: ...
     @overload
     def min(self, dim: None = None, keepdim: _bool = False, *, axis: _int) -> ValuesAndIndices: ...
+    @explained
     def min(self, dim: Any = None, keepdim: _bool = False, axis: Any = None) -> Any:
         """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair.
 
@@ -864,6 +867,7 @@ class Tensor(TorchMethods, HasArray):
         """Running sum along `dim`."""
         return R.cumsum(self if dtype is None else self.to(dtype), dim=dim)
 
+    @explained
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> ValuesAndIndices:
         """Ordered along `dim`: `(values, indices)`; raises `OutOfRangeError` for a dimension that is not there.
 
@@ -877,6 +881,7 @@ class Tensor(TorchMethods, HasArray):
         """Indices that order the elements along `dim`."""
         return R.argsort(self, dim=dim, descending=descending, stable=stable)
 
+    @explained
     def topk(self, k: _int, dim: _int = -1, largest: _bool = True) -> ValuesAndIndices:
         """The `k` largest (or smallest) along `dim`, best first: `(values, indices)`.
 

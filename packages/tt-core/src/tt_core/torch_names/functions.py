@@ -18,7 +18,7 @@ import numpy as np
 from tt_core.engine import devices
 from tt_core.engine.arguments import explained
 from tt_core.engine.devices import backends, cuda, device
-from tt_core.engine.dispatch import wrap
+from tt_core.engine.dispatch import quietly, wrap
 from tt_core.engine.errors import ShapeError
 from tt_core.random import Generator, source
 from tt_core.tensor import creation as C
@@ -46,6 +46,7 @@ def _function(name: str) -> Callable[..., Any]:
         return getattr(x, name)(*arguments, **options)
 
     function.__name__ = function.__qualname__ = name
+    function.__annotations__ = {}  # the method checks them
     return explained(function, name)
 
 
@@ -165,13 +166,14 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
 
 
 @explained
-def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, dtype: Any = np.float32) -> Any:
+def logspace(start: Any, end: Any, steps: Any, base: builtins.float = 10.0, dtype: Any = np.float32) -> Any:
     """`steps` numbers from `base ** start` to `base ** end`, evenly spaced in their logarithm.
 
     >>> logspace(0, 2, 3)
     tensor([  1.,  10., 100.])
     """
-    return wrap(np.logspace(C.as_bound(start, dtype), C.as_bound(end, dtype), steps, base=base, dtype=dtype))
+    bounds = C.as_bound(start, dtype), C.as_bound(end, dtype)
+    return wrap(quietly(np.logspace, *bounds, steps, base=base, dtype=dtype))
 
 
 @explained
@@ -249,6 +251,11 @@ class BoolTensor(_Legacy):
 
 # --- joining and combining
 
+
+def _tensor(x: Any) -> Any:
+    return x if isinstance(x, Tensor) else wrap(as_array(x))
+
+
 concat = concatenate = C.cat
 
 
@@ -260,7 +267,7 @@ def atleast_1d(*tensors: Any) -> Any:
     (1,)
     """
     tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
-    made = tuple([x if x.ndim else x.reshape(1) for x in tensors])
+    made = tuple([x if x.ndim else x.reshape(1) for x in map(_tensor, tensors)])
     return made if len(made) > 1 else made[0]
 
 
@@ -272,7 +279,7 @@ def atleast_2d(*tensors: Any) -> Any:
     (1, 3)
     """
     tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
-    made = tuple([x if x.ndim > 1 else x.reshape(1, -1) for x in tensors])
+    made = tuple([x if x.ndim > 1 else x.reshape(1, -1) for x in map(_tensor, tensors)])
     return made if len(made) > 1 else made[0]
 
 
@@ -399,23 +406,24 @@ def isin(elements: Any, test_elements: Any) -> Any:
     >>> isin(C.tensor([1, 2, 3]), C.tensor([3, 1]))
     tensor([ True, False,  True])
     """
-    return wrap(np.isin(np.asarray(elements), np.asarray(test_elements)))
+    return wrap(np.isin(as_array(elements, what="isin"), as_array(test_elements, what="isin")))
 
 
 @explained
-def searchsorted(sorted_sequence: Any, values: Any, *, right: Any = False) -> Any:
+def searchsorted(sorted_sequence: Any, values: Any, *, right: builtins.bool = False) -> Any:
     """Where each value would be inserted into a sorted vector, before (or, with `right`, after) its equals.
 
     >>> searchsorted(C.tensor([1, 3, 5]), C.tensor([3, 6]))
     tensor([1, 3])
     """
-    if sorted_sequence.ndim != 1:
-        raise ShapeError(f"searchsorted: takes one sorted vector, got shape {sorted_sequence.shape}")
-    return wrap(np.asarray(np.searchsorted(sorted_sequence.data, np.asarray(values), "right" if right else "left")))
+    ordered, wanted = as_array(sorted_sequence, what="searchsorted"), as_array(values, what="searchsorted")
+    if ordered.ndim != 1:
+        raise ShapeError(f"searchsorted: takes one sorted vector, got shape {ordered.shape}")
+    return wrap(np.asarray(np.searchsorted(ordered, wanted, "right" if right else "left")))
 
 
 @explained
-def bucketize(input: Any, boundaries: Any, *, right: Any = False) -> Any:
+def bucketize(input: Any, boundaries: Any, *, right: builtins.bool = False) -> Any:
     """The bucket between sorted `boundaries` that each element falls into.
 
     >>> bucketize(C.tensor([0.5, 2.5]), C.tensor([1.0, 2.0]))
@@ -425,14 +433,14 @@ def bucketize(input: Any, boundaries: Any, *, right: Any = False) -> Any:
 
 
 @explained
-def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
+def histc(input: Any, bins: builtins.int = 100, min: builtins.float = 0, max: builtins.float = 0) -> Any:
     """How many elements fall into each of `bins` equal intervals between `min` and `max` (both 0: of the data).
 
     >>> histc(C.tensor([0.0, 1.0, 1.0, 2.0]), bins=2)
     tensor([1., 3.])
     """
     limits = (input.data.min(), input.data.max()) if min == max == 0 and input.numel() else (min, max)
-    return wrap(np.histogram(input.data, bins, limits)[0].astype(input.dtype))
+    return wrap(quietly(np.histogram, input.data, bins, limits)[0].astype(input.dtype))
 
 
 __all__ = [  # noqa: RUF022

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tt_core.engine import devices
+from tt_core.engine.arguments import checked
 from tt_core.engine.errors import OutOfRangeError, TinyTorchError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ModuleNames:
         """Same as `layers()`."""
         return self.layers()
 
+    @checked
     def named_modules(self: Any, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """Same as `named_layers()`."""
         return self.named_layers(prefix)
@@ -52,6 +54,7 @@ class ModuleNames:
 
     register_module = add_module
 
+    @checked
     def get_submodule(self: Any, target: str) -> Layer:
         """The layer with this dotted name, this one for ""; raises `OutOfRangeError` where there is none."""
         layer = self
@@ -61,6 +64,7 @@ class ModuleNames:
             layer = layer._children[name]
         return layer
 
+    @checked
     def get_parameter(self: Any, target: str) -> Tensor:
         """The parameter with this dotted name; raises `OutOfRangeError` where there is none."""
         prefix, _, name = target.rpartition(".")
@@ -90,10 +94,12 @@ class ModuleNames:
         devices.check("cuda")
         return self
 
+    @checked
     def register_forward_pre_hook(self: Any, hook: Hook) -> RemovableHandle:
         """Call `hook(layer, inputs)` before each forward; inputs that it returns take the place of the given ones."""
         return RemovableHandle(self._own_hooks()[0], hook)
 
+    @checked
     def register_forward_hook(self: Any, hook: Hook) -> RemovableHandle:
         """Call `hook(layer, inputs, output)` after each forward; what it returns, unless None, becomes the output."""
         return RemovableHandle(self._own_hooks()[1], hook)

@@ -15,8 +15,8 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from tt_core.engine import devices
 from tt_core.engine.arguments import explained_methods
-from tt_core.engine.dispatch import Array, HasArray, Op, registry, wrap
-from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, kind_of
+from tt_core.engine.dispatch import Array, HasArray, Op, quietly, registry, wrap
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
 from tt_core.random import Generator, source
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import products as P
@@ -259,14 +259,14 @@ class TorchMethods:
     def isclose(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
         """Whether each element is within `atol + rtol * |other|` of the other one.
 
-        Raises `DTypeError` for two dtypes, `ShapeError` for shapes that do not broadcast.
+        Raises `DTypeError` for two dtypes, `ShapeError` for shapes that do not broadcast, and `ArgumentError` for a
+        negative tolerance.
         """
         if self.dtype != other.dtype:
             raise DTypeError(f"isclose: needs one dtype, got {self.dtype} and {other.dtype}; convert one with to()")
-        try:
-            return wrap(np.isclose(self.data, other.data, rtol, atol, equal_nan))
-        except ValueError as error:
-            raise ShapeError(f"isclose: {error}") from None
+        if not (rtol >= 0 and atol >= 0):
+            raise ArgumentError(f"isclose: rtol and atol must be at least 0, got {rtol} and {atol}")
+        return wrap(quietly(_close, self.data, other.data, rtol, atol, equal_nan))
 
     def allclose(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
         """Whether `isclose` holds for all elements; raises as it does."""
@@ -274,7 +274,7 @@ class TorchMethods:
 
     def equal(self: Any, other: Any) -> bool:
         """Whether both have one shape and equal elements."""
-        return bool(np.array_equal(self.data, other.data))
+        return bool(np.array_equal(self.data, _numbers("equal", other)))
 
     def count_nonzero(self: Any, dim: Any = None) -> Tensor:
         """Number of elements that are not 0, over `dim` or all."""
@@ -341,6 +341,8 @@ class TorchMethods:
     def tensor_split(self: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces whose sizes differ by at most 1, or pieces that end at the listed indices; views."""
         total = self.shape[self._own_dim("tensor_split", dim)]
+        if isinstance(indices_or_sections, bytes):
+            raise DTypeError("tensor_split: takes a number of pieces or a list of indices, got bytes")
         if isinstance(indices_or_sections, int):
             sizes = [len(piece) for piece in np.array_split(np.empty((total, 0)), indices_or_sections)]
         else:
@@ -572,9 +574,11 @@ class TorchMethods:
 
         Raises as `scatter_add` does.
         """
+        if (src is None) == (value is None):
+            raise ArgumentError("scatter: takes a tensor or a number as src, or a number as value; give one of them")
         src = value if src is None else src
         if not isinstance(src, HasArray):
-            src = wrap(np.full(index.shape, src, self.dtype))
+            src = wrap(quietly(np.full, index.shape, _numbers("scatter", src), self.dtype))
         dim = self._dim("scatter", dim)
         src = _covering("scatter", self, dim, index, src)
         order = np.arange(1, index.data.size + 1).reshape(index.shape)
@@ -678,6 +682,20 @@ class TorchMethods:
     def fill_diagonal_(self: Any, fill_value: float) -> Tensor:
         """Set the main diagonal of a matrix to `fill_value`; raises `ShapeError` for fewer dimensions."""
         return self._in_place("fill_diagonal_", "where()", 0, lambda data: np.fill_diagonal(data, fill_value))
+
+
+def _numbers(name: str, x: Any) -> Array:
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{name}: takes numbers or booleans, got {shown(x)}")
+    return array
+
+
+def _close(a: Array, b: Array, rtol: float, atol: float, equal_nan: bool) -> Array:
+    """Integers and booleans are compared in float64, as in NumPy."""
+    right = b if b.dtype.kind == "f" else b.astype(np.float64)
+    near = (a == b) | (np.isfinite(right) & (np.abs(a - right) <= atol + rtol * np.abs(right)))
+    return near | (np.isnan(a) & np.isnan(b)) if equal_nan else near
 
 
 def _diagonal_places(rows: int, columns: int, offset: int) -> tuple[Array, Array]:

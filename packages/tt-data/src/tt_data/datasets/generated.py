@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import quietly
 from tt_core.engine.errors import ArgumentError
 from tt_data.command.pictures import contact_sheet
 from tt_data.dataloader.dataset import Dataset, Indices, wrap_index
@@ -54,7 +55,7 @@ class _Generated(Dataset):
         draws, noise = self._random(indices)
         labels = (draws[:, 0] * len(self.classes)).astype(np.int64)
         clean = self._draw(labels, draws[:, 1:])
-        return np.clip(clean + self.noise * noise, 0, 1), labels
+        return np.clip(clean + quietly(np.multiply, self.noise, noise), 0, 1), labels
 
     def _random(self, indices: Indices) -> tuple[npt.NDArray[np.float64], Floats]:
         """Uniform numbers (N, draws) and normal ones (N, C, H, W), each sample's from a stream of its own."""

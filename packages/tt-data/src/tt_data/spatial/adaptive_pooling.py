@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import check_floats
 from tt_data.spatial.pooling import Pool, added_where_found
@@ -156,6 +157,7 @@ class AdaptiveAvgPool2d(Pool):
     (2, 3, 1, 1)
     """
 
+    @checked
     def __init__(self, output_size: OutputSize) -> None:
         super().__init__()
         self.output_size = output_size
@@ -175,6 +177,7 @@ class AdaptiveMaxPool2d(Pool):
     (2, 3, 3, 5)
     """
 
+    @checked
     def __init__(self, output_size: OutputSize, return_indices: bool = False) -> None:
         super().__init__()
         self.output_size, self.return_indices = output_size, return_indices

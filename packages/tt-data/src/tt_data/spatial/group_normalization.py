@@ -9,6 +9,7 @@ import math
 from typing import Any, ClassVar
 
 from tt_core import Tensor
+from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ShapeError, is_integer
 from tt_core.layers import Layer
 from tt_core.tensor.creation import ones, zeros
@@ -149,6 +150,7 @@ class GroupNorm(Layer):
     weight: Tensor | None
     bias: Tensor | None
 
+    @checked
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
         _check_groups("GroupNorm", num_groups, num_channels)

@@ -15,7 +15,7 @@ import numpy as np
 from tt_core import Tensor
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
-from tt_core.engine.dispatch import Array, op
+from tt_core.engine.dispatch import Array, op, quietly
 from tt_core.engine.errors import ArgumentError, ShapeError, check_floats
 from tt_core.engine.threads import in_parallel
 from tt_core.layers import Layer
@@ -259,7 +259,8 @@ def of_nothing(x: Any, weight: Any, bias: Any) -> Any:
 def move_statistics(running: Any, new: Array, momentum: float) -> None:
     """Move running statistics (C,), if there are any, towards those of a batch, in place."""
     if running is not None:
-        np.copyto(running.data, running.data * (1 - momentum) + new * momentum, casting="same_kind")
+        moved = quietly(lambda: running.data * (1 - momentum) + new * momentum)
+        np.copyto(running.data, moved, casting="same_kind")
         mutation.record(running.data)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import pad as pad_with
+from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ShapeError
 from tt_core.layers import Layer
 from tt_data.spatial.windows import as_tensor, of_tensors, per_dimension
@@ -55,6 +56,7 @@ def _check_width(size: int, before: int, after: int, mode: str) -> None:
 class _Pad2d(Layer):
     _mode: str
 
+    @checked
     def __init__(self, padding: int | tuple[int, int, int, int]) -> None:
         super().__init__()
         sides = (padding,) * 4 if isinstance(padding, (int, np.integer)) else tuple(padding)
@@ -84,6 +86,7 @@ class ConstantPad2d(_Pad2d):
 
     _mode = "constant"
 
+    @checked
     def __init__(self, padding: int | tuple[int, int, int, int], value: float) -> None:
         super().__init__(padding)
         self.value = value

@@ -16,7 +16,7 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import check_floats
 from tt_core.engine.threads import in_parallel
 from tt_core.layers import Layer
-from tt_core.tensor.shapes import take_along_dim, take_along_dim_backward
+from tt_core.tensor.shapes import as_size, take_along_dim, take_along_dim_backward
 from tt_data.spatial.windows import IntOrPair, Pair, Windows, check_images, of_tensors, on_images, pair, windows
 from tt_learn.autograd import gradient
 
@@ -266,7 +266,8 @@ def max_unpool2d(
         kernel, around = pair(kernel_size, "kernel_size"), pair(padding, "padding", least=0)
         step = kernel if stride is None else pair(stride, "stride")
         output_size = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[-2:], step, around, kernel)]
-    return put_at_indices(x, indices, output_size=tuple(output_size)[-2:])
+    size = as_size("max_unpool2d: output_size", (output_size,))
+    return put_at_indices(x, indices, output_size=size[-2:])
 
 
 # --- the mean of each window

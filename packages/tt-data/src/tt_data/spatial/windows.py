@@ -14,8 +14,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tt_core.engine.arguments import explained
 from tt_core.engine.dispatch import Array, HasArray, wrap
-from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, is_integer
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
 
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
@@ -234,7 +235,7 @@ def of_tensors(names: str) -> Callable[[Function], Function]:
     """Let a composition of ops take arrays for its first arguments, as an op does.
 
     `names`: these arguments, separated by spaces; one with a question mark may be None. Anything else raises
-    `DTypeError`.
+    `DTypeError`, and so does another argument that does not fit its hint (`explained`).
 
     >>> @of_tensors("x weight?")
     ... def double(x, weight=None):
@@ -245,7 +246,7 @@ def of_tensors(names: str) -> Callable[[Function], Function]:
     taken = [(name.rstrip("?"), name.endswith("?")) for name in names.split()]
 
     def decorate(function: Function) -> Function:
-        who = function.__name__
+        who, composed = function.__name__, explained(function)
 
         @functools.wraps(function)
         def call(*inputs: Any, **options: Any) -> Any:
@@ -253,7 +254,7 @@ def of_tensors(names: str) -> Callable[[Function], Function]:
             for name in taken[len(inputs) :]:
                 if name[0] in options:
                     options[name[0]] = as_tensor(options[name[0]], who, *name)
-            return function(*tensors, *inputs[len(tensors) :], **options)
+            return composed(*tensors, *inputs[len(tensors) :], **options)
 
         return cast(Function, call)
 
@@ -264,6 +265,6 @@ def as_tensor(x: Any, who: str, name: str = "input", optional: bool = False) -> 
     """`x`, an array as a tensor on the same memory; raises `DTypeError` for anything else."""
     if isinstance(x, HasArray) or (x is None and optional):
         return x
-    if not isinstance(x, np.ndarray):
-        raise DTypeError(f"{who}: {name} must be a tensor or an array, got {type(x).__name__}")
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+        raise DTypeError(f"{who}: {name} must be a tensor or an array of numbers, got {shown(x)}")
     return wrap(x)

@@ -17,7 +17,7 @@ import numpy as np
 
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
-from tt_core.engine.dispatch import Array, op
+from tt_core.engine.dispatch import Array, op, quietly
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, shown
 from tt_core.engine.files import write_atomic
 from tt_core.layers import Layer
@@ -150,6 +150,7 @@ class Embedding(Layer):
         self.max_norm, self.norm_type = max_norm, norm_type
 
     @classmethod
+    @checked
     def from_pretrained(
         cls,
         embeddings: Any,
@@ -180,7 +181,7 @@ class Embedding(Layer):
 
     def forward(self, ids: Any) -> Any:
         if self.max_norm is not None:
-            self._scale_down(np.asarray(ids), self.max_norm)
+            quietly(self._scale_down, np.asarray(ids), self.max_norm)
         return embedding(ids, self.weight, padding_idx=self.padding_idx)
 
     def _scale_down(self, ids: Array, most: float) -> None:
@@ -232,6 +233,7 @@ class SinusoidalEmbedding(Layer):
     def __init__(self, max_length: int, dim: int, base: float = 10000.0) -> None:
         super().__init__()
         check_sizes("SinusoidalEmbedding", max_length=max_length, dim=dim)
+        check_positive("SinusoidalEmbedding", "base", base)
         if dim % 2:
             raise ShapeError(f"SinusoidalEmbedding: dim {dim} is odd; a sine and a cosine share each frequency")
         self.max_length, self.dim = max_length, dim
@@ -369,6 +371,7 @@ def _table(source: Any) -> Array:
     """The (entries, dim) array of an Embedding, a tensor or an array."""
     weight = source.weight if isinstance(source, Embedding) else source
     table = np.asarray(weight.data if isinstance(weight, Tensor) else weight)
+    table = table.astype(np.float32) if table.dtype == np.float16 else table  # norms overflow in float16
     if table.ndim != 2:
         raise ShapeError(f"embedding table: expected (entries, dim), got shape {table.shape}")
     return table

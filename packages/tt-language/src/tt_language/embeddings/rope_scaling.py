@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, quietly
 from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_language.errors import short
 
@@ -70,7 +70,7 @@ class RopeScaling:
 
     def frequencies(self, dim: int, theta: float, length: int) -> Scaled:
         """Frequencies and factor for a text of `length` positions."""
-        return _KINDS[self.kind].compute(dim, theta, length, **self.numbers)
+        return quietly(_KINDS[self.kind].compute, dim, theta, length, **self.numbers)
 
     def changes_at(self, length: int) -> bool:
         """Whether a text of `length` positions has other frequencies than one that is a position shorter."""

@@ -240,6 +240,8 @@ class Seq2SeqTransformer(Layer):
         return [[*itertools.takewhile(lambda token: token != end, row)] for row in target[:, 1:].tolist()]
 
     def _embedded(self, table: Layer, ids: Any) -> Any:
+        if not ids.ndim:
+            raise ShapeError("Seq2SeqTransformer: expected ids (batch, length), got one without dimensions")
         if ids.shape[-1] > self.max_length:
             raise ShapeError(f"Seq2SeqTransformer: {ids.shape[-1]} tokens, at most max_length = {self.max_length}")
         x = table(ids) * self.scale

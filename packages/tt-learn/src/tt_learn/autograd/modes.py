@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar, TypeVar, cast
 
+from tt_core.engine.arguments import checked
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -34,6 +36,7 @@ class GradMode:
     def __exit__(self, *_: object) -> None:
         recording.on = self._before.pop()
 
+    @checked
     def __call__(self, function: F) -> F:
         """Decorates `function`; every call has a stack of its own, because threads may call it at the same time."""
         decorate = _decorated_generator if inspect.isgeneratorfunction(function) else _decorated
@@ -133,6 +136,7 @@ class inference_mode(GradMode):
             return cls()(mode)
         return super().__new__(cls)
 
+    @checked
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode and recording.on)
 
@@ -147,6 +151,7 @@ class set_grad_enabled(GradMode):
     True
     """
 
+    @checked
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
         super().__enter__()
@@ -155,6 +160,7 @@ class set_grad_enabled(GradMode):
         if not self._before:  # it was left, and is entered again
             super().__enter__()
 
+    @checked
     def __call__(self, function: F) -> F:
         self.__exit__()
         return super().__call__(function)

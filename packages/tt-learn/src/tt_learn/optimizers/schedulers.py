@@ -86,6 +86,13 @@ class Scheduler:
         self._apply()
 
 
+def _power(name: str, gamma: float, t: int) -> float:
+    try:
+        return gamma**t
+    except OverflowError:
+        raise OptimizerError(f"{name}: gamma {gamma} to the power {t} is too large; choose a smaller gamma") from None
+
+
 def _copied(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
@@ -361,8 +368,9 @@ class CyclicLR(Scheduler):
         height = x / share if x <= share else (x - 1) / (share - 1)
         if self.scale_fn is not None:
             return float(height * self.scale_fn(cycle if self.scale_mode == "cycle" else t))
-        scale = {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1), "exp_range": self.gamma**t}
-        return float(height * scale[self.mode])
+        if self.mode == "exp_range":
+            return float(height * _power("CyclicLR", self.gamma, t))
+        return height * 0.5 ** (cycle - 1) if self.mode == "triangular2" else height
 
     def _lr(self, i: int, base: float) -> float:
         return base + (self.max_lrs[i] - base) * self._height()
@@ -417,6 +425,7 @@ class SequentialLR(Scheduler):
         """Where it stands, and where each of its schedules does."""
         return {**super().state_dict(), "schedulers": [schedule.state_dict() for schedule in self.schedulers]}
 
+    @checked
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Stand where `state_dict` was taken; raises `OptimizerError` for another schedule's state."""
         states = state_dict.get("schedulers")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, quietly
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError
 from tt_core.tensor import as_array
 
@@ -57,7 +57,7 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
     scores, truth = as_array(output), as_array(target)
     if scores.shape != truth.shape:
         raise ShapeError(f"binary_accuracy: output {scores.shape} and target {truth.shape} differ")
-    return float(((scores > threshold) == (truth > 0.5)).mean())
+    return float((quietly(np.greater, scores, threshold) == (truth > 0.5)).mean())
 
 
 def confusion_matrix(output: Any, target: Any) -> Array:
