@@ -322,7 +322,7 @@ def test_unseen_characters_are_named_with_what_to_do():
     with pytest.raises(TokenizerError) as error:
         CharTokenizer("abc").encode("abc\nxyzüvw")
     assert one_line(error) == (
-        "'\\n', 'v', 'w', 'x', 'y' and 2 more not among the 3 characters of the vocabulary;"
+        "CharTokenizer: '\\n', 'v', 'w', 'x', 'y' and 2 more not among the 3 characters of the vocabulary;"
         " build it from text that has them, or use ByteTokenizer or BPETokenizer, which take any text"
     )
 

@@ -15,7 +15,7 @@ import multiprocessing
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from html import escape
 from itertools import count, islice
@@ -122,6 +122,9 @@ class DataLoader:
         transform: Transform | None = None,
         prefetch: int | None = None,
     ) -> None:
+        if isinstance(dataset, Mapping) and dataset and 0 not in dataset:
+            given = "a dictionary whose keys are not 0, 1, ..."
+            raise DTypeError(f"DataLoader: dataset is {given}; pass list(dataset.values()) or a Dataset")
         self.dataset, self.batch_size, self.drop_last = dataset, check_batch_size(batch_size), drop_last
         self.num_workers = _count("num_workers", num_workers)
         self.prefetch = _batches_ahead(self.num_workers, prefetch, prefetch_factor)

@@ -36,13 +36,17 @@ def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     scores, classes = as_array(output), as_array(target)
     if k < 1:
         raise ArgumentError(f"top_k_accuracy: k is {k}, expected 1 or more")
-    if scores.shape[:-1] != classes.shape:
+    if not scores.ndim or not scores.shape[-1] or scores.shape[:-1] != classes.shape:
         raise ShapeError(f"accuracy: scores {scores.shape} do not fit class indices {classes.shape}")
     if k == 1:
-        return float((scores.argmax(-1) == classes).mean())
+        return _share(scores.argmax(-1) == classes)
     k = min(k, scores.shape[-1])
     best = np.argpartition(scores, -k, axis=-1)[..., -k:]
-    return float((best == classes[..., None]).any(-1).mean())
+    return _share((best == classes[..., None]).any(-1))
+
+
+def _share(hits: Array) -> float:
+    return float(hits.mean()) if hits.size else math.nan
 
 
 @checked
@@ -57,7 +61,7 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
     scores, truth = as_array(output), as_array(target)
     if scores.shape != truth.shape:
         raise ShapeError(f"binary_accuracy: output {scores.shape} and target {truth.shape} differ")
-    return float((quietly(np.greater, scores, threshold) == (truth > 0.5)).mean())
+    return _share(quietly(np.greater, scores, threshold) == (truth > 0.5))
 
 
 def confusion_matrix(output: Any, target: Any) -> Array:

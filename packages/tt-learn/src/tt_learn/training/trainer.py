@@ -21,6 +21,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -281,7 +282,7 @@ class Trainer:
         attempts, self._resumed = 2 if self._resumed else 1, None
         for _ in range(attempts):
             remaining = iter(batches)
-            while group := list(itertools.islice(remaining, self.accumulate)):
+            while group := list(itertools.islice(remaining, min(self.accumulate, sys.maxsize))):
                 self._epoch_is_over = len(group) < self.accumulate
                 yield group
             if self.batches_in_epoch:

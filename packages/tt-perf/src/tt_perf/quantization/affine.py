@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.engine.arguments import checked
+from tt_core.engine.arguments import explained
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import DTypeError, TinyTorchError
 from tt_core.tensor import as_array
@@ -26,7 +26,7 @@ class QuantizationError(TinyTorchError, ValueError):
     """A model, range or file that cannot be quantized, or was damaged."""
 
 
-@checked
+@explained
 def choose_qparams(
     low: Any, high: Any, quant_min: int = -128, quant_max: int = 127, symmetric: bool = False
 ) -> tuple[Array, Array]:
@@ -43,7 +43,9 @@ def choose_qparams(
     if not -(1 << 31) <= quant_min < quant_max < 1 << 31 or (symmetric and not quant_min < 0 < quant_max):
         around = " around 0" * symmetric
         raise QuantizationError(f"choose_qparams: quant_min {quant_min} to quant_max {quant_max} is no range{around}")
-    low, high = _ends("low", low), _ends("high", high)
+    low, high = np.broadcast_arrays(_ends("low", low), _ends("high", high))
+    if not low.size:
+        raise QuantizationError("choose_qparams: the range is empty, expected a low and a high number or more")
     lowest, highest = np.minimum(low, 0), np.maximum(high, 0)
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, expected finite numbers")
