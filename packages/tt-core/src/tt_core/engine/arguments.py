@@ -94,11 +94,12 @@ class _Checks:
         self.star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & 0x04 else ""
         self.first = -1
         """How many parameters stand before the first one to check; -1 before the hints are read."""
+        self.hints: dict[str, Any] = {}
         self.by_name: dict[str, _Checked] = {}
         self.in_order: list[_Checked] = []
 
     def _read(self) -> None:
-        hints = _hints(self.function)
+        self.hints = hints = _hints(self.function)
         self.by_name.update({name: (name, _sure(hint), check(hint)) for name, hint in hints.items()})
         self.in_order.extend(self.by_name.get(name, _UNCHECKED) for name in self.names)
         checked = [i for i, name in enumerate(self.names) if name in hints]
@@ -112,18 +113,30 @@ class _Checks:
             return
         for (name, sure, fits), value in zip(self.in_order, args):
             if type(value) not in sure and not self._takes(value, fits):
-                _refuse(self.function, args, kwargs, name, value)
+                self._refuse(args, kwargs, name, value)
         if self.star in self.by_name:
             for value in args[len(self.names) :]:
                 if not self._takes(value, self.by_name[self.star][2]):
-                    _refuse(self.function, args, kwargs, self.star, value)
+                    self._refuse(args, kwargs, self.star, value)
         for given, value in kwargs.items():
             name, sure, fits = self.by_name.get(given, _UNCHECKED)
             if type(value) not in sure and not self._takes(value, fits):
-                _refuse(self.function, args, kwargs, name, value)
+                self._refuse(args, kwargs, name, value)
 
     def _takes(self, value: Any, fits: Check) -> bool:
         return fits(value) or (self.tensors and _is_number_tensor(value))
+
+    def _refuse(self, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, value: Any) -> NoReturn:
+        """Raise `DTypeError`, or for what takes options or a state its own error for such a value."""
+        function = self.function
+        if function.__name__ in ("__init__", "load_state_dict", "add_param_group", "from_dict"):
+            try:
+                function(*args, **kwargs)
+            except TinyTorchError:
+                raise
+            except Exception:  # what would have been a foreign traceback
+                pass
+        raise DTypeError(f"{_where(function, args)}: {name} is {describe(self.hints[name])}, got {shown(value)}")
 
 
 def explained(function: Callable[P, R], name: str = "") -> Callable[P, R]:
@@ -186,18 +199,6 @@ def _hints(function: Any) -> dict[str, Any]:
         with contextlib.suppress(NameError):
             hints |= typing.get_type_hints(one, function.__globals__)
     return {name: hint for name, hint in hints.items() if hint is not Any and name != "return"}
-
-
-def _refuse(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, value: Any) -> NoReturn:
-    """Raise `DTypeError`, or for what takes options or a state the error of its own that it has for such a value."""
-    if function.__name__ in ("__init__", "load_state_dict", "add_param_group", "from_dict"):
-        try:
-            function(*args, **kwargs)
-        except TinyTorchError:
-            raise
-        except Exception:  # what would have been a foreign traceback
-            pass
-    raise DTypeError(f"{_where(function, args)}: {name} is {describe(_hints(function)[name])}, got {shown(value)}")
 
 
 def _where(function: Any, args: tuple[Any, ...]) -> str:

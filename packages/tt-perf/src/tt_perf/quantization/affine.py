@@ -44,8 +44,6 @@ def choose_qparams(
         around = " around 0" * symmetric
         raise QuantizationError(f"choose_qparams: quant_min {quant_min} to quant_max {quant_max} is no range{around}")
     low, high = np.broadcast_arrays(_ends("low", low), _ends("high", high))
-    if not low.size:
-        raise QuantizationError("choose_qparams: the range is empty, expected a low and a high number or more")
     lowest, highest = np.minimum(low, 0), np.maximum(high, 0)
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, expected finite numbers")
