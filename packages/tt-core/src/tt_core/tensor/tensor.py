@@ -293,7 +293,7 @@ class Tensor(TorchMethods, HasArray):
         return captioned(repr(self), f"shape {self.shape}, {self.dtype}, {self.numel():,} elements")
 
     def _repr_suffix(self) -> str:
-        default = self.dtype in (np.float32, np.int64, np.bool_)
+        default = self.dtype == np.float32 or (self.data.size and self.dtype in (np.int64, np.bool_))
         empty = f", shape={self.shape}" if not self.data.size and self.ndim > 1 else ""
         return empty + ("" if default else f", dtype={self.dtype}")
 
@@ -1030,10 +1030,25 @@ def _format(array: Array) -> str:
     """The numbers as PyTorch prints them: four digits, large tensors abridged, columns aligned."""
     if not array.size:
         return "[]"
-    text = np.array2string(
-        array, separator=", ", prefix="tensor(", precision=4, floatmode="maxprec", threshold=1000, max_line_width=80
-    )
-    return text
+    if array.dtype == np.bool_ and array.ndim:
+        width = 4 if array.all() else 5  # NumPy leaves room for False where there is none
+        return _text(array, formatter={"bool": lambda value: f"{value!s:>{width}}"})
+    if array.ndim == 1 and array.dtype.kind == "f" and array.size <= _SHOWN:
+        finite = np.isfinite(array)
+        if not finite.all():  # in a vector, nan and inf widen no other number
+            numbers = _text(np.where(finite, array, 0), max_line_width=1 << 30)[1:-1].split(", ")
+            words = [number if known else f"{x:>{len(number)}}" for number, known, x in zip(numbers, finite, array)]
+            return _text(np.array(words, object), formatter={"all": str})
+    return _text(array)
+
+
+_SHOWN = 1000
+"""Of more elements than this, only the ones at the edges are printed."""
+
+
+def _text(array: Array, max_line_width: _int = 80, **options: Any) -> str:
+    layout: dict[str, Any] = {"separator": ", ", "prefix": "tensor(", "threshold": _SHOWN}
+    return np.array2string(array, precision=4, floatmode="maxprec", max_line_width=max_line_width, **layout, **options)
 
 
 set_base_tensor_type(Tensor)
