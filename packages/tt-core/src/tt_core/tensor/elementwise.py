@@ -396,7 +396,7 @@ def log(x: Array, /) -> Array:
     """Natural logarithm, -inf at 0 and nan below; raises `DTypeError` for what is no number.
 
     >>> log(np.array([-1, 0, 1], np.float32))
-    tensor([ nan, -inf,   0.])
+    tensor([nan, -inf, 0.])
     """
     return np.log(floating(x))
 
