@@ -256,6 +256,9 @@ GUESSES: dict[str, Callable[[], Any]] = {
     "metrics": lambda: 0.5,
     "content": lambda: "<a>",
     "length": lambda: 4,
+    **{name: lambda: floats(2, 3) for name in ("x1", "x2", "input1", "input2", "logits")},
+    **{name: lambda: floats(2, 3) for name in ("anchor", "positive", "negative")},
+    "var": lambda: positive(2, 3),
 }
 
 
@@ -410,6 +413,22 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "BCEWithLogitsLoss": lambda: given(positive(3), pos_weight=positive(3)),
     "CrossEntropyLoss": lambda: given(positive(3)),
     "NLLLoss": lambda: given(positive(3)),
+    "functional.cosine_embedding_loss": lambda: given(floats(2, 3), floats(2, 3), ints(2)),
+    "functional.glu": lambda: given(floats(2, 4)),
+    "functional.layer_norm": lambda: given(floats(2, 3), (3,), floats(3), floats(3)),
+    "functional.linear": lambda: given(floats(2, 3), floats(4, 3), floats(4)),
+    "functional.multi_margin_loss": lambda: given(floats(2, 3), ints(2)),
+    "functional.one_hot": lambda: given(ints(2, 3), 3),
+    "functional.prelu": lambda: given(floats(2, 3), positive(3)),
+    "functional.threshold": lambda: given(floats(2, 3), 0.5, 1.0),
+    "nn.ParameterDict": lambda: given({"a": floats(2)}),
+    "nn.ParameterList": lambda: given([floats(2), floats(3)]),
+    "nn.Threshold": lambda: given(0.5, 1.0),
+    "distributions.Bernoulli": lambda: given(positive(2, 3)),
+    "distributions.Categorical": lambda: given(positive(2, 3)),
+    "distributions.Normal": lambda: given(floats(2, 3), positive(2, 3)),
+    "distributions.Uniform": lambda: given(floats(2, 3), floats(2, 3) + 1),
+    "distributions.kl_divergence": lambda: given(*[tt_core.distributions.Normal(floats(3), positive(3))] * 2),
     # tt_learn
     "Checkpoints": lambda: given(folder(), every=2),
     "CosineAnnealingLR": lambda: given(optimizer(), 4),
@@ -590,15 +609,23 @@ FORWARD: dict[str, Callable[[], tuple[Any, ...]]] = {
     "PixelUnshuffle": lambda: (floats(1, 1, 4, 4),),
     "MaxUnpool2d": lambda: (floats(1, 3, 4, 4), ints(1, 3, 4, 4)),
     "BatchNorm2d": lambda: (floats(2, 3, 4, 4),),
+    "nn.CosineEmbeddingLoss": lambda: (floats(2, 3), floats(2, 3), ints(2)),
+    "nn.GLU": lambda: (floats(2, 4),),
+    "nn.GaussianNLLLoss": lambda: (floats(2, 3), floats(2, 3), positive(2, 3)),
+    "nn.MarginRankingLoss": lambda: (floats(2, 3), floats(2, 3), floats(2, 3)),
+    "nn.MultiMarginLoss": lambda: (floats(2, 3), ints(2)),
+    "nn.TripletMarginLoss": lambda: (floats(2, 3), floats(2, 3), floats(2, 3)),
     "BatchNorm1d": lambda: (floats(4, 3),),
     "Conv2d": lambda: (floats(1, 3, 8, 8),),
     "Dropout2d": lambda: (floats(1, 3, 8, 8),),
     "Upsample": lambda: (floats(1, 3, 4, 4),),
 }
 
+OF_PAIRS = "CosineSimilarity HingeEmbeddingLoss HuberLoss PairwiseDistance PoissonNLLLoss SoftMarginLoss"
 OF_IMAGES = "AdaptiveMaxPool2d CircularPad2d ReflectionPad2d ReplicationPad2d ZeroPad2d Unfold ConvTranspose2d"
 OF_SIGNALS = "Conv1d ConvTranspose1d AvgPool1d MaxPool1d InstanceNorm1d"
 FORWARD |= dict.fromkeys(OF_IMAGES.split(" "), lambda: (floats(1, 3, 8, 8),))
+FORWARD |= dict.fromkeys([f"nn.{name}" for name in OF_PAIRS.split(" ")], lambda: (floats(2, 3), floats(2, 3)))
 FORWARD |= dict.fromkeys(OF_SIGNALS.split(" "), lambda: (floats(2, 3, 8),))
 FORWARD |= dict.fromkeys(("TransformerEncoderLayer", "EncoderStack", "TransformerEncoder"), lambda: (floats(2, 3, 4),))
 FORWARD |= dict.fromkeys(
@@ -659,6 +686,16 @@ METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "CharTokenizer.load": lambda: given(file(characters().save)),
     "GPTConfig.from_dict": lambda: given({"vocab_size": 16, "n_embd": 8, "n_head": 2}),
     "LayerDict.__getitem__": lambda: given("a"),
+    "ParameterDict.__getitem__": lambda: given("a"),
+    "ParameterDict.__setitem__": lambda: given("b", floats(2)),
+    "ParameterList.__getitem__": lambda: given(0),
+    "ParameterList.append": lambda: given(floats(2)),
+    "ParameterList.extend": lambda: given([floats(2)]),
+    "Uniform.log_prob": lambda: given(positive(2, 3)),
+    "Bernoulli.log_prob": lambda: given(ints(2, 3)),
+    "Categorical.log_prob": lambda: given(ints(2)),
+    "Distribution.sample": lambda: given((2,)),
+    "Distribution.rsample": lambda: given((2,)),
     "LayerDict.__setitem__": lambda: given("b", linear()),
     "LayerDict.pop": lambda: given("a"),
     "Layer.cuda": lambda: given(),
@@ -785,7 +822,14 @@ def _ours(thing: Any) -> bool:
 
 
 PACKAGES = {m.__name__: m for m in (tt_core, tt_learn, tt_data, tt_language, tt_perf, tinygpt)}
-NAMESPACES = {"init.": tt_core.init, "transforms.": tt_data.transforms, "datasets.": tt_data.datasets}
+NAMESPACES = {
+    "init.": tt_core.init,
+    "transforms.": tt_data.transforms,
+    "datasets.": tt_data.datasets,
+    "functional.": tt_core.nn.functional,
+    "nn.": tt_core.nn,
+    "distributions.": tt_core.distributions,
+}
 
 SKIPPED = {
     "hookimpl": "pluggy's",
@@ -826,6 +870,10 @@ SKIPPED = {
     "SequentialLR.lr_at": "asks its schedules",
     "absent": "answers for names that a package lacks",
     "resample": "a kernel of upsample",
+    "nn.FunctionLayer": "a base class, used through its subclasses",
+    "distributions.Distribution": "a base class, used through its subclasses",
+    "distributions.Categorical.rsample": "refuses",
+    "distributions.Bernoulli.rsample": "refuses",
     "MemoryFootprint": "a record that memory_footprint returns",
     "CompressionReport": "a record that compression_report returns",
     "Dataset": "a base class, used through its subclasses",
@@ -838,7 +886,7 @@ SKIPPED = {
     "max_pool2d_select": "a backward kernel",
     "transforms.affine": "a kernel of RandomAffine",
 }
-HOOKS = re.compile(r"tt_|on_|update$|check$|state_names$|whole$|backward_|extra_repr$|reset_parameters$")
+HOOKS = re.compile(r"tt_|on_|update$|check$|state_names$|whole$|backward_|extra_repr$|reset_parameters$|function$")
 """Methods that the framework calls: hooks, the parts of an optimizer that a subclass defines."""
 
 
@@ -1186,6 +1234,8 @@ ACCEPTS = {
     "BlockShuffleSampler.data_source": "is anything with a length",
     "DataLoader.dataset": "is anything with a length",
     "ConcatDataset.datasets": "holds anything with a length",
+    "functional.leaky_relu.negative_slope": "goes to NumPy as it is",
+    "functional.pad.pad": "may be bytes, which are integers",
     "pad.pad": "may be bytes, which are integers",
     "BPETokenizer.save.path": "is a path",
     "ByteTokenizer.save.path": "is a path",
@@ -1218,6 +1268,9 @@ LEFT = {
     "AddedToken.lstrip": "a record, which the tokenizer reads",
     "AddedToken.rstrip": "a record, which the tokenizer reads",
     "AddedToken.normalized": "a record, which the tokenizer reads",
+    "functional.softmax._stacklevel": "is read by nothing, as in PyTorch",
+    "functional.log_softmax._stacklevel": "is read by nothing, as in PyTorch",
+    "functional.softmin._stacklevel": "is read by nothing, as in PyTorch",
     "Tensor.requires_grad": "read as a truth value, as flags of ops are",
     "Seq2SeqTransformer.decode.source": "read where there is padding",
     "TransformerBlock.forward.memory_mask": "read where there is cross-attention",

@@ -30,6 +30,15 @@ def _floats(x: Any) -> Any:
     return x if x.is_floating_point() else x.float()
 
 
+def _together(name: str, *tensors: Any) -> tuple[int, ...]:
+    """The shape that tensors broadcast to."""
+    shapes = [x.shape for x in tensors]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast together") from None
+
+
 class Distribution:
     """Base of the distributions: `sample`, `log_prob` and `entropy`, elementwise over the parameters' shape."""
 
@@ -52,7 +61,7 @@ class Distribution:
         raise NotImplementedError(f"{type(self).__name__} defines no entropy(self)")
 
     def _shape(self, sample_shape: Any) -> tuple[int, ...]:
-        return S.as_size("sample", (tuple(sample_shape),)) + self.batch_shape
+        return S.as_size("sample", (sample_shape,)) + self.batch_shape
 
 
 class Normal(Distribution):
@@ -64,7 +73,7 @@ class Normal(Distribution):
 
     def __init__(self, loc: Any, scale: Any) -> None:
         loc, scale = _floats(loc), _floats(scale)
-        self.batch_shape = np.broadcast_shapes(loc.shape, scale.shape)
+        self.batch_shape = _together("Normal", loc, scale)
         self.loc, self.scale = loc.expand(self.batch_shape), scale.expand(self.batch_shape)
         if not (self.scale.data > 0).all():
             raise ShapeError(f"Normal: scale must be positive, got {self.scale.data.min()}")
@@ -108,7 +117,7 @@ class Uniform(Distribution):
 
     def __init__(self, low: Any, high: Any) -> None:
         low, high = _floats(low), _floats(high)
-        self.batch_shape = np.broadcast_shapes(low.shape, high.shape)
+        self.batch_shape = _together("Uniform", low, high)
         self.low, self.high = low.expand(self.batch_shape), high.expand(self.batch_shape)
         if not (self.low.data < self.high.data).all():
             raise ShapeError("Uniform: high must be above low")
@@ -167,7 +176,7 @@ class Categorical(Distribution):
 
     def log_prob(self, value: Any) -> Any:
         value = _tensor(value)
-        shape = np.broadcast_shapes(value.shape, self.batch_shape)
+        shape = _together("Categorical.log_prob", value, self.probs[..., 0])
         logits = self.logits.expand(*shape, self.logits.shape[-1])
         return S.take_along_dim(logits, value.expand(shape).unsqueeze(-1), dim=-1).squeeze(-1)
 
@@ -204,7 +213,7 @@ class Bernoulli(Distribution):
 
     def log_prob(self, value: Any) -> Any:
         value = _floats(value)
-        shape = np.broadcast_shapes(value.shape, self.batch_shape)
+        shape = _together("Bernoulli.log_prob", value, self.probs)
         return -binary_cross_entropy_with_logits(self.logits.expand(shape), value.expand(shape), reduction="none")
 
     def entropy(self) -> Any:

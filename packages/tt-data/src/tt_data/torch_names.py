@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tt_core.engine.arguments import checked
+from tt_core.engine.compositions import of_tensors
 from tt_core.engine.errors import ShapeError, is_integer
 from tt_core.layers import Layer
 from tt_core.nn import Unflatten as Unflatten
@@ -17,7 +18,7 @@ from tt_core.tensor.shapes import as_size
 from tt_data.spatial.adaptive_pooling import adaptive_avg_pool2d, adaptive_max_pool2d
 from tt_data.spatial.convolution import Convolution, conv2d, conv2d_input, fold, unfold
 from tt_data.spatial.pooling import avg_pool2d, max_pool2d, max_pool2d_with_indices
-from tt_data.spatial.windows import IntOrPair, Pair, of_tensors, pair, per_dimension
+from tt_data.spatial.windows import IntOrPair, Pair, pair, per_dimension
 
 IntOrOne = int | Sequence[int]
 

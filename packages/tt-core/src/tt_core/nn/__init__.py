@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tt_core import init as init
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import DTypeError, ShapeError, is_integer, shown
+from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, did_you_mean, is_integer, shown
 from tt_core.engine.later import absent
 from tt_core.layers.activations import GELU as GELU
 from tt_core.layers.activations import LeakyReLU as LeakyReLU
@@ -308,18 +308,23 @@ class ParameterList(Layer):
         super().__init__()
         self.extend(values)
 
+    @checked
     def append(self, value: Tensor) -> ParameterList:
         """Add one parameter at the end."""
         self.register_parameter(str(len(self)), value if value.is_parameter else Parameter(value))
         return self
 
+    @checked
     def extend(self, values: Iterable[Tensor]) -> ParameterList:
         """Add parameters at the end."""
         for value in values:
             self.append(value)
         return self
 
+    @checked
     def __getitem__(self, index: int) -> Tensor:
+        if not -len(self) <= index < len(self):
+            raise OutOfRangeError(f"ParameterList: has {len(self)} parameters, got index {index}")
         return list(self._parameters.values())[index]
 
     def __len__(self) -> int:
@@ -343,9 +348,14 @@ class ParameterDict(Layer):
         for name, value in (parameters or {}).items():
             self[name] = value
 
+    @checked
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self._parameters:
+            known = did_you_mean(name, self._parameters)
+            raise OutOfRangeError(f"ParameterDict: no parameter is called {name!r}; {known}")
         return self._parameters[name]
 
+    @checked
     def __setitem__(self, name: str, value: Tensor) -> None:
         self.register_parameter(name, value if value.is_parameter else Parameter(value))
 

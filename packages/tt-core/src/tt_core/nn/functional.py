@@ -15,7 +15,8 @@ import numpy as np
 from tt_core import activations as A
 from tt_core import layers as L
 from tt_core import losses
-from tt_core.engine.dispatch import wrap
+from tt_core.engine.compositions import as_tensor, of_tensors
+from tt_core.engine.dispatch import quietly, wrap
 from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError
 from tt_core.engine.later import absent
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
@@ -44,6 +45,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     return L.linear(input, weight, bias)
 
 
+@of_tensors("input")
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Mean 0 and variance 1 over the last dimensions, whose sizes are `normalized_shape`.
 
@@ -80,14 +82,15 @@ sigmoid, tanh, softplus, gelu = A.sigmoid, A.tanh, A.softplus, A.gelu
 
 def softmax(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """`softmax` over `dim`, in `dtype` if one is given."""
-    return A.softmax(input if dtype is None else input.to(dtype), dim=dim)
+    return A.softmax(input if dtype is None else as_tensor(input, "softmax").to(dtype), dim=dim)
 
 
 def log_softmax(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """`log_softmax` over `dim`, in `dtype` if one is given."""
-    return A.log_softmax(input if dtype is None else input.to(dtype), dim=dim)
+    return A.log_softmax(input if dtype is None else as_tensor(input, "log_softmax").to(dtype), dim=dim)
 
 
+@of_tensors("input")
 def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
     """Widened by `pad`, (before, after) pairs from the last dimension backwards."""
     if mode == "constant":
@@ -137,6 +140,7 @@ def mish(input: Any, inplace: bool = False) -> Any:
     return input * A.tanh(A.softplus(input))
 
 
+@of_tensors("input")
 def relu6(input: Any, inplace: bool = False) -> Any:
     """`min(max(x, 0), 6)`.
 
@@ -146,6 +150,7 @@ def relu6(input: Any, inplace: bool = False) -> Any:
     return hardtanh(input, 0.0, 6.0)
 
 
+@of_tensors("input")
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
     """`x` limited to [min_val, max_val]; the gradient at the bounds is 0.
 
@@ -153,9 +158,10 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
     tensor([-1. ,  0.5])
     """
     inside = E.gt(input, min_val) & E.lt(input, max_val)
-    return E.where(inside, input, np.clip(input.data, min_val, max_val))
+    return E.where(inside, input, quietly(np.clip, input.data, min_val, max_val))
 
 
+@of_tensors("input")
 def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     """`relu6(x + 3) / 6`.
 
@@ -165,6 +171,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     return relu6(input + 3) / 6
 
 
+@of_tensors("input")
 def hardswish(input: Any, inplace: bool = False) -> Any:
     """`x hardsigmoid(x)` (Howard et al. 2019, arXiv:1905.02244).
 
@@ -174,6 +181,7 @@ def hardswish(input: Any, inplace: bool = False) -> Any:
     return input * hardsigmoid(input)
 
 
+@of_tensors("input")
 def logsigmoid(input: Any) -> Any:
     """`log(sigmoid(x))`, safe at any magnitude.
 
@@ -228,6 +236,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     return E.masked_fill(input, E.le(input, threshold), value)
 
 
+@of_tensors("input")
 def softmin(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """`softmax(-x)`.
 
@@ -237,6 +246,7 @@ def softmin(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) 
     return softmax(-input, dim, dtype=dtype)
 
 
+@of_tensors("input")
 def glu(input: Any, dim: int = -1) -> Any:
     """One half of `dim` times the sigmoid of the other (Dauphin et al. 2016); raises `ShapeError` for an odd size.
 
@@ -249,6 +259,7 @@ def glu(input: Any, dim: int = -1) -> Any:
     return value * A.sigmoid(gate)
 
 
+@of_tensors("input weight")
 def prelu(input: Any, weight: Any) -> Any:
     """`x` above 0, `weight * x` below, with one weight or one for each channel, which is dimension 1.
 
@@ -260,6 +271,7 @@ def prelu(input: Any, weight: Any) -> Any:
     return E.where(E.gt(input, 0), input, input * weight)
 
 
+@of_tensors("logits")
 def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
     """A random, differentiable choice (Jang et al. 2016, arXiv:1611.01144): `softmax((logits + Gumbel noise) / tau)`.
 
@@ -279,6 +291,7 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
 # --- vectors and their distances
 
 
+@of_tensors("input")
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
     """Divided by the norm over `dim`, which counts as `eps` at least.
 
@@ -288,6 +301,7 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
     return input / E.clip(input.norm(p, dim, keepdim=True), min=eps)
 
 
+@of_tensors("x1 x2")
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """Cosine of the angle between vectors along `dim`; a norm counts as `eps` at least.
 
@@ -298,6 +312,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     return R.sum(first * second, dim=dim)
 
 
+@of_tensors("x1 x2")
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
     """Norm of `x1 - x2 + eps` over the last dimension.
 
@@ -307,6 +322,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
+@of_tensors("x1 x2")
 def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
     """Distance of each row of one to each row of the other; (..., n, d) and (..., m, d) give (..., n, m).
 
@@ -316,6 +332,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
     return (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)
 
 
+@of_tensors("tensor")
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """A row of zeros with a 1 at its class for each class index, in int64; without `num_classes`, up to the largest.
 
@@ -345,6 +362,7 @@ def _reduced(name: str, loss: Any, reduction: str) -> Any:
     return loss if reduction == "none" else R.mean(loss) if reduction == "mean" else R.sum(loss)
 
 
+@of_tensors("input target")
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
     """Squared error near 0 and absolute error beyond `delta` (Huber 1964): with d = |x - t|,
     `d^2 / 2` where d <= delta, else `delta (d - delta / 2)`.
@@ -356,6 +374,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     return _reduced("huber_loss", loss if weight is None else loss * weight, reduction)
 
 
+@of_tensors("input1 input2 target")
 def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
     """`max(0, -target (input1 - input2) + margin)`: target 1 ranks the first higher, -1 the second.
 
@@ -365,6 +384,7 @@ def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0
     return _reduced("margin_ranking_loss", E.clip(-target * (input1 - input2) + margin, min=0.0), reduction)
 
 
+@of_tensors("input target")
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
     """`x` where `target` is 1, `max(0, margin - x)` where it is -1.
 
@@ -375,6 +395,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
     return _reduced("hinge_embedding_loss", loss, reduction)
 
 
+@of_tensors("input target")
 def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """`log(1 + exp(-target x))` for targets 1 and -1.
 
@@ -384,6 +405,7 @@ def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduced("soft_margin_loss", -logsigmoid(target * input), reduction)
 
 
+@of_tensors("input1 input2 target")
 def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
     """`1 - cos` of the angle where `target` is 1, `max(0, cos - margin)` where it is -1.
 
@@ -395,6 +417,7 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
     return _reduced("cosine_embedding_loss", loss, reduction)
 
 
+@of_tensors("anchor positive negative")
 def triplet_margin_loss(
     anchor: Any,
     positive: Any,
@@ -417,6 +440,7 @@ def triplet_margin_loss(
     return _reduced("triplet_margin_loss", E.clip(near - far + margin, min=0.0), reduction)
 
 
+@of_tensors("input target")
 def poisson_nll_loss(
     input: Any,
     target: Any,
@@ -440,6 +464,7 @@ def poisson_nll_loss(
     return _reduced("poisson_nll_loss", loss, reduction)
 
 
+@of_tensors("input target var")
 def gaussian_nll_loss(
     input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Any:
@@ -454,6 +479,7 @@ def gaussian_nll_loss(
     return _reduced("gaussian_nll_loss", loss + 0.5 * math.log(2 * math.pi) * full, reduction)
 
 
+@of_tensors("input target")
 def multi_margin_loss(
     input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
 ) -> Any:
@@ -465,6 +491,6 @@ def multi_margin_loss(
     right = S.take_along_dim(input, target.unsqueeze(-1), dim=-1)
     others = E.clip(margin - right + input, min=0.0) ** p
     if weight is not None:
-        others = others * weight[target].unsqueeze(-1)
+        others = others * as_tensor(weight, "multi_margin_loss", "weight")[target].unsqueeze(-1)
     kept = E.masked_fill(others, E.eq(one_hot(target, input.shape[-1]), 1), 0.0)
     return _reduced("multi_margin_loss", R.sum(kept, dim=-1) / input.shape[-1], reduction)

@@ -68,14 +68,11 @@ from tt_data.spatial.resampling import resample as resample
 from tt_data.spatial.resampling import resample_backward as resample_backward
 from tt_data.spatial.resampling import upsample as upsample
 from tt_data.spatial.windows import BLOCK as BLOCK
-from tt_data.spatial.windows import Function as Function
 from tt_data.spatial.windows import IntOrPair as IntOrPair
 from tt_data.spatial.windows import Kernel as Kernel
 from tt_data.spatial.windows import Pair as Pair
 from tt_data.spatial.windows import Windows as Windows
-from tt_data.spatial.windows import as_tensor as as_tensor
 from tt_data.spatial.windows import check_images as check_images
-from tt_data.spatial.windows import of_tensors as of_tensors
 from tt_data.spatial.windows import on_images as on_images
 from tt_data.spatial.windows import pair as pair
 from tt_data.spatial.windows import per_dimension as per_dimension

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.engine.compositions import of_tensors
 from tt_core.engine.errors import ShapeError, check_floats
 from tt_core.tensor.creation import from_numpy
 from tt_core.tensor.elementwise import clip
 from tt_core.tensor.products import matmul
 from tt_core.tensor.shapes import take_along_dim
-from tt_data.spatial.windows import of_tensors
 
 
 @of_tensors("theta")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from tt_core import Tensor
 from tt_core.engine.arguments import checked
+from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.errors import ShapeError, is_integer
 from tt_core.layers import Layer
 from tt_core.tensor.creation import ones, zeros
@@ -22,7 +23,6 @@ from tt_data.spatial.normalization import (
     of_nothing,
     per_channel,
 )
-from tt_data.spatial.windows import as_tensor, of_tensors
 
 
 @of_tensors("x running_mean? running_var? weight? bias?")

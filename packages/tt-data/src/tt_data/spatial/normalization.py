@@ -15,6 +15,7 @@ import numpy as np
 from tt_core import Tensor
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
+from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.dispatch import Array, op, quietly
 from tt_core.engine.errors import ArgumentError, ShapeError, check_floats
 from tt_core.engine.threads import in_parallel
@@ -22,7 +23,6 @@ from tt_core.layers import Layer
 from tt_core.random import generator
 from tt_core.tensor import elementwise as E
 from tt_core.tensor.creation import ones, zeros
-from tt_data.spatial.windows import as_tensor, of_tensors
 from tt_learn.autograd import formula, gradient
 
 

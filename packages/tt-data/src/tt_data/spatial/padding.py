@@ -12,9 +12,10 @@ import numpy as np
 
 from tt_core import pad as pad_with
 from tt_core.engine.arguments import checked
+from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.errors import ShapeError
 from tt_core.layers import Layer
-from tt_data.spatial.windows import as_tensor, of_tensors, per_dimension
+from tt_data.spatial.windows import per_dimension
 
 MODES = ("constant", "reflect", "replicate", "circular")
 

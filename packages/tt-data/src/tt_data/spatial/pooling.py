@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
+from tt_core.engine.compositions import of_tensors
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import check_floats
 from tt_core.engine.threads import in_parallel
 from tt_core.layers import Layer
 from tt_core.tensor.shapes import as_size, take_along_dim, take_along_dim_backward
-from tt_data.spatial.windows import IntOrPair, Pair, Windows, check_images, of_tensors, on_images, pair, windows
+from tt_data.spatial.windows import IntOrPair, Pair, Windows, check_images, on_images, pair, windows
 from tt_learn.autograd import gradient
 
 # --- the largest of each window

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
+from tt_core.engine.compositions import of_tensors
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError, ShapeError, check_floats, is_integer
 from tt_core.layers import Layer
 from tt_data.spatial.adaptive_pooling import adaptive_avg_pool2d
-from tt_data.spatial.windows import IntOrPair, Pair, check_images, of_tensors, on_images, pair
+from tt_data.spatial.windows import IntOrPair, Pair, check_images, on_images, pair
 from tt_learn.autograd import gradient
 
 _BLENDING = ("bilinear", "bicubic")
