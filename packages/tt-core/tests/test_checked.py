@@ -74,3 +74,19 @@ def test_scatter_takes_src_or_value() -> None:
             x.scatter(0, index, **given)
     with pytest.raises(DTypeError, match="scatter: takes numbers or booleans, got 'text'"):
         x.scatter(0, index, "text")
+
+
+def test_float16_is_drawn_within_its_bounds() -> None:
+    tt.manual_seed(0)
+    x = tt.rand(100_000, dtype="float16")
+    assert x.dtype == np.float16
+    assert 0 <= x.min().item() < x.max().item() < 1
+    assert tt.randn_like(x).dtype == tt.normal(x, 1.0).dtype == np.float16
+
+
+def test_a_big_endian_array_is_taken_in_the_byte_order_of_this_machine() -> None:
+    array = np.array([1.0, -2.0], ">f4")
+    for result in (tt.clone(array), tt.zeros_like(array), tt.flip(array, dims=(0,)), tt.nn.functional.hardtanh(array)):
+        assert result.dtype == np.float32
+        assert result.dtype.isnative
+    assert tt.isclose(tt.tensor(array), array).all()

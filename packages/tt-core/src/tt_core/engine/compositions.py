@@ -54,4 +54,4 @@ def as_tensor(x: Any, who: str, name: str = "input", optional: bool = False) -> 
         return x
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
         raise DTypeError(f"{who}: {name} must be a tensor or an array of numbers, got {shown(x)}")
-    return wrap(x)
+    return wrap(x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("=")))

@@ -457,11 +457,11 @@ _PLAIN = {float, int, bool, type(None)}
 
 
 def _numeric(x: Any) -> Any:
-    """`x` itself; raises `DTypeError` where NumPy would make an array of anything but numbers and booleans of it."""
-    kind = np.asarray(x).dtype.kind
-    if kind not in "fiub":
+    """`x` in this machine's byte order; raises `DTypeError` for what holds anything but numbers and booleans."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
         raise DTypeError(f"needs a tensor, an array or a number, got {shown(x)}")
-    return x
+    return x if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 # --- the base: arrays out of tensors, kernel, tensors out of arrays. The try costs nothing until something raises.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast, overload
 import numpy as np
 
 from tt_core.engine import devices
-from tt_core.engine.dispatch import HasArray, quietly, wrap
+from tt_core.engine.dispatch import Array, HasArray, quietly, wrap
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.engine.heap import aligned
 from tt_core.random import Generator, source
@@ -144,7 +144,7 @@ def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Ten
 def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
     if not hasattr(x, "dtype"):
         raise TypeError(f"needs a tensor or an array, got {type(x).__name__}; make one with tensor()")
-    return x.shape, x.dtype if dtype is None else dtype
+    return x.shape, native(x.dtype) if dtype is None else dtype
 
 
 @_named
@@ -235,12 +235,13 @@ def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
 
 @_named
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
-    """Uniform in [0, 1); raises as `zeros` does, and `DTypeError` for a dtype but float32 and float64.
+    """Uniform in [0, 1); raises as `zeros` does, and `DTypeError` for a dtype of integers or booleans.
 
     >>> rand(2, 3).shape
     (2, 3)
     """
-    return wrap(source(generator).random(S.as_size("rand", size), dtype=dtype))
+    drawn = _of_dtype(source(generator).random, S.as_size("rand", size), dtype)
+    return wrap(np.minimum(drawn, _BELOW_1) if drawn.dtype == np.float16 else drawn)
 
 
 @_named
@@ -250,7 +251,18 @@ def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float3
     >>> bool(randn(100, 100).mean().abs() < 0.1)
     True
     """
-    return wrap(source(generator).standard_normal(S.as_size("randn", size), dtype=dtype))
+    return wrap(_of_dtype(source(generator).standard_normal, S.as_size("randn", size), dtype))
+
+
+_BELOW_1 = np.nextafter(np.float16(1), np.float16(0))
+"""The largest float16 below 1, to which the last float32 numbers below 1 do not round."""
+
+
+def _of_dtype(draw: Callable[..., Any], size: tuple[int, ...], dtype: Any) -> Array:
+    """Random numbers in `dtype`; NumPy draws no float16."""
+    half = dtype == np.float16
+    drawn: Array = draw(size, dtype=np.float32 if half else dtype)
+    return drawn.astype(np.float16) if half else drawn
 
 
 @_named

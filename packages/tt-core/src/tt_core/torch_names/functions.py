@@ -17,6 +17,7 @@ import numpy as np
 
 from tt_core.engine import devices
 from tt_core.engine.arguments import explained
+from tt_core.engine.compositions import of_tensors
 from tt_core.engine.devices import backends, cuda, device
 from tt_core.engine.dispatch import quietly, wrap
 from tt_core.engine.errors import ShapeError
@@ -43,6 +44,7 @@ def _function(name: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def function(input: Any, *arguments: Any, **options: Any) -> Any:
         x = input if isinstance(input, Tensor) else wrap(as_array(input, what=name))
+        arguments = tuple([wrap(as_array(y, what=name)) if type(y) is np.ndarray else y for y in arguments])
         return getattr(x, name)(*arguments, **options)
 
     function.__name__ = function.__qualname__ = name
@@ -113,7 +115,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
 asarray = as_tensor
 
 
-@explained
+@of_tensors("input")
 def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     """Uninitialized memory in the shape and dtype of `input`.
 
@@ -123,7 +125,7 @@ def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     return C.empty(input.shape, dtype=dtype or input.dtype, **options)
 
 
-@explained
+@of_tensors("input")
 def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     """Uniform in [0, 1) in the shape and dtype of `input`.
 
@@ -133,7 +135,7 @@ def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     return C.rand(input.shape, dtype=dtype or input.dtype, **options)
 
 
-@explained
+@of_tensors("input")
 def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     """Standard normal in the shape and dtype of `input`.
 
@@ -143,7 +145,7 @@ def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
     return C.randn(input.shape, dtype=dtype or input.dtype, **options)
 
 
-@explained
+@of_tensors("input")
 def randint_like(input: Any, low: Any, high: Any = None, dtype: Any = None) -> Any:
     """Whole numbers from `low` to `high` - 1 in the shape and dtype of `input`.
 
@@ -162,7 +164,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     """
     if size is None:
         size = np.broadcast_shapes(np.shape(mean), np.shape(std))
-    return C.randn(size, generator=generator) * std + mean
+    dtype = next((x.dtype for x in (mean, std) if isinstance(x, Tensor) and x.dtype.kind == "f"), float32)
+    return (C.randn(size, generator=generator).to(dtype) * std + mean).to(dtype)
 
 
 @explained
@@ -198,7 +201,7 @@ def triu_indices(row: Any, col: Any, offset: Any = 0) -> Any:
     return wrap(np.stack(np.triu_indices(row, offset, col)))
 
 
-@explained
+@of_tensors("input")
 def poisson(input: Any, generator: Generator | None = None) -> Any:
     """Poisson numbers with the rates `input`.
 
@@ -323,8 +326,9 @@ def broadcast_tensors(*tensors: Any) -> Any:
     >>> [x.shape for x in broadcast_tensors(C.ones(2, 1), C.ones(3))]
     [(2, 3), (2, 3)]
     """
-    shape = np.broadcast_shapes(*[x.shape for x in tensors])
-    return tuple([x.expand(shape) for x in tensors])
+    given = [_tensor(x) for x in tensors]
+    shape = np.broadcast_shapes(*[x.shape for x in given])
+    return tuple([x.expand(shape) for x in given])
 
 
 @explained
@@ -359,7 +363,7 @@ def cartesian_prod(*tensors: Any) -> Any:
     return C.stack([x.reshape(-1) for x in meshgrid(*tensors)], 1)
 
 
-@explained
+@of_tensors("a b")
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     """Products of `a` and `b`, summed over the last `dims` of one and the first of the other, or over two lists.
 
@@ -376,7 +380,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     return (left @ right).reshape([a.shape[d] for d in free_a] + [b.shape[d] for d in free_b])
 
 
-@explained
+@of_tensors("input")
 def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
     """Standard deviation and mean over `dim`.
 
@@ -386,7 +390,7 @@ def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = Fa
     return input.std(dim, correction, keepdim), input.mean(dim, keepdim)
 
 
-@explained
+@of_tensors("input")
 def var_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
     """Variance and mean over `dim`.
 
@@ -432,7 +436,7 @@ def bucketize(input: Any, boundaries: Any, *, right: builtins.bool = False) -> A
     return searchsorted(boundaries, input, right=right)
 
 
-@explained
+@of_tensors("input")
 def histc(input: Any, bins: builtins.int = 100, min: builtins.float = 0, max: builtins.float = 0) -> Any:
     """How many elements fall into each of `bins` equal intervals between `min` and `max` (both 0: of the data).
 
@@ -440,7 +444,8 @@ def histc(input: Any, bins: builtins.int = 100, min: builtins.float = 0, max: bu
     tensor([1., 3.])
     """
     limits = (input.data.min(), input.data.max()) if min == max == 0 and input.numel() else (min, max)
-    return wrap(quietly(np.histogram, input.data, bins, limits)[0].astype(input.dtype))
+    data = input.data.astype(np.uint8) if input.dtype == np.bool_ else input.data
+    return wrap(quietly(np.histogram, data, bins, limits)[0].astype(input.dtype))
 
 
 __all__ = [  # noqa: RUF022
