@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import click
 import pytest
 
-import tinygpt.capstone
+import tinygpt.capstone.capstone as capstone
 import tinygpt.cli
 import tt_core.command.cli
 from tt_core.command.common import run
@@ -135,13 +137,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Training takes two steps at most, a text three tokens; both after all that is checked was checked."""
-    fit, stream = Trainer.fit, tinygpt.capstone.stream
+    fit, stream = Trainer.fit, capstone.stream
 
     def short_fit(self: Trainer, batches: Any, steps: int | None = None, *rest: Any, **options: Any) -> None:
         fit(self, batches, None if steps is None else min(steps, self.step + 2), *rest, **options)
 
     monkeypatch.setattr(Trainer, "fit", short_fit)
-    monkeypatch.setattr(tinygpt.capstone, "stream", lambda *args, **options: islice(stream(*args, **options), 3))
+    monkeypatch.setattr(capstone, "stream", lambda *args, **options: islice(stream(*args, **options), 3))
     monkeypatch.delenv("TT_DATA_HOME", raising=False)
     quick = {"rounds": 5, "min_block_time": 1e-6}
     for module in (jobs, olympics):
@@ -226,6 +228,64 @@ def test_a_folder_of_another_format(words: tuple[str, ...], stage: Path, monkeyp
     else:
         for source in ("damaged", "other", "empty", "damaged/a.npy", "damaged/data_batch_1"):
             check(words, {"source": source, "--out": "shards"}, (1, 2))
+
+
+def _first_value(text: bytes, value: str) -> bytes:
+    """The first value of a JSON object (or of the first line of several) replaced."""
+    return re.sub(rb"(\":\s*)(\"[^\"]*\"|[-\d.eE]+|true|false|null)", rb"\1" + value.encode(), text, count=1)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "a half": lambda data: data[: len(data) // 2],
+    "all but its end": lambda data: data[:-3],
+    "longer": lambda data: data + b"\x00" * 9,
+    "bytes": lambda data: bytes(range(256)),
+    "another format": lambda data: b"\x89PNG\r\n" * 4,
+    "flipped": lambda data: bytes([*data[:12], *[byte ^ 0xFF for byte in data[12:20]], *data[20:]]),
+    "a list": lambda data: b"[1, 2]",
+    "a number": lambda data: b"7",
+    "an empty object": lambda data: b"{}",
+    "nested": lambda data: b"[" * 100_000,
+    "a huge number": lambda data: _first_value(data, "1" + "0" * 400),
+    "a negative number": lambda data: _first_value(data, "-3"),
+    "nan": lambda data: _first_value(data, "NaN"),
+    "null": lambda data: _first_value(data, "null"),
+    "a text": lambda data: _first_value(data, '"x"'),
+    "an object": lambda data: _first_value(data, "{}"),
+}
+RUN_FILES = ("config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "checkpoint/*")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "missing", "a folder"])
+@pytest.mark.parametrize("file", RUN_FILES)
+def test_a_damaged_file_of_a_run(file: str, damage: str, stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stage)
+    sources = sorted(path for path in Path("run").glob(file) if path.is_file())
+    assert sources
+    for source in sources:
+        for words, given in (
+            (("tinygpt", "info"), {"run_folder": "hurt"}),
+            (("tinygpt", "generate"), {"run_folder": "hurt", "--max-new-tokens": "3"}),
+            (("tinygpt", "train"), {"--resume": "hurt", "--steps": "3"}),
+        ):
+            shutil.copytree("run", "hurt")
+            place = Path("hurt") / source.relative_to("run")
+            if damage in DAMAGES:
+                place.write_bytes(DAMAGES[damage](place.read_bytes()))
+            else:
+                place.unlink()
+                if damage == "a folder":
+                    place.mkdir()
+            try:
+                code, out, err = call(words, given)
+            finally:
+                shutil.rmtree("hurt")
+            told = f"{' '.join(words)}: {source.name} is {damage} -> {code}\n{out[-500:]}\n{err[-800:]}"
+            lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
+            assert "Traceback" not in out + err, told
+            assert code in (0, 1, 2), told
+            assert not code or (len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) < 1000), told
 
 
 QUICK = ["tt journey", "tt plugins", "tt data list", "tt milestone perceptron", "tinygpt info run",
