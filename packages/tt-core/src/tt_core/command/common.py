@@ -69,7 +69,12 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except MemoryError as error:  # NumPy's message has the size of the array
         tell(f"error: out of memory: {_line(str(error)) or 'nothing is left'}; choose smaller sizes")
         return 1
-    except OSError as error:  # of an output; what reads or writes a file raises `FileError`
+    except OSError as error:  # of an output or a path; what reads or writes a file raises `FileError`
+        if isinstance(error.filename, (str, bytes)):
+            tell(
+                f"error: cannot use {_line(repr(os.fsdecode(error.filename)))}: {(error.strerror or 'failed').lower()}"
+            )
+            return 1
         if error.errno not in _GONE | {errno.ENOSPC}:
             raise
         if isinstance(error.__context__, KeyboardInterrupt):  # click's line break after ^C, on a closed terminal
