@@ -383,6 +383,30 @@ def test_tt_report_collects_what_plugins_measured() -> None:
     assert manager.hook.tt_report() == ["measured"]
 
 
+@pytest.mark.parametrize("hook", ["tt_plugged", "tt_unplugged"])
+def test_coming_and_going_is_told_to_the_plugin_itself(hook: str) -> None:
+    told: list[str] = []
+
+    def telling(name: str) -> object:
+        return plugin(**{hook: lambda: told.append(name)})
+
+    first, second = telling("first"), telling("second")
+    manager.register(first)
+    manager.register(second)
+    manager.unregister(first)
+    assert told == (["first", "second"] if hook == "tt_plugged" else ["first"])
+
+
+def test_a_plugin_that_cannot_start_leaves_no_trace() -> None:
+    def fails() -> None:
+        raise ValueError("nothing to start with")
+
+    broken = plugin(tt_plugged=fails)
+    with pytest.raises(PluginError, match="asked tt_plugged: ValueError: nothing to start with"):
+        manager.register(broken)
+    assert not manager.is_registered(broken)
+
+
 def test_every_hook_has_a_test_and_says_what_it_does() -> None:
     with open(__file__, encoding="utf-8") as file:
         source = file.read()

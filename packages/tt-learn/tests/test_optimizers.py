@@ -629,6 +629,34 @@ def test_a_plugin_sees_each_step_after_it_is_done() -> None:
     assert plugin.seen[0][1] == 0.75 != plugin.seen[1][1]
 
 
+def test_a_plugin_wraps_each_step() -> None:
+    class Wrapping:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        @hookimpl
+        def tt_wrap_step(self, optimizer: type[optimizers.Optimizer], call: Callable[..., Any]) -> Callable[..., Any]:
+            def step(stepped: Any, closure: Any) -> Any:
+                self.seen.append(f"before {stepped.name}")
+                result = call(stepped, closure)
+                self.seen.append(f"after {stepped.name}, {stepped.param_groups[0]['params'][0].item()}")
+                return result
+
+            return step
+
+    w, plugin = Tensor([1.0], requires_grad=True), Wrapping()
+    sgd = optimizers.SGD([w], lr=0.25)
+    w.sum().backward()
+    manager.register(plugin)
+    try:
+        assert sgd.step(lambda: "loss") == "loss"
+    finally:
+        manager.unregister(plugin)
+    sgd.step()
+    assert plugin.seen == ["before SGD", "after SGD, 0.75"]
+    assert w.item() == 0.5
+
+
 @pytest.mark.parametrize("make", [make for name, make in ALL.items() if name != "LBFGS"])
 def test_an_optimizer_goes_on_with_the_rows_that_are_kept(make: Callable[[Any], optimizers.Optimizer]) -> None:
     """Element-wise rules give the rows that stay the values they would have had."""

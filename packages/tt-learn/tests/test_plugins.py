@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tt_core
+import tt_learn
 from tt_core import hookimpl
 from tt_core.engine.dispatch import Op, registry
 from tt_core.engine.redefinition import _noticed
@@ -54,6 +55,29 @@ def test_the_phase_is_forward_again_after_an_error_in_backward() -> None:
     with pytest.raises(GradientError):
         (x * 2).backward()
     assert tt_core.phase() == "forward"
+
+
+def test_a_plugin_wraps_a_backward_pass_and_each_visit() -> None:
+    class Walks:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        @hookimpl
+        def tt_wrap_backward(self, call: Any) -> Any:
+            def walk(backward: Any, roots: Any) -> None:
+                visit = backward.visit
+                backward.visit = lambda node, gradients: (self.seen.append(node.name), visit(node, gradients))
+                call(backward, roots)
+                self.seen.append("done")
+
+            return walk
+
+    x = Tensor([0.5], requires_grad=True)
+    with tt_core.use(Walks()) as walks:
+        (x * 2).sin().sum().backward()
+        tt_learn.grad(x.exp().sum(), x)
+    (x * 2).sum().backward()
+    assert walks.seen == ["sum", "sin", "mul", "done", "sum", "exp", "done"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tt_core.engine.hookspecs import hookspec
 
 if TYPE_CHECKING:
+    from tt_learn.autograd.backward import Backward, Roots
     from tt_learn.optimizers.optimizers import Optimizer
 
 
@@ -28,4 +29,17 @@ def tt_observe_step(optimizer: type[Optimizer]) -> Callable[[Optimizer], None] |
     """A function `(optimizer)` called after each step of an optimizer of this class, or None. Collected.
 
     What must hold for parameters after every update, such as a pruning mask, is restored here.
+    """
+
+
+@hookspec
+def tt_wrap_step(optimizer: type[Optimizer], call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """`call(optimizer, closure)`, a step of an optimizer of this class, wrapped; or None. Chained."""
+
+
+@hookspec
+def tt_wrap_backward(call: Callable[[Backward, Roots], None]) -> Callable[[Backward, Roots], None] | None:
+    """`call(walk, roots)`, one whole backward pass, wrapped; or None. Chained.
+
+    The walk calls `walk.visit(node, gradients)` for each recorded call; setting that attribute watches each visit.
     """

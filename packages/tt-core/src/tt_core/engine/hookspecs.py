@@ -90,6 +90,16 @@ def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
 
 
 @hookspec
+def tt_plugged() -> None:
+    """You have been plugged in: start afresh. Asked of the plugin that came, not of others."""
+
+
+@hookspec
+def tt_unplugged() -> None:
+    """You have been unplugged: give back what you hold. Asked of the plugin that went, not of others."""
+
+
+@hookspec
 def tt_report() -> str | None:
     """What you measured, as text that a command prints when it ends; or None. Collected."""
 

@@ -76,8 +76,9 @@ class PluginManager(pluggy.PluginManager):
         try:
             registered = super().register(plugin, name)
             self.rebind(hooks)
+            _ask_one(self, plugin, "tt_plugged")
         except Exception as error:
-            if self.is_registered(plugin):  # so it is with pluggy before 1.7
+            if self.is_registered(plugin):  # always so with pluggy before 1.7
                 super().unregister(plugin)
             if old is not None:
                 super().register(old, name)
@@ -89,8 +90,11 @@ class PluginManager(pluggy.PluginManager):
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
         """Unplug by object or by name and rebind: every chain is again what it was before."""
+        leaving = _implementations(self, self.get_plugin(name) if name is not None else plugin, "tt_unplugged")
         removed = super().unregister(plugin, name)
         self.rebind(self._hooks_of(removed))
+        for implementation in leaving:
+            _answer(implementation, "tt_unplugged", {})
         return removed
 
     def rebind(self, hooks: Set[str] | None = None) -> None:
@@ -195,6 +199,17 @@ class PluginManager(pluggy.PluginManager):
                 f"plugin {who} answers no hook; mark its methods with @hookimpl (see tt_core.engine.hookspecs)"
             )
         return found
+
+
+def _implementations(asking: PluginManager, plugin: object, hook: str) -> list[pluggy.HookImpl]:
+    """The implementations of `hook` that belong to one plugin."""
+    return [each for each in getattr(asking.hook, hook).get_hookimpls() if each.plugin is plugin]
+
+
+def _ask_one(asking: PluginManager, plugin: object, hook: str) -> list[Any]:
+    """What one plugin answers to a hook without arguments."""
+    answers = [_answer(each, hook, {}) for each in _implementations(asking, plugin, hook)]
+    return [answer for answer in answers if answer is not None]
 
 
 _ROLES = {"tt_wrap_op": "wrap", "tt_wrap_layer": "wrap", "tt_observe_op": "observer"}
@@ -446,9 +461,7 @@ def _unplug(name: str) -> list[str]:
 
 
 def _measured(name: str) -> list[str]:
-    plugin = manager.get_plugin(name)
-    reports = [each for each in manager.hook.tt_report.get_hookimpls() if each.plugin is plugin]
-    return [text for each in reports if (text := _answer(each, "tt_report", {})) is not None]
+    return _ask_one(manager, manager.get_plugin(name), "tt_report")
 
 
 _to_report: dict[str, None] = {}

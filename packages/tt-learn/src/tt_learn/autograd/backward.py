@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,16 @@ from tt_core.engine import mutation
 from tt_core.engine.dispatch import quietly, wrap
 from tt_core.engine.heap import LINE
 from tt_core.engine.phases import in_phase
+from tt_core.engine.plugins import manager
 from tt_core.tensor import as_array
+from tt_learn import hookspecs
 from tt_learn.autograd.broadcasting import fit
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Edge, Node, edge_of
 from tt_learn.autograd.modes import GradMode
+
+Roots = Sequence[tuple[Any, Any]]
+"""Pairs of a result and its gradient; None stands for 1."""
 
 
 class Backward:
@@ -38,8 +43,12 @@ class Backward:
         self.leaves: dict[int, tuple[Any, Any]] = {}  # by id: a leaf and its gradient so far
         self.foreign: set[int] = set()  # ids of arrays that somebody else may hold
 
-    def run(self, roots: Sequence[tuple[Any, Any]]) -> None:
-        """Walks from `roots`, pairs of a result and its gradient (None stands for 1), to the leaves."""
+    def run(self, roots: Roots) -> None:
+        """Walks from `roots` to the leaves, in what plugins wrap around it."""
+        _wrapped.walk(self, roots)
+
+    def walk(self, roots: Roots) -> None:
+        """Visits each recorded call once, then adds the gradients of the leaves."""
         with GradMode(self.create_graph), in_phase("backward"):
             for root, g in roots:
                 g = _root_gradient(root, g)
@@ -101,6 +110,20 @@ class Backward:
         return False
 
 
+class _Wrapped:
+    """The walk in the wraps of plugins; without them, the walk itself."""
+
+    walk: Callable[[Backward, Roots], None] = staticmethod(Backward.walk)
+
+    def bind(self) -> None:
+        """Ask plugins what they wrap around a walk."""
+        self.walk = manager.chained("tt_wrap_backward", Backward.walk, into="call")
+
+
+if not hasattr(manager.hook, "tt_wrap_backward"):
+    manager.add_hookspecs(hookspecs)
+_wrapped = _Wrapped()
+manager.rebinders.append((_wrapped.bind, {"tt_wrap_backward"}))
 _one_at_a_time = threading.Lock()  # two threads may reach one leaf
 
 

@@ -26,9 +26,10 @@ Signature = tuple[tuple[int, ...], Any]  # shape and dtype
 class Node:
     """One recorded call: where its inputs came from, and how a gradient gets to them."""
 
-    __slots__ = ("__weakref__", "functions", "hooks", "moment", "name", "number", "outputs", "parents")
+    __slots__ = ("__weakref__", "functions", "hooks", "moment", "name", "number", "outputs", "parents", "site")
     _numbers = itertools.count()
     open = False  # whether a gradient may leave it for tensors other than its inputs (see recompute.py)
+    site: str  # where the user's program made the call; set by a profiler that asks for it, and absent otherwise
 
     def __init__(self, name: str, parents: list[Edge | None], functions: Any, outputs: Sequence[Any]) -> None:
         self.name = name

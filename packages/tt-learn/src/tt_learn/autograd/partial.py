@@ -7,7 +7,7 @@ from typing import Any
 
 import tt_core
 from tt_core.engine.errors import DTypeError, shown
-from tt_learn.autograd.backward import Backward
+from tt_learn.autograd.backward import Backward, Roots
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Edge, Node, edge_of
 from tt_learn.autograd.hooks import HookedBackward
@@ -66,7 +66,7 @@ class PartialBackward(HookedBackward):
         self.between: set[int] | None = None  # numbers of the nodes to visit; None for all
         self.fresh = 0  # the number from which on nodes were recomputed during this walk
 
-    def run(self, roots: Sequence[tuple[Any, Any]]) -> None:
+    def run(self, roots: Roots) -> None:
         ends = [edge_of(root)[0] for root, _ in roots if getattr(root, "requires_grad", False)]
         self.between = _between(ends, set(self.targets))
         self.fresh = next(Node._numbers)

@@ -83,7 +83,7 @@ class LBFGS(Optimizer):
 
     # --- learning
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         """Go on from the loss that `closure` computes; returns its first result."""
         if not callable(closure):
             raise OptimizerError("LBFGS: step() needs a closure that computes loss and gradients, as it does so often")

@@ -213,6 +213,10 @@ class Optimizer:
 
         Returns what `closure` returned. Raises `ShapeError` for a parameter or gradient whose shape was changed.
         """
+        return _step_of(type(self))(self, closure)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        """What plugins wrap: the closure, then the update of each parameter."""
         loss = None
         if closure is not None:
             if not callable(closure):
@@ -372,7 +376,20 @@ class Optimizer:
 
 _updates: dict[type[Optimizer], Callable[..., None]] = {}
 _observers: dict[type[Optimizer], tuple[Callable[[Optimizer], None], ...]] = {}
-manager.rebinders += [(_updates.clear, {"tt_update"}), (_observers.clear, {"tt_observe_step"})]
+_steps: dict[type[Optimizer], Callable[..., Any]] = {}
+manager.rebinders += [
+    (_updates.clear, {"tt_update"}),
+    (_observers.clear, {"tt_observe_step"}),
+    (_steps.clear, {"tt_wrap_step"}),
+]
+
+
+def _step_of(optimizer: type[Optimizer]) -> Callable[..., Any]:
+    """The class's own step, in what plugins wrap around it."""
+    if optimizer not in _steps:
+        manager.load_pending()
+        _steps[optimizer] = manager.chained("tt_wrap_step", optimizer._step, into="call", optimizer=optimizer)
+    return _steps[optimizer]
 
 
 def _update_of(optimizer: type[Optimizer]) -> Callable[..., None]:
