@@ -1,4 +1,8 @@
-"""Part of module 07: line and scatter charts as SVG text, for a browser; no library, no script, no fonts of its own."""
+"""Part of module 07: charts as SVG text, for a browser; no library, no script, no fonts of its own.
+
+`line_chart` and `scatter_chart` are whole pictures. Other modules make theirs of the pieces below: `framed` draws axes
+around what a function puts between them, `drawing` is a sheet without axes.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +41,10 @@ def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "",
     every = [point for points in kept.values() for point in points]
 
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
-        lines = [_line([(x_at(x), y_at(y)) for x, y in kept[name]], colour) for name, colour in zip(kept, _colours())]
-        return lines + _legend(list(kept))
+        lines = [line([(x_at(x), y_at(y)) for x, y in kept[name]], colour) for name, colour in zip(kept, _colours())]
+        return lines + legend(list(kept))
 
-    return _framed(every, drawn, title, x_label, y_label)
+    return framed(every, drawn, title, x_label, y_label)
 
 
 def scatter_chart(
@@ -70,29 +74,60 @@ def scatter_chart(
             parts.append(f'<circle {place} {fill} stroke="{colour}" stroke-width="2"/>')
             left = x_at(x) > (LEFT + WIDTH - RIGHT) / 2  # there the name would leave the picture
             shift = -radius - 5 if left else radius + 5
-            parts.append(_text(x_at(x) + shift, y_at(y) + 4, name, anchor="end" if left else "start"))
+            parts.append(text(x_at(x) + shift, y_at(y) + 4, name, anchor="end" if left else "start"))
         return parts
 
-    return _framed(list(kept.values()), drawn, title, x_label, y_label)
+    return framed(list(kept.values()), drawn, title, x_label, y_label)
 
 
-def _framed(points: Points, drawn: Callable[[Scale, Scale], list[str]], title: str, x_label: str, y_label: str) -> SVG:
-    """Axes and ticks that enclose all points, and what `drawn` puts between them."""
-    x_ticks, y_ticks = ticks([x for x, _ in points]), ticks([y for _, y in points])
-    x_at, y_at = _scale(x_ticks, LEFT, WIDTH - RIGHT), _scale(y_ticks, HEIGHT - BOTTOM, TOP)
+def framed(
+    points: Points,
+    drawn: Callable[[Scale, Scale], list[str]],
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    logarithmic: bool = False,
+    below: Sequence[str] = (),
+) -> SVG:
+    """Axes and ticks that enclose all points, what `drawn` puts between them, and lines of text `below`.
+
+    `drawn(x_at, y_at)` returns pieces of SVG; the two functions turn values into pixels. With `logarithmic`, both axes
+    are, and every value must be positive.
+
+    >>> framed([(0, 0), (1, 1)], lambda x_at, y_at: [circle(x_at(1), y_at(1), 4, "#000000")]).count("<circle")
+    1
+    """
+    marks = powers if logarithmic else ticks
+    x_ticks, y_ticks = marks([x for x, _ in points]), marks([y for _, y in points])
+    scale = _log_scale if logarithmic else _scale
+    x_at, y_at = scale(x_ticks, LEFT, WIDTH - RIGHT), scale(y_ticks, HEIGHT - BOTTOM, TOP)
+    named = _power if logarithmic else _number
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#333333">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 26, title, size=17, weight="bold"),
-        *(_horizontal(y_at(y), _number(y, y_ticks)) for y in y_ticks),
-        *(_vertical(x_at(x), _number(x, x_ticks)) for x in x_ticks),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, x_label, anchor="middle"),
-        _text(20, (TOP + HEIGHT - BOTTOM) / 2, y_label, anchor="middle", turned=True),
+        text(LEFT, 26, title, size=17, weight="bold"),
+        *(_horizontal(y_at(y), named(y, y_ticks)) for y in y_ticks),
+        *(_vertical(x_at(x), named(x, x_ticks)) for x in x_ticks),
+        text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, x_label, anchor="middle"),
+        text(20, (TOP + HEIGHT - BOTTOM) / 2, y_label, anchor="middle", turned=True),
         *drawn(x_at, y_at),
+        *(text(LEFT, HEIGHT + 10 + 18 * i, line) for i, line in enumerate(below)),
+    ]
+    return drawing(parts, WIDTH, HEIGHT + (18 * len(below) + 14 if below else 0))
+
+
+def drawing(parts: Sequence[str], width: float, height: float) -> SVG:
+    """A white sheet with these pieces on it.
+
+    >>> drawing([text(10, 20, "a < b")], 100, 40).count("a &lt; b")
+    1
+    """
+    sheet = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'height="{height:.0f}" font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#333333">',
+        f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
+        *parts,
         "</svg>\n",
     ]
-    return SVG("\n".join(filter(None, parts)))
+    return SVG("\n".join(filter(None, sheet)))
 
 
 def ticks(values: Sequence[float], about: int = 6) -> list[float]:
@@ -112,6 +147,18 @@ def ticks(values: Sequence[float], about: int = 6) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
+def powers(values: Sequence[float]) -> list[float]:
+    """Powers of ten that enclose all values, which are positive; at least two.
+
+    >>> powers([0.3, 25.0])
+    [0.1, 1.0, 10.0, 100.0]
+    """
+    logs = [math.log10(value) for value in values] or [0.0]
+    low = math.floor(min(logs))
+    high = max(math.ceil(max(logs)), low + 1)
+    return [10.0**i for i in range(low, high + 1)]
+
+
 def _finite(points: Points) -> list[tuple[float, float]]:
     kept = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     every = -(-len(kept) // MOST_POINTS) or 1
@@ -123,6 +170,15 @@ def _scale(marks: Sequence[float], start: float, end: float) -> Scale:
     return lambda value: start + (end - start) * (value - low) / (high - low)
 
 
+def _log_scale(marks: Sequence[float], start: float, end: float) -> Scale:
+    plain = _scale([math.log10(mark) for mark in marks], start, end)
+    return lambda value: plain(math.log10(value))
+
+
+def _power(value: float, marks: Sequence[float]) -> str:
+    return f"{value:,.0f}" if 1 <= value < 1e6 else f"{value:g}"
+
+
 def _number(value: float, marks: Sequence[float]) -> str:
     step = marks[1] - marks[0]
     if max(abs(marks[0]), abs(marks[-1])) >= 1e6 or step < 1e-5:
@@ -131,39 +187,73 @@ def _number(value: float, marks: Sequence[float]) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", size: int = 13, weight: str = "normal", turned: bool = False
+def text(
+    x: float,
+    y: float,
+    words: str,
+    anchor: str = "start",
+    size: int = 13,
+    weight: str = "normal",
+    turned: bool = False,
+    halo: bool = False,
 ) -> str:
+    """Words at a place; `anchor` is "start", "middle" or "end", `turned` makes them run upwards.
+
+    A `halo` keeps words legible on top of lines.
+    """
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
+    turn += ' paint-order="stroke" stroke="#ffffff" stroke-width="3" stroke-linejoin="round"' if halo else ""
     style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}{turn}>{escape(text)}</text>' if text else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}{turn}>{escape(words)}</text>' if words else ""
 
 
 def _horizontal(y: float, label: str) -> str:
     line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>'
-    return line + _text(LEFT - 8, y + 4, label, anchor="end")
+    return line + text(LEFT - 8, y + 4, label, anchor="end")
 
 
 def _vertical(x: float, label: str) -> str:
     line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#eeeeee"/>'
-    return line + _text(x, HEIGHT - BOTTOM + 20, label, anchor="middle")
+    return line + text(x, HEIGHT - BOTTOM + 20, label, anchor="middle")
 
 
-def _line(points: Points, colour: str) -> str:
+def line(points: Points, colour: str, width: float = 2, dashes: str = "") -> str:
+    """A line through points, in pixels; a single point is a dot. `dashes`: "6 4" for one."""
     if len(points) == 1:
         return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{colour}"/>'
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+    style = f'fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"'
+    return f'<polyline points="{path}" {style}' + (f' stroke-dasharray="{dashes}"/>' if dashes else "/>")
+
+
+def area(points: Points, colour: str) -> str:
+    """A filled polygon, in pixels."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polygon points="{path}" fill="{colour}" fill-opacity="0.8"/>'
+
+
+def circle(x: float, y: float, radius: float, colour: str, tip: str = "") -> str:
+    """A filled circle; `tip` is shown under the mouse."""
+    shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}" fill-opacity="0.75" stroke="{colour}"'
+    return f"{shape}><title>{escape(tip)}</title></circle>" if tip else f"{shape}/>"
+
+
+def rectangle(x: float, y: float, width: float, height: float, colour: str, tip: str = "") -> str:
+    """A filled rectangle with a white edge; `tip` is shown under the mouse."""
+    shape = f'<rect x="{x:.2f}" y="{y:.1f}" width="{width:.2f}" height="{height:.1f}" fill="{colour}" stroke="#ffffff"'
+    return f'{shape} stroke-width="0.5"><title>{escape(tip)}</title></rect>' if tip else f'{shape} stroke-width="0.5"/>'
 
 
 def _colours() -> Sequence[str]:
     return COLOURS * 20
 
 
-def _legend(names: Sequence[str]) -> list[str]:
-    entries = []
-    for i, (name, colour) in enumerate(zip(reversed(names), reversed(_colours()[: len(names)]))):
-        x = WIDTH - RIGHT - 90 * (i + 1)
+def legend(names: Sequence[str], colours: Sequence[str] | None = None, right: float = WIDTH - RIGHT) -> list[str]:
+    """Names with a dash of their colour, in one line that ends at `right`."""
+    entries: list[str] = []
+    x = right
+    for name, colour in reversed(list(zip(names, colours or _colours()))):
+        x -= max(90, 44 + 7 * len(name))
         entries.append(f'<line x1="{x}" x2="{x + 22}" y1="22" y2="22" stroke="{colour}" stroke-width="3"/>')
-        entries.append(_text(x + 28, 26, name))
+        entries.append(text(x + 28, 26, name))
     return entries

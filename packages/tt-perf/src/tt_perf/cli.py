@@ -1,4 +1,7 @@
-"""What Act V adds to the command `tt`: the rows of its modules, `tt compare`, `tt olympics`. Imports nothing heavy."""
+"""What Act V adds to the command `tt`: the rows of its modules, `tt profile`, `tt compare`, `tt olympics`.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -96,6 +99,7 @@ class ActPlugin:
 
     @hookimpl
     def tt_commands(self, cli: click.Group) -> None:
+        cli.add_command(profile)
         cli.add_command(compare)
         cli.add_command(olympics)
 
@@ -113,6 +117,26 @@ contestants = click.option(
 )
 rounds = click.option("--rounds", type=click.IntRange(5, 1000), default=15, show_default=True, help="turns of each")
 own_model = click.option("--model", type=PathOption(), help="a model of yours, written by olympic_task.save_model")
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--out", type=PathOption(), default=Path("profile"), show_default=True, help="folder for the pictures")
+@click.option("--rows", type=click.IntRange(1, 1000), default=15, show_default=True, help="rows of each table")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="watch what tensors hold")
+@click.option("--stack/--no-stack", default=True, show_default=True, help="tell source lines apart")
+def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack: bool) -> None:
+    """Run COMMAND under the profiler: a command of tt or tinygpt, `python script.py`, or `python -m module`.
+
+    Prints what took the time and what bounds it, and writes a flame graph, a roofline, a memory timeline and a trace.
+    Example: tt profile -- tinygpt train --preset tiny
+    """
+    from tt_perf.profiling.running import profile_command
+
+    check_folder(out)
+    code = profile_command(command, out, rows, memory, stack)
+    if code:
+        raise click.exceptions.Exit(code)
 
 
 @click.command()

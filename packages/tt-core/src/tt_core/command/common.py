@@ -60,7 +60,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            command.main(arguments, prog_name=name, standalone_mode=False)
+            code = command.main(arguments, prog_name=name, standalone_mode=False)
         if sys.stdout is not None:  # None where it was closed from the start (`tt journey >&-`)
             sys.stdout.flush()
     except TinyTorchError as error:
@@ -92,7 +92,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     finally:
         for stream in (sys.stdout, sys.stderr):
             _discard_unwritten(stream)
-    return 0
+    return code if isinstance(code, int) else 0  # of a command that raises `click.exceptions.Exit`
 
 
 def show_each_line() -> None:

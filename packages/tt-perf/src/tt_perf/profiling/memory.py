@@ -1,0 +1,136 @@
+"""Part of module 14: how much memory tensors hold over time, and which calls they come from.
+
+Each array that an op returns, or that a gradient keeps, is watched by a weak reference from the moment it is first
+seen, so its end is seen too. Views hold no memory of their own. Parameters are counted when their model is called,
+inputs when an op takes them, the state of an optimizer after its step. What a kernel needs while it runs is not seen.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+from tt_core.engine.mutation import owner
+from tt_perf.profiling.tree import MOST_EVENTS
+
+CATEGORIES = ("parameters", "optimizer", "inputs", "activations", "gradients")
+_PEAK_STEP = 1.01  # who holds the peak is noted again when the peak has grown by this factor
+
+
+class Holder(NamedTuple):
+    """Where memory comes from."""
+
+    category: str
+    name: str
+    site: str = ""
+
+
+class Peak(NamedTuple):
+    """The most that was held at once: when (nanoseconds), how many bytes, and by whom."""
+
+    moment: int
+    total: int
+    holders: dict[Holder, int]
+
+
+class _Held(weakref.ref):  # type: ignore[type-arg]
+    """An array that is watched."""
+
+    __slots__ = ("address", "count", "holder")
+    address: int
+    count: int
+    holder: Holder
+
+
+class Memory:
+    """The bytes that tensors hold.
+
+    >>> import numpy as np
+    >>> memory, x = Memory(), np.zeros(1000)
+    >>> memory.watch(x, Holder("activations", "zeros")), memory.watch(x[1:], Holder("activations", "view"))
+    (8000, 0)
+    >>> del x
+    >>> memory.total, memory.peak.total
+    (0, 8000)
+    """
+
+    def __init__(self, most_samples: int = MOST_EVENTS) -> None:
+        self.total = 0
+        self.start = perf_counter_ns()
+        self.samples: deque[tuple[int, tuple[int, ...]]] = deque(maxlen=most_samples)
+        """Moments and the bytes of each category."""
+        self.by_holder: dict[Holder, int] = {}
+        self._by_category = dict.fromkeys(CATEGORIES, 0)
+        self._live: dict[int, _Held] = {}
+        self._fixed: dict[Holder, int] = {}
+        self._lock = threading.RLock()  # an array may end while another one is noted, in the same thread too
+        self._highest = Peak(self.start, 0, {})
+        self._noted = True
+
+    def watch(self, array: Any, holder: Holder) -> int:
+        """Count the memory behind an array until it is freed; returns its bytes, 0 where it is counted already."""
+        memory = owner(array)
+        address = id(memory)
+        if address in self._live or not memory.nbytes:
+            return 0
+        held = _Held(memory, self._freed)
+        held.address, held.count, held.holder = address, memory.nbytes, holder
+        with self._lock:
+            self._live[address] = held
+            self._change(holder, held.count)
+        return held.count
+
+    def hold(self, holder: Holder, count: int) -> None:
+        """Set the bytes of a holder whose arrays are not watched one by one, such as an optimizer's state."""
+        with self._lock:
+            before = self._fixed.get(holder, 0)
+            if count != before:
+                self._fixed[holder] = count
+                self._change(holder, count - before)
+
+    def stop(self) -> None:
+        """Watch no longer; what was measured stays."""
+        with self._lock:
+            self._note_peak()
+            self._live.clear()
+
+    @property
+    def peak(self) -> Peak:
+        """When most was held, and by whom; the holders may be those of a moment when it was up to 1 % less."""
+        with self._lock:
+            self._note_peak()
+            return self._highest
+
+    def _freed(self, held: _Held) -> None:
+        with self._lock:
+            if self._live.get(held.address) is held:
+                del self._live[held.address]
+                self._change(held.holder, -held.count)
+
+    def _change(self, holder: Holder, count: int) -> None:
+        if count < 0:
+            self._note_peak()
+        self.total += count
+        left = self.by_holder.get(holder, 0) + count
+        if left:
+            self.by_holder[holder] = left
+        else:
+            self.by_holder.pop(holder, None)
+        self._by_category[holder.category] += count
+        moment = perf_counter_ns()
+        self.samples.append((moment, tuple(self._by_category.values())))
+        if self.total > self._highest.total:
+            big = self.total > self._noted_total * _PEAK_STEP
+            self._highest = Peak(moment, self.total, self._highest.holders)
+            self._noted = self._noted and not big
+
+    _noted_total = 0
+
+    def _note_peak(self) -> None:
+        """Note who holds the peak, while it lasts."""
+        if not self._noted and self.total == self._highest.total:
+            self._highest = self._highest._replace(holders=dict(self.by_holder))
+            self._noted, self._noted_total = True, self.total

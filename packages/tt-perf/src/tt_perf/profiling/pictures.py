@@ -1,0 +1,201 @@
+"""Part of module 14: a profile as pictures, of the pieces in `tt_learn.svg`: flame graph, memory, roofline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tt_learn.svg import (
+    COLOURS,
+    HEIGHT,
+    LEFT,
+    MOST_POINTS,
+    RIGHT,
+    SVG,
+    WIDTH,
+    Scale,
+    area,
+    circle,
+    drawing,
+    framed,
+    legend,
+    line,
+    rectangle,
+    text,
+)
+from tt_perf.profiling.averages import OUTSIDE, microseconds, size, title
+from tt_perf.profiling.memory import CATEGORIES, Holder, Memory
+from tt_perf.profiling.profiler import ProfilerError
+from tt_perf.profiling.roofline import Machine, Verdict
+from tt_perf.profiling.tree import Call, Key
+
+if TYPE_CHECKING:
+    from tt_perf.profiling.profiler import Profiler
+
+# --- flame graph
+
+_SHEET, _ROW, _MARGIN, _LETTER = 1200, 19, 20, 6.2  # pixels
+_COLOUR = {
+    "outside": "#d8d8d8",
+    "layer": "#a9c9ea",
+    "forward op": "#9fd6ae",
+    "backward op": "#f2b48f",
+    "backward": "#f7d9c4",
+    "optimizer": "#c9b6e4",
+    "range": "#f0e2a8",
+}
+_DEEPEST = 80  # rows; what is deeper is part of its callers
+
+
+def flame_graph(profiler: Profiler) -> SVG:
+    """Calls as boxes below their caller, as wide as they took long, in the order in which they first came."""
+    roots = [root for root in profiler._read().roots() if root.ns > 0]
+    total = sum(root.ns for root in roots)
+    if not total:
+        raise ProfilerError("flame_graph: nothing was recorded yet")
+    scale = (_SHEET - 2 * _MARGIN) / total
+    boxes = list(_boxes(roots, scale))
+    depth = max(row for row, *_ in boxes) + 1
+    parts = [
+        text(_MARGIN, 26, f"Flame graph: {microseconds(total / 1e3)}", size=17, weight="bold"),
+        *legend(list(_COLOUR), list(_COLOUR.values()), right=_SHEET - _MARGIN),
+    ]
+    for row, x, width, call in boxes:
+        top = 46 + row * _ROW
+        tip = f"{_named(call.key)}: {microseconds(call.ns / 1e3)}, self {microseconds(call.self_ns / 1e3)}"
+        parts.append(rectangle(x, top, width, _ROW, _COLOUR[_kind(call.key)], f"{tip}, {call.count:,} calls"))
+        letters = int((width - 6) / _LETTER)
+        if letters >= 3:
+            name = OUTSIDE if call.key.kind == "thread" and len(roots) == 1 else title(call.key)
+            parts.append(text(x + 3, top + 14, name if len(name) <= letters else name[: letters - 1] + "…", size=11))
+    return drawing(parts, _SHEET, 46 + depth * _ROW + _MARGIN)
+
+
+def _boxes(roots: list[Call], scale: float) -> Iterator[tuple[int, float, float, Call]]:
+    """Row, left edge, width and call of each box that is wide enough to be seen."""
+    x = float(_MARGIN)
+    stack: list[tuple[int, float, Call]] = []
+    for root in roots:
+        stack.append((0, x, root))
+        x += root.ns * scale
+    while stack:
+        row, x, call = stack.pop()
+        width = call.ns * scale
+        if width < 0.4 or row >= _DEEPEST:
+            continue
+        yield row, x, width, call
+        for child in call.children.values():
+            stack.append((row + 1, x, child))
+            x += child.ns * scale
+
+
+def _kind(key: Key) -> str:
+    if key.kind == "op":
+        return "forward op" if key.phase == "forward" else "backward op"
+    return {"thread": "outside", "step": "range"}.get(key.kind, key.kind)
+
+
+def _named(key: Key) -> str:
+    return f"{title(key)} ({key.site})" if key.site else title(key)
+
+
+# --- memory
+
+_MB = 1 << 20
+
+
+def memory_timeline(profiler: Profiler) -> SVG:
+    """What tensors held over time, by category; the peak is marked, and below it stands who held it."""
+    memory = profiler.memory
+    if memory is None:
+        raise ProfilerError("memory_timeline: needs a profile that was made with profile_memory=True")
+    if not memory.samples:
+        raise ProfilerError("memory_timeline: no tensor was seen; run your program in the profiler's block")
+    samples = _thinned(memory)
+    start, peak = memory.start, memory.peak
+    points = [((moment - start) / 1e6, sum(held) / _MB) for moment, held in samples]
+
+    def drawn(x_at: Scale, y_at: Scale) -> list[str]:
+        parts = []
+        xs = [x for x, _ in points]
+        lower = [0.0] * len(xs)
+        for i, colour in zip(range(len(CATEGORIES)), COLOURS):
+            upper = [low + held[i] / _MB for low, (_, held) in zip(lower, samples)]
+            edge = _steps(xs, upper) + _steps(xs, lower)[::-1]
+            parts.append(area([(x_at(x), y_at(y)) for x, y in edge], colour))
+            lower = upper
+        x, y = x_at((peak.moment - start) / 1e6), y_at(peak.total / _MB)
+        parts.append(line([(LEFT, y), (WIDTH - RIGHT, y)], "#333333", 1, "6 4"))
+        left = x > WIDTH / 2
+        parts.append(text(x + (-8 if left else 8), y - 6, f"peak {size(peak.total)}", "end" if left else "start"))
+        return [*parts, circle(x, y, 3.5, "#333333"), *legend(CATEGORIES)]
+
+    holders = sorted(peak.holders.items(), key=lambda item: -item[1])
+    lines = [f"{size(count):>9}  {_holder(holder)}" for holder, count in holders[:10]]
+    below = ["Held at the peak:", *lines, *([f"and {len(holders) - 10} others"] if len(holders) > 10 else [])]
+    return framed([(0.0, 0.0), *points], drawn, "Memory", "ms", "MB", below=below)
+
+
+def _thinned(memory: Memory) -> list[tuple[int, tuple[int, ...]]]:
+    """Of each stretch of samples the one with most bytes, so that the peak stays."""
+    samples = list(memory.samples)
+    every = -(-len(samples) // MOST_POINTS)
+    return [max(samples[i : i + every], key=lambda sample: sum(sample[1])) for i in range(0, len(samples), every)]
+
+
+def _steps(xs: list[float], ys: list[float]) -> list[tuple[float, float]]:
+    """Each value until the next one comes."""
+    corners = [(x, y) for x, before, y in zip(xs[1:], ys, ys[1:]) for y in (before, y)]
+    return [(xs[0], ys[0]), *corners]
+
+
+def _holder(holder: Holder) -> str:
+    return f"{holder.category}: {holder.name}" + (f" ({holder.site})" if holder.site else "")
+
+
+# --- roofline
+
+_BOUND = {"memory": COLOURS[0], "compute": COLOURS[1], "overhead": COLOURS[3]}
+_NAMED = 8  # ops that get a label
+
+
+def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
+    """FLOPs per byte to the right, GFLOP/s upwards, below the roofs of the machine; area is the share of the time."""
+    found = [each for each in profiler.verdicts(machine) if each.flops and each.bytes_moved]
+    if not found:
+        raise ProfilerError("roofline: no op that computes was recorded")
+    machine = found[0].machine
+    total = sum(each.seconds for each in found)
+    places = [(each.intensity, each.flops / each.seconds / 1e9) for each in found]
+    low, high = min(x for x, _ in places) / 1.5, max(machine.ridge * 4, *(x * 1.5 for x, _ in places))
+    bandwidth, peak = machine.bytes_per_second / 1e9, machine.flops_per_second / 1e9
+    roof = [(low, low * bandwidth), (machine.ridge, peak), (high, peak)]
+
+    def drawn(x_at: Scale, y_at: Scale) -> list[str]:
+        parts = [line([(x_at(x), y_at(y)) for x, y in roof], "#333333", 2)]
+        parts.append(text(x_at(machine.ridge), y_at(peak) - 8, f"{peak:.1f} GFLOP/s", weight="bold"))
+        parts.append(text(x_at(low) + 22, y_at(low * bandwidth) + 4, f"{bandwidth:.1f} GB/s", weight="bold", halo=True))
+        taken: list[tuple[float, float, float]] = []
+        for i, (each, (intensity, rate)) in enumerate(zip(found, places)):
+            x, y = x_at(intensity), y_at(rate)
+            radius = max(3.0, 22 * (each.seconds / total) ** 0.5)
+            parts.append(circle(x, y, radius, _BOUND[each.bound], str(each)))
+            if i < _NAMED:
+                parts.append(_label(each, x, y, radius, taken))
+        return [*parts, *legend(list(_BOUND), list(_BOUND.values()))]
+
+    lines = [f"{each.seconds / total:6.1%}  {each}" for each in found[:8]]
+    return framed([*places, *roof], drawn, "Roofline", "FLOPs per byte", "GFLOP/s", logarithmic=True, below=lines)
+
+
+def _label(each: Verdict, x: float, y: float, radius: float, taken: list[tuple[float, float, float]]) -> str:
+    """The name beside its circle, moved down until it covers no other."""
+    left = x > (LEFT + WIDTH - RIGHT) / 2
+    width = 6.3 * len(each.name)
+    start = x - radius - 4 - width if left else x + radius + 4
+    place = y + 4
+    while any(abs(place - other) < 12 and start < end and begin < start + width for begin, end, other in taken):
+        place += 3
+    place = min(place, HEIGHT - 64)
+    taken.append((start, start + width, place))
+    return text(start + (width if left else 0), place, each.name, "end" if left else "start", size=11, halo=True)
