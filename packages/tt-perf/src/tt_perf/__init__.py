@@ -20,6 +20,12 @@ from tt_perf.compression import prune_ as prune_
 from tt_perf.compression import remove_masks_ as remove_masks_
 from tt_perf.compression import shrink_ as shrink_
 from tt_perf.profiling import Profiler as Profiler
+from tt_perf.profiling import ProfilerActivity as ProfilerActivity
+from tt_perf.profiling import ProfilerError as ProfilerError
+from tt_perf.profiling import profile as profile
+from tt_perf.profiling import record_function as record_function
+from tt_perf.profiling import schedule as schedule
+from tt_perf.profiling import summary as summary
 from tt_perf.quantization import Calibration as Calibration
 from tt_perf.quantization import HistogramObserver as HistogramObserver
 from tt_perf.quantization import Int4WeightOnly as Int4WeightOnly

@@ -96,7 +96,7 @@ def tt_plugged() -> None:
 
 @hookspec
 def tt_unplugged() -> None:
-    """You have been unplugged: give back what you hold. Asked of the plugin that went, not of others."""
+    """You are being unplugged: give back what you hold. Asked of the plugin that goes, not of others."""
 
 
 @hookspec

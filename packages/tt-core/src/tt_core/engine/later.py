@@ -57,9 +57,10 @@ NAMES: dict[str, str] = {
         Calibration CompressionError Distillation DistillationTrainer GradualPruning HistogramObserver
         Int4WeightOnly Int8DynamicActivation Int8Static Int8WeightOnly MSEObserver Measurement
         MinMaxObserver MovingAverageMinMaxObserver Observer PercentileObserver Profiler
-        QuantizationError Timer calibrating choose_qparams compare dequantize_ dequantize_affine
-        distillation_loss fake_quantize load_compressed load_quantized low_rank_ prune_ quantize_
-        quantize_affine remove_masks_ save_quantized shrink_
+        ProfilerActivity ProfilerError QuantizationError Timer calibrating choose_qparams compare
+        dequantize_ dequantize_affine distillation_loss fake_quantize load_compressed load_quantized
+        low_rank_ profile prune_ quantize_ quantize_affine record_function remove_masks_
+        save_quantized schedule shrink_ summary
     """,
     "tinygpt": """
         TinyGPT

@@ -90,11 +90,11 @@ class PluginManager(pluggy.PluginManager):
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
         """Unplug by object or by name and rebind: every chain is again what it was before."""
-        leaving = _implementations(self, self.get_plugin(name) if name is not None else plugin, "tt_unplugged")
-        removed = super().unregister(plugin, name)
-        self.rebind(self._hooks_of(removed))
-        for implementation in leaving:
-            _answer(implementation, "tt_unplugged", {})
+        try:
+            _ask_one(self, self.get_plugin(name) if name is not None else plugin, "tt_unplugged")
+        finally:
+            removed = super().unregister(plugin, name)
+            self.rebind(self._hooks_of(removed))
         return removed
 
     def rebind(self, hooks: Set[str] | None = None) -> None:
@@ -201,15 +201,10 @@ class PluginManager(pluggy.PluginManager):
         return found
 
 
-def _implementations(asking: PluginManager, plugin: object, hook: str) -> list[pluggy.HookImpl]:
-    """The implementations of `hook` that belong to one plugin."""
-    return [each for each in getattr(asking.hook, hook).get_hookimpls() if each.plugin is plugin]
-
-
 def _ask_one(asking: PluginManager, plugin: object, hook: str) -> list[Any]:
     """What one plugin answers to a hook without arguments."""
-    answers = [_answer(each, hook, {}) for each in _implementations(asking, plugin, hook)]
-    return [answer for answer in answers if answer is not None]
+    own = [each for each in getattr(asking.hook, hook).get_hookimpls() if each.plugin is plugin]
+    return [answer for each in own if (answer := _answer(each, hook, {})) is not None]
 
 
 _ROLES = {"tt_wrap_op": "wrap", "tt_wrap_layer": "wrap", "tt_observe_op": "observer"}

@@ -198,4 +198,7 @@ def _label(each: Verdict, x: float, y: float, radius: float, taken: list[tuple[f
         place += 3
     place = min(place, HEIGHT - 64)
     taken.append((start, start + width, place))
-    return text(start + (width if left else 0), place, each.name, "end" if left else "start", size=11, halo=True)
+    edge = (start + width + 2 if left else start - 2, place - 4)
+    leader = line([(x, y), edge], "#9a9a9a", 1) if abs(place - y) > 8 else ""
+    at, anchor = (start + width, "end") if left else (start, "start")
+    return leader + text(at, place, each.name, anchor, size=11, halo=True)

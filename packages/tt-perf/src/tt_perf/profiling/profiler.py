@@ -19,8 +19,8 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import HasArray, Op
 from tt_core.engine.errors import TinyTorchError, shown
 from tt_core.engine.hookspecs import hookimpl
-from tt_core.layers import Layer
 from tt_core.engine.plugins import manager
+from tt_core.layers import Layer
 from tt_perf.profiling.memory import Holder, Memory
 from tt_perf.profiling.sources import user_line
 from tt_perf.profiling.tree import MOST_EVENTS, Event, Frame, Key, Recording, outermost

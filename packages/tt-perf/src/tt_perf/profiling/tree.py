@@ -117,7 +117,8 @@ class Recording:
 
     >>> recording = Recording()
     >>> frame = recording.enter(Key("range", "work"))
-    >>> recording.leave(frame)
+    >>> recording.leave(frame) > 0
+    True
     >>> recording.stop()
     >>> [(call.key.name, call.count) for call, _ in recording.calls()]
     [('MainThread', 1), ('work', 1)]

@@ -179,7 +179,7 @@ def bytes_moved(op: Op, inputs: tuple[Any, ...], output: Any) -> tuple[int, int]
 
     >>> import tt_core
     >>> x = tt_core.ones(2, 3)
-    >>> bytes_moved(tt_core.engine.dispatch.registry["neg"], (x,), -x), bytes_moved(tt_core.engine.dispatch.registry["view"], (x,), x)
+    >>> bytes_moved(tt_core.neg, (x,), -x), bytes_moved(tt_core.reshape, (x,), x.reshape(6))
     ((24, 24), (0, 0))
     """
     written = 0

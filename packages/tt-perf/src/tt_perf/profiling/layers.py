@@ -12,8 +12,8 @@ from typing import Any
 
 import tt_core
 from tt_core.engine.arguments import checked
-from tt_core.layers import Layer
 from tt_core.engine.plugins import hookimpl
+from tt_core.layers import Layer
 from tt_learn.training import evaluating
 from tt_perf.profiling.averages import size, text_table
 from tt_perf.profiling.profiler import Profiler, ProfilerError
