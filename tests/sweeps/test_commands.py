@@ -52,6 +52,7 @@ COMMANDS = {words: command for root, group in ROOTS.items() for words, command i
 NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     ("tt", "milestone"): {"name": "perceptron", "--out": "pictures"},
     ("tt", "data", "shard"): {"source": "text.txt", "--out": "shards"},
+    ("tt", "profile"): {"command": "job.py", "--out": "pictures"},
     ("tt", "compare"): {"job": "mlp-step", "--plugin": "profiler", "--rounds": "5", "--out": "pictures"},
     ("tt", "olympics", "run"): {"--rounds": "5", "--out": "pictures"},
     ("tt", "olympics", "verify"): {"file": "result.json", "--rounds": "5"},
@@ -107,6 +108,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a text, a run, and what is in the way of both; commands run in it, none changes what is there."""
     folder = tmp_path_factory.mktemp("stage")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "job.py").write_text("import tt_core; tt_core.ones(2) + 1", encoding="utf-8")
     for name in ("other", "damaged", "locked", "empty"):
         (folder / name).mkdir()
     (folder / "other" / "picture.png").write_bytes(b"\x89PNG\r\n")

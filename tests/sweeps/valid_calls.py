@@ -105,6 +105,12 @@ def int8(*shape: int) -> Any:
     return tt_core.tensor(ints(*shape).numpy().astype("int8")), positive(shape[0])
 
 
+def measured() -> Any:
+    with tt_perf.Profiler(profile_memory=True, with_stack=True, record_shapes=True) as profiler:
+        linear()(floats(4, 3))
+    return profiler
+
+
 def batches() -> Any:
     return [(floats(2, 3), ints(2)), (floats(2, 3), ints(2))]
 
@@ -291,6 +297,11 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "zeros": lambda: given(2, 3),
     "Measurement": lambda: given(1, [0.1, 0.2]),
     "Timer": lambda: given("pass"),
+    "Profiler": lambda: given(),
+    "profile": lambda: given(),
+    "record_function": lambda: given("step"),
+    "schedule": lambda: given(wait=1, warmup=1, active=1, repeat=1, skip_first=0),
+    "summary": lambda: given(stacked(), floats(2, 3)),
     "compare": lambda: given(tt_perf.Timer("pass"), tt_perf.Timer("pass"), rounds=5, min_block_time=1e-6),
     "empty": lambda: given(2, 3),
     "rand": lambda: given(2, 3),
@@ -617,6 +628,11 @@ METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Distillation.taught": lambda: given(floats(2, 3)),
     "Optimizer.rebuild": lambda: given(optimizer().state_dict()),
     "Tensor.clip": lambda: given(-0.5, 0.5),
+    "Profiler.export_chrome_trace": lambda: given(folder()),
+    "Profiler.export_stacks": lambda: given(folder(), "flops"),
+    "Profiler.key_averages": lambda: given(False, 0),
+    "Profiler.roofline": lambda: given(None),
+    "Profiler.verdicts": lambda: given(None),
     "Timer.timeit": lambda: given(2),
     "Timer.seconds": lambda: given(2),
     "Timer.blocked_autorange": lambda: given(None, 0.001),
@@ -705,6 +721,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Optimizer": optimizer,
     "Trainer": trainer,
     "Scheduler": lambda: tt_learn.StepLR(optimizer(), 2),
+    "Profiler": measured,
     "Seq2SeqTransformer": lambda: tt_language.Seq2SeqTransformer(9, 9, 4, 2, 1, 8, 0.0, 8),
     "Calibration": lambda: calibration(),
     **{f"{kind}Observer": lambda kind=kind: observer(kind) for kind in ("MinMax", "MSE", "Percentile", "Histogram")},
@@ -763,7 +780,7 @@ SKIPPED = {
     "gradient": "fills a table at import",
     "non_differentiable": "fills a table at import",
     "Function": "used through apply of a subclass",
-    "Profiler": "takes nothing",
+    "ProfilerActivity": "an enumeration",
     "Calibration": "what calibrating gives",
     "calibrating": "a block",
     "Observer": "a base class, used through its subclasses",

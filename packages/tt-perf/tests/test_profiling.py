@@ -35,8 +35,18 @@ from tt_language import embedding, scaled_dot_product_attention
 from tt_learn import AdamW, Tensor, checkpoint
 from tt_perf import Profiler, ProfilerActivity, ProfilerError, profile, record_function, schedule, summary
 from tt_perf.benchmarking.jobs import JOBS
-from tt_perf.profiling import ProfilerAction, layers, measure_machine, pictures, roofline, trace, tree, work
-from tt_perf.profiling import profiler as watching
+from tt_perf.profiling import (
+    ProfilerAction,
+    layers,
+    measure_machine,
+    pictures,
+    profiler,
+    roofline,
+    trace,
+    tree,
+    watching,
+    work,
+)
 from tt_perf.profiling.averages import OUTSIDE
 from tt_perf.profiling.memory import Holder, Memory
 from tt_perf.profiling.roofline import Machine, verdict
@@ -411,7 +421,7 @@ PATCHES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
     "half the scale": (tree, "perf_counter_ns", half, check_wall_time),
     "self time is all time": (Call, "self_ns", property(lambda self: self.ns), check_wall_time),
     "outside left out": (Recording, "roots", without_outside, check_wall_time),
-    "recursion counted twice": (watching, "outermost", always_first, check_recursion),
+    "recursion counted twice": (profiler, "outermost", always_first, check_recursion),
     "wrong axis": (work.FLOPS, "matmul", wrong_axis, check_flops),
     "no factor 2": (work.FLOPS, "rows_product", lambda inputs, output, _: work.size(output) * 15, check_flops),
     "stale": (Profiler, "entries", stale, check_twice),
@@ -527,7 +537,7 @@ def samples() -> Iterator[tuple[str, Any, Any]]:
 def test_every_op_of_the_framework_has_known_flops() -> None:
     ours = [name for name, op in registry.items() if op.formula.__module__.split(".")[0] in ("tt_core", "tt_learn",
             "tt_data", "tt_language", "tt_perf")]  # fmt: skip
-    assert [name for name in ours if not watching.known(name)] == []
+    assert [name for name in ours if not work.known(name)] == []
     assert work.FLOPS.keys() & work.MOVES == set()
 
 

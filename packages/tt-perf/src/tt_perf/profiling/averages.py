@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import did_you_mean
-from tt_perf.profiling.profiler import Profiler, ProfilerError
+from tt_perf.profiling.profiler import Profiler
 from tt_perf.profiling.tree import Key, outermost
+from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
     from tt_perf.profiling.profiler import Entry

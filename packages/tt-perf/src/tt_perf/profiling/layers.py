@@ -16,8 +16,9 @@ from tt_core.engine.plugins import hookimpl
 from tt_core.layers import Layer
 from tt_learn.training import evaluating
 from tt_perf.profiling.averages import size, text_table
-from tt_perf.profiling.profiler import Profiler, ProfilerError
+from tt_perf.profiling.profiler import Profiler
 from tt_perf.profiling.tree import Call
+from tt_perf.profiling.watching import ProfilerError
 from tt_perf.profiling.work import arrays
 
 

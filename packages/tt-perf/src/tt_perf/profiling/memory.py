@@ -50,7 +50,7 @@ class Memory:
 
     >>> import numpy as np
     >>> memory, x = Memory(), np.zeros(1000)
-    >>> memory.watch(x, Holder("activations", "zeros")), memory.watch(x[1:], Holder("activations", "view"))
+    >>> memory.watch(x, "activations", "zeros"), memory.watch(x[1:], "activations", "view")
     (8000, 0)
     >>> del x
     >>> memory.total, memory.peak.total
@@ -70,12 +70,13 @@ class Memory:
         self._highest = Peak(self.start, 0, {})
         self._noted = True
 
-    def watch(self, array: Any, holder: Holder) -> int:
+    def watch(self, array: Any, category: str, name: str, site: str = "") -> int:
         """Count the memory behind an array until it is freed; returns its bytes, 0 where it is counted already."""
-        memory = owner(array)
+        memory = array if array.base is None else owner(array)
         address = id(memory)
         if address in self._live or not memory.nbytes:
             return 0
+        holder = Holder(category, name, site)
         held = _Held(memory, self._freed)
         held.address, held.count, held.holder = address, memory.nbytes, holder
         with self._lock:

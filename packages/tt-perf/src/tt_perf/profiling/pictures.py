@@ -25,9 +25,9 @@ from tt_learn.svg import (
 )
 from tt_perf.profiling.averages import OUTSIDE, microseconds, size, title
 from tt_perf.profiling.memory import CATEGORIES, Holder, Memory
-from tt_perf.profiling.profiler import ProfilerError
 from tt_perf.profiling.roofline import Machine, Verdict
 from tt_perf.profiling.tree import Call, Key
+from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
     from tt_perf.profiling.profiler import Profiler

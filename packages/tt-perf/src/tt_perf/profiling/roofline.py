@@ -22,7 +22,7 @@ import numpy as np
 from tt_core.engine.dispatch import registry
 from tt_core.engine.errors import is_number, shown
 from tt_perf.profiling.averages import title
-from tt_perf.profiling.profiler import ProfilerError
+from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
     from tt_perf.profiling.profiler import Profiler

@@ -20,7 +20,8 @@ from tt_core.engine.errors import FileError, did_you_mean
 from tt_core.engine.files import make_folder, write_atomic
 from tt_core.engine.hookspecs import hookimpl
 from tt_perf.profiling.averages import size
-from tt_perf.profiling.profiler import Profiler, ProfilerError
+from tt_perf.profiling.profiler import Profiler
+from tt_perf.profiling.watching import ProfilerError
 
 OURS = ("tt", "tinygpt")
 _PYTHON = "python"

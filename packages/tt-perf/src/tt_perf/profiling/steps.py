@@ -17,8 +17,9 @@ from typing import Any, TypeVar, cast
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import shown
 from tt_core.engine.plugins import manager
-from tt_perf.profiling.profiler import Profiler, ProfilerError, active
+from tt_perf.profiling.profiler import Profiler
 from tt_perf.profiling.tree import MOST_EVENTS, Frame, Key, Recording
+from tt_perf.profiling.watching import ProfilerError, active
 
 F = TypeVar("F", bound=Callable[..., Any])
 

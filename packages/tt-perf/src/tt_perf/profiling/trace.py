@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tt_core.engine.errors import did_you_mean
 from tt_core.engine.files import write_atomic
 from tt_perf.profiling.averages import title
-from tt_perf.profiling.profiler import ProfilerError
 from tt_perf.profiling.tree import Call, Event, Key
+from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
     from tt_perf.profiling.profiler import Profiler

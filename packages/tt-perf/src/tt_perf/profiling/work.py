@@ -170,6 +170,12 @@ _MOVES = (
 MOVES = frozenset(_MOVES.split())
 """Ops that move, choose or convert values and compute none."""
 
+
+def known(name: str) -> bool:
+    """Whether the FLOPs of an op are known."""
+    return name in FLOPS or name in MOVES
+
+
 _GATHERS = {"embedding": 1, "quantized_embedding": 1, "getitem": 0, "index_select": 0, "take_along_dim": 0}
 """Ops that read only those elements of one input that they return, and which input that is."""
 
