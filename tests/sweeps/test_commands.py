@@ -214,7 +214,9 @@ def test_an_option_with_a_value_that_nobody_means(
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_what_a_command_does_not_take(words: tuple[str, ...], stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(stage)
-    for unknown in ({"--nonsense": "1"}, {"--": "1"}, {"a": "1", "b": "2", "c": "3"}, {"--\udcff": "x"}):
+    any_number = any(parameter.nargs == -1 for parameter in COMMANDS[words].params)  # of arguments, as a command has
+    too_many = {} if any_number else {"a": "1", "b": "2", "c": "3"}
+    for unknown in ({"--nonsense": "1"}, {"--": "1"}, too_many or {"--": "1"}, {"--\udcff": "x"}):
         check(words, {**NEEDED.get(words, {}), **unknown}, (1, 2))
     for parameter in COMMANDS[words].params:
         if not takes_value(parameter):

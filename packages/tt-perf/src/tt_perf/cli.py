@@ -119,7 +119,7 @@ rounds = click.option("--rounds", type=click.IntRange(5, 1000), default=15, show
 own_model = click.option("--model", type=PathOption(), help="a model of yours, written by olympic_task.save_model")
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--out", type=PathOption(), default=Path("profile"), show_default=True, help="folder for the pictures")
 @click.option("--rows", type=click.IntRange(1, 1000), default=15, show_default=True, help="rows of each table")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import did_you_mean
-from tt_perf.profiling.profiler import Profiler
+from tt_core.engine.notebook import table
 from tt_perf.profiling.tree import Key, outermost
 from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
-    from tt_perf.profiling.profiler import Entry
+    from tt_perf.profiling.profiler import Entry, Profiler
 
 OUTSIDE = "(outside of ops and layers)"
 
@@ -120,8 +120,6 @@ class Averages(list[FunctionEventAvg]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same table, the most self time first."""
-        from tt_core.engine.notebook import table
-
         columns = self._columns(80)
         rows = sorted(self, key=lambda row: -row.self_cpu_time_total)[:100]
         return table([name for name, _ in columns], [[value(row) for _, value in columns] for row in rows])
@@ -195,8 +193,6 @@ def table_by_op_and_layer(profiler: Profiler) -> str:
 
 def html_by_op_and_layer(profiler: Profiler) -> str:
     """The same rows for a notebook."""
-    from tt_core.engine.notebook import table
-
     entries = profiler.entries()
     total = sum(e.self_seconds for e in entries) or 1.0
     rows = [

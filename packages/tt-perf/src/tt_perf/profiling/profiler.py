@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.hookspecs import hookimpl
+from tt_learn.svg import SVG
+from tt_perf.profiling import averages, pictures, roofline, trace
+from tt_perf.profiling.roofline import Machine, Verdict
 from tt_perf.profiling.tree import Event, Key, Recording, outermost
 from tt_perf.profiling.watching import ProfilerError, Watcher
-
-if TYPE_CHECKING:
-    import os
-
-    from tt_learn.svg import SVG
-    from tt_perf.profiling.averages import Averages
-    from tt_perf.profiling.roofline import Machine, Verdict
 
 KINDS = ("layer", "range", "step", "backward", "optimizer", "op")
 
@@ -85,34 +81,29 @@ class Profiler(Watcher):
         return self._read().ns / 1e9
 
     @checked
-    def key_averages(self, group_by_input_shape: bool = False, group_by_stack_n: int = 0) -> Averages:
+    def key_averages(self, group_by_input_shape: bool = False, group_by_stack_n: int = 0) -> averages.Averages:
         """Totals by name, as PyTorch's: `print(profiler.key_averages().table(sort_by="self_cpu_time_total"))`.
 
         Forward and backward apart; by shapes of the inputs and by source lines too, where these were recorded. Raises
         `ProfilerError` where they were not, or nothing was.
         """
-        from tt_perf.profiling.averages import averages
-
-        return averages(self, group_by_input_shape, group_by_stack_n)
+        return averages.averages(self, group_by_input_shape, group_by_stack_n)
 
     def events(self) -> list[Event]:
         """The single calls, in the order they ended; only the last `most_events` are kept."""
         return list(self._read().events)
 
+    @checked
     def verdicts(self, machine: Machine | None = None) -> list[Verdict]:
         """What bounds each op: memory, computation or the overhead of calls; the machine is measured if not given."""
-        from tt_perf.profiling.roofline import verdicts
-
-        return verdicts(self, machine)
+        return roofline.verdicts(self, machine)
 
     # --- reading: files and pictures
 
     @checked
     def export_chrome_trace(self, path: str | os.PathLike[str]) -> None:
         """Write the events as JSON for Perfetto (ui.perfetto.dev) and chrome://tracing."""
-        from tt_perf.profiling.trace import export_chrome_trace
-
-        export_chrome_trace(self, path)
+        trace.export_chrome_trace(self, path)
 
     @checked
     def export_stacks(self, path: str | os.PathLike[str], metric: str = "self_cpu_time_total") -> None:
@@ -120,41 +111,30 @@ class Profiler(Watcher):
 
         `metric` is "self_cpu_time_total", "self_cpu_memory_usage" or "flops". Raises `ProfilerError` for any other.
         """
-        from tt_perf.profiling.trace import export_stacks
-
-        export_stacks(self, path, metric)
+        trace.export_stacks(self, path, metric)
 
     def flame_graph(self) -> SVG:
         """Who called whom and how long it took, as a picture."""
-        from tt_perf.profiling.pictures import flame_graph
-
-        return flame_graph(self)
+        return pictures.flame_graph(self)
 
     def memory_timeline(self) -> SVG:
         """What tensors held over time, with the peak and who held it; needs `profile_memory=True`."""
-        from tt_perf.profiling.pictures import memory_timeline
+        return pictures.memory_timeline(self)
 
-        return memory_timeline(self)
-
+    @checked
     def roofline(self, machine: Machine | None = None) -> SVG:
         """Each op between the limits of this machine, which is measured if not given."""
-        from tt_perf.profiling.pictures import roofline
-
-        return roofline(self, machine)
+        return pictures.roofline(self, machine)
 
     def __str__(self) -> str:
-        from tt_perf.profiling.averages import table_by_op_and_layer
-
-        return table_by_op_and_layer(self)
+        return averages.table_by_op_and_layer(self)
 
     def __repr__(self) -> str:
         return str(self) if self.entries() else f"{type(self).__name__}()"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same table."""
-        from tt_perf.profiling.averages import html_by_op_and_layer
-
-        return html_by_op_and_layer(self)
+        return averages.html_by_op_and_layer(self)
 
     def _read(self) -> Recording:
         if self.recording is None:

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, TypeVar, cast
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import shown
+from tt_core.engine.errors import DTypeError, shown
 from tt_core.engine.plugins import manager
 from tt_perf.profiling.profiler import Profiler
 from tt_perf.profiling.tree import MOST_EVENTS, Frame, Key, Recording
@@ -209,7 +209,9 @@ class record_function:
             recording.leave(frame)
 
     def __call__(self, function: F) -> F:
-        """Decorate a function: each call of it is such a block."""
+        """Decorate a function: each call of it is such a block. Raises `DTypeError` for what cannot be called."""
+        if not callable(function):
+            raise DTypeError(f"record_function: decorates a function, got {shown(function)}")
 
         @functools.wraps(function)
         def recorded(*inputs: Any, **options: Any) -> Any:
