@@ -194,6 +194,10 @@ def check_phases() -> None:
     require(visit is not None, f"backward does not carry the name of gelu: {[*rows]}")
     require(visit.stack[0].endswith(line), f"backward of gelu belongs to {line}, the profile says {visit.stack}")
     require(rows["gelu_backward"].stack == rows["gelu"].stack, "gelu_backward does not carry the line of gelu")
+    with Profiler(with_stack=True) as measured_too:
+        tt_data.BatchNorm2d(2)(Tensor(np.ones((2, 2, 2, 2), "float32"), requires_grad=True)).sum().backward()
+    stacks = {row.key: row.stack for row in measured_too.key_averages(group_by_stack_n=1)}
+    require(stacks["batch_norm_backward"] == stacks["batch_norm_training"], f"an op with several results: {stacks}")
     require(by_name(measured)["op", "mul"].backward_seconds > 0, "nothing of mul is counted as backward")
 
 

@@ -186,8 +186,6 @@ def table_by_op_and_layer(profiler: Profiler) -> str:
     if profiler.recording is not None:
         seconds, outside = profiler.seconds, profiler.seconds - _inside_seconds(profiler)
         lines.append(f"{seconds:.4f} s in all, of which {outside:.4f} s outside of ops and layers")
-        if profiler.recording.dropped:
-            lines.append(f"{profiler.recording.dropped:,} older events are in the table, but not in traces")
     return "\n".join(lines)
 
 

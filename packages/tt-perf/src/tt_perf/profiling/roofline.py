@@ -112,9 +112,8 @@ class Verdict:
         """The verdict as a sentence."""
         each, machine = self.seconds / self.calls, self.machine
         if self.bound == "overhead":
-            return (
-                f"overhead bound: {each * 1e6:.1f} us a call, calling alone takes {machine.seconds_per_call * 1e6:.1f}"
-            )
+            least = f"the smallest op takes {machine.seconds_per_call * 1e6:.1f}"
+            return f"overhead bound: {each * 1e6:.1f} us a call for little work; {least}"
         if self.bound == "compute":
             rate, limit, unit = self.flops / self.seconds / 1e9, machine.flops_per_second / 1e9, "GFLOP/s"
         else:

@@ -64,6 +64,9 @@ def report(profiler: Profiler, out: Path, rows: int) -> None:
     if profiler.memory is not None and profiler.memory.samples:
         click.echo(f"\nTensors held {size(profiler.memory.peak.total)} at most")
     click.echo(f"written: {', '.join(str(path) for path in write_pictures(profiler, out))}")
+    recording = profiler.recording
+    if recording is not None and recording.dropped:
+        click.echo(f"the trace holds the last {len(recording.events):,} events; {recording.dropped:,} came before")
 
 
 def write_pictures(profiler: Profiler, out: Path) -> list[Path]:

@@ -141,7 +141,7 @@ class Watcher:
             except BaseException:
                 live.leave(frame)
                 raise
-            node = getattr(output, "grad_fn", None)
+            node = getattr(output[0] if type(output) is tuple and output else output, "grad_fn", None)
             if node is not None:
                 frame.node = node.number
                 if key.site:
