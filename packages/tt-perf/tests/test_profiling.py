@@ -236,6 +236,15 @@ def check_bounded() -> None:
     require(len(measured.memory.samples) <= 50, f"50 moments were to be kept, {len(measured.memory.samples)} are")
     nodes = sum(1 for _ in measured.recording.calls())
     require(nodes <= 3, f"one op in a loop makes {nodes} nodes")
+    with Profiler(record_shapes=True) as varied:
+        for i in range(3 * tree.MOST_CALLS):
+            with record_function(f"step {i}"):
+                pass
+    nodes, calls = 0, 0
+    for call, around in varied.recording.calls():
+        nodes, calls = nodes + 1, calls + (call.count if around else 0)
+    require(nodes <= tree.MOST_CALLS + 2, f"names without end make {nodes} nodes")
+    require(calls == 3 * tree.MOST_CALLS, f"of calls with names without end, {calls} are counted")
     require(by_name(measured)["op", "add"].calls == 500, "calls whose events were dropped are missing in the table")
     require(measured.recording.dropped == 450, f"450 events were dropped, counted are {measured.recording.dropped}")
 
@@ -323,6 +332,12 @@ def check_summary() -> None:
 
 
 CHECKS = [check for name, check in list(globals().items()) if name.startswith("check_") and name != "check_trace"]
+
+
+@pytest.fixture(autouse=True)
+def _few_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that a test reaches in a moment."""
+    monkeypatch.setattr(tree, "MOST_CALLS", 500)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -431,6 +446,7 @@ PATCHES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
     "stale": (Profiler, "entries", stale, check_twice),
     "forgotten warm-up": (profile, "_go_to", recorded_while_warming_up, check_schedule),
     "adds up over blocks": (Profiler, "tt_plugged", tt_core.hookimpl(added_up), check_afresh),
+    "nodes without end": (Recording, "_new", lambda self, at, key: at.setdefault(key, Call(key)), check_bounded),
     "events without end": (tree, "deque", without_end, check_bounded),
     "a reference cycle": (Recording, "__init__", circular, check_freed),
     "watched for ever": (Memory, "stop", nothing, check_freed),
@@ -708,6 +724,29 @@ def test_waiting_costs_no_events_and_the_rest_of_a_cycle_is_handed_over_at_the_e
             measured.step()
     assert seen == [3]
     assert measured.step_num == 3
+
+
+def test_start_and_stop_are_the_ends_of_a_block() -> None:
+    ready: list[int] = []
+    measured = profile(on_trace_ready=lambda p: ready.append(by_name(p)["op", "add"].calls))
+    measured.start()
+    tt_core.ones(1) + 1
+    measured.stop()
+    tt_core.ones(1) + 1
+    assert ready == [1]
+    with tt_core.use(measured):
+        tt_core.ones(1) + 1
+        tt_core.ones(1) + 1
+    assert ready == [1, 2]
+
+
+def test_an_error_of_the_function_that_takes_the_trace_is_the_users() -> None:
+    def fails(p: profile) -> None:
+        raise KeyError("the user's own")
+
+    with pytest.raises(KeyError, match="the user's own"), profile(on_trace_ready=fails) as measured:
+        tt_core.ones(1) + 1
+    assert not manager.is_registered(measured)
 
 
 def test_a_profile_without_a_schedule_records_everything() -> None:
@@ -1028,6 +1067,7 @@ BAD: dict[str, Callable[[], Any]] = {
     "no layer": lambda: summary(3, tt_core.ones(2)),  # type: ignore[arg-type]
     "no input": lambda: summary(tt_core.Linear(2, 2), "text"),
     "another input": lambda: summary(tt_core.Linear(2, 2), tt_core.ones(3)),
+    "a stop without a start": lambda: Profiler().stop(),
     "a step outside": lambda: profile().step(),
 }
 

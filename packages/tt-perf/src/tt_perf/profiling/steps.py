@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import DTypeError, shown
+from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_perf.profiling.profiler import Profiler
 from tt_perf.profiling.tree import MOST_EVENTS, Frame, Key, Recording
@@ -124,23 +125,37 @@ class profile(Profiler):
         self.step_num = 0
         self.current_action = ProfilerAction.NONE
         self._step: tuple[Recording, Frame] | None = None
+        self._unread = self._in_block = False
 
     # --- a block with steps
 
-    def start(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._in_block = True
+        try:
+            super().__exit__()
+        finally:
+            self._in_block = False
+        if self._unread and not self._blocks:
+            self._ready()  # here, where an error of the user's function is the user's own
+
+    @hookimpl
+    def tt_unplugged(self) -> None:
+        super().tt_unplugged()
+        if self._unread and not self._in_block:  # `use(profile(...))` has no end of a block of ours
+            self._ready()
+
+    def _begin(self) -> None:
         """Begin with step 0."""
         self.step_num, self.current_action = 0, ProfilerAction.NONE
         self.recording = self.memory = None
         self._go_to(self._action())
 
-    def stop(self) -> None:
-        """End the last step; what it recorded is ready."""
-        recorded = self.current_action.value >= ProfilerAction.RECORD.value and self._live is not None
+    def _end(self) -> None:
+        """End the last step; what it recorded is to be handed over."""
+        self._unread = self.current_action.value >= ProfilerAction.RECORD.value and self._live is not None
         self._end_step()
-        super().stop()
+        super()._end()
         self.current_action = ProfilerAction.NONE
-        if recorded:
-            self._ready()
 
     def step(self) -> None:
         """Say that a step of your loop is done. Raises `ProfilerError` outside of the block."""
@@ -148,7 +163,7 @@ class profile(Profiler):
             raise ProfilerError("profile.step: call it inside of the block")
         self._end_step()
         if self.current_action is ProfilerAction.RECORD_AND_SAVE:
-            super().stop()
+            super()._end()
             self.current_action = ProfilerAction.NONE
             self._ready()
         self.step_num += 1
@@ -163,9 +178,9 @@ class profile(Profiler):
     def _go_to(self, action: ProfilerAction) -> None:
         before, self.current_action = self.current_action, action
         if action is ProfilerAction.NONE:
-            super().stop()
+            super()._end()
         elif action is ProfilerAction.WARMUP or before.value < ProfilerAction.RECORD.value:
-            super().start()  # what warming up recorded is forgotten
+            super()._begin()  # what warming up recorded is forgotten
         if self._with_steps and self._live is not None and action is not ProfilerAction.WARMUP:
             self._step = self._live, self._live.enter(Key("step", "ProfilerStep*"), f"ProfilerStep#{self.step_num}")
 
@@ -175,6 +190,7 @@ class profile(Profiler):
             step[0].leave(step[1])
 
     def _ready(self) -> None:
+        self._unread = False
         if self.on_trace_ready is not None:
             self.on_trace_ready(self)
 

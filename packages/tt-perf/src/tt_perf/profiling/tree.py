@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 MOST_EVENTS = 50_000
 """Events that are kept for traces; the oldest go first."""
 MOST_CALLS = 20_000
-"""Nodes of the trees; beyond, calls are told apart by name alone, without shapes and source lines."""
+"""Nodes of the trees; beyond, what is called in a new place for the first time counts as "(others)"."""
 MOST_THREADS = 256
 """Threads with a tree of their own; beyond, those of threads that have ended become one."""
 
@@ -215,6 +215,8 @@ class Recording:
     def _new(self, children: dict[Key, Call], key: Key) -> Call:
         if self.nodes >= MOST_CALLS:
             key = key._replace(site="", shapes=())
+            if key not in children:
+                key = Key(key.kind, "(others)", key.phase)
         self.nodes += 1
         return children.setdefault(key, Call(key))
 

@@ -90,23 +90,33 @@ class Watcher:
             if not self._blocks and manager.is_registered(self):
                 manager.unregister(self)
 
+    def start(self) -> None:
+        """Plug in, as a block does at its beginning."""
+        self.__enter__()
+
+    def stop(self) -> None:
+        """Unplug, as a block does at its end. Raises `ProfilerError` without `start()` before."""
+        if not self._blocks:
+            raise ProfilerError(f"{type(self).__name__}.stop: it was not started")
+        self.__exit__()
+
     @hookimpl
     def tt_plugged(self) -> None:
-        self.start()
+        self._begin()
         active.append(self)
 
     @hookimpl
     def tt_unplugged(self) -> None:
         if self in active:
             active.remove(self)
-        self.stop()
+        self._end()
 
-    def start(self) -> None:
+    def _begin(self) -> None:
         """Record from now on, and forget what was recorded before."""
         self.memory = Memory(self.most_events) if self.profile_memory else None
         self.recording = self._live = Recording(self.most_events)
 
-    def stop(self) -> None:
+    def _end(self) -> None:
         """Record no longer; what was recorded can be read."""
         live, self._live = self._live, None
         if live is not None:
@@ -117,7 +127,7 @@ class Watcher:
     def reset(self) -> None:
         """Forget what was measured so far."""
         if self._live is not None:
-            self.start()
+            self._begin()
         else:
             self.recording = self.memory = None
 
