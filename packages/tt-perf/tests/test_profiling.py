@@ -433,7 +433,7 @@ def own_line_only(depth: int = 1) -> str:
     return "profiler.py:1 measured"
 
 
-PATCHES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
+SABOTAGES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
     "no-op": (Profiler, "tt_wrap_op", tt_core.hookimpl(unwrapped), check_counts),
     "zeros": (watching, "bytes_moved", lambda op, inputs, output: (0, 0), check_counts),
     "counted twice": (Recording, "leave", counted_twice, check_counts),
@@ -465,9 +465,9 @@ PATCHES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PATCHES)
+@pytest.mark.parametrize("name", SABOTAGES)
 def test_sabotage_turns_a_check_red(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    where, attribute, broken, check = PATCHES[name]
+    where, attribute, broken, check = SABOTAGES[name]
     if isinstance(where, dict):
         monkeypatch.setitem(where, attribute, broken)
     else:
@@ -863,6 +863,26 @@ def test_a_trace_is_valid_after_an_exception_and_with_threads(tmp_path: Path) ->
     linear = next(event for event in events if event["name"] == "linear")
     assert linear["args"]["Input Dims"][0] == [8, 20]
     assert "small_step" in linear["args"]["source"] or "step" in linear["args"]["source"]
+
+
+def test_threads_that_have_ended_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MOST_THREADS", 3)
+    x, meet = tt_core.ones(2), threading.Barrier(4)
+
+    def work() -> None:
+        x + 1
+        meet.wait()  # so that each has an identity of its own
+
+    with Profiler() as measured:
+        for _ in range(3):
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert by_name(measured)["op", "add"].calls == 12
+    assert len(measured.recording.threads) <= 5
+    check_trace(trace.chrome_trace(measured))
 
 
 def test_stacks_are_collapsed_and_add_up(tmp_path: Path) -> None:

@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 OUTSIDE = "(outside of ops and layers)"
 
 
-def title(key: Key) -> str:
-    """What a call is called where forward and backward are told apart.
-
-    >>> title(Key("op", "mul")), title(Key("op", "mul", "backward")), title(Key("backward", "gelu", "backward"))
-    ('mul', 'mul in backward', 'backward of gelu')
-    """
-    if key.kind == "backward":
-        return key.name if key.name == "backward" else f"backward of {key.name}"
-    if key.phase == "forward" or key.name.endswith("_backward"):
-        return key.name
-    return f"{key.name} in {key.phase}"
-
-
 # --- PyTorch's columns
 
 
@@ -135,7 +122,7 @@ def averages(profiler: Profiler, by_shape: bool, by_stack: int) -> Averages:
             raise ProfilerError(f"key_averages: {name} needs a profile that was made with {option}=True")
 
     def group(key: Key) -> tuple[str, str, tuple[tuple[int, ...], ...], str]:
-        name = OUTSIDE if key.kind == "thread" else title(key)
+        name = OUTSIDE if key.kind == "thread" else key.title
         return key.kind, name, key.shapes if by_shape else (), key.site if by_stack else ""
 
     rows: dict[Any, FunctionEventAvg] = {}

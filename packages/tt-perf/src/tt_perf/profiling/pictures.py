@@ -23,7 +23,7 @@ from tt_learn.svg import (
     rectangle,
     text,
 )
-from tt_perf.profiling.averages import microseconds, size, title
+from tt_perf.profiling.averages import microseconds, size
 from tt_perf.profiling.memory import CATEGORIES, Holder, Memory
 from tt_perf.profiling.roofline import Machine, Verdict
 from tt_perf.profiling.tree import Call, Key
@@ -66,7 +66,7 @@ def flame_graph(profiler: Profiler) -> SVG:
         parts.append(rectangle(x, top, width, _ROW, _COLOUR[_kind(call.key)], f"{tip}, {call.count:,} calls"))
         letters = int((width - 6) / _LETTER)
         if letters >= 3:
-            name = title(call.key)
+            name = call.key.title
             parts.append(text(x + 3, top + 14, name if len(name) <= letters else name[: letters - 1] + "…", size=11))
     return drawing(parts, _SHEET, 46 + depth * _ROW + _MARGIN)
 
@@ -96,7 +96,7 @@ def _kind(key: Key) -> str:
 
 
 def _named(key: Key) -> str:
-    return f"{title(key)} ({key.site})" if key.site else title(key)
+    return f"{key.title} ({key.site})" if key.site else key.title
 
 
 # --- memory

@@ -21,7 +21,6 @@ import numpy as np
 
 from tt_core.engine.dispatch import registry
 from tt_core.engine.errors import is_number, shown
-from tt_perf.profiling.averages import title
 from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _best(work: Callable[[], Any], seconds: float = 0.25) -> float:
     return max(min(times), 1e-9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What bounds an op, and how near it comes to that bound: `share` 1 cannot be improved on this machine."""
 
@@ -126,6 +125,8 @@ class Verdict:
     def __str__(self) -> str:
         return f"{self.name}: {self.words}"
 
+    __repr__ = __str__
+
 
 def verdict(name: str, calls: int, seconds: float, flops: int, bytes_moved: int, machine: Machine) -> Verdict:
     """Compare the measured time with what each limit of the machine demands.
@@ -151,7 +152,7 @@ def verdicts(profiler: Profiler, machine: Machine | None) -> list[Verdict]:
     totals: dict[str, list[int]] = {}
     for call, _ in profiler._read().calls():
         if call.key.kind == "op" and call.count:
-            total = totals.setdefault(title(call.key), [0, 0, 0, 0])
+            total = totals.setdefault(call.key.title, [0, 0, 0, 0])
             for i, value in enumerate((call.count, call.self_ns, call.flops, call.read + call.written)):
                 total[i] += value
     machine = machine or measure_machine()

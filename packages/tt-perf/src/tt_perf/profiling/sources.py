@@ -14,7 +14,6 @@ from types import CodeType, FrameType
 _USER, _ACT, _OTHER = range(3)
 _ENGINE = ("tt_core", "tt_learn", "tt_perf")
 _ACTS = ("tt_data", "tt_language", "tinygpt")
-_HERE = os.path.dirname(os.path.abspath(__file__))
 _LIBRARIES = tuple({os.path.normcase(path) + os.sep for path in sysconfig.get_paths().values()})
 
 _ranks: dict[str, int] = {}

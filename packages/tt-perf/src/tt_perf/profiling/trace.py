@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from tt_core.engine.errors import did_you_mean
 from tt_core.engine.files import write_atomic
-from tt_perf.profiling.averages import title
 from tt_perf.profiling.tree import Call, Event, Key
 from tt_perf.profiling.watching import ProfilerError
 
@@ -37,15 +36,17 @@ def chrome_trace(profiler: Profiler) -> dict[str, Any]:
     """The events as Chrome's trace format has them, ready for `json.dumps`."""
     recording = profiler._read()
     pid = os.getpid()
-    order = {ident: i + 1 for i, ident in enumerate(recording.threads)}
+    names = {event.thread: "ended thread" for event in recording.events}
+    names |= {ident: thread.name for ident, thread in list(recording.threads.items())}
+    order = {ident: i + 1 for i, ident in enumerate(names)}
     events = sorted(recording.events, key=lambda event: (event.start, -event.end))
     return {
         "displayTimeUnit": "ms",
         "otherData": {"dropped_events": recording.dropped},
         "traceEvents": [
             _names(pid, 0, "process_name", "tinytorch"),
-            *(_names(pid, order[ident], "thread_name", thread.name) for ident, thread in recording.threads.items()),
-            *(_slice(event, recording.start, pid, order.get(event.thread, 0)) for event in events),
+            *(_names(pid, order[ident], "thread_name", name) for ident, name in names.items()),
+            *(_slice(event, recording.start, pid, order[event.thread]) for event in events),
             *_arrows(events, recording.start, pid, order),
         ],
     }
@@ -67,7 +68,7 @@ def _slice(event: Event, start: int, pid: int, tid: int) -> dict[str, Any]:
         "ph": "X",
         "pid": pid,
         "tid": tid,
-        "name": event.label or title(event.key),
+        "name": event.name,
         "cat": f"{event.key.kind} {event.key.phase}",
         "ts": (event.start - start) / 1000,
         "dur": (event.end - event.start) / 1000,
@@ -83,7 +84,7 @@ def _arrows(events: list[Event], start: int, pid: int, order: dict[int, int]) ->
         if call is not None:
             for event, ph in ((call, "s"), (visit, "f")):
                 arrow = {"ph": ph, "id": visit.node, "name": "fwdbwd", "cat": "fwdbwd", "pid": pid}
-                arrow |= {"tid": order.get(event.thread, 0), "ts": (event.start - start) / 1000}
+                arrow |= {"tid": order[event.thread], "ts": (event.start - start) / 1000}
                 yield arrow | ({"bp": "e"} if ph == "f" else {})
 
 
@@ -104,5 +105,5 @@ def export_stacks(profiler: Profiler, path: str | os.PathLike[str], metric: str)
 
 def _frame(key: Key) -> str:
     """A call in a collapsed stack, where a semicolon and a line break separate."""
-    name = f"{title(key)} ({key.site})" if key.site else title(key)
+    name = f"{key.title} ({key.site})" if key.site else key.title
     return name.replace(";", ",").replace("\n", " ")

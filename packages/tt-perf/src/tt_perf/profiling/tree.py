@@ -42,6 +42,19 @@ class Key(NamedTuple):
     shapes: tuple[tuple[int, ...], ...] = ()
     """The shapes of the inputs, where they are recorded."""
 
+    @property
+    def title(self) -> str:
+        """What it is called where forward and backward are told apart.
+
+        >>> Key("op", "mul").title, Key("op", "mul", "backward").title, Key("backward", "gelu", "backward").title
+        ('mul', 'mul in backward', 'backward of gelu')
+        """
+        if self.kind == "backward":
+            return self.name if self.name == "backward" else f"backward of {self.name}"
+        if self.phase == "forward" or self.name.endswith("_backward"):
+            return self.name
+        return f"{self.name} in {self.phase}"
+
 
 class Call:
     """A node of the tree: what all calls with one key, made inside the same calls, add up to. Times in nanoseconds."""
@@ -88,6 +101,16 @@ class Event(NamedTuple):
     """The name to show, where it is not that of the key: "ProfilerStep#3"."""
     node: int
     """The number of the node in the graph of gradients that this call made, or that it visited; -1 for none."""
+
+    @property
+    def name(self) -> str:
+        """What traces call it."""
+        return self.label or self.key.title
+
+    @property
+    def cpu_time_total(self) -> float:
+        """Microseconds, as in PyTorch."""
+        return (self.end - self.start) / 1000
 
 
 class Frame:
@@ -222,7 +245,7 @@ class Recording:
 
     def _forget_ended(self) -> None:
         """Make one tree of those of threads that have ended."""
-        alive = {thread.ident for thread in threading.enumerate()}
+        alive = {self.home, *(thread.ident for thread in threading.enumerate())}
         for ident in [ident for ident in list(self.threads) if ident not in alive]:
             if self.ended is None:
                 self.ended = Call(Key("thread", "threads that have ended"))
