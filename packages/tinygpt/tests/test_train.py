@@ -22,6 +22,7 @@ from tinygpt.capstone.presets import preset
 from tinygpt.capstone.train import Estimate, Sample
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
+from tt_core.command.cli import main as tt
 from tt_language import BPETokenizer, ByteTokenizer
 from tt_learn import ProgressBar, Trainer
 
@@ -157,6 +158,21 @@ def test_plugins_do_not_change_what_is_learnt(
     assert train(tmp_path / "run", "--plugin", "profiler") == 0
     assert "linear" in capsys.readouterr().err
     assert losses(tmp_path / "run") == losses(trained)
+
+
+def test_tt_profile_measures_a_training(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "8", "--tokenizer", "char"]
+    given = ["train", "--preset", "tiny", "--corpus", str(corpus), "--out", "run", "--steps", "3", *sizes]
+    assert tt(["profile", "--rows", "40", "--", "tinygpt", *given]) == 0
+    said = capsys.readouterr().out
+    for words in ("step 3/3", "MultiHeadAttention", "AdamW.step", "backward of linear", "bound", "flame.svg"):
+        assert words in said
+    assert "Held at the peak" in Path("profile/memory.svg").read_text(encoding="utf-8")
+    assert tt(["profile", "--", "tinygpt", "generate", "missing"]) == 1
+    assert "missing" in capsys.readouterr().err
 
 
 def test_runs_that_begin_in_one_second_have_folders_of_their_own(

@@ -28,7 +28,7 @@ import tt_data
 import tt_learn
 from tt_core.command.cli import load_acts, main
 from tt_core.engine.dispatch import registry
-from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.errors import PluginError, TinyTorchError
 from tt_core.engine.plugins import manager
 from tt_core.samples import SAMPLES, Draw
 from tt_language import embedding, scaled_dot_product_attention
@@ -571,6 +571,21 @@ def test_flops_and_bytes_are_counts_for_every_sample_of_every_op() -> None:
     for entry in entries:
         assert min(entry.flops, entry.bytes_read, entry.bytes_written) >= 0, entry
         assert type(entry.flops) is int, entry
+
+
+def test_flops_that_fail_name_the_profiler_and_leave_it_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> int:
+        raise ValueError("no such shape")
+
+    step = small_step()
+    monkeypatch.setitem(work.FLOPS, "gelu", fails)
+    with Profiler() as measured, pytest.raises(PluginError, match=r"Profiler.*no such shape"):
+        step()
+    monkeypatch.undo()
+    with measured:
+        step()
+    assert by_name(measured)["op", "gelu"].flops > 0
+    assert len(measured.recording.here().stack) == 1
 
 
 def test_an_op_that_computes_has_flops_and_a_view_moves_nothing() -> None:
