@@ -22,11 +22,17 @@ class Past(Protocol):
     It is handed to the model as `model(ids, past=past)`, and by the model to each of its attention layers. The
     tokens of a call stand behind those of the calls before it, so a query sees everything remembered and, of its own
     call, what is not after it.
+
+    Two more attributes are optional. `beyond` names what happens to texts longer than the model's context: "crop" (the
+    default: the older half is dropped and the rest read again), "error", or "window" (the cache itself drops old keys;
+    positions go on, which only models without learned positions can do). `begin(ids, positions, attn_mask)` is called
+    by the model once in each call, before its layers; it receives what the model was given (`positions` may be None)
+    and returns the mask that the layers receive.
     """
 
     @property
     def length(self) -> int:
-        """How many positions are remembered, read between two calls of the model; the next token has this position."""
+        """How many positions were read since the last `clear()`; the next token has this position."""
 
     def extend(self, layer: Layer, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Remember the keys and values of new tokens for one attention layer, and give back all of that layer's.
@@ -45,9 +51,11 @@ class Past(Protocol):
 
 @hookspec(firstresult=True)
 def tt_past(model: Layer, rows: int, length: int, prompts: Sequence[Sequence[int]]) -> Past | None:
-    """An empty `Past` for one generation with `model`, or None. The first answer wins.
+    """A `Past` for one generation with `model`, or None. The first answer wins.
 
     `rows` is the number of texts in the batch and `length` the number of positions that will be needed at most, for
     those who allocate ahead. `prompts` are the token ids that the batch begins with, one list for each text; for beams,
-    which start from one prompt, it is one. Leave out of your function the arguments that you do not need.
+    which start from one prompt, it is one. The model reads the last `block_size` ids of a longer prompt, unless
+    `beyond` says otherwise. A `Past` that is not empty holds one row, with which all of these texts begin, and is
+    shorter than each of them. Leave out of your function the arguments that you do not need.
     """

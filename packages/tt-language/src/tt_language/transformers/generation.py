@@ -145,44 +145,71 @@ def window_start(length: int, block_size: int) -> int:
 class _Reader:
     """Feeds texts, which grow by one token at a time, to a model and gives the logits after each.
 
-    `length` is how long they will be at most; tokens that are not `allowed` get the logit -inf.
+    Of prompts longer than the context, the end is read. Tokens that are not `allowed` get the logit -inf.
     """
 
     def __init__(
-        self, model: Any, prompts: list[list[int]], rows: int, length: int, allowed: Array | None = None
+        self, model: Any, prompts: list[list[int]], rows: int, max_new_tokens: int, allowed: Array | None = None
     ) -> None:
         self.model, self.block_size, self.allowed = model, model.config.block_size, allowed
-        length = min(length, self.block_size)
+        length = min(max(map(len, prompts)) + max_new_tokens, self.block_size)
         self.past = manager.ask("tt_past", model=model, rows=rows, length=length, prompts=prompts)
+        self.beyond = getattr(self.past, "beyond", "crop")
+        self.prompts = [p[-self.block_size :] for p in prompts] if self.beyond == "crop" else prompts
+        self.unread = True
+        self.shared = 0 if self.past is None else self.past.length  # columns in front of the padding
         self.starts: list[int] = []
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Array:
         """(rows, vocab) for the token after each text."""
-        starts = [window_start(len(text), self.block_size) for text in texts]
-        windows = [text[start:] for text, start in zip(texts, starts)]
-        wide = max(map(len, windows))
-        # what is remembered has the padding it was read with, which changes when the longest text leaves
-        fresh = self.past is None or self.past.length != wide - 1 or starts != self.starts
-        fresh = fresh or any(self._rotates_otherwise(len(window)) for window in windows)
-        if fresh and self.past is not None:
+        if self.past is None or not self.unread:
+            return self._read(texts)
+        self.unread = False
+        different = {tuple(text): None for text in texts}  # a prompt that occurs several times is read once
+        places = {text: i for i, text in enumerate(different)}
+        if self.shared:
+            self.past.select([0] * len(places))
+        self.starts = [0] * len(places)
+        logits, rows = self._read(list(places)), [places[tuple(text)] for text in texts]
+        if len(places) == len(texts):
+            return logits
+        self.select(rows)
+        return logits[rows]
+
+    def _read(self, texts: Sequence[Sequence[int]]) -> Array:
+        starts = [self._start(len(text)) for text in texts]
+        windows = [list(text[start:]) for text, start in zip(texts, starts)]
+        known = 0 if self.past is None else self.past.length
+        if known and (starts != self.starts or self._must_read_again(known, windows)):
             self.past.clear()
+            known = self.shared = 0
         self.starts = starts
-        pads = np.array([wide - len(window) for window in windows])
-        ids = np.array([[0] * (wide - len(window)) + list(window) for window in windows])
-        positions = np.maximum(np.arange(wide) - pads[:, None], 0)  # (rows, wide)
-        if not fresh:
-            ids, positions = ids[:, -1:], positions[:, -1:]
+        # rows of different length are padded on the left, behind what all share; what was read keeps its padding
+        wide, shared = max(*map(len, windows), known + 1), self.shared
+        pads = [wide - len(window) for window in windows]
+        columns = np.arange(known, wide)
+        ids = np.array([(w[:shared] + [0] * pad + w[shared:])[known:] for w, pad in zip(windows, pads)])  # (rows, new)
         options: dict[str, Any] = {"past": self.past, "logits_to_keep": 1}
-        if pads.any():  # rows of different length are padded on the left; nobody looks there
-            visible = np.arange(wide) >= pads[:, None]
+        if any(pads):
+            shift, every = np.array(pads)[:, None], np.arange(wide)
+            positions = np.where(columns < shared, columns, np.maximum(columns - shift, 0))  # (rows, new)
+            visible = (every < shared) | (every >= shared + shift)  # (rows, wide)
             options |= {"positions": tensor(positions), "attn_mask": tensor(visible[:, None, None])}
         logits = self.model(tensor(ids), **options).data[:, -1]
         return logits if self.allowed is None else np.where(self.allowed, logits, logits.dtype.type(-np.inf))
 
-    def _rotates_otherwise(self, length: int) -> bool:
-        """Whether keys remembered one token ago were rotated by other frequencies (see `RotaryEmbedding`)."""
+    def _start(self, length: int) -> int:
+        """Where the window of a text begins."""
+        if self.beyond == "error" and length > self.block_size:
+            raise ConfigError(f"generate: the text has {length} tokens, the context {self.block_size}; it ends here")
+        return 0 if self.beyond == "window" else window_start(length, self.block_size)
+
+    def _must_read_again(self, known: int, windows: Sequence[Sequence[int]]) -> bool:
+        """Whether there is no room for one more column, or remembered keys were rotated by other frequencies."""
+        if known >= self.block_size and self.beyond != "window":
+            return True
         rotary = getattr(self.model, "rotary", None)
-        return rotary is not None and bool(rotary.changes_at(length))
+        return rotary is not None and any(rotary.changes_at(len(window)) for window in windows)
 
     def select(self, rows: Sequence[int]) -> None:
         """Follow the texts: row i is now what row `rows[i]` was."""
@@ -234,15 +261,20 @@ def generate(
     if num_beams == 1 and length_penalty != 1:
         raise ConfigError("generate: length_penalty ranks beams; it needs num_beams above 1")
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
-    texts, allowed = _cropped(model, _as_texts(prompts)), _allowed(model, tokenizer)
+    texts, allowed = _checked_texts(model, _as_texts(prompts)), _allowed(model, tokenizer)
     model = _prepared(model)
     ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if num_beams > 1 and sampling not in (Sampling(), Sampling(temperature=0)):
         raise ConfigError("generate: beams take the likeliest; leave out temperature, top_k, top_p, min_p and penalty")
     if num_beams > 1:
-        return [_beam_search(model, text, max_new_tokens, ended, allowed, num_beams, length_penalty) for text in texts]
+        found = []
+        for i, text in enumerate(texts):
+            reader = _reader(model, [text], num_beams, max_new_tokens, allowed, first=i)
+            found.append(_beam_search(reader, max_new_tokens, ended, num_beams, length_penalty))
+        return found
     new: list[list[int]] = [[] for _ in texts]
-    for row, token in _steps(model, texts, max_new_tokens, sampling, ended, allowed, seed):
+    reader = _reader(model, texts, len(texts), max_new_tokens, allowed)
+    for row, token in _steps(reader, max_new_tokens, sampling, ended, seed):
         new[row].append(token)
     return new
 
@@ -271,12 +303,28 @@ def stream(
     """
     _check_numbers(max_new_tokens, seed)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
-    texts, allowed = _cropped(model, _as_texts(prompt)), _allowed(model, tokenizer)
+    texts, allowed = _checked_texts(model, _as_texts(prompt)), _allowed(model, tokenizer)
     model = _prepared(model)
     ended = _stopping(stop, tokenizer, () if ignore_eos else _end_ids(model))
     if len(texts) > 1:
         raise ArgumentError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
-    return (token for _, token in _steps(model, texts, max_new_tokens, sampling, ended, allowed, seed))
+    reader = _reader(model, texts, 1, max_new_tokens, allowed)
+    return (token for _, token in _steps(reader, max_new_tokens, sampling, ended, seed))
+
+
+def _reader(
+    model: Any, prompts: list[list[int]], rows: int, max_new_tokens: int, allowed: Array | None, first: int = 0
+) -> _Reader:
+    """A reader of prompts, numbered from `first`; warns of those that it crops."""
+    reader = _Reader(model, prompts, rows, max_new_tokens, allowed)
+    for i, (given, read) in enumerate(zip(prompts, reader.prompts), first):
+        if len(read) < len(given):
+            warnings.warn(
+                f"generate: prompt {i} has {len(given)} tokens, the context {reader.block_size}; "
+                f"its first {len(given) - len(read)} are not read",
+                stacklevel=3,
+            )
+    return reader
 
 
 def _prepared(model: Any) -> Any:
@@ -292,22 +340,16 @@ def _check_numbers(max_new_tokens: int, seed: int | None, num_beams: int = 1) ->
 
 
 def _steps(
-    model: Any,
-    texts: list[list[int]],
-    max_new_tokens: int,
-    sampling: Sampling,
-    ended: Callable[[list[int]], bool],
-    allowed: Array | None,
-    seed: int | None,
+    reader: _Reader, max_new_tokens: int, sampling: Sampling, ended: Callable[[list[int]], bool], seed: int | None
 ) -> Iterator[tuple[int, int]]:
     """(row, new token) for each row of each step; rows that have ended leave the batch."""
+    texts = reader.prompts
     base = int(generator().integers(1 << 62)) if seed is None else seed
     random = [np.random.default_rng([base, row]) for row in range(len(texts))]
-    reader = _Reader(model, texts, len(texts), max(map(len, texts)) + max_new_tokens, allowed)
     alive = list(range(len(texts)))
     new: list[list[int]] = [[] for _ in texts]
     for _ in range(max_new_tokens):
-        with evaluating(model):
+        with evaluating(reader.model):
             logits = reader.logits([texts[row] + new[row] for row in alive])
         for row, its_logits in zip(alive, logits):
             token = sampling.choose(its_logits, texts[row] + new[row], random[row])
@@ -335,19 +377,17 @@ class _Beam:
 
 
 def _beam_search(
-    model: Any,
-    text: list[int],
+    reader: _Reader,
     max_new_tokens: int,
     ended: Callable[[list[int]], bool],
-    allowed: Array | None,
     num_beams: int,
     length_penalty: float,
 ) -> list[int]:
     """The best of what stopped and of what is left at the end."""
-    reader = _Reader(model, [text], num_beams, len(text) + max_new_tokens, allowed)
+    (text,) = reader.prompts
     beams, done = [_Beam([], 0.0)], []
     for _ in range(max_new_tokens):
-        with evaluating(model):
+        with evaluating(reader.model):
             logits = reader.logits([text + beam.new for beam in beams])
         candidates = _extended(beams, logits, 2 * num_beams)  # twice as many, since some may stop
         done += [beam for _, beam in candidates[:num_beams] if ended(beam.new)]
@@ -414,7 +454,7 @@ def _is_list(x: object) -> bool:
     return isinstance(x, Iterable) and not isinstance(x, (str, bytes, Mapping))
 
 
-def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
+def _checked_texts(model: Any, texts: list[list[int]]) -> list[list[int]]:
     size, vocab = (getattr(getattr(model, "config", None), name, None) for name in ("block_size", "vocab_size"))
     if size is None or vocab is None:
         raise ConfigError(f"generate: the model has a config with block_size and vocab_size, got {short(model)}")
@@ -427,13 +467,7 @@ def _cropped(model: Any, texts: list[list[int]]) -> list[list[int]]:
             lists = "lists of " * (ids.ndim > 1)
             raise ShapeError(f"generate: prompt {i} holds {lists}{ids.dtype} values, ids are whole numbers")
         check_ids(ids, vocab)
-        if len(text) > size:
-            warnings.warn(
-                f"generate: prompt {i} has {len(text)} tokens, the context {size}; "
-                f"its first {len(text) - size} are not read",
-                stacklevel=3,
-            )
-    return [text[-size:] for text in texts]
+    return texts
 
 
 def _end_ids(model: Any) -> Sequence[int]:

@@ -10,19 +10,18 @@ import copy
 import weakref
 from typing import Any, NamedTuple
 
-from tt_core.engine import mutation
-from tt_core.engine.dispatch import Array
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.layers import Layer
 from tt_perf.quantization.convert import Config, Int4WeightOnly, Int8WeightOnly, convert
 from tt_perf.quantization.layers import form_of, is_quantized
 from tt_perf.quantization.report import digest_of, nbytes
+from tt_perf.versions import Version
 
 
 class _Copy(NamedTuple):
     model: Layer
-    arrays: list[Array]
-    moment: int
+    version: Version
+    """The model that it was made from."""
 
 
 class QuantizePlugin:
@@ -43,13 +42,12 @@ class QuantizePlugin:
             model.quantized_from = digest
             return model
         known = self._copies.get(model)
-        arrays = [x.data for x in (*model.parameters(), *model.buffers())]
-        if known is None or not _unchanged(known, arrays):
-            moment = mutation.now()
+        if known is None or not known.version.holds(model):
+            version = Version(model)
             shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
             quantized = copy.deepcopy(model, dict(shared))
             self._convert(quantized)
-            known = self._copies[model] = _Copy(quantized, arrays, moment)
+            known = self._copies[model] = _Copy(quantized, version)
         return known.model.train(model.training)
 
     def _convert(self, model: Layer) -> None:
@@ -64,11 +62,6 @@ class QuantizePlugin:
         before, after = self._bytes
         saved = f"{after / max(1, before):.3f} of {before:,} bytes" if after < before else "it saves no bytes"
         return f"{self.name}: the model has {after:,} bytes, {saved}; time was not measured"
-
-
-def _unchanged(known: _Copy, arrays: list[Array]) -> bool:
-    same = len(known.arrays) == len(arrays) and all(a is b for a, b in zip(known.arrays, arrays))
-    return same and not any(mutation.changed_since(array, known.moment) for array in arrays)
 
 
 int8 = QuantizePlugin("int8", Int8WeightOnly(), excludes=("int4",))

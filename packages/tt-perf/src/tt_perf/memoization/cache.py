@@ -1,0 +1,261 @@
+"""Part of module 17: the KV cache that the plugin `kv-cache` brings. It computes what `DynamicCache` computes.
+
+What it adds: room for more positions (`storage.py`), a sliding window (`window.py`), int8 in the place of floats, and
+the token ids behind each column, by which a prompt's cache is found again (`prefixes.py`) and saved (`files.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import is_integer
+from tt_core.tensor import Tensor, as_array
+from tt_perf.memoization.dynamic import CacheError, DynamicCache, check_new, cropped_length
+from tt_perf.memoization.storage import Floats, Int8, LayerMemory
+from tt_perf.memoization.window import Plan, Slots
+
+BEYOND = ("crop", "error", "window")
+"""What happens to a text that is longer than the context; see `tt_language.hookspecs.Past`."""
+_PADDING = -1
+
+
+class KVCache(DynamicCache):
+    """Keys and values of one generation (see `tt_language.hookspecs.Past`).
+
+    `rows` is the number of texts and `length` the number of positions expected at most. Memory grows with the text by
+    doubling, so a long context costs nothing until it is used; `static` allocates `length` positions at once and
+    refuses more. Otherwise more texts or positions than expected are held too.
+
+    `window` keeps the last so many positions and the first `keep` alone. `dtype="int8"` keeps keys and values as
+    integers of one byte, with a scale for each vector. `beyond` says what `generate` does with a text longer than the
+    context: "crop" drops its older half and reads the rest again, "error" raises; with a `window` it is "window".
+    Raises `CacheError` for options out of range.
+
+    >>> import tt_core
+    >>> cache, layer = KVCache(rows=1, length=4), tt_core.Layer()
+    >>> k, v = cache.extend(layer, tt_core.ones(1, 2, 3, 8), tt_core.ones(1, 2, 3, 8))
+    >>> k, v = cache.extend(layer, tt_core.zeros(1, 2, 1, 8), tt_core.zeros(1, 2, 1, 8))
+    >>> k.shape, cache.length, cache.nbytes
+    ((1, 2, 4, 8), 4, 512)
+    """
+
+    def __init__(
+        self,
+        rows: int = 1,
+        length: int = 1 << 40,
+        *,
+        window: int | None = None,
+        keep: int = 0,
+        dtype: str | None = None,
+        static: bool = False,
+        beyond: str = "crop",
+    ) -> None:
+        check_options(window, keep, dtype, beyond)
+        self.rows, self.dtype, self.static = rows, dtype, static
+        self.window, self.keep = window, keep
+        self.beyond = beyond if window is None else "window"
+        self.tokens: list[list[int]] = []
+        """The ids that were read, for each row; -1 for padding. Empty where the model does not tell them."""
+        self._room = length
+        self._layers: list[LayerMemory] = []
+        self._places: dict[Hashable, int] = {}
+        self._slots = None if window is None else Slots(window, keep)
+        self._plan: Plan | None = None
+
+    @property
+    def length(self) -> int:
+        """How many positions were read; the next token has this position."""
+        if self._slots is not None:
+            return self._slots.columns_read
+        return max((layer.length for layer in self._layers), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated for keys and values."""
+        return sum(layer.nbytes for layer in self._layers)
+
+    def begin(self, ids: Any, positions: Any, attn_mask: Any) -> Any:
+        """Note what a call of the model reads, before its layers extend; returns the mask that these receive."""
+        given = np.atleast_2d(as_array(ids))
+        rows, new = given.shape
+        if self.tokens and len(self.tokens) != rows:
+            raise CacheError(f"kv-cache: {len(self.tokens)} texts are remembered, got {rows}; start another cache")
+        real = _real(attn_mask, rows, new)
+        start = self.length
+        if len(self.tokens) == rows or start == 0:
+            self.tokens = self.tokens or [[] for _ in range(rows)]
+            for text, row in zip(self.tokens, np.where(real, given, _PADDING).tolist()):
+                text += row
+        if self._slots is None:
+            return attn_mask
+        where = np.arange(start, start + new) if positions is None else as_array(positions)
+        self._plan, mask = self._slots.read(np.broadcast_to(where, (rows, new)), real, attn_mask)
+        return mask
+
+    def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember keys and values of new positions for one layer; returns those that the new queries may see.
+
+        Raises `GradientError` for those that require gradients, which would end here, and `CacheError` for a layer,
+        batch or shape other than what is remembered.
+        """
+        check_new(k, v)
+        memory = self._memory_of(layer, k.shape[2])
+        if self._slots is None:
+            return memory.extend(k.data, v.data)
+        if self._plan is None or self._plan.slots.shape != (len(k.data), k.shape[2]):
+            raise CacheError("kv-cache: a window needs a model that calls begin() first, as tt_language.GPT does")
+        return memory.extend_window(k.data, v.data, self._plan)
+
+    def _memory_of(self, layer: Hashable, new: int) -> LayerMemory:
+        """Layers are known by the order in which they came first, so that a loaded cache fits its model."""
+        index = layer if isinstance(layer, int) else self._places.setdefault(layer, len(self._places))
+        if index == len(self._layers) and self.length == (new if self._layers or self._slots else 0):
+            self._layers.append(LayerMemory(self.rows, self._room, KINDS[self.dtype], self.static))
+        if index >= len(self._layers):
+            self._places.pop(layer, None)
+            raise CacheError(
+                f"kv-cache: it holds {len(self._layers)} layers of {self.length} positions, and this is another one; "
+                f"the cache is of another model"
+            )
+        return self._layers[index]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Row i becomes what row `rows[i]` was: beams that fork, rows that are finished."""
+        chosen = [int(row) for row in rows]
+        for layer in self._layers:
+            layer.select(chosen)
+        if self._slots is not None:
+            self._slots.select(chosen)
+        if self.tokens:
+            self.tokens = [list(self.tokens[row]) for row in chosen]
+        self.rows = len(chosen)
+
+    def crop(self, max_length: int) -> None:
+        """Keep the first `max_length` positions; a negative number removes as many from the end.
+
+        Raises `CacheError` where the window has dropped a position that would be needed again.
+        """
+        end = cropped_length(self.length, max_length)
+        if self._slots is not None and end < self.length:
+            if not self._slots.complete:
+                raise CacheError(
+                    f"kv-cache: cannot crop to {end}, the window of {self.window} has dropped positions before it; "
+                    f"read the text again"
+                )
+            self._slots.crop(end)
+            for layer in self._layers:
+                layer.length = self._slots.used
+        for layer in self._layers if self._slots is None else ():
+            layer.length = min(layer.length, end)
+        self.tokens = [text[:end] for text in self.tokens]
+
+    def clear(self) -> None:
+        """Forget everything, and keep the memory for what comes."""
+        for layer in self._layers:
+            layer.length = 0
+        if self._slots is not None:
+            self._slots.clear()
+        self._places.clear()
+        self.tokens = []
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Each row becomes `repeats` rows beside each other: several samples after one prompt."""
+        rows = max((layer.rows for layer in self._layers), default=0)
+        self.select([row for row in range(rows) for _ in range(repeats)])
+
+    # --- parts of it, for prefixes and files
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every position that was read is there, in order, with its token."""
+        known = bool(self.tokens) and all(len(text) == self.length for text in self.tokens)
+        return known and self._slots is None and all(layer.length == self.length for layer in self._layers)
+
+    @property
+    def like(self) -> np.dtype[Any]:
+        """The dtype of the keys that the model gave."""
+        return self._layers[0].keys.like.dtype
+
+    def part(self, row: int, start: int, end: int, rows: int, length: int) -> KVCache:
+        """A cache of its own that begins with columns `start` to `end` of one row, for `rows` texts."""
+        new = KVCache(rows, length, dtype=self.dtype, static=self.static, beyond=self.beyond)
+        room = max(length if self.static else 0, end - start)
+        for layer in self._layers:
+            made = LayerMemory(rows, length, KINDS[self.dtype], self.static)
+            for kind, old in ((made.keys, layer.keys), (made.values, layer.values)):
+                kind.parts, kind.like = old.take([row], start, end, room), old.like
+            made.capacity, made.rows, made.length = 1, 1, end - start
+            new._layers.append(made)
+        new.tokens = [self.tokens[row][start:end]]
+        return new
+
+    def arrays(self) -> dict[str, Array]:
+        """What is filled, by name: `layer.0.keys`, `layer.0.values`, with `_scale` behind where it is int8."""
+        found = {}
+        for i, layer in enumerate(self._layers):
+            for name, kind in (("keys", layer.keys), ("values", layer.values)):
+                for ending, part in zip(kind.names, kind.parts):
+                    found[f"layer.{i}.{name}{ending}"] = part[: layer.rows, :, : layer.length]
+        return found
+
+    def restore(self, arrays: dict[str, Array], tokens: list[list[int]], like: np.dtype[Any]) -> None:
+        """Become the cache whose `arrays` these are; `like` is the dtype of the model's keys."""
+        self.tokens, self.rows = tokens, len(tokens)
+        for i in range(len(arrays) // (2 * len(KINDS[self.dtype].names))):
+            layer = LayerMemory(self.rows, self._room, KINDS[self.dtype], self.static)
+            for name, kind in (("keys", layer.keys), ("values", layer.values)):
+                kind.parts = [arrays[f"layer.{i}.{name}{ending}"].copy() for ending in kind.names]
+                kind.like = np.empty((0, *kind.parts[0].shape[1:]), like)
+            layer.rows, layer.length = self.rows, layer.keys.parts[0].shape[2]
+            self._layers.append(layer)
+
+
+KINDS: dict[str | None, type[Floats]] = {None: Floats, "int8": Int8}
+"""How keys and values are kept, by the option `dtype`."""
+
+
+class StaticCache(KVCache):
+    """A `KVCache` that is allocated once, for `max_cache_len` positions, and refuses more.
+
+    `config` is the model's; by default the cache is as long as its context. Raises `CacheError` for a longer one.
+
+    >>> from tt_language import GPTConfig
+    >>> StaticCache(GPTConfig(vocab_size=9, block_size=16, n_layer=1, n_head=1, n_embd=4)).max_cache_len
+    16
+    """
+
+    def __init__(
+        self, config: Any, max_cache_len: int | None = None, max_batch_size: int = 1, dtype: str | None = None
+    ) -> None:
+        context = config.block_size
+        length = context if max_cache_len is None else max_cache_len
+        if not is_integer(length, 1) or length > context:
+            raise CacheError(f"StaticCache: max_cache_len is {length}, expected 1 to the model's context, {context}")
+        super().__init__(max_batch_size, length, dtype=dtype, static=True)
+        self.max_cache_len = length
+
+
+def check_options(window: Any, keep: Any, dtype: Any, beyond: Any) -> None:
+    """Raise `CacheError` for options that no cache has."""
+    if window is not None and not is_integer(window, 1):
+        raise CacheError(f"kv-cache: window is {window!r}, expected a number of positions, 1 or more")
+    if not is_integer(keep, 0):
+        raise CacheError(f"kv-cache: keep is {keep!r}, expected a number of positions, 0 or more")
+    if dtype not in KINDS:
+        raise CacheError(f"kv-cache: dtype is {dtype!r}, expected int8, or None for that of the model")
+    if beyond not in BEYOND:
+        raise CacheError(f"kv-cache: beyond is {beyond!r}, expected one of {', '.join(BEYOND)}")
+
+
+def _real(attn_mask: Any, rows: int, new: int) -> Array:
+    """(rows, new), false for new columns that a mask hides from every query: padding."""
+    if attn_mask is None:
+        return np.ones((rows, new), bool)
+    mask = as_array(attn_mask)
+    if mask.dtype != np.bool_ or mask.ndim != 4:
+        return np.ones((rows, new), bool)
+    return np.broadcast_to(mask[..., -new:].any((1, 2)), (rows, new))

@@ -1,0 +1,65 @@
+"""Whether a model still computes what it computed: by its layers, its arrays, and the clock of in-place changes.
+
+What was computed with a model may be used again only while this holds. Optimizer steps, `load_state_dict`, `quantize_`,
+`prune_`, `shrink_` and merges change an array in place, which `tt_core.engine.mutation` notes, or put another array or layer
+in its place. Code that writes into `parameter.data` with NumPy goes round the clock, so some numbers of each array are
+compared as well: that finds a change of a whole array, not that of a few of its numbers.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from tt_core.engine import mutation
+from tt_core.engine.dispatch import Array
+from tt_core.layers import Layer
+
+_SAMPLES = 16
+"""How many numbers of each array are compared."""
+
+
+class Version:
+    """A model as it is now; it keeps the arrays alive, and not the model.
+
+    >>> import tt_core
+    >>> layer = tt_core.Linear(2, 1)
+    >>> version = Version(layer)
+    >>> version.holds(layer)
+    True
+    >>> _ = layer.load_state_dict({"weight": [[1.0, 2.0]], "bias": [0.0]})
+    >>> version.holds(layer)
+    False
+    """
+
+    def __init__(self, model: Layer) -> None:
+        self._moment = mutation.now()
+        self._layers = [weakref.ref(layer) for layer in model.layers()]
+        self._arrays = arrays_of(model)
+        self._samples = [_sample(array) for array in self._arrays]
+
+    def holds(self, model: Layer) -> bool:
+        """Whether `model` is the same one and nothing in it has changed."""
+        layers, arrays = list(model.layers()), arrays_of(model)
+        if len(layers) != len(self._layers) or len(arrays) != len(self._arrays):
+            return False
+        if any(known() is not layer for known, layer in zip(self._layers, layers)):
+            return False
+        if any(known is not array for known, array in zip(self._arrays, arrays)):
+            return False
+        if any(mutation.changed_since(array, self._moment) for array in arrays):
+            return False
+        return all(known == _sample(array) for known, array in zip(self._samples, arrays))
+
+
+def arrays_of(model: Layer) -> list[Array]:
+    """The arrays of all parameters and buffers."""
+    return [entry.data for entry in (*model.parameters(), *model.buffers())]
+
+
+def _sample(array: Array) -> bytes:
+    """Bytes of numbers spread over an array, the first and the last among them."""
+    if not array.size:
+        return b""
+    return array.flat[np.linspace(0, array.size - 1, min(_SAMPLES, array.size)).astype(np.intp)].tobytes()
