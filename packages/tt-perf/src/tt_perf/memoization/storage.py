@@ -1,6 +1,7 @@
 """Part of module 17: where keys and values lie. Arrays with room for more, as floats or as int8 with scales.
 
 Memory grows by doubling, so a position is copied twice at most on average, and reading what is kept copies nothing.
+It begins as zeros: a place that a mask hides is multiplied by 0, which leaves a nan that happens to lie there a nan.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Floats:
         """Allocate arrays for numbers such as `like`, and move what is filled there."""
         old, self.like = self.parts, like[:0]
         parts = self.encode(like[:, :, :0])
-        self.parts = [np.empty((capacity, part.shape[1], room, part.shape[3]), part.dtype) for part in parts]
+        self.parts = [np.zeros((capacity, part.shape[1], room, part.shape[3]), part.dtype) for part in parts]
         for new, kept in zip(self.parts, old if length else ()):
             new[:rows, :, :length] = kept[:rows, :, :length]
 
@@ -76,7 +77,7 @@ class Floats:
         """New arrays with room for `room` positions, which begin with these rows and positions."""
         taken = []
         for part in self.parts:
-            new = np.empty((len(rows), part.shape[1], room, part.shape[3]), part.dtype)
+            new = np.zeros((len(rows), part.shape[1], room, part.shape[3]), part.dtype)
             new[:, :, : end - start] = part[rows, :, start:end]
             taken.append(new)
         return taken
