@@ -137,6 +137,77 @@ def test_remembering_changes_no_token(model: GPT, options: dict[str, Any]) -> No
     assert read < 40 * rows * 6  # without remembering it is near 40 * rows * 9
 
 
+class Reading(Remembering):
+    """Notes the shape of what the model reads in each call, and begins with what `known` holds."""
+
+    def __init__(self, beyond: str = "crop", known: ListPast | None = None) -> None:
+        super().__init__()
+        self.beyond, self.known = beyond, known
+        self.read: list[tuple[int, int]] = []
+
+    @hookimpl
+    def tt_past(self) -> ListPast:
+        past = self.known or ListPast()
+        past.beyond, past.begin = self.beyond, self.begin
+        return past
+
+    def begin(self, ids: Any, positions: Any, attn_mask: Any) -> Any:
+        self.read.append(ids.shape)
+        return attn_mask
+
+
+def test_a_row_that_ends_does_not_make_the_others_be_read_again(model: GPT) -> None:
+    prompts = [[1, 2, 3, 4], [5], [6, 7]]
+    plain = generate(model, prompts, 5, temperature=0)
+    with tt_core.use(reading := Reading()):
+        stopped = generate(model, prompts, 5, temperature=0, stop=plain[0][0])
+    assert stopped[0] == plain[0][:1]
+    expected = [new[: new.index(plain[0][0]) + 1] if plain[0][0] in new else new for new in plain]
+    assert stopped == expected
+    assert reading.read[0] == (3, 4)
+    assert {length for _, length in reading.read[1:]} == {1}
+
+
+def test_equal_prompts_are_read_once(model: GPT) -> None:
+    prompts = [[1, 2], [3], [1, 2], [1, 2]]
+    plain = generate(model, prompts, 4, seed=1)
+    with tt_core.use(reading := Reading()):
+        assert generate(model, prompts, 4, seed=1) == plain
+    assert reading.read == [(2, 2), (4, 1), (4, 1), (4, 1)]
+
+
+def test_a_past_that_is_not_empty_is_the_beginning_of_all_prompts(model: GPT) -> None:
+    prompts = [[1, 2, 3, 4, 5], [1, 2, 3, 6], [1, 2, 3, 7, 8, 9]]
+    plain = generate(model, prompts, 2, temperature=0)
+    past = ListPast()
+    with no_grad():
+        model(tt_core.tensor([[1, 2, 3]]), past=past)
+    with tt_core.use(reading := Reading(known=past)):
+        assert generate(model, prompts, 2, temperature=0) == plain
+    assert reading.read == [(3, 3), (3, 1)]
+
+
+def test_a_past_may_refuse_texts_beyond_the_context(model: GPT) -> None:
+    prompt = [1] * model.config.block_size
+    with tt_core.use(Reading("error")):
+        assert len(generate(model, prompt, 1)[0]) == 1
+        for given, count in ((prompt, 2), ([2, *prompt], 1)):
+            with pytest.raises(tt_core.TinyTorchError, match="it ends here"):
+                generate(model, given, count)
+            with pytest.raises(tt_core.TinyTorchError, match="it ends here"):
+                list(stream(model, given, count))
+
+
+def test_a_past_may_let_positions_go_on() -> None:
+    model = model_of("llama")
+    prompt = [1] * (model.config.block_size + 2)
+    with tt_core.use(reading := Reading("window")):
+        assert len(generate(model, prompt, 4)[0]) == 4  # and no warning that something was not read
+    assert reading.read == [(1, len(prompt)), (1, 1), (1, 1), (1, 1)]
+    with tt_core.use(Reading("window")), pytest.raises(tt_core.TinyTorchError):
+        generate(model_of("gpt2"), [1] * (model.config.block_size + 2), 1)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_remembering_changes_no_token_of_other_models(seed: int) -> None:
     model = model_of("llama" if seed % 2 else "gpt2", seed=seed, block_size=40, n_embd=32)

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tt_core
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
 from tt_language import GPT, GPTConfig, generate
+from tt_learn import load_tensors, save_tensors
 from tt_learn.autograd import GradientError
 from tt_perf import Profiler
-from tt_perf.memoization import KVCache
+from tt_perf.memoization import (
+    CacheError,
+    DynamicCache,
+    KVCache,
+    KVCachePlugin,
+    MemoizePlugin,
+    StaticCache,
+    load_prompt_cache,
+    save_prompt_cache,
+)
+from tt_perf.memoization.results import memo
+from tt_perf.quantization.report import digest_of_arrays
 
 
 def some(positions: int, rows: int = 2, first: float = 0.0) -> tt_core.Tensor:
@@ -222,8 +243,272 @@ def test_keys_rotated_by_other_frequencies_are_not_remembered(kind: str) -> None
 
 
 def test_plugging_out_leaves_generation_without_a_past(model: GPT) -> None:
-    from tt_core.engine.plugins import manager
-
     with tt_core.use("kv-cache"):
         assert isinstance(manager.ask("tt_past", model=model, rows=1, length=4, prompts=[[1]]), KVCache)
     assert manager.ask("tt_past", model=model, rows=1, length=4, prompts=[[1]]) is None
+
+
+# --- the lesson and the cache that generation uses
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("extend"), st.integers(1, 5)),
+        st.tuples(st.just("select"), st.lists(st.integers(0, 1), min_size=1, max_size=4)),
+        st.tuples(st.just("crop"), st.integers(-4, 8)),
+        st.tuples(st.just("clear"), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(OPERATIONS, st.sampled_from([{}, {"static": True, "length": 80}, {"length": 3}]))
+def test_it_computes_what_the_lesson_computes(operations: list[tuple[str, object]], options: dict[str, object]) -> None:
+    caches, rows, rng = (DynamicCache(), KVCache(**options)), 2, np.random.default_rng(0)
+    for name, value in operations:
+        if name == "extend":
+            rows = rows if caches[0].length else 2
+            new = [tt_core.tensor(rng.standard_normal((rows, 2, value, 3), np.float32)) for _ in range(4)]
+            for layer in (0, 1):
+                results = [cache.update(*new[2 * layer : 2 * layer + 2], layer) for cache in caches]
+                for found, expected in zip(*results):
+                    np.testing.assert_array_equal(found.numpy(), expected.numpy())
+        elif name == "select" and caches[0].length:
+            chosen = [row % rows for row in value]
+            rows = len(chosen)
+            for cache in caches:
+                cache.select(chosen)
+        elif name == "crop":
+            for cache in caches:
+                cache.crop(value)
+        elif name == "clear":
+            for cache in caches:
+                cache.clear()
+        assert caches[0].get_seq_length() == caches[1].get_seq_length()
+
+
+def test_the_lesson_is_a_cache_for_a_model(model: GPT) -> None:
+    with tt_core.no_grad():
+        expected = model(tt_core.tensor([[1, 2, 3, 4]])).numpy()
+        cache = DynamicCache()
+        model(tt_core.tensor([[1, 2, 3]]), past=cache)
+        last = model(tt_core.tensor([[4]]), past=cache).numpy()
+    np.testing.assert_allclose(last[:, 0], expected[:, 3], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("options", [{}, {"dtype": "int8"}, {"window": 4}], ids=str)
+def test_keys_and_values_keep_their_dtype(dtype: str, options: dict[str, object]) -> None:
+    model = GPT(GPTConfig(50, 32, 1, 2, 8, position="rotary")).eval().to(dtype)
+    cache = KVCache(**options)
+    with tt_core.no_grad():
+        for ids in ([[1, 2, 3]], [[4]], [[5, 6]]):
+            assert model(tt_core.tensor(ids), past=cache).dtype == dtype
+    assert cache.like == dtype
+
+
+# --- bad input: one line each
+
+
+def used(**options: object) -> KVCache:
+    cache = KVCache(rows=2, length=4, **options)
+    cache.update(some(2), some(2), 0)
+    return cache
+
+
+ROTARY = GPTConfig(50, 32, 1, 2, 8, position="rotary")
+BAD: dict[str, tuple[Callable[[], object], str]] = {
+    "window 0": (lambda: KVCache(window=0), "window is 0, expected"),
+    "keep -1": (lambda: KVCachePlugin(window=4, keep=-1), "keep is -1, expected"),
+    "keep alone": (lambda: KVCachePlugin(keep=4), "window and keep go with beyond=window"),
+    "dtype": (lambda: KVCache(dtype="int4"), "dtype is 'int4', expected int8"),
+    "beyond": (lambda: KVCachePlugin(beyond="roll"), "expected one of crop, error, window"),
+    "window and error": (lambda: KVCachePlugin(beyond="error", window=4), "go with beyond=window"),
+    "window and reuse": (lambda: KVCachePlugin(window=4, reuse=1), "neither static nor reuse"),
+    "reuse": (lambda: KVCachePlugin(reuse=-1), "reuse is -1, expected megabytes"),
+    "another batch": (lambda: used().update(some(1, rows=1), some(1, rows=1), 0), "2 texts are remembered, got 1"),
+    "other heads": (lambda: used().update(some(1)[:, :2], some(1)[:, :2], 0), "got 2 of 4"),
+    "another dtype": (lambda: used().update(some(1).double(), some(1).double(), 0), "float64; the cache is of another"),
+    "a layer too far": (lambda: used().update(some(2), some(2), 5), "of another model"),
+    "a layer too late": (lambda: used().update(some(1), some(1), 1), "of another model"),
+    "shapes": (lambda: KVCache().update(some(2), some(3), 0), "keys and values are"),
+    "static": (lambda: used(static=True).update(some(3), some(3), 0), "5 positions, but it was made for 4"),
+    "StaticCache": (lambda: StaticCache(ROTARY, 99), "expected 1 to the model's context, 32"),
+    "no begin": (lambda: used(window=4), "calls begin"),
+    "window over context": (lambda: past_of(KVCachePlugin(window=64)), "window is 64, the model's context only 32"),
+    "nan": (lambda: KVCache(dtype="int8").update(some(1) * np.nan, some(1), 0), "not finite"),
+    "remember": (lambda: KVCachePlugin(reuse=1).remember(GPT(ROTARY), used()), "filled by a whole model"),
+    "remember without reuse": (lambda: KVCachePlugin().remember(GPT(ROTARY), used()), "give the plugin reuse"),
+    "saving a window": (lambda: save_prompt_cache("x.safetensors", KVCache(window=4), GPT(ROTARY)), "without a window"),
+    "memoize random": (lambda: MemoizePlugin("dropout"), "dropout draws random numbers"),
+    "memoize a view": (lambda: MemoizePlugin(tt_core.reshape), "view of its input"),
+    "memoize a name": (lambda: MemoizePlugin("nothing"), "expected an op, its name, a layer"),
+    "memoize bytes": (lambda: MemoizePlugin(max_bytes=0), "max_bytes is 0, expected"),
+}  # fmt: skip
+
+
+def past_of(plugin: KVCachePlugin) -> object:
+    return plugin.tt_past(model=GPT(ROTARY), rows=1, length=8, prompts=[[1]])
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(name: str) -> None:
+    function, message = BAD[name]
+    with pytest.raises(tt_core.TinyTorchError, match=re.escape(message)) as caught:
+        function()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_that_dropped_positions_cannot_be_cropped() -> None:
+    model, cache = GPT(ROTARY).eval(), KVCache(window=4, keep=1)
+    ids = tt_core.tensor([list(range(12))])
+    with tt_core.no_grad():
+        model(ids[:, :5], past=cache)
+        cache.crop(3)
+        found = model(ids[:, 3:5], past=cache)  # as if the last two had not been read
+        np.testing.assert_allclose(found.numpy(), model(ids[:, :5]).numpy()[:, 3:], atol=1e-5)
+        model(ids[:, 5:], past=cache)
+    with pytest.raises(CacheError, match="has dropped positions"):
+        cache.crop(-1)
+
+
+def test_a_cache_does_not_serve_another_model() -> None:
+    one, two, cache = GPT(ROTARY).eval(), GPT(ROTARY).eval(), KVCache()
+    with tt_core.no_grad():
+        one(tt_core.tensor([[1, 2]]), past=cache)
+        with pytest.raises(CacheError, match="of another model"):
+            two(tt_core.tensor([[3]]), past=cache)
+        cache.clear()
+        np.testing.assert_array_equal(
+            two(tt_core.tensor([[3]]), past=cache).numpy(), two(tt_core.tensor([[3]])).numpy()
+        )
+
+
+def test_a_window_does_not_go_with_rotations_that_change() -> None:
+    model = GPT(GPTConfig(50, 48, 1, 2, 16, position="rotary", rope_scaling=SCALINGS["dynamic"]))
+    with tt_core.use(KVCachePlugin(window=8)), pytest.raises(CacheError, match="rope_type dynamic"):
+        generate(model, [[1]], 1)
+
+
+def test_damaged_cache_files_are_one_line(tmp_path: Path) -> None:
+    model, cache, path = GPT(ROTARY).eval(), KVCache(), tmp_path / "prompt.safetensors"
+    with tt_core.no_grad():
+        model(tt_core.tensor([[1, 2, 3]]), past=cache)
+    save_prompt_cache(path, cache, model)
+    arrays, metadata = load_tensors(path)
+    described = json.loads(metadata["kv-cache"])
+
+    def written(arrays: dict[str, object], **changes: object) -> None:
+        if "sha256" in changes:
+            changes["sha256"] = digest_of_arrays(arrays)
+        save_tensors(path, arrays, {"kv-cache": json.dumps({**described, **changes})})
+
+    whole = path.read_bytes()
+    cases: dict[str, Callable[[], object]] = {
+        "damaged": lambda: path.write_bytes(whole[: len(whole) // 2]),
+        "no cache of a prompt": lambda: save_tensors(path, arrays),
+        "its description is damaged": lambda: save_tensors(path, arrays, {"kv-cache": "{"}),
+        "of format 7": lambda: written(arrays, format=7),
+        "the file is damaged": lambda: written({**arrays, "tokens": arrays["tokens"] + 1}),
+        "dtype float8": lambda: written(arrays, dtype="float8"),
+        "no tokens": lambda: written({k: v for k, v in arrays.items() if k != "tokens"}, sha256=""),
+        "keys and values of each layer": lambda: written({**arrays, "more": arrays["tokens"]}, sha256=""),
+        "does not fit its tokens": lambda: written({**arrays, "tokens": arrays["tokens"][:, 1:]}, sha256=""),
+        "another model": lambda: written(arrays, model_sha256="0"),
+        "no such file": path.unlink,
+    }
+    for message, damage in cases.items():
+        damage()
+        with pytest.raises(tt_core.TinyTorchError, match=message) as caught:
+            load_prompt_cache(path, model)
+        assert "\n" not in str(caught.value)
+
+
+# --- plugins by name
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("", {}), ("window=8,keep=2", {"window": 8, "keep": 2, "beyond": "window"}),
+    ("beyond=error, static", {"beyond": "error", "static": True}), ("dtype=int8", {"dtype": "int8"}),
+])  # fmt: skip
+def test_the_variable_says_how(text: str, expected: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TT_KV_CACHE", text)
+    with tt_core.use("kv-cache"):
+        past = manager.ask("tt_past", model=GPT(ROTARY), rows=1, length=4, prompts=[[1]])
+    assert {name: getattr(past, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("text", ["windows=3", "window=a lot", "static=maybe", "window=0", "beyond=roll"])
+def test_a_mistake_in_the_variable_is_one_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TT_KV_CACHE", text)
+    with tt_core.use("kv-cache"), pytest.raises(CacheError, match="expected") as caught:
+        generate(GPT(ROTARY), [[1]], 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_int8_cache_by_name() -> None:
+    with tt_core.use("kv-cache-int8"):
+        past = manager.ask("tt_past", model=GPT(ROTARY), rows=1, length=4, prompts=[[1]])
+        assert past.dtype == "int8"
+        with pytest.raises(tt_core.TinyTorchError, match="exclude each other"):
+            tt_core.use("kv-cache")
+
+
+def test_the_store_keeps_to_its_bytes_and_says_what_it_saved() -> None:
+    model, plugin = GPT(GPTConfig(50, 256, 2, 2, 64)).eval(), KVCachePlugin(reuse=1)
+    with tt_core.use(plugin, report=False):
+        for start in range(8):
+            generate(model, [[start, *range(40, 49)] * 20], 2, temperature=0)
+        plugin.store.trim()
+        assert 0 < plugin.store.nbytes <= 1 << 20
+        assert len(plugin.store) < 8
+        assert "0 of 1,600 positions of prompts were not read again (0 hits, 8 misses)" in (plugin.tt_report() or "")
+        del model
+        gc.collect()
+        generate(GPT(ROTARY), [[1, 2]], 1)
+        assert len(plugin.store) == 1  # those of a model that is gone are forgotten
+
+
+def test_memoize_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TT_MEMOIZE", "exp,Linear")
+    layer, x = tt_core.Linear(2, 2).eval(), tt_core.ones(1, 2)
+    memo.counts.clear()
+    with tt_core.use("memoize", report=False), tt_core.no_grad():
+        for _ in range(3):
+            tt_core.exp(x), layer(x)
+        assert (memo.hits, memo.misses) == (4, 2)
+        assert "Linear 2 hits, 1 misses, 0 passed on; exp 2 hits" in (memo.tt_report() or "")
+    monkeypatch.setenv("TT_MEMOIZE", "dropout")
+    with pytest.raises(tt_core.TinyTorchError, match="dropout draws"):
+        tt_core.use("memoize")
+    assert not manager.has_plugin("memoize")
+
+
+def test_memoize_lets_pass_what_has_no_key_and_counts_it() -> None:
+    model = GPT(ROTARY).eval()
+    with tt_core.use(MemoizePlugin(model), report=False) as plugin, tt_core.no_grad():
+        model(tt_core.tensor([[1]]), past=KVCache())
+        assert plugin.counts["GPT", "passed"] == 1
+        first, second = (model(tt_core.tensor([[1, 2]])) for _ in range(2))
+        np.testing.assert_array_equal(first.numpy(), second.numpy())
+        assert (plugin.hits, plugin.misses) == (1, 1)
+
+
+def test_memoize_is_safe_in_threads() -> None:
+    inputs = [tt_core.full((50,), float(i)) for i in range(8)]
+    expected = [np.exp(x.numpy()) for x in inputs]
+    wrong: list[int] = []
+    with tt_core.use(MemoizePlugin("exp", max_bytes=1000), report=False) as plugin:
+
+        def work(seed: int) -> None:
+            chosen = np.random.default_rng(seed).integers(0, 8, 300).tolist()
+            wrong.extend(i for i in chosen if not np.array_equal(tt_core.exp(inputs[i]).numpy(), expected[i]))
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        assert 0 < plugin.results.nbytes <= 1000

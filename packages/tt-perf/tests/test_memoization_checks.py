@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 import tt_core as tt
-from tt_core.plugins import manager
+from tt_core.engine.plugins import manager
 from tt_language import GPT, GPTConfig, generate
 from tt_learn import AdamW, evaluating
 from tt_perf import Int8WeightOnly, Profiler, prune_, quantize_
 from tt_perf.memoization import (
-    CacheError,
     DynamicCache,
     KVCache,
     KVCachePlugin,
@@ -229,7 +228,7 @@ def check_beyond(model_of: Models = model_of) -> None:
         with tt.use(KVCachePlugin(beyond="error")):
             found = generate(model, [prompt], 3, temperature=0)[0]  # the last one is not read
             demand_same_tokens(model, prompt, found, plain[:3])
-            for count, given in ((4, prompt), (1, prompt + [1, 2, 3])):
+            for count, given in ((4, prompt), (1, [*prompt, 1, 2, 3])):
                 run = functools.partial(generate, model, [given], count, temperature=0)
                 demand_error(run, f"65 tokens, the context {BLOCK}", "a text past the block")
     with tt.use(KVCachePlugin(beyond="window")):
@@ -353,7 +352,7 @@ def check_samples(model_of: Models = model_of) -> None:
 def check_files(folder: Path, model_of: Models = model_of) -> None:
     """A cache on disk goes on where it was saved, and only with the model that filled it."""
     for dtype in (None, "int8"):
-        model, (text, other) = model_of("rotary"), texts(30, 30, seed=14)
+        model, (text,) = model_of("rotary"), texts(30, seed=14)
         cache, path = KVCache(dtype=dtype), folder / f"{dtype}.safetensors"
         expected = in_turns(model, cache, text, [20])
         cache.crop(20)
@@ -495,8 +494,12 @@ def test_a_model_of_zeros_fails_each_equality(check: Callable[..., None], tmp_pa
 
 
 @pytest.mark.fuzz
-def test_greedy_tokens_of_200_prompts() -> None:
+def test_200_prompts_of_128_tokens() -> None:
     check_greedy(prompts=200, count=128)
+    for family in FAMILIES:
+        model = model_of(family)
+        for text in texts(*[BLOCK] * 200, seed=15):
+            demand_equal(in_turns(model, KVCache(), text, [10]), logits_of(model, [text]))
 
 
 # --- sabotage: each must turn its check red

@@ -1,9 +1,9 @@
 """Whether a model still computes what it computed: by its layers, its arrays, and the clock of in-place changes.
 
 What was computed with a model may be used again only while this holds. Optimizer steps, `load_state_dict`, `quantize_`,
-`prune_`, `shrink_` and merges change an array in place, which `tt_core.engine.mutation` notes, or put another array or layer
-in its place. Code that writes into `parameter.data` with NumPy goes round the clock, so some numbers of each array are
-compared as well: that finds a change of a whole array, not that of a few of its numbers.
+`prune_`, `shrink_` and merges change an array in place, which `tt_core.engine.mutation` notes, or put another array or
+layer in its place. Code that writes into `parameter.data` with NumPy goes round the clock, so some numbers of each
+array are compared as well: that finds a change of a whole array, not that of a few of its numbers.
 """
 
 from __future__ import annotations

@@ -103,11 +103,11 @@ class KVCache(DynamicCache):
         batch or shape other than what is remembered.
         """
         check_new(k, v)
-        memory = self._memory_of(layer, k.shape[2])
-        if self._slots is None:
-            return memory.extend(k.data, v.data)
-        if self._plan is None or self._plan.slots.shape != (len(k.data), k.shape[2]):
+        if self._slots is not None and (self._plan is None or self._plan.slots.shape != (len(k.data), k.shape[2])):
             raise CacheError("kv-cache: a window needs a model that calls begin() first, as tt_language.GPT does")
+        memory = self._memory_of(layer, k.shape[2])
+        if self._plan is None:
+            return memory.extend(k.data, v.data)
         return memory.extend_window(k.data, v.data, self._plan)
 
     def _memory_of(self, layer: Hashable, new: int) -> LayerMemory:
@@ -140,6 +140,8 @@ class KVCache(DynamicCache):
         Raises `CacheError` where the window has dropped a position that would be needed again.
         """
         end = cropped_length(self.length, max_length)
+        if not end:
+            self.clear()
         if self._slots is not None and end < self.length:
             if not self._slots.complete:
                 raise CacheError(

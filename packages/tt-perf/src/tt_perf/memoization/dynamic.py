@@ -82,6 +82,8 @@ class DynamicCache:
     def crop(self, max_length: int) -> None:
         """Keep the first `max_length` positions; a negative number removes as many from the end."""
         end = cropped_length(self.length, max_length)
+        if not end:  # the next texts may be others, of any number
+            self.clear()
         for kept in (self._keys, self._values):
             for layer in kept:
                 kept[layer] = kept[layer][:, :, :end].copy()
