@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .support import activate, applicable, integers, plugins, speedup
+from .support import activate, applicable, integers, normal, plugins, speedup
 
 
 class Generation:
     """32 tokens after a prompt of 16 or 192, from a GPT of 4 layers, 4 heads and 128 dimensions."""
 
-    params = (plugins("none", "kv-cache", "profiler", "int8", "int4", "jit"), [16, 192])
+    params = (plugins("none", "kv-cache", "kv-cache-int8", "profiler", "int8", "int4", "jit"), [16, 192])
     param_names = ("plugin", "prompt")
 
     def setup(self, plugin: str, prompt: int) -> None:
@@ -28,6 +28,54 @@ class Generation:
         return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
 
     track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
+
+
+class Prefix:
+    """The first token after 192, of which the first 160 were read before: by the cache of that text, or again."""
+
+    params = (["read again", "reused"],)
+    param_names = ("prefix",)
+
+    def setup(self, prefix: str) -> None:
+        with applicable():
+            from tt_core import use
+            from tt_language import GPT, GPTConfig, generate
+            from tt_perf import KVCachePlugin
+        self.model = GPT(GPTConfig(vocab_size=512, block_size=256, n_layer=4, n_head=4, n_embd=128)).eval()
+        self.generate, self.prompt = generate, integers(512, 192).tolist()
+        self.plugged = use(KVCachePlugin(reuse=64 if prefix == "reused" else 0))
+        generate(self.model, self.prompt[:161], 1)
+
+    def time_a_token(self, prefix: str) -> None:
+        self.generate(self.model, self.prompt, 1, temperature=0.0)
+
+
+class Memoize:
+    """A frozen convolutional network on a batch that it has seen, such as features of images in each epoch."""
+
+    params = (plugins("none", "memoize"),)
+    param_names = ("plugin",)
+
+    def setup(self, plugin: str) -> None:
+        with applicable():
+            from tt_core import ReLU, Sequential, tensor
+            from tt_data import Conv2d
+            from tt_learn import no_grad
+            from tt_perf import memoize
+        activate(plugin)
+        self.model = Sequential(Conv2d(3, 16, 3, padding=1), ReLU(), Conv2d(16, 32, 3, padding=1)).eval()
+        memoize(self.model)
+        self.no_grad, self.images = no_grad, tensor(normal(16, 3, 32, 32))
+        self.time_forward(plugin)
+
+    def time_forward(self, plugin: str) -> None:
+        with self.no_grad():
+            self.model(self.images)
+
+    def track_speedup_forward(self, plugin: str) -> float:
+        return speedup(plugin, lambda: self.time_forward(plugin))
+
+    track_speedup_forward.unit = "x"  # type: ignore[attr-defined]
 
 
 class Quantization:

@@ -17,6 +17,7 @@ import tt_core
 from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
 from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig
+from tt_perf import load_prompt_cache
 
 SIZES = {"vocab_size": 256, "block_size": 12, "n_layer": 2, "n_embd": 16}
 SHAPES = {
@@ -83,6 +84,19 @@ def test_kv_cache_on_the_command_line(trained: Path, capsys: pytest.CaptureFixtu
         assert main(["generate", str(trained), "--seed", "0", *extra]) == 0
         written.append(capsys.readouterr().out)
     assert written[0] == written[1]
+
+
+def test_a_prompt_is_kept_in_a_file(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, written = tmp_path / "prompt.safetensors", []
+    command = ["generate", str(trained), "--prompt", "a dog", "--max-new-tokens", "4", "--temperature", "0"]
+    for extra in ([], ["--prompt-cache", str(file)], ["--prompt-cache", str(file)]):
+        assert main([*command, *extra]) == 0
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1] == written[2]
+    assert load_prompt_cache(file, TinyGPT.load(trained).model).length == len("a dog") + 3
+    file.write_bytes(file.read_bytes()[:-1])
+    assert main([*command, "--prompt-cache", str(file)]) == 1
+    assert "is no safetensors file, or a damaged one" in capsys.readouterr().err
 
 
 def test_a_saved_model_generates_the_same(gpt: TinyGPT, tmp_path: Path) -> None:

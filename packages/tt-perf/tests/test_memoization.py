@@ -34,6 +34,7 @@ from tt_perf.memoization import (
     load_prompt_cache,
     save_prompt_cache,
 )
+from tt_perf.memoization.cache import dtype_of
 from tt_perf.memoization.results import memo
 from tt_perf.quantization.report import digest_of_arrays
 
@@ -305,7 +306,7 @@ def test_keys_and_values_keep_their_dtype(dtype: str, options: dict[str, object]
     with tt_core.no_grad():
         for ids in ([[1, 2, 3]], [[4]], [[5, 6]]):
             assert model(tt_core.tensor(ids), past=cache).dtype == dtype
-    assert cache.like == dtype
+    assert dtype_of(cache) == dtype
 
 
 # --- bad input: one line each
@@ -322,7 +323,9 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "window 0": (lambda: KVCache(window=0), "window is 0, expected"),
     "keep -1": (lambda: KVCachePlugin(window=4, keep=-1), "keep is -1, expected"),
     "keep alone": (lambda: KVCachePlugin(keep=4), "window and keep go with beyond=window"),
-    "dtype": (lambda: KVCache(dtype="int4"), "dtype is 'int4', expected int8"),
+    "dtype": (lambda: KVCache(dtype="int4"), "expected int8, or None"),
+    "a misspelt option": (lambda: KVCachePlugin(windw=4), "windw is no option; did you mean window?"),
+    "a row too far": (lambda: used().select([2]), "row 2 is none of the 2 rows"),
     "beyond": (lambda: KVCachePlugin(beyond="roll"), "expected one of crop, error, window"),
     "window and error": (lambda: KVCachePlugin(beyond="error", window=4), "go with beyond=window"),
     "window and reuse": (lambda: KVCachePlugin(window=4, reuse=1), "neither static nor reuse"),

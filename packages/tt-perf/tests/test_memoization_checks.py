@@ -23,6 +23,7 @@ from tt_perf.memoization import (
     KVCache,
     KVCachePlugin,
     MemoizePlugin,
+    files,
     load_prompt_cache,
     prefixes,
     results,
@@ -31,6 +32,7 @@ from tt_perf.memoization import (
     window,
 )
 from tt_perf.memoization import cache as cache_module
+from tt_perf.memoization.cache import arrays_of
 from tt_perf.versions import Version
 
 Array = np.ndarray
@@ -246,7 +248,7 @@ def check_int8(model_of: Models = model_of) -> None:
         found = in_turns(model, small, text, [30])
         demand_equal(found, expected, 0.2 * float(expected.std()))
         demand(small.nbytes == plain.nbytes * (size + 4) // (4 * size), f"int8 takes {small.nbytes} bytes")
-        arrays, floats = small.arrays(), plain.arrays()
+        arrays, floats = arrays_of(small), arrays_of(plain)
         codes, scale = arrays["layer.0.values"], arrays["layer.0.values_scale"]
         demand(codes.dtype == np.int8, f"int8 is kept as {codes.dtype}")
         error = np.abs(codes * scale - floats["layer.0.values"])
@@ -614,7 +616,8 @@ SABOTAGES: dict[str, Sabotage] = {
     "the clock not read": (Version, "holds", lambda self, model: len(self._layers) == len(list(model.layers())),
                            check_versions),
     "the error never comes": (KVCachePlugin, "_new", lambda self, *_: KVCache(), check_beyond),
-    "another model's cache": (cache_module.KVCache, "restore", lambda self, arrays, tokens, like: None, check_files),
+    "an empty cache is loaded": (files, "restored", lambda *_: KVCache(), check_files),
+    "another model's cache": (files, "digest_of", lambda model: "the same", check_files),
     "copies not made": (results, "_copied", not_copied, check_edited_results),
     "keys without values": (results, "key_of", by_shape_alone, check_keys),
     "-0.0 is 0.0": (results, "key_of", by_value, check_keys),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ OTHER_NAMES = {
     "--max-iters": "--steps", "--max-seq-len": "--block-size", "--max-steps": "--steps",
     "--max-tokens": "--max-new-tokens", "--min-learning-rate": "--min-lr", "--num-layers": "--n-layer",
     "--out-dir": "--out", "--output": "--out", "--seq-len": "--block-size", "--temp": "--temperature",
-    "--text": "--prompt", "--tokens": "--max-new-tokens", "--wd": "--weight-decay",
+    "--prompt-cache-file": "--prompt-cache", "--text": "--prompt", "--tokens": "--max-new-tokens",
+    "--wd": "--weight-decay",
 }  # fmt: skip
 """What other programs call an option of ours."""
 
@@ -123,17 +125,25 @@ def train(
 @click.option("--repetition-penalty", default=1.0, show_default=True, type=float)
 @click.option("--stop", multiple=True, help="end at this text")
 @click.option("--seed", type=click.IntRange(min=0), help="write the same again")
+@click.option(
+    "--prompt-cache", type=path_option, metavar="FILE", help="keep what was read here, to go on from it later"
+)
 @plugin_option
-def generate(run_folder: Path | None, prompt: str, plugins: tuple[str, ...], **options: Any) -> None:
+def generate(
+    run_folder: Path | None, prompt: str, plugins: tuple[str, ...], prompt_cache: Path | None, **options: Any
+) -> None:
     """Continue a prompt with a trained model (RUN: a run folder, the newest one with a model by default)."""
     with use(*plugins, report=False), reported():
         from tinygpt.capstone.capstone import TinyGPT
+        from tt_perf.memoization import prompt_cached
 
-        pieces = TinyGPT.load(run_folder).generate(prompt, **options)
-        click.echo(prompt.lstrip("\n"), nl=False)
-        for text in pieces:
-            click.echo(text, nl=False)  # which flushes: the text appears as it comes
-        click.echo()
+        gpt = TinyGPT.load(run_folder)
+        with nullcontext() if prompt_cache is None else prompt_cached(prompt_cache, gpt.model):
+            pieces = gpt.generate(prompt, **options)
+            click.echo(prompt.lstrip("\n"), nl=False)
+            for text in pieces:
+                click.echo(text, nl=False)  # which flushes: the text appears as it comes
+            click.echo()
 
 
 @cli.command()

@@ -19,6 +19,17 @@ from tt_perf.compression import low_rank_ as low_rank_
 from tt_perf.compression import prune_ as prune_
 from tt_perf.compression import remove_masks_ as remove_masks_
 from tt_perf.compression import shrink_ as shrink_
+from tt_perf.memoization import CacheError as CacheError
+from tt_perf.memoization import CacheOptions as CacheOptions
+from tt_perf.memoization import DynamicCache as DynamicCache
+from tt_perf.memoization import KVCache as KVCache
+from tt_perf.memoization import KVCachePlugin as KVCachePlugin
+from tt_perf.memoization import MemoizePlugin as MemoizePlugin
+from tt_perf.memoization import StaticCache as StaticCache
+from tt_perf.memoization import load_prompt_cache as load_prompt_cache
+from tt_perf.memoization import memoize as memoize
+from tt_perf.memoization import prompt_cached as prompt_cached
+from tt_perf.memoization import save_prompt_cache as save_prompt_cache
 from tt_perf.profiling import Profiler as Profiler
 from tt_perf.profiling import ProfilerActivity as ProfilerActivity
 from tt_perf.profiling import ProfilerError as ProfilerError

@@ -54,12 +54,14 @@ NAMES: dict[str, str] = {
         scaled_dot_product_attention stream
     """,
     "tt_perf": """
-        Calibration CompressionError Distillation DistillationTrainer GradualPruning HistogramObserver
-        Int4WeightOnly Int8DynamicActivation Int8Static Int8WeightOnly MSEObserver Measurement
+        CacheError CacheOptions Calibration CompressionError Distillation DistillationTrainer
+        DynamicCache GradualPruning HistogramObserver Int4WeightOnly Int8DynamicActivation
+        Int8Static Int8WeightOnly KVCache KVCachePlugin MSEObserver Measurement MemoizePlugin
         MinMaxObserver MovingAverageMinMaxObserver Observer PercentileObserver Profiler
-        ProfilerActivity ProfilerError QuantizationError Timer calibrating choose_qparams compare
-        dequantize_ dequantize_affine distillation_loss fake_quantize load_compressed load_quantized
-        low_rank_ profile prune_ quantize_ quantize_affine record_function remove_masks_
+        ProfilerActivity ProfilerError QuantizationError StaticCache Timer calibrating
+        choose_qparams compare dequantize_ dequantize_affine distillation_loss fake_quantize
+        load_compressed load_prompt_cache load_quantized low_rank_ memoize profile prompt_cached
+        prune_ quantize_ quantize_affine record_function remove_masks_ save_prompt_cache
         save_quantized schedule shrink_ summary
     """,
     "tinygpt": """

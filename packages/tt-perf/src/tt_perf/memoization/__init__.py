@@ -20,7 +20,7 @@ from __future__ import annotations
 from tt_perf.memoization.cache import KVCache, StaticCache
 from tt_perf.memoization.dynamic import CacheError, DynamicCache
 from tt_perf.memoization.files import load_prompt_cache, save_prompt_cache
-from tt_perf.memoization.plugin import CacheOptions, KVCachePlugin, int8, kv_cache
+from tt_perf.memoization.plugin import CacheOptions, KVCachePlugin, int8, kv_cache, prompt_cached
 from tt_perf.memoization.results import MemoizePlugin, memoize
 
 plugin = kv_cache
@@ -38,5 +38,6 @@ __all__ = [
     "load_prompt_cache",
     "memoize",
     "plugin",
+    "prompt_cached",
     "save_prompt_cache",
 ]

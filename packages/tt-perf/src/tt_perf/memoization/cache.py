@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import is_integer
+from tt_core.engine.errors import is_integer, shown
 from tt_core.tensor import Tensor, as_array
-from tt_perf.memoization.dynamic import CacheError, DynamicCache, check_new, cropped_length
+from tt_language import GPTConfig
+from tt_perf.memoization.dynamic import (
+    CacheError,
+    DynamicCache,
+    check_least,
+    check_new,
+    checked_rows,
+    cropped_length,
+)
 from tt_perf.memoization.storage import Floats, Int8, LayerMemory
 from tt_perf.memoization.window import Plan, Slots
 
@@ -43,6 +52,7 @@ class KVCache(DynamicCache):
     ((1, 2, 4, 8), 4, 512)
     """
 
+    @checked
     def __init__(
         self,
         rows: int = 1,
@@ -55,6 +65,7 @@ class KVCache(DynamicCache):
         beyond: str = "crop",
     ) -> None:
         check_options(window, keep, dtype, beyond)
+        check_least("KVCache", rows=rows, length=length)
         self.rows, self.dtype, self.static = rows, dtype, static
         self.window, self.keep = window, keep
         self.beyond = beyond if window is None else "window"
@@ -96,6 +107,7 @@ class KVCache(DynamicCache):
         self._plan, mask = self._slots.read(np.broadcast_to(where, (rows, new)), real, attn_mask)
         return mask
 
+    @checked
     def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Remember keys and values of new positions for one layer; returns those that the new queries may see.
 
@@ -115,7 +127,7 @@ class KVCache(DynamicCache):
         index = layer if isinstance(layer, int) else self._places.setdefault(layer, len(self._places))
         if index == len(self._layers) and self.length == (new if self._layers or self._slots else 0):
             self._layers.append(LayerMemory(self.rows, self._room, KINDS[self.dtype], self.static))
-        if index >= len(self._layers):
+        if not 0 <= index < len(self._layers):
             self._places.pop(layer, None)
             raise CacheError(
                 f"kv-cache: it holds {len(self._layers)} layers of {self.length} positions, and this is another one; "
@@ -123,9 +135,10 @@ class KVCache(DynamicCache):
             )
         return self._layers[index]
 
+    @checked
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was: beams that fork, rows that are finished."""
-        chosen = [int(row) for row in rows]
+        chosen = checked_rows(rows, max((layer.rows for layer in self._layers), default=self.rows))
         for layer in self._layers:
             layer.select(chosen)
         if self._slots is not None:
@@ -134,6 +147,7 @@ class KVCache(DynamicCache):
             self.tokens = [list(self.tokens[row]) for row in chosen]
         self.rows = len(chosen)
 
+    @checked
     def crop(self, max_length: int) -> None:
         """Keep the first `max_length` positions; a negative number removes as many from the end.
 
@@ -164,56 +178,54 @@ class KVCache(DynamicCache):
         self._places.clear()
         self.tokens = []
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row becomes `repeats` rows beside each other: several samples after one prompt."""
-        rows = max((layer.rows for layer in self._layers), default=0)
-        self.select([row for row in range(rows) for _ in range(repeats)])
-
-    # --- parts of it, for prefixes and files
-
     @property
     def is_whole(self) -> bool:
         """Whether every position that was read is there, in order, with its token."""
         known = bool(self.tokens) and all(len(text) == self.length for text in self.tokens)
         return known and self._slots is None and all(layer.length == self.length for layer in self._layers)
 
-    @property
-    def like(self) -> np.dtype[Any]:
-        """The dtype of the keys that the model gave."""
-        return self._layers[0].keys.like.dtype
 
-    def part(self, row: int, start: int, end: int, rows: int, length: int) -> KVCache:
-        """A cache of its own that begins with columns `start` to `end` of one row, for `rows` texts."""
-        new = KVCache(rows, length, dtype=self.dtype, static=self.static, beyond=self.beyond)
-        room = max(length if self.static else 0, end - start)
-        for layer in self._layers:
-            made = LayerMemory(rows, length, KINDS[self.dtype], self.static)
-            for kind, old in ((made.keys, layer.keys), (made.values, layer.values)):
-                kind.parts, kind.like = old.take([row], start, end, room), old.like
-            made.capacity, made.rows, made.length = 1, 1, end - start
-            new._layers.append(made)
-        new.tokens = [self.tokens[row][start:end]]
-        return new
+def part_of(cache: KVCache, row: int, start: int, end: int, rows: int, length: int) -> KVCache:
+    """A cache of its own that begins with columns `start` to `end` of one row, for `rows` texts of `length`."""
+    new = KVCache(rows, length, dtype=cache.dtype, static=cache.static, beyond=cache.beyond)
+    room = max(length if cache.static else 0, end - start)
+    for layer in cache._layers:
+        made = LayerMemory(rows, length, KINDS[cache.dtype], cache.static)
+        for kind, old in ((made.keys, layer.keys), (made.values, layer.values)):
+            kind.parts, kind.like = old.take([row], start, end, room), old.like
+        made.capacity, made.rows, made.length = 1, 1, end - start
+        new._layers.append(made)
+    new.tokens = [cache.tokens[row][start:end]]
+    return new
 
-    def arrays(self) -> dict[str, Array]:
-        """What is filled, by name: `layer.0.keys`, `layer.0.values`, with `_scale` behind where it is int8."""
-        found = {}
-        for i, layer in enumerate(self._layers):
-            for name, kind in (("keys", layer.keys), ("values", layer.values)):
-                for ending, part in zip(kind.names, kind.parts):
-                    found[f"layer.{i}.{name}{ending}"] = part[: layer.rows, :, : layer.length]
-        return found
 
-    def restore(self, arrays: dict[str, Array], tokens: list[list[int]], like: np.dtype[Any]) -> None:
-        """Become the cache whose `arrays` these are; `like` is the dtype of the model's keys."""
-        self.tokens, self.rows = tokens, len(tokens)
-        for i in range(len(arrays) // (2 * len(KINDS[self.dtype].names))):
-            layer = LayerMemory(self.rows, self._room, KINDS[self.dtype], self.static)
-            for name, kind in (("keys", layer.keys), ("values", layer.values)):
-                kind.parts = [arrays[f"layer.{i}.{name}{ending}"].copy() for ending in kind.names]
-                kind.like = np.empty((0, *kind.parts[0].shape[1:]), like)
-            layer.rows, layer.length = self.rows, layer.keys.parts[0].shape[2]
-            self._layers.append(layer)
+def arrays_of(cache: KVCache) -> dict[str, Array]:
+    """What is filled, by name: `layer.0.keys`, `layer.0.values`, with `_scale` behind where it is int8."""
+    found = {}
+    for i, layer in enumerate(cache._layers):
+        for name, kind in (("keys", layer.keys), ("values", layer.values)):
+            for ending, part in zip(kind.names, kind.parts):
+                found[f"layer.{i}.{name}{ending}"] = part[: layer.rows, :, : layer.length]
+    return found
+
+
+def dtype_of(cache: KVCache) -> np.dtype[Any]:
+    """The dtype of the keys that the model gave."""
+    return cache._layers[0].keys.like.dtype
+
+
+def restored(arrays: dict[str, Array], tokens: list[list[int]], dtype: str | None, like: np.dtype[Any]) -> KVCache:
+    """The cache whose `arrays_of` these are; `like` is the dtype of the model's keys."""
+    cache = KVCache(len(tokens), dtype=dtype)
+    cache.tokens = tokens
+    for i in range(len(arrays) // (2 * len(KINDS[dtype].names))):
+        layer = LayerMemory(cache.rows, 1 << 40, KINDS[dtype])
+        for name, kind in (("keys", layer.keys), ("values", layer.values)):
+            kind.parts = [arrays[f"layer.{i}.{name}{ending}"].copy() for ending in kind.names]
+            kind.like = np.empty((0, *kind.parts[0].shape[1:]), like)
+        layer.rows, layer.length = cache.rows, layer.keys.parts[0].shape[2]
+        cache._layers.append(layer)
+    return cache
 
 
 KINDS: dict[str | None, type[Floats]] = {None: Floats, "int8": Int8}
@@ -230,12 +242,13 @@ class StaticCache(KVCache):
     16
     """
 
+    @checked
     def __init__(
-        self, config: Any, max_cache_len: int | None = None, max_batch_size: int = 1, dtype: str | None = None
+        self, config: GPTConfig, max_cache_len: int | None = None, max_batch_size: int = 1, dtype: str | None = None
     ) -> None:
         context = config.block_size
         length = context if max_cache_len is None else max_cache_len
-        if not is_integer(length, 1) or length > context:
+        if not 1 <= length <= context:
             raise CacheError(f"StaticCache: max_cache_len is {length}, expected 1 to the model's context, {context}")
         super().__init__(max_batch_size, length, dtype=dtype, static=True)
         self.max_cache_len = length
@@ -244,13 +257,13 @@ class StaticCache(KVCache):
 def check_options(window: Any, keep: Any, dtype: Any, beyond: Any) -> None:
     """Raise `CacheError` for options that no cache has."""
     if window is not None and not is_integer(window, 1):
-        raise CacheError(f"kv-cache: window is {window!r}, expected a number of positions, 1 or more")
+        raise CacheError(f"kv-cache: window is {shown(window)}, expected a number of positions, 1 or more")
     if not is_integer(keep, 0):
-        raise CacheError(f"kv-cache: keep is {keep!r}, expected a number of positions, 0 or more")
-    if dtype not in KINDS:
-        raise CacheError(f"kv-cache: dtype is {dtype!r}, expected int8, or None for that of the model")
-    if beyond not in BEYOND:
-        raise CacheError(f"kv-cache: beyond is {beyond!r}, expected one of {', '.join(BEYOND)}")
+        raise CacheError(f"kv-cache: keep is {shown(keep)}, expected a number of positions, 0 or more")
+    if not (dtype is None or isinstance(dtype, str)) or dtype not in KINDS:
+        raise CacheError(f"kv-cache: dtype is {shown(dtype)}, expected int8, or None for that of the model")
+    if not isinstance(beyond, str) or beyond not in BEYOND:
+        raise CacheError(f"kv-cache: beyond is {shown(beyond)}, expected one of {', '.join(BEYOND)}")
 
 
 def _real(attn_mask: Any, rows: int, new: int) -> Array:

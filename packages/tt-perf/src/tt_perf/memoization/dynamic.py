@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import TinyTorchError
-from tt_core.tensor import Tensor
+from tt_core.engine.errors import OutOfRangeError, ShapeError, TinyTorchError, shown
+from tt_core.tensor import Tensor, as_array
 from tt_core.tensor.creation import from_numpy
 from tt_learn.autograd import GradientError
 
@@ -49,6 +50,7 @@ class DynamicCache:
     def __init__(self) -> None:
         self._keys: dict[Hashable, Array] = {}
         self._values: dict[Hashable, Array] = {}
+        self.rows = 0
 
     @property
     def length(self) -> int:
@@ -60,6 +62,7 @@ class DynamicCache:
         """Bytes allocated for keys and values."""
         return sum(array.nbytes for kept in (self._keys, self._values) for array in kept.values())
 
+    @checked
     def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Remember keys and values of new positions for one layer; returns all of that layer's, oldest first.
 
@@ -71,14 +74,19 @@ class DynamicCache:
             check_alike(len(self._keys[layer]), self._keys[layer], k.data)
         for kept, new in ((self._keys, k.data), (self._values, v.data)):
             kept[layer] = np.concatenate([kept[layer], new], axis=2) if layer in kept else new.copy()
+        self.rows = len(k.data)
         return from_numpy(self._keys[layer]), from_numpy(self._values[layer])
 
+    @checked
     def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was."""
+        """Row i becomes what row `rows[i]` was; raises `OutOfRangeError` for a row that is not there."""
+        chosen = checked_rows(rows, self.rows)
         for kept in (self._keys, self._values):
             for layer in kept:
-                kept[layer] = kept[layer][list(rows)]
+                kept[layer] = kept[layer][chosen]
+        self.rows = len(chosen)
 
+    @checked
     def crop(self, max_length: int) -> None:
         """Keep the first `max_length` positions; a negative number removes as many from the end."""
         end = cropped_length(self.length, max_length)
@@ -95,24 +103,30 @@ class DynamicCache:
 
     # --- the names that Hugging Face's caches have
 
+    @checked
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, cache_kwargs: Any = None
     ) -> tuple[Tensor, Tensor]:
         """`extend` with the layer, or its number, behind; `cache_kwargs` is ignored."""
         return self.extend(layer_idx, key_states, value_states)
 
+    @checked
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many positions were read, by any layer."""
         return self.length
 
     def reorder_cache(self, beam_idx: Any) -> None:
         """`select` for beams: row i becomes what row `beam_idx[i]` was."""
-        self.select([int(row) for row in np.asarray(beam_idx)])
+        rows = as_array(beam_idx, what="reorder_cache: beam_idx")
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise ShapeError(f"reorder_cache: beam_idx is a list of rows, got {shown(beam_idx)}")
+        self.select(rows.tolist())
 
+    @checked
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row becomes `repeats` rows beside each other: several samples after one prompt."""
-        rows = max((len(keys) for keys in self._keys.values()), default=0)
-        self.select([row for row in range(rows) for _ in range(repeats)])
+        check_least("batch_repeat_interleave", repeats=repeats)
+        self.select([row for row in range(self.rows) for _ in range(repeats)])
 
 
 def check_new(k: Tensor, v: Tensor) -> None:
@@ -143,3 +157,19 @@ def cropped_length(length: int, max_length: int) -> int:
     (3, 4, 5)
     """
     return max(0, min(length, max_length if max_length >= 0 else length + max_length))
+
+
+def check_least(what: str, **counts: int) -> None:
+    """Raise `CacheError` for a count below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise CacheError(f"{what}: {name} is {count}, expected 1 or more")
+
+
+def checked_rows(rows: Sequence[int], count: int) -> list[int]:
+    """Rows as a list; raises `OutOfRangeError` for one that is none of `count`."""
+    chosen = [int(row) for row in rows]
+    wrong = next((row for row in chosen if not 0 <= row < count), None)
+    if wrong is not None:
+        raise OutOfRangeError(f"select: row {wrong} is none of the {count} rows of the cache")
+    return chosen

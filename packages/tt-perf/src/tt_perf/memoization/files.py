@@ -19,7 +19,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
 from tt_core.layers import Layer
 from tt_learn.training.checkpoints import load_tensors, save_tensors
-from tt_perf.memoization.cache import KINDS, KVCache
+from tt_perf.memoization.cache import KINDS, KVCache, arrays_of, dtype_of, restored
 from tt_perf.memoization.dynamic import CacheError
 from tt_perf.quantization.report import digest_of, digest_of_arrays
 
@@ -48,11 +48,11 @@ def save_prompt_cache(path: str | os.PathLike[str], cache: KVCache, model: Layer
     """
     if not cache.is_whole or not cache.length:
         raise CacheError("save_prompt_cache: expected a cache without a window that a whole model has filled")
-    arrays = {**cache.arrays(), "tokens": np.asarray(cache.tokens, np.int64)}
+    arrays = {**arrays_of(cache), "tokens": np.asarray(cache.tokens, np.int64)}
     described = {
         "format": FORMAT,
         "dtype": cache.dtype,
-        "like": str(cache.like),
+        "like": str(dtype_of(cache)),
         "model_sha256": digest_of(model),
         "sha256": digest_of_arrays(arrays),
     }
@@ -77,9 +77,7 @@ def load_prompt_cache(path: str | os.PathLike[str], model: Layer) -> KVCache:
     if described.get("model_sha256") != digest_of(model):
         raise CacheError(f"{path}: is the cache of another model, or of other weights; read the prompt again")
     tokens = arrays.pop("tokens").tolist()
-    cache = KVCache(len(tokens), dtype=described["dtype"])
-    cache.restore(arrays, tokens, np.dtype(described["like"]))
-    return cache
+    return restored(arrays, tokens, described["dtype"], np.dtype(described["like"]))
 
 
 def _check(described: Any, arrays: Mapping[str, Array], path: str) -> None:

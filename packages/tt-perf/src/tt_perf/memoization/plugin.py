@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import is_integer
+from tt_core.engine.errors import did_you_mean, is_integer, shown
 from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.plugins import use
 from tt_core.layers import Layer
 from tt_language.hookspecs import Past
 from tt_perf.memoization.cache import KVCache, check_options
 from tt_perf.memoization.dynamic import CacheError
-from tt_perf.memoization.files import load_prompt_cache
+from tt_perf.memoization.files import load_prompt_cache, save_prompt_cache
 from tt_perf.memoization.prefixes import PrefixStore
 
 VARIABLE = "TT_KV_CACHE"
@@ -50,15 +52,17 @@ class CacheOptions:
     reuse: int = 0
 
     def __post_init__(self) -> None:
+        check_options(self.window, self.keep, self.dtype, self.beyond)
         if self.window is not None and self.beyond == "crop":
             object.__setattr__(self, "beyond", "window")
-        check_options(self.window, self.keep, self.dtype, self.beyond)
+        if not isinstance(self.static, bool):
+            raise CacheError(f"kv-cache: static is {shown(self.static)}, expected True or False")
+        if not is_integer(self.reuse, 0):
+            raise CacheError(f"kv-cache: reuse is {shown(self.reuse)}, expected megabytes, 0 or more")
         if self.beyond != "window" and (self.window is not None or self.keep):
             raise CacheError(f"kv-cache: window and keep go with beyond=window, got beyond={self.beyond}")
         if self.beyond == "window" and (self.static or self.reuse):
             raise CacheError("kv-cache: a window drops positions, so it goes with neither static nor reuse")
-        if not is_integer(self.reuse, 0):
-            raise CacheError(f"kv-cache: reuse is {self.reuse!r}, expected megabytes, 0 or more")
 
     @classmethod
     @checked
@@ -73,23 +77,8 @@ class CacheOptions:
             values[name] = _read_as(known[name], name, value)
         return cls(**values)
 
-    def check_model(self, model: Any) -> None:
-        """Raise `CacheError` for a model that cannot be used so."""
-        config = getattr(model, "config", None)
-        if self.beyond != "window" or config is None:
-            return
-        if config.position == "learned":
-            raise CacheError(
-                "kv-cache: beyond=window needs rotary positions; this model learnt one vector for each position, and "
-                "has none for later ones: use beyond=crop"
-            )
-        if _scaling(model) in _CHANGING:
-            raise CacheError(
-                f"kv-cache: beyond=window does not go with rope_type {_scaling(model)}, which turns keys otherwise as "
-                f"the text grows: use beyond=crop"
-            )
-        if self.window is not None and self.window > config.block_size:
-            raise CacheError(f"kv-cache: window is {self.window}, the model's context only {config.block_size}")
+
+_NAMES = [field.name for field in dataclasses.fields(CacheOptions)]
 
 
 def _read_as(kind: str, name: str, value: str) -> Any:
@@ -102,6 +91,25 @@ def _read_as(kind: str, name: str, value: str) -> Any:
     raise CacheError(
         f"{VARIABLE}: {name} is {value[:40]!r}, expected {'true or false' if kind == 'bool' else 'a number'}"
     )
+
+
+def _check_model(options: CacheOptions, model: Any) -> None:
+    """Raise `CacheError` for a model that cannot be used so."""
+    config = getattr(model, "config", None)
+    if options.beyond != "window" or config is None:
+        return
+    if config.position == "learned":
+        raise CacheError(
+            "kv-cache: beyond=window needs rotary positions; this model learnt one vector for each position, and "
+            "has none for later ones: use beyond=crop"
+        )
+    if _scaling(model) in _CHANGING:
+        raise CacheError(
+            f"kv-cache: beyond=window does not go with rope_type {_scaling(model)}, which turns keys otherwise as "
+            f"the text grows: use beyond=crop"
+        )
+    if options.window is not None and options.window > config.block_size:
+        raise CacheError(f"kv-cache: window is {options.window}, the model's context only {config.block_size}")
 
 
 def _scaling(model: Any) -> str:
@@ -124,12 +132,15 @@ class KVCachePlugin:
     name = "kv-cache"
 
     def __init__(self, **options: Any) -> None:
+        unknown = next((name for name in options if name not in _NAMES), None)
+        if unknown is not None:
+            raise CacheError(f"KVCachePlugin: {unknown} is no option; {did_you_mean(unknown, _NAMES)}")
         self.options = CacheOptions(**options)
         self.store = PrefixStore(self.options.reuse << 20)
 
     @hookimpl
     def tt_past(self, model: Layer, rows: int, length: int, prompts: Sequence[Sequence[int]]) -> Past:
-        self.options.check_model(model)
+        _check_model(self.options, model)
         cache = self._known(model, rows, length, prompts) or self._new(model, rows, length)
         if self.options.reuse:
             self.store.trim()
@@ -169,6 +180,14 @@ class KVCachePlugin:
         """`remember` the cache in a file of `save_prompt_cache`; raises as `load_prompt_cache` does."""
         self.remember(model, load_prompt_cache(path, model))
 
+    @checked
+    def save(self, path: str | os.PathLike[str], model: Layer) -> None:
+        """Write the cache of the last generation with `model`; raises `CacheError` where none is kept."""
+        cache = self.store.newest(model)
+        if cache is None:
+            raise CacheError("kv-cache: no cache of this model is kept; generate with it first")
+        save_prompt_cache(path, cache, model)
+
     @hookimpl
     def tt_report(self) -> str | None:
         store = self.store
@@ -203,3 +222,30 @@ class NamedKVCache(KVCachePlugin):
 
 kv_cache = NamedKVCache("kv-cache", excludes=("kv-cache-int8",))
 int8 = NamedKVCache("kv-cache-int8", excludes=("kv-cache",), dtype="int8")
+
+
+@contextmanager
+@checked
+def prompt_cached(path: str | os.PathLike[str], model: Layer) -> Iterator[KVCachePlugin]:
+    """A block in which texts that `model` generates begin with the cache in a file, where there is one.
+
+    When the block ends, the cache of the last text is written there. Raises as `load_prompt_cache` and
+    `save_prompt_cache` do.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tt_language import GPT, GPTConfig, generate
+    >>> model = GPT(GPTConfig(vocab_size=10, block_size=16, n_layer=1, n_head=2, n_embd=8))
+    >>> path = Path(tempfile.mkdtemp()) / "prompt.safetensors"
+    >>> for _ in range(2):
+    ...     with prompt_cached(path, model) as plugin:
+    ...         _ = generate(model, [[1, 2, 3]], 4)
+    >>> plugin.store.positions_reused
+    2
+    """
+    plugin = KVCachePlugin(reuse=1 << 20)  # in megabytes: whatever the text needs
+    if os.path.exists(path):
+        plugin.load(path, model)
+    with use(plugin, report=False):
+        yield plugin
+    plugin.save(path, model)

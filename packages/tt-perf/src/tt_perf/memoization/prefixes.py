@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tt_core.layers import Layer
-from tt_perf.memoization.cache import KVCache
+from tt_perf.memoization.cache import KVCache, part_of
 from tt_perf.versions import Version
 
 
@@ -66,11 +66,16 @@ class PrefixStore:
         self.positions_reused += known * len(prompts)
         self._entries.remove(entry)
         self._entries.append(entry)
-        return entry.cache.part(row, start, start + known, rows, length)
+        return part_of(entry.cache, row, start, start + known, rows, length)
 
     def add(self, model: Layer, cache: KVCache) -> None:
         """Let `cache`, which may still grow, be found later."""
         self._entries.append(_Entry(weakref.ref(model), Version(model), cache))
+
+    def newest(self, model: Layer) -> KVCache | None:
+        """The cache that `model` used last."""
+        self._forget_changed(model)
+        return next((entry.cache for entry in reversed(self._entries) if entry.model() is model), None)
 
     def trim(self) -> None:
         """Let the least recently used caches go until the rest fits."""

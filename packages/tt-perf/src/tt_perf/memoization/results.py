@@ -27,8 +27,9 @@ from typing import Any, cast
 import numpy as np
 
 from tt_core.engine import mutation
+from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, HasArray, Op, registry, wrap
-from tt_core.engine.errors import is_integer
+from tt_core.engine.errors import shown
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.phases import phase
 from tt_core.engine.plugins import manager
@@ -158,9 +159,10 @@ class MemoizePlugin:
     (1, 1, False)
     """
 
+    @checked
     def __init__(self, *targets: Any, max_bytes: int = 64 << 20, variable: str = "") -> None:
-        if not is_integer(max_bytes, 1):
-            raise CacheError(f"memoize: max_bytes is {max_bytes!r}, expected a number of bytes, 1 or more")
+        if max_bytes < 1:
+            raise CacheError(f"memoize: max_bytes is {max_bytes}, expected a number of bytes, 1 or more")
         self.results = Results(max_bytes)
         self.counts: Counter[tuple[str, str]] = Counter()
         """How often which target was a "hit", a "miss" or "passed" on, because nothing may be kept of such a call."""
@@ -198,7 +200,7 @@ class MemoizePlugin:
         elif getattr(target, "name", None) in registry and registry[target.name] is target:
             self._ops.add(_checked_op(target).name)
         else:
-            raise CacheError(f"memoize: expected an op, its name, a layer or a class of layers, got {target!r:.60}")
+            raise CacheError(f"memoize: expected an op, its name, a layer or a class of layers, got {shown(target)}")
 
     def _named(self) -> set[str]:
         """Ops and classes of layers that the variable names."""
