@@ -6,6 +6,7 @@ Sabotaged versions of the module must fail them, and so must a model of zeros, f
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -493,6 +494,29 @@ def test_the_module_keeps_its_promises(check: Callable[..., None], tmp_path: Pat
 def test_a_model_of_zeros_fails_each_equality(check: Callable[..., None], tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"memoization \(module 17\)"):
         run_check(check, tmp_path, model_of=functools.partial(new_model, zeros=True))
+
+
+def test_threads_share_prefixes() -> None:
+    model, prompts = model_of("rotary"), texts(20, 24, 17, 30, seed=16)
+    given = [[*prompts[0], *prompts[i]][:40] for i in (1, 2, 3)]
+    expected = {i: generate(model, [given[i], prompts[i]], 12, temperature=0) for i in range(3)}
+    wrong: list[int] = []
+    with tt.use(KVCachePlugin(reuse=64), report=False) as plugin:
+
+        def work(seed: int) -> None:
+            for i in np.random.default_rng(seed).integers(0, 3, 12).tolist():
+                if generate(model, [given[i], prompts[i]], 12, temperature=0) != expected[i]:
+                    wrong.append(i)
+                if generate(model, [given[i]], 12, temperature=0)[0] != expected[i][0]:
+                    wrong.append(i)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    assert plugin.store.hits
 
 
 @pytest.mark.fuzz

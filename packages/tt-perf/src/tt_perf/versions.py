@@ -3,11 +3,13 @@
 What was computed with a model may be used again only while this holds. Optimizer steps, `load_state_dict`, `quantize_`,
 `prune_`, `shrink_` and merges change an array in place, which `tt_core.engine.mutation` notes, or put another array or
 layer in its place. Code that writes into `parameter.data` with NumPy goes round the clock, so some numbers of each
-array are compared as well: that finds a change of a whole array, not that of a few of its numbers.
+array are compared as well: that finds a change of a whole array, not that of a few of its numbers. Code that makes a
+layer compute otherwise without touching an array, such as a switch, calls `mutation.record` on one of its parameters.
 """
 
 from __future__ import annotations
 
+import functools
 import weakref
 
 import numpy as np
@@ -62,4 +64,9 @@ def _sample(array: Array) -> bytes:
     """Bytes of numbers spread over an array, the first and the last among them."""
     if not array.size:
         return b""
-    return array.flat[np.linspace(0, array.size - 1, min(_SAMPLES, array.size)).astype(np.intp)].tobytes()
+    return array.flat[_places(array.size)].tobytes()
+
+
+@functools.lru_cache(maxsize=256)
+def _places(size: int) -> Array:
+    return np.linspace(0, size - 1, min(_SAMPLES, size)).astype(np.intp)

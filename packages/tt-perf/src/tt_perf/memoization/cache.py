@@ -71,6 +71,8 @@ class KVCache(DynamicCache):
         self.beyond = beyond if window is None else "window"
         self.tokens: list[list[int]] = []
         """The ids that were read, for each row; -1 for padding. Empty where the model does not tell them."""
+        self.moves = 0
+        """Counts changes of what is kept: odd while rows or positions are moved, for who reads from another thread."""
         self._room = length
         self._layers: list[LayerMemory] = []
         self._places: dict[Hashable, int] = {}
@@ -139,6 +141,7 @@ class KVCache(DynamicCache):
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was: beams that fork, rows that are finished."""
         chosen = checked_rows(rows, max((layer.rows for layer in self._layers), default=self.rows))
+        self.moves += 1
         for layer in self._layers:
             layer.select(chosen)
         if self._slots is not None:
@@ -146,6 +149,7 @@ class KVCache(DynamicCache):
         if self.tokens:
             self.tokens = [list(self.tokens[row]) for row in chosen]
         self.rows = len(chosen)
+        self.moves += 1
 
     @checked
     def crop(self, max_length: int) -> None:
@@ -154,6 +158,7 @@ class KVCache(DynamicCache):
         Raises `CacheError` where the window has dropped a position that would be needed again.
         """
         end = cropped_length(self.length, max_length)
+        self.moves += 2
         if not end:
             self.clear()
         if self._slots is not None and end < self.length:
@@ -171,6 +176,7 @@ class KVCache(DynamicCache):
 
     def clear(self) -> None:
         """Forget everything, and keep the memory for what comes."""
+        self.moves += 2
         for layer in self._layers:
             layer.length = 0
         if self._slots is not None:

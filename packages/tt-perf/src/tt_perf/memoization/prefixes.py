@@ -7,9 +7,11 @@ recently used caches go when together they have more than the allowed bytes.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,18 +23,28 @@ from tt_perf.versions import Version
 @dataclass(eq=False)
 class _Entry:
     model: weakref.ref[Layer]
-    version: Version
     cache: KVCache
 
 
+class _Found(NamedTuple):
+    """Columns `start` to `start + known` of a row are the beginning of the prompts."""
+
+    known: int
+    entry: _Entry
+    row: int
+    start: int
+
+
 class PrefixStore:
-    """Caches of at most `max_bytes`, oldest use first, with counts of what they saved."""
+    """Caches of at most `max_bytes`, oldest use first, with counts of what they saved. Safe to use from threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.hits = self.misses = 0
         self.positions_reused = self.positions_asked = 0
         self._entries: list[_Entry] = []
+        self._versions: weakref.WeakKeyDictionary[Layer, Version] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
@@ -47,49 +59,66 @@ class PrefixStore:
 
         At least the last token of each prompt is left to read, since its logits are wanted.
         """
-        self._forget_changed(model)
-        common = common_length([list(prompt) for prompt in prompts])
-        wanted = min(common, min(map(len, prompts)) - 1)
-        self.positions_asked += sum(map(len, prompts))
-        best: tuple[int, _Entry, int, int] | None = None
+        wanted = min(common_length(prompts), min(map(len, prompts)) - 1)
+        with self._lock:
+            self._forget_changed(model)
+            self.positions_asked += sum(map(len, prompts))
+            found = self._longest(model, list(prompts[0][:wanted]))
+            copied = None if found is None else _copied(found, rows, length)
+            if found is None or copied is None:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self.positions_reused += found.known * len(prompts)
+            self._entries.remove(found.entry)
+            self._entries.append(found.entry)
+            return copied
+
+    def _longest(self, model: Layer, beginning: list[int]) -> _Found | None:
+        best = None
         for entry in self._entries:
-            for row, tokens in enumerate(entry.cache.tokens if entry.cache.is_whole else ()):
-                start = len(tokens) - len(_without_padding(tokens))
-                known = common_length([tokens[start:], list(prompts[0][:wanted])])
-                if entry.model() is model and known > (best[0] if best else 0):
-                    best = known, entry, row, start
-        if best is None:
-            self.misses += 1
-            return None
-        known, entry, row, start = best
-        self.hits += 1
-        self.positions_reused += known * len(prompts)
-        self._entries.remove(entry)
-        self._entries.append(entry)
-        return part_of(entry.cache, row, start, start + known, rows, length)
+            whole = entry.model() is model and entry.cache.is_whole
+            for row, tokens in enumerate(entry.cache.tokens if whole else ()):
+                start = next((i for i, token in enumerate(tokens) if token >= 0), len(tokens))  # behind the padding
+                known = common_length([tokens[start:], beginning])
+                if known > (best.known if best else 0):
+                    best = _Found(known, entry, row, start)
+        return best
 
     def add(self, model: Layer, cache: KVCache) -> None:
         """Let `cache`, which may still grow, be found later."""
-        self._entries.append(_Entry(weakref.ref(model), Version(model), cache))
+        with self._lock:
+            self._forget_changed(model)
+            self._entries.append(_Entry(weakref.ref(model), cache))
 
     def newest(self, model: Layer) -> KVCache | None:
         """The cache that `model` used last."""
-        self._forget_changed(model)
-        return next((entry.cache for entry in reversed(self._entries) if entry.model() is model), None)
+        with self._lock:
+            self._forget_changed(model)
+            return next((entry.cache for entry in reversed(self._entries) if entry.model() is model), None)
 
     def trim(self) -> None:
         """Let the least recently used caches go until the rest fits."""
-        while self._entries and self.nbytes > self.max_bytes:
-            del self._entries[0]
+        with self._lock:
+            while self._entries and self.nbytes > self.max_bytes:
+                del self._entries[0]
 
     def _forget_changed(self, model: Layer) -> None:
         """Drop caches of models that are gone, and those of `model` from before it changed."""
-        kept = []
-        for entry in self._entries:
-            owner = entry.model()
-            if owner is not None and (owner is not model or entry.version.holds(model)):
-                kept.append(entry)
-        self._entries = kept
+        version = self._versions.get(model)
+        changed = version is not None and not version.holds(model)
+        if version is None or changed:
+            self._versions[model] = Version(model)
+        owners = [(entry, entry.model()) for entry in self._entries]
+        self._entries = [entry for entry, own in owners if own is not None and not (changed and own is model)]
+
+
+def _copied(found: _Found, rows: int, length: int) -> KVCache | None:
+    """The part that was found, None where another thread moved rows of that cache meanwhile."""
+    cache = found.entry.cache
+    moves = cache.moves
+    copied = part_of(cache, found.row, found.start, found.start + found.known, rows, length)
+    return None if moves % 2 or cache.moves != moves else copied
 
 
 def common_length(texts: Sequence[Sequence[int]]) -> int:
@@ -105,9 +134,3 @@ def common_length(texts: Sequence[Sequence[int]]) -> int:
         least = int(differs[0]) if len(differs) else least
         first = first[:least]
     return least
-
-
-def _without_padding(tokens: list[int]) -> list[int]:
-    """The tokens behind the padding in front; padding further in matches no prompt."""
-    start = next((i for i, token in enumerate(tokens) if token >= 0), len(tokens))
-    return tokens[start:]
