@@ -27,6 +27,10 @@ from tt_core.tensor.creation import from_numpy
 from tt_learn.autograd import GradientError
 
 
+_MOST = 1 << 16
+"""Rows for each row that is there; more is a typing error, and a list of all of them fits no memory."""
+
+
 class CacheError(TinyTorchError, ValueError):
     """A cache that does not fit the model, the text or the option it is used with, or a damaged cache file."""
 
@@ -126,6 +130,8 @@ class DynamicCache:
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row becomes `repeats` rows beside each other: several samples after one prompt."""
         check_least("batch_repeat_interleave", repeats=repeats)
+        if repeats > _MOST:
+            raise CacheError(f"batch_repeat_interleave: repeats is {repeats}, expected {_MOST} or fewer")
         self.select([row for row in range(self.rows) for _ in range(repeats)])
 
 
