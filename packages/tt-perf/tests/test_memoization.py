@@ -376,6 +376,15 @@ def test_a_window_that_dropped_positions_cannot_be_cropped() -> None:
         cache.crop(-1)
 
 
+def test_a_window_is_extended_once_in_each_call() -> None:
+    model, cache = GPT(ROTARY).eval(), KVCache(window=4)
+    with tt_core.no_grad():
+        model(tt_core.tensor([[1, 2]]), past=cache)
+    k = tt_core.ones(1, 2, 2, 4)
+    with pytest.raises(CacheError, match="calls begin"):
+        cache.update(k, k, 0)
+
+
 def test_a_cache_does_not_serve_another_model() -> None:
     one, two, cache = GPT(ROTARY).eval(), GPT(ROTARY).eval(), KVCache()
     with tt_core.no_grad():

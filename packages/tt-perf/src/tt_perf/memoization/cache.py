@@ -78,6 +78,7 @@ class KVCache(DynamicCache):
         self._places: dict[Hashable, int] = {}
         self._slots = None if window is None else Slots(window, keep)
         self._plan: Plan | None = None
+        self._extended: list[LayerMemory] = []  # by this plan
 
     @property
     def length(self) -> int:
@@ -106,6 +107,7 @@ class KVCache(DynamicCache):
         if self._slots is None:
             return attn_mask
         where = np.arange(start, start + new) if positions is None else as_array(positions)
+        self._extended = []
         self._plan, mask = self._slots.read(np.broadcast_to(where, (rows, new)), real, attn_mask)
         return mask
 
@@ -117,17 +119,19 @@ class KVCache(DynamicCache):
         batch or shape other than what is remembered.
         """
         check_new(k, v)
-        if self._slots is not None and (self._plan is None or self._plan.slots.shape != (len(k.data), k.shape[2])):
-            raise CacheError("kv-cache: a window needs a model that calls begin() first, as tt_language.GPT does")
         memory = self._memory_of(layer, k.shape[2])
-        if self._plan is None:
+        if self._slots is None:
             return memory.extend(k.data, v.data)
-        return memory.extend_window(k.data, v.data, self._plan)
+        plan = self._plan
+        if plan is None or plan.slots.shape != (len(k.data), k.shape[2]) or memory in self._extended:
+            raise CacheError("kv-cache: a window needs a model that calls begin() first, as tt_language.GPT does")
+        self._extended.append(memory)
+        return memory.extend_window(k.data, v.data, plan)
 
     def _memory_of(self, layer: Hashable, new: int) -> LayerMemory:
         """Layers are known by the order in which they came first, so that a loaded cache fits its model."""
         index = layer if isinstance(layer, int) else self._places.setdefault(layer, len(self._places))
-        if index == len(self._layers) and self.length == (new if self._layers or self._slots else 0):
+        if index == len(self._layers) and self.length in ((new,) if self._layers else (0, new)):
             self._layers.append(LayerMemory(self.rows, self._room, KINDS[self.dtype], self.static))
         if not 0 <= index < len(self._layers):
             self._places.pop(layer, None)

@@ -26,7 +26,6 @@ from tt_core.tensor import Tensor, as_array
 from tt_core.tensor.creation import from_numpy
 from tt_learn.autograd import GradientError
 
-
 _MOST = 1 << 16
 """Rows for each row that is there; more is a typing error, and a list of all of them fits no memory."""
 
