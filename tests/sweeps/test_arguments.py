@@ -278,6 +278,8 @@ ACCEPTS = {
     "Callback.load_state_dict.state_dict": "is a dictionary of any names",
     "draw_graph.names": "is a dictionary of any names",
     "Timer.globals": "is a dictionary of any names",
+    "DynamicCache.extend.layer": "is anything that tells layers apart",
+    "KVCache.extend.layer": "is anything that tells layers apart",
     "save_tensors.tensors": "is a dictionary of any names",
     "default_collate.samples": "may hold texts",
     "SequentialSampler.data_source": "is anything with a length",

@@ -91,6 +91,40 @@ def calibrated() -> Any:
 _calibrated: list[Any] = []
 
 
+def filled_cache(model: Any = None) -> Any:
+    """A KV cache of two texts of three tokens, and of one layer."""
+    cache = tt_perf.KVCache(2)
+    with tt_learn.no_grad():
+        (model or tiny_gpt())(ints(2, 3), past=cache)
+    return cache
+
+
+def updated(cache: Any) -> Any:
+    """The same without a model."""
+    cache.update(floats(2, 2, 3, 4), floats(2, 2, 3, 4), 0)
+    return cache
+
+
+def tiny_gpt() -> Any:
+    tt_core.manual_seed(0)
+    return tt_language.GPT(tt_language.GPTConfig(vocab_size=9, block_size=8, n_layer=1, n_head=2, n_embd=8)).eval()
+
+
+def cache_file() -> Any:
+    return file(lambda path: tt_perf.save_prompt_cache(path, filled_cache(), tiny_gpt()))
+
+
+def keeping_plugin() -> Any:
+    """A plugin that keeps the cache of a model, and that model."""
+    plugin, model = tt_perf.KVCachePlugin(reuse=1), tiny_gpt()
+    plugin.remember(model, filled_cache(model))
+    _models.append(model)  # caches of models that are gone are forgotten
+    return plugin
+
+
+_models: list[Any] = []
+
+
 def calibration() -> Any:
     return calibrated() and _calibrated[1]
 
@@ -551,6 +585,12 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "int8_linear_dynamic": lambda: given(floats(2, 3), *int8(4, 3), floats(4)),
     "int8_linear_static": lambda: given(floats(2, 3), *int8(4, 3), positive(1), ints(1), floats(4)),
     "int8_conv2d": lambda: given(floats(1, 2, 4, 4), *int8(3, 2, 2, 2), None, None, floats(3)),
+    "CacheOptions": lambda: given("window", 4, 1),
+    "StaticCache": lambda: given(tiny_gpt().config, 8, 2),
+    "save_prompt_cache": lambda: given(folder(), filled_cache(), tiny_gpt()),
+    "load_prompt_cache": lambda: given(cache_file(), tiny_gpt()),
+    "MemoizePlugin": lambda: given("exp", tt_core.Linear),
+    "memoize": lambda: given("exp", linear()),
     "Int8Static": lambda: given(calibration()),
     "Int4WeightOnly": lambda: given(32),
     "Int8WeightOnly": given,
@@ -633,6 +673,17 @@ METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Profiler.key_averages": lambda: given(False, 0),
     "Profiler.roofline": lambda: given(None),
     "Profiler.verdicts": lambda: given(None),
+    "DynamicCache.extend": lambda: given(0, floats(2, 2, 1, 4), floats(2, 2, 1, 4)),
+    "DynamicCache.update": lambda: given(floats(2, 2, 1, 4), floats(2, 2, 1, 4), 0),
+    "DynamicCache.select": lambda: given([1, 0]),
+    "DynamicCache.reorder_cache": lambda: given(ints(2)),
+    "DynamicCache.crop": lambda: given(2),
+    "DynamicCache.batch_repeat_interleave": lambda: given(2),
+    "CacheOptions.read": lambda: given("window=4"),
+    "KVCachePlugin.remember": lambda: given(_models[-1], filled_cache(_models[-1])),
+    "KVCachePlugin.load": lambda: given(cache_file(), tiny_gpt()),
+    "KVCachePlugin.save": lambda: given(folder(), _models[-1]),
+    "MemoizePlugin.memoize": lambda: given("exp", linear()),
     "Timer.timeit": lambda: given(2),
     "Timer.seconds": lambda: given(2),
     "Timer.blocked_autorange": lambda: given(None, 0.001),
@@ -724,6 +775,11 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Profiler": measured,
     "Seq2SeqTransformer": lambda: tt_language.Seq2SeqTransformer(9, 9, 4, 2, 1, 8, 0.0, 8),
     "Calibration": lambda: calibration(),
+    "DynamicCache": lambda: updated(tt_perf.DynamicCache()),
+    "KVCache": lambda: updated(tt_perf.KVCache()),
+    "StaticCache": lambda: tt_perf.StaticCache(tiny_gpt().config),
+    "KVCachePlugin": keeping_plugin,
+    "MemoizePlugin": lambda: tt_perf.MemoizePlugin(),
     **{f"{kind}Observer": lambda kind=kind: observer(kind) for kind in ("MinMax", "MSE", "Percentile", "Histogram")},
     "MovingAverageMinMaxObserver": lambda: observer("MovingAverageMinMax"),
 }
@@ -783,6 +839,8 @@ SKIPPED = {
     "ProfilerActivity": "an enumeration",
     "Calibration": "what calibrating gives",
     "calibrating": "a block",
+    "prompt_cached": "a block",
+    "KVCache.begin": "is called by the model",
     "Observer": "a base class, used through its subclasses",
     "Report": "a record that quantize_ returns",
     "LambdaLR.lr_at": "takes the factor of its one group",
