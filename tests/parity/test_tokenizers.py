@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 import regex
 
-from tt_language.tokenization import BPETokenizer, ByteTokenizer, CharTokenizer, load_tokenizer
-from tt_language.tokenization.tokenizer_json import PATTERNS
+from tt_language.tokenization import PATTERNS, BPETokenizer, ByteTokenizer, CharTokenizer, load_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is not installed")
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402

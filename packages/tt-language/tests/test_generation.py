@@ -19,7 +19,7 @@ from tt_core.engine.plugins import hookimpl, manager
 from tt_core.layers import Layer
 from tt_core.tensor.creation import cat
 from tt_language import GPT, ByteTokenizer, ConfigError, GPTConfig, Sampling, generate, stream
-from tt_language.transformers.generation import window_start
+from tt_language.transformers import window_start
 from tt_learn import no_grad
 
 LLAMA = {"position": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "n_kv_head": 2}
@@ -299,7 +299,7 @@ def test_stops_may_be_sequences_and_strings() -> None:
         ({"stop": [""], "tokenizer": ByteTokenizer()}, "a stop is empty"),
         ({"temperature": -1.0}, "temperature is -1.0, expected 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_k": 0}, "top_k is 0, expected a whole number, 1 or more"),
+        ({"top_k": 0}, "top_k is 0, expected an integer, 1 or more"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"min_p": 1.5}, "min_p is 1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
@@ -310,7 +310,7 @@ def test_stops_may_be_sequences_and_strings() -> None:
         ({"top_k": "5"}, "top_k is '5'"),
         ({"num_beams": 2, "length_penalty": "1"}, "length_penalty is '1', expected a finite number"),
         ({"length_penalty": 2.0}, "length_penalty ranks beams; it needs num_beams above 1"),
-        ({"num_beams": "2"}, "num_beams is '2', expected a whole number"),
+        ({"num_beams": "2"}, "num_beams is '2', expected an integer"),
         ({"stop": 1.5}, "stop holds 1.5, expected ids, lists of ids or strings"),
         ({"stop": [None]}, "stop holds None"),
         ({"stop": [[1, "a"]]}, r"stop holds \[1, 'a'\]"),
@@ -341,7 +341,7 @@ def test_prompts_that_cannot_be_read(model: GPT) -> None:
         generate(model, [], 3)
     with pytest.raises(OutOfRangeError, match="id 23 is outside the vocabulary, which has 23 entries"):
         generate(model, [1, 23], 3)
-    with pytest.raises(ShapeError, match="whole numbers"):
+    with pytest.raises(ShapeError, match="integer ids"):
         generate(model, [[1.5]], 3)
     with pytest.raises(ArgumentError, match="one prompt at a time"):
         stream(model, [[1], [2]], 3)
@@ -447,7 +447,7 @@ def test_a_beam_that_stops_competes_by_its_length() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "seed is -1, expected a whole number"),
+        ({"seed": -1}, "seed is -1, expected an integer"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"top_k": 2.5}, "top_k is 2.5"),
         ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
@@ -463,7 +463,7 @@ def test_numbers_that_are_not_whole(options: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize("options", [{"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9}, {"repetition_penalty": 1.3}])
 def test_beams_do_not_pass_over_options_in_silence(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="beams take the likeliest; leave out"):
+    with pytest.raises(ConfigError, match="beam search does not sample; leave out"):
         generate(model_of(), [1], 3, num_beams=2, **options)
     assert generate(model_of(), [1], 3, num_beams=2, temperature=0) == generate(model_of(), [1], 3, num_beams=2)
 
@@ -507,8 +507,8 @@ def test_stops_out_of_arrays_and_tensors() -> None:
         (tt_core.tensor(3), "got 3"),
         ([[[1]]], "lists of int64 values"),
         (None, "a prompt is a list of ids, got None"),
-        ([[1], 2], "all of them or none; got lists and 2"),
-        ([2, [1]], "all of them or none; got lists and 2"),
+        ([[1], 2], "either ids or lists of ids, got lists and 2"),
+        ([2, [1]], "either ids or lists of ids, got lists and 2"),
         ([[1, [2]]], r"prompt 0 is \[1, \[2\]\], expected a list of ids"),
         ([None], "holds object values"),
         ({1: 2}, "got {1: 2}"),

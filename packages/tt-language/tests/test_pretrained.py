@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 import tt_core
 from tt_core.engine.errors import TinyTorchError
 from tt_language import GPT, CheckpointError, ConfigError
-from tt_language.transformers.pretrained import read_config
-from tt_language.transformers.shards import Checkpoint
+from tt_language.transformers import Checkpoint, read_config
 
 Arrays = dict[str, np.ndarray]
 GPT2 = {"model_type": "gpt2", "vocab_size": 13, "n_positions": 6, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -137,7 +136,7 @@ def test_a_head_that_is_not_the_table_it_is_said_to_be(tmp_path: Path) -> None:
     arrays["lm_head.weight"] += 1
     with pytest.raises(CheckpointError) as error:
         GPT.from_pretrained(write(tmp_path, GPT2, arrays))
-    one_line(error, "lm_head.weight is not the token table", "set its tie_word_embeddings to false")
+    one_line(error, "lm_head.weight differs from the token table", "set its tie_word_embeddings to false")
     write(tmp_path, {**GPT2, "tie_word_embeddings": False}, arrays)
     assert np.array_equal(GPT.from_pretrained(tmp_path).lm_head.weight.numpy(), arrays["lm_head.weight"])
 
@@ -275,7 +274,7 @@ def test_an_index_may_not_point_elsewhere(tmp_path: Path, name: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(CheckpointError) as error:
         GPT.from_pretrained(tmp_path)
-    one_line(error, "which is no file of this folder")
+    one_line(error, "which is not a file of this folder")
 
 
 def test_folders_without_a_model(tmp_path: Path) -> None:
@@ -297,19 +296,19 @@ def test_damaged_files(tmp_path: Path, keep: int) -> None:
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(CheckpointError) as error:
         GPT.from_pretrained(tmp_path)
-    one_line(error, "damaged or no safetensors file")
+    one_line(error, "damaged or not a safetensors file")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON"),
+        ("", "is not JSON"),
         ("[1]", "holds a JSON list"),
-        ("[" * 100_000, "is no JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("{}", "model_type is 'None', expected gpt2, llama, mistral"),
         (json.dumps({**GPT2, "model_type": "bert"}), "model_type is 'bert'"),
         (json.dumps({**GPT2, "n_head": 3}), "n_embd 8 does not divide"),
-        (json.dumps({**GPT2, "n_head": "2"}), "n_head is '2', expected a positive whole number"),
+        (json.dumps({**GPT2, "n_head": "2"}), "n_head is '2', expected a positive integer"),
         (json.dumps({**GPT2, "activation_function": "tanh"}), "activation_function is 'tanh', which is not supported"),
         (json.dumps({**GPT2, "scale_attn_by_inverse_layer_idx": True}), "scale_attn_by_inverse_layer_idx is True"),
         (json.dumps({**LLAMA, "hidden_act": "gelu"}), "hidden_act is 'gelu'"),
@@ -385,7 +384,7 @@ def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
     arrays = llama_arrays()
     with pytest.raises(CheckpointError) as error:
         GPT.from_pretrained(write(tmp_path, LLAMA, arrays, {"model.norm.weight": np.ones(8, np.float32)}))
-    one_line(error, "'model.norm.weight' is in model-0.safetensors already")
+    one_line(error, "'model.norm.weight' is in model-0.safetensors too")
 
 
 def test_names_out_of_a_file_do_not_write_to_the_terminal(tmp_path: Path) -> None:

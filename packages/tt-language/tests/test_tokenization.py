@@ -16,19 +16,19 @@ from tt_core.engine.errors import DTypeError, FileError
 from tt_language import AddedToken
 from tt_language.errors import TokenizerError
 from tt_language.tokenization import (
+    PATTERNS,
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
     StreamDecoder,
     Tokenizer,
-    bpe_encoding,
     compression_report,
     count_pieces,
     load_tokenizer,
+    splitting,
 )
 from tt_language.tokenization.bpe_encoding import _merge_long, _merge_short
 from tt_language.tokenization.bpe_training import learn_merges, merge_word
-from tt_language.tokenization.tokenizer_json import PATTERNS
 
 TEXT = "the theatre there; these three thieves ‘thought’ — naïve 日本語 🙂🏽\n\n  they'd lost 12345 things\t"
 END = "<|end|>"
@@ -357,7 +357,7 @@ def test_sets_with_brackets_that_are_escaped_are_plain(tmp_path):
 
 def test_lines_have_ends():
     """As for the engine of `tokenizers`."""
-    assert bpe_encoding.splitter(r"\s+$|^a")("a \nb  \nac") == ["a", " ", "\nb", "  ", "\n", "a", "c"]
+    assert splitting.splitter(r"\s+$|^a")("a \nb  \nac") == ["a", " ", "\nb", "  ", "\n", "a", "c"]
 
 
 def test_a_vocabulary_of_characters_is_text():
@@ -369,7 +369,7 @@ def test_training_that_cannot_work():
     for arguments, words in [
         ({"vocab_size": 255}, "less than 256 bytes"),
         ({"vocab_size": 256, "special_tokens": [END]}, "1 special tokens"),
-        ({"vocab_size": 300, "pattern": "(["}, "no regular expression"),
+        ({"vocab_size": 300, "pattern": "(["}, "not a regular expression"),
         ({"vocab_size": 300, "pattern": 5}, "pattern is a text or a list of texts or None, got 5"),
         ({"vocab_size": 300, "special_tokens": END}, "special_tokens is a list of texts"),
         ({"vocab_size": 300, "special_tokens": [""]}, "one character or more"),
@@ -432,8 +432,8 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("model", "merges", 3, ["t", 5]), "merge 3"),
         (put("model", "merges", 2, "q z"), r"merge 2 \('q', 'z'\) needs token 'qz'"),
         (put("model", "dropout", 0.1), "model.dropout is 0.1"),
-        (put("model", "new_trick", 2), "model.'new_trick' is 2, a setting that is not known here"),
-        (put("new_part", {"a": 1}), "'new_part' is {'a': 1}, a setting that is not known here"),
+        (put("model", "new_trick", 2), "model.'new_trick' is 2, an unknown setting"),
+        (put("new_part", {"a": 1}), "'new_part' is {'a': 1}, an unknown setting"),
         (put("decoder", {"type": "WordPiece"}), "decoder WordPiece is not byte-level BPE's"),
         (put("model", "byte_fallback", True), "model.byte_fallback"),
         (put("normalizer", {"type": "Lowercase"}), "normalizer Lowercase changes the text"),
@@ -444,11 +444,11 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("truncation", {"max_length": 2}), "truncation is .* changes the ids"),
         (put("padding", {"pad_id": 0}), "padding is .* changes the ids"),
         (put("model", "ignore_merges", 1), "model.ignore_merges is 1, expected true or false"),
-        (put("post_processor", {**BEGINNING, "special_tokens": {END: {"id": END, "ids": [5]}}}), "other ids"),
-        (put("post_processor", {**BEGINNING, "special_tokens": None}), "other ids"),
+        (put("post_processor", {**BEGINNING, "special_tokens": {END: {"id": END, "ids": [5]}}}), "different ids"),
+        (put("post_processor", {**BEGINNING, "special_tokens": None}), "different ids"),
         (put("pre_tokenizer", None), "pre_tokenizer nothing"),
         (put("pre_tokenizer", {"type": "Metaspace"}), "pre_tokenizer Metaspace"),
-        (put("pre_tokenizer", "add_prefix_space", 1), "add_prefix_space or use_regex that is no boolean"),
+        (put("pre_tokenizer", "add_prefix_space", 1), "add_prefix_space or use_regex that is not a boolean"),
         (put("pre_tokenizer", "new_trick", True), "pre_tokenizer ByteLevel 'new_trick' is True"),
         (
             put("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}),
@@ -465,7 +465,7 @@ BPE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         (put("added_tokens", 0, "lstrip", 1), "has lstrip 1, expected a boolean"),
         (put("added_tokens", 0, "content", "\ud800"), "surrogate"),
         (put("post_processor", {"type": "RobertaProcessing"}), "post_processor RobertaProcessing"),
-        (put("post_processor", {"type": "TemplateProcessing", "single": []}), "does not hold the text once"),
+        (put("post_processor", {"type": "TemplateProcessing", "single": []}), "must contain the text exactly once"),
     ],
 )
 def test_a_tokenizer_json_that_cannot_be_honoured(tmp_path, change, words):
@@ -487,7 +487,7 @@ def test_a_pattern_from_a_file_is_bounded(tmp_path, expression):
 
 def test_a_pattern_that_backtracks_is_stopped(monkeypatch):
     tokenizer = BPETokenizer(BPE.vocab, BPE.merges, "(?:a|aa)+b|(?:a|b|ab)*c")
-    monkeypatch.setattr(bpe_encoding, "SECONDS", 0.1)
+    monkeypatch.setattr(splitting, "SECONDS", 0.1)
     with pytest.raises(TokenizerError, match="it backtracks") as error:
         tokenizer.encode("a" * 200)
     one_line(error)
@@ -641,7 +641,7 @@ def test_ids_may_have_gaps(tmp_path):
     assert tokenizer.known_ids(768).nonzero()[0].tolist() == [*range(0, 768, 3), 766]
     tokenizer.save(tmp_path / "tokenizer.json")
     assert load_tokenizer(tmp_path).encode("a" + END) == tokenizer.encode("a" + END)
-    with pytest.raises(TokenizerError, match="id 1 stands for no token"):
+    with pytest.raises(TokenizerError, match="id 1 has no token"):
         tokenizer.decode([1])
     with pytest.raises(TokenizerError, match="id 767 is outside the vocabulary"):
         tokenizer.decode([767])

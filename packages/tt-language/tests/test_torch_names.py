@@ -81,15 +81,15 @@ def test_what_is_refused() -> None:
     with pytest.raises(ShapeError, match="embed_dim 8 does not divide into 3 heads"):
         MultiheadAttention(8, 3)
     layer, x = MultiheadAttention(8, 2), draw(3, 2, 8)
-    with pytest.raises(ConfigError, match="give the mask too"):
+    with pytest.raises(ConfigError, match="pass the mask too"):
         layer(x, x, x, is_causal=True)
     with pytest.raises(ShapeError, match=r"attn_mask is \(3, 3\) or \(4, 3, 3\), got \(2, 3\)"):
         layer(x, x, x, attn_mask=tt_core.zeros(2, 3))
     with pytest.raises(ShapeError, match=r"key_padding_mask is \(2, 3\), got \(3, 2\)"):
         layer(x, x, x, tt_core.zeros(3, 2))
-    with pytest.raises(DTypeError, match="attn_mask is boolean"):
+    with pytest.raises(DTypeError, match="attn_mask must be boolean"):
         layer(x, x, x, attn_mask=tt_core.tensor(np.tri(3, dtype=int)))
-    with pytest.raises(ShapeError, match="all three alike"):
+    with pytest.raises(ShapeError, match="as are the others"):
         layer(x, draw(2, 8), draw(2, 8))
     with pytest.raises(ShapeError, match="do not fit"):
         layer(x, draw(4, 2, 8), draw(3, 2, 8))
@@ -130,13 +130,13 @@ def test_a_decoder_with_a_causal_mask_does_not_see_what_is_later() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MultiheadAttention("8", 2), "embed_dim is '8', expected a whole number, 1 or more"),  # type: ignore[arg-type]
+        (lambda: MultiheadAttention("8", 2), "embed_dim is '8', expected an integer, 1 or more"),  # type: ignore[arg-type]
         (lambda: MultiheadAttention(8, 0), "num_heads is 0"),
         (lambda: MultiheadAttention(8, 2, None), "dropout is a probability, got None"),  # type: ignore[arg-type]
         (lambda: MultiHeadAttention(8, 2.0), "num_heads is 2.0"),  # type: ignore[arg-type]
         (lambda: MultiHeadAttention(8, 2, num_kv_heads=0), "num_kv_heads is 0"),
         (lambda: MultiHeadAttention(8, 2, "a"), "dropout is a probability, got 'a'"),  # type: ignore[arg-type]
-        (lambda: Transformer(8, 2, None), "num_layers is None, expected a whole number, 0 or more"),  # type: ignore[arg-type]
+        (lambda: Transformer(8, 2, None), "num_layers is None, expected an integer, 0 or more"),  # type: ignore[arg-type]
         (lambda: EncoderStack("1", 8, 2), "EncoderStack: num_layers is '1'"),  # type: ignore[arg-type]
         (lambda: Seq2SeqTransformer(5, 5, None), "embed_dim is None"),  # type: ignore[arg-type]
         (lambda: SinusoidalEmbedding(4, None), "dim is None"),  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def test_a_decoder_with_a_causal_mask_does_not_see_what_is_later() -> None:
         (lambda: RotaryEmbedding(4, scaling="a"), "is a mapping, got 'a'"),  # type: ignore[arg-type]
         (lambda: GPT({}), "expected a GPTConfig, got {}"),  # type: ignore[arg-type]
         (lambda: GPTConfig.from_dict(None), "expected values by name, got 'None'"),  # type: ignore[arg-type]
-        (lambda: generate(None, [1], 2), "the model has a config with block_size and vocab_size, got None"),
+        (lambda: generate(None, [1], 2), "the model needs a config with block_size and vocab_size, got None"),
         (lambda: BPETokenizer(None, []), "maps tokens to ids, got None"),  # type: ignore[arg-type]
         (lambda: BPETokenizer({}, [], special_tokens=None), "come in a list, got None"),  # type: ignore[arg-type]
         (lambda: CharTokenizer(None), "a text or a list of characters, got None"),  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""Seeing what attention looks at (module 12, Act IV): weights of a running model, and heat maps of them.
+"""Part of module 12, attention: recording the weights of a running model, and drawing them as heat maps.
 
     with record_attention() as maps:
         model(ids)
     heat_map(maps[0][0], "first.svg", words, words)
 
-The fused op never builds the weights; while recording, every attention layer is asked for them by a plugin, and the
-layers' code stays as it is.
+The attention op never returns its weights. While recording, a plugin asks every attention layer for them, so the code
+of the layers stays as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -26,11 +25,13 @@ from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
-from tt_language.attention.attention import MultiHeadAttention
+from tt_language.attention.multi_head import MultiHeadAttention
+from tt_language.errors import printable
+from tt_learn.svg import drawing, rectangle, text
 
 
 class _Recorder:
-    """Wraps the attention layers, as a profiler would."""
+    """Wraps the attention layers, as a profiler does."""
 
     def __init__(self) -> None:
         self.maps: list[Array] = []
@@ -50,7 +51,7 @@ class _Recorder:
 
 @contextmanager
 def record_attention() -> Iterator[list[Array]]:
-    """A block in which the weights (batch, heads, T, S) of every attention layer that runs are collected, in order.
+    """A block that collects the weights (batch, heads, T, S) of every attention layer that runs in it, in order.
 
     >>> from tt_core import ones
     >>> with record_attention() as maps:
@@ -74,10 +75,12 @@ def heat_map(
     keys: Sequence[str] = (),
     title: str = "",
 ) -> None:
-    """Draw attention weights (heads, T, S), or (T, S), as SVG at `path`: a panel a head, dark where much is taken.
+    """Draw attention weights, a tensor or an array, as an SVG file at `path`: one panel per head, dark for 1.
 
-    `queries` label the rows and `keys` the columns. Raises `ShapeError` for labels that do not fit and weights that are
-    infinite or nan.
+    weights: (heads, T, S), or (T, S) for one head.
+    queries, keys: labels of the rows and of the columns.
+
+    Raises `ShapeError` for labels that do not fit, `ArgumentError` for weights that are infinite or nan.
     """
     panels = np.asarray(weights.data if isinstance(weights, Tensor) else weights)
     panels = panels[None] if panels.ndim == 2 else panels
@@ -87,34 +90,33 @@ def heat_map(
             f"{len(queries)} and {len(keys)} labels"
         )
     if not np.isfinite(panels).all():
-        raise ArgumentError("heat_map: weights are not all numbers")
-    write_atomic(path, "\n".join(_panels(panels, queries, keys, title)).encode("utf-8"))
+        raise ArgumentError("heat_map: weights must be finite, got inf or nan")
+    write_atomic(path, _sheet(panels, queries, keys, title).encode("utf-8"))
 
 
-def _panels(panels: Array, queries: Sequence[str], keys: Sequence[str], title: str, cell: int = 14) -> Iterator[str]:
+_CELL, _MARGIN, _LETTER = 14, 12, 7  # pixels
+
+
+def _sheet(panels: Array, queries: Sequence[str], keys: Sequence[str], title: str) -> str:
     heads, rows, columns = panels.shape
-    above = 20 if title else 0
-    left, top = 12 + 7 * max(map(len, queries), default=0), 24 + 7 * max(map(len, keys), default=0)
-    width, height = left + columns * cell + 12, above + top + rows * cell + 12
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {heads * width} {height}"'
-    yield ' font-family="monospace" font-size="11">'
-    yield f'<rect width="{heads * width}" height="{height}" fill="white"/>'
-    if title:
-        yield f'<text x="8" y="16" font-size="13">{_visible(title)}</text>'
+    left = _MARGIN + _LETTER * max(map(len, queries), default=0)
+    top = 24 + _LETTER * max(map(len, keys), default=0) + (20 if title else 0)
+    width = left + columns * _CELL + _MARGIN
+    parts = [text(8, 16, printable(title), size=13)]
     for h, panel in enumerate(panels):
-        yield f'<g transform="translate({h * width + left},{above + top})"><text y="{12 - top}">head {h}</text>'
-        for (i, j), w in np.ndenumerate(panel):
-            shade = 255 - round(255 * float(min(max(w, 0), 1)))
-            where = f'x="{j * cell}" y="{i * cell}" width="{cell}" height="{cell}"'
-            yield f'<rect {where} fill="rgb({shade},{shade},255)"/>'
-        for i, name in enumerate(queries):
-            yield f'<text x="-4" y="{i * cell + 11}" text-anchor="end">{_visible(name)}</text>'
-        for j, name in enumerate(keys):
-            yield f'<text transform="translate({j * cell + 11},-4) rotate(-90)">{_visible(name)}</text>'
-        yield "</g>"
-    yield "</svg>\n"
+        parts += _panel(panel, f"head {h}", queries, keys, h * width + left, top)
+    return drawing(parts, heads * width, top + rows * _CELL + _MARGIN)
 
 
-def _visible(text: str) -> str:
-    """Text as SVG may hold it: control characters spelt out."""
-    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+def _panel(
+    panel: Array, name: str, queries: Sequence[str], keys: Sequence[str], left: float, top: float
+) -> Iterator[str]:
+    """One head, with the corner of its first cell at (left, top)."""
+    yield text(left, top - 12 - _LETTER * max(map(len, keys), default=0), name, size=11)
+    for (i, j), weight in np.ndenumerate(panel):
+        shade = 255 - round(255 * float(min(max(weight, 0), 1)))
+        yield rectangle(left + j * _CELL, top + i * _CELL, _CELL, _CELL, f"rgb({shade},{shade},255)")
+    for i, label in enumerate(queries):
+        yield text(left - 4, top + i * _CELL + 11, printable(label), anchor="end", size=11)
+    for j, label in enumerate(keys):
+        yield text(left + j * _CELL + 11, top - 4, printable(label), size=11, turned=True)

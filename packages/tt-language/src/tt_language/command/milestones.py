@@ -19,13 +19,10 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import make_folder
 from tt_core.tensor.creation import tensor
-from tt_language.attention.maps import heat_map, record_attention
+from tt_language.attention import heat_map, record_attention
 from tt_language.command.toy_translation import END, PAD, START, Vocabulary, draw, padded
-from tt_language.tokenization.tokenization import CharTokenizer
-from tt_language.tokenization.tokenizer_json import read_text
-from tt_language.transformers.config import GPTConfig
-from tt_language.transformers.generation import generate
-from tt_language.transformers.transformers import GPT, Seq2SeqTransformer, next_token_loss
+from tt_language.tokenization import CharTokenizer, read_text
+from tt_language.transformers import GPT, GPTConfig, Seq2SeqTransformer, generate, next_token_loss
 from tt_learn import AdamW, CosineWarmupLR, Trainer, no_grad
 
 Batch = tuple[tuple[Any, Any], Any]

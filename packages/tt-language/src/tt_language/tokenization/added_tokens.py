@@ -1,7 +1,7 @@
-"""Tokens that are found in a text before it is split and merged (module 10, tokenization, Act IV).
+"""Part of module 10, tokenization: special and other added tokens, found before a text is split and merged.
 
-Special tokens and other added ones are single ids wherever they stand. Their options are those of the `tokenizers`
-library. Not here: what the rest of a text becomes (`bpe_encoding.py`).
+Each is one id wherever it occurs. The options are those of the `tokenizers` library. The rest of a text is encoded in
+`bpe`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _SPACES_BEFORE = regex.compile(r"(?r)\p{White_Space}*")
 class AddedToken:
     """A text that becomes one id, as in the `tokenizers` library.
 
-    `single_word`: only where no letter, digit or underscore stands beside it. `lstrip`, `rstrip`: white space before
-    or after it becomes part of it, and is lost in decoding. `normalized`: looked for in the normalized text, and after
-    the tokens that are not; otherwise in the text as it was given.
+    single_word: matches only without a letter, digit or underscore on either side.
+    lstrip, rstrip: white space before or after it becomes part of it, and is lost in decoding.
+    normalized: is searched in the normalized text, after the tokens with `normalized=False`, which are searched in the
+    original text.
 
     >>> AddedToken("<mask>", lstrip=True).normalized
     True
@@ -40,7 +41,7 @@ class AddedToken:
 
 
 def normalizer_of(name: str | None) -> Callable[[str], str]:
-    """The function that brings a text to a Unicode form, or leaves it as it is for None."""
+    """The function that converts a text to a Unicode form; the identity for None."""
     if name is None:
         return str
     if name not in NORMALIZERS:
@@ -59,7 +60,7 @@ class _Form:
 class AddedTokenFinder:
     """Cuts a text into the ids of added tokens and the texts between them, which are normalized.
 
-    Tokens that are not `normalized` are found first. At each place the longest one wins.
+    Tokens with `normalized=False` are searched first. Of several at one place, the longest matches.
 
     >>> tokens = {AddedToken("ab"): 7, AddedToken("bc", normalized=False): 8}
     >>> AddedTokenFinder(tokens, None)("abc")
@@ -74,7 +75,7 @@ class AddedTokenFinder:
         )
 
     def __call__(self, text: str) -> list[str | int]:
-        """The parts in their order; no text is empty."""
+        """The parts in order, without empty texts."""
         parts: list[str | int] = []
         for part in self._first.cut(text):
             parts += [part] if isinstance(part, int) else self._then.cut(self.normalize(part))
@@ -82,7 +83,7 @@ class AddedTokenFinder:
 
 
 class _Search:
-    """Finds some tokens in a text."""
+    """Searches some tokens in a text."""
 
     def __init__(self, tokens: Mapping[str, tuple[AddedToken, int]]) -> None:
         self.tokens = tokens
@@ -99,7 +100,7 @@ class _Search:
             start, stop = match.span()
             if token.single_word and not _stands_alone(text, start, stop):
                 continue
-            if token.lstrip:  # not what the token before has taken already
+            if token.lstrip:  # but not what belongs to the token before
                 start = max(end, _SPACES_BEFORE.match(text, 0, start).start())
             if token.rstrip:
                 stop = _SPACES.match(text, stop).end()

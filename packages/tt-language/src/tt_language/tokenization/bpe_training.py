@@ -1,13 +1,11 @@
-"""Learning byte-pair merges: the half of module 10 (tokenization, Act IV) that runs once per vocabulary.
+"""Part of module 10, tokenization: learning byte-pair merges.
 
-Byte-pair encoding (Sennrich, Haddow, Birch 2016, https://arxiv.org/abs/1508.07909) merges the most frequent
-pair of neighbours into a new token, again and again. Recounting every pair at each merge costs text x
-merges; here the text is reduced to its different words and their counts once, and a merge then touches only
-the words that hold its pair.
+Byte-pair encoding (Sennrich, Haddow, Birch 2016, arXiv:1508.07909) repeatedly merges the most frequent pair of
+neighbours into a new token. Recounting every pair for each merge would cost text x merges. Instead, the text is
+reduced to its different words and their counts, and a merge visits only the words that contain its pair. Words are
+lists of ids; splitting text and bytes are in other files.
 
-What it does not do: split text into words or know about bytes; words arrive as lists of ids.
-
-The tie rule is that of the `tokenizers` library: the highest count wins, then the lowest pair of ids.
+Ties are broken as in the `tokenizers` library: the highest count first, then the lowest pair of ids.
 """
 
 from __future__ import annotations
@@ -25,9 +23,9 @@ def learn_merges(
 ) -> list[Pair]:
     """Learn merges until there are `vocab_size` tokens or no pair is left; returns the pairs in order.
 
-    `words` maps each word, as a tuple of ids, to how often it occurs; `tokens[id]` is the spelling of each id
-    and is extended in place. A merge that spells a token that is already there (a special token) takes its id.
-    Pairs that occur fewer than `min_frequency` times are left alone.
+    `words` maps each word, as a tuple of ids, to its count. `tokens[id]` is the spelling of each id; new ones are
+    appended. A merge that spells an existing token (a special token) takes its id. Pairs that occur fewer than
+    `min_frequency` times are not merged.
 
     >>> tokens = ["a", "b", "c"]
     >>> learn_merges({(0, 1, 2): 5, (0, 1): 2, (1, 2): 1}, tokens, vocab_size=5)
@@ -50,10 +48,10 @@ def learn_merges(
 
 
 class _PairTable:
-    """The words, how often each pair occurs in them, and a heap of (pair, words that may hold it).
+    """The words, the count of each pair, and a heap of pairs with the words that may contain them.
 
-    Counts in the heap go stale as merges eat into neighbouring pairs; an entry is corrected when it comes to
-    the top, which is sound because the count of an old pair only falls.
+    Counts in the heap become outdated when merges replace neighbouring pairs. An entry is corrected when it reaches the
+    top, which is sound because the count of an old pair only falls.
     """
 
     def __init__(self, words: Mapping[tuple[int, ...], int]) -> None:
@@ -76,7 +74,7 @@ class _PairTable:
                 heapq.heappush(self.heap, (-self.counts[pair], pair, self._pushed, words))
 
     def pop(self, min_frequency: int) -> tuple[Pair, set[int]] | None:
-        """The most frequent pair and the words to merge it in; None when none is frequent enough."""
+        """The most frequent pair and the words to merge it in; None if it is not frequent enough."""
         while self.heap:
             count, pair, serial, where = heapq.heappop(self.heap)
             actual = self.counts[pair]
@@ -86,7 +84,7 @@ class _PairTable:
         return None
 
     def merge(self, pair: Pair, new: int, where: set[int]) -> None:
-        """Replace `pair` by `new` in the words `where`, and count the pairs that this makes and unmakes."""
+        """Replace `pair` by `new` in the words `where`, and update the counts of neighbouring pairs."""
         made: dict[Pair, set[int]] = defaultdict(set)
         counts = self.counts
         for w in where:
@@ -102,7 +100,7 @@ class _PairTable:
 def merge_word(word: list[int], pair: Pair, new: int) -> tuple[list[int], list[tuple[Pair, int]]]:
     """Replace each `pair` in `word`, left to right; returns the new word and how neighbouring pairs changed.
 
-    The count of `pair` itself is left as it was: its heap entry is gone, so nobody reads it again.
+    The count of `pair` itself is not updated: its heap entry is gone, so the count is never read again.
 
     >>> merge_word([5, 1, 2, 7], (1, 2), 9)
     ([5, 9, 7], [((5, 1), -1), ((5, 9), 1), ((2, 7), -1), ((9, 7), 1)])
@@ -124,7 +122,7 @@ def merge_word(word: list[int], pair: Pair, new: int) -> tuple[list[int], list[t
 
 
 def _find_pairs(word: list[int], a: int, b: int) -> Iterator[int]:
-    """Where (a, b) stands in `word`, left to right, without overlaps."""
+    """The positions of (a, b) in `word`, left to right, without overlaps."""
     i, last = 0, len(word) - 1
     try:
         while True:

@@ -1,6 +1,6 @@
-"""The shape of a GPT as a frozen dataclass (module 13, transformers, Act IV); every value is checked when it is made.
+"""Part of module 13, transformers: the sizes and options of a GPT, as a frozen dataclass.
 
-Values may come from a file, so they are checked for their type too. The model itself is in `transformers.py`.
+Values are checked for type and range when the dataclass is made, since they may come from a file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ArgumentError, ShapeError
-from tt_language.embeddings.rope_scaling import RopeScaling
+from tt_core.engine.errors import ArgumentError, ShapeError, is_number
+from tt_language.embeddings import RopeScaling
 from tt_language.errors import ConfigError
 
 _WHOLE = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
@@ -31,9 +31,9 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a `GPT`; names are nanoGPT's, with what Llama's family needs beside them.
+    """Sizes and options of a `GPT`; the names are nanoGPT's, with more for Llama's family.
 
-    Numbers of NumPy become Python's. Raises `ConfigError` for values that make no model.
+    NumPy numbers become Python's. Raises `ConfigError` for values of which no model can be made.
 
     >>> GPTConfig(vocab_size=65, n_embd=128, n_head=4).head_size
     32
@@ -41,54 +41,54 @@ class GPTConfig:
 
     vocab_size: int = 50257
     block_size: int = 1024
-    """Longest text it can look at, in tokens."""
+    """The context: the longest text in tokens."""
     n_layer: int = 12
     n_head: int = 12
     n_embd: int = 768
     dropout: float = 0.0
     bias: bool = True
     n_kv_head: int | None = None
-    """Key-value heads that query heads share; as many as `n_head` by default."""
+    """Key-value heads, shared by groups of query heads; `n_head` by default."""
     position: str = "learned"
     """learned, rotary or none"""
     norm: str = "layer"
     """layer or rms"""
     norm_eps: float = 1e-5
     mlp: str = "gelu_tanh"
-    """gelu_tanh (GPT-2's, and the cheaper one), gelu (exact), relu or swiglu"""
+    """gelu_tanh (GPT-2's, and faster), gelu (exact), relu or swiglu"""
     intermediate_size: int | None = None
     """Hidden features of the feed-forward layers; 4 times n_embd (8/3 for swiglu) by default."""
     head_dim: int | None = None
-    """Features a head; n_embd / n_head by default."""
+    """Features per head; n_embd / n_head by default."""
     tie_weights: bool = True
     """Whether the output shares the token table."""
     rope_theta: float = 10000.0
     rope_scaling: Mapping[str, Any] | None = None
-    """How rotary positions are stretched to longer texts; see `RotaryEmbedding`."""
+    """Stretches rotary positions to longer texts; see `RotaryEmbedding`."""
     parallel: bool = False
-    """Whether attention and feed-forward layer of a block read the same input."""
+    """Whether the attention and feed-forward layers of a block read the same input."""
     attention_bias: bool | None = None
-    """Whether the projections of attention have biases; as `bias` says by default."""
+    """Whether the projections of attention have biases; `bias` by default."""
     mlp_bias: bool | None = None
     """The same for the feed-forward layers."""
     eos_token_id: int | Sequence[int] | None = None
-    """The id, or ids, with which a text ends; generation stops there."""
+    """The id, or ids, that end a text; generation stops there."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, np.generic):  # such as the largest id plus 1
+            if isinstance(value, np.generic):  # such as the largest id of an array, plus 1
                 object.__setattr__(self, name, value.item())
         for name in (*_WHOLE, *(n for n in _MAYBE_WHOLE if getattr(self, n) is not None)):
             value = getattr(self, name)
-            self._need(type(value) is int and value > 0, name, "a positive whole number")
+            self._need(type(value) is int and value > 0, name, "a positive integer")
         for name in ("norm_eps", "rope_theta"):
-            self._need(_is_number(getattr(self, name)) and getattr(self, name) > 0, name, "a positive number")
+            self._need(_is_finite(getattr(self, name)) and getattr(self, name) > 0, name, "a positive number")
         for name in (*_FLAGS, *(n for n in _MAYBE_FLAGS if getattr(self, n) is not None)):
             self._need(isinstance(getattr(self, name), bool), name, "true or false")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             self._need(isinstance(value, str) and value in known, name, f"one of {', '.join(known)}")
-        self._need(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", "a probability below 1")
+        self._need(_is_finite(self.dropout) and 0 <= self.dropout < 1, "dropout", "a probability below 1")
         self._check_heads()
         self._check_scaling()
         self._check_end()
@@ -109,7 +109,7 @@ class GPTConfig:
             raise ConfigError(f"GPTConfig: {error}") from None
 
     def _check_end(self) -> None:
-        """One id or several; a list, as JSON has it, becomes a tuple."""
+        """One id or several; a list, as in JSON, becomes a tuple."""
         ids = self.end_ids
         fine = all(type(i) is int and 0 <= i < self.vocab_size for i in ids)
         self._need(fine, "eos_token_id", f"None, or one or more ids below {self.vocab_size}")
@@ -122,7 +122,9 @@ class GPTConfig:
         if self.n_head % (self.n_kv_head or self.n_head):
             raise ConfigError(f"GPTConfig: n_head {self.n_head} cannot share n_kv_head {self.n_kv_head} evenly")
         if self.position == "rotary" and self.head_size % 2:
-            raise ConfigError(f"GPTConfig: rotary positions turn pairs, a head has {self.head_size} features")
+            raise ConfigError(
+                f"GPTConfig: rotary positions need an even number of features per head, got {self.head_size}"
+            )
 
     @property
     def head_size(self) -> int:
@@ -131,7 +133,7 @@ class GPTConfig:
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """`eos_token_id` as a tuple, which is empty where there is none."""
+        """`eos_token_id` as a tuple, empty for None."""
         given = self.eos_token_id
         if given is None:
             return ()
@@ -144,7 +146,7 @@ class GPTConfig:
     @classmethod
     @checked
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
-        """The config that `to_dict` gave. Raises `ConfigError` for a name it does not know."""
+        """The config that `to_dict` described. Raises `ConfigError` for an unknown name."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"GPTConfig: expected values by name, got {str(values)[:40]!r}")
         unknown = sorted(str(name)[:40] for name in set(values) - {field.name for field in dataclasses.fields(cls)})
@@ -153,5 +155,5 @@ class GPTConfig:
         return cls(**values)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)

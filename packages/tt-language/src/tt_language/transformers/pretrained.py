@@ -1,324 +1,67 @@
-"""`GPT` from checkpoints in Hugging Face's format, of GPT-2's and Llama's families (module 13, Act IV).
+"""Part of module 13, transformers: the weights of `GPT` from checkpoints in Hugging Face's format.
 
-config.json says the shape, safetensors files hold the weights. The two are held against each other before a model is
-made: a tensor that is missing, misshapen or left over is an error, since a weight that is silently not used is worse.
-Tokenizers are read in module 10, downloads are not made.
+config.json describes the model and safetensors files hold the weights. The two are compared before anything is
+allocated: a missing, misshapen or unused tensor is an error. Tokenizers are read in module 10; nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tt_language.errors import CheckpointError, ConfigError, first_few, short
-from tt_language.transformers.shards import Checkpoint, read_json_object
-from tt_language.transformers.transformers import GPT, GPTConfig
+from tt_core.engine.dispatch import Array
+from tt_core.layers import Layer
+from tt_language.errors import CheckpointError, first_few
+from tt_language.transformers.config import GPTConfig
+from tt_language.transformers.hf_config import read_config
+from tt_language.transformers.shards import Checkpoint
 
 
-def load_pretrained(folder: str | os.PathLike[str]) -> GPT:
-    """The model in `folder`, in evaluation mode. Raises `CheckpointError` or `ConfigError` in one line."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    config = read_config(folder / "config.json")
-    checkpoint = Checkpoint(folder)
-    sources = _checked(config, checkpoint)
-    model = GPT(config)
-    state = dict(model.named_parameters())
-    for source in sources:
-        target = state[source.name].data
-        parts = [checkpoint.read(name) for name in source.tensors]
-        np.copyto(target, np.concatenate([x.T if source.transposed else x for x in parts]), casting="same_kind")
-    _check_tied(model, checkpoint)
-    return model.eval()
+class Pretrained:
+    """The checkpoint in `folder`: its `config`, and its weights, which are read when they are copied.
 
-
-def _check_tied(model: GPT, checkpoint: Checkpoint) -> None:
-    """Raise where the config says that the head is the token table, but the files hold another head."""
-    if not model.config.tie_weights or _HEAD not in checkpoint.entries:
-        return
-    if not np.array_equal(checkpoint.read(_HEAD), model.wte.weight.data, equal_nan=True):
-        raise CheckpointError(
-            f"{checkpoint.folder}: {_HEAD} is not the token table, which config.json says it is; "
-            "set its tie_word_embeddings to false"
-        )
-
-
-# --- config.json
-
-
-def read_config(path: str | os.PathLike[str]) -> GPTConfig:
-    """The `GPTConfig` that a config.json describes, with the end ids of a generation_config.json beside it.
-
-    Raises `ConfigError` for what `GPT` cannot be, and for a setting that changes results and is not supported. Warns of
-    names that it does not know.
+    Raises `CheckpointError` or `ConfigError` that says what does not fit.
     """
-    path = Path(path)
-    fields = _Fields(path, read_json_object(path))
-    family = fields.values.get("model_type")
-    if not isinstance(family, str) or family not in _FAMILIES:
-        raise ConfigError(f"{path}: model_type is {str(family)[:40]!r}, expected {', '.join(_FAMILIES)}")
-    read, names = _FAMILIES[family]
-    try:
-        _check_names(fields, names)
-        config = read(fields)
-        ends = _end_ids(fields)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    ends = [i for i in ends if i < config.vocab_size]  # GPT-2's default, 50256, stands in files of smaller models
-    return dataclasses.replace(config, eos_token_id=tuple(ends) if ends else None)
 
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: no such folder")
+        self.config = read_config(folder / "config.json")
+        self.checkpoint = Checkpoint(folder)
+        self.sources = _checked(self.config, self.checkpoint)
 
-def _end_ids(fields: _Fields) -> list[int]:
-    """`eos_token_id` of generation_config.json, which goes first as in `transformers`, or of config.json."""
-    beside = fields.path.with_name("generation_config.json")
-    given = read_json_object(beside).get("eos_token_id") if beside.is_file() else None
-    given = fields.values.get("eos_token_id") if given is None else given
-    ids = [] if given is None else given if isinstance(given, list) else [given]
-    if not all(type(i) is int and i >= 0 for i in ids):
-        raise ConfigError(f"eos_token_id is {short(given)}, expected an id or a list of ids")
-    return ids
+    def copy_into(self, model: Layer) -> None:
+        """Overwrite the parameters of `model`, a `GPT` of this config."""
+        state = dict(model.named_parameters())
+        for source in self.sources:
+            parts = [self.checkpoint.read(name) for name in source.tensors]
+            whole = np.concatenate([x.T if source.transposed else x for x in parts])
+            np.copyto(state[source.name].data, whole, casting="same_kind")
+        if self.config.tie_weights and _HEAD in self.checkpoint.entries:
+            self._check_tied(state[_TABLE].data)
 
-
-def _check_names(fields: _Fields, read: frozenset[str]) -> None:
-    """Refuse settings that other models have and that change results; warn of names never heard of."""
-    for name, neutral in _OTHER_MODELS.items():
-        if name in fields.values and name not in read:
-            fields.need(name, neutral[0], *neutral)
-    unknown = sorted(short(name) for name in set(fields.values) - read - _NO_EFFECT - set(_OTHER_MODELS))
-    if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        warnings.warn(
-            f"{fields.path}: does not use {', '.join(unknown[:5])}{more}; check that they change no result",
-            stacklevel=4,
-        )
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """The entries of a config.json, read with the type that is expected."""
-
-    path: Path
-    values: Mapping[str, Any]
-
-    def whole(self, *names: str) -> int:
-        """A positive whole number under the first of `names` that is there."""
-        for name in names:
-            if name in self.values:
-                fine = type(self.values[name]) is int and 0 < self.values[name] < 1 << 40
-                return int(self._checked(name, fine, "positive whole number"))
-        raise ConfigError(f"{self.path}: has no {names[0]}")
-
-    def maybe_whole(self, name: str, default: int | None = None) -> int | None:
-        """The same; None where it is null, `default` where it is missing."""
-        if self.values.get(name, default) is None:
-            return None
-        return self.whole(name) if name in self.values else default
-
-    def mapping(self, name: str) -> Mapping[str, Any]:
-        """An object; an empty one where it is missing or null."""
-        value = self.values.get(name)
-        return self._checked(name, isinstance(value, dict), "object", value) if value is not None else {}
-
-    def number(self, name: str, default: float) -> float:
-        """A positive number."""
-        value = self.values.get(name, default)
-        return float(self._checked(name, type(value) in (int, float) and 0 < value < 1e30, "positive number", value))
-
-    def flag(self, name: str, default: bool) -> bool:
-        """True or false."""
-        value = self.values.get(name, default)
-        return bool(self._checked(name, isinstance(value, bool), "true or false", value))
-
-    def need(self, name: str, default: Any, *known: Any) -> None:
-        """Raise unless the entry is one of the `known` values."""
-        value = self.values.get(name, default)
-        if not any(value is k or (type(value) is type(k) and value == k) for k in known):
-            supported = ", ".join(map(str, known))
-            raise ConfigError(f"{name} is {short(value)}, which is not supported (only {supported})")
-
-    def _checked(self, name: str, fine: bool, expected: str, value: Any = None) -> Any:
-        value = self.values[name] if value is None else value
-        if not fine:
-            raise ConfigError(f"{name} is {str(value)[:40]!r}, expected a {expected}".replace("a true", "true"))
-        return value
-
-
-_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-
-
-def _gpt2_config(fields: _Fields) -> GPTConfig:
-    activation = fields.values.get("activation_function", "gelu_new")
-    fields.need("activation_function", "gelu_new", *_ACTIVATIONS)
-    fields.need("scale_attn_weights", True, True)
-    fields.need("scale_attn_by_inverse_layer_idx", False, False)
-    fields.need("add_cross_attention", False, False)
-    return GPTConfig(
-        vocab_size=fields.whole("vocab_size"),
-        block_size=fields.whole("n_positions", "max_position_embeddings", "n_ctx"),
-        n_layer=fields.whole("n_layer", "num_hidden_layers"),
-        n_head=fields.whole("n_head", "num_attention_heads"),
-        n_embd=fields.whole("n_embd", "hidden_size"),
-        mlp=_ACTIVATIONS[activation],
-        intermediate_size=fields.maybe_whole("n_inner"),
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        tie_weights=fields.flag("tie_word_embeddings", True),
-    )
-
-
-def _llama_config(fields: _Fields, window: int | None = None, shared: int | None = None) -> GPTConfig:
-    """`window` and `shared` (key-value heads) are the family's defaults where config.json says nothing."""
-    context = fields.whole("max_position_embeddings")
-    fields.need("hidden_act", "silu", "silu", "swish")
-    theta, scaling = _rope(fields, context)
-    if scaling is not None and scaling["rope_type"] == "dynamic":  # its frequencies follow the text beyond the context
-        factor: Any = scaling.get("factor")
-        context = int(context * factor) if type(factor) in (int, float) and 1 <= factor < 1 << 20 else context
-    return GPTConfig(
-        vocab_size=fields.whole("vocab_size"),
-        block_size=context if window is None else min(context, window),  # within its window it is plain attention
-        n_layer=fields.whole("num_hidden_layers"),
-        n_head=fields.whole("num_attention_heads"),
-        n_kv_head=fields.maybe_whole("num_key_value_heads", shared),
-        n_embd=fields.whole("hidden_size"),
-        head_dim=fields.maybe_whole("head_dim"),
-        bias=False,
-        attention_bias=fields.flag("attention_bias", False),
-        mlp_bias=fields.flag("mlp_bias", False),
-        position="rotary",
-        norm="rms",
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        mlp="swiglu",
-        intermediate_size=fields.whole("intermediate_size"),
-        tie_weights=fields.flag("tie_word_embeddings", False),
-        rope_theta=theta,
-        rope_scaling=scaling,
-    )
-
-
-def _mistral_config(fields: _Fields) -> GPTConfig:
-    fields.need("attention_bias", False, False)
-    fields.need("mlp_bias", False, False)
-    return _llama_config(fields, window=fields.maybe_whole("sliding_window", 4096), shared=8)
-
-
-def _rope(fields: _Fields, context: int) -> tuple[float, dict[str, Any] | None]:
-    """Base and scaling of rotary positions.
-
-    Newer files hold both in `rope_parameters`; `rope_scaling` of older ones goes first, as in `transformers`.
-    """
-    newer, older = fields.mapping("rope_parameters"), fields.mapping("rope_scaling")
-    given = older or newer
-    if older and newer and _kind(newer) not in ("default", _kind(older)):
-        raise ConfigError(f"rope_scaling is {_kind(older)}, but rope_parameters are {_kind(newer)}; keep one of them")
-    theta = 10000.0
-    for source in ({} if given is newer else newer, fields.values, given):  # the last that has one decides
-        theta = _Fields(fields.path, source).number("rope_theta", theta)
-    if given.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise ConfigError(f"partial_rotary_factor is {short(given['partial_rotary_factor'])}, which is not supported")
-    kind, left_out = _kind(given), ("rope_theta", "rope_type", "type", "partial_rotary_factor")
-    numbers = {name: value for name, value in given.items() if name not in left_out and value is not None}
-    if kind == "default" and not numbers:
-        return theta, None
-    if kind in ("llama3", "yarn", "longrope"):
-        original = fields.maybe_whole("original_max_position_embeddings")
-        numbers |= {} if original is None else {"original_max_position_embeddings": original}
-    if kind == "dynamic" and numbers.setdefault("original_max_position_embeddings", context) != context:
-        raise ConfigError("rope_type dynamic counts from max_position_embeddings; leave out the original one")
-    return theta, {"rope_type": kind, **numbers}
-
-
-def _kind(rope: Mapping[str, Any]) -> Any:
-    return rope.get("rope_type", rope.get("type", "default"))
-
-
-_SHARED_NAMES = ("model_type", "vocab_size", "tie_word_embeddings", "eos_token_id")
-_GPT2_NAMES = frozenset(
-    (
-        *_SHARED_NAMES, "n_positions", "n_ctx", "n_layer", "n_head", "n_embd", "n_inner", "layer_norm_epsilon",
-        "activation_function", "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "add_cross_attention",
-        "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "hidden_size",
-    )
-)  # fmt: skip
-_LLAMA_NAMES = frozenset(
-    (
-        *_SHARED_NAMES, "max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers",
-        "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "attention_bias",
-        "mlp_bias", "rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings",
-    )
-)  # fmt: skip
-_FAMILIES: dict[str, tuple[Callable[[_Fields], GPTConfig], frozenset[str]]] = {
-    "gpt2": (_gpt2_config, _GPT2_NAMES),
-    "llama": (_llama_config, _LLAMA_NAMES),
-    "mistral": (_mistral_config, _LLAMA_NAMES | {"sliding_window"}),
-}
-_OTHER_MODELS: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(
-        (
-            "add_cross_attention", "is_encoder_decoder", "use_sliding_window", "rope_interleaved", "alibi",
-            "parallel_attn", "use_parallel_residual", "qk_layernorm", "use_qk_norm", "qk_norm", "use_qkv_bias",
-            "scale_embedding", "scale_attn_by_inverse_layer_idx", "attention_bias", "mlp_bias", "multi_query", "nope",
-        ),
-        (False, None),
-    ),
-    **dict.fromkeys(
-        (
-            "quantization_config", "sliding_window", "layer_types", "no_rope_layers", "clip_qkv",
-            "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "num_experts",
-            "num_local_experts", "rope_scaling", "rope_parameters", "pruned_heads", "adapters",
-        ),
-        (None, {}, []),
-    ),
-    **dict.fromkeys(
-        (
-            "partial_rotary_factor", "embedding_multiplier", "residual_multiplier", "attention_multiplier",
-            "logits_scaling", "logit_scale",
-        ),
-        (1.0, 1, None),
-    ),
-    "chunk_size_feed_forward": (0,),
-}  # fmt: skip
-"""Settings of related models that change results, with the values that do not."""
-_NO_EFFECT = frozenset(
-    (
-        # where it came from and how it is stored
-        "_name_or_path", "_commit_hash", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version",
-        "tokenizer_class", "transformers.js_config", "is_llama_config", "finetuning_task", "use_cache", "torchscript",
-        "use_bfloat16", "tf_legacy_loss", "gradient_checkpointing", "pretraining_tp", "_attn_implementation",
-        "_flash_attn_2_enabled", "reorder_and_upcast_attn", "return_dict", "output_hidden_states", "output_attentions",
-        # training: the model is read for evaluation, without dropout
-        "initializer_range", "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout",
-        # heads for other tasks
-        "id2label", "label2id", "num_labels", "problem_type", "task_specific_params", "summary_activation",
-        "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "is_decoder",
-        "tie_encoder_decoder", "cross_attention_hidden_size", "decoder_start_token_id",
-        # tokens that nothing here adds by itself
-        "bos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "prefix",
-        # defaults of generation: here the arguments of generate() decide
-        "do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "num_beams",
-        "num_beam_groups", "diversity_penalty", "early_stopping", "max_length", "min_length", "max_new_tokens",
-        "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
-        "output_scores", "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id",
-        "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
-    )
-)  # fmt: skip
+    def _check_tied(self, table: Array) -> None:
+        """Raise where config.json says that the head is the token table, but the files hold another head."""
+        if not np.array_equal(self.checkpoint.read(_HEAD), table, equal_nan=True):
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: {_HEAD} differs from the token table, although config.json ties them; "
+                "set its tie_word_embeddings to false"
+            )
 
 
 # --- which tensor goes where
 
-_HEAD = "lm_head.weight"
+_HEAD, _TABLE = "lm_head.weight", "wte.weight"
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A parameter of `GPT`: its name and shape, and the tensors that it is put together from, one below the other."""
+    """A parameter of `GPT`: its name and shape, and the tensors of which it is the concatenation."""
 
     name: str
     shape: tuple[int, ...]
@@ -329,7 +72,7 @@ class _Source:
 
 def _gpt2_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
     width, hidden = c.n_embd, c.intermediate_size or 4 * c.n_embd
-    yield _Source("wte.weight", (c.vocab_size, width), (f"{prefix}wte.weight",))
+    yield _Source(_TABLE, (c.vocab_size, width), (f"{prefix}wte.weight",))
     yield _Source("wpe.weight", (c.block_size, width), (f"{prefix}wpe.weight",))
     yield from _pair("norm", (width,), f"{prefix}ln_f")
     if not c.tie_weights:
@@ -352,7 +95,7 @@ def _pair(ours: str, shape: tuple[int, ...], theirs: str) -> Iterator[_Source]:
 def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
     width, hidden = c.n_embd, c.intermediate_size or 0
     inner, packed = c.n_head * c.head_size, (c.n_head + 2 * (c.n_kv_head or c.n_head)) * c.head_size
-    yield _Source("wte.weight", (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
+    yield _Source(_TABLE, (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
     yield _Source("norm.weight", (width,), (f"{prefix}norm.weight",))
     if not c.tie_weights:
         yield _Source(_HEAD, (c.vocab_size, width), (_HEAD,))
@@ -374,7 +117,7 @@ def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
 
 
 def _checked(config: GPTConfig, checkpoint: Checkpoint) -> list[_Source]:
-    """The sources of all parameters, once each is known to be there in its shape and nothing to be left over."""
+    """The sources of all parameters; raises unless each exists in its shape and no tensor is left over."""
     sources: list[_Source] = []
     problems: list[str] = []
     used: set[str] = set()
@@ -394,7 +137,7 @@ def _checked(config: GPTConfig, checkpoint: Checkpoint) -> list[_Source]:
 
 
 def _sources(config: GPTConfig, checkpoint: Checkpoint) -> Iterator[_Source]:
-    """Files of the bare model, without its head, have no prefix."""
+    """The names in the files have a prefix, unless the model was saved without its head."""
     rotary = config.position == "rotary"
     prefix = "model." if rotary else "transformer."
     bare = not any(name.startswith(prefix) for name in checkpoint.entries)
@@ -415,14 +158,14 @@ def _problems(source: _Source, checkpoint: Checkpoint) -> list[str]:
 
 
 def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """The shape of arrays put below each other; None where they do not fit."""
+    """The shape of the concatenation; None for shapes that do not fit."""
     if any(len(shape) == 0 or shape[1:] != shapes[0][1:] for shape in shapes):
         return None
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def _computed(name: str, config: GPTConfig) -> bool:
-    """Tensors that hold nothing learnt: masks, frequencies, and the head of a model whose head is its token table."""
+    """Whether a tensor holds nothing learned: a mask, frequencies, or a head that is tied to the token table."""
     return name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")) or (
         config.tie_weights and name == _HEAD
     )

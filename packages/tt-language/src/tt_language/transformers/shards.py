@@ -1,7 +1,7 @@
-"""Tensors by name out of safetensors files: one file, or shards with an index (for `pretrained.py`, Act IV).
+"""Part of module 13, transformers: tensors by name from safetensors files, one file or shards with an index.
 
-Only headers are read when a checkpoint is opened, so shapes can be checked before anything is allocated. Float16 and
-bfloat16 become float32. Not here: which names a model has.
+Only headers are read when a checkpoint is opened, so shapes can be checked before anything is allocated. float16 and
+bfloat16 become float32. Which names a model has is in `pretrained`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tt_language.errors import CheckpointError, first_few, short
 
 _MOST_JSON = 64 << 20
 _PLAIN_NAME = re.compile(r"(?!\.)[\w .-]{1,200}", re.ASCII)
-"""A shard's: no folder, nothing hidden, no longer than systems allow."""
+"""A shard's file name: no folder, not hidden, not too long for any system."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor is, and its shape and type as the file calls it."""
+    """The file of a tensor, its shape, and its dtype by the file's name for it."""
 
     file: Path
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Checkpoint:
             with _opened(file) as content:
                 for name in content.keys():  # noqa: SIM118 - not a dict
                     if name in self.entries:
-                        raise CheckpointError(f"{file}: {short(name)} is in {self.entries[name].file.name} already")
+                        raise CheckpointError(f"{file}: {short(name)} is in {self.entries[name].file.name} too")
                     part = content.get_slice(name)
                     self.entries[name] = Entry(file, tuple(part.get_shape()), str(part.get_dtype()))
 
@@ -62,7 +62,7 @@ class Checkpoint:
                 )
             return [self.folder / name for name in names]
         other = sorted(path.name for path in self.folder.glob("*.bin"))
-        instead = f"; {other[0]} holds pickles, which are not read: convert it to safetensors" if other else ""
+        instead = f"; {other[0]} holds pickles, which are not read; convert it to safetensors" if other else ""
         raise CheckpointError(f"{self.folder}: has no model.safetensors and no model.safetensors.index.json{instead}")
 
     def read(self, name: str) -> Array:
@@ -70,7 +70,7 @@ class Checkpoint:
         entry = self.entries[name]
         if entry.dtype not in _FLOATS:
             raise CheckpointError(f"{entry.file}: {name} has type {entry.dtype}, expected one of {', '.join(_FLOATS)}")
-        if entry.dtype == "BF16":  # NumPy has no such type: the upper half of a float32
+        if entry.dtype == "BF16":  # NumPy lacks this type, the upper half of a float32
             return (_raw(entry.file, name).astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
         with _opened(entry.file) as content:
             array = content.get_tensor(name)
@@ -81,12 +81,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises `CheckpointError` that names the file."""
     try:
         if path.stat().st_size > _MOST_JSON:
-            raise CheckpointError(f"{path}: is larger than {_MOST_JSON >> 20} MB, which no such file is")
+            raise CheckpointError(f"{path}: is larger than {_MOST_JSON >> 20} MB, the limit for JSON files")
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is no JSON: {str(error) or type(error).__name__}") from None
+        raise CheckpointError(f"{path}: is not JSON: {str(error) or type(error).__name__}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object")
     return value
@@ -99,7 +99,7 @@ def _shard_names(index: Path) -> list[str]:
     names = sorted(set(mapping.values()))
     outside = [name for name in names if not _PLAIN_NAME.fullmatch(name)]
     if outside:
-        raise CheckpointError(f"{index}: names {short(outside[0])}, which is no file of this folder")
+        raise CheckpointError(f"{index}: names {short(outside[0])}, which is not a file of this folder")
     return names
 
 
@@ -109,7 +109,7 @@ def _opened(file: Path) -> Any:
         with safetensors.safe_open(file, framework="numpy") as content:
             yield content
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: is damaged or no safetensors file: {error}") from None
+        raise CheckpointError(f"{file}: is damaged or not a safetensors file: {error}") from None
 
 
 def _raw(file: Path, name: str) -> Array:

@@ -30,8 +30,7 @@ from tt_data.spatial.normalization import Normalization
 from tt_data.torch_names import Conv1d
 from tt_language.attention import MultiHeadAttention
 from tt_language.embeddings import Embedding
-from tt_language.transformers import GPT
-from tt_language.transformers.feed_forward import RMSNorm
+from tt_language.transformers import GPT, RMSNorm
 from tt_learn.optimizers import Optimizer
 from tt_perf.compression.dependencies import Labels, Running, Walk, held, is_removable, tensors_of
 from tt_perf.compression.pruning import Filter, count_of

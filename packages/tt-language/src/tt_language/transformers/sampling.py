@@ -1,0 +1,104 @@
+"""Part of module 13, transformers: from logits to a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import is_integer, is_number
+from tt_language.errors import ConfigError, short
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from logits; the filters are applied in the order of the fields.
+
+    repetition_penalty: above 1, makes tokens of the text so far less likely (Keskar et al. 2019, arXiv:1909.05858).
+    temperature: divides the logits; 0 takes the most likely token.
+    top_k: keeps the k most likely tokens.
+    top_p: keeps the most likely tokens that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
+    min_p: keeps tokens with at least this share of the largest probability (Nguyen et al. 2024, arXiv:2407.01082).
+
+    Raises `ConfigError` for values out of range.
+
+    >>> Sampling(temperature=0).choose(np.array([0.1, 2.0, 0.3]), [], np.random.default_rng(0))
+    1
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        check_option("repetition_penalty", self.repetition_penalty, lambda x: 0 < x < np.inf, "above 0 and finite")
+        check_option("temperature", self.temperature, lambda x: 0 <= x < np.inf, "0 (the most likely) or more")
+        if self.top_k is not None:
+            check_option("top_k", self.top_k, lambda x: is_integer(x, 1), "an integer, 1 or more")
+        if self.top_p is not None:
+            check_option("top_p", self.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1")
+        if self.min_p is not None:
+            check_option("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1")
+
+    def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
+        """A token for logits (vocab,) after `text`. Raises `ConfigError` where no logit is finite."""
+        logits = self.penalized(logits, text)
+        likeliest = int(logits.argmax())  # the first nan, if there is one
+        check_largest(logits[likeliest])
+        if self.temperature == 0:
+            return likeliest
+        below = self.probabilities(logits).cumsum()  # its last entry; a separate sum may be larger
+        return int(np.searchsorted(below, random.random() * below[-1], side="right"))
+
+    @checked
+    def penalized(self, logits: Array, text: Sequence[int]) -> Array:
+        """Logits (vocab,) with those of tokens in `text` divided by the penalty if positive, else multiplied by it."""
+        if self.repetition_penalty == 1 or not len(text):
+            return logits
+        logits, seen = logits.copy(), np.unique(np.asarray(text))
+        old = logits[seen]
+        logits[seen] = np.where(old > 0, old / self.repetition_penalty, old * self.repetition_penalty)
+        return logits
+
+    @checked
+    def probabilities(self, logits: Array) -> Array:
+        """Probabilities (vocab,) of the tokens that pass the filters, 0 for the others; not normalized."""
+        with np.errstate(over="ignore"):
+            scaled = (logits.astype(np.float64) - logits.max()) / self.temperature  # the largest is 0
+        if self.top_k is not None and self.top_k < len(scaled):
+            scaled = np.where(scaled >= np.partition(scaled, -self.top_k)[-self.top_k], scaled, -np.inf)
+        p = np.exp(scaled)
+        if self.top_p is not None and self.top_p < 1:
+            p = _nucleus(p, self.top_p)
+        if self.min_p is not None:
+            p = np.where(p >= self.min_p * p.max(), p, 0)
+        return p
+
+
+def _nucleus(p: Array, top_p: float) -> Array:
+    """The most likely tokens, up to the one with which they reach `top_p` of the sum; 0 for the others."""
+    order = np.argsort(-p, kind="stable")
+    before = np.cumsum(p[order]) - p[order]
+    kept = order[before < top_p * p.sum()]
+    result = np.zeros_like(p)
+    result[kept] = p[kept]
+    return result
+
+
+def check_option(name: str, value: Any, fine: Callable[[Any], bool], expected: str) -> None:
+    """Raise `ConfigError` unless an option is a number and `fine`."""
+    number = is_number(value)
+    if not number or not fine(value):
+        raise ConfigError(f"generate: {name} is {value if number else short(value)}, expected {expected}")
+
+
+def check_largest(logit: Any) -> None:
+    """Raise `ConfigError` unless the largest logit is finite; nan counts as the largest."""
+    if not np.isfinite(logit):
+        raise ConfigError(f"generate: the model returned a logit of {logit}; its weights are not usable")
