@@ -101,6 +101,7 @@ CASES: Table = {
     "rotary": lambda r: [([P(r, 4, 3, 8), P(r, 3, 4), P(r, 3, 4)], {})],
     "rows_product": lambda r: [([P(r, LONG, 3), P(r, LONG, 2)], {})],
     "running_extreme": lambda r: [([P(r, 40, 30)], {"dim": d}) for d in (0, 1)],
+    "attention_weights": lambda r: [([P(r, 1, 2, 5, 8), P(r, 1, 2, LONG, 8), None], {})],
     "scaled_dot_product_attention": lambda r: [
         ([P(r, 1, 2, 5, 8) * s, P(r, 1, 2, n, 8) * s, P(r, 1, 2, n, 8), None], {}) for s, n in ((1, LONG), (4, 16))],
     "softmax": along(),

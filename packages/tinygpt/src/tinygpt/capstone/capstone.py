@@ -85,7 +85,7 @@ class TinyGPT:
     def generate(
         self, prompt: str = "\n", max_new_tokens: int = 200, *, stop: Sequence[str] = (), **sampling: Any
     ) -> Iterator[str]:
-        """Continue `prompt`; yields the text as it comes, never half a character.
+        """Continue `prompt`; yields the text as it comes, never half a character, without special tokens.
 
         `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         Raises `TokenizerError` for a character that the tokenizer never saw, when called: before the first text.
@@ -101,7 +101,7 @@ class TinyGPT:
             return [0]
 
     def _texts(self, tokens: Iterator[int]) -> Iterator[str]:
-        decoder = StreamDecoder(self.tokenizer)
+        decoder = StreamDecoder(self.tokenizer, skip_special_tokens=True)
         for token in tokens:
             yield decoder.feed(token)
         yield decoder.finish()

@@ -69,7 +69,7 @@ def record_attention() -> Iterator[list[Array]]:
 
 @checked
 def heat_map(
-    weights: Any,
+    weights: Tensor | Array | Sequence[Any],
     path: str | os.PathLike[str],
     queries: Sequence[str] = (),
     keys: Sequence[str] = (),

@@ -1,4 +1,4 @@
-"""What Act IV brings to the command `tt`: its rows of the journey and its milestone. Imports nothing heavy."""
+"""The part of Act IV in the command `tt`: its rows of the journey and its milestone. Imports stay light."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The milestone of Act IV: 2017, the Transformer, on sequences, on a translation, and on Shakespeare.
+"""The milestone of Act IV: 2017, the Transformer, on sequences, a translation task and Shakespeare.
 
-Each part prints what it measured on data it did not learn from, and raises `Shortfall` when that is less than it
-claims. Pictures of what attention looks at are written beside.
+Each part prints its result on data that it was not trained on, and raises `Shortfall` for less than it claims. Heat
+maps of the attention weights are written to a folder.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tt_language.transformers import GPT, GPTConfig, Seq2SeqTransformer, generat
 from tt_learn import AdamW, CosineWarmupLR, Trainer, no_grad
 
 Batch = tuple[tuple[Any, Any], Any]
-"""Source and target so far, and the target."""
+"""((source, target so far), target)."""
 
 
 def transformer(data_dir: Path | None = None, out: Path | None = None) -> None:
-    """Copying and reversing sequences, translating, and writing like Shakespeare (Vaswani et al. 2017).
+    """Copies and reverses sequences, translates, and learns Shakespeare (Vaswani et al. 2017).
 
-    Raises `Shortfall` when a share of new sequences or sentences is not right, or the text's loss too high, and
-    `FileError` where pictures cannot be written to `out`.
+    Raises `Shortfall` for too many wrong sequences or sentences, or too high a loss, and `FileError` where pictures
+    cannot be written to `out`.
     """
     out = make_folder("milestones" if out is None else out)
     sequences("copied", lambda x: x, out)
@@ -53,7 +53,7 @@ _FIRST, _SYMBOLS, _LENGTH = 3, 10, 12
 
 
 def sequences(name: str, task: Callable[[Array], Array], out: Path) -> None:
-    """Sequences of 12 symbols come out as `task` says, 99 % of 1,000 new ones without a mistake."""
+    """Learns `task` on sequences of 12 symbols; at least 99 % of 1,000 new ones must be right."""
     tt_core.manual_seed(2017)
     model = _small_transformer(_FIRST + _SYMBOLS, _FIRST + _SYMBOLS)
 
@@ -76,7 +76,7 @@ def _symbols(rows: int, random: np.random.Generator) -> Array:
 
 
 def _framed(target: Array) -> Array:
-    """Start before and end after each row."""
+    """The start token before each row, and the end token after it."""
     rows = len(target)
     return np.concatenate([np.full((rows, 1), START), target, np.full((rows, 1), END)], axis=1)
 
@@ -85,7 +85,7 @@ def _framed(target: Array) -> Array:
 
 
 def translation(out: Path) -> None:
-    """English sentences become French ones with articles, adjectives and word order right: 99 % of 1,000 new ones."""
+    """Translates English to French with the right articles, adjectives and word order: 99 % of 1,000 new sentences."""
     tt_core.manual_seed(2017)
     english, french = Vocabulary.of(0), Vocabulary.of(1)
     model = _small_transformer(len(english.words), len(french.words))
@@ -115,7 +115,7 @@ def _small_transformer(source_vocab: int, target_vocab: int) -> Seq2SeqTransform
 
 
 def _teacher_forced(source: Array, target: Array) -> Batch:
-    """Each token of the target is to be foretold from those before it."""
+    """A batch in which each token of the target is predicted from those before it."""
     return (tensor(source), tensor(target[:, :-1])), tensor(target[:, 1:])
 
 
@@ -125,7 +125,7 @@ def _loss(model: Any, batch: Batch) -> Any:
 
 
 def _train(model: Any, batch: Callable[[int], Any], steps: int, lr: float = 3e-3, loss: Any = _loss) -> float:
-    """Train with AdamW, warm-up and cosine; leaves the model in evaluation mode. Returns the seconds it took."""
+    """Train with AdamW, warm-up and cosine decay; leaves the model in evaluation mode. Returns the seconds taken."""
     optimizer = AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99))
     schedule = CosineWarmupLR(optimizer, min(50, steps // 4), steps, lr / 10)
     started = time.perf_counter()
@@ -137,23 +137,23 @@ def _train(model: Any, batch: Callable[[int], Any], steps: int, lr: float = 3e-3
 def _picture(
     model: Seq2SeqTransformer, source: Array, target: Array, path: Path, words: Sequence[str], translated: Sequence[str]
 ) -> None:
-    """Which source tokens the decoder looks at while it foretells each target token, as a heat map."""
+    """A heat map of which source tokens the decoder attends to for each target token."""
     with no_grad(), record_attention() as maps:
         model(tensor(source), tensor(target[:, :-1]))
-    title = f"{path.stem}: where each token written (row) looks in what was read (columns)"
+    title = f"{path.stem}: attention of each written token (row) to the source (columns)"
     heat_map(maps[-1][0][:, : len(translated), : len(words)], path, translated, words, title)
-    print(f"transformer: what its heads look at is drawn in {path}")
+    print(f"transformer: its attention weights are drawn in {path}")
 
 
 # --- Shakespeare
 
 
 LOSS = 1.88
-"""What a character of unseen Shakespeare may cost: nanoGPT's published figure for a model of this size and training."""
+"""The largest loss per character of unseen text: nanoGPT's published figure for this model and training."""
 
 
 def shakespeare(path: Path, steps: int = 2000, needed: float = LOSS) -> None:
-    """A GPT in nanoGPT's CPU configuration foretells unseen text at a loss of `needed` or less, and writes some."""
+    """Trains a GPT in nanoGPT's CPU configuration to a loss of at most `needed` on unseen text; prints a sample."""
     tt_core.manual_seed(2017)
     text = read_text(path)
     tokenizer = CharTokenizer(text)
@@ -180,7 +180,7 @@ def shakespeare(path: Path, steps: int = 2000, needed: float = LOSS) -> None:
 
 
 def _windows(ids: Array, random: np.random.Generator, rows: int, length: int = 64) -> tuple[Any, Any]:
-    """Random stretches of the text, and the same moved on by one."""
+    """Random windows of the text (rows, length), and the same moved on by one token."""
     starts = random.integers(0, len(ids) - length, rows)
     windows = ids[starts[:, None] + np.arange(length + 1)]
     return tensor(windows[:, :-1]), tensor(windows[:, 1:])

@@ -1,7 +1,7 @@
-"""A generated English-French task for the milestone of 2017 (Act IV): small, but no word-by-word substitution.
+"""A generated English-French task for the milestone of 2017: small, but not word-by-word substitution.
 
-French articles and adjectives agree with the noun's gender, colours stand after the noun, so a model has to look at
-other words, and elsewhere. 117,600 sentences; those whose number is a multiple of 7 are kept for the test.
+French articles and adjectives agree with the gender of the noun, and colours follow the noun, so a model has to attend
+to other words. Of the 117,600 sentences, those with a number divisible by 7 are the test set.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PHRASES: list[tuple[Words, Words]] = []
 
 
 def _phrase(article: str, adjective: str, noun: str) -> tuple[Words, Words]:
-    """Article, adjective (or none) and noun, in both languages."""
+    """Article, adjective ("" for none) and noun, in both languages."""
     french, gender = _NOUNS[noun]
     before = (_BEFORE[adjective][gender],) if adjective in _BEFORE else ()
     after = (_AFTER[adjective][gender],) if adjective in _AFTER else ()
@@ -42,7 +42,7 @@ _PHRASES += [_phrase(*parts) for parts in itertools.product(_ARTICLES, ("", *_BE
 
 
 def sentence(number: int) -> tuple[Words, Words]:
-    """Sentence `number` of all, in English and in French.
+    """Sentence `number` in English and in French.
 
     >>> " ".join(sentence(3000)[0]), " ".join(sentence(3000)[1])
     ('the bird hides the white cat', 'le merle cache le chat blanc')
@@ -75,18 +75,18 @@ class Vocabulary:
         return [self.words.index(word) for word in words]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The words up to the end, with spaces between them."""
+        """The words before the end token, joined by spaces."""
         text = itertools.takewhile(lambda i: i != END, ids)
         return " ".join(self.words[i] for i in text if i >= len(_SPECIAL))
 
 
 def draw(count: int, random: np.random.Generator, test: bool = False) -> list[tuple[Words, Words]]:
-    """Sentences of the training part, or of the test part, which share none."""
+    """Random sentences of the training set, or of the test set, which are disjoint."""
     numbers = random.integers(0, COUNT // 7, count) * 7
     return [sentence(int(n) + (0 if test else int(shift))) for n, shift in zip(numbers, random.integers(1, 7, count))]
 
 
 def padded(texts: Sequence[Sequence[int]]) -> Array:
-    """Ids of several texts as one array (texts, longest), with padding behind."""
+    """Ids of several texts as one array (texts, longest), padded at the end."""
     wide = max(map(len, texts))
     return np.array([[*text, *[PAD] * (wide - len(text))] for text in texts])

@@ -6,6 +6,7 @@ The gradient of a look-up adds each row of the gradient to the row it was taken 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ class Embedding(Layer):
     @checked
     def from_pretrained(
         cls,
-        embeddings: Any,
+        embeddings: Tensor | Array | Sequence[Any],
         freeze: bool = True,
         padding_idx: int | None = None,
         max_norm: float | None = None,

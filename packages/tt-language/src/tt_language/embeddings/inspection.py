@@ -19,8 +19,11 @@ from tt_language.embeddings.embeddings import Embedding, check_ids
 from tt_language.errors import printable
 from tt_learn.svg import circle, drawing, text
 
+Table = Embedding | Tensor | Array | Sequence[Any]
+"""An Embedding, or its vectors (entries, dim)."""
 
-def _table(source: Any) -> Array:
+
+def _table(source: Table) -> Array:
     """The (entries, dim) array of an Embedding, a tensor or an array."""
     weight = source.weight if isinstance(source, Embedding) else source
     table = np.asarray(weight.data if isinstance(weight, Tensor) else weight)
@@ -31,7 +34,7 @@ def _table(source: Any) -> Array:
 
 
 @checked
-def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
+def nearest(source: Table, query: int | Tensor | Array | Sequence[float], k: int = 10) -> list[tuple[int, float]]:
     """The `k` entries whose vectors have the largest cosine with that of `query`, best first: (id, cosine).
 
     source: an Embedding, or a table (entries, dim) as a tensor or an array.
@@ -61,7 +64,9 @@ def nearest(source: Any, query: Any, k: int = 10) -> list[tuple[int, float]]:
 
 
 @checked
-def picture(source: Any, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None) -> None:
+def picture(
+    source: Table, ids: Sequence[int], path: str | os.PathLike[str], labels: Sequence[str] | None = None
+) -> None:
     """Draw the vectors of `ids` in the plane in which they vary most (principal components), as an SVG file at `path`.
 
     source: an Embedding, or a table (entries, dim) as a tensor or an array.

@@ -1,8 +1,7 @@
-"""Frequencies of rotary positions and how checkpoints stretch them to longer texts (module 11, embeddings, Act IV).
+"""Part of module 11, embeddings: the frequencies of rotary positions, and how checkpoints stretch them to longer texts.
 
-A configuration names a kind (`rope_type`) and its numbers; the names are those of Hugging Face's config.json. Every
-name that a kind does not take is an error, since a setting that is silently dropped gives other logits. The rotation
-itself is `RotaryEmbedding` in `embeddings.py`.
+A configuration names a kind (`rope_type`) and its numbers, by Hugging Face's names in config.json. A name that a kind
+does not take is an error, since ignoring a setting would give other logits. The rotation itself is in `rotary`.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array, quietly
-from tt_core.engine.errors import ArgumentError, ShapeError
+from tt_core.engine.errors import ArgumentError
 from tt_language.errors import short
 
 Scaled = tuple[Array, float]
-"""Frequencies (dim / 2,), and the factor that multiplies cosines and sines."""
+"""Frequencies (dim / 2,) and the factor of cosines and sines."""
 
 
 def plain_frequencies(dim: int, theta: float) -> Array:
-    """theta ** (-2i / dim) for each pair i, float32 (dim / 2,).
+    """`theta ** (-2i / dim)` for each pair i, float32 (dim / 2,).
 
-    Computed in float32 throughout, as in the code that trained the checkpoints: at position 4000 it is off by 1e-4.
+    Computed in float32, as in the code that trained the checkpoints: at position 4000, angles are off by 1e-4.
 
     >>> plain_frequencies(4, 100.0)
     array([1. , 0.1], dtype=float32)
@@ -35,27 +34,27 @@ def plain_frequencies(dim: int, theta: float) -> Array:
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """A kind of scaling and its numbers, checked by `read`."""
+    """A kind of scaling and its numbers, which `read` checks."""
 
     kind: str
     numbers: Mapping[str, Any]
 
     @classmethod
     def read(cls, scaling: Mapping[str, Any], dim: int, theta: float, max_length: int) -> RopeScaling:
-        """The scaling that a configuration describes, for heads of `dim` features and texts up to `max_length`.
+        """The scaling that a configuration describes, for heads of `dim` features and texts of up to `max_length`.
 
-        Raises `ShapeError` for an unknown kind, a name that the kind does not take, and a number out of range.
+        Raises `ArgumentError` for an unknown kind, a name that the kind does not take, and a number out of range.
 
         >>> RopeScaling.read({"rope_type": "linear", "factor": 2.0}, 8, 10000.0, 2048).numbers
         {'factor': 2.0}
         """
         if not isinstance(scaling, Mapping):
-            raise ShapeError(f"a scaling of rotary positions is a mapping, got {short(scaling)}")
+            raise ArgumentError(f"a scaling of rotary positions is a mapping, got {short(scaling)}")
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         if not isinstance(kind, str) or kind not in _KINDS:
             raise ArgumentError(f"rope_type is {short(kind)}, expected one of {', '.join(_KINDS)}")
         if kind in ("dynamic", "yarn") and (dim <= 2 or theta <= 1):
-            raise ArgumentError(f"rope_type {kind} needs more than 2 features a head and a theta above 1")
+            raise ArgumentError(f"rope_type {kind} needs more than 2 features per head and a theta above 1")
         takes = _KINDS[kind].takes
         given = {name: x for name, x in scaling.items() if name not in ("rope_type", "type") and x is not None}
         for name, value in given.items():
@@ -70,7 +69,8 @@ class RopeScaling:
 
     def frequencies(self, dim: int, theta: float, length: int) -> Scaled:
         """Frequencies and factor for a text of `length` positions."""
-        return quietly(_KINDS[self.kind].compute, dim, theta, length, **self.numbers)
+        scaled: Scaled = quietly(_KINDS[self.kind].compute, dim, theta, length, **self.numbers)
+        return scaled
 
     def changes_at(self, length: int) -> bool:
         """Whether a text of `length` positions has other frequencies than one that is a position shorter."""
@@ -81,7 +81,7 @@ class RopeScaling:
 
 
 def _complete(kind: str, given: dict[str, Any], max_length: int) -> dict[str, Any]:
-    """The numbers with those filled in that follow from the context."""
+    """The numbers, completed by those that follow from the context."""
     takes = _KINDS[kind].takes
     if kind in ("yarn", "longrope") and _CONTEXT in given:
         given.setdefault("factor", max_length / given[_CONTEXT])
@@ -106,7 +106,7 @@ def _linear(dim: int, theta: float, length: int, factor: float) -> Scaled:
 
 
 def _dynamic(dim: int, theta: float, length: int, factor: float, original_max_position_embeddings: int) -> Scaled:
-    """A base that grows with the text beyond the context it was trained on ("NTK-aware")."""
+    """A base that grows with the text beyond the context of training ("NTK-aware")."""
     beyond = max(1.0, factor * length / original_max_position_embeddings - (factor - 1))
     return plain_frequencies(dim, theta * beyond ** (dim / (dim - 2))), 1.0
 
@@ -120,9 +120,9 @@ def _llama3(
     high_freq_factor: float,
     original_max_position_embeddings: int,
 ) -> Scaled:
-    """Slow waves divided by `factor`, fast ones kept, those between blended (Llama 3.1)."""
+    """Divides slow frequencies by `factor`, keeps fast ones, and blends those between (Llama 3.1)."""
     frequency = plain_frequencies(dim, theta)
-    turns = original_max_position_embeddings * frequency / (2 * math.pi)  # within the text it was trained on
+    turns = original_max_position_embeddings * frequency / (2 * math.pi)  # per context of training
     width = max(high_freq_factor - low_freq_factor, 1e-9)
     blend = np.clip((turns - low_freq_factor) / width, 0, 1)
     return ((1 - blend) * frequency / factor + blend * frequency).astype(np.float32), 1.0
@@ -141,9 +141,9 @@ def _yarn(
     mscale_all_dim: float = 0,
     truncate: bool = True,
 ) -> Scaled:
-    """Slow waves divided by `factor`, fast ones kept, a ramp over the pairs between (Peng et al. 2023).
+    """Divides slow frequencies by `factor`, keeps fast ones, and blends the pairs between in a ramp.
 
-    https://arxiv.org/abs/2309.00071; `beta_fast` and `beta_slow` are the turns at which the ramp ends and begins.
+    Peng et al. 2023 (arXiv:2309.00071). `beta_fast` and `beta_slow` are the turns at the ends of the ramp.
     """
     if attention_factor is None:
         both = bool(mscale and mscale_all_dim)
@@ -177,9 +177,9 @@ def _longrope(
     original_max_position_embeddings: int,
     attention_factor: float | None = None,
 ) -> Scaled:
-    """A factor for each pair, one list for texts up to the original context and one beyond it (Ding et al. 2024).
+    """Divides each frequency by a factor of its own, from one list up to the original context and from another beyond.
 
-    https://arxiv.org/abs/2402.13753
+    Ding et al. 2024 (arXiv:2402.13753).
     """
     original = original_max_position_embeddings
     if attention_factor is None:
@@ -192,7 +192,7 @@ def _longrope(
 class _Kind:
     compute: Callable[..., Scaled]
     takes: Mapping[str, bool]
-    """The names it takes, true for those that must be there."""
+    """The names it takes, True for those that are required."""
 
 
 def _is_positive(value: Any, dim: int) -> bool:
@@ -213,7 +213,7 @@ def _are_factors(value: Any, dim: int) -> bool:
 
 _POSITIVE = (_is_positive, "a positive")
 _CHECKS: dict[str, tuple[Callable[[Any, int], bool], str]] = {
-    "original_max_position_embeddings": (_is_context, "a whole number above 1 as"),
+    "original_max_position_embeddings": (_is_context, "an integer above 1 as"),
     "truncate": (_is_flag, "true or false as"),
     "short_factor": (_are_factors, "a positive number for each pair of features as"),
     "long_factor": (_are_factors, "a positive number for each pair of features as"),

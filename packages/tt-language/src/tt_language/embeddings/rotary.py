@@ -6,7 +6,7 @@ depends on m - n alone. `rope_scaling` computes the frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ class RotaryEmbedding(Layer):
         self.frequency = tensor(frequency)
 
     @checked
-    def angles(self, positions: Any) -> tuple[Tensor, Tensor]:
+    def angles(self, positions: Tensor | Array | Sequence[int]) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2)."""
         where = np.asarray(positions)
         if where.dtype.kind not in "iu" and where.size:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ArgumentError, ShapeError, is_number
+from tt_core.engine.errors import ArgumentError, is_number
 from tt_language.embeddings import RopeScaling
 from tt_language.errors import ConfigError
 
@@ -105,7 +105,7 @@ class GPTConfig:
             raise ConfigError(f'GPTConfig: rope_scaling needs position="rotary", got {self.position!r}')
         try:
             RopeScaling.read(self.rope_scaling, self.head_size, self.rope_theta, self.block_size)
-        except (ArgumentError, ShapeError) as error:
+        except ArgumentError as error:
             raise ConfigError(f"GPTConfig: {error}") from None
 
     def _check_end(self) -> None:

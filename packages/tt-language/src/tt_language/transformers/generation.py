@@ -16,15 +16,15 @@ from tt_core.layers import Layer, prepare_model
 from tt_core.random import generator
 from tt_language.errors import ConfigError, short
 from tt_language.transformers.beams import beam_search
-from tt_language.transformers.prompts import Decoder, Stop, allowed_ids, stopping, texts_of
+from tt_language.transformers.prompts import Decoder, Prompts, Stop, allowed_ids, stopping, texts_of
 from tt_language.transformers.sampling import Sampling, check_option
 from tt_language.transformers.window import Reader
 from tt_learn.training import evaluating
 
 
 def generate(
-    model: Any,
-    prompts: Any,
+    model: Layer,
+    prompts: Prompts,
     max_new_tokens: int,
     *,
     temperature: float = 1.0,
@@ -81,8 +81,8 @@ def generate(
 
 
 def stream(
-    model: Any,
-    prompt: Any,
+    model: Layer,
+    prompt: Prompts,
     max_new_tokens: int,
     *,
     temperature: float = 1.0,

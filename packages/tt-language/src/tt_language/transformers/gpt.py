@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
 
 from tt_core import init
 from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ArgumentError, ShapeError, is_integer
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
@@ -148,7 +148,7 @@ def _block_of(config: GPTConfig) -> TransformerBlock:
 
 
 @checked
-def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tensor:
+def next_token_loss(logits: Tensor | Array, targets: Tensor | Array, ignore_index: int = -100) -> Tensor:
     """Mean cross entropy of logits (..., vocab) for the next tokens `targets` (...); leaves out `ignore_index`.
 
     Takes tensors or arrays. Raises `ShapeError` for targets of another shape.

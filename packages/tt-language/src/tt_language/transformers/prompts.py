@@ -10,10 +10,13 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError, is_integer
+from tt_core.tensor import Tensor
 from tt_language.embeddings import check_ids
 from tt_language.errors import ConfigError, short
 
 Stop = int | str | Sequence[int]
+Prompts = Tensor | Array | Iterable[int] | Iterable[Iterable[int]] | Iterable[Tensor]
+"""Ids of one text, or of several."""
 
 
 class Decoder(Protocol):
@@ -26,7 +29,7 @@ class Decoder(Protocol):
 # --- prompts
 
 
-def texts_of(model: Any, prompts: Any) -> list[list[int]]:
+def texts_of(model: Any, prompts: Prompts) -> list[list[int]]:
     """Ids of one text, or of several, as lists of at most `block_size`; raises for what is not a prompt."""
     texts = _as_texts(prompts)
     size, vocab = (getattr(getattr(model, "config", None), name, None) for name in ("block_size", "vocab_size"))

@@ -13,6 +13,7 @@ import numpy as np
 
 from tt_core import init
 from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
 from tt_core.layers import Dropout, Layer, Linear
 from tt_core.tensor import Tensor
@@ -73,18 +74,18 @@ class Seq2SeqTransformer(Layer):
         return self.decode(target, self.encode(source), source)
 
     @checked
-    def encode(self, source: Any) -> Tensor:
+    def encode(self, source: Tensor | Array) -> Tensor:
         """Vectors (batch, S, embed_dim) for source ids (batch, S)."""
         return self.encoder(self._embedded(self.source, source), self._visible(source))
 
     @checked
-    def decode(self, target: Any, memory: Any, source: Any) -> Tensor:
+    def decode(self, target: Tensor | Array, memory: Tensor | Array, source: Tensor | Array) -> Tensor:
         """Logits (batch, T, target_vocab) for target ids (batch, T) and the encoded source (batch, S, embed_dim)."""
         x = self._embedded(self.target, target)
         return self.head(self.decoder(x, memory=memory, memory_mask=self._visible(source)))
 
     @checked
-    def translate(self, source: Any, start: int, end: int, max_length: int = 100) -> list[list[int]]:
+    def translate(self, source: Tensor | Array, start: int, end: int, max_length: int = 100) -> list[list[int]]:
         """Greedy decoding: the likeliest next token, repeatedly, for each row of source ids (batch, S).
 
         The results leave out `start` and `end`, and have at most `max_length` tokens, or the model's own `max_length`.
@@ -99,7 +100,7 @@ class Seq2SeqTransformer(Layer):
                 target = np.concatenate([target, logits.data[:, -1:].argmax(-1)], axis=1)
         return [[*itertools.takewhile(lambda token: token != end, row)] for row in target[:, 1:].tolist()]
 
-    def _embedded(self, table: Layer, ids: Any) -> Tensor:
+    def _embedded(self, table: Layer, ids: Tensor | Array) -> Tensor:
         if not ids.ndim:
             raise ShapeError("Seq2SeqTransformer: expected ids (batch, length), got one without dimensions")
         if ids.shape[-1] > self.max_length:
@@ -107,6 +108,6 @@ class Seq2SeqTransformer(Layer):
         x = table(ids) * self.scale  # (batch, length, embed_dim)
         return self.dropout(x + self.positions(arange(ids.shape[-1])))
 
-    def _visible(self, source: Any) -> Any:
+    def _visible(self, source: Tensor | Array) -> Array | None:
         """(batch, 1, 1, S), True where there is no padding."""
         return None if self.padding_idx is None else (np.asarray(source) != self.padding_idx)[:, None, None]
