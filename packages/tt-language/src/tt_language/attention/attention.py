@@ -19,7 +19,7 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError
 from tt_core.random import generator
 from tt_core.tensor.elementwise import half_in_float32
-from tt_learn.autograd import GradientError, formula, gradient
+from tt_learn.autograd import GradientError, formula, gradient, wide
 from tt_learn.rules.activations import softmax_backward
 
 # --- the weights
@@ -75,12 +75,14 @@ def attention_weights(
 
 @gradient(attention_weights)
 def _(out: Any, query: Any, key: Any, attn_mask: Any, scale: float | None, enable_gqa: bool, **options: Any) -> Any:
-    scale, keys = scale_of(query, scale), repeat_heads(key, query) if enable_gqa else key
-    groups = keys.shape[-3] // key.shape[-3] if enable_gqa else 1
+    groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1
 
     def all_inputs(g: Any) -> Any:
-        slope = softmax_backward(g, out, dim=-1)  # (..., heads, T, S), for the scores
-        return slope @ keys * scale, sum_groups(slope.mT @ query * scale, groups), slope
+        q, k, weights = wide(query), wide(repeat_heads(key, query) if enable_gqa else key), out
+        if query.dtype == np.float16:  # rounded to float16, weights of many keys no longer sum to 1
+            weights = attention_weights(q, k, attn_mask, scale=scale, **options)
+        slope = softmax_backward(wide(g), weights, dim=-1)  # (..., heads, T, S), for the scores
+        return slope @ k * scale_of(q, scale), sum_groups(slope.mT @ q * scale_of(q, scale), groups), slope
 
     return all_inputs
 
