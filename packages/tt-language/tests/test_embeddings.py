@@ -211,7 +211,7 @@ def test_dynamic_frequencies_follow_each_text_of_a_batch() -> None:
         (
             {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
              "original_max_position_embeddings": 8.5},
-            "llama3 needs a whole number above 1 as original_max_position_embeddings, got 8.5",
+            "llama3 needs an integer above 1 as original_max_position_embeddings, got 8.5",
         ),
     ],
 )  # fmt: skip

@@ -26,14 +26,7 @@ from tt_learn.rules.activations import softmax_backward
 
 
 def _check_weights(
-    query: Array,
-    key: Array,
-    attn_mask: Array | None = None,
-    /,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    causal_offset: int = 0,
+    query: Array, key: Array, attn_mask: Array | None = None, /, enable_gqa: bool = False, **options: Any
 ) -> None:
     _check_arrays(attn_mask, enable_gqa, query=query, key=key)
 
@@ -91,17 +84,9 @@ def _(out: Any, query: Any, key: Any, attn_mask: Any, scale: float | None, enabl
 
 
 def _check_attention(
-    query: Array,
-    key: Array,
-    value: Array,
-    attn_mask: Array | None = None,
-    /,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    causal_offset: int = 0,
-) -> None:
+    query: Array, key: Array, value: Array, attn_mask: Array | None = None, /,
+    dropout_p: float = 0.0, enable_gqa: bool = False, **options: Any,
+) -> None:  # fmt: skip
     _check_arrays(attn_mask, enable_gqa, query=query, key=key, value=value)
     if key.shape[-2] != value.shape[-2]:
         raise ValueError(f"there are {key.shape[-2]} keys but {value.shape[-2]} values")

@@ -111,23 +111,9 @@ class Embedding(Layer):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
+        _weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._set_options(num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-        self.weight = randn(num_embeddings, embedding_dim).as_parameter()
-        if self.padding_idx is not None:
-            self.weight.data[self.padding_idx] = 0
-
-    def _set_options(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None,
-        max_norm: float | None,
-        norm_type: float,
-        scale_grad_by_freq: bool,
-        sparse: bool,
-    ) -> None:
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise OutOfRangeError(f"Embedding: padding_idx {padding_idx} is outside its {num_embeddings} entries")
         if scale_grad_by_freq or sparse:
@@ -138,6 +124,10 @@ class Embedding(Layer):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm, self.norm_type = max_norm, norm_type
+        weight = randn(num_embeddings, embedding_dim) if _weight is None else _weight
+        self.weight = weight.as_parameter()
+        if _weight is None and self.padding_idx is not None:
+            self.weight.data[self.padding_idx] = 0
 
     @classmethod
     @checked
@@ -161,11 +151,10 @@ class Embedding(Layer):
         table = embeddings if isinstance(embeddings, Tensor) else tensor(embeddings)
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ShapeError(f"Embedding: a table is floats (entries, dim), got {table.dtype} {tuple(table.shape)}")
-        layer = Embedding.__new__(Embedding)
-        Layer.__init__(layer)
         entries, dim = table.shape
-        layer._set_options(entries, dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-        layer.weight = from_numpy(table.data).as_parameter()
+        layer = Embedding(
+            entries, dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=from_numpy(table.data)
+        )
         layer.weight.requires_grad_(not freeze)
         return layer
 

@@ -180,18 +180,11 @@ class BPETokenizer(Tokenizer):
     @checked
     def save(self, path: PathLike) -> None:
         """Write a tokenizer.json file, with which the `tokenizers` library gives the same ids."""
-        fields: BPEFields = {
-            "vocab": self.vocab,
-            "merges": self.merges,
-            "pattern": self.pattern,
-            "special_tokens": [self._options[token] for token in self.special_tokens],
-            "added_tokens": [self._options[token] for token in self.added_tokens],
-            "ignore_merges": self.ignore_merges,
-            "prefix_tokens": self.prefix_tokens,
-            "suffix_tokens": self.suffix_tokens,
-            "normalizer": self.normalizer,
-            "add_prefix_space": self.add_prefix_space,
-        }
+        special, added = ([self._options[token] for token in kind] for kind in (self.special_tokens, self.added_tokens))
+        fields = BPEFields(
+            self.vocab, self.merges, self.pattern, special, added, self.ignore_merges,
+            self.prefix_tokens, self.suffix_tokens, self.normalizer, self.add_prefix_space,
+        )  # fmt: skip
         write_json(path, bpe_to_json(fields))
 
     @classmethod
@@ -202,7 +195,7 @@ class BPETokenizer(Tokenizer):
         Raises `TokenizerError` for another kind of model, inconsistent merges, or an unsupported setting that changes
         the ids.
         """
-        return load_as(path, lambda data: cls(**bpe_from_json(data)))
+        return load_as(path, lambda data: cls(**vars(bpe_from_json(data))))
 
 
 def _added_tokens(tokens: Any, normalized: bool) -> list[AddedToken]:

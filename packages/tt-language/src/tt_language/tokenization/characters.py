@@ -110,15 +110,4 @@ class ByteTokenizer(Tokenizer):
 
 def byte_fields() -> BPEFields:
     """A `ByteTokenizer` as a BPE without merges."""
-    return {
-        "vocab": {character: byte for byte, character in enumerate(BYTE_ALPHABET)},
-        "merges": [],
-        "pattern": None,
-        "special_tokens": [],
-        "added_tokens": [],
-        "ignore_merges": False,
-        "prefix_tokens": [],
-        "suffix_tokens": [],
-        "normalizer": None,
-        "add_prefix_space": False,
-    }
+    return BPEFields({character: byte for byte, character in enumerate(BYTE_ALPHABET)}, [])

@@ -45,4 +45,4 @@ def _tokenizer_from_json(data: Mapping[str, Any]) -> Tokenizer:
     if kind != "BPE":
         raise TokenizerError(f"holds a {kind} model; known are BPE (byte-level) and WordLevel (characters)")
     fields = bpe_from_json(data)
-    return ByteTokenizer() if fields == byte_fields() else BPETokenizer(**fields)
+    return ByteTokenizer() if fields == byte_fields() else BPETokenizer(**vars(fields))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from tt_language.errors import TokenizerError, short
 from tt_language.tokenization.added_tokens import AddedToken
@@ -32,31 +33,32 @@ from tt_language.tokenization.vocabulary import check_vocab
 # --- byte-level BPE
 
 
-class BPEFields(TypedDict):
+@dataclass(frozen=True)
+class BPEFields:
     """The arguments of `BPETokenizer`, which a tokenizer.json describes."""
 
-    vocab: dict[str, int]
+    vocab: Mapping[str, int]
     merges: list[tuple[str, str]]
-    pattern: str | list[str] | None
-    special_tokens: list[AddedToken]
-    added_tokens: list[AddedToken]
-    ignore_merges: bool
-    prefix_tokens: list[str]
-    suffix_tokens: list[str]
-    normalizer: str | None
-    add_prefix_space: bool
+    pattern: str | list[str] | None = None
+    special_tokens: list[AddedToken] = field(default_factory=list)
+    added_tokens: list[AddedToken] = field(default_factory=list)
+    ignore_merges: bool = False
+    prefix_tokens: list[str] = field(default_factory=list)
+    suffix_tokens: list[str] = field(default_factory=list)
+    normalizer: str | None = None
+    add_prefix_space: bool = False
 
 
 def bpe_to_json(fields: BPEFields) -> dict[str, Any]:
     """The tokenizer.json object of a byte-level BPE tokenizer, with which `tokenizers` gives the same ids."""
-    vocab = fields["vocab"]
-    added = [_added_token(token, vocab[token.content], True) for token in fields["special_tokens"]]
-    added += [_added_token(token, vocab[token.content], False) for token in fields["added_tokens"]]
+    vocab = fields.vocab
+    added = [_added_token(token, vocab[token.content], True) for token in fields.special_tokens]
+    added += [_added_token(token, vocab[token.content], False) for token in fields.added_tokens]
     return _tokenizer_json(
         added_tokens=sorted(added, key=lambda entry: entry["id"]),
-        normalizer=None if fields["normalizer"] is None else {"type": fields["normalizer"]},
-        pre_tokenizer=pattern_to_json(fields["pattern"], fields["add_prefix_space"]),
-        post_processor=template_to_json(fields["prefix_tokens"], fields["suffix_tokens"], vocab),
+        normalizer=None if fields.normalizer is None else {"type": fields.normalizer},
+        pre_tokenizer=pattern_to_json(fields.pattern, fields.add_prefix_space),
+        post_processor=template_to_json(fields.prefix_tokens, fields.suffix_tokens, vocab),
         decoder=byte_level_step(use_regex=True),
         model={
             "type": "BPE",
@@ -66,9 +68,9 @@ def bpe_to_json(fields: BPEFields) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": fields["ignore_merges"],
+            "ignore_merges": fields.ignore_merges,
             "vocab": vocab,
-            "merges": [f"{a} {b}" for a, b in fields["merges"]],
+            "merges": [f"{a} {b}" for a, b in fields.merges],
         },
     )
 
@@ -77,6 +79,19 @@ def bpe_from_json(data: Mapping[str, Any]) -> BPEFields:
     """The arguments of `BPETokenizer`; raises `TokenizerError` for an unsupported setting."""
     refuse_others(data, _PARTS, "")
     model = _model_of(data, "BPE")
+    _check_settings(data, model)
+    pattern, add_prefix_space = pattern_from_json(data.get("pre_tokenizer"))
+    vocab = _vocab_of(model)
+    special, added = _added_tokens_of(data, vocab)
+    prefix, suffix = template_from_json(data.get("post_processor"), vocab)
+    return BPEFields(
+        vocab, _merges_of(model), pattern, special, added, model.get("ignore_merges") is True, prefix, suffix,
+        normalizer_from_json(data.get("normalizer")), add_prefix_space,
+    )  # fmt: skip
+
+
+def _check_settings(data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Raise `TokenizerError` for settings that change the ids and are not supported."""
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(option):
             raise TokenizerError(
@@ -91,22 +106,6 @@ def bpe_from_json(data: Mapping[str, Any]) -> BPEFields:
     decoders = steps_of(data.get("decoder"), "decoders", "decoder")
     if any(type_of(step) != "ByteLevel" for step in decoders):
         raise TokenizerError(f"decoder {' + '.join(map(type_of, decoders))} is not byte-level BPE's (ByteLevel)")
-    pattern, add_prefix_space = pattern_from_json(data.get("pre_tokenizer"))
-    vocab = _vocab_of(model)
-    special, added = _added_tokens_of(data, vocab)
-    prefix, suffix = template_from_json(data.get("post_processor"), vocab)
-    return {
-        "vocab": vocab,
-        "merges": _merges_of(model),
-        "pattern": pattern,
-        "special_tokens": special,
-        "added_tokens": added,
-        "ignore_merges": model.get("ignore_merges") is True,
-        "prefix_tokens": prefix,
-        "suffix_tokens": suffix,
-        "normalizer": normalizer_from_json(data.get("normalizer")),
-        "add_prefix_space": add_prefix_space,
-    }
 
 
 _PARTS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
