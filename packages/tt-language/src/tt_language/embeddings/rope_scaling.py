@@ -55,16 +55,9 @@ class RopeScaling:
             raise ArgumentError(f"rope_type is {short(kind)}, expected one of {', '.join(_KINDS)}")
         if kind in ("dynamic", "yarn") and (dim <= 2 or theta <= 1):
             raise ArgumentError(f"rope_type {kind} needs more than 2 features per head and a theta above 1")
-        takes = _KINDS[kind].takes
         given = {name: x for name, x in scaling.items() if name not in ("rope_type", "type") and x is not None}
         for name, value in given.items():
-            if name not in takes:
-                raise ArgumentError(
-                    f"rope_type {kind} does not take {short(name)}; it takes {', '.join(takes) or 'none'}"
-                )
-            fine, expected = _CHECKS.get(name, _POSITIVE)
-            if not fine(value, dim):
-                raise ArgumentError(f"rope_type {kind} needs {expected} {name}, got {short(value)}")
+            _check_number(kind, name, value, dim)
         return cls(kind, _complete(kind, given, max_length))
 
     def frequencies(self, dim: int, theta: float, length: int) -> Scaled:
@@ -78,6 +71,15 @@ class RopeScaling:
         if self.kind == "longrope":
             return bool(length == original + 1)
         return self.kind == "dynamic" and length > original
+
+
+def _check_number(kind: str, name: str, value: Any, dim: int) -> None:
+    takes = _KINDS[kind].takes
+    if name not in takes:
+        raise ArgumentError(f"rope_type {kind} does not take {short(name)}; it takes {', '.join(takes) or 'none'}")
+    fine, expected = _CHECKS.get(name, _POSITIVE)
+    if not fine(value, dim):
+        raise ArgumentError(f"rope_type {kind} needs {expected} {name}, got {short(value)}")
 
 
 def _complete(kind: str, given: dict[str, Any], max_length: int) -> dict[str, Any]:

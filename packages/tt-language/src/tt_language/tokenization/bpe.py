@@ -67,34 +67,31 @@ class BPETokenizer(Tokenizer):
     ) -> None:
         if not isinstance(vocab, Mapping):
             raise TokenizerError(f"a vocabulary maps tokens to ids, got {short(vocab)}")
-        self.vocab = dict(vocab)
-        self.merges = list(merges)
-        self.ignore_merges = ignore_merges
-        special = _added_tokens(special_tokens, normalized=False)
-        added = _added_tokens(added_tokens, normalized=True)
+        self.vocab, self.merges, self.ignore_merges = dict(vocab), list(merges), ignore_merges
         check_vocab(self.vocab)
-        for token in [*special, *added]:
-            if token.content not in self.vocab:
-                self.vocab[token.content] = max(self.vocab.values(), default=-1) + 1
-        whole = {token.content for token in [*special, *added]}
-        self.special_tokens = {token.content: self.vocab[token.content] for token in special}
-        self.added_tokens = {token.content: self.vocab[token.content] for token in added}
-        super().__init__(spelled_bytes(self.vocab, self.merges, whole), self.special_tokens.values())
-        self._byte_ids = byte_id_list(self.vocab)
-        self._rank, self._merged = number_merges(self.vocab, self.merges, whole)
+        special, added = _added_tokens(special_tokens, normalized=False), _added_tokens(added_tokens, normalized=True)
+        self._number_tokens(special, added)
         self.prefix_tokens, self.suffix_tokens = list(prefix_tokens), list(suffix_tokens)
-        self._prefix = self._special_ids_of(self.prefix_tokens)
-        self._suffix = self._special_ids_of(self.suffix_tokens)
-        self.pattern = _pattern_of(pattern)
-        self.normalizer, self.add_prefix_space = normalizer, add_prefix_space
+        self._prefix, self._suffix = map(self._special_ids_of, (self.prefix_tokens, self.suffix_tokens))
+        self.pattern, self.normalizer, self.add_prefix_space = _pattern_of(pattern), normalizer, add_prefix_space
         if add_prefix_space and self.pattern not in (None, PATTERNS["gpt2"]):
             raise TokenizerError(f"add_prefix_space goes with pattern gpt2 or None, got {short(pattern)}")
         self._split = splitter(self.pattern)
-        self._options = {token.content: token for token in [*special, *added]}
-        self._find = AddedTokenFinder(
-            {token: self.vocab[token.content] for token in self._options.values()}, normalizer
-        )
+        self._find = AddedTokenFinder({token: self.vocab[name] for name, token in self._options.items()}, normalizer)
         self._pieces = PieceCache(self._encode_piece)
+
+    def _number_tokens(self, special: list[AddedToken], added: list[AddedToken]) -> None:
+        """Give new tokens the next ids, and index bytes and merges by id."""
+        self._options = {token.content: token for token in [*special, *added]}
+        for name in self._options:
+            if name not in self.vocab:
+                self.vocab[name] = max(self.vocab.values(), default=-1) + 1
+        self.special_tokens = {token.content: self.vocab[token.content] for token in special}
+        self.added_tokens = {token.content: self.vocab[token.content] for token in added}
+        whole = set(self._options)
+        super().__init__(spelled_bytes(self.vocab, self.merges, whole), self.special_tokens.values())
+        self._byte_ids = byte_id_list(self.vocab)
+        self._rank, self._merged = number_merges(self.vocab, self.merges, whole)
 
     def _special_ids_of(self, tokens: Sequence[str]) -> list[int]:
         for token in tokens:

@@ -41,21 +41,23 @@ def spelled_bytes(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], w
     """The bytes of each id. Tokens in `whole` (special or added) are plain text, others in the byte alphabet."""
     unused = {BYTE_ALPHABET[byte] for byte in NEVER_IN_UTF8} & whole  # DeepSeek's added tokens: the letter itself
     ordinary = {*BYTE_ALPHABET, *(a + b for a, b in merges)} - unused
-    token_bytes = {}
-    for token, i in vocab.items():
-        plain = token.encode("utf-8") if token in whole else None
-        if plain is None or token in ordinary:
-            spelled = _bytes_of(token)
-            if plain is not None and plain != spelled:
-                raise TokenizerError(
-                    f"special token {short(token)} is also the spelling of the bytes {short(spelled)}; rename it"
-                )
-            plain = spelled
-        token_bytes[i] = plain
-    return token_bytes
+    return {i: _bytes_of(token, token in whole, token in ordinary) for token, i in vocab.items()}
 
 
-def _bytes_of(token: str) -> bytes:
+def _bytes_of(token: str, whole: bool, ordinary: bool) -> bytes:
+    """The bytes of a token that is special or added (`whole`), made by merges (`ordinary`), both, or neither."""
+    plain = token.encode("utf-8")
+    if whole and not ordinary:
+        return plain
+    spelled = _spelled(token)
+    if whole and plain != spelled:
+        raise TokenizerError(
+            f"special token {short(token)} is also the spelling of the bytes {short(spelled)}; rename it"
+        )
+    return spelled
+
+
+def _spelled(token: str) -> bytes:
     try:
         return bytes([_BYTE_OF[character] for character in token])
     except KeyError as error:

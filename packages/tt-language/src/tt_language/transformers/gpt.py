@@ -128,23 +128,12 @@ def _rotary_of(config: GPTConfig) -> RotaryEmbedding:
     return RotaryEmbedding(config.head_size, config.block_size, config.rope_theta, config.rope_scaling)
 
 
-def _block_of(config: GPTConfig) -> TransformerBlock:
+def _block_of(c: GPTConfig) -> TransformerBlock:
     return TransformerBlock(
-        config.n_embd,
-        config.n_head,
-        num_kv_heads=config.n_kv_head,
-        head_dim=config.head_dim,
-        hidden_dim=config.intermediate_size,
-        dropout=config.dropout,
-        bias=config.bias,
-        norm=config.norm,
-        norm_eps=config.norm_eps,
-        mlp=config.mlp,
-        causal=True,
-        parallel=config.parallel,
-        attention_bias=config.attention_bias,
-        mlp_bias=config.mlp_bias,
-    )
+        c.n_embd, c.n_head, num_kv_heads=c.n_kv_head, head_dim=c.head_dim, hidden_dim=c.intermediate_size,
+        dropout=c.dropout, bias=c.bias, attention_bias=c.attention_bias, mlp_bias=c.mlp_bias, norm=c.norm,
+        norm_eps=c.norm_eps, mlp=c.mlp, causal=True, parallel=c.parallel,
+    )  # fmt: skip
 
 
 @checked
