@@ -327,6 +327,7 @@ LEFT = {
     "Tensor.requires_grad": "read as a truth value, as flags of ops are",
     "Seq2SeqTransformer.decode.source": "read where there is padding",
     "TransformerBlock.forward.memory_mask": "read where there is cross-attention",
+    "attention_weights.causal_offset": "read where is_causal is true",
     "scaled_dot_product_attention.causal_offset": "read where is_causal is true",
     "generate.tokenizer": "read where there are stop strings",
     "stream.tokenizer": "read where there are stop strings",

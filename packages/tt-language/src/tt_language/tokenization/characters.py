@@ -60,7 +60,7 @@ class CharTokenizer(Tokenizer):
         except KeyError:
             unseen = sorted(set(check_text(text)) - set(self._ids))
             raise TokenizerError(
-                f"{first_few(unseen)} not among the {self.vocab_size} characters of the vocabulary;"
+                f"CharTokenizer: {first_few(unseen)} not among the {self.vocab_size} characters of the vocabulary;"
                 " build it from text that has them, or use ByteTokenizer or BPETokenizer, which take any text"
             ) from None
 

@@ -92,6 +92,8 @@ class GPT(Layer):
         """
         if not is_integer(logits_to_keep, 0):
             raise ArgumentError(f"GPT: logits_to_keep is {logits_to_keep}, expected 0 (all of them) or more")
+        if not ids.ndim:
+            raise ShapeError("GPT: expected ids (batch, length), got one without dimensions")
         before, length = (0 if past is None else past.length), ids.shape[-1]
         if before + length > self.config.block_size:
             raise ShapeError(

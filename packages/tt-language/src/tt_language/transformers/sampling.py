@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, quietly
 from tt_core.engine.errors import is_integer, is_number
 from tt_language.errors import ConfigError, short
 
@@ -63,7 +63,8 @@ class Sampling:
             return logits
         logits, seen = logits.copy(), np.unique(np.asarray(text))
         old = logits[seen]
-        logits[seen] = np.where(old > 0, old / self.repetition_penalty, old * self.repetition_penalty)
+        penalty = logits.dtype.type(min(self.repetition_penalty, float(np.finfo(logits.dtype).max)))
+        logits[seen] = quietly(lambda: np.where(old > 0, old / penalty, old * penalty))
         return logits
 
     @checked

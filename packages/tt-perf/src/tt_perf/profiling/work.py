@@ -75,7 +75,7 @@ def _attention_backward(inputs: tuple[Any, ...], output: Any, attributes: Mappin
     """Twice the products of forward, and the one with the keys again where the weights were not kept."""
     g, query, key, value, kept = *inputs[:4], inputs[6]
     scores = int(prod(g.shape[:-1])) * int(key.shape[-2])
-    again = 0 if prod(kept.shape) else int(query.shape[-1])
+    again = 0 if kept is not None and prod(kept.shape) else int(query.shape[-1])
     return 2 * scores * (2 * int(query.shape[-1] + value.shape[-1]) + again)
 
 
