@@ -28,7 +28,7 @@ from tt_learn.rules.activations import softmax_backward
 def _check_weights(
     query: Array, key: Array, attn_mask: Array | None = None, /, enable_gqa: bool = False, **options: Any
 ) -> None:
-    _check_arrays(attn_mask, enable_gqa, query=query, key=key)
+    _check_arrays(query, key, key, attn_mask, enable_gqa)
 
 
 @op(check=_check_weights)
@@ -87,7 +87,7 @@ def _check_attention(
     query: Array, key: Array, value: Array, attn_mask: Array | None = None, /,
     dropout_p: float = 0.0, enable_gqa: bool = False, **options: Any,
 ) -> None:  # fmt: skip
-    _check_arrays(attn_mask, enable_gqa, query=query, key=key, value=value)
+    _check_arrays(query, key, value, attn_mask, enable_gqa)
     if key.shape[-2] != value.shape[-2]:
         raise ValueError(f"there are {key.shape[-2]} keys but {value.shape[-2]} values")
     if not 0 <= dropout_p <= 1:
@@ -250,35 +250,34 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
 # --- checks
 
 
-def _check_arrays(attn_mask: Array | None, enable_gqa: bool, **arrays: Array) -> None:
-    """`arrays` are query and key, and value where there is one."""
-    query, key, *value = arrays.values()
-    if min(x.ndim for x in arrays.values()) < 2:
-        raise ValueError(f"{', '.join(arrays)} must be (..., length, features)")
-    dtypes = [x.dtype.type for x in arrays.values()]
-    if len(set(dtypes)) > 1 or query.dtype.kind != "f":
-        raise TypeError(f"needs floats of one dtype, got {', '.join(str(x.dtype) for x in arrays.values())}")
+def _check_arrays(query: Array, key: Array, value: Array, attn_mask: Array | None, enable_gqa: bool) -> None:
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise ValueError("query, key and value must be (..., length, features)")
+    if not query.dtype.type is key.dtype.type is value.dtype.type or query.dtype.kind != "f":
+        raise TypeError(f"needs floats of one dtype, got {query.dtype}, {key.dtype} and {value.dtype}")
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query has {query.shape[-1]} features, key {key.shape[-1]}")
     if enable_gqa:
-        _check_groups(query, key, *value)
+        _check_groups(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     if attn_mask is not None:
-        _check_mask(attn_mask, enable_gqa, *arrays.values())
+        _check_mask(query, key, value, attn_mask, enable_gqa)
 
 
-def _check_groups(query: Array, *shared: Array) -> None:
-    heads, counts = query.shape[-3:-2], [x.shape[-3:-2] for x in shared]
-    evenly = bool(heads) and all(n == counts[0] != () for n in counts) and counts[0][0] and not heads[0] % counts[0][0]
-    if not evenly:
-        each = " and ".join(f"{n[0] if n else 'no'} {name}" for n, name in zip(counts, ("key", "value")))
-        raise ValueError(f"enable_gqa: {heads[0] if heads else 'no'} query heads cannot share {each} heads evenly")
+def _check_groups(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]) -> None:
+    """The arguments are shapes without the last two dimensions; the last one is the number of heads."""
+    if not (query and key and value and key[-1] == value[-1] and key[-1] and query[-1] % key[-1] == 0):
+        counts = [str(shape[-1]) if shape else "no" for shape in (query, key, value)]
+        raise ValueError(
+            f"enable_gqa: {counts[0]} query heads cannot share {counts[1]} key and {counts[2]} value heads"
+        )
 
 
-def _check_mask(attn_mask: Array, enable_gqa: bool, query: Array, key: Array, *value: Array) -> None:
+def _check_mask(query: Array, key: Array, value: Array, attn_mask: Array, enable_gqa: bool) -> None:
     if attn_mask.dtype.kind not in "bf":
         raise TypeError(f"attn_mask must be boolean (True: may look) or floats to add, got {attn_mask.dtype}")
-    batch = np.broadcast_shapes(*[x.shape[:-3] for x in (query, key, *value)])
-    heads = query.shape[-3:-2] if enable_gqa else np.broadcast_shapes(*[x.shape[-3:-2] for x in (query, key, *value)])
+    arrays = (query, key, value)
+    batch = np.broadcast_shapes(*[x.shape[:-3] for x in arrays])
+    heads = query.shape[-3:-2] if enable_gqa else np.broadcast_shapes(*[x.shape[-3:-2] for x in arrays])
     full = (*batch, *heads, query.shape[-2], key.shape[-2])
     shape = (1,) * (len(full) - attn_mask.ndim) + attn_mask.shape
     if len(shape) > len(full) or any(n not in (1, m) for n, m in zip(shape, full)):

@@ -37,7 +37,8 @@ def rotary(x: Array, cos: Array, sin: Array, /) -> Array:
     >>> rotary(tensor([[1.0, 0.0]]), tensor([[0.0]]), tensor([[1.0]]))  # by 90 degrees
     tensor([[0., 1.]])
     """
-    a, b = np.split(x, 2, -1)  # (..., T, dim/2)
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]  # (..., T, dim/2)
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype, copy=False)
 
 

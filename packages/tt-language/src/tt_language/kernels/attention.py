@@ -15,7 +15,6 @@ faster than a Python loop over heads (64 x 64 x 32: 0.23 against 0.31 ms; 256 x 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +58,9 @@ def scaled_dot_product_attention(
     options = (dropout_p, is_causal, causal_offset, seed)
     problem = Problem.of(query, key, value, attn_mask, scale, enable_gqa, options)
     out, lse, kept = attend(problem)
-    exact = problem.outside(out, query, key, value)
+    exact = problem.outside(out)
+    if max(query.ndim, key.ndim, value.ndim) == 2:
+        exact = exact[0]
     if exact.dtype == query.dtype:
         return exact, np.asarray(seed), lse, kept, exact[:0]
     return exact.astype(query.dtype), np.asarray(seed), lse, kept, exact
@@ -95,7 +96,9 @@ def scaled_dot_product_attention_backward(
     mask_part = np.empty(0, dq.dtype)
     if dmask is not None and attn_mask is not None:
         mask_part = A.sum_to_shape(problem.outside(dmask), attn_mask.shape)
-    gradients = [problem.outside(x, query, key, value) for x in (dq, dk, dv)]
+    gradients = [problem.outside(x) for x in (dq, dk, dv)]
+    if max(query.ndim, key.ndim, value.ndim) == 2:
+        gradients = [x[0] for x in gradients]
     return (*gradients, mask_part)
 
 
@@ -131,8 +134,7 @@ class Block(NamedTuple):
         return mask[self.rows if mask.shape[0] > 1 else slice(None)][..., self.queries, self.keys]
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One call: the arrays in five dimensions, and the options."""
 
     q: Array
@@ -164,14 +166,13 @@ class Problem:
         if query.dtype == np.float16:  # float16 overflows above 65504 and cannot represent 2049
             query, key, value = (x.astype(np.float32) for x in (query, key, value))
         query, key, value = (x if x.ndim > 2 else x[None] for x in (query, key, value))
-        lead = np.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
-        if enable_gqa:
-            heads, shared = query.shape[-3], key.shape[-3]
-        else:
-            heads = shared = np.broadcast_shapes(query.shape[-3:-2], key.shape[-3:-2], value.shape[-3:-2])[0]
+        *batches, heads = _common_shape(query, key, value, enable_gqa)
+        lead = tuple(batches)
+        shared = key.shape[-3] if enable_gqa else heads
         batch, groups = math.prod(lead), heads // max(shared, 1)
         q = _expanded(query, lead, heads).reshape(batch, shared, groups, *query.shape[-2:])
-        k, v = (_expanded(x, lead, shared).reshape(batch, shared, 1, *x.shape[-2:]) for x in (key, value))
+        k = _expanded(key, lead, shared).reshape(batch, shared, 1, *key.shape[-2:])
+        v = _expanded(value, lead, shared).reshape(batch, shared, 1, *value.shape[-2:])
         mask = None if attn_mask is None else _five_dimensional_mask(attn_mask, lead, q, k)
         return cls(q, k, v, mask, scale, *options, lead)
 
@@ -179,10 +180,8 @@ class Problem:
         """The result or its gradient, (*lead, heads, T, E) or (T, E), as (B, H, G, T, E)."""
         return x.astype(self.q.dtype, copy=False).reshape(*self.q.shape[:4], self.v.shape[-1])
 
-    def outside(self, x: Array, *inputs: Array) -> Array:
-        """(B, H, G, n, m) as (*lead, heads, n, m), or (n, m) where all `inputs` are matrices."""
-        if inputs and all(each.ndim == 2 for each in inputs):
-            return x.reshape(x.shape[3:])
+    def outside(self, x: Array) -> Array:
+        """(B, H, G, n, m) as (*lead, heads, n, m)."""
         lead = self.lead if x.shape[0] == self.q.shape[0] else (1,) * len(self.lead)
         return x.reshape(*lead, x.shape[1] * x.shape[2], *x.shape[3:])
 
@@ -392,6 +391,16 @@ def _add(target: Array, part: Array) -> None:
 
 
 # --- five dimensions
+
+
+def _common_shape(query: Array, key: Array, value: Array, enable_gqa: bool) -> tuple[int, ...]:
+    """(*lead, query heads); np.broadcast_shapes takes 2 us, a tenth of the attention of a single query."""
+    shape, lead = query.shape[:-2], query.shape[:-3]
+    if shape == key.shape[:-2] == value.shape[:-2] or (enable_gqa and lead == key.shape[:-3] == value.shape[:-3]):
+        return shape
+    if not enable_gqa:
+        return np.broadcast_shapes(shape, key.shape[:-2], value.shape[:-2])
+    return (*np.broadcast_shapes(lead, key.shape[:-3], value.shape[:-3]), shape[-1])
 
 
 def _expanded(x: Array, lead: tuple[int, ...], heads: int) -> Array:
