@@ -21,6 +21,7 @@ def _attention(draw: Draw) -> Iterable[Arguments]:
         yield (query, keys, values, draw.normal(2, 5, 7)), {"is_causal": True, "causal_offset": 2, "scale": 0.3}
         yield (query[0, 0], keys[0, 0], values[0, 0], draw.mask(5, 7)), {"is_causal": True, "causal_offset": -2}
         yield (query, keys[:, :1], values[:1], None), {}
+        yield (query[:1], keys[:1], values, draw.normal(2, 1, 1, 7)), {}
         yield (query, keys[:, :, :0], values[:, :, :0], None), {}
 
 

@@ -59,7 +59,7 @@ def attention_weights(
     if attn_mask is not None and attn_mask.dtype == np.bool_:
         scores = np.where(attn_mask, scores, -np.inf)
     elif attn_mask is not None:
-        scores += attn_mask
+        scores = scores + attn_mask.astype(scores.dtype, copy=False)
     if is_causal:  # key j is hidden from query i where j > i + causal_offset
         scores += np.where(np.tri(query.shape[-2], key.shape[-2], causal_offset), 0, -np.inf)
     blind = np.isneginf(scores).all(-1, keepdims=True)  # (..., heads, T, 1), queries that may see nothing

@@ -161,7 +161,7 @@ class Problem(NamedTuple):
         enable_gqa: bool,
         options: tuple[float, bool, int, int],
     ) -> Problem:
-        """The call in five dimensions, float16 as float32; what does not fit was refused before."""
+        """The call in five dimensions, float16 as float32. The check of the op has refused what does not fit."""
         scale = A.scale_of(query, scale)
         if query.dtype == np.float16:  # float16 overflows above 65504 and cannot represent 2049
             query, key, value = (x.astype(np.float32) for x in (query, key, value))
@@ -394,7 +394,7 @@ def _add(target: Array, part: Array) -> None:
 
 
 def _common_shape(query: Array, key: Array, value: Array, enable_gqa: bool) -> tuple[int, ...]:
-    """(*lead, query heads); np.broadcast_shapes takes 2 us, a tenth of the attention of a single query."""
+    """(*lead, query heads). Each call of np.broadcast_shapes would add 2 us to the 36 us of a single query."""
     shape, lead = query.shape[:-2], query.shape[:-3]
     if shape == key.shape[:-2] == value.shape[:-2] or (enable_gqa and lead == key.shape[:-3] == value.shape[:-3]):
         return shape
