@@ -21,11 +21,17 @@ class Past(Protocol):
 
     It is passed to the model as `model(ids, past=past)`, and by the model to each attention layer. The tokens of a call
     follow those of earlier calls, so a query sees all earlier tokens and those of its own call up to itself.
+
+    Two more attributes are optional. `beyond` names what happens to texts longer than the model's context: "crop" (the
+    default: the older half is dropped and the rest read again), "error", or "window" (the cache itself drops old keys;
+    positions go on, which only models without learned positions can do). `begin(ids, positions, attn_mask)` is called
+    by the model once in each call, before its layers; it receives what the model was given (`positions` may be None)
+    and returns the mask that the layers receive.
     """
 
     @property
     def length(self) -> int:
-        """The number of positions that are kept, read between two calls; the next token has this position."""
+        """The number of positions that were read since the last `clear()`; the next token has this position."""
 
     def extend(self, layer: Layer, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the keys and values of new tokens for one attention layer; returns all of that layer.
@@ -44,9 +50,11 @@ class Past(Protocol):
 
 @hookspec(firstresult=True)
 def tt_past(model: Layer, rows: int, length: int, prompts: Sequence[Sequence[int]]) -> Past | None:
-    """An empty `Past` for one generation with `model`, or None. The first answer wins.
+    """A `Past` for one generation with `model`, or None. The first answer wins.
 
     `rows` is the number of texts in the batch, `length` the largest number of positions that will be needed, for a
     cache that allocates ahead. `prompts` are the token ids at the start, one list per text, or one list for the beams
-    of a text. Your function may leave out arguments that it does not need.
+    of a text. The model reads the last `block_size` ids of a longer prompt, unless `beyond` is another. A `Past` that is
+    not empty holds one row, with which all of these texts begin, and is shorter than each of them. Your function may
+    leave out arguments that it does not need.
     """

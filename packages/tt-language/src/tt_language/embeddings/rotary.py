@@ -95,12 +95,15 @@ class RotaryEmbedding(Layer):
         self.frequency = tensor(frequency)
 
     @checked
-    def angles(self, positions: Tensor | Array | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2)."""
+    def angles(self, positions: Tensor | Array | Sequence[int], endless: bool = False) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for positions (T,) as (T, dim/2), for (batch, T) as (batch, 1, T, dim/2).
+
+        `endless` allows positions from `max_length` on, for queries that see only keys near them.
+        """
         where = np.asarray(positions)
         if where.dtype.kind not in "iu" and where.size:
             raise DTypeError(f"RotaryEmbedding: positions are integers, got {shown(positions)}")
-        if where.size and not 0 <= where.min() <= where.max() < self.max_length:
+        if where.size and not (where.min() >= 0 and (endless or where.max() < self.max_length)):
             wrong = where.min() if where.min() < 0 else where.max()
             raise OutOfRangeError(f"RotaryEmbedding: position {wrong} is outside its {self.max_length} positions")
         frequency = self._frequencies(where)  # (dim/2,) or (batch, 1, dim/2)

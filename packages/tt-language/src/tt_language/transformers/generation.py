@@ -71,8 +71,11 @@ def generate(
     if num_beams > 1 and sampling not in (Sampling(), Sampling(temperature=0)):
         raise ConfigError("generate: beam search does not sample; leave out temperature, top_k, top_p, min_p, penalty")
     if num_beams > 1:
-        readers = (Reader(model, [text], num_beams, max_new_tokens, allowed) for text in texts)
-        return [beam_search(reader, max_new_tokens, ended, num_beams, length_penalty) for reader in readers]
+        found = []
+        for i, text in enumerate(texts):
+            reader = Reader(model, [text], num_beams, max_new_tokens, allowed, first=i)
+            found.append(beam_search(reader, max_new_tokens, ended, num_beams, length_penalty))
+        return found
     reader = Reader(model, texts, len(texts), max_new_tokens, allowed)
     new: list[list[int]] = [[] for _ in texts]
     for row, token in _steps(reader, max_new_tokens, sampling, ended, seed):

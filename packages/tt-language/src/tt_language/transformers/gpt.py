@@ -95,17 +95,20 @@ class GPT(Layer):
         if not ids.ndim:
             raise ShapeError("GPT: expected ids (batch, length), got one without dimensions")
         before, length = (0 if past is None else past.length), ids.shape[-1]
-        if before + length > self.config.block_size:
+        endless = getattr(past, "beyond", "crop") == "window"
+        if before + length > self.config.block_size and not endless:
             raise ShapeError(
                 f"GPT: {before + length} tokens, but the context (block_size) has {self.config.block_size}; "
                 f"keep the last {self.config.block_size}"
             )
+        if past is not None and hasattr(past, "begin"):
+            attn_mask = past.begin(ids, positions, attn_mask)
         if positions is None:
             positions = arange(before, before + length)
         x = self.wte(ids)  # (batch, T, n_embd)
         if self.wpe is not None:
             x = x + self.wpe(positions)
-        angles = None if self.rotary is None else self.rotary.angles(positions)  # twice (T, head_size / 2)
+        angles = None if self.rotary is None else self.rotary.angles(positions, endless)  # twice (T, head_size / 2)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, attn_mask, angles=angles, past=past)

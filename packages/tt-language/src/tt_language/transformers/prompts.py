@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -30,20 +29,14 @@ class Decoder(Protocol):
 
 
 def texts_of(model: Any, prompts: Prompts) -> list[list[int]]:
-    """Ids of one text, or of several, as lists of at most `block_size`; raises for what is not a prompt."""
+    """Ids of one text, or of several, as lists; raises for anything else."""
     texts = _as_texts(prompts)
     size, vocab = (getattr(getattr(model, "config", None), name, None) for name in ("block_size", "vocab_size"))
     if size is None or vocab is None:
         raise ConfigError(f"generate: the model needs a config with block_size and vocab_size, got {short(model)}")
     for i, text in enumerate(texts):
         _check_ids(i, text, vocab)
-        if len(text) > size:
-            warnings.warn(
-                f"generate: prompt {i} has {len(text)} tokens, the context {size}; "
-                f"its first {len(text) - size} are not read",
-                stacklevel=3,
-            )
-    return [text[-size:] for text in texts]
+    return texts
 
 
 def _as_texts(prompts: Any) -> list[list[int]]:

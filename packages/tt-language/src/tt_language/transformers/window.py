@@ -7,6 +7,7 @@ Plugins that answer the hook `tt_past` bring the cache; without one, the model r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from tt_core.engine.dispatch import Array
 from tt_core.engine.plugins import manager
 from tt_core.tensor.creation import tensor
+from tt_language.errors import ConfigError
 
 
 def window_start(length: int, block_size: int) -> int:
@@ -31,51 +33,91 @@ class Reader:
     """Feeds texts, which grow by one token at a time, to a model, and returns the logits after each.
 
     model: called as `GPT` is; its config has a `block_size`.
-    prompts: ids of the texts so far. `rows` of them are read at a time: one for each prompt, or one for each beam.
+    prompts: ids of the texts so far, of which the last `block_size` are read, or all if the cache allows it. They are
+    numbered from `first` in a warning about cropped ones.
+    rows: how many texts are read at a time: one for each prompt, or one for each beam.
     max_new_tokens: how many tokens will be added at most.
     allowed: (vocab,), False for tokens that get the logit -inf.
     """
 
     def __init__(
-        self, model: Any, prompts: list[list[int]], rows: int, max_new_tokens: int, allowed: Array | None = None
+        self,
+        model: Any,
+        prompts: list[list[int]],
+        rows: int,
+        max_new_tokens: int,
+        allowed: Array | None = None,
+        first: int = 0,
     ) -> None:
-        self.model, self.prompts, self.allowed = model, prompts, allowed
-        self.block_size = model.config.block_size
+        self.model, self.block_size, self.allowed = model, model.config.block_size, allowed
         length = min(max(map(len, prompts)) + max_new_tokens, self.block_size)
         self.past = manager.ask("tt_past", model=model, rows=rows, length=length, prompts=prompts)
+        self.beyond = getattr(self.past, "beyond", "crop")
+        self.prompts = self._cropped(prompts, first) if self.beyond == "crop" else prompts
+        self.unread = True
+        self.shared = 0 if self.past is None else self.past.length  # columns before the padding
         self.starts: list[int] = []
+
+    def _cropped(self, prompts: list[list[int]], first: int) -> list[list[int]]:
+        for i, text in enumerate(prompts, first):
+            if len(text) > self.block_size:
+                warnings.warn(
+                    f"generate: prompt {i} has {len(text)} tokens, the context {self.block_size}; "
+                    f"its first {len(text) - self.block_size} are not read",
+                    stacklevel=4,
+                )
+        return [text[-self.block_size :] for text in prompts]
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Array:
         """(rows, vocab) for the token after each text."""
-        starts = [window_start(len(text), self.block_size) for text in texts]
+        if self.past is None or not self.unread:
+            return self._read(texts)
+        self.unread = False
+        different = dict.fromkeys(tuple(text) for text in texts)  # a prompt that occurs several times is read once
+        places = {text: i for i, text in enumerate(different)}
+        if self.shared:
+            self.past.select([0] * len(places))
+        self.starts = [0] * len(places)
+        logits, rows = self._read(list(places)), [places[tuple(text)] for text in texts]
+        if len(places) == len(texts):
+            return logits
+        self.select(rows)
+        return logits[rows]
+
+    def _read(self, texts: Sequence[Sequence[int]]) -> Array:
+        starts = [self._start(len(text)) for text in texts]
         windows = [list(text[start:]) for text, start in zip(texts, starts)]
-        fresh = self._must_read_all(starts, windows)
-        if fresh and self.past is not None:
+        known = 0 if self.past is None else self.past.length
+        if known and (starts != self.starts or self._must_read_again(known, windows)):
             self.past.clear()
+            known = self.shared = 0
         self.starts = starts
-        wide = max(map(len, windows))
-        pads = np.array([wide - len(window) for window in windows])  # rows are padded on the left
-        ids = np.array([[0] * pad + window for window, pad in zip(windows, pads)])  # (rows, wide)
-        positions = np.maximum(np.arange(wide) - pads[:, None], 0)  # (rows, wide)
-        if not fresh:
-            ids, positions = ids[:, -1:], positions[:, -1:]
+        # shorter rows are padded on the left, after the shared columns; columns in the cache keep their padding
+        wide, shared = max(*map(len, windows), known + 1), self.shared
+        pads = [wide - len(window) for window in windows]
+        columns = np.arange(known, wide)
+        ids = np.array([(w[:shared] + [0] * pad + w[shared:])[known:] for w, pad in zip(windows, pads)])  # (rows, new)
         options: dict[str, Any] = {"past": self.past, "logits_to_keep": 1}
-        if pads.any():
-            visible = np.arange(wide) >= pads[:, None]  # (rows, wide), False for padding
+        if any(pads):
+            shift, every = np.array(pads)[:, None], np.arange(wide)
+            positions = np.where(columns < shared, columns, np.maximum(columns - shift, 0))  # (rows, new)
+            visible = (every < shared) | (every >= shared + shift)  # (rows, wide), False for padding
             options |= {"positions": tensor(positions), "attn_mask": tensor(visible[:, None, None])}
         logits = self.model(tensor(ids), **options).data[:, -1]  # (rows, vocab)
         return logits if self.allowed is None else np.where(self.allowed, logits, logits.dtype.type(-np.inf))
 
-    def _must_read_all(self, starts: list[int], windows: Sequence[Sequence[int]]) -> bool:
-        """Whether the cache does not hold all but the last token of each window, padded as now."""
-        if self.past is None or starts != self.starts or self.past.length != max(map(len, windows)) - 1:
-            return True
-        return any(self._rotates_otherwise(len(window)) for window in windows)
+    def _start(self, length: int) -> int:
+        """Where the window of a text of `length` begins."""
+        if self.beyond == "error" and length > self.block_size:
+            raise ConfigError(f"generate: the text has {length} tokens, the context {self.block_size}; it ends here")
+        return 0 if self.beyond == "window" else window_start(length, self.block_size)
 
-    def _rotates_otherwise(self, length: int) -> bool:
-        """Whether the keys in the cache were rotated by other frequencies (see `RotaryEmbedding.changes_at`)."""
+    def _must_read_again(self, known: int, windows: Sequence[Sequence[int]]) -> bool:
+        """Whether the context has no room for one more column, or the keys were rotated by other frequencies."""
+        if known >= self.block_size and self.beyond != "window":
+            return True
         rotary = getattr(self.model, "rotary", None)
-        return rotary is not None and bool(rotary.changes_at(length))
+        return rotary is not None and any(rotary.changes_at(len(window)) for window in windows)
 
     def select(self, rows: Sequence[int]) -> None:
         """Follow the texts: row i becomes what row `rows[i]` was."""
