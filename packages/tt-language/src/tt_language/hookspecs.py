@@ -54,7 +54,7 @@ def tt_past(model: Layer, rows: int, length: int, prompts: Sequence[Sequence[int
 
     `rows` is the number of texts in the batch, `length` the largest number of positions that will be needed, for a
     cache that allocates ahead. `prompts` are the token ids at the start, one list per text, or one list for the beams
-    of a text. The model reads the last `block_size` ids of a longer prompt, unless `beyond` is another. A `Past` that is
-    not empty holds one row, with which all of these texts begin, and is shorter than each of them. Your function may
-    leave out arguments that it does not need.
+    of a text. The model reads the last `block_size` ids of a longer prompt, unless `beyond` is not "crop". A `Past`
+    that is not empty holds one row, with which all of these texts begin, and is shorter than each of them. Your
+    function may leave out arguments that it does not need.
     """
