@@ -425,6 +425,7 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "conv1d": lambda: given(floats(1, 3, 8), floats(2, 3, 3)),
     "conv_transpose1d": lambda: given(floats(1, 3, 8), floats(3, 2, 3)),
     "conv_transpose2d": lambda: given(floats(1, 3, 4, 4), floats(3, 2, 3, 3)),
+    "max_pool2d_index": lambda: given(floats(1, 3, 4, 4), 2),
     "max_pool2d_with_indices": lambda: given(floats(1, 3, 4, 4), 2),
     # tt_core: initialisation
     "init.constant_": lambda: given(floats(2, 3), 0.5),

@@ -63,7 +63,7 @@ def test_shards_from_mnist_cifar_arrays_and_text(tmp_path):
 
 def test_bad_sources_are_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
-    for source, error in [("missing", "no such file"), ("empty", "holds no .npy")]:
+    for source, error in [("missing", "no such file"), ("empty", "has no .npy")]:
         with pytest.raises(FileError, match=error) as caught:
             run("shard", tmp_path / source, "--out", tmp_path / "out")
         assert "\n" not in str(caught.value)

@@ -391,7 +391,7 @@ def test_an_empty_batch_does_not_end_the_epoch(way):
         ({"batch_size": 2.5}, "batch_size"),
         ({"num_workers": -1}, "num_workers"),
         ({"prefetch": -1}, "prefetch"),
-        ({"timeout": -1}, "timeout is in seconds, >= 0"),
+        ({"timeout": -1}, "timeout must be seconds >= 0"),
         ({"multiprocessing_context": "threads"}, "multiprocessing_context is one of .*spawn.*, got 'threads'"),
         ({"shuffle": True, "sampler": [1]}, "sampler"),
         ({"batch_size": 2, "batch_sampler": [[1]]}, "batch_sampler"),
@@ -405,7 +405,7 @@ def test_arguments_that_do_not_fit_are_refused(arguments, error):
 def test_other_bad_input():
     with pytest.raises(ArgumentError, match="IterableDataset"):
         DataLoader(Stream(4), shuffle=True)
-    with pytest.raises(DTypeError, match="int is no dataset"):
+    with pytest.raises(DTypeError, match="int is not a dataset"):
         DataLoader(3)
     with pytest.raises(DTypeError, match="no length"):
         len(DataLoader(Stream(4)))

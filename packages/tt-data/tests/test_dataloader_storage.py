@@ -127,7 +127,7 @@ def test_shards_in_a_loader(shards, workers):
 
 
 def test_few_files_are_open_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "_MAX_OPEN", 4)
+    monkeypatch.setattr(storage.shards, "_MAX_OPEN", 4)
     data = ShardedDataset(write_shards(tmp_path / "s", cut(100, 10), shard_bytes=5 * 14))
     assert len(data.shards) == 20
     (_, y) = data.__getitems__(np.arange(99, -1, -1))
@@ -155,7 +155,7 @@ def test_a_shard_cut_while_in_use_is_an_error(shards):
     for path in shards.glob("*-image.npy"):
         with open(path, "r+b") as file:
             file.truncate(path.stat().st_size - 3)
-    with pytest.raises(FileError, match="cut short"):
+    with pytest.raises(FileError, match="truncated"):
         data.__getitems__(np.arange(100))
 
 
@@ -210,10 +210,10 @@ def test_an_index_that_is_none(tmp_path, shards):
 
 
 def test_writing_refuses_what_does_not_fit(tmp_path, shards):
-    with pytest.raises(ArgumentError, match="names of their own"):  # on some systems one file
+    with pytest.raises(ArgumentError, match="different names"):  # on some systems one file
         write_shards(tmp_path / "twice", cut(4, 2), fields=("x", "X"))
     for name in ("a/b", "", "a\0b", "x" * 300):
-        with pytest.raises(ArgumentError, match="that a file can bear"):
+        with pytest.raises(ArgumentError, match="valid file names"):
             write_shards(tmp_path / "name", cut(4, 2), fields=("x", name))
     with pytest.raises(ArgumentError, match="shard_bytes must be >= 1, got 0"):
         write_shards(tmp_path / "small", cut(4, 2), shard_bytes=0)

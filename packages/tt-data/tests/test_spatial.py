@@ -12,7 +12,7 @@ import tt_data
 from tt_core.engine.dispatch import registry
 from tt_core.engine.errors import TinyTorchError
 from tt_data import spatial
-from tt_data.spatial import windows
+from tt_data.kernels import convolution
 from tt_learn.autograd import Tensor, grad, rule_of
 from tt_learn.autograd.finite_differences import gradcheck, gradgradcheck
 
@@ -50,7 +50,7 @@ def test_conv2d_is_its_definition_and_its_three_readings_agree(kernel, stride, d
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     with pytest.MonkeyPatch.context() as patch:
         if small_blocks:  # several blocks, also of a few rows of one image
-            patch.setattr(windows, "BLOCK", 1200)
+            patch.setattr(convolution, "BLOCK", 1200)
         y = spatial.conv2d.kernel(x, weight, **how)
         np.testing.assert_allclose(y, loops(x, weight, stride, padding, dilation, groups), atol=1e-12)
         g = rng.standard_normal(y.shape)

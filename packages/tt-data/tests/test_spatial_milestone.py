@@ -116,7 +116,7 @@ def test_missing_data_is_said_and_damaged_data_raises(tmp_path, monkeypatch, cap
 
     found = milestones._find("cnn", Missing(), tmp_path, lambda count, seed: GeneratedDigits(count, seed))
     assert not found.real
-    assert "DRAWN pictures stand in" in capsys.readouterr().out
+    assert "DRAWN pictures instead" in capsys.readouterr().out
     (tmp_path / "mnist").mkdir()
     with pytest.raises(FileError, match="damaged"):
         milestones._find("cnn", Missing(), tmp_path, lambda count, seed: GeneratedDigits(count, seed))

@@ -1,8 +1,8 @@
-"""Changes to a whole batch of images at once: flip, crop, normalize, cut out, distort.
+"""Transforms of a whole batch of images at once: flip, crop, normalize, cut out, distort.
 
-Part of module 08 (Act III). A transform maps an array (N, C, H, W) to another; no loop runs over the N
-images. Chance comes from `tt_data.dataloader.seeding.generator()`: in a loader the batch's own, so augmentation is the
-same for any number of workers. Transforms do not read files, and know nothing of labels.
+Beside module 08, dataloader. A transform maps an array (N, C, H, W) to another one, without a loop over the N images.
+Random numbers come from `tt_core.generator()`, which in a loader is the generator of the batch, so augmentation is the
+same for any number of workers. Transforms do not read files and do not know labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Images = npt.NDArray[Any]
 
 
 class Compose:
-    """One transform after another.
+    """Applies transforms one after another.
 
     >>> Compose([ToFloat(), Normalize(0.5, 0.5)])(np.full((1, 1, 2, 2), 255, np.uint8)).max()
     np.float32(1.0)
@@ -41,7 +41,9 @@ class Compose:
 
 
 class ToFloat:
-    """Bytes 0 ... 255 to float32 in [0, 1]; other numbers to float32 unchanged.
+    """Converts bytes 0 ... 255 to float32 in [0, 1], and other numbers to float32 without scaling.
+
+    Raises `DTypeError` for anything but arrays of numbers.
 
     >>> ToFloat()(np.array([0, 51, 255], np.uint8))
     array([0. , 0.2, 1. ], dtype=float32)
@@ -53,7 +55,9 @@ class ToFloat:
 
 
 class Normalize:
-    """(x - mean) / std, one value a channel or one for all; float32 in, float32 out.
+    """`(x - mean) / std`, with one value for each channel or one for all; float32 gives float32.
+
+    Raises `ArgumentError` for a `std` that is not positive, `ShapeError` for images of another number of channels.
 
     >>> Normalize([1.0], [2.0])(np.full((1, 1, 1, 2), 5, np.float32))
     array([[[[2., 2.]]]], dtype=float32)
@@ -77,7 +81,7 @@ class Normalize:
 
 
 class RandomHorizontalFlip:
-    """Mirrors each image left to right with probability `p`.
+    """Mirrors each image horizontally with probability `p`; raises `ArgumentError` for a `p` outside [0, 1].
 
     >>> RandomHorizontalFlip(p=1)(np.array([[[[1, 2, 3]]]]))
     array([[[[3, 2, 1]]]])
@@ -89,17 +93,17 @@ class RandomHorizontalFlip:
 
     def __call__(self, x: Images) -> Images:
         _check_images("RandomHorizontalFlip", x)
-        chosen = seeding.generator().random(len(x)) < self.p
+        chosen = seeding.generator().random(len(x)) < self.p  # (N,)
         out = x.copy()
         out[chosen] = x[chosen, :, :, ::-1]
         return out
 
 
 class RandomCrop:
-    """Cuts `size` (height, width, or one number) at a random place, after padding each side by `padding` pixels.
+    """Cuts `size` (height, width, or one number) at a random position, after padding each side by `padding` pixels.
 
-    `padding_mode` is NumPy's: "constant" (zeros) or "reflect". Raises `ShapeError` when the padded image is
-    smaller.
+    `padding_mode` is "constant" (zeros) or "reflect", as in NumPy. Raises `ShapeError` when the padded image is smaller
+    than `size`, `ArgumentError` for other arguments.
 
     >>> RandomCrop(2)(np.zeros((5, 3, 4, 4))).shape
     (5, 3, 2, 2)
@@ -124,14 +128,15 @@ class RandomCrop:
         rng, n = seeding.generator(), len(x)
         top, left = rng.integers(0, room[0] + 1, n), rng.integers(0, room[1] + 1, n)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.size, axis=(2, 3))  # a view (N, C, y, x, h, w)
+        # one window of each image: (N, C, h, w)
         return np.ascontiguousarray(windows[np.arange(n), :, top, left])
 
 
 class Cutout:
-    """Sets a square of `size` pixels, centred anywhere, to `value` (DeVries and Taylor 2017, arXiv:1708.04552).
+    """Sets a square of `size` pixels at a random position to `value` (DeVries and Taylor 2017, arXiv:1708.04552).
 
-    The square may reach over the edge, as in the paper: what falls outside is not made up for. Raises `DTypeError` for
-    images whose dtype does not hold `value`.
+    The square may extend past the edge, as in the paper. Raises `DTypeError` for images whose dtype cannot represent
+    `value`.
 
     >>> Cutout(2)(np.ones((1, 1, 8, 8))).sum() < 64
     np.True_
@@ -150,6 +155,7 @@ class Cutout:
             raise DTypeError(f"Cutout: images of {x.dtype} cannot hold the value {self.value}; put ToFloat before it")
         n, _, height, width = x.shape
         rng = seeding.generator()
+        # (N, H) and (N, W): whether the square covers each row and column
         rows = self._covered(rng.integers(0, height, (n,)), height)
         columns = self._covered(rng.integers(0, width, (n,)), width)
         return np.where((rows[:, :, None] & columns[:, None, :])[:, None], quietly(np.asarray, self.value, x.dtype), x)
@@ -161,11 +167,11 @@ class Cutout:
 
 
 class RandomAffine:
-    """Rotates, shifts, scales and shears each image by random amounts, about its centre, with bilinear sampling.
+    """Rotates, shifts, scales and shears each image by random amounts about its centre, with bilinear sampling.
 
-    `degrees` and `shear` (degrees) are drawn from +-their value, `translate` is the largest shift as a
-    fraction of (width, height), `scale` the range of the factor. Outside the image is `fill`. Images
-    are floats. Names are torchvision's.
+    The angle and the shear (both in degrees) are drawn from +-`degrees` and +-`shear`. `translate` is the largest shift
+    as a fraction of (width, height), `scale` the range of the factor. Pixels outside the image are `fill`. The names
+    are those of torchvision. Raises `DTypeError` for images of integers, whose blending would be lost.
 
     >>> x = np.random.default_rng(0).random((2, 1, 5, 5), np.float32)
     >>> bool(np.allclose(RandomAffine(degrees=0)(x), x, atol=1e-6))
@@ -201,12 +207,12 @@ class RandomAffine:
     def __call__(self, x: Images) -> Images:
         _check_images("RandomAffine", x)
         if x.dtype.kind != "f":
-            raise DTypeError(f"RandomAffine: blends pixels and needs floats, got {x.dtype}; put ToFloat before it")
+            raise DTypeError(f"RandomAffine: needs floats, got {x.dtype}; put ToFloat before it")
         matrices, shifts = self._draw(len(x), width=x.shape[3], height=x.shape[2])
         return affine(x, matrices, shifts, self.fill)
 
     def _draw(self, n: int, width: int, height: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """From a place in the result to its place in the source: matrices (N, 2, 2) and shifts (N, 2), as (x, y)."""
+        """The map from positions in the result to the source: matrices (N, 2, 2) and shifts (N, 2), as (x, y)."""
         rng = seeding.generator()
         angle = np.radians(rng.uniform(-self.degrees, self.degrees, n))
         slant = np.tan(np.radians(rng.uniform(-self.shear, self.shear, n)))
@@ -216,12 +222,13 @@ class RandomAffine:
         rotate = np.stack([cos, -sin, sin, cos], -1).reshape(n, 2, 2) * size[:, None, None]
         shear = np.zeros((n, 2, 2)) + np.eye(2)
         shear[:, 0, 1] = slant
+        # inverted, since the result asks where each of its pixels comes from
         return np.asarray(np.linalg.inv(rotate @ shear), np.float64), shifts
 
 
 @checked
 def affine(x: Images, matrices: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64], fill: float = 0.0) -> Images:
-    """Resample images (N, C, H, W): the pixel at p, from the centre, is the source's at `matrix @ (p - shift)`.
+    """Resamples images (N, C, H, W): the pixel at p is that of the source at `matrix @ (p - shift)`, from the centre.
 
     >>> x = np.arange(3.0).reshape(1, 1, 1, 3)
     >>> affine(x, np.eye(2)[None], np.array([[1.0, 0.0]]), fill=-1)[0, 0, 0]
@@ -236,7 +243,7 @@ def affine(x: Images, matrices: npt.NDArray[np.float64], shifts: npt.NDArray[np.
 
 
 def _bilinear(x: Images, column: npt.NDArray[Any], row: npt.NDArray[Any], fill: float) -> Images:
-    """Images (N, C, H, W) read between their pixels at `column` and `row` (N, P): (N, C, P)."""
+    """Images (N, C, H, W) at the positions `column` and `row` (N, P), interpolated: (N, C, P)."""
     left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
     dx, dy = (column - left).astype(x.dtype)[:, None], (row - top).astype(x.dtype)[:, None]
     upper = _pixels(x, left, top, fill) * (1 - dx) + _pixels(x, left + 1, top, fill) * dx
@@ -248,7 +255,7 @@ def _pixels(x: Images, column: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
     n, channels, height, width = x.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     places = np.where(inside, row * width + column, 0)[:, None]
-    places = np.broadcast_to(places, (n, channels, places.shape[2]))
+    places = np.broadcast_to(places, (n, channels, places.shape[2]))  # (N, C, P)
     values = np.take_along_axis(x.reshape(n, channels, height * width), places, 2)
     return np.where(inside[:, None], values, quietly(np.asarray, fill, x.dtype))
 

@@ -196,6 +196,7 @@ def text(
     weight: str = "normal",
     turned: bool = False,
     halo: bool = False,
+    fill: str = "",
 ) -> str:
     """Words at a place; `anchor` is "start", "middle" or "end", `turned` makes them run upwards.
 
@@ -203,7 +204,7 @@ def text(
     """
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
     turn += ' paint-order="stroke" stroke="#ffffff" stroke-width="3" stroke-linejoin="round"' if halo else ""
-    style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}"'
+    style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}"' + (f' fill="{fill}"' if fill else "")
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}{turn}>{escape(words)}</text>' if words else ""
 
 

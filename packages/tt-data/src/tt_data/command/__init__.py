@@ -1,1 +1,1 @@
-"""What Act III adds to the command `tt`: rows of the journey, `tt data`, the milestone and its pictures."""
+"""The part of Act III in the command `tt`: rows of the journey, `tt data`, the milestone and its pictures."""

@@ -1,6 +1,6 @@
-"""What Act III brings to the command `tt`: its rows of the journey, its milestone and `tt data`.
+"""Act III in the command `tt`: its rows of the journey, its milestone and `tt data`.
 
-Loaded at every start of `tt`, so it imports NumPy's part of the package only once a command runs.
+Every start of `tt` imports this file, so it imports the parts that need NumPy only when a command runs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _DATASETS = (
     ("Text", "tinyshakespeare", "1.1 MB of Shakespeare, or any text file"),
 )
 _GENERATED = (
-    ("GeneratedDigits", "digits drawn by strokes, 1x28x28, as many as wanted"),
-    ("GeneratedShapes", "coloured shapes, 3x32x32, as many as wanted"),
+    ("GeneratedDigits", "digits drawn with strokes, 1x28x28, any number"),
+    ("GeneratedShapes", "coloured shapes, 3x32x32, any number"),
 )
 
 
 class Act:
-    """Act III's answers to the hooks."""
+    """The answers of Act III to the hooks."""
 
     @hookimpl
     def tt_modules(self) -> Iterable[Module]:
@@ -65,7 +65,7 @@ class Act:
 
     @hookimpl
     def tt_milestones(self) -> Iterable[Milestone]:
-        title = "Convolutional networks read digits (LeNet-5) and know things in photographs"
+        title = "Convolutional networks read digits (LeNet-5) and classify photographs"
         takes = (
             "trains LeNet-5 on MNIST (2 minutes) and a small network on CIFAR-10 (6 minutes): 8 minutes on two cores"
         )
@@ -91,7 +91,7 @@ plugin = Act()
 
 @click.group()
 def data() -> None:
-    """Datasets: what there is, and writing one larger than memory."""
+    """List the datasets, and write one larger than memory."""
 
 
 @data.command("list")
@@ -101,7 +101,7 @@ def data() -> None:
     help="Folder of datasets; default TT_DATA_HOME, or the cache.",
 )
 def list_datasets(data_dir: Path | None) -> None:
-    """List the datasets, and where each is found."""
+    """List the datasets, and the folder of each."""
     from tt_data.datasets.download import cache_home
 
     if data_dir is not None and not os.path.isdir(data_dir):
@@ -109,7 +109,7 @@ def list_datasets(data_dir: Path | None) -> None:
     home = data_dir or cache_home()
     click.echo(f"in {home}")
     for name, folder, what in _DATASETS:
-        files = (home / folder).glob("[!.]*")  # what a download that broke off left has none, or hidden ones
+        files = (home / folder).glob("[!.]*")  # an interrupted download leaves none, or hidden files
         state = "found" if any(file.is_file() for file in files) else "not here"
         click.echo(f"  {name:16} {folder + '/':22} {state:9} {what}")
     click.echo("generated, no file needed")
@@ -119,7 +119,7 @@ def list_datasets(data_dir: Path | None) -> None:
 
 @data.command()
 @click.argument("source", type=PathOption())
-@click.option("--out", required=True, type=PathOption(), help="Folder for the shards; must hold none yet.")
+@click.option("--out", required=True, type=PathOption(), help="Folder for the shards; must not have any yet.")
 @click.option("--shard-mb", default=64, show_default=True, type=click.IntRange(1, 1 << 20), help="Size of a shard.")
 @click.option(
     "--block-size", default=256, show_default=True, type=click.IntRange(1, 1 << 30), help="Bytes in a sample of text."
@@ -127,8 +127,8 @@ def list_datasets(data_dir: Path | None) -> None:
 def shard(source: Path, out: Path, shard_mb: int, block_size: int) -> None:
     """Write SOURCE as a folder of shards that ShardedDataset reads.
 
-    SOURCE is a folder with MNIST's or CIFAR-10's files, an IDX or CIFAR-10 file, one of arrays (.npy, or a
-    folder of them, one a field), or a text file.
+    SOURCE is a folder with the files of MNIST or CIFAR-10, an IDX or CIFAR-10 file, a .npy file or a folder of them
+    (one for each field), or a text file.
     """
     from tt_data.dataloader.storage import ShardedDataset, write_shards
 
@@ -141,7 +141,7 @@ def shard(source: Path, out: Path, shard_mb: int, block_size: int) -> None:
 
 
 def open_source(source: Path, block_size: int) -> tuple[Sequence[str], Iterator[tuple[Any, ...]]]:
-    """The fields of a source, and its samples in batches. Raises `FileError` for what is not understood."""
+    """The fields of a source, and its samples in batches; raises `FileError` for an unknown format."""
     if not os.path.exists(source):
         raise FileError(f"{source}: no such file or folder")
     if os.path.isdir(source):
@@ -170,7 +170,7 @@ def _open_folder(folder: Path) -> tuple[Sequence[str], Iterator[tuple[Any, ...]]
         labels = images.with_name(images.name.replace("images-idx3", "labels-idx1"))
         return ["image", "label"], iter([read_labelled_idx(images, labels)])
     raise FileError(
-        f"{folder}: holds no .npy files and nothing of MNIST (train-images-idx3-...) or CIFAR-10 (data_batch_1)"
+        f"{folder}: has no .npy files and no files of MNIST (train-images-idx3-...) or CIFAR-10 (data_batch_1)"
     )
 
 
@@ -193,13 +193,13 @@ def _cifar_batches(files: list[Path]) -> Iterator[tuple[Any, ...]]:
 
 
 def _text_batches(path: Path, block_size: int, most: int = 1 << 24) -> Iterator[tuple[Any, ...]]:
-    """Whole blocks of bytes (n, block_size); an end shorter than a block is left out."""
+    """Whole blocks of bytes (n, block_size); a shorter block at the end is dropped."""
     import numpy as np
 
-    try:
-        file = open(path, "rb")  # noqa: SIM115  (closed below, where reading is no matter of this `try`)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    from tt_data.datasets.reading import reading
+
+    with reading(path):
+        file = open(path, "rb")  # noqa: SIM115  (closed below)
     with file:
         while chunk := file.read(block_size * max(1, most // block_size)):
             whole = len(chunk) // block_size * block_size

@@ -1,7 +1,7 @@
-"""The milestone of Act III: 1998, convolutional networks. LeNet-5 reads MNIST, a small network knows CIFAR-10's things.
+"""The milestone of Act III: 1998, convolutional networks. LeNet-5 reads MNIST, a small network classifies CIFAR-10.
 
-Both print what they measured and raise `Shortfall` when it is less than they claim; each leaves a picture of its
-filters, feature maps and confusions. Without the data, drawn digits and shapes stand in, and the output says so.
+Both print their measurements and raise `Shortfall` for a result below the claim. Each writes a picture of its filters,
+feature maps and confusion matrix. Without the data, they train on generated digits and shapes, and the output says so.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core import Layer, Linear, ReLU, Sequential
+from tt_core import Layer, Linear, ReLU, Sequential, Tensor
 from tt_core.command.journey import require
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import make_folder, write_atomic
 from tt_data import transforms
 from tt_data.command import pictures
-from tt_data.dataloader.loader import DataLoader
+from tt_data.dataloader import DataLoader
 from tt_data.datasets import CIFAR10, MNIST, DownloadError, GeneratedDigits, GeneratedShapes
-from tt_data.spatial.layers import BatchNorm2d, Conv2d, Flatten, MaxPool2d
+from tt_data.spatial import BatchNorm2d, Conv2d, Flatten, MaxPool2d
 from tt_learn import evaluating, no_grad
 from tt_learn.optimizers import SGD
 from tt_learn.optimizers.schedulers import OneCycleLR
@@ -34,7 +34,7 @@ from tt_learn.training.metrics import confusion_matrix
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: `epochs` passes in batches, with SGD and one cycle of the learning rate."""
+    """The training of a network: `epochs` passes in batches, with SGD and one cycle of the learning rate."""
 
     epochs: int
     max_lr: float
@@ -47,8 +47,9 @@ class Recipe:
 
 
 def lenet5(classes: int = 10) -> Layer:
-    """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998) on (N, 1, 28, 28), with today's ReLU and max pooling in place of
-    scaled tanh and trained subsampling: 61,706 parameters.
+    """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998) on (N, 1, 28, 28): 61,706 parameters.
+
+    ReLU and max pooling replace the scaled tanh and the trained subsampling of 1998.
     """
     return Sequential(
         Conv2d(1, 6, 5, padding=2), ReLU(), MaxPool2d(2),  # (6, 14, 14)
@@ -58,13 +59,13 @@ def lenet5(classes: int = 10) -> Layer:
 
 
 class Residual(Layer):
-    """`x + inside(x)`: what is inside learns a correction (He, Zhang, Ren and Sun 2015, arXiv:1512.03385)."""
+    """`x + inside(x)`: the inner layers learn a correction (He, Zhang, Ren and Sun 2015, arXiv:1512.03385)."""
 
     def __init__(self, *inside: Layer) -> None:
         super().__init__()
         self.inside = Sequential(*inside)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.inside(x)
 
 
@@ -87,16 +88,16 @@ def _stage(channels: int, out: int) -> tuple[Layer, ...]:
 
 
 def cnn(data_dir: Path | None = None, out: Path | None = None) -> None:
-    """LeNet-5 must read 99 % of MNIST's test images, the small network know 75 % of CIFAR-10's.
+    """LeNet-5 must classify 99 % of the test images of MNIST, the small network 75 % of those of CIFAR-10.
 
-    On drawn digits and shapes that stand in for missing data, 95 % of each. Raises `Shortfall` otherwise.
+    On generated digits and shapes, which replace missing data, both must reach 95 %. Raises `Shortfall` otherwise.
     """
     digits(data_dir, out)
     things(data_dir, out)
 
 
 def digits(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> float:
-    """Train LeNet-5 on MNIST; the share of test images it reads."""
+    """Train LeNet-5 on MNIST; returns its accuracy on the test images."""
     found = _find("cnn: digits", MNIST, data_dir, lambda count, seed: GeneratedDigits(count, seed))
     augment = transforms.Compose([transforms.RandomCrop(28, padding=2), transforms.Normalize(0.13, 0.31)])
     recipe = Recipe(epochs=8, max_lr=0.1)
@@ -106,7 +107,7 @@ def digits(data_dir: Path | None = None, out: Path | None = None, seed: int = 0)
 
 
 def things(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> float:
-    """Train the small network on CIFAR-10; the share of test images it knows."""
+    """Train the small network on CIFAR-10; returns its accuracy on the test images."""
     found = _find("cnn: things", CIFAR10, data_dir, lambda count, seed: GeneratedShapes(count, seed, size=32))
     normalize = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))  # of the training images
     augment = transforms.Compose(
@@ -128,17 +129,17 @@ class _Found:
 
 
 def _find(what: str, dataset: Any, data_dir: Path | None, drawn: Callable[[int, int], Any]) -> _Found:
-    """The dataset from `data_dir`, from where it was kept or from the network; else a drawn one, and it is said."""
+    """The dataset from `data_dir`, the cache or the network, or else a generated one; prints which."""
     name = dataset.__name__
     try:
         train, test = dataset(data_dir, train=True), dataset(data_dir, train=False)
     except (DownloadError, FileError) as error:
         if data_dir is not None and (data_dir / dataset.folder).exists():
-            raise  # the user's own files, which are damaged
-        print(f"{what}: no {name} here ({error})")
-        print(f"{what}: DRAWN pictures stand in, which a generator makes and which are easier than {name}")
+            raise  # the user's files are damaged
+        print(f"{what}: {name} is missing ({error})")
+        print(f"{what}: trains on DRAWN pictures instead, which are easier than {name}")
         return _Found("drawn pictures", False, drawn(6_000, 0), drawn(1_000, 1), drawn(1, 0).classes)
-    print(f"{what}: {name}, {len(train):,} images to learn from, {len(test):,} to test on")
+    print(f"{what}: {name}, {len(train):,} images for training, {len(test):,} for testing")
     return _Found(name, True, train, test, dataset.classes)
 
 
@@ -152,7 +153,7 @@ def _train(
     out: Path | None,
     seed: int,
 ) -> float:
-    """Train a new network by the recipe, show its progress and its picture; the share of the test set it knows."""
+    """Train a new network by the recipe, print its progress and write its picture; returns its test accuracy."""
     tt_core.manual_seed(seed)
     model = build(len(found.classes))
     print(f"  {name}: {model.num_parameters():,} parameters, seed {seed}")
@@ -181,7 +182,7 @@ def _train(
 
 
 class _Progress(Callback):
-    """A line an epoch: loss, accuracy on the test set, time."""
+    """Prints a line for each epoch: loss, accuracy on the test set, time."""
 
     def __init__(self, test: DataLoader, started: float) -> None:
         self.test, self.started, self.epoch = test, started, 0
@@ -194,7 +195,7 @@ class _Progress(Callback):
 
 
 def predict(model: Layer, batches: DataLoader) -> tuple[Array, Array]:
-    """Scores (N, classes) and labels (N,) of a whole dataset; the model is left in the mode it was in."""
+    """Scores (N, classes) and labels (N,) of a whole dataset; the mode of the model does not change."""
     with evaluating(model):
         pairs = [(model(images).numpy(), labels.numpy()) for images, labels in batches]
     scores, labels = (np.concatenate(column) for column in zip(*pairs))
@@ -218,21 +219,21 @@ def _draw(
     svg = pictures.network_picture(title, first.weight.numpy(), image, maps, confusion, found.classes)
     path = make_folder(out) / f"{name.lower().replace(' ', '-')}.svg"
     write_atomic(path, svg.encode())
-    print(f"  {name}: filters, feature maps and confusions in {path}")
+    print(f"  {name}: filters, feature maps and confusion matrix in {path}")
 
 
-# --- what other acts ask for
+# --- for other acts
 
 
 def dataset_arrays(name: str, data_dir: Path | None) -> tuple[Array, Array, Array, Array] | None:
-    """Act III's answer to `tt_dataset`: MNIST as bytes, from a folder, the user's cache or the network; else None."""
+    """The answer to `tt_dataset`: MNIST as bytes, from a folder, the cache or the network, or None."""
     if name != "mnist":
         return None
     try:
         train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
     except (DownloadError, FileError) as error:
         if data_dir is not None and (data_dir / MNIST.folder).exists():
-            raise  # the user's own files, which are damaged
+            raise  # the user's files are damaged
         print(f"mnist: {error}")
         return None
     return train.images[:, 0], train.targets, test.images[:, 0], test.targets

@@ -1,7 +1,7 @@
-"""Pictures of what a convolutional network learnt: filters, feature maps, confusion matrix. Beside module 09.
+"""Pictures of what a convolutional network learnt: filters, feature maps, confusion matrix. Beside module 09, spatial.
 
-One SVG file without scripts or fonts; pixels stand in it as PNG images, which a few lines of zlib write. No drawing
-library, no display.
+A picture is one SVG file (`tt_learn.svg`). Pixels are embedded as PNG images, which a few lines of zlib write. No
+drawing library and no display is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
+from tt_learn.svg import SVG, drawing, rectangle, text
 
 WIDTH, MARGIN = 940, 24
 
@@ -30,7 +31,7 @@ def png(pixels: Array) -> bytes:
         raise ShapeError(f"png: expected bytes (H, W, 3) or (H, W), got {pixels.dtype} {pixels.shape}")
     height, width = pixels.shape[:2]
     colour_type = 2 if pixels.ndim == 3 else 0
-    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each row begins with its filter: 0, none
+    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each row begins with the number of its filter: 0, none
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
@@ -42,9 +43,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def as_pixels(x: Array) -> Array:
-    """Any numbers as bytes, the smallest black and the largest white; of several images, each by itself (N, ...).
+    """Images (N, ...) of any numbers as bytes: in each image the smallest is black, the largest white.
 
-    What is no finite number is black.
+    Infinities and nan are black. Raises `ShapeError` for images without pixels.
     """
     if not x.size:
         raise ShapeError(f"as_pixels: expected images with pixels (N, ...), got shape {x.shape}")
@@ -57,7 +58,7 @@ def as_pixels(x: Array) -> Array:
 
 
 def mosaic(tiles: Array, columns: int, gap: int = 1) -> Array:
-    """Tiles (N, C, H, W) of bytes, one or three channels, side by side on white: (rows, columns, 3).
+    """Tiles (N, C, H, W) of bytes with one or three channels, in rows of `columns` on white: (rows, columns, 3).
 
     >>> mosaic(np.zeros((3, 1, 4, 4), np.uint8), columns=2).shape
     (9, 9, 3)
@@ -91,51 +92,44 @@ def contact_sheet(title: str, images: Array, labels: Sequence[str]) -> str:
 
 def network_picture(
     title: str, filters: Array, image: Array, feature_maps: Array, confusion: Array, classes: Sequence[str]
-) -> str:
-    """An SVG of a network's first filters, what they make of one image, and what it takes for what.
+) -> SVG:
+    """An SVG of the first filters of a network, the feature maps of one image, and the confusion matrix.
 
     filters (O, C, h, w) with one or three channels; image (C, H, W); feature_maps (O, H', W'); confusion (K, K), true
     classes in rows.
     """
     columns = 16 if len(filters) >= 16 else len(filters)
-    parts, y = [_text(MARGIN, 34, title, size=18, weight="bold")], 70.0
+    parts, y = [text(MARGIN, 34, title, size=18, weight="bold")], 70.0
     for caption, sheet in (
         ("filters of the first layer", mosaic(as_pixels(filters), columns)),
         ("an image of the test set", mosaic(as_pixels(image[None]), 1)),
-        ("what the first layer sees in it", mosaic(as_pixels(feature_maps[:, None]), columns)),
+        ("feature maps of the first layer", mosaic(as_pixels(feature_maps[:, None]), columns)),
     ):
         scale = min(6.0, (WIDTH - 2 * MARGIN) / sheet.shape[1])
-        parts += [_text(MARGIN, y, caption), _image(sheet, MARGIN, y + 10, scale)]
+        parts += [text(MARGIN, y, caption), _image(sheet, MARGIN, y + 10, scale)]
         y += 10 + sheet.shape[0] * scale + 34
-    parts.append(_text(MARGIN, y, "what each class (row) was taken for (column), of the test set"))
+    parts.append(text(MARGIN, y, "confusion matrix of the test set: true classes in rows, predicted ones in columns"))
     parts += _matrix(confusion, classes, y + 14)
-    height = y + 14 + _CELL * (len(classes) + 1) + MARGIN
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
-        f'height="{height:.0f}" font-family="Helvetica, Arial, sans-serif" fill="#333333">\n'
-        f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
-    )
+    return drawing(parts, WIDTH, y + 14 + _CELL * (len(classes) + 1) + MARGIN)
 
 
 _CELL, _LABELS = 38, 110
 
 
 def _matrix(confusion: Array, classes: Sequence[str], top: float) -> list[str]:
-    """Cells as dark as their share of the row, with the count in them."""
+    """Cells with counts; a larger share of the row is darker."""
     parts = []
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     for i, name in enumerate(classes):
         y = top + _CELL * (i + 1)
-        parts.append(_text(MARGIN + _LABELS - 8, y + 24, name, anchor="end"))
-        parts.append(_text(MARGIN + _LABELS + _CELL * (i + 0.5), top + 24, name[:5], anchor="middle", size=11))
+        parts.append(text(MARGIN + _LABELS - 8, y + 24, name, anchor="end"))
+        parts.append(text(MARGIN + _LABELS + _CELL * (i + 0.5), top + 24, name[:5], anchor="middle", size=11))
         for j, share in enumerate(shares[i]):
             x, shade = MARGIN + _LABELS + _CELL * j, round(255 - 200 * float(np.sqrt(share)))
-            parts.append(
-                f'<rect x="{x}" y="{y:.1f}" width="{_CELL - 1}" height="{_CELL - 1}" fill="rgb({shade},{shade},255)"/>'
-            )
-            fill = "#ffffff" if share > 0.5 else "#333333"
+            parts.append(rectangle(x, y, _CELL - 1, _CELL - 1, f"rgb({shade},{shade},255)"))
+            fill = "#ffffff" if share > 0.5 else ""
             number = f"{confusion[i, j]:,}"
-            parts.append(_text(x + _CELL / 2, y + 23, number, anchor="middle", size=11, fill=fill))
+            parts.append(text(x + _CELL / 2, y + 23, number, anchor="middle", size=11, fill=fill))
     return parts
 
 
@@ -145,19 +139,4 @@ def _image(pixels: Array, x: float, y: float, scale: float) -> str:
     return (
         f'<image x="{x}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" style="image-rendering: pixelated" '
         f'href="data:image/png;base64,{data}"/>'
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    size: int = 13,
-    weight: str = "normal",
-    anchor: str = "start",
-    fill: str = "#333333",
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
-        f'fill="{fill}">{escape(text)}</text>'
     )

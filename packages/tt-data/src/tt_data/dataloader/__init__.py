@@ -1,7 +1,7 @@
 """Module 08, dataloader: batches in order, shuffled, prepared ahead, and resumable in the middle of an epoch.
 
-Read `dataset`, `samplers`, `collate` and `loader`. `seeding` gives each batch its own random numbers, `storage` holds
-datasets larger than memory, and `workers/` prepares batches in threads and processes.
+Read `dataset`, `samplers`, `collate`, `loader` and `epoch`. `seeding` gives each batch its own random numbers, and
+`checks` validates arguments. `storage/` has datasets larger than memory, `workers/` the threads and processes.
 """
 
 from __future__ import annotations
@@ -46,3 +46,6 @@ from tt_data.dataloader.storage import MemmapDataset as MemmapDataset
 from tt_data.dataloader.storage import Shard as Shard
 from tt_data.dataloader.storage import ShardedDataset as ShardedDataset
 from tt_data.dataloader.storage import write_shards as write_shards
+from tt_data.dataloader.workers.fetch import WorkerInfo as WorkerInfo
+from tt_data.dataloader.workers.fetch import get_worker_info as get_worker_info
+from tt_data.dataloader.workers.pools import WorkerError as WorkerError

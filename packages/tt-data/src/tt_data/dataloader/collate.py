@@ -1,7 +1,7 @@
 """From samples to a batch, and from a batch of arrays to a batch of tensors.
 
-Part of module 08 (Act III). A batch is an array, or tuples, lists and dicts of arrays. It stays arrays
-through transforms and worker processes; `to_tensors` runs once, in the process that trains.
+Part of module 08, dataloader. A batch is an array, or tuples, lists and dicts of arrays. Transforms and workers handle
+arrays; `to_tensors` runs once, in the main process.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def default_collate(samples: Sequence[Any]) -> Any:
     """Stack samples along a new first dimension, field by field.
 
     Arrays and tensors of shape (...) give (batch, ...); Python floats, also mixed with ints, give float32, ints
-    int64; tuples and dicts are taken apart; strings stay a list. Raises `ShapeError` when samples differ in shape or
-    structure, `DTypeError` for objects that have no array. PyTorch's function of this name makes Python floats float64.
+    int64; tuples and dicts are collated by field; strings stay a list. Raises `ShapeError` when samples differ in shape
+    or structure, `DTypeError` for objects that are not arrays or numbers. PyTorch's function makes floats float64.
 
     >>> default_collate([(np.ones(2), 3), (np.zeros(2), 4)])
     (array([[1., 1.],
@@ -46,7 +46,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
-    """`function` of every leaf of nested tuples, lists and dicts, in the same nest.
+    """Applies `function` to every leaf of nested tuples, lists and dicts, and keeps the structure.
 
     >>> map_leaves(len, {"a": ["xy", "z"]})
     {'a': [2, 1]}
@@ -59,12 +59,12 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
 
 
 def to_arrays(batch: Any) -> Any:
-    """A batch with each tensor replaced by its array; a tensor with history is an error, since that would be lost."""
+    """Replaces each tensor of a batch by its array; raises for a tensor with history, which would be lost."""
     return map_leaves(lambda leaf: leaf.__array__() if isinstance(leaf, tt_core.Tensor) else leaf, batch)
 
 
 def to_tensors(batch: Any) -> Any:
-    """A batch with each numeric array replaced by a tensor that shares its memory."""
+    """Replaces each numeric array of a batch by a tensor that shares its memory."""
     return map_leaves(_to_tensor, batch)
 
 
@@ -76,7 +76,7 @@ def _to_tensor(leaf: Any) -> Any:
 
 def rebuild(like: Any, values: list[Any]) -> Any:
     """`values` as a tuple, named tuple or list like `like`."""
-    if hasattr(like, "_fields"):  # a named tuple takes its fields one by one
+    if hasattr(like, "_fields"):  # a named tuple takes its fields as arguments
         return type(like)(*values)
     return tuple(values) if isinstance(like, tuple) else values
 
@@ -87,13 +87,13 @@ def _stack(samples: Sequence[Any]) -> npt.NDArray[Any]:
         if array.shape != arrays[0].shape:
             raise ShapeError(
                 f"collate: sample {i} of the batch has shape {array.shape}, sample 0 has {arrays[0].shape}; "
-                "bring them to one shape in the dataset, or give a collate_fn"
+                "give them one shape in the dataset, or pass a collate_fn"
             )
     return np.stack(arrays, dtype=_common_dtype(samples), casting="unsafe")
 
 
 def _common_dtype(samples: Sequence[Any]) -> Any:
-    """What Python numbers in a batch become: the dtype of floats among arrays, else float32 where one is a float.
+    """The dtype of a batch with Python numbers: that of floats among arrays, or float32 if a number is a float.
 
     None leaves the choice to NumPy.
     """
@@ -110,17 +110,17 @@ def _common_dtype(samples: Sequence[Any]) -> Any:
 
 def _leaf_array(sample: Any) -> npt.NDArray[Any]:
     if isinstance(sample, tt_core.Tensor):
-        return sample.__array__()  # which, unlike its data, refuses a tensor with history
+        return sample.__array__()  # unlike `data`, raises for a tensor with history
     array = np.asarray(sample)
     if array.dtype == object:
         raise DTypeError(
-            f"collate: cannot batch {type(sample).__name__}; return numbers or arrays, or give a collate_fn"
+            f"collate: cannot batch {type(sample).__name__}; return numbers or arrays, or pass a collate_fn"
         )
     return array
 
 
 def _check_alike(samples: Sequence[Any]) -> None:
-    """Fields must agree before they are zipped: one sample with a field less would shorten the batch."""
+    """Raise `ShapeError` unless all samples have the same fields; `zip` would drop the surplus fields."""
     kind = _structure(samples[0])
     for i, sample in enumerate(samples):
         if _structure(sample) != kind:

@@ -1,9 +1,8 @@
-"""What a loader reads from: a `Dataset` has a length and gives samples by number, an `IterableDataset` is a
-stream.
+"""Module 08, dataloader: datasets. A `Dataset` returns samples by index, an `IterableDataset` is a stream.
 
-Part of module 08 (Act III). Datasets deal in NumPy arrays; tensors are made of whole batches, by the loader.
-A dataset that can fetch many samples at once says so with `__getitems__(indices)`, which returns the finished
-batch: one array a field, first dimension the batch. Nothing here knows of batch sizes, order or processes.
+Datasets return NumPy arrays; the loader makes tensors of whole batches. A dataset that can fetch many samples at once
+defines `__getitems__(indices)`, which returns the finished batch: one array for each field, with the batch as first
+dimension. This file does not know batch sizes, order or processes.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ Indices = npt.NDArray[np.int64]
 
 
 class Dataset:
-    """A finite collection of samples, addressed by number.
+    """A finite collection of samples, addressed by index.
 
-    Write `__len__` and `__getitem__(index)`; add `__getitems__(indices)`, where a whole batch can be fetched
-    at once.
+    Define `__len__` and `__getitem__(index)`; or define `__getitems__(indices)`, which returns a whole batch: a tuple
+    with one array for each field.
 
     >>> class Squares(Dataset):
     ...     def __len__(self):
@@ -42,7 +41,10 @@ class Dataset:
     """
 
     def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
+        if not hasattr(self, "__getitems__"):
+            raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
+        batch = self.__getitems__(np.array([wrap_index(index, len(self), type(self).__name__)]))
+        return tuple(array[0] for array in batch)
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__()")
@@ -57,17 +59,17 @@ class Dataset:
             return f"{type(self).__name__}()"
 
     def _contents(self) -> str:
-        """What the repr says of a sample."""
+        """The description of a sample in `repr`."""
         return ""
 
 
 class IterableDataset:
-    """A stream of samples, read from the front: define `__iter__`.
+    """A stream of samples, read from the start: define `__iter__`.
 
-    Each worker reads the whole stream and keeps the batches that are its own, so the order is the same for any number
-    of workers. For that, all workers must read the same stream: `random`, `np.random` and `tt_core.generator()` are
-    seeded alike in all of them, and `get_worker_info` says that there is one. A generator that `__iter__` seeds from
-    the clock or the process id loses and repeats samples. Where skipping is cheaper than reading, override `iter_from`.
+    Each worker reads the whole stream and keeps its own batches, so the order is the same for any number of workers.
+    This requires that all workers read the same stream: `random`, `np.random` and `tt_core.generator()` have the same
+    seed in all of them, and `get_worker_info` reports a single worker. A generator that `__iter__` seeds from the clock
+    or the process id loses and repeats samples. If skipping is cheaper than reading, override `iter_from`.
 
     >>> class Count(IterableDataset):
     ...     def __iter__(self):
@@ -80,15 +82,14 @@ class IterableDataset:
         raise NotImplementedError(f"{type(self).__name__} must define __iter__()")
 
     def iter_from(self, start: int) -> Iterator[Any]:
-        """The stream from sample number `start` on; by default it reads and drops those before."""
+        """The stream from sample `start` on; the default reads and discards the samples before."""
         return islice(iter(self), start, None)
 
 
 class TensorDataset(Dataset):
-    """Tensors or arrays of one length, side by side: sample `i` is the tuple of their rows `i`.
+    """Tensors or arrays of equal length: sample `i` is the tuple of their rows `i`.
 
-    Raises `ShapeError` when the lengths differ. PyTorch's class of the same name, fetching whole batches at
-    once.
+    It fetches whole batches at once. Raises `ShapeError` when the lengths differ.
 
     >>> TensorDataset(np.zeros((4, 2)), np.arange(4))[3]
     (array([0., 0.]), np.int64(3))
@@ -97,7 +98,7 @@ class TensorDataset(Dataset):
     @checked
     def __init__(self, *tensors: Any) -> None:
         if not tensors:
-            raise ArgumentError("TensorDataset: got no tensors; give at least one, e.g. TensorDataset(images, labels)")
+            raise ArgumentError("TensorDataset: got no tensors; pass at least one, e.g. TensorDataset(images, labels)")
         self.arrays = tuple(as_array(tensor) for tensor in tensors)
         lengths = [array.shape[0] if array.ndim else None for array in self.arrays]
         if lengths[0] is None or len(set(lengths)) > 1:
@@ -123,7 +124,7 @@ class TensorDataset(Dataset):
 class Subset(Dataset):
     """The samples of `dataset` at `indices`, in that order.
 
-    Raises `OutOfRangeError` when an index lies outside the dataset.
+    Raises `OutOfRangeError` for an index outside the dataset.
 
     >>> len(Subset(TensorDataset(np.arange(9)), [1, 3]))
     2
@@ -148,7 +149,7 @@ class Subset(Dataset):
 
 
 class ConcatDataset(Dataset):
-    """Datasets one after another.
+    """Several datasets, one after another; raises `ArgumentError` for none.
 
     >>> a, b = TensorDataset(np.arange(3)), TensorDataset(np.arange(10, 15))
     >>> ConcatDataset([a, b])[4]
@@ -159,7 +160,7 @@ class ConcatDataset(Dataset):
     def __init__(self, datasets: Iterable[Dataset | Sequence[Any]]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ArgumentError("ConcatDataset: got no datasets; give at least one")
+            raise ArgumentError("ConcatDataset: got no datasets; pass at least one")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
             raise DTypeError("ConcatDataset: an IterableDataset has no length; chain the streams in one __iter__")
         self.cumulative_sizes = list(accumulate(len(dataset) for dataset in self.datasets))
@@ -177,8 +178,8 @@ class ConcatDataset(Dataset):
 
     def __getitems__(self, indices: Indices) -> Any:
         indices = as_indices(indices, len(self), "ConcatDataset")
-        parts = np.searchsorted(self.cumulative_sizes, indices, side="right")
-        if len(parts) and (parts == parts[0]).all():  # the usual case without shuffling: one dataset, one fetch
+        parts = np.searchsorted(self.cumulative_sizes, indices, side="right")  # the dataset of each index
+        if len(parts) and (parts == parts[0]).all():  # usual without shuffling: all indices are in one dataset
             return fetch(self.datasets[parts[0]], indices - self._start(parts[0]))
         return [self[int(index)] for index in indices]
 
@@ -190,10 +191,10 @@ class ConcatDataset(Dataset):
 def random_split(
     dataset: Dataset | Sequence[Any], lengths: Sequence[float], generator: np.random.Generator | None = None
 ) -> list[Subset]:
-    """Cut `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
+    """Splits `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
 
-    What rounding down leaves over goes to the parts one by one, from the first. Raises `ShapeError` when the
-    lengths do not sum to the dataset's. PyTorch's `random_split`.
+    Fractions are rounded down, and the remaining samples go to the first parts, one each. Raises `ArgumentError` when
+    the lengths do not sum to the length of the dataset.
 
     >>> [len(part) for part in random_split(TensorDataset(np.arange(10)), [0.75, 0.25])]
     [8, 2]
@@ -220,19 +221,19 @@ def _split_sizes(total: int, lengths: list[float]) -> list[int]:
 
 
 def fetch(dataset: Dataset | Sequence[Any], indices: Indices) -> Any:
-    """The samples at `indices`: a finished batch from a dataset that can fetch many at once, else a list."""
+    """The samples at `indices`: a finished batch if the dataset has `__getitems__`, else a list."""
     fetch_many = getattr(dataset, "__getitems__", None)
     return fetch_many(indices) if fetch_many else [dataset[int(index)] for index in indices]
 
 
 def fetch_batch(dataset: Dataset, indices: Indices) -> Any:
-    """As `fetch`, with a list of samples stacked into a batch."""
+    """As `fetch`, but a list of samples is stacked into a batch."""
     samples = fetch(dataset, indices)
     return default_collate(samples) if isinstance(samples, list) else samples
 
 
 def as_array(tensor: Any) -> npt.NDArray[Any]:
-    """The array of a tensor, without a copy; anything else as NumPy reads it. A tensor with history is an error."""
+    """The array of a tensor, without a copy, or of anything NumPy accepts; raises for a tensor with history."""
     return np.asarray(tensor)
 
 
@@ -242,12 +243,12 @@ def as_indices(indices: Any, length: int, who: str) -> Indices:
     outside = array[(array < -length) | (array >= length)]
     if outside.size:
         raise OutOfRangeError(f"{who}: index {outside[0]} is outside a dataset of {length} samples")
-    wide = array.astype(np.int64)  # the length need not fit the dtype that was given
+    wide = array.astype(np.int64)  # the length may not fit the given dtype
     return np.where(wide < 0, wide + length, wide)
 
 
 def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:
-    """`indices` as an array of integers; raises `DTypeError` for others, masks too, and for nests."""
+    """`indices` as an array of integers; raises `DTypeError` for masks, other dtypes and nested lists."""
     array = as_array(indices) if len(indices) else np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DTypeError(

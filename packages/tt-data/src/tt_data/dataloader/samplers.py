@@ -1,9 +1,8 @@
-"""The order in which samples are read, and how they are grouped into batches.
+"""The order in which samples are read, and their grouping into batches.
 
-Part of module 08 (Act III). A sampler gives sample numbers; those here give them as one int64 array
-(`indices`), because a permutation of a million samples should not become a million Python integers. Chance
-comes from `tt_data.dataloader.seeding.generator()`, which a loader points at the epoch's own seed. Samplers do not read
-data.
+Part of module 08, dataloader. A sampler yields sample indices. The samplers here return them as one int64 array
+(`indices`), because a permutation of a million samples should not become a million Python integers. They draw from
+`tt_core.generator()`, which the loader seeds for each epoch. Samplers do not read data.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ArgumentError, DTypeError, shown
+from tt_core.engine.errors import ArgumentError, DTypeError, is_integer, shown
 from tt_data.dataloader import seeding
 from tt_data.dataloader.dataset import as_integers
 
@@ -24,7 +23,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Sampler:
-    """Gives the numbers of the samples to read, in order: define `indices`, or `__iter__` for an endless order.
+    """The indices of the samples to read, in order: define `indices`, or `__iter__` for an endless order.
 
     >>> class EveryOther(Sampler):
     ...     def indices(self):
@@ -34,7 +33,7 @@ class Sampler:
     """
 
     def indices(self) -> Indices:
-        """All sample numbers of one epoch, int64 of shape (samples,)."""
+        """All sample indices of one epoch, int64 of shape (samples,)."""
         raise NotImplementedError(f"{type(self).__name__} must define indices() or __iter__()")
 
     def __iter__(self) -> Iterator[int]:
@@ -79,12 +78,12 @@ class RandomSampler(Sampler):
         size, rng = len(self.data_source), seeding.generator()
         if self.replacement:
             return rng.integers(0, size, len(self))
-        rounds = -(-len(self) // size) if size else 0  # more draws than samples: whole permutations, then part of one
+        rounds = -(-len(self) // size) if size else 0  # more draws than samples: whole permutations, then a part of one
         return np.concatenate([rng.permutation(size) for _ in range(rounds)] or [np.arange(0)])[: len(self)]
 
 
 class SubsetRandomSampler(Sampler):
-    """The given sample numbers, each once, in random order.
+    """The given sample indices, each once, in random order.
 
     >>> sorted(SubsetRandomSampler([7, 3]))
     [3, 7]
@@ -104,8 +103,7 @@ class SubsetRandomSampler(Sampler):
 class WeightedRandomSampler(Sampler):
     """`num_samples` draws, sample `i` with probability proportional to `weights[i]`: for classes of unequal size.
 
-    Raises `ArgumentError` for negative weights, or more draws without replacement than there are positive
-    weights.
+    Raises `ArgumentError` for negative weights, and for more draws without replacement than positive weights.
 
     >>> set(WeightedRandomSampler([0, 1, 0], num_samples=5))
     {1}
@@ -131,7 +129,7 @@ class WeightedRandomSampler(Sampler):
 
 
 class BlockShuffleSampler(Sampler):
-    """Shuffles blocks of neighbours, then the samples within a window of `window` blocks: for data on slow disks.
+    """Shuffles blocks of adjacent samples, then the samples in each window of `window` blocks, for data on slow disks.
 
     Every sample comes once; reads stay within `window` blocks at a time, so a disk or a `ShardedDataset`
     reads nearly in sequence (block = samples in a shard). The larger the window, the closer to a full
@@ -152,6 +150,7 @@ class BlockShuffleSampler(Sampler):
 
     def indices(self) -> Indices:
         rng = seeding.generator()
+        # blocks in random order, then the samples of each window of blocks
         starts = rng.permutation(np.arange(0, len(self), self.block))
         blocks = [np.arange(start, min(start + self.block, len(self))) for start in starts]
         windows = [np.concatenate(blocks[i : i + self.window]) for i in range(0, len(blocks), self.window)]
@@ -159,7 +158,7 @@ class BlockShuffleSampler(Sampler):
 
 
 class BatchSampler:
-    """Groups a sampler's numbers into batches, int64 arrays of `batch_size`; the last may be shorter.
+    """Groups the indices of a sampler into batches, int64 arrays of `batch_size`; the last may be shorter.
 
     >>> [batch.tolist() for batch in BatchSampler(SequentialSampler("abcde"), 2, drop_last=False)]
     [[0, 1], [2, 3], [4]]
@@ -168,7 +167,7 @@ class BatchSampler:
     @checked
     def __init__(self, sampler: Any, batch_size: int, drop_last: bool) -> None:
         if not hasattr(sampler, "__iter__") or isinstance(sampler, (str, bytes, Mapping)):
-            raise DTypeError(f"BatchSampler: sampler gives indices one by one, got {shown(sampler)}")
+            raise DTypeError(f"BatchSampler: sampler must yield indices, got {shown(sampler)}")
         self.sampler, self.batch_size, self.drop_last = sampler, check_batch_size(batch_size), drop_last
 
     def __len__(self) -> int:
@@ -191,7 +190,7 @@ class BatchSampler:
 
 
 def check_batch_size(batch_size: Any) -> int:
-    """`batch_size` if it is a positive whole number, else `ArgumentError`."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ArgumentError(f"DataLoader: batch_size must be a whole number >= 1, got {batch_size!r}")
+    """`batch_size` as an integer; raises `ArgumentError` unless it is one and >= 1."""
+    if isinstance(batch_size, bool) or not is_integer(batch_size, least=1):
+        raise ArgumentError(f"DataLoader: batch_size must be an integer >= 1, got {batch_size!r}")
     return int(batch_size)

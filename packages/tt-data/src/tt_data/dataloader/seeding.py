@@ -1,13 +1,13 @@
-"""Random numbers for loading data: the same batch gets the same ones, whichever process prepares it.
+"""Random numbers for loading data: a batch gets the same numbers in whichever process it is prepared.
 
-Part of module 08 (Act III). A `DataLoader` draws one seed per epoch from the framework's generator. The order of the
-samples comes from that seed, and the augmentation of batch 7 from that seed and the number 7, so neither depends on the
-number of workers or on where an earlier run was stopped.
+Part of module 08, dataloader. A `DataLoader` draws one seed per epoch from the framework's generator. The seed decides
+the order of the samples, and with the number 7 the augmentation of batch 7. So neither depends on the number of workers
+or on the batch at which an earlier run stopped.
 
-While a batch is prepared, `tt_core.generator()` is that batch's generator. A dataset, collate function or transform
-that draws from it gets the same numbers with any number of workers. `random` and `np.random` keep one state per
-process: a worker seeds them for each batch, and without workers they remain yours. Seed them yourself there; a loop
-that draws from them while a prefetch thread does so too cannot be repeated.
+While a batch is prepared, `tt_core.generator()` is the generator of the batch. A dataset, collate function or transform
+that draws from it gets the same numbers with any number of workers. `random` and `np.random` have one state per
+process. A worker seeds them for each batch; without workers the loader leaves them alone, so seed them yourself. A loop
+that draws from them while a prefetch thread also does cannot be repeated.
 """
 
 # ruff: noqa: NPY002  (the legacy generator is what user code draws from)
@@ -32,11 +32,11 @@ __all__ = [
     "stream",
 ]
 
-ORDER = 0  # stream of an epoch's seed that sampling draws from; batch n draws from stream n + 1
+ORDER = 0  # the stream of an epoch's seed for sampling; batch n draws from stream n + 1
 
 
 def check_generator(rng: Any, who: str) -> np.random.Generator | None:
-    """`rng` if it is a NumPy generator or None, else `DTypeError`: a seed alone would start anew at each use.
+    """`rng`; raises `DTypeError` unless it is a NumPy generator or None. A seed would restart at each use.
 
     >>> check_generator(None, "DataLoader") is None
     True
@@ -47,7 +47,7 @@ def check_generator(rng: Any, who: str) -> np.random.Generator | None:
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
-    """Generator number `number` of an epoch: independent streams from one seed (NumPy's SeedSequence).
+    """Stream `number` of an epoch: independent streams from one seed (NumPy's SeedSequence).
 
     >>> stream(1, 2).random() == stream(1, 2).random() != stream(1, 3).random()
     True
@@ -56,12 +56,12 @@ def stream(seed: int, number: int) -> np.random.Generator:
 
 
 def draw_seed(rng: np.random.Generator | None = None) -> int:
-    """One epoch's seed, 63 bits so that JSON and int64 hold it, drawn from `rng` or the framework's generator."""
+    """The seed of one epoch, drawn from `rng` or the framework's generator; 63 bits fit JSON and int64."""
     return int((rng or generator()).integers(0, 2**63 - 1))
 
 
 def seed_globals(seed: int, number: int) -> None:
-    """Seed `random` and `np.random`, for code that draws from them: for worker processes, which own this state.
+    """Seeds `random` and `np.random` in a worker process, for code that draws from them.
 
     >>> before = GlobalState()
     >>> seed_globals(1, 2)
@@ -76,7 +76,7 @@ def seed_globals(seed: int, number: int) -> None:
 
 
 class GlobalState:
-    """The state of `random` and `np.random` now, which `restore` brings back."""
+    """The current state of `random` and `np.random`, for `restore`."""
 
     def __init__(self) -> None:
         self._python, self._numpy = random.getstate(), np.random.get_state()

@@ -1,4 +1,4 @@
-"""Ready datasets: MNIST, Fashion-MNIST, CIFAR-10 and text from files or the network, and generated ones."""
+"""Datasets: MNIST, Fashion-MNIST, CIFAR-10 and text from files or the network, and generated images."""
 
 from __future__ import annotations
 

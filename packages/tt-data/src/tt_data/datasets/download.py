@@ -1,8 +1,7 @@
-"""Where datasets are found, and how they get there: a given folder, `TT_DATA_HOME`, the user's cache, the
-network.
+"""Finding datasets, and downloading them: in a given folder, `TT_DATA_HOME`, the user's cache, or from the network.
 
-Part of module 08 (Act III). Downloads go through pooch, which checks the checksum; mirrors are tried in turn.
-A file appears under its name when it is whole and right, and not before.
+Beside module 08, dataloader. Downloads use pooch, which verifies the checksum; mirrors are tried in turn. A file
+appears under its name only when it is complete and verified.
 """
 
 from __future__ import annotations
@@ -20,34 +19,34 @@ from tt_core.engine.files import replace
 
 HOME_VARIABLE = "TT_DATA_HOME"
 _TIMEOUT = 30  # seconds without a byte
-_INCOMING = ".incoming-"  # a folder a download; one that a killed process left is removed after a day
+_INCOMING = ".incoming-"  # one folder for each download; one that a killed process left is removed after a day
 _STALE = 24 * 3600  # seconds
 
 
 class DownloadError(TinyTorchError):
-    """A file that no mirror gave."""
+    """No mirror delivered a file."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the network: its name, what it must hash to, and where it is."""
+    """A file on the network: its name, its checksum, and its mirrors."""
 
     name: str
     sha256: str
-    mirrors: tuple[str, ...]  # each a folder's address; the name is appended
+    mirrors: tuple[str, ...]  # addresses of folders; the name is appended
 
 
 def cache_home() -> Path:
-    """The folder for downloaded datasets: `TT_DATA_HOME`, else the user's cache (as the operating system has it)."""
-    import pooch  # type: ignore[import-untyped, unused-ignore]  # 0.2 s that few calls need
+    """The folder for downloaded datasets: `TT_DATA_HOME`, else the cache folder of the user."""
+    import pooch  # type: ignore[import-untyped, unused-ignore]  # takes 0.2 s to import, and few calls need it
 
     return Path(os.environ.get(HOME_VARIABLE) or pooch.os_cache("tinytorch") / "data")
 
 
 def find(folder: str, names: Iterable[str], root: str | os.PathLike[str] | None) -> Path | None:
-    """The folder called `folder` that holds all `names`: in `root`, or without one in `cache_home()`."""
+    """The folder named `folder` that has all `names`, in `root` or by default in `cache_home()`."""
     home = Path(root) if root is not None else cache_home()
-    for candidate in (home / folder, home):  # the data home, or the dataset's own folder given directly
+    for candidate in (home / folder, home):  # the data home, or the dataset's folder itself
         if all((candidate / name).is_file() for name in names):
             return candidate
     return None
@@ -59,10 +58,10 @@ def obtain(
     root: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> Path:
-    """The folder that holds `files`, downloading those that are missing if `download`.
+    """The folder that has `files`; downloads missing files if `download`.
 
-    A given `root` is only read: what is missing there goes to `cache_home()`. Raises `FileError` when files
-    are missing and may not be downloaded, `DownloadError` when no mirror gives them.
+    `root` is only read: files that are missing there are downloaded to `cache_home()`. Raises `FileError` when files
+    are missing and `download` is False, `DownloadError` when no mirror delivers them.
     """
     files = list(files)
     names = [file.name for file in files]
@@ -72,7 +71,7 @@ def obtain(
     if not download:
         where = Path(root) if root is not None else cache_home()
         raise FileError(
-            f"{where / folder}: does not hold {', '.join(names)}; put them there, name another folder with "
+            f"{where / folder}: does not have {', '.join(names)}; put them there, name another folder with "
             f"--data-dir or {HOME_VARIABLE}, or allow the download"
         )
     target = cache_home() / folder
@@ -82,25 +81,23 @@ def obtain(
 
 
 def fetch(file: Remote, folder: Path) -> Path:
-    """Download one file into `folder`, unless it is there; returns its path.
+    """Downloads one file into `folder`, unless it exists; returns its path.
 
-    Raises `DownloadError`, and `FileError` for a file that is there and is another one.
+    Raises `DownloadError`, and `FileError` for an existing file with another checksum.
     """
     import pooch  # type: ignore[import-untyped, unused-ignore]
 
     path = folder / file.name
     if path.is_file():
         if pooch.file_hash(path) != file.sha256:
-            raise FileError(
-                f"{path}: checksum differs from the published file's; remove it, and it is downloaded again"
-            )
+            raise FileError(f"{path}: checksum differs from the published file's; remove it to download it again")
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=folder))
     except OSError as error:
-        raise FileError(f"{folder}: cannot hold a download ({error.strerror}); set {HOME_VARIABLE}") from None
+        raise FileError(f"{folder}: cannot be written for a download ({error.strerror}); set {HOME_VARIABLE}") from None
     try:
         replace(_from_first_mirror(file, incoming), path)
     finally:
@@ -110,7 +107,7 @@ def fetch(file: Remote, folder: Path) -> Path:
 
 def _from_first_mirror(file: Remote, incoming: Path) -> Path:
     import pooch  # type: ignore[import-untyped, unused-ignore]
-    from requests import RequestException  # what pooch downloads with
+    from requests import RequestException  # pooch downloads with requests
 
     pooch.get_logger().setLevel("ERROR")
     failures = []
@@ -123,7 +120,7 @@ def _from_first_mirror(file: Remote, incoming: Path) -> Path:
             failures.append(f"{url}: {_reason(error)}")
     raise DownloadError(
         f"cannot download {file.name} ({'; '.join(failures)}). Without a network, put the file into a folder "
-        f"of your own and name that with --data-dir or {HOME_VARIABLE}"
+        f"and pass that with --data-dir or {HOME_VARIABLE}"
     )
 
 

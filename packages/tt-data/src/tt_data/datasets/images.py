@@ -1,7 +1,7 @@
 """MNIST, Fashion-MNIST and CIFAR-10 as datasets, read from a folder or downloaded.
 
-Part of module 08 (Act III). Images stay bytes in memory (MNIST 47 MB, CIFAR-10 154 MB); a fetched batch is
-float32 in [0, 1]. Augmentation is the loader's (`transform`).
+Beside module 08, dataloader. Images stay bytes in memory (MNIST 47 MB, CIFAR-10 154 MB); a fetched batch is float32 in
+[0, 1]. Augmentation is up to the loader (`transform`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.errors import DTypeError, FileError, ShapeError
 from tt_core.engine.files import make_folder, write_atomic
 from tt_data.command.pictures import contact_sheet
-from tt_data.dataloader.dataset import Dataset, Indices, as_array, wrap_index
+from tt_data.dataloader.dataset import Dataset, Indices, as_array
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
 from tt_learn.command.idx import read_idx
@@ -30,10 +30,10 @@ Root = Union[str, "os.PathLike[str]", None]
 
 
 class ImageDataset(Dataset):
-    """Labelled images in memory: `images` (N, C, H, W), bytes, and `targets` (N,), whole numbers.
+    """Labelled images in memory: `images` (N, C, H, W) of bytes and `targets` (N,) of integers.
 
-    A sample is (image, label): float32 in [0, 1] and int64. Raises `DTypeError` and `ShapeError` for others; what is
-    divided by 255 already goes into a `TensorDataset`.
+    A sample is (image, label): float32 in [0, 1] and int64. Raises `DTypeError` and `ShapeError` for other arrays. For
+    images that are already floats, use `TensorDataset`.
 
     >>> image, label = ImageDataset(np.full((2, 1, 1, 1), 255, np.uint8), np.array([3, 7]))[1]
     >>> image, label
@@ -48,8 +48,7 @@ class ImageDataset(Dataset):
         name = type(self).__name__
         if images.dtype != np.uint8 or targets.dtype.kind not in "iu":
             raise DTypeError(
-                f"{name}: images are bytes, to be divided by 255, and targets whole numbers; got {images.dtype} and "
-                f"{targets.dtype}"
+                f"{name}: images must be uint8, and targets integers; got {images.dtype} and {targets.dtype}"
             )
         if images.ndim != 4 or targets.shape != images.shape[:1]:
             raise ShapeError(f"{name}: expected (N, C, H, W) and (N,), got {images.shape} and {targets.shape}")
@@ -65,10 +64,6 @@ class ImageDataset(Dataset):
         first = range(min(len(self), 16))
         return contact_sheet(repr(self), self.images[first], [_label(self.classes, self.targets[i]) for i in first])
 
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], np.int64]:
-        image, label = self.__getitems__(np.array([wrap_index(index, len(self), type(self).__name__)]))
-        return image[0], label[0]
-
     def __getitems__(self, indices: Indices) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         return np.divide(self.images[indices], np.float32(255), dtype=np.float32), self.targets[indices]
 
@@ -78,11 +73,11 @@ def _label(classes: Sequence[str], target: int) -> str:
 
 
 class MNIST(ImageDataset):
-    """Handwritten digits, 60,000 to train on and 10,000 to test (LeCun, Bottou, Bengio and Haffner 1998).
+    """Handwritten digits: 60,000 for training and 10,000 for testing (LeCun, Bottou, Bengio and Haffner 1998).
 
-    Images (1, 28, 28). `root` is a folder with `mnist/` in it, by default `TT_DATA_HOME` or the user's cache;
-    files that are missing are downloaded there if `download`. Raises `FileError` for missing or damaged
-    files, `DownloadError` without a network.
+    Images are (1, 28, 28). `root` is a folder with a folder `mnist/`, by default `TT_DATA_HOME` or the user's cache.
+    Missing files are downloaded to the cache if `download`. Raises `FileError` for missing or damaged files,
+    `DownloadError` without a network.
     """
 
     classes = tuple("0123456789")
@@ -102,7 +97,7 @@ class MNIST(ImageDataset):
     def __init__(self, root: Root = None, train: bool = True, download: bool = True) -> None:
         names = [name for name in self.files if name.startswith("train" if train else "t10k")]
         unpacked = [name.removesuffix(".gz") for name in names]
-        folder = find(self.folder, unpacked, root)  # files that somebody has unpacked serve as well
+        folder = find(self.folder, unpacked, root)  # unpacked files are accepted too
         if folder is None:
             folder = obtain(self.folder, [Remote(n, self.files[n], self.mirrors) for n in names], root, download)
             unpacked = names
@@ -110,7 +105,7 @@ class MNIST(ImageDataset):
 
 
 class FashionMNIST(MNIST):
-    """Articles of clothing in MNIST's format (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747); see `MNIST`."""
+    """Articles of clothing in the format of `MNIST` (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747)."""
 
     classes = (
         "T-shirt/top",
@@ -141,19 +136,17 @@ def read_labelled_idx(images: Path, labels: Path) -> tuple[npt.NDArray[np.uint8]
     """Images (N, 1, H, W) and labels (N,) of two IDX files; raises `FileError` when they do not match."""
     x, y = read_idx(images), read_idx(labels)
     if x.dtype != np.uint8 or x.ndim != 3:
-        raise FileError(f"{images}: holds {x.dtype} of shape {x.shape}; expected bytes (images, height, width)")
+        raise FileError(f"{images}: has {x.dtype} of shape {x.shape}; expected bytes (images, height, width)")
     if y.dtype != np.uint8 or y.ndim != 1 or len(y) != len(x):
-        raise FileError(
-            f"{labels}: holds {y.dtype} of shape {y.shape}; expected bytes, one for each of {len(x)} images"
-        )
+        raise FileError(f"{labels}: has {y.dtype} of shape {y.shape}; expected bytes, one for each of {len(x)} images")
     return x[:, None], y
 
 
 class CIFAR10(ImageDataset):
-    """Coloured photographs of ten kinds, 50,000 to train on and 10,000 to test (Krizhevsky 2009).
+    """Colour photographs of ten classes: 50,000 for training and 10,000 for testing (Krizhevsky 2009).
 
-    Images (3, 32, 32). `root` is a folder with `cifar-10-batches-py/` or `cifar-10-batches-bin/` in it; see
-    `MNIST`.
+    Images are (3, 32, 32). `root` is a folder with a folder `cifar-10-batches-py/` or `cifar-10-batches-bin/`;
+    otherwise as `MNIST`.
     """
 
     classes = cifar.CLASSES
@@ -181,7 +174,9 @@ class CIFAR10(ImageDataset):
         if found is not None:
             return found
         if not download:
-            obtain(self.folder, [Remote(name, "", ()) for name in names], root, download=False)  # raises, saying where
+            obtain(
+                self.folder, [Remote(name, "", ()) for name in names], root, download=False
+            )  # raises an error with the folder
         archive = fetch(self.archive, cache_home())
         extract(archive, self.folder, cache_home() / self.folder)
         archive.unlink()
@@ -189,9 +184,10 @@ class CIFAR10(ImageDataset):
 
 
 def extract(archive: Path, member_folder: str, target: Path, max_bytes: int = 1 << 26) -> None:
-    """Write the plain files in `member_folder` of a .tar.gz into `target`, each whole or not at all.
+    """Writes the regular files in `member_folder` of a .tar.gz to `target`, each completely or not at all.
 
-    Only names directly in that folder count, so an archive cannot write elsewhere. Raises `FileError`.
+    Only names directly in that folder are extracted, so an archive cannot write elsewhere. Raises `FileError` for a
+    damaged archive and for a file of more than `max_bytes`.
     """
     make_folder(target)
     try:
@@ -201,7 +197,7 @@ def extract(archive: Path, member_folder: str, target: Path, max_bytes: int = 1 
                 if member.isfile() and folder == member_folder and name not in ("", ".", ".."):
                     if member.size > max_bytes:
                         raise FileError(
-                            f"{archive}: {member.name} has {member.size:,} bytes, at most {max_bytes:,} fit"
+                            f"{archive}: {member.name} has {member.size:,} bytes, expected at most {max_bytes:,}"
                         )
                     file = tar.extractfile(member)
                     write_atomic(target / name, file.read() if file else b"")

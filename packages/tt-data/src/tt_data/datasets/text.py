@@ -1,7 +1,7 @@
-"""Text as a dataset for next-symbol prediction, read from the file as it is needed.
+"""Text as a dataset for predicting the next symbol, read from the file as it is needed.
 
-Part of module 08 (Act III). Knows no tokenizer (that is Act IV): symbols are bytes, or whatever numbers
-`encode` makes of the text.
+Beside module 08, dataloader. It has no tokenizer (that is Act IV): symbols are bytes, or the integers that `encode`
+makes of the text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, DTypeError, FileError
-from tt_data.dataloader.dataset import Dataset, Indices, wrap_index
+from tt_data.dataloader.dataset import Dataset, Indices
 from tt_data.datasets.download import Remote, obtain
+from tt_data.datasets.reading import reading
 
 TINY_SHAKESPEARE = Remote(
     "input.txt",
@@ -27,15 +28,15 @@ TINY_SHAKESPEARE = Remote(
 
 
 class Text(Dataset):
-    """Windows of `block_size` symbols of a text file, each with the same window one symbol on as its target.
+    """Windows of `block_size` symbols of a text file; the target of each is the window shifted by one symbol.
 
-    A sample is (x, y), int64 of shape (block_size,) both. Windows begin every `stride` symbols, by default
-    one after the other. Without `encode` a symbol is a byte and the file is mapped, not loaded; with it, the
-    text is read as UTF-8 and `encode(text)` gives the numbers. Without `path`, the tiny Shakespeare corpus
-    (Karpathy 2015) in `root/tinyshakespeare/`, downloaded if `download`.
+    A sample is (x, y), both int64 of shape (block_size,). Windows begin every `stride` symbols, by default without
+    overlap. Without `encode` a symbol is a byte, and the file is mapped, not loaded. With it, the text is read as
+    UTF-8, and `encode(text)` returns integers. Without `path`, the text is the tiny Shakespeare corpus (Karpathy 2015)
+    in `root/tinyshakespeare/`, downloaded if `download`.
 
-    Raises `FileError` for a file that is missing, no UTF-8, shorter than one window and its target, or cut while in
-    use; `DTypeError` where `encode` gives no whole numbers.
+    Raises `FileError` for a file that is missing, not UTF-8, shorter than one window and its target, or truncated while
+    in use; `DTypeError` if `encode` does not return integers.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
@@ -71,15 +72,12 @@ class Text(Dataset):
     def __len__(self) -> int:
         return (len(self._symbols) - self.block_size - 1) // self.stride + 1
 
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        x, y = self.__getitems__(np.array([wrap_index(index, len(self), "Text")]))
-        return x[0], y[0]
-
     def __getitems__(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if self._mapped and os.stat(self.path).st_size < len(self._symbols):  # reading on would kill the process
-            raise FileError(f"{self.path}: was cut short while in use")
+        if self._mapped and os.stat(self.path).st_size < len(self._symbols):  # reading the map would kill the process
+            raise FileError(f"{self.path}: was truncated while in use")
+        # (batch, block_size + 1): each window and the symbol after it
         places = (indices * self.stride)[:, None] + np.arange(self.block_size + 1)
-        windows = self._symbols[places].astype(np.int64)  # (batch, block_size + 1)
+        windows = self._symbols[places].astype(np.int64)
         return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,27 +96,19 @@ def _encoded(encode: Callable[[str], Sequence[int]], path: Path) -> npt.NDArray[
     except ValueError:  # lists of unequal lengths
         symbols = np.empty(0, object)
     if symbols.dtype.kind not in "iu" or symbols.ndim != 1:
-        raise DTypeError(f"Text: encode must give a flat sequence of whole numbers, got {str(numbers)[:40]} ...")
+        raise DTypeError(f"Text: encode must return a flat sequence of integers, got {str(numbers)[:40]} ...")
     return symbols
 
 
 def _map_bytes(path: Path) -> npt.NDArray[np.uint8]:
-    try:
-        if path.stat().st_size == 0:
-            return np.empty(0, np.uint8)  # an empty file cannot be mapped
-        return np.memmap(path, np.uint8, "r")
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    with reading(path):
+        # an empty file cannot be mapped
+        return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
+        with reading(path):
+            return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise FileError(f"{path}: is no UTF-8 text (byte {error.start}); convert it, or leave out encode") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+        raise FileError(f"{path}: is not UTF-8 (byte {error.start}); convert it, or omit encode") from None

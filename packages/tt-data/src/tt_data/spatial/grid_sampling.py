@@ -1,18 +1,19 @@
-"""Module 09, spatial: images read at places that may be learnt, as in spatial transformers (Jaderberg et al. 2015).
+"""Module 09, spatial: images read at given positions, as in spatial transformers (Jaderberg et al. 2015).
 
-Compositions of ops: the corners around each place are gathered, and their weights are functions of the place, so
-gradients flow to the image and to the grid.
+These are compositions of ops. The four pixels around each position are gathered, and their weights are functions of the
+position, so gradients flow to the image and to the grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from tt_core import Tensor
 from tt_core.engine.compositions import of_tensors
-from tt_core.engine.errors import ShapeError, check_floats
+from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import ArgumentError, ShapeError, check_floats
 from tt_core.tensor.creation import from_numpy
 from tt_core.tensor.elementwise import clip
 from tt_core.tensor.products import matmul
@@ -20,11 +21,11 @@ from tt_core.tensor.shapes import take_along_dim
 
 
 @of_tensors("theta")
-def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Any:
-    """Places (N, H, W, 2) for `grid_sample`: each pixel's own place (x, y, 1), mapped by theta (N, 2, 3).
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+    """Positions (N, H, W, 2) for `grid_sample`: the position (x, y, 1) of each pixel, mapped by theta (N, 2, 3).
 
-    `size` is (N, C, H, W). Places run from -1 to 1, from edge to edge of the image, or with `align_corners` from the
-    centre of the first pixel to that of the last. Raises `ShapeError` for other shapes.
+    `size` is (N, C, H, W). Positions run from -1 to 1, from edge to edge of the image, or with `align_corners` from the
+    centre of the first pixel to that of the last. Raises `ShapeError` for other shapes, `DTypeError` for integers.
 
     >>> from tt_core import tensor
     >>> affine_grid(tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), (1, 1, 1, 2)).tolist()
@@ -33,31 +34,34 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     if len(size) != 4 or theta.shape != (size[0], 2, 3):
         raise ShapeError(f"affine_grid: expected theta (N, 2, 3) and size (N, C, H, W), got {theta.shape} and {size!r}")
     check_floats(theta)
-    ys, xs = (_own_places(n, bool(align_corners)) for n in size[2:])
-    own = np.stack([*np.meshgrid(xs, ys), np.ones((len(ys), len(xs)))], -1).reshape(1, -1, 3).astype(theta.dtype)
-    return matmul(from_numpy(own), theta.transpose(1, 2)).reshape(size[0], len(ys), len(xs), 2)
+    ys, xs = (_pixel_positions(n, bool(align_corners)) for n in size[2:])
+    pixels = np.stack([*np.meshgrid(xs, ys), np.ones((len(ys), len(xs)))], -1).reshape(1, -1, 3).astype(theta.dtype)
+    # (1, H W, 3) @ (N, 3, 2)
+    return matmul(from_numpy(pixels), theta.transpose(1, 2)).reshape(size[0], len(ys), len(xs), 2)
 
 
-def _own_places(n: int, align_corners: bool) -> Any:
-    places = np.linspace(-1, 1, n) if n > 1 else np.zeros(n)
-    return places if align_corners else places * (n - 1) / max(n, 1)
+def _pixel_positions(n: int, align_corners: bool) -> Array:
+    """The positions of `n` pixels along one axis."""
+    centres = np.linspace(-1, 1, n) if n > 1 else np.zeros(n)
+    return centres if align_corners else centres * (n - 1) / max(n, 1)
 
 
 @of_tensors("x grid")
 def grid_sample(
-    x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
-) -> Any:
-    """Reads images x (N, C, H, W) at the places (x, y) of `grid` (N, H', W', 2), see `affine_grid`: (N, C, H', W').
+    x: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
+) -> Tensor:
+    """Reads images x (N, C, H, W) at the positions (x, y) of `grid` (N, H', W', 2): (N, C, H', W').
 
-    `mode`: 'bilinear' or 'nearest'. Outside of the image are zeros, or with `padding_mode` 'border' its edge. Raises
-    `ShapeError` for other modes and shapes.
+    Positions are as in `affine_grid`. `mode` is 'bilinear' or 'nearest'. Outside the image are zeros, or with
+    `padding_mode` 'border' the pixels of its edge. Raises `ArgumentError` for other modes, `ShapeError` for other
+    shapes.
 
     >>> from tt_core import tensor
     >>> grid_sample(tensor([[[[1.0, 3.0]]]]), tensor([[[[0.0, 0.0]]]])).item()
     2.0
     """
     if mode not in ("bilinear", "nearest") or padding_mode not in ("zeros", "border"):
-        raise ShapeError(
+        raise ArgumentError(
             "grid_sample: mode is 'bilinear' or 'nearest' and padding_mode 'zeros' or 'border', "
             f"got {mode!r} and {padding_mode!r}"
         )
@@ -65,13 +69,14 @@ def grid_sample(
         raise ShapeError(f"grid_sample: expected (N, C, H, W) and (N, H', W', 2), got {x.shape} and {grid.shape}")
     check_floats(grid)
     column, row = (
-        _positions(grid[..., i].reshape(len(grid), 1, -1), x.shape[3 - i], padding_mode, bool(align_corners))
+        _pixels(grid[..., i].reshape(len(grid), 1, -1), x.shape[3 - i], padding_mode, bool(align_corners))
         for i in (0, 1)
     )
-    flat = x.reshape(*x.shape[:2], -1)
+    flat = x.reshape(*x.shape[:2], -1)  # (N, C, H W)
     if mode == "nearest":
         y = _read(flat, x.shape, np.rint(row.data), np.rint(column.data))
     else:
+        # (N, 1, P): the pixel above and to the left of each position, and the distance to it
         top, left = np.floor(row.data), np.floor(column.data)
         down, across = row - from_numpy(top), column - from_numpy(left)
         upper = _read(flat, x.shape, top, left) * (1 - across) + _read(flat, x.shape, top, left + 1) * across
@@ -80,15 +85,15 @@ def grid_sample(
     return y.reshape(*x.shape[:2], *grid.shape[1:3])
 
 
-def _positions(places: Any, size: int, padding_mode: str, align_corners: bool) -> Any:
-    """From places in [-1, 1] to numbers of pixels."""
-    pixels = (places + 1) * ((size - 1) / 2) if align_corners else ((places + 1) * size - 1) * 0.5
+def _pixels(position: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
+    """From positions in [-1, 1] to indices of pixels, with fractions."""
+    pixels = (position + 1) * ((size - 1) / 2) if align_corners else ((position + 1) * size - 1) * 0.5
     return clip(pixels, 0, size - 1) if padding_mode == "border" else pixels
 
 
-def _read(flat: Any, shape: tuple[int, ...], row: Any, column: Any) -> Any:
+def _read(flat: Tensor, shape: tuple[int, ...], row: Array, column: Array) -> Tensor:
     """The pixels (N, C, P) of flat images (N, C, H W) at whole rows and columns (N, 1, P); zeros outside."""
     inside = (row >= 0) & (row < shape[2]) & (column >= 0) & (column < shape[3])
     index = np.where(inside, row * shape[3] + column, 0).astype(np.int64)
-    places = from_numpy(np.repeat(index, shape[1], axis=1))
-    return take_along_dim(flat, places, dim=2) * from_numpy(inside.astype(flat.dtype))
+    index = np.repeat(index, shape[1], axis=1)  # (N, C, P)
+    return take_along_dim(flat, from_numpy(index), dim=2) * from_numpy(inside.astype(flat.dtype))

@@ -1,6 +1,6 @@
-"""Module 09, spatial: normalization of each image by itself: by channel (instance) or by group of channels.
+"""Module 09, spatial: normalization of each image separately, by channel (instance) or by group of channels.
 
-Both are the kernel of batch normalization, which sees each group of each image as a channel of one large image.
+Both are batch normalization of a batch of one, in which each group of each image is a channel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tt_core import Tensor
 from tt_core.engine.arguments import checked
 from tt_core.engine.compositions import as_tensor, of_tensors
-from tt_core.engine.errors import ShapeError, is_integer
+from tt_core.engine.errors import ArgumentError, ShapeError, is_integer
 from tt_core.layers import Layer
 from tt_core.tensor.creation import ones, zeros
 from tt_data.spatial.normalization import (
@@ -20,25 +20,25 @@ from tt_data.spatial.normalization import (
     batch_norm_training,
     check_channels,
     move_statistics,
-    of_nothing,
+    normalized_nothing,
     per_channel,
 )
 
 
 @of_tensors("x running_mean? running_var? weight? bias?")
 def instance_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Any:
-    """`batch_norm` of each image of x (N, C, ...) by itself (Ulyanov et al. 2016, arXiv:1607.08022).
+) -> Tensor:
+    """Mean 0 and variance 1 in each channel of each image of x (N, C, ...) (Ulyanov et al. 2016, arXiv:1607.08022).
 
-    Running statistics move towards the mean over the images. Raises `ShapeError` for images of one pixel.
+    Running statistics (C,) move towards the mean over the images. Raises `ShapeError` for images of one pixel.
 
     >>> from tt_core import tensor
     >>> instance_norm(tensor([[[1.0, 3.0]], [[10.0, 30.0]]]), eps=0.0).tolist()
@@ -51,7 +51,8 @@ def instance_norm(
     if count == 1:
         raise ShapeError(f"instance_norm: one value in each channel of each image of {x.shape} has no variance")
     if not n or not count:
-        return of_nothing(x, weight, bias)
+        return normalized_nothing(x, weight, bias)
+    # each channel of each image is a channel of a batch of one: (1, N C, L)
     y, mean, var = batch_norm_training(x.reshape(1, n * channels, count), eps=eps)
     move_statistics(running_mean, mean.data.reshape(n, channels).mean(0), momentum)
     move_statistics(running_var, var.data.reshape(n, channels).mean(0) * (count / (count - 1)), momentum)
@@ -59,10 +60,11 @@ def instance_norm(
 
 
 @of_tensors("x")
-def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """Mean 0 and variance 1 in each of `num_groups` groups of channels of each image (Wu & He 2018, arXiv:1803.08494).
+def group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Mean 0 and variance 1 in each of `num_groups` groups of channels of each image.
 
-    x (N, C, ...), weight and bias (C,). Raises `ShapeError` for groups that do not divide the channels.
+    x (N, C, ...), weight and bias (C,) (Wu and He 2018, arXiv:1803.08494). Raises `ArgumentError` for groups that do
+    not divide the channels.
 
     >>> from tt_core import tensor
     >>> group_norm(tensor([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, eps=0.0).tolist()
@@ -72,17 +74,18 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     check_channels("group_norm", x, weight, bias)
     _check_groups("group_norm", num_groups, x.shape[1])
     if 0 in x.shape:
-        return of_nothing(x, weight, bias)
+        return normalized_nothing(x, weight, bias)
+    # (1, N G, C/G L)
     y, _, _ = batch_norm_training(x.reshape(1, x.shape[0] * num_groups, -1), eps=eps)
     return _scale_and_shift(y.reshape(x.shape), weight, bias)
 
 
 def _check_groups(who: str, num_groups: int, channels: int) -> None:
     if not is_integer(num_groups, least=1) or not channels or channels % num_groups:
-        raise ShapeError(f"{who}: num_groups must divide the {channels} channels, got {num_groups!r}")
+        raise ArgumentError(f"{who}: num_groups must divide the {channels} channels, got {num_groups!r}")
 
 
-def _scale_and_shift(y: Any, weight: Any, bias: Any) -> Any:
+def _scale_and_shift(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     y = y if weight is None else y * per_channel(weight, y.ndim)
     return y if bias is None else y + per_channel(bias, y.ndim)
 
@@ -100,7 +103,7 @@ class _InstanceNorm(Normalization):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x, type(self).__name__)
         single = x.ndim == self._ndims[0] - 1
         self._check_shape(x, (1, *x.shape) if single else x.shape)
@@ -112,9 +115,9 @@ class _InstanceNorm(Normalization):
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """Normalizes each channel of each image (N, C, H, W), or of one (C, H, W), by itself: contrast does not count.
+    """Normalizes each channel of each image (N, C, H, W), or of one image (C, H, W): contrast is removed.
 
-    Has no weight and bias unless `affine`, and uses the image's own statistics in evaluation too, unless
+    There is no weight and bias unless `affine`. Evaluation uses the statistics of the image too, unless
     `track_running_stats` (Ulyanov et al. 2016, arXiv:1607.08022). Raises `ShapeError` for other shapes.
 
     >>> from tt_core import ones
@@ -126,7 +129,7 @@ class InstanceNorm2d(_InstanceNorm):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Normalizes each channel of each sequence (N, C, L), or of one (C, L), by itself; otherwise as `InstanceNorm2d`.
+    """Normalizes each channel of each sequence (N, C, L), or of one (C, L); otherwise as `InstanceNorm2d`.
 
     >>> from tt_core import ones
     >>> InstanceNorm1d(3)(ones(2, 3, 4)).shape
@@ -137,10 +140,10 @@ class InstanceNorm1d(_InstanceNorm):
 
 
 class GroupNorm(Layer):
-    """Normalizes groups of channels of each image (N, C, ...) by itself: `group_norm`, for batches of any size.
+    """Normalizes groups of channels of each image (N, C, ...) with `group_norm`, for batches of any size.
 
-    `weight` starts at 1, `bias` at 0, both (num_channels,). Raises `ShapeError` for groups that do not divide the
-    channels, and for another number of channels.
+    `weight` starts at 1, `bias` at 0, both (num_channels,). Raises `ArgumentError` for groups that do not divide the
+    channels, `ShapeError` for another number of channels.
 
     >>> from tt_core import ones
     >>> GroupNorm(2, 6)(ones(1, 6, 4, 4)).shape
@@ -158,7 +161,7 @@ class GroupNorm(Layer):
         self.weight = ones(num_channels).as_parameter() if affine else None
         self.bias = zeros(num_channels).as_parameter() if affine else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x, "GroupNorm")
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ShapeError(f"GroupNorm: input has shape {x.shape}, expected (N, {self.num_channels}, ...)")

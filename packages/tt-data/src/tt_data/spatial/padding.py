@@ -1,19 +1,19 @@
-"""Module 09, spatial: what lies beyond the edge of an image: zeros, its mirror image, its edge, or its other side.
+"""Module 09, spatial: padding of images with zeros, with their mirror image, their edge, or their opposite side.
 
-`tt_core.pad` does the work; here stand the checks of widths for images, and the layers.
+`tt_core.pad` does the work. This file checks the widths for images, and has the layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from tt_core import Tensor
 from tt_core import pad as pad_with
 from tt_core.engine.arguments import checked
 from tt_core.engine.compositions import as_tensor, of_tensors
-from tt_core.engine.errors import ShapeError
+from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_core.layers import Layer
 from tt_data.spatial.windows import per_dimension
 
@@ -21,26 +21,27 @@ MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @of_tensors("x")
-def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
-    """x widened by `pad`: (before, after) pairs from the last dimension backwards.
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pads x by `pad`: (before, after) pairs from the last dimension backwards.
 
-    `mode`: 'constant' (`value`, by default 0), 'reflect' (without the edge itself), 'replicate' (the edge) or
-    'circular' (from the other side). Raises `ShapeError` for other modes, and for more padding than there is to
-    reflect or to repeat.
+    `mode` is 'constant' (`value`, by default 0), 'reflect' (without the edge itself), 'replicate' (the edge) or
+    'circular' (from the opposite side). Raises `ArgumentError` for other modes, `ShapeError` for more padding than
+    there are elements to reflect or to repeat.
 
     >>> from tt_core import tensor
     >>> pad(tensor([1, 2, 3]), (2, 1), mode="reflect")
     tensor([3, 2, 1, 2, 3, 2])
     """
     if mode not in MODES:
-        raise ShapeError(f"pad: mode is {', '.join(map(repr, MODES))}, got {mode!r}")
+        raise ArgumentError(f"pad: mode is {', '.join(map(repr, MODES))}, got {mode!r}")
     if mode == "constant":
         return pad_with(x, pad=pad, value=0.0 if value is None else value)
     if value is not None:
-        raise ShapeError(f"pad: value is for mode 'constant', got mode {mode!r}")
+        raise ArgumentError(f"pad: value is for mode 'constant', got mode {mode!r}")
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ShapeError(f"pad: expected a (before, after) pair for at most {x.ndim} dimensions, got {pad!r}")
     for i in range(len(pad) // 2):
+        # pairs start at the last dimension
         before, after = per_dimension(tuple(pad[2 * i : 2 * i + 2]), 2, "pad: widths", least=0)
         if before or after:
             _check_width(x.shape[x.ndim - 1 - i], before, after, mode)
@@ -48,7 +49,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
 
 
 def _check_width(size: int, before: int, after: int, mode: str) -> None:
-    """Raises `ShapeError` for more padding than a dimension of `size` has elements for."""
+    """Raise `ShapeError` for more padding than a dimension of `size` has elements for."""
     most = {"reflect": size - 1, "circular": size}.get(mode, max(before, after) if size else -1)
     if max(before, after) > most:
         raise ShapeError(f"pad: mode {mode!r} has at most {most} elements for each side of {size}, got {before, after}")
@@ -62,12 +63,12 @@ class _Pad2d(Layer):
         super().__init__()
         sides = (padding,) * 4 if isinstance(padding, (int, np.integer)) else tuple(padding)
         if len(sides) != 4:
-            raise ShapeError(
+            raise ArgumentError(
                 f"{type(self).__name__}: padding is a number or (left, right, top, bottom), got {padding!r}"
             )
         self.padding = sides
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x, type(self).__name__)
         if x.ndim not in (3, 4):
             raise ShapeError(f"{type(self).__name__}: expected (N, C, H, W) or (C, H, W), got {x.shape}")
@@ -92,7 +93,7 @@ class ConstantPad2d(_Pad2d):
         super().__init__(padding)
         self.value = value
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return pad(x, self.padding, value=self.value)
 
     def extra_repr(self) -> str:
@@ -111,7 +112,7 @@ class ZeroPad2d(_Pad2d):
 
 
 class ReflectionPad2d(_Pad2d):
-    """Images with a border that mirrors what is inside, without repeating the edge; otherwise as `ConstantPad2d`.
+    """Images with a border that mirrors the inside, without repeating the edge; otherwise as `ConstantPad2d`.
 
     >>> from tt_core import tensor
     >>> ReflectionPad2d((1, 1, 0, 0))(tensor([[[1.0, 2.0, 3.0]]]))
@@ -133,7 +134,7 @@ class ReplicationPad2d(_Pad2d):
 
 
 class CircularPad2d(_Pad2d):
-    """Images with a border taken from the other side; otherwise as `ConstantPad2d`.
+    """Images with a border taken from the opposite side; otherwise as `ConstantPad2d`.
 
     >>> from tt_core import tensor
     >>> CircularPad2d((1, 1, 0, 0))(tensor([[[1.0, 2.0, 3.0]]]))

@@ -19,7 +19,7 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import from_numpy
-from tt_data.spatial import Conv2d, conv2d
+from tt_data.spatial import Conv2d, check_conv2d, conv2d
 from tt_data.spatial.padding import pad
 from tt_language.embeddings import Embedding
 from tt_learn.autograd import gradient
@@ -305,6 +305,7 @@ def integer_conv2d(
     -32512
     """
     check_integers(x, weight)
+    check_conv2d(x, weight, groups=groups)
     most, channels, patch = (largest(x), largest(weight)), weight.shape[1], math.prod(weight.shape[2:])
     step = exact_length(*most) // max(1, patch)
     dtype = sum_dtype(*most, channels * patch)

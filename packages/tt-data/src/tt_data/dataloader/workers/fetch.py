@@ -1,7 +1,7 @@
-"""Preparing one batch: read the samples, collate, transform, each from the batch's own random stream.
+"""Preparing one batch: read the samples, collate and transform them, with a random stream of the batch.
 
-Part of module 08 (Act III). A `Fetcher` is what runs in a worker, a thread or in place, the same in all
-three: it maps a `Task` to a batch of arrays and holds no state that the next batch could depend on.
+Part of module 08, dataloader. The same `Fetcher` runs in a worker, in a thread or in the loop. It maps a `Task` to a
+batch of arrays, and has no state that the next batch could depend on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Transform = Callable[[Any], Any]
 class Task(NamedTuple):
     """One batch to prepare: the `number`-th of epoch run `run`, with that epoch's seed."""
 
-    run: int  # counts a loader's epochs, so that a stream knows when to start again
+    run: int  # counts the epochs of a loader, so that a stream starts again
     number: int
     seed: int
     indices: npt.NDArray[np.int64] | range  # sample numbers; of a stream, the positions to read
@@ -34,21 +34,21 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What `get_worker_info` tells a worker process about itself; names are PyTorch's."""
+    """The worker process that code runs in, with the names of PyTorch."""
 
     id: int
     num_workers: int
     seed: int
-    """What `random`, `np.random` and the framework's generator of this process were seeded with."""
+    """The seed of `random`, `np.random` and the framework's generator in this process."""
     dataset: Any
-    """This process's copy."""
+    """The copy of the dataset in this process."""
 
 
 _worker_info: WorkerInfo | None = None  # of the process: all its threads, and kernels, are in the same worker
 
 
 def set_worker_info(info: WorkerInfo) -> None:
-    """Sets what `get_worker_info` says in this process from now on."""
+    """Set the result of `get_worker_info` in this process."""
     global _worker_info
     _worker_info = info
 
@@ -56,8 +56,8 @@ def set_worker_info(info: WorkerInfo) -> None:
 def get_worker_info() -> WorkerInfo | None:
     """The worker process that this code runs in: `id`, `num_workers`, `seed`, `dataset`; None in the main process.
 
-    For an `IterableDataset`, `id` is 0 and `num_workers` 1: the loader deals the batches of one stream out to the
-    workers, so a stream that takes its own share of the samples, as PyTorch needs it, takes all of them here.
+    For an `IterableDataset`, `id` is 0 and `num_workers` 1: the loader distributes the batches of one stream to the
+    workers, so a stream that selects its share of the samples, as PyTorch requires, selects all of them here.
 
     >>> get_worker_info() is None
     True
@@ -66,17 +66,17 @@ def get_worker_info() -> WorkerInfo | None:
 
 
 class EndOfStream:
-    """Stands in for a batch that a stream did not reach."""
+    """Replaces a batch beyond the end of a stream."""
 
 
 @dataclass
 class Fetcher:
     """Maps a task to a batch of arrays.
 
-    `collate_fn` gets the list of samples; without one, a dataset with `__getitems__` is asked for the whole
-    batch. `transform` gets the first field of a batch that is a tuple or list (the images of images and
-    labels), else the whole batch; a list of strings is one field. `seeds_globals`: `random` and `np.random` belong to
-    the batch too, as in a worker process.
+    `collate_fn` receives the list of samples. Without it, a dataset with `__getitems__` returns the whole batch.
+    `transform` receives the first field of a batch that is a tuple or list (the images of images and labels), else the
+    whole batch; a list of strings is one field. With `seeds_globals`, as in a worker process, `random` and `np.random`
+    are seeded for the batch too.
     """
 
     dataset: Any
@@ -90,7 +90,7 @@ class Fetcher:
         with seeding.drawing_from(seeding.stream(task.seed, task.number + 1)):
             try:
                 return self._prepared(task)
-            except StopIteration as error:  # let out, it would end the loop over the loader, with samples left
+            except StopIteration as error:  # would end the loop over the loader before the last sample
                 raise RuntimeError(
                     f"DataLoader: StopIteration while preparing batch {task.number}; in the dataset, collate_fn or "
                     "transform, give next() a default or catch it"
@@ -128,9 +128,9 @@ class Fetcher:
 
 
 class _Stream:
-    """A stream's iterator and how far it was read.
+    """The iterator of a stream, and the position it was read to.
 
-    Its random numbers come from the epoch, not from any one batch, so that all workers read the same stream.
+    Its random numbers are those of the epoch, not of a batch, so that all workers read the same stream.
     """
 
     def __init__(self, dataset: IterableDataset, task: Task, position: int, seeds_globals: bool) -> None:
@@ -145,14 +145,14 @@ class _Stream:
 
     def read(self, wanted: range) -> list[Any]:
         with self._drawing():
-            skip = wanted.start - self.position  # the batches in between belong to other workers
+            skip = wanted.start - self.position  # batches in between are prepared by other workers
             samples = list(islice(self._samples, skip, skip + len(wanted)))
         self.position = wanted.stop
         return samples
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
-        """Within the block, every global generator of a worker process is the stream's."""
+        """In the block, all global generators of a worker process are those of the stream."""
         if self._globals is not None:
             self._globals.restore()
         with seeding.drawing_from(self._rng):

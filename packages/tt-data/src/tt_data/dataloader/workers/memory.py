@@ -1,9 +1,8 @@
-"""Shared memory between a loader and its workers: who owns it, and how a batch is laid out in it.
+"""Shared memory between a loader and its workers: its ownership, and the layout of a batch in it.
 
-Part of module 08 (Act III). The process that trains creates every segment and is the only one to remove one, so
-nothing is left behind however a worker ends. A segment loses its name once its workers hold it: from then on the
-system itself frees it with its last holder, even if all of them are killed at once. Until then Python's resource
-tracker looks after it.
+Part of module 08, dataloader. The main process creates every segment, and only it removes them, so nothing is left
+however a worker ends. A segment loses its name once its workers have opened it. From then on the system frees it with
+its last process, even if all are killed at once. Until then the resource tracker of Python is responsible for it.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ SharedMemory = shared_memory.SharedMemory
 
 NAME_PREFIX = "ttdata"
 _ALIGNMENT = 64  # bytes: a cache line, and enough for any vector instruction
-_SHARE_FROM = 1 << 16  # bytes: a smaller array of a dataset is cheaper to send than to share
+_SHARE_FROM = 1 << 16  # bytes: sending a smaller array is cheaper than sharing it
 
 
 class Arena:
-    """The shared memory that one loader owns; `close` removes all of it."""
+    """The shared memory of one loader; `close` removes all of it."""
 
     def __init__(self) -> None:
         self._segments: dict[str, SharedMemory] = {}
@@ -40,11 +39,11 @@ class Arena:
 
     @property
     def segments(self) -> list[SharedMemory]:
-        """What is held now."""
+        """The segments that exist now."""
         return list(self._segments.values())
 
     def create(self, size: int) -> SharedMemory:
-        """A new segment of at least `size` bytes. Raises `TinyTorchError` when there is no room for it."""
+        """A new segment of at least `size` bytes; raises `TinyTorchError` if the system has no room for it."""
         name = f"{NAME_PREFIX}{os.getpid():x}_{secrets.token_hex(4)}"  # macOS allows 30 characters
         try:
             segment = SharedMemory(name, create=True, size=max(size, 1))
@@ -59,27 +58,27 @@ class Arena:
         return segment
 
     def unname(self, segment: SharedMemory) -> None:
-        """Take a segment's name away once everybody who needs it has opened it."""
+        """Remove the name of a segment that all its processes have opened."""
         if segment.name in self._named:
             self._named.remove(segment.name)
             with contextlib.suppress(FileNotFoundError):
-                segment.unlink()  # on Windows nothing: there a segment ends with its last holder anyway
+                segment.unlink()  # does nothing on Windows, which frees a segment with its last process
 
     def remove(self, segment: SharedMemory) -> None:
-        """Give one segment back to the system."""
+        """Free one segment."""
         self._segments.pop(segment.name, None)
-        with contextlib.suppress(BufferError):  # an exception's traceback may hold a view; its end unmaps it
+        with contextlib.suppress(BufferError):  # a traceback may hold a view, and then unmaps it later
             segment.close()
         self.unname(segment)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free all segments."""
         for segment in self.segments:
             self.remove(segment)
 
 
 def _reserve(segment: SharedMemory) -> None:
-    """Ask a tmpfs for the pages now: a full one is an error here, and a SIGBUS once somebody writes."""
+    """Allocate the pages now: in a full tmpfs this is an error, while a later write would be a SIGBUS."""
     path = Path("/dev/shm", segment.name)
     if hasattr(os, "posix_fallocate") and path.exists():
         with open(path, "r+b") as file:
@@ -94,7 +93,7 @@ def buffer_of(segment: SharedMemory) -> memoryview:
 
 
 class Placed(NamedTuple):
-    """Where an array of a batch lies in a segment."""
+    """The location of an array of a batch in a segment."""
 
     offset: int
     shape: tuple[int, ...]
@@ -130,12 +129,12 @@ def store(batch: Any, buffer: memoryview) -> Any:
 
 
 def load(stored: Any, buffer: memoryview) -> Any:
-    """The batch that `store` laid out, copied out of `buffer`, which is then free for the next."""
+    """The batch that `store` wrote, copied from `buffer`, which can then be reused."""
     return _map_placed(lambda placed: _view(placed, buffer).copy(), stored)
 
 
 def _map_placed(function: Callable[[Placed], Any], stored: Any) -> Any:
-    if isinstance(stored, Placed):  # before map_leaves sees it: it is a tuple too
+    if isinstance(stored, Placed):  # first, because it is a tuple too
         return function(stored)
     if isinstance(stored, dict):
         return {key: _map_placed(function, value) for key, value in stored.items()}
@@ -157,24 +156,24 @@ def _aligned(size: int) -> int:
 
 
 def dump_sharing(job: Any, arena: Arena) -> memoryview:
-    """`job` in multiprocessing's own encoding, its large arrays in shared memory, not in the message."""
+    """`job` in the encoding of multiprocessing, with its large arrays in shared memory."""
     buffer = io.BytesIO()
     _SharingPickler(buffer, arena).dump(job)
     return buffer.getbuffer()
 
 
 def load_sent(job: bytes) -> Any:
-    """What `dump_sharing` encoded, in the process it was sent to."""
+    """The object that `dump_sharing` encoded."""
     return ForkingPickler.loads(job)
 
 
 def encode(message: Any) -> memoryview:
-    """A message as `Connection.send` would encode it, so that failing to encode is not taken for failing to send."""
+    """A message as `Connection.send` encodes it, so that an error of encoding differs from one of sending."""
     return ForkingPickler.dumps(message)
 
 
 class _SharingPickler(ForkingPickler):
-    """What multiprocessing itself sends objects with; a large array goes into the arena, once for all workers."""
+    """The pickler of multiprocessing, which puts each large array into the arena, once for all workers."""
 
     def __init__(self, buffer: io.BytesIO, arena: Arena) -> None:
         super().__init__(buffer)
@@ -188,7 +187,7 @@ class _SharingPickler(ForkingPickler):
         return _attach, (segment.name, value.shape, value.dtype)
 
 
-_attached: list[SharedMemory] = []  # in a worker: the dataset's arrays, alive as long as the worker
+_attached: list[SharedMemory] = []  # in a worker: the arrays of the dataset, which live as long as the worker
 
 
 def _attach(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

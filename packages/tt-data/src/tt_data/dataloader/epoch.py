@@ -1,0 +1,61 @@
+"""One pass over the batches of a loader: submits tasks ahead, takes finished batches. Part of module 08, dataloader."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tt_data.dataloader.collate import to_tensors
+from tt_data.dataloader.workers.fetch import EndOfStream, Task
+from tt_data.dataloader.workers.pools import Pool
+
+if TYPE_CHECKING:
+    from tt_data.dataloader.loader import DataLoader
+
+
+class Epoch:
+    """One pass over the batches of a loader. An exception ends it, as it ends a generator."""
+
+    def __init__(self, loader: DataLoader, pool: Pool, first: Task) -> None:
+        self._loader, self._pool, self._next_task = loader, pool, first
+        self._indices = loader._index_batches(first.seed, first.number)
+        self._depth = max(loader.prefetch, loader.num_workers, 1)
+        self._under_way = 0
+        self.ended = False
+        self._submit_ahead()
+
+    def __iter__(self) -> Epoch:
+        return self
+
+    def __next__(self) -> Any:
+        if self.ended:
+            raise StopIteration
+        if not self._under_way:  # all submitted batches were taken, and no indices are left
+            self._finish()
+        started = time.perf_counter()
+        batch = self._take()
+        self._loader._handed_out(self, time.perf_counter() - started)
+        return to_tensors(batch)
+
+    def _take(self) -> Any:
+        try:
+            batch = self._pool.take()
+            if isinstance(batch, EndOfStream):
+                self._finish()
+            self._under_way -= 1
+            self._submit_ahead()  # before the return, so that it is prepared while the loop computes
+            return batch
+        except BaseException:
+            self.ended = True
+            raise
+
+    def _submit_ahead(self) -> None:
+        while self._under_way < self._depth and (indices := next(self._indices, None)) is not None:
+            self._pool.submit(self._next_task._replace(indices=indices))
+            self._next_task = self._next_task._replace(number=self._next_task.number + 1)
+            self._under_way += 1
+
+    def _finish(self) -> NoReturn:
+        self.ended = True
+        self._loader._finished(self)
+        raise StopIteration
