@@ -86,6 +86,15 @@ def test_nan_wins_a_window_and_gets_its_gradient(values, winner):
         assert np.array_equal(y.numpy().ravel(), np.array(values, float)[[winner]], equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+def test_the_lowest_number_is_found_in_the_image_and_not_in_its_padding(dtype):
+    lowest = -np.inf if dtype == "float32" else np.iinfo(dtype).min
+    x = np.full((1, 1, 2, 2), lowest, dtype)
+    y, indices = spatial.max_pool2d_with_indices(Tensor(x), 2, stride=2, padding=1)
+    assert (y.numpy() == lowest).all()
+    assert indices.tolist() == [[[[0, 1], [2, 3]]]]
+
+
 def test_max_unpool_puts_each_element_back_and_zeros_elsewhere():
     x = tt_core.tensor(np.arange(16.0).reshape(1, 1, 4, 4))
     y, indices = tt_data.MaxPool2d(2, return_indices=True)(x)

@@ -34,7 +34,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
         raise DTypeError(f"collate: samples is a list, got {shown(samples)}")
     if not len(samples):
         raise ArgumentError("collate: got no samples; a batch needs at least one")
-    first = samples[0]
+    first = samples[0]  # the others have the same structure, which is checked next
     _check_alike(samples)
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in samples]) for key in first}

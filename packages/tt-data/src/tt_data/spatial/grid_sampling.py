@@ -6,7 +6,8 @@ position, so gradients flow to the image and to the grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -60,6 +61,17 @@ def grid_sample(
     >>> grid_sample(tensor([[[[1.0, 3.0]]]]), tensor([[[[0.0, 0.0]]]])).item()
     2.0
     """
+    _check_sampling(x, grid, mode, padding_mode)
+    column, row = (
+        _pixels(grid[..., i].reshape(len(grid), 1, -1), x.shape[3 - i], padding_mode, bool(align_corners))
+        for i in (0, 1)
+    )
+    read = functools.partial(_read, x.reshape(*x.shape[:2], -1), x.shape)
+    y = read(np.rint(row.data), np.rint(column.data)) if mode == "nearest" else _bilinear(read, row, column)
+    return y.reshape(*x.shape[:2], *grid.shape[1:3])  # from (N, C, P)
+
+
+def _check_sampling(x: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
     if mode not in ("bilinear", "nearest") or padding_mode not in ("zeros", "border"):
         raise ArgumentError(
             "grid_sample: mode is 'bilinear' or 'nearest' and padding_mode 'zeros' or 'border', "
@@ -68,21 +80,16 @@ def grid_sample(
     if x.ndim != 4 or grid.ndim != 4 or grid.shape[0] != x.shape[0] or grid.shape[3] != 2 or 0 in x.shape[2:]:
         raise ShapeError(f"grid_sample: expected (N, C, H, W) and (N, H', W', 2), got {x.shape} and {grid.shape}")
     check_floats(grid)
-    column, row = (
-        _pixels(grid[..., i].reshape(len(grid), 1, -1), x.shape[3 - i], padding_mode, bool(align_corners))
-        for i in (0, 1)
-    )
-    flat = x.reshape(*x.shape[:2], -1)  # (N, C, H W)
-    if mode == "nearest":
-        y = _read(flat, x.shape, np.rint(row.data), np.rint(column.data))
-    else:
-        # (N, 1, P): the pixel above and to the left of each position, and the distance to it
-        top, left = np.floor(row.data), np.floor(column.data)
-        down, across = row - from_numpy(top), column - from_numpy(left)
-        upper = _read(flat, x.shape, top, left) * (1 - across) + _read(flat, x.shape, top, left + 1) * across
-        lower = _read(flat, x.shape, top + 1, left) * (1 - across) + _read(flat, x.shape, top + 1, left + 1) * across
-        y = upper * (1 - down) + lower * down
-    return y.reshape(*x.shape[:2], *grid.shape[1:3])
+
+
+def _bilinear(read: Callable[[Array, Array], Tensor], row: Tensor, column: Tensor) -> Tensor:
+    """The four pixels around each position, weighted by their distance to it: (N, C, P)."""
+    # (N, 1, P): the pixel above and to the left of each position, and the distance to it
+    top, left = np.floor(row.data), np.floor(column.data)
+    down, across = row - from_numpy(top), column - from_numpy(left)
+    upper = read(top, left) * (1 - across) + read(top, left + 1) * across
+    lower = read(top + 1, left) * (1 - across) + read(top + 1, left + 1) * across
+    return upper * (1 - down) + lower * down
 
 
 def _pixels(position: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:

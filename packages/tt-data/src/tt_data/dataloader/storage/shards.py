@@ -70,6 +70,7 @@ class ShardedDataset(Dataset):
         number = int(np.searchsorted(self._ends, indices[0], side="right"))
         shard = self.shards[number]
         rows = indices - (self._ends[number] - shard.count)
+        # one thread at a time: without preadv, a read moves the position of the file
         with self._lock:
             for field, (path, _, sha256), array in zip(self.fields, shard.files, batch):
                 file = self._opened(path, field, shard.count)
@@ -80,6 +81,7 @@ class ShardedDataset(Dataset):
 
     def _opened(self, path: Path, field: Field, count: int) -> _RowFile:
         if path not in self._open:
+            # the file that was unused for the longest time is closed
             while len(self._open) >= _MAX_OPEN:
                 self._open.popitem(last=False)[1].file.close()
             self._open[path] = _RowFile(path, field, count, self._starts.get(path))

@@ -74,7 +74,7 @@ def _cut_into_shards(batches: Iterable[Sequence[Any]], names: tuple[str, ...], s
             rows = max(1, shard_bytes // max(1, sum(field.row_bytes for field in first)))
         held.append(tuple(array.copy() for array in arrays))  # the next batch may reuse the memory
         held_rows += len(arrays[0])
-        while held_rows >= rows:
+        while held_rows >= rows:  # a batch may be larger than a shard
             joined = _join(held)
             yield tuple(array[:rows] for array in joined)
             held, held_rows = [tuple(array[rows:] for array in joined)], held_rows - rows

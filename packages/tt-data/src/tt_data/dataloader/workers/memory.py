@@ -102,7 +102,7 @@ class Placed(NamedTuple):
 
 def size_of(batch: Any) -> int:
     """Bytes of shared memory that `batch` needs."""
-    total = 0
+    total = 0  # each array starts at a multiple of the alignment
 
     def add(leaf: Any) -> None:
         nonlocal total

@@ -87,6 +87,7 @@ class ThreadPool:
             while True:
                 self._tasks.get_nowait()
                 self._pending -= 1
+        # the task that the thread has taken already is finished, and its result discarded
         while self._pending:
             self._results.get()
             self._pending -= 1

@@ -76,6 +76,7 @@ class ProcessPool:
         with _single_threaded_blas():
             for index in range(count):
                 self._workers.append(_Worker(index, [_Slot(i, self._arena) for i in range(slots)], context))
+        # after all of them were started, so that they import the package at the same time
         for worker in self._workers:
             try:
                 worker.connection.send_bytes(job)
@@ -90,6 +91,7 @@ class ProcessPool:
 
     def _hand_out(self) -> None:
         while self._waiting and (idle := [worker for worker in self._workers if worker.free]):
+            # the worker with the fewest tasks, so that all of them start early
             worker = min(idle, key=lambda worker: len(worker.pending))
             try:
                 worker.give(*self._waiting.popleft(), self._arena)
@@ -156,18 +158,18 @@ class ProcessPool:
             kind, number, content = worker.connection.recv()
         except (EOFError, OSError):
             self._fail_dead(worker)
-        if kind == "ready":
+        if kind == "ready":  # the worker has opened the arrays of the dataset
             worker.started = True
             if all(worker.started for worker in self._workers):
                 self._unname(self._sent)
-        elif kind == "grow":
+        elif kind == "grow":  # the batch does not fit into its slot
             worker.grow(number, content, self._arena)
         elif kind == "batch":
             slot, _ = worker.release(number)
-            self._unname([slot.memory])
+            self._unname([slot.memory])  # the worker has opened it, as the batch in it shows
             self._ready[number] = load(content, buffer_of(slot.memory))
             self._hand_out()
-        elif number is not None:
+        elif number is not None:  # the dataset raised; the epoch reports it when this batch is taken
             _, batch = worker.release(number)
             self._ready[number] = _Failure(f"{worker} failed on batch {batch}:\n{content}")
             self._hand_out()

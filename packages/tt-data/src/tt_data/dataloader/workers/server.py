@@ -24,6 +24,7 @@ from tt_data.dataloader.workers.memory import SharedMemory, buffer_of, encode, l
 def run_worker(index: int, connection: Connection) -> None:
     """The main function of a worker process: receive the dataset once, then serve tasks until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    # blocking reads of the pipe do not notice a killed main process while a batch is prepared
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _yield_to_training()
     with contextlib.suppress(EOFError, OSError):  # the main process has closed the pipe
