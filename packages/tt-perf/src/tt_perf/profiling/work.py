@@ -150,6 +150,7 @@ FLOPS: dict[str, Flops] = {
     "conv2d_weight": lambda inputs, output, attributes: _convolution(inputs[0], output),
     "avg_pool2d": _window,
     "max_pool2d": _window,
+    "max_pool2d_index": _window,
     "max_pool2d_with_indices": _window,
     "argsort": _sort,
     "topk_indices": _sort,
