@@ -217,7 +217,7 @@ def test_writing_refuses_what_does_not_fit(tmp_path, shards):
             write_shards(tmp_path / "name", cut(4, 2), fields=("x", name))
     with pytest.raises(ArgumentError, match="shard_bytes must be >= 1, got 0"):
         write_shards(tmp_path / "small", cut(4, 2), shard_bytes=0)
-    with pytest.raises(FileError, match="already holds"):
+    with pytest.raises(FileError, match="already has"):
         write_shards(shards, cut(4, 2))
     for batches, error in [
         ([], "no samples"),
