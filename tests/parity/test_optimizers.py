@@ -7,8 +7,9 @@ import pytest
 
 import tt_core
 import tt_learn
-from tt_learn import Tensor, optimizers
-from tt_learn.optimizers import clipping, muon
+from tt_learn import Tensor
+from tt_learn.optim import muon
+from tt_learn.optimizers import clipping
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 
@@ -156,7 +157,7 @@ def lion_in_torch(p: torch.Tensor, g: torch.Tensor, m: torch.Tensor, lr: float, 
 
 def test_lion_is_the_papers() -> None:
     ours, theirs = start("float64", SHAPES)
-    lion = optimizers.Lion(ours, lr=0.01, weight_decay=0.1)
+    lion = tt_learn.Lion(ours, lr=0.01, weight_decay=0.1)
     means = [torch.zeros_like(p) for p in theirs]
     for step in range(50):
         give_gradients(step, ours, theirs)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tt_learn import Tensor, optimizers
-from tt_learn.optimizers import schedulers
+from tt_learn import Tensor, optim
+from tt_learn.optim import lr_scheduler as schedulers
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 
@@ -44,9 +44,7 @@ def both(name: str) -> tuple[Any, Any]:
     ours = [Tensor(np.ones(2), requires_grad=True) for _ in range(2)]
     theirs = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     groups = [[{"params": [a]}, {"params": [b], "lr": 0.02}] for a, b in (ours, theirs)]
-    return getattr(optimizers, name)(groups[0], lr=0.1, **options), getattr(torch.optim, name)(
-        groups[1], lr=0.1, **options
-    )
+    return getattr(optim, name)(groups[0], lr=0.1, **options), getattr(torch.optim, name)(groups[1], lr=0.1, **options)
 
 
 def settings(optimizer: Any) -> list[float]:

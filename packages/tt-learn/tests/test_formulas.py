@@ -12,6 +12,7 @@ import tt_learn
 from tt_core.command.checking import check
 from tt_core.engine.dispatch import registry
 from tt_learn import Tensor
+from tt_learn.optimizers import tuned_updates
 
 OPS = [op.name for op in registry.values() if op.kernel is not op.formula]
 
@@ -54,3 +55,63 @@ def test_training_on_formulas_gives_the_same_losses() -> None:
         formulas = losses_of_a_training_run()
     np.testing.assert_allclose(formulas, tuned, rtol=0, atol=1e-5)
     assert tuned[-1] < 0.8 * tuned[0]
+
+
+# --- updates of optimizers
+
+
+UPDATES: list[tuple[type[Any], dict[str, Any]]] = [
+    (tt_learn.SGD, {"lr": 0.1}),
+    (tt_learn.SGD, {"lr": 0.1, "weight_decay": 0.1, "maximize": True}),
+    (tt_learn.SGDMomentum, {"lr": 0.1, "dampening": 0.3, "weight_decay": 0.01}),
+    (tt_learn.SGDMomentum, {"lr": 0.1, "nesterov": True, "maximize": True}),
+    (tt_learn.RMSprop, {}),
+    (tt_learn.RMSprop, {"centered": True, "momentum": 0.8, "weight_decay": 0.1}),
+    (tt_learn.Adam, {}),
+    (tt_learn.Adam, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1, "maximize": True}),
+    (tt_learn.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    (tt_learn.AdamW, {"lr": 0.01, "amsgrad": True, "maximize": True, "weight_decay": 0.0}),
+]
+
+
+def test_every_tuned_update_is_tried() -> None:
+    assert {kind.update for kind, _ in UPDATES} == set(tuned_updates)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "atol"), [("float64", 1e-12, 1e-14), ("float32", 1e-5, 1e-6), ("float16", 1e-2, 1e-2)]
+)
+@pytest.mark.parametrize(("kind", "options"), UPDATES)
+def test_the_formula_and_the_tuned_update_agree(
+    kind: type[Any], options: dict[str, Any], dtype: str, rtol: float, atol: float
+) -> None:
+    """Ten steps with a parameter of its own block, small ones that share a block, and one without dimensions."""
+
+    def trained() -> list[Any]:
+        draw = np.random.default_rng(0)
+        ps = [Tensor(draw.standard_normal(s).astype(dtype), requires_grad=True) for s in ((90, 60), (3, 4), (), (0, 2))]
+        optimizer = kind(ps, **options)
+        for _ in range(10):
+            for p in ps:
+                p.grad = Tensor(draw.standard_normal(p.shape).astype(dtype))
+            optimizer.step()
+        states = [x for entry in optimizer.state_dict()["state"].values() for x in entry.values()]
+        return [x.data for x in (*ps, *states) if isinstance(x, Tensor)]
+
+    tuned = trained()
+    with tt_core.use("formula"):
+        formulas = trained()
+    for a, b in zip(tuned, formulas):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(b, a, rtol, atol)
+
+
+def test_a_formula_of_ones_own_runs_without_the_tuned_form_of_its_parent() -> None:
+    class Backwards(tt_learn.SGD):
+        def update(self, p: Any, g: Any, state: Any, step: int, group: Any) -> None:
+            p += group["lr"] * g
+
+    w = Tensor([1.0], requires_grad=True)
+    w.sum().backward()
+    Backwards([w], lr=0.5).step()
+    assert w.item() == 1.5

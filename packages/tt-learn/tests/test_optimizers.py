@@ -19,19 +19,19 @@ from tt_core.engine.errors import ShapeError
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_learn import Tensor, optimizers
+from tt_learn.optim.muon import Muon, orthogonalize
 from tt_learn.optimizers import blocks
-from tt_learn.optimizers.muon import Muon, orthogonalize
 
 ALL: dict[str, Callable[[Any], optimizers.Optimizer]] = {
     "SGD": lambda p: optimizers.SGD(p, lr=0.1),
     "SGD decayed": lambda p: optimizers.SGD(p, lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.1),
     "SGDMomentum": lambda p: optimizers.SGDMomentum(p, lr=0.05, nesterov=True),
     "RMSprop": lambda p: optimizers.RMSprop(p, momentum=0.5, centered=True),
-    "Adagrad": lambda p: optimizers.Adagrad(p, lr=0.1, initial_accumulator_value=0.1),
+    "Adagrad": lambda p: tt_learn.Adagrad(p, lr=0.1, initial_accumulator_value=0.1),
     "Adam": lambda p: optimizers.Adam(p, lr=0.01),
     "Adam amsgrad": lambda p: optimizers.Adam(p, lr=0.01, amsgrad=True),
     "AdamW": lambda p: optimizers.AdamW(p, lr=0.01),
-    "Lion": lambda p: optimizers.Lion(p, lr=0.01),
+    "Lion": lambda p: tt_learn.Lion(p, lr=0.01),
     "NAdam": lambda p: tt_learn.NAdam(p, lr=0.01),
     "RAdam": lambda p: tt_learn.RAdam(p, lr=0.01),
     "Adamax": lambda p: tt_learn.Adamax(p, lr=0.01),
@@ -495,7 +495,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         (lambda: optimizers.SGD(weight(), nesterov=True), "nesterov needs a momentum above 0"),
         (lambda: optimizers.Adam(weight(), betas=(0.9, 1.0)), r"betas holds 1.0, expected numbers in \[0, 1\)"),
         (lambda: optimizers.RMSprop(weight(), alpha=1.0), "alpha holds 1.0"),
-        (lambda: optimizers.Adagrad(weight(), lr_decay=-1), "lr_decay is -1"),
+        (lambda: tt_learn.Adagrad(weight(), lr_decay=-1), "lr_decay is -1"),
         (lambda: Muon(weight()), r"shape \(1,\) is no matrix; put it into a group with use_muon=False"),
         (lambda: Muon(parameters([(2, 2)]), adjust_lr_fn="x"), "expected 'original' or 'match_rms_adamw'"),
     ]:
@@ -587,7 +587,7 @@ def test_a_gradient_of_another_shape_is_not_broadcast(shape: tuple[int, ...]) ->
         (lambda p: optimizers.Adam(p, betas=3), "betas is 3, expected two numbers"),
         (lambda p: optimizers.Adam(p, betas=("a", 0.9)), "betas holds 'a'"),
         (lambda p: optimizers.SGD(p).load_state_dict(3), "the state has no param_groups"),
-        (lambda p: optimizers.SGD(p).load_state_dict({"state": {}, "param_groups": [{}]}), "are no groups"),
+        (lambda p: optimizers.SGD(p).load_state_dict({"state": {}, "param_groups": [{}]}), "are not groups"),
     ],
 )
 def test_arguments_of_another_kind_are_one_line(make: Callable[[Any], Any], message: str) -> None:

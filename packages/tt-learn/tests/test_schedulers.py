@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from tt_learn import Tensor, optimizers
-from tt_learn.optimizers import OptimizerError, schedulers
+from tt_learn import Tensor, optim
+from tt_learn.optim import lr_scheduler as schedulers
+from tt_learn.optimizers import OptimizerError
 
 
 def optimizer(lr: float = 1.0, name: str = "AdamW") -> Any:
     weights = [Tensor([1.0], requires_grad=True) for _ in range(2)]
-    return getattr(optimizers, name)([{"params": [weights[0]]}, {"params": [weights[1]], "lr": lr / 2}], lr=lr)
+    return getattr(optim, name)([{"params": [weights[0]]}, {"params": [weights[1]], "lr": lr / 2}], lr=lr)
 
 
 ALL: dict[str, Callable[[Any], Any]] = {

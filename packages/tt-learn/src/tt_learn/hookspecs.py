@@ -13,7 +13,7 @@ from tt_core.engine.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from tt_learn.autograd.backward import Backward, Roots
-    from tt_learn.optimizers.optimizers import Optimizer
+    from tt_learn.optimizers import Optimizer
 
 
 @hookspec(firstresult=True)

@@ -24,8 +24,7 @@ from tt_core.engine.errors import PluginError
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.threads import in_parallel
 from tt_core.kernels.losses import reduced_rows
-from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum
-from tt_learn.optimizers.blocks import State
+from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum, State, own_update
 from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses
@@ -297,10 +296,10 @@ def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
 def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
     """Ways to change a block of parameters, by the class of the optimizer whose `update` they replace."""
 
-    def adam(optimizer: Adam, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
+    def adam(optimizer: Adam, p: Array, g: Array, state: State, step: int, group: Group) -> None:
         m, v = state["exp_avg"], state["exp_avg_sq"]
         if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v) or not p.flags.writeable:
-            return type(optimizer).update(optimizer, p, g, state, step, group, work)
+            return own_update(type(optimizer))(optimizer, p, g, state, step, group)
         beta1, beta2 = group["betas"]
         correction = math.sqrt(1 - beta2**step)
         lr, eps = group["lr"] * correction / (1 - beta1**step), group["eps"] * correction
@@ -310,10 +309,10 @@ def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         arrays = [x.reshape(-1) for x in (p, g, m, v)]
         loop["adam"](*arrays, *map(number, (1 - beta1, beta2, 1 - beta2, eps, lr, decay, shrink)))
 
-    def sgd(optimizer: SGD, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
+    def sgd(optimizer: SGD, p: Array, g: Array, state: State, step: int, group: Group) -> None:
         plain = group["momentum"] and not (group["dampening"] or group["nesterov"] or group["maximize"])
         if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]) or not p.flags.writeable:
-            return type(optimizer).update(optimizer, p, g, state, step, group, work)
+            return own_update(type(optimizer))(optimizer, p, g, state, step, group)
         arrays = [x.reshape(-1) for x in (p, g, state["momentum_buffer"])]
         loop["sgd_momentum"](*arrays, *map(number, (group["momentum"], group["lr"], group["weight_decay"])))
 

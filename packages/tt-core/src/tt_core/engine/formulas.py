@@ -1,4 +1,4 @@
-"""The plugin `formula`: every op runs as its formula, without the tuned kernels.
+"""The plugin `formula`: every op and every optimizer's update runs as its formula, without the tuned forms.
 
 with tt_core.use("formula"):
     ...
@@ -19,6 +19,11 @@ class FormulaPlugin:
     @hookimpl
     def tt_kernel(self, op: Op) -> Callable[..., Any] | None:
         return None if op.kernel is op.formula else op.formula
+
+    @hookimpl(optionalhook=True)  # tt_learn specifies it
+    def tt_update(self, optimizer: type[Any]) -> Callable[..., Any]:
+        formula: Callable[..., Any] = optimizer.update
+        return formula
 
 
 plugin = FormulaPlugin()

@@ -187,6 +187,8 @@ class PluginManager(pluggy.PluginManager):
                     raise PluginError(f"plugin {who}: {attribute} is not marked; write @hookimpl above it")
                 continue
             hook = options.get("specname") or attribute
+            if hook not in known and options["optionalhook"]:  # of a later act that is not imported
+                continue
             if hook not in known:
                 raise PluginError(f"plugin {who} answers {hook}, which is no hook; {did_you_mean(hook, known)}")
             if options["wrapper"] or options["hookwrapper"]:

@@ -26,8 +26,8 @@ from tt_data.dataloader import DataLoader
 from tt_data.datasets import CIFAR10, MNIST, DownloadError, GeneratedDigits, GeneratedShapes
 from tt_data.spatial import BatchNorm2d, Conv2d, Flatten, MaxPool2d
 from tt_learn import evaluating, no_grad
+from tt_learn.optim.schedules import OneCycleLR
 from tt_learn.optimizers import SGD
-from tt_learn.optimizers.schedulers import OneCycleLR
 from tt_learn.training import Callback, Trainer
 from tt_learn.training.metrics import confusion_matrix
 

@@ -1,11 +1,11 @@
-"""PyTorch's `torch.optim.lr_scheduler`: the schedules of Act II under PyTorch's path."""
+"""PyTorch's `torch.optim.lr_scheduler`: all schedules under PyTorch's path."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import tt_learn
-from tt_learn.optimizers.schedulers import Scheduler as Scheduler
+from tt_learn.optimizers import Scheduler as Scheduler
 
 LRScheduler = Scheduler
 

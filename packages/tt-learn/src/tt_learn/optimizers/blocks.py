@@ -1,12 +1,12 @@
-"""Part of module 06: the parameters of one group, cut into blocks that an optimizer updates in turn, or on all cores.
+"""Part of module 06: the parameters of one group, cut into blocks that stay in the cache. No lesson, only speed.
 
-A formula written over whole arrays reads and writes main memory once per operation. Over blocks that stay in the
-second-level cache it does so once, and needs scratch memory for one block only (Adam on 10M float32: 27 ms a step in
-blocks of 32,768 elements, 45 ms in blocks of 4,096; on 400,000: 0.84 ms in blocks of 65,536, 0.90 in blocks of half
-that). A large parameter is cut into several blocks; small ones share a block, so that a model of many small layers
-costs a few NumPy calls a block, not a dozen a parameter.
+A formula on whole arrays reads and writes main memory once per operation. On blocks that fit in the second-level cache
+it does so once in all, and needs scratch memory for one block only. (Adam on 10M float32 takes 27 ms a step in blocks
+of 32,768 elements and 45 ms in blocks of 4,096; on 400,000 elements 0.84 ms in blocks of 65,536, 0.90 in half that.)
+A large parameter is cut into several blocks. Small ones share a block, so that a model of many small layers costs a few
+NumPy calls per block and not a dozen per parameter. The blocks of large groups are shared out over the cores.
 
-What this file does not do: it knows no update rule (`optimizers.py` and `muon.py` do).
+This file knows no update rule; those are in `optimizers.py`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from tt_core.engine.threads import cores, in_parallel
 
 BLOCK = 65_536  # elements: parameter, gradient, two states and two scratch arrays in float32 are 1.6 MB
 SHARED = 131_072
-"""Elements of a block in a group of `MANY`, whose blocks are shared out over the cores: threads that work on less wait
-for Python's lock. Adam on 10M float32 takes 30 ms in one thread, 31 in two with blocks of 32,768, and 18 with these."""
+"""Elements of a block in a group of `MANY`, whose blocks are shared out over the cores. On smaller blocks, threads wait
+for Python's lock: Adam on 10M float32 takes 30 ms in one thread, 31 in two with blocks of 32,768, and 18 with these."""
 MANY = 16 * SHARED
-SMALL = 4_096  # up to this size, three copies into and out of a shared block cost less than the calls of an own one
+SMALL = 4_096  # up to this size, copying a parameter into a shared block costs less than the calls for its own block
 
 
 class State(dict[str, Array]):
     """The arrays that `update` keeps for one block, by name.
 
-    `unset` holds the names of the arrays that no update has written yet, `numbers` what is kept once per parameter.
+    `unset` holds the names of the arrays that no update has written yet, `numbers` the values kept once per parameter.
+    `work` holds two scratch arrays for tuned updates; they keep nothing from call to call.
 
     >>> state = State({"momentum_buffer": np.zeros(3)})
     >>> state.unset.add("momentum_buffer")
@@ -49,16 +50,17 @@ class State(dict[str, Array]):
         super().__init__(arrays)
         self.unset: set[str] = set()
         self.numbers: dict[str, float] = {}
+        self.work: Sequence[Array] = ()
 
     def copy(self) -> State:
-        """Another dictionary of the same arrays."""
+        """Returns a new dictionary of the same arrays."""
         other = State(self)
         other.unset, other.numbers = set(self.unset), dict(self.numbers)
         return other
 
 
 class Part:
-    """Some rows of a parameter, or all of it, and where its state lies."""
+    """Some rows of a parameter, or all of it, and the position of its state."""
 
     __slots__ = ("index", "parameter", "seen", "start", "stop", "values", "whole")
 
@@ -69,7 +71,7 @@ class Part:
         self.stop = start + self.values.size
 
     def look(self) -> Array:
-        """The elements, also where somebody gave the parameter another array."""
+        """Reads the elements again, for a parameter that was given another array."""
         self.seen = self.parameter.data
         self.values = self.seen[self.index]
         return self.values
@@ -88,13 +90,13 @@ class Part:
         g: Array = self.parameter._grad.data
         if g.shape != self.seen.shape:  # NumPy would broadcast it
             raise ShapeError(
-                f"optimizer: a parameter of {self.seen.shape} has a gradient of {g.shape}; give it its own"
+                f"optimizer: a parameter of {self.seen.shape} has a gradient of {g.shape}; the shapes must be equal"
             )
         return g if self.whole else g[self.index]
 
 
 class Block:
-    """Elements that are updated together; `step` counts their updates."""
+    """Elements that are updated together; `step` counts the updates."""
 
     def __init__(self, parts: list[Part], step: int = 0) -> None:
         self.parts, self.step, self.share = parts, step, 0
@@ -106,22 +108,22 @@ class Block:
         return self.stop - self.start
 
     def view(self, flat: Array) -> Array:
-        """This block's piece of an array over all elements of the group, in the block's shape."""
+        """Returns this block's piece of an array over all elements of the group, in the block's shape."""
         return flat[self.start : self.stop].reshape(self.shape)
 
     def bind(self, flat: Mapping[str, Array], scratch: Sequence[Array]) -> None:
-        """Note once which memory this block works in; four rows of scratch are shared by all blocks of a share."""
+        """Sets the memory this block works in. All blocks of a share use the same four rows of scratch."""
         self.state.unset.update(flat.keys() - self.state.keys())
         self.state.update({name: self.view(array) for name, array in flat.items()})
-        self.p, self.g, *self.work = (row[: len(self)].reshape(self.shape) for row in scratch)
+        self.p, self.g, *self.state.work = (row[: len(self)].reshape(self.shape) for row in scratch)
         self.places = [(part, self._place(part, scratch[0]), self._place(part, scratch[1])) for part in self.parts]
 
     def _place(self, part: Part, row: Array) -> Array:
-        """Where a part's elements are gathered in a row of scratch, in its shape."""
+        """Returns the place in a row of scratch where a part's elements are gathered, in its shape."""
         return row[part.start - self.start : part.stop - self.start].reshape(part.values.shape)
 
     def read(self) -> tuple[Array, Array]:
-        """The block's parameter and gradient elements: (p to be changed in place, g to be read only)."""
+        """Returns the block's elements `(p, g)`: p may be changed in place, g is only read."""
         if len(self.parts) > 1:
             for part, p, g in self.places:
                 np.copyto(p, part.current())
@@ -135,12 +137,13 @@ class Block:
         return part.current(), g
 
     def write(self) -> None:
-        """Put changed elements back where `read` gathered them from."""
+        """Copies changed elements back to the places that `read` gathered them from."""
         if len(self.parts) > 1:
             for part, p, _ in self.places:
                 np.copyto(part.values, p)
 
     def split(self) -> list[Block]:
+        """Returns one block for each part."""
         singles = [Block([part], self.step) for part in self.parts]
         for single in singles:
             single.state = self.state.copy()  # `bind` gives it views of its own
@@ -178,7 +181,7 @@ class Blocks:
             yield part
 
     def prepare(self, names: Sequence[str]) -> None:
-        """Make room for the state called `names`, zero at first."""
+        """Allocates the state called `names`, filled with zeros."""
         missing = [name for name in names if name not in self.flat]
         for name in missing:
             self.flat[name] = aligned((self.size,), self.dtype, np.zeros)
@@ -191,11 +194,11 @@ class Blocks:
 
     @property
     def shares(self) -> int:
-        """Into how many shares, one a core, the blocks are dealt."""
+        """The number of shares, one per core, into which the blocks are divided."""
         return min(cores(), len(self.blocks)) if self.many else 1
 
     def update(self, change: Callable[[Block], None]) -> None:
-        """Call `change` with each block that has gradients, each share in a thread of its own."""
+        """Calls `change` with each block that has gradients; each share runs in its own thread."""
         if not self.many:
             for block in self.due():
                 change(block)
@@ -210,7 +213,7 @@ class Blocks:
         in_parallel(work, len(shares), self.size * self.dtype.itemsize)
 
     def due(self) -> Iterator[Block]:
-        """The blocks that have gradients. Where only some parameters of a block have, it is split for good."""
+        """The blocks that have gradients. A block of which only some parameters have one is split for good."""
         for block in tuple(self.blocks):
             have = [part.parameter._grad is not None for part in block.parts]
             if all(have):
@@ -227,22 +230,22 @@ class Blocks:
         return singles
 
     def changed(self) -> None:
-        """Tell autograd that the parameters with gradients were changed in place."""
+        """Tells autograd that the parameters with gradients were changed in place."""
         for parameter in self.parameters:
             if parameter._grad is not None:
                 mutation.record(parameter.data)
 
     def _state_of(self, i: int) -> dict[str, Array]:
-        """The state of one parameter, in its shape; it shares memory with the blocks."""
+        """Returns the state of one parameter in its shape; it shares memory with the blocks."""
         start, shape = self.starts[i], self.parameters[i].data.shape
         return {
             name: flat[start : start + self.parameters[i].data.size].reshape(shape) for name, flat in self.flat.items()
         }
 
     def entries(self) -> list[dict[str, Any]]:
-        """Each parameter's step and state (None for an array that was never written), sharing memory with the blocks.
+        """Returns each parameter's step and state, sharing memory with the blocks.
 
-        An entry is empty where the parameter was never updated.
+        An array that was never written is None; the entry of a parameter that was never updated is empty.
         """
         block_of = {id(part.parameter): block for block in self.blocks for part in block.parts}
         entries: list[dict[str, Any]] = []
@@ -253,9 +256,9 @@ class Blocks:
         return entries
 
     def load(self, entries: Sequence[Mapping[str, Any]], numbers: Sequence[str] = ()) -> None:
-        """Take over each parameter's state from its entry; an empty one means that it was never updated.
+        """Copies each parameter's state from its entry; an empty entry means that it was never updated.
 
-        `numbers` are the names that `State.numbers` holds.
+        `numbers` are the names in `State.numbers`.
         """
         for i, entry in enumerate(entries):
             for name, array in self._state_of(i).items():
@@ -271,14 +274,14 @@ class Blocks:
     def _progress(self, entry: Mapping[str, Any], numbers: Sequence[str]) -> tuple[int, set[str], dict[str, float]]:
         unset = {name for name in self.flat if entry.get(name) is None}
         kept = {name: float(np.asarray(entry[name])) for name in numbers if name in entry}
-        return int(entry.get("step", bool(entry))), unset, kept  # PyTorch's SGD notes no step, only what it has kept
+        return int(entry.get("step", bool(entry))), unset, kept  # PyTorch's SGD saves no step, only its buffers
 
-    # --- copies: blocks are views of their parameters and of `flat`, so a copy has to make its own
+    # --- copies: blocks are views of their parameters and of `flat`, so a copy makes its own
 
     def __getstate__(self) -> dict[str, Any]:
         for block in self.blocks:
             for part in block.parts:
-                part.current()  # raises where a parameter has another shape or dtype now
+                part.current()  # raises if a parameter has another shape or dtype now
         numbers = sorted({name for block in self.blocks for name in block.state.numbers})
         content = {"entries": self.entries(), "names": list(self.flat), "numbers": numbers}
         return {"parameters": self.parameters, "whole": self.whole, **content}
@@ -291,13 +294,13 @@ class Blocks:
 
 
 def _overlapping(arrays: Sequence[Array]) -> set[int]:
-    """Indices of arrays among which are all that share memory with a later one."""
+    """Indices that include every array that shares memory with a later one."""
     spans = sorted((*byte_bounds(array), i) for i, array in enumerate(arrays) if array.size)
     return {i for (_, end, i), (start, _, _) in itertools.pairwise(spans) if start < end}
 
 
 def _pieces(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:
-    """Indices that cut an array of this shape, in order, into pieces of at most `most` elements and equal rows."""
+    """Indices that cut an array of this shape into pieces of equal rows and at most `most` elements, in order."""
     size = math.prod(shape)
     if size <= most:
         yield (...,)
@@ -312,7 +315,7 @@ def _pieces(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _packed(parts: Sequence[Part]) -> list[Block]:
-    """Small neighbours together as long as they fit into a block."""
+    """Joins small neighbours as long as they fit into one block."""
     runs: list[list[Part]] = []
     for part in parts:
         if runs and part.stop - runs[-1][0].start <= BLOCK:

@@ -35,9 +35,8 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.errors import TinyTorchError, is_integer, is_number, shown
 from tt_core.layers import Layer
 from tt_learn.autograd import no_grad
-from tt_learn.optimizers.clipping import clip_grad_norm_
-from tt_learn.optimizers.optimizers import Optimizer
-from tt_learn.optimizers.schedulers import ReduceLROnPlateau
+from tt_learn.optim.plateau import ReduceLROnPlateau
+from tt_learn.optimizers import Optimizer, clip_grad_norm_
 from tt_learn.training.checkpoints import environment_changes, load_checkpoint, save_checkpoint
 from tt_learn.training.history import History, table
 from tt_learn.training.history import Record as Record

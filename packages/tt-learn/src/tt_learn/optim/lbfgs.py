@@ -1,4 +1,4 @@
-"""Part of module 06: L-BFGS, which learns the curvature of a loss from the gradients of its last steps.
+"""L-BFGS: learns the curvature of a loss from the gradients of its last steps.
 
 For small problems whose loss is computed on all data at once: a step evaluates the loss several times, so it takes a
 closure. The state lies in one vector over all parameters, not in blocks.
@@ -16,7 +16,9 @@ from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import is_integer, is_number
 from tt_learn.autograd import Tensor, enable_grad
-from tt_learn.optimizers.optimizers import Group, Memory, Optimizer, OptimizerError
+from tt_learn.optimizers.base import Optimizer
+from tt_learn.optimizers.memory import Memory
+from tt_learn.optimizers.saving import Group, OptimizerError
 
 _SUFFICIENT, _FLAT = 1e-4, 0.9
 """Constants of the Wolfe conditions: how much of the promised decrease is enough, and how flat the end has to be."""

@@ -1,4 +1,4 @@
-"""Part of module 06: Muon, momentum whose every direction counts the same, for matrices."""
+"""Muon: momentum whose every direction counts the same, for matrices."""
 
 from __future__ import annotations
 
@@ -10,23 +10,16 @@ import numpy as np
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
+from tt_learn.kernels.optimizers import adam_in_place, decay_weights, lerp, step_along
+from tt_learn.optimizers.base import Optimizer, as_tuple
 from tt_learn.optimizers.blocks import State
-from tt_learn.optimizers.optimizers import (
-    Group,
-    Optimizer,
-    OptimizerError,
-    adam,
-    as_tuple,
-    decay_weights,
-    lerp,
-    step_along,
-)
+from tt_learn.optimizers.saving import Group, OptimizerError
 
 
 class Muon(Optimizer):
     """Momentum, orthogonalized by Newton-Schulz iterations (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-    Concretely, b = momentum b + (1 - momentum) g, with `nesterov` u = (1 - momentum) g + momentum b else u = b, and
+    b = momentum b + (1 - momentum) g, with `nesterov` u = (1 - momentum) g + momentum b else u = b, and
     p -= lr weight_decay p + lr scale orthogonalize(u). The scale is sqrt(max(1, rows / columns)) for
     `adjust_lr_fn="original"` (the default), 0.2 sqrt(max(rows, columns)) for "match_rms_adamw", which lets AdamW's
     learning rates be used. Only matrices can be orthogonalized: put everything else, embeddings and the last layer
@@ -34,7 +27,7 @@ class Muon(Optimizer):
     PyTorch, the iterations run in the parameters' dtype, not in bfloat16, which NumPy lacks.
     Raises `OptimizerError` for a parameter that is no matrix in a group of Muon's.
 
-    >>> from tt_learn.autograd import Tensor
+    >>> from tt_learn import Tensor
     >>> w, b = Tensor([[3.0, 0.0], [0.0, 0.1]], requires_grad=True), Tensor([1.0], requires_grad=True)
     >>> groups = [{"params": [w]}, {"params": [b], "use_muon": False, "lr": 1e-3}]
     >>> muon = Muon(groups, lr=0.02)
@@ -84,11 +77,11 @@ class Muon(Optimizer):
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["use_muon"] else ("exp_avg", "exp_avg_sq")
 
-    def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
-        w, u = work
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, u = state.work
         if not group["use_muon"]:
             decay_weights(p, group)
-            adam(p, g, state, step, {**group, "eps": group["adamw_eps"]}, w)
+            adam_in_place(p, g, state, step, {**group, "eps": group["adamw_eps"]})
             return
         b, momentum = state["momentum_buffer"], group["momentum"]
         lerp(b, g, 1 - momentum, w)

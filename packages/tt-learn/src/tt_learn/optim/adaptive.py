@@ -1,6 +1,7 @@
-"""Part of module 06: more optimizers with a step size for each element. NAdam, RAdam, Adamax and Adadelta.
+"""More optimizers with a step size for each element: Adagrad, Adadelta, Adamax, NAdam, RAdam and Lion.
 
-Arguments, defaults, numerics and the names of the state are PyTorch's.
+Arguments, defaults, numerics and the names of the state are PyTorch's. Each `update` works in place, with the helpers
+of `tt_learn/kernels/optimizers.py`; the formula is in the docstring of its class.
 """
 
 from __future__ import annotations
@@ -13,24 +14,17 @@ import numpy as np
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
+from tt_core.engine.errors import is_number
+from tt_learn.kernels.optimizers import decay_weights, descended, lerp, mean_of_squares, step_along
+from tt_learn.optimizers.base import Optimizer, as_tuple, at_least_zero
 from tt_learn.optimizers.blocks import State
-from tt_learn.optimizers.optimizers import (
-    Group,
-    Optimizer,
-    OptimizerError,
-    as_tuple,
-    decay_weights,
-    effective_gradient,
-    lerp,
-    mean_of_squares,
-    step_along,
-)
+from tt_learn.optimizers.saving import Group, OptimizerError
 
 
 def _after_weight_decay(p: Array, g: Array, group: Group, out: Array) -> Array:
-    """The gradient to descend, after weight decay on the weights or through the gradient."""
+    """The gradient to descend; weight decay goes through it, or acts on the weights if it is decoupled."""
     if not group["decoupled_weight_decay"]:
-        return effective_gradient(p, g, group, out)
+        return descended(p, g, group, out)
     decay_weights(p, group)
     return np.negative(g, out=out) if group["maximize"] else g
 
@@ -44,7 +38,7 @@ class NAdam(Optimizer):
     `decoupled_weight_decay` decays the weights as `AdamW` does. Raises `OptimizerError` for negative options and
     `betas` outside [0, 1).
 
-    >>> from tt_learn.autograd import Tensor
+    >>> from tt_learn import Tensor
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = NAdam([w], lr=0.1)
     >>> (w * w).sum().backward()
@@ -74,14 +68,13 @@ class NAdam(Optimizer):
 
     def check(self, group: Group) -> None:
         super().check(group)
-        if not group["momentum_decay"] >= 0:
-            raise OptimizerError(f"NAdam: momentum_decay is {group['momentum_decay']}, expected a number >= 0")
+        at_least_zero(self.name, group, "momentum_decay")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
 
-    def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
-        w, out = work
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, out = state.work
         g, lr, (beta1, beta2) = _after_weight_decay(p, g, group, out), group["lr"], group["betas"]
         m, v, mu, mu_next = state["exp_avg"], state["exp_avg_sq"], _mu(step, group), _mu(step + 1, group)
         product = state.numbers["mu_product"] = state.numbers.get("mu_product", 1.0) * mu
@@ -106,7 +99,7 @@ class RAdam(Optimizer):
     sqrt((r - 4) (r - 2) R / ((R - 4) (R - 2) r)). `decoupled_weight_decay` decays the weights as `AdamW` does.
     Raises `OptimizerError` for negative options and `betas` outside [0, 1).
 
-    >>> from tt_learn.autograd import Tensor
+    >>> from tt_learn import Tensor
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = RAdam([w], lr=0.1)
     >>> (w * w).sum().backward()
@@ -133,8 +126,8 @@ class RAdam(Optimizer):
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
 
-    def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
-        w, out = work
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, out = state.work
         g, (beta1, beta2) = _after_weight_decay(p, g, group, out), group["betas"]
         m, v, lr = state["exp_avg"], state["exp_avg_sq"], group["lr"] / (1 - beta1**step)
         lerp(m, g, 1 - beta1, w)
@@ -152,10 +145,10 @@ class RAdam(Optimizer):
 class Adamax(Optimizer):
     """Adam with the largest gradient in place of the root mean square (Kingma and Ba 2015, arXiv:1412.6980, section 7).
 
-    Concretely, m = beta1 m + (1 - beta1) g, u = max(beta2 u, |g| + eps) and p -= lr / (1 - beta1^step) m / u. Raises
+    m = beta1 m + (1 - beta1) g, u = max(beta2 u, |g| + eps) and p -= lr / (1 - beta1^step) m / u. Raises
     `OptimizerError` for negative options and `betas` outside [0, 1).
 
-    >>> from tt_learn.autograd import Tensor
+    >>> from tt_learn import Tensor
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = Adamax([w], lr=0.1)
     >>> (w * w).sum().backward()
@@ -181,9 +174,9 @@ class Adamax(Optimizer):
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_inf")
 
-    def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
-        w, out = work
-        g, (beta1, beta2) = effective_gradient(p, g, group, out), group["betas"]
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, out = state.work
+        g, (beta1, beta2) = descended(p, g, group, out), group["betas"]
         m, u = state["exp_avg"], state["exp_inf"]
         lerp(m, g, 1 - beta1, w)
         np.multiply(u, beta2, out=u)
@@ -195,10 +188,10 @@ class Adamax(Optimizer):
 class Adadelta(Optimizer):
     """Steps in the units of the parameters, without a learning rate to tune (Zeiler 2012, arXiv:1212.5701).
 
-    Concretely, v = rho v + (1 - rho) g^2, d = sqrt(a + eps) / sqrt(v + eps) g, a = rho a + (1 - rho) d^2 and
+    v = rho v + (1 - rho) g^2, d = sqrt(a + eps) / sqrt(v + eps) g, a = rho a + (1 - rho) d^2 and
     p -= lr d. Raises `OptimizerError` for negative options and a `rho` outside [0, 1].
 
-    >>> from tt_learn.autograd import Tensor
+    >>> from tt_learn import Tensor
     >>> w = Tensor([1.0], requires_grad=True)
     >>> optimizer = Adadelta([w], eps=0.5)
     >>> (w * w).sum().backward()
@@ -223,18 +216,112 @@ class Adadelta(Optimizer):
 
     def check(self, group: Group) -> None:
         super().check(group)
-        if not 0 <= group["rho"] <= 1:
+        if not (is_number(group["rho"]) and 0 <= group["rho"] <= 1):
             raise OptimizerError(f"Adadelta: rho is {group['rho']}, expected a number in [0, 1]")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("square_avg", "acc_delta")
 
-    def update(self, p: Array, g: Array, state: State, step: int, group: Group, work: list[Array]) -> None:
-        w, out = work
-        g, v, a = effective_gradient(p, g, group, out), state["square_avg"], state["acc_delta"]
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, out = state.work
+        g, v, a = descended(p, g, group, out), state["square_avg"], state["acc_delta"]
         mean_of_squares(v, g, group["rho"], w)
         direction = np.multiply(g, np.sqrt(np.add(a, group["eps"], out=w), out=w), out=out)
         np.sqrt(np.add(v, group["eps"], out=w), out=w)
         np.divide(direction, w, out=direction)
         mean_of_squares(a, direction, group["rho"], w)
         step_along(p, direction, group["lr"], w)
+
+
+class Adagrad(Optimizer):
+    """Takes smaller steps where gradients have been large (Duchi, Hazan, Singer 2011).
+
+    s += g^2 and p -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps), where s starts at `initial_accumulator_value`.
+    Raises `OptimizerError` for negative options.
+
+    >>> from tt_learn import Tensor
+    >>> w = Tensor([1.0], requires_grad=True)
+    >>> adagrad = Adagrad([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> adagrad.step()
+    >>> w
+    tensor([0.9], requires_grad=True)
+    """
+
+    @checked
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps}
+        start = initial_accumulator_value
+        super().__init__(params, {**options, "initial_accumulator_value": start, "maximize": maximize})
+
+    def check(self, group: Group) -> None:
+        super().check(group)
+        at_least_zero(self.name, group, "lr_decay", "initial_accumulator_value")
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        return ("sum",)
+
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, out = state.work
+        g, s = descended(p, g, group, out), state["sum"]
+        if step == 1:
+            s.fill(group["initial_accumulator_value"])
+        np.add(s, np.multiply(g, g, out=w), out=s)
+        np.sqrt(s, out=w)
+        np.add(w, group["eps"], out=w)
+        np.divide(g, w, out=w)
+        step_along(p, w, group["lr"] / (1 + (step - 1) * group["lr_decay"]), w)
+
+
+class Lion(Optimizer):
+    """Steps of one size, in the direction of a running mean's sign (Chen et al. 2023, arXiv:2302.06675).
+
+    p -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m = beta2 m + (1 - beta2) g. One
+    state array, so less memory than Adam; the paper advises a third to a tenth of Adam's `lr`. Raises as `Adam` does.
+
+    >>> from tt_learn import Tensor
+    >>> w = Tensor([1.0], requires_grad=True)
+    >>> optimizer = Lion([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([0.9], requires_grad=True)
+    """
+
+    @checked
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": as_tuple(betas), "weight_decay": weight_decay, "maximize": maximize}
+        )
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        return ("exp_avg",)
+
+    def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        w, out = state.work
+        g = np.negative(g, out=out) if group["maximize"] else g
+        m, (beta1, beta2) = state["exp_avg"], group["betas"]
+        decay_weights(p, group)
+        np.subtract(g, m, out=w)
+        np.multiply(w, 1 - beta1, out=w)
+        np.add(w, m, out=w)
+        step_along(p, np.sign(w, out=w), group["lr"], w)
+        lerp(m, g, 1 - beta2, w)
