@@ -358,7 +358,7 @@ def test_a_flipped_bit_in_a_checkpoint(refused: Refused, run: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
-    assert "is not what was saved" in refused("train", "--resume", run)
+    assert "differs from what was saved" in refused("train", "--resume", run)
 
 
 def set_entry(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:

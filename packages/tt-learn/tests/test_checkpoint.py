@@ -97,7 +97,7 @@ def test_what_a_file_cannot_hold_is_refused(path: Path) -> None:
         ({"f": {"g": print}}, "f.g is a builtin_function_or_method"),
         ({"a": {"b.c": np.ones(1), "b": {"c": np.ones(1)}}}, "two tensors are both called a.b.c"),
         ({"a": {"$tensor": "x"}}, r"key \$tensor"),
-        ({"a": {1: "x", "1": "y"}}, "a has keys that are the same as text"),
+        ({"a": {1: "x", "1": "y"}}, "a has keys that are equal as text"),
     ]:
         with pytest.raises(CheckpointError, match=message):
             save_checkpoint(path, **parts)
@@ -175,7 +175,7 @@ def test_a_missing_file_part_or_format(path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(CheckpointError, match="holds no model; it has step"):
         load_checkpoint(path, model=tt_core.Linear(1, 1))
     save_tensors(path, {"a": np.ones(2)})
-    with pytest.raises(CheckpointError, match="is no checkpoint of a training run"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint of a training run"):
         load_checkpoint(path)
     monkeypatch.setattr(checkpoints, "FORMAT", 99)
     save_checkpoint(path, step=1)
@@ -342,7 +342,7 @@ def test_what_cannot_be_kept_is_refused_in_one_line(path: Path, parts: dict[str,
 def test_a_part_that_holds_itself_is_refused(path: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises(CheckpointError, match="holds itself"):
+    with pytest.raises(CheckpointError, match="contains itself"):
         save_checkpoint(path, x=endless)
 
 

@@ -1,7 +1,7 @@
-"""The questions tt_learn asks its plugins: how an optimizer changes a parameter, and what has to follow each step.
+"""The hooks of tt_learn: how an optimizer changes a parameter, what follows each step, and what wraps a backward pass.
 
-The specifications are added to the one plugin manager when `tt_learn` is imported; answers are looked up once for each
-class of optimizer, and again when a plugin comes or goes.
+The specifications are added to the plugin manager when `tt_learn` is imported. Answers are looked up once per class of
+optimizer, and again when a plugin comes or goes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @hookspec(firstresult=True)
 def tt_update(optimizer: type[Optimizer]) -> Callable[..., Any] | None:
-    """Another `update` for this class of optimizer, or None: a function with the same arguments, the optimizer first.
+    """Another `update` for this class of optimizer, or None: a function `(optimizer, p, g, state, step, group)`.
 
-    It changes `p` and `state` in place as `optimizer.update` would. The first answer wins.
+    It changes `p` and `state` in place as `optimizer.update` does, and may use the two arrays `state.work` as scratch
+    memory. The first answer wins.
     """
 
 
@@ -28,7 +29,7 @@ def tt_update(optimizer: type[Optimizer]) -> Callable[..., Any] | None:
 def tt_observe_step(optimizer: type[Optimizer]) -> Callable[[Optimizer], None] | None:
     """A function `(optimizer)` called after each step of an optimizer of this class, or None. Collected.
 
-    What must hold for parameters after every update, such as a pruning mask, is restored here.
+    It restores what must hold for parameters after every update, such as a pruning mask.
     """
 
 

@@ -16,9 +16,9 @@ from tt_learn.autograd.tensor import Tensor
 
 
 class Context:
-    """What a Function's forward hands to its backward; attributes may be set freely.
+    """What the forward of a Function passes to its backward; attributes may be set freely.
 
-    `needs_input_grad` tells which inputs require a gradient; `saved_tensors` is what `save_for_backward` kept.
+    `needs_input_grad` tells which inputs require a gradient; `saved_tensors` holds what `save_for_backward` saved.
 
     >>> class Product(Function):
     ...     @staticmethod
@@ -40,7 +40,7 @@ class Context:
     needs_input_grad: tuple[bool, ...] = ()
 
     def save_for_backward(self, *tensors: Any) -> None:
-        """Keep tensors for backward, which finds them in `saved_tensors`; changes to them in place are noticed."""
+        """Saves tensors for backward, which finds them in `saved_tensors`; changes to them in place are noticed."""
         self.saved_tensors = tensors
 
 
@@ -65,17 +65,17 @@ class Function:
 
     @staticmethod
     def forward(ctx: Context, *inputs: Any, **options: Any) -> Any:
-        """The result, computed from the inputs; nothing in it is recorded."""
+        """Computes the result from the inputs, without recording."""
         raise NotImplementedError("a Function defines forward(ctx, ...)")
 
     @staticmethod
     def backward(ctx: Context, *gradients: Any) -> Any:
-        """One gradient for each input of forward (None where there is none)."""
+        """Returns one gradient for each input of forward, or None for an input without one."""
         raise NotImplementedError("a Function defines backward(ctx, ...)")
 
     @classmethod
     def apply(cls, *inputs: Any, **options: Any) -> Any:
-        """Run it, recorded as one operation; only positional inputs get gradients.
+        """Runs forward and records it as one operation; only positional inputs receive gradients.
 
         Raises `GradientError` for a tensor that requires a gradient in an option or a list, and in backward for a
         wrong number of gradients.
@@ -88,7 +88,7 @@ class Function:
             output = cls.forward(ctx, *inputs, **options)
         if not (is_grad_enabled() and any(ctx.needs_input_grad)):
             return output
-        outputs = detached(cls.__name__, output)  # an input handed through stays itself
+        outputs = detached(cls.__name__, output)  # an input that is returned unchanged is not an output
         _record_function(cls, ctx, inputs, outputs)
         return outputs if isinstance(output, tuple) else outputs[0]
 
@@ -105,7 +105,7 @@ def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...],
     own = [Recalled.of(x) for x in outputs]
     given = {id(x) for x in inputs}
     saved = tuple([x if id(x) in given else _own_output(x, outputs, own) for x in ctx.saved_tensors])
-    ctx.saved_tensors = ()  # the outputs among them would close a circle of references
+    ctx.saved_tensors = ()  # outputs among them would create a reference cycle
 
     def all_inputs(g: Any) -> tuple[Any, ...]:
         given = zip(g if isinstance(g, tuple) else (g,), own)
@@ -114,14 +114,14 @@ def _record_function(cls: type[Function], ctx: Context, inputs: tuple[Any, ...],
         moment = mutation.now()
         found = cls.backward(ctx, *[_zeros_for(x) if g is None else g for g, x in zip(gradients, own)])
         if any(mutation.changed_since(g.data, moment) for g in gradients if g is not None):
-            raise GradientError(f"{cls.__name__}.backward changed its gradient in place, which others hold too")
+            raise GradientError(f"{cls.__name__}.backward changed its gradient in place, which other tensors use too")
         return _checked_gradients(cls.__name__, found, ctx.needs_input_grad)
 
     attach(Node(cls.__name__, edges_of(inputs), all_inputs, outputs), outputs, own)
 
 
 def _own_output(x: Any, outputs: tuple[Tensor, ...], own: Sequence[Tensor]) -> Any:
-    """A saved output without its history, which would close a circle of references."""
+    """A saved output without its history, which would create a reference cycle."""
     for output, recalled in zip(outputs, own):
         if isinstance(x, tt_core.Tensor) and x.data is output.data:
             return recalled
@@ -141,7 +141,7 @@ def _zeros_for(x: Tensor) -> Tensor:
 
 
 def _checked_gradients(name: str, found: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
-    """One gradient an input, each in memory that no caller of backward can hold on to."""
+    """One gradient per input, each in memory that the user's backward does not hold."""
     found = found if isinstance(found, tuple) else (found,)
     if len(found) != len(needed):
         raise GradientError(f"{name}.backward returned {len(found)} gradients, forward took {len(needed)} inputs")

@@ -1,9 +1,9 @@
-"""Part of module 06: gradients held in bounds before an optimizer uses them, in place."""
+"""Part of module 06: clipping, which bounds gradients in place before an optimizer uses them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from tt_learn.optimizers.blocks import BLOCK
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Tensor:
-    """Scale all gradients together so that their common norm is at most `max_norm` (Pascanu et al. 2013).
+    """Scales all gradients by one factor so that their common norm is at most `max_norm` (Pascanu et al. 2013).
 
-    `parameters`: one tensor or an iterable. Returns the norm before clipping, a tensor without dimensions. A norm
-    that is no number makes all gradients so, unless `error_if_nonfinite`, which raises `GradientError`. Raises
-    `ShapeError` for a `norm_type` of 0 or less.
+    `parameters`: one tensor or an iterable. Returns the norm before clipping, a tensor without dimensions. If the norm
+    is nan, all gradients become nan; `error_if_nonfinite` raises `GradientError` instead. Raises `ArgumentError` for a
+    negative `max_norm` and for a `norm_type` of 0 or less.
 
     >>> w = Tensor([3.0, 4.0], requires_grad=True)
     >>> (w * w).sum().backward()
@@ -34,14 +34,14 @@ def clip_grad_norm_(
     """
     if not max_norm >= 0:
         raise ArgumentError(f"clip_grad_norm_: max_norm is {max_norm}, expected a number >= 0")
+    if norm_type <= 0:
+        raise ArgumentError(f"clip_grad_norm_: norm_type is {norm_type}, expected a number above 0 or inf")
     gradients = list(_gradients("clip_grad_norm_", parameters))
-    total = _norm(gradients, float(norm_type))
+    total = total_norm(gradients, float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise GradientError(f"clip_grad_norm_: the gradients' norm is {total}; lower the learning rate")
-    scale = float(max_norm) / (total + 1e-6)
-    if not scale >= 1:  # true for nan, which must not go unnoticed
+    if not scale_down(gradients, float(max_norm), total) >= 1:
         for g in gradients:
-            np.multiply(g, scale, out=g)
             mutation.record(g)
     dtype = gradients[0].dtype if gradients else np.dtype(np.float32)
     return Tensor(np.asarray(total, dtype))
@@ -49,7 +49,7 @@ def clip_grad_norm_(
 
 @checked
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
-    """Clip each element of each gradient to [-clip_value, clip_value]; those without a gradient are passed over.
+    """Clips each element of each gradient to [-clip_value, clip_value].
 
     >>> w = Tensor([0.1, 3.0], requires_grad=True)
     >>> (w * w).sum().backward()
@@ -76,21 +76,40 @@ def _gradients(name: str, parameters: Any) -> Iterator[Array]:
             yield gradient.data
 
 
-def _norm(gradients: list[Array], p: float) -> float:
-    if p <= 0:
-        raise ArgumentError(f"clip_grad_norm_: norm_type is {p}, expected a number above 0 or inf")
-    pieces = (piece for g in gradients for piece in _pieces(g))
-    if p == math.inf:
+def total_norm(gradients: Sequence[Array], norm_type: float) -> float:
+    """The norm of all gradients as one long vector: (sum of |g|^p)^(1/p), or the largest |g| for p = inf.
+
+    >>> total_norm([np.array([3.0]), np.array([[4.0]])], 2.0)
+    5.0
+    """
+    pieces = [piece for g in gradients for piece in _pieces(g)]
+    if norm_type == math.inf:
         return float(np.max([np.abs(piece).max() for piece in pieces], initial=0.0))  # nan too, unlike Python's max
-    if p == 2:
+    if norm_type == 2:
         return math.sqrt(math.fsum(float(np.dot(piece, piece)) for piece in pieces))
-    return math.fsum(float((np.abs(piece) ** p).sum()) for piece in pieces) ** (1 / p)
+    return math.fsum(float((np.abs(piece) ** norm_type).sum()) for piece in pieces) ** (1 / norm_type)
+
+
+def scale_down(gradients: Sequence[Array], max_norm: float, total: float) -> float:
+    """Multiplies all gradients in place by max_norm / (total + 1e-6), unless that is 1 or more; returns the factor.
+
+    >>> gradients = [np.array([3.0]), np.array([4.0])]
+    >>> round(scale_down(gradients, 1.0, 5.0), 3)
+    0.2
+    >>> [g.round(3).tolist() for g in gradients]
+    [[0.6], [0.8]]
+    """
+    scale = max_norm / (total + 1e-6)
+    if not scale >= 1:  # also true for nan, which must not go unnoticed
+        for g in gradients:
+            g *= scale
+    return scale
 
 
 def _pieces(g: Array) -> Iterator[Array]:
-    """A gradient as short vectors, so that a float32 sum of squares stays exact to some parts in a million.
+    """A gradient as short vectors, whose float32 sums are accurate to some parts in a million.
 
-    Those of float16 come as float32: its squares end at 255.
+    float16 becomes float32, because the square of 256 overflows float16.
     """
     flat = g.reshape(-1)
     if g.dtype == np.float16:

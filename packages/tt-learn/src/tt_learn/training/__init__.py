@@ -25,8 +25,10 @@ from tt_learn.training.checkpoints import environment_changes as environment_cha
 from tt_learn.training.checkpoints import load_checkpoint as load_checkpoint
 from tt_learn.training.checkpoints import load_tensors as load_tensors
 from tt_learn.training.checkpoints import read_checkpoint as read_checkpoint
+from tt_learn.training.checkpoints import restore as restore
 from tt_learn.training.checkpoints import save_checkpoint as save_checkpoint
 from tt_learn.training.checkpoints import save_tensors as save_tensors
+from tt_learn.training.checkpoints import snapshot as snapshot
 from tt_learn.training.errors import TrainingError as TrainingError
 from tt_learn.training.events import Callback as Callback
 from tt_learn.training.history import History as History

@@ -1,7 +1,7 @@
-"""Part of module 07: what a trainer shows and writes while it trains.
+"""Part of module 07: callbacks, which stop a run early and write checkpoints, logs and curves.
 
-A callback is told of steps, log lines, validations and epochs, and may end training; it never changes how a step is
-computed. `Checkpoints` comes last whatever the order given, so that it saves what the others concluded.
+A callback receives the events of `events.py` and may end training, but never changes how a step is computed.
+`Checkpoints` always runs last, so that it saves the state of the others after the event.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class _Best:
         self.value: float | None = None
 
     def improved(self, metrics: Mapping[str, float]) -> bool:
-        """Take note of new metrics; whether they are the best."""
+        """Reads new metrics; returns whether they are the best so far."""
         if self.monitor not in metrics:
             known = ", ".join(metrics)
-            raise TrainingError(f"{self.owner}: no metric is called {self.monitor}; validation gives {known}")
+            raise TrainingError(f"{self.owner}: no metric is called {self.monitor}; validation returns {known}")
         value = metrics[self.monitor]
         better = self.value is None or self.sign * value < self.sign * self.value - self.min_delta
         if better and not math.isnan(value):
@@ -47,14 +47,14 @@ class _Best:
 def _check_state(callback: Callback, state_dict: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if name not in state_dict:
-            raise TrainingError(f"{type(callback).__name__}: the state has no {name}; it is of another callback")
+            raise TrainingError(f"{type(callback).__name__}: the state has no {name}; it belongs to another callback")
 
 
 class EarlyStopping(Callback):
     """Ends training when a metric has not improved by more than `min_delta` in `patience` validations.
 
-    A run that it ended stays ended when it is resumed. Raises `TrainingError` for a `patience` below 1, an unknown
-    `mode`, and a metric that validation does not give.
+    A run that it ended does not continue when it is resumed. Raises `TrainingError` for a `patience` below 1, an
+    unknown `mode`, and a metric that validation does not return.
 
     >>> EarlyStopping(patience=3).monitor
     'val_loss'
@@ -88,11 +88,11 @@ class EarlyStopping(Callback):
 
 
 class Checkpoints(Callback):
-    """Keeps `last.safetensors` and `best.safetensors` in `folder`, each whole at any moment.
+    """Keeps `last.safetensors` and `best.safetensors` in `folder`, each complete at any moment.
 
-    The last is written every `every` steps (without it, every epoch), and when training ends or is interrupted, which
-    is told together with `resume_hint`. The best is the one with the best `monitor` of all validations. Raises
-    `TrainingError` for an `every` below 1 and as `EarlyStopping` does, `FileError` where nothing can be written.
+    The last one is written every `every` steps (by default every epoch), and when training ends or is interrupted; an
+    interruption is printed with `resume_hint`. The best one is from the validation with the best `monitor`. Raises
+    `TrainingError` for an `every` below 1 and as `EarlyStopping` does, `FileError` if a file cannot be written.
 
     >>> Checkpoints("run", every=100).last.name
     'last.safetensors'
@@ -154,10 +154,10 @@ class Checkpoints(Callback):
 
 
 class JSONLog(Callback):
-    """One JSON object a line: step, train_loss, val_loss, tokens_per_second, seconds and more.
+    """Writes one JSON object per log line: step, train_loss, val_loss, tokens_per_second, seconds and more.
 
-    After a resume, lines that the checkpoint does not know are taken out, so that no step is there twice. Raises
-    `FileError` where it cannot be written.
+    When a run is resumed, lines after the checkpoint are removed, so that no step appears twice. Raises `FileError` if
+    the file cannot be written.
 
     >>> import tempfile, tt_core
     >>> from tt_learn import SGD
@@ -190,9 +190,9 @@ def _json_line(record: Record) -> str:
 
 
 class LossCurve(Callback):
-    """The losses over the steps as an SVG, drawn again after each validation or epoch and at the end.
+    """Draws the losses over the steps as an SVG after each validation or epoch and at the end.
 
-    Raises `FileError` where it cannot be written.
+    Raises `FileError` if the file cannot be written.
 
     >>> LossCurve("loss.svg", title="XOR").title
     'XOR'

@@ -1,10 +1,10 @@
-"""Part of module 07: everything that a run needs to go on, in one file that is either whole or not there.
+"""Part of module 07: everything that a run needs to continue, in one file that is either complete or absent.
 
-A checkpoint is one `.safetensors` file. Its arrays are the tensors of all parts, by dotted name, so that any reader of
-that format sees the weights under `model.`; its metadata holds one JSON text, `tinytorch`, with everything else.
-It is written through `tt_core.engine.files.write_atomic` (one temporary file, one rename), so a kill at any moment
-leaves the old checkpoint or the new one. Nothing in it is ever executed. (Recomputing activations instead of storing
-them is `tt_learn.checkpoint`, another thing of the same name.)
+`snapshot` and `restore` say what that is. A checkpoint is one `.safetensors` file. Its arrays are the tensors of all
+parts under dotted names, so other readers of the format find the weights under `model.`. Its metadata holds everything
+else as one JSON text, `tinytorch`. The file is written by `tt_core.engine.files.write_atomic` (a temporary file and a
+rename), so a process that is killed at any moment leaves the old checkpoint or the new one. Nothing in a file is ever
+executed. (`tt_learn.checkpoint` is something else: it recomputes activations instead of storing them.)
 """
 
 from __future__ import annotations
@@ -40,14 +40,43 @@ class CheckpointError(TinyTorchError):
     """A checkpoint that is damaged, of another kind, or does not fit."""
 
 
+def snapshot(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a run needs to continue with the same bits: the state of each part, and of the generator.
+
+    A part is an object with `state_dict()` or plain data. Weights alone are not enough: Adam's running means, the step
+    of the schedule and the generator, from which dropout and shuffling draw, decide about the next step too.
+
+    >>> sorted(snapshot({"model": tt_core.Linear(1, 1), "step": 3})["parts"]["model"])
+    ['bias', 'weight']
+    """
+    states = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+    return {"parts": states, "generator": tt_core.get_rng_state()}
+
+
+def restore(saved: Mapping[str, Any], parts: Mapping[str, Any], generator: bool = True) -> None:
+    """Gives each of `parts` its saved state, and then sets the generator unless `generator` is False.
+
+    >>> model = tt_core.Linear(1, 1)
+    >>> saved = snapshot({"model": model})
+    >>> first = tt_core.rand(1)
+    >>> restore(saved, {"model": model})
+    >>> bool(tt_core.rand(1) == first)
+    True
+    """
+    for name, part in parts.items():
+        part.load_state_dict(saved["parts"][name])
+    if generator:
+        tt_core.set_rng_state(saved["generator"])
+
+
 @checked
 def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
-    """Write `parts` to `path`, with the framework's generator and the versions and thread count it ran with.
+    """Writes `parts` to `path`, with the state of the generator and the versions and thread count of this process.
 
     Each part is an object with `state_dict()` (model, optimizer, scheduler, loader) or plain data: tensors, arrays,
-    numbers, strings, None, lists and dicts of these. Raises `FileError`, the old file intact, when it cannot be
-    written, and `CheckpointError` for data that it cannot hold and for a part called `environment`, the name under
-    which `load_checkpoint` returns versions and threads.
+    numbers, strings, None, and lists and dictionaries of these. Raises `FileError` if the file cannot be written, which
+    leaves the old file intact, and `CheckpointError` for data that a file cannot hold and for a part called
+    `environment`, the name under which `load_checkpoint` returns versions and threads.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
@@ -62,14 +91,15 @@ def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
             "choose another name"
         )
     arrays: Arrays = {}
+    saved = snapshot(parts)
     try:
-        tree = {name: _pack(_state_of(part), name, arrays) for name, part in parts.items()}
+        tree = {name: _pack(state, name, arrays) for name, state in saved["parts"].items()}
     except RecursionError:
-        raise CheckpointError("save_checkpoint: a part holds itself, or is nested too deep to be written") from None
+        raise CheckpointError("save_checkpoint: a part contains itself, or is nested too deeply") from None
     document = {
         "format": FORMAT,
         "parts": tree,
-        "generator": tt_core.get_rng_state(),
+        "generator": saved["generator"],
         "environment": environment(),
         "crc32": {name: _sum(array) for name, array in arrays.items()},
     }
@@ -79,11 +109,11 @@ def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
 
 @checked
 def load_checkpoint(path: str | os.PathLike[str], /, generator: bool = True, **parts: Any) -> dict[str, Any]:
-    """Read `path`, hand each of `parts` its state through `load_state_dict`, and return all that was saved.
+    """Reads `path`, restores each of `parts` through `load_state_dict`, and returns everything that was saved.
 
-    The generator is restored unless told otherwise. Everything is read and checked first: names, sizes, shapes and
-    sums. Raises `CheckpointError` for a missing, damaged or foreign file, and what a part raises for a state that
-    does not fit; parts before that one have been loaded by then.
+    The generator is restored unless `generator` is False. Names, sizes, shapes and checksums are checked before
+    anything changes. Raises `CheckpointError` for a missing, damaged or foreign file, and the error of a part whose
+    state does not fit; parts before it are restored by then.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
@@ -92,19 +122,17 @@ def load_checkpoint(path: str | os.PathLike[str], /, generator: bool = True, **p
     [0.5, 0.25]
     """
     document, tree = read_checkpoint(path)
-    for name, part in parts.items():
+    for name in parts:
         if name not in tree:
             raise CheckpointError(f"{path}: holds no {name}; it has {', '.join(tree) or 'nothing'}")
-        part.load_state_dict(tree[name])
-    if generator:
-        tt_core.set_rng_state(document["generator"])
+    restore({"parts": tree, "generator": document["generator"]}, parts, generator)
     return {**tree, "environment": document["environment"]}
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The JSON document of a checkpoint and its parts, with arrays in their places; changes nothing.
+    """Returns the JSON document of a checkpoint and its parts with their arrays; changes nothing.
 
-    Raises `CheckpointError` for a missing, damaged or foreign file, and for one of another format.
+    Raises `CheckpointError` for a missing, damaged or foreign file, and for an unknown format number.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
@@ -114,15 +142,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     """
     arrays, metadata = load_tensors(path)
     if _KEY not in metadata:
-        raise CheckpointError(f"{path}: holds tensors, but is no checkpoint of a training run")
+        raise CheckpointError(f"{path}: holds tensors, but is not a checkpoint of a training run")
     if metadata.get(_KEY_SUM) != _sum(metadata[_KEY].encode()):
-        raise CheckpointError(f"{path}: its description is not what was saved; the file is damaged")
+        raise CheckpointError(f"{path}: the description differs from what was saved; the file is damaged")
     document = json.loads(metadata[_KEY])
     if document["format"] != FORMAT:
         raise CheckpointError(f"{path}: has checkpoint format {document['format']}, this version reads {FORMAT}")
     for name, expected in document["crc32"].items():
         if name not in arrays or _sum(arrays[name]) != expected:
-            raise CheckpointError(f"{path}: {name} is not what was saved; the file is damaged")
+            raise CheckpointError(f"{path}: {name} differs from what was saved; the file is damaged")
     return document, {name: _unpack(part, arrays) for name, part in document["parts"].items()}
 
 
@@ -130,10 +158,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
 def save_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors or arrays by name to a `.safetensors` file, whole or not at all.
+    """Writes tensors or arrays by name to a `.safetensors` file, completely or not at all.
 
-    Raises `FileError`, the old file intact, when it cannot be written, `DTypeError` for what is no tensor or array, and
-    `CheckpointError` for a dtype that the format lacks (longdouble), and for names and metadata that are no text.
+    Raises `FileError` if the file cannot be written, which leaves the old file intact, `DTypeError` for values that are
+    not tensors or arrays, and `CheckpointError` for a dtype that the format lacks (longdouble) and for names and
+    metadata that are not text.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
@@ -152,7 +181,7 @@ def save_tensors(
 
 
 def _checked_name(name: Any) -> str:
-    """`name`, or a `CheckpointError` where the format cannot hold it."""
+    """`name`; raises `CheckpointError` if the format cannot hold it."""
     if not isinstance(name, str) or name == "__metadata__" or not _is_unicode(name):
         raise CheckpointError(f"save_tensors: a tensor's name is text other than __metadata__, got {name!r}")
     return name
@@ -165,15 +194,15 @@ def _check_metadata(path: Any, metadata: Mapping[Any, Any]) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    return text.encode("utf-8", "ignore").decode("utf-8") == text  # half a surrogate pair is none
+    return text.encode("utf-8", "ignore").decode("utf-8") == text  # false for half a surrogate pair
 
 
 @checked
 def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
-    """The arrays of a `.safetensors` file by name, and its metadata; bfloat16, which NumPy lacks, becomes float32.
+    """Returns the arrays of a `.safetensors` file by name, and its metadata; bfloat16 becomes float32.
 
-    The library checks shapes against the file's size before anything is allocated. Raises `CheckpointError` for a
-    missing, damaged or foreign file, and for one that holds float8 or another dtype that NumPy lacks.
+    The library compares shapes with the file's size before it allocates memory. Raises `CheckpointError` for a missing,
+    damaged or foreign file, and for float8 and other dtypes that NumPy lacks.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "scale.safetensors")
@@ -188,7 +217,7 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: _read(path, file, name) for name in sorted(file.keys())}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({_line(error)})") from None
+        raise CheckpointError(f"{path}: is not a safetensors file, or is damaged ({_line(error)})") from None
 
 
 def _read(path: str | os.PathLike[str], file: Any, name: str) -> Array:
@@ -208,7 +237,7 @@ def _read(path: str | os.PathLike[str], file: Any, name: str) -> Array:
 
 
 def _sum(data: Any) -> str:
-    """CRC-32, against bits that rot; no protection against intent."""
+    """CRC-32: detects damage, not manipulation."""
     return f"{zlib.crc32(np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data):08x}"
 
 
@@ -219,12 +248,8 @@ def _line(error: Exception) -> str:
 # --- trees of data as arrays and JSON
 
 
-def _state_of(part: Any) -> Any:
-    return part.state_dict() if hasattr(part, "state_dict") else part
-
-
 def _pack(value: Any, name: str, arrays: Arrays) -> Any:
-    """`value` as JSON; its arrays go to `arrays` and leave their names."""
+    """`value` as JSON; arrays move to `arrays` and are replaced by their names."""
     if isinstance(value, (tt_core.Tensor, np.ndarray)):
         if name in arrays:
             raise CheckpointError(f"save_checkpoint: two tensors are both called {name}")
@@ -232,10 +257,10 @@ def _pack(value: Any, name: str, arrays: Arrays) -> Any:
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         if _TENSOR in value:
-            raise CheckpointError(f"save_checkpoint: {name} has a key {_TENSOR}, which stands for a tensor here")
+            raise CheckpointError(f"save_checkpoint: {name} has a key {_TENSOR}, which is reserved for tensors")
         packed = {str(key): _pack(entry, f"{name}.{key}", arrays) for key, entry in value.items()}
         if len(packed) < len(value):
-            raise CheckpointError(f"save_checkpoint: {name} has keys that are the same as text, such as 1 and '1'")
+            raise CheckpointError(f"save_checkpoint: {name} has keys that are equal as text, such as 1 and '1'")
         return packed
     if isinstance(value, (list, tuple)):
         return [_pack(entry, f"{name}.{i}", arrays) for i, entry in enumerate(value)]
@@ -254,12 +279,13 @@ def _unpack(value: Any, arrays: Arrays) -> Any:
     return [_unpack(entry, arrays) for entry in value] if isinstance(value, list) else value
 
 
-# --- what else decides the bits
+# --- what else the bits depend on
 
 
 def environment() -> dict[str, Any]:
-    """What the bits of a run depend on beside its own state: versions, machine, and threads (products are summed
-    in another order with another number of threads).
+    """Returns what the bits of a run depend on besides its state: versions, machine and threads.
+
+    BLAS adds up products in another order when the number of threads changes.
 
     >>> list(environment())
     ['tt_core', 'tt_learn', 'numpy', 'python', 'machine', 'system', 'threads']
@@ -276,7 +302,7 @@ def environment() -> dict[str, Any]:
 
 
 def environment_changes(saved: Mapping[str, Any]) -> list[str]:
-    """What differs here from the environment that a checkpoint was saved in, as `threads 2 -> 4`.
+    """Returns how this environment differs from that of a checkpoint, as `threads 2 -> 4`.
 
     >>> environment_changes({**environment(), "machine": "abacus"})[0].startswith("machine abacus -> ")
     True

@@ -1,4 +1,4 @@
-"""Part of module 07: the log of a run, as a list that also draws itself in a notebook."""
+"""Part of module 07: the log of a run, a list that notebooks show as a chart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 
 class History(list[Record]):
-    """The records of a run, one dictionary per line of the log; notebooks show the losses and the last record.
+    """The records of a run, one dictionary per log line; notebooks show the losses and the last record.
 
     >>> history = History([{"step": 10, "train_loss": 0.5, "val_loss": None}])
     >>> history
@@ -22,7 +22,7 @@ class History(list[Record]):
     """
 
     def losses(self) -> dict[str, Points]:
-        """The training and validation losses as points (step, loss).
+        """Returns the training and validation losses as points (step, loss).
 
         >>> History([{"step": 10, "train_loss": 0.5, "val_loss": None}]).losses()
         {'train': [(10, 0.5)], 'val': []}
@@ -33,7 +33,7 @@ class History(list[Record]):
         }
 
     def chart(self, title: str = "Loss") -> SVG:
-        """The losses over the steps, as SVG text that notebooks show as a picture."""
+        """Returns the losses over the steps as SVG text, which notebooks show as a picture."""
         return line_chart(self.losses(), title, "step", "loss")
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class History(list[Record]):
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and texts as an HTML table.
+    """Returns names and texts as an HTML table.
 
     >>> table([("step", "<10>")])
     '<table><tr><th>step</th><td>&lt;10&gt;</td></tr></table>'

@@ -64,6 +64,7 @@ def train_step(
 def evaluating(model: Layer) -> Iterator[None]:
     """A block in which `model` is in evaluation mode and nothing is recorded; each layer returns to its mode after it.
 
+    >>> import tt_core
     >>> layer = tt_core.Dropout(0.5)
     >>> with evaluating(layer):
     ...     layer(tt_core.ones(2))
@@ -88,6 +89,7 @@ def evaluate(model: Layer, measure: Measure, batches: Iterable[Any]) -> dict[str
     The last batch may be smaller, so each batch counts by its number of examples. Raises `TrainingError` if there are
     no examples.
 
+    >>> import tt_core
     >>> layer, batches = tt_core.Dropout(0.5), [tt_core.ones(3), tt_core.zeros(1)]
     >>> evaluate(layer, lambda batch: {"mean": layer(batch).mean()}, batches)
     {'mean': 0.75}

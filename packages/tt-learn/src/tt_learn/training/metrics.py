@@ -1,4 +1,4 @@
-"""Part of module 07: what is measured beside the loss. Each takes tensors or arrays and returns a Python number."""
+"""Part of module 07: what is measured besides the loss. Metrics take tensors or arrays and return Python numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tt_core.tensor import as_array
 
 
 def accuracy(output: Any, target: Any) -> float:
-    """Share of examples whose largest score is at the class index; output (..., classes), target (...).
+    """Returns the share of examples whose largest score is that of the target class.
+
+    output: scores (..., classes). target: class indices (...).
 
     Raises `ShapeError` for other shapes.
 
@@ -26,9 +28,10 @@ def accuracy(output: Any, target: Any) -> float:
 
 @checked
 def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
-    """Share of examples whose class is among the `k` largest scores; output (..., classes), target (...).
+    """Returns the share of examples whose target class is among the `k` largest scores.
 
-    Raises `ShapeError` for other shapes and for a `k` below 1.
+    output: scores (..., classes). target: class indices (...). Raises `ShapeError` for other shapes, `ArgumentError`
+    for a `k` below 1.
 
     >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.5, 0.4, 0.1]]), np.array([2, 2]), k=2)
     0.5
@@ -51,9 +54,9 @@ def _share(hits: Array) -> float:
 
 @checked
 def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
-    """Share of examples on the right side of `threshold`: 0 for logits, 0.5 for probabilities.
+    """Returns the share of examples on the correct side of `threshold`: 0 for logits, 0.5 for probabilities.
 
-    Raises `ShapeError` where the shapes of output and target differ.
+    Raises `ShapeError` if the shapes of output and target differ.
 
     >>> binary_accuracy(np.array([-1.0, 2.0]), np.array([0, 1]))
     1.0
@@ -65,9 +68,10 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
 
 
 def confusion_matrix(output: Any, target: Any) -> Array:
-    """How often class i (row) was taken for class j (column), (classes, classes); output (n, classes), target (n,).
+    """Counts how often class i (row) was taken for class j (column); returns (classes, classes).
 
-    Raises `ShapeError` for other shapes and classes that have no score, `DTypeError` for classes that are no integers.
+    output: scores (n, classes). target: class indices (n,). Raises `ShapeError` for other shapes and for class indices
+    without a score, `DTypeError` for class indices that are not integers.
 
     >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     array([[0, 0],
@@ -87,7 +91,7 @@ def confusion_matrix(output: Any, target: Any) -> Array:
 
 @checked
 def perplexity(loss: float) -> float:
-    """Among how many equally likely tokens a language model with this cross entropy is undecided: e^loss.
+    """Returns e^loss: the effective number of equally likely next tokens of a language model with this cross entropy.
 
     >>> perplexity(0.0)
     1.0

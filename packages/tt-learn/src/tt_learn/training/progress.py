@@ -12,7 +12,7 @@ from tt_learn.training.trainer import Trainer
 
 
 class ProgressBar(Callback):
-    """Loss, tokens or examples a second and time left: a moving bar on a terminal or in a notebook, else plain lines.
+    """Shows loss, tokens or examples per second and remaining time: a bar on a terminal or in a notebook, else lines.
 
     `console`: a `rich.console.Console`; standard output by default.
     """
@@ -55,7 +55,7 @@ class ProgressBar(Callback):
             self._bar = None
 
     def on_abort(self, trainer: Trainer) -> None:
-        self.on_fit_end(trainer)  # or the cursor would stay hidden
+        self.on_fit_end(trainer)  # otherwise the cursor stays hidden
 
     def _print(self, trainer: Trainer, record: Record) -> None:
         total = "" if trainer.total_steps is None else f"/{trainer.total_steps}"
@@ -85,7 +85,7 @@ def _rich_bar(console: Any) -> Any:
 
 
 class _NotebookBar:
-    """One bar in the output of a notebook's cell, redrawn in place; the methods are those of Rich's bar."""
+    """A bar in the output of a notebook cell, redrawn in place; it has the methods of Rich's bar."""
 
     def __init__(self) -> None:
         self._shown: dict[str, Any] = {}
@@ -103,7 +103,7 @@ class _NotebookBar:
             self._handle.update(self)
 
     def stop(self) -> None:
-        """Nothing to clean up: the last drawing stays."""
+        """Keeps the last drawing."""
 
     def __repr__(self) -> str:
         total = "" if self._shown.get("total") is None else f"/{self._shown['total']}"

@@ -1,7 +1,7 @@
-"""Part of module 07: `save` and `load` as PyTorch names them, for state dicts and data.
+"""Part of module 07: `save` and `load` as in PyTorch, for state dicts and data.
 
-The file is a checkpoint (`checkpoints.py`), so it holds tensors, numbers, text, lists and dictionaries, and no code.
-A file of PyTorch itself is a pickle and is not read.
+The file is a checkpoint (`checkpoints.py`): it holds tensors, numbers, text, lists and dictionaries, but no code.
+Files of PyTorch are pickles and cannot be read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from tt_core.engine.dispatch import wrap
 from tt_learn.training.checkpoints import CheckpointError, load_tensors, read_checkpoint, save_checkpoint
 
 _WHOLE = "saved object"
-"""The part that holds what is not a dictionary."""
+"""The name of the part for an object that is not a dictionary."""
 
 
 def save(obj: Any, f: str | os.PathLike[str]) -> None:
-    """Write a state dict, or a tree of dictionaries, lists, tensors, numbers and text, to the file `f`.
+    """Writes a state dict, or a tree of dictionaries, lists, tensors, numbers and text, to the file `f`.
 
-    Keys become text. Raises `CheckpointError` for what such a file cannot hold, a model included: save its
-    `state_dict()`.
+    Keys become text. Raises `CheckpointError` for anything else, including a model: save its `state_dict()`.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "model.pt")
@@ -42,9 +41,10 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
 
 
 def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
-    """What `save` wrote, or the tensors of any `.safetensors` file by name.
+    """Returns what `save` wrote, or the tensors of any `.safetensors` file by name.
 
-    Raises `CheckpointError` for a missing, damaged or foreign file, `DeviceError` for a `map_location` but the CPU.
+    Raises `CheckpointError` for a missing, damaged or foreign file, `DeviceError` for a `map_location` other than the
+    CPU.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "losses.pt")
