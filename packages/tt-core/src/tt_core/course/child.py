@@ -16,10 +16,14 @@ from tt_core.course.exercises import Exercise, exercises_at
 from tt_core.course.finder import active
 
 
-def run(channel: BinaryIO, request: dict[str, Any]) -> None:
+def load(request: dict[str, Any]) -> dict[str, Exercise]:
+    """The exercises that are asked for, by name; imports their package, and so the learner's files."""
+    return {exercise.name: exercise for exercise in exercises_at(request["exercises_at"])}
+
+
+def run(channel: BinaryIO, request: dict[str, Any], wanted: dict[str, Exercise]) -> None:
     """Run the checks of each exercise that is asked for, and send what they recorded."""
-    watch = _Watch(request["framework"])
-    wanted = {exercise.name: exercise for exercise in exercises_at(request["exercises_at"])}
+    watch = _Watch(request["framework"])  # from now on, as importing a file may read the framework's for what it lacks
     for name in request["names"]:
         wire.send(channel, {"begin": name})
         if _run_checks(wanted[name], request["seed"], channel) and (timed := wanted[name].timed):

@@ -45,10 +45,12 @@ def main() -> None:
     sys.addaudithook(Refusals(folder))
     try:
         from tt_core.course import child
-    except BaseException as error:  # the learner's file runs while tt_core is imported, and may raise anything
+
+        exercises = child.load(request)
+    except BaseException as error:  # the learner's files run when they are imported, and may raise anything
         _send_failure(channel, error)
         os._exit(0)
-    child.run(channel, request)
+    child.run(channel, request, exercises)
 
 
 def _send_failure(channel: BinaryIO, error: BaseException) -> None:

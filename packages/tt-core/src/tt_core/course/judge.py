@@ -100,7 +100,7 @@ def _verdict(exercise: Exercise, process: Child, seed: int, limit: float) -> tup
         verdict.lines = [*found[:2], str(failure)] if found else verdict.lines
         return verdict, False
     verdict.lines = _first_difference(exercise, record, seed)
-    verdict.unwritten = any(r is not None and r.kind == "NotImplementedError" for r in record.raised)
+    verdict.unwritten = any(r is not None and _unwritten(r) == exercise.name for r in record.raised)
     verdict.looked_up = record.looked_up
     if record.looked_up and not verdict.lines:
         verdict.lines = ["your code opened the framework's own file of this module; write the function yourself"]
@@ -127,15 +127,22 @@ def _first_difference(exercise: Exercise, record: Record, seed: int) -> list[str
                 return [title, *difference]
         raised = record.raised[number] if number < len(record.raised) else None
         if raised is not None:
-            return [title, *_told(raised)]
+            return [title, *_told(raised, exercise.name)]
         if len(got) < len(expected):
             return [title, f"called    {expected[len(got)].call}", "expected  a result"]
     return []
 
 
-def _told(raised: Raised) -> list[str]:
-    if raised.kind == "NotImplementedError":
+def _unwritten(raised: Raised) -> str:
+    """The name of the exercise that `tt start` left to be written and that was called; "" for any other error."""
+    return raised.message if raised.kind == "NotImplementedError" else ""
+
+
+def _told(raised: Raised, exercise: str) -> list[str]:
+    if _unwritten(raised) == exercise:
         return ["not written yet"]
+    if name := _unwritten(raised):
+        return [f"it needs {name}, which is not written yet"]
     where = f" ({raised.place})" if raised.place else ""
     lines = [f"called    {raised.call}"] if raised.call else []
     lines.append(f"raised    {raised.kind}: {raised.message}{where}")

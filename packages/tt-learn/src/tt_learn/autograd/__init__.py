@@ -4,18 +4,21 @@ Read in this order; each file is one sitting:
 
     tensor.py        the tensor that remembers how it was computed
     rules.py         the table of derivatives: one rule for each op
+    first_rules.py   the rules of +, *, /, exp and log
     graph.py         the graph: one node for each recorded call
     record.py        the plugin: observes op calls and adds their nodes
     backward.py      the chain rule: from the newest node to the oldest
 
 What the lesson does not need stands apart: grad modes (`modes.py`), hooks (`hooks.py`), guards against lost gradients
-(`guards.py`), `grad()` (`partial.py`), `Function` (`function.py`) and recomputation (`recompute.py`).
+(`guards.py`), `grad()` (`partial.py`), `Function` (`function.py`, `own_functions.py`) and recomputation
+(`recompute.py`).
 
 Nothing of tt_core is patched. A change that goes around the tensor, through `.data` or `.numpy()`, is not noticed.
 """
 
 from __future__ import annotations
 
+from tt_learn.autograd import first_rules as first_rules
 from tt_learn.autograd.broadcasting import sum_to as sum_to
 from tt_learn.autograd.errors import GradientError as GradientError
 from tt_learn.autograd.function import Context as Context
@@ -28,6 +31,8 @@ from tt_learn.autograd.modes import inference_mode as inference_mode
 from tt_learn.autograd.modes import is_grad_enabled as is_grad_enabled
 from tt_learn.autograd.modes import no_grad as no_grad
 from tt_learn.autograd.modes import set_grad_enabled as set_grad_enabled
+from tt_learn.autograd.own_functions import Cube as Cube
+from tt_learn.autograd.own_functions import StraightThroughRound as StraightThroughRound
 from tt_learn.autograd.partial import grad as grad
 from tt_learn.autograd.recompute import checkpoint as checkpoint
 from tt_learn.autograd.recompute import formula as formula

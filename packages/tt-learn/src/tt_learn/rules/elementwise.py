@@ -1,4 +1,7 @@
-"""Derivatives of `tt_core.tensor.elementwise`. `g` is the gradient of the output; broadcasting is undone elsewhere."""
+"""Derivatives of `tt_core.tensor.elementwise`. `g` is the gradient of the output; broadcasting is undone elsewhere.
+
+Those of add, mul, div, exp and log are in `tt_learn/autograd/first_rules.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,7 @@ from tt_learn.autograd import gradient, non_differentiable, wide
 non_differentiable(E.eq, E.ne, E.lt, E.le, E.gt, E.ge, E.logical_and, E.logical_or, E.logical_not)
 non_differentiable(E.isnan, E.isfinite)
 
-gradient(E.add, lambda out, a, b: (lambda g: g, lambda g: g))
 gradient(E.sub, lambda out, a, b: (lambda g: g, lambda g: -g))
-gradient(E.mul, lambda out, a, b: (lambda g: g * b, lambda g: g * a))
-gradient(E.div, lambda out, a, b: (lambda g: g / b, lambda g: -g * out / b))
 gradient(
     E.pow,
     lambda out, a, b: (lambda g: _by_base(g, a, b), lambda g: _by_exponent(g, out, a, b)),
@@ -26,8 +26,6 @@ gradient(E.minimum, lambda out, a, b: (lambda g: _if_larger(g, b, a), lambda g: 
 
 gradient(E.neg, lambda out, x: (lambda g: -g,))
 gradient(E.abs, lambda out, x: (lambda g: g * E.sign(x),))
-gradient(E.exp, lambda out, x: (lambda g: g * out,))
-gradient(E.log, lambda out, x: (lambda g: g / x,))
 gradient(E.log1p, lambda out, x: (lambda g: g / (x + 1),))
 gradient(E.expm1, lambda out, x: (lambda g: g * (out + 1),))
 gradient(E.sqrt, lambda out, x: (lambda g: g / (out * 2),))

@@ -1,0 +1,80 @@
+"""Helpers for tests of exercises: a module written with some bodies replaced, and the verdicts on it."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tt_core.command.journey import Module
+from tt_core.course.blanks import blank, definitions
+from tt_core.course.exercises import exercises_of
+from tt_core.course.folder import Workspace, reference_text
+from tt_core.course.judge import Verdict, judge
+
+
+def written(workspace: Workspace, module: Module, bodies: Mapping[str, str]) -> None:
+    """Write a module's files with these bodies, and the framework's own text for all other functions.
+
+    A body may have several lines; they are indented as the function's own.
+    """
+    workspace.start(module)
+    by_name = {exercise.name: exercise for exercise in exercises_of(module)}
+    for name, path in workspace.files(module).items():
+        here = [body for body in bodies if by_name[body].file == name]
+        text = blank(reference_text(name), here)
+        for exercise in here:
+            text = _with_body(text, exercise, bodies[exercise])
+        path.write_text(text, encoding="utf-8")
+
+
+def _with_body(text: str, name: str, body: str) -> str:
+    mark = f'raise NotImplementedError("{name}")  # your code here'
+    indent = next(line for line in text.splitlines() if mark in line).partition("raise")[0]
+    return text.replace(mark, body.replace("\n", f"\n{indent}"))
+
+
+def verdicts(workspace: Workspace, module: Module, names: Iterable[str] = (), limit: float = 10) -> dict[str, Verdict]:
+    """The verdicts on the exercises of a module by name, or on those alone."""
+    return {verdict.name: verdict for verdict in judge(module, workspace.files(module), list(names) or None, limit)}
+
+
+def failures(workspace: Workspace, module: Module) -> dict[str, list[str]]:
+    """The exercises that do not pass, with the lines of the verdict."""
+    return {name: verdict.lines for name, verdict in verdicts(workspace, module).items() if not verdict.passed}
+
+
+def described_badly(module: Module) -> list[str]:
+    """Exercises that are not in their file, or lack a hint, points or a described check; empty where all is well."""
+    found = []
+    for exercise in exercises_of(module):
+        names = dict(definitions(ast.parse(reference_text(exercise.file))))
+        complete = all(exercise.hints) and exercise.points > 0 and bool(exercise.checks)
+        described = all(check.__doc__ for check in exercise.checks)
+        if not ({exercise.name, *exercise.helpers} <= names.keys() and complete and described):
+            found.append(exercise.name)
+    return found
+
+
+def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of wrong bodies by exercise, those that pass or fail without a line that says why.
+
+    At most one function of each file is wrong at a time.
+    """
+    by_file: dict[str, list[tuple[str, str]]] = {}
+    for exercise in exercises_of(module):
+        by_file.setdefault(exercise.file, []).extend((exercise.name, body) for body in wrong.get(exercise.name, ()))
+    found = []
+    for tried in itertools.zip_longest(*by_file.values()):
+        bodies = dict(pair for pair in tried if pair is not None)
+        written(workspace, module, bodies)
+        for name, verdict in verdicts(workspace, module, bodies).items():
+            if verdict.passed or not verdict.lines:
+                found.append(f"{name}: {bodies[name]}")
+    return found
+
+
+def new_workspace(folder: Path) -> Workspace:
+    """A workspace in a new folder."""
+    return Workspace.create(folder / "journey")

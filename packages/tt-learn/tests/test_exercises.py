@@ -1,0 +1,170 @@
+"""The exercises of Act II: the framework's text passes, and what is wrong in a plausible way does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tt_core.command.journey import Module
+from tt_core.course.exercises import exercises_of
+from tt_core.course.testing import described_badly, failures, missed, new_workspace, verdicts, written
+from tt_learn.command.cli import Act
+
+MODULES = {module.name: module for module in Act().tt_modules()}
+every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+
+
+@every_module
+def test_every_exercise_is_in_its_file_with_hints_points_and_checks(module: Module) -> None:
+    assert 4 <= len(exercises_of(module)) <= 14
+    assert described_badly(module) == []
+
+
+@every_module
+def test_the_frameworks_own_text_passes(module: Module, tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path)
+    written(workspace, module, {})
+    assert failures(workspace, module) == {}
+
+
+@every_module
+@pytest.mark.parametrize("body", [None, "pass", "return None"])
+def test_what_is_not_written_fails_by_name(module: Module, body: str | None, tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path)
+    names = [exercise.name for exercise in exercises_of(module)]
+    if body is None:
+        workspace.start(module)
+    else:
+        written(workspace, module, dict.fromkeys(names, body))
+    found = verdicts(workspace, module)
+    assert list(found) == names
+    assert [name for name, verdict in found.items() if verdict.passed or not verdict.lines] == []
+
+
+WRONG: dict[str, dict[str, list[str]]] = {
+    "autograd": {
+        "mul_rule": ["return lambda g: g * a, lambda g: g * b", "return lambda g: b, lambda g: a"],
+        "div_rule": ["return lambda g: g / b, lambda g: g * out / b", "return lambda g: g / b, lambda g: -g * a / b"],
+        "exp_rule": ["return (lambda g: out,)"],
+        "sum_to": [
+            "return x.sum(0).reshape(shape) if x.ndim > len(shape) else x.reshape(shape)",
+            "return x.mean(repeated_dims(x.shape, shape)).reshape(shape)",
+        ],
+        "edges_of": ["return [(x.grad_fn or x, 0) if getattr(x, '_requires_grad', False) else None for x in inputs]"],
+        "Node.attach": ["for i, x in enumerate(outputs):\n    x._requires_grad, x.grad_fn, x._output = True, self, i"],
+        "GradMode.__exit__": ["recording.on = True", "recording.on = self._before.pop()\nreturn True"],
+        "Backward.add": [
+            # a gradient that replaces the one before
+            "at, output = edge\nif not isinstance(at, Node):\n    self.leaves[id(at)] = (at, g)\n    return\n"
+            "self.waiting.append(-at.number)\nself.arrived[at.number] = (at, [g])",
+            # a list in place of a heap
+            "at, output = edge\nif not isinstance(at, Node):\n    before = self.leaves.get(id(at))\n"
+            "    self.leaves[id(at)] = (at, g if before is None else before[1] + g)\n    return\n"
+            "if at.number not in self.arrived:\n    self.waiting.append(-at.number)\n"
+            "    self.arrived[at.number] = (at, [None] * len(at.outputs))\n"
+            "gs = self.arrived[at.number][1]\ngs[output] = g if gs[output] is None else gs[output] + g",
+        ],
+        "Backward.visit": [
+            "for edge, g in node.propagate(gradients):\n    if edge is not None and g is not None:\n"
+            "        self.add(edge, g)\nif not self.retain_graph:\n    node.functions = None",
+        ],
+        "Backward.walk": [
+            # the oldest call first
+            "with GradMode(self.create_graph):\n    for root, g in roots:\n"
+            "        self.add(edge_of(root), _root_gradient(root, g))\n    while self.waiting:\n"
+            "        number = max(self.waiting)\n        self.waiting.remove(number)\n"
+            "        self.visit(*self.arrived.pop(-number))\n"
+            "    for leaf, g in self.leaves.values():\n        self.finish(leaf, g)",
+        ],
+        "Cube.backward": ["(x,) = ctx.saved_tensors\nreturn 3 * x * x"],
+        "StraightThroughRound.backward": ["return g"],
+    },
+    "optimizers": {
+        "penalized": [
+            "g += group['weight_decay'] * p\nreturn g",
+            "g = g + group['weight_decay'] * p\nreturn -g if group['maximize'] else g",
+        ],
+        "momentum": [
+            "b = state['momentum_buffer']\nb[...] = group['momentum'] * b + (1 - group['dampening']) * g\nreturn b",
+            "state['momentum_buffer'] = group['momentum'] * state['momentum_buffer'] + (1 - group['dampening']) * g\n"
+            "return state['momentum_buffer']",
+        ],
+        "SGD.update": [
+            "p += group['lr'] * penalized(p, g, group)",
+            "p -= group['lr'] * penalized(p, g, group)",
+            "p = p - group['lr'] * penalized(p, g, group)",
+        ],
+        "RMSprop.update": [
+            "v = state['square_avg']\nv[...] = group['alpha'] * v + (1 - group['alpha']) * g**2\n"
+            "p -= group['lr'] * g / np.sqrt(v + group['eps'])",
+        ],
+        "adam": [
+            # no correction
+            "m, v, (b1, b2) = state['exp_avg'], state['exp_avg_sq'], group['betas']\nm[...] = b1 * m + (1 - b1) * g\n"
+            "v[...] = b2 * v + (1 - b2) * g**2\np -= group['lr'] * m / (np.sqrt(v) + group['eps'])",
+            # corrected values are kept
+            "m, v, (b1, b2) = state['exp_avg'], state['exp_avg_sq'], group['betas']\nm[...] = b1 * m + (1 - b1) * g\n"
+            "v[...] = b2 * v + (1 - b2) * g**2\nm /= 1 - b1**step\nv /= 1 - b2**step\n"
+            "p -= group['lr'] * m / (np.sqrt(v) + group['eps'])",
+            # the power counts from 0
+            "m, v, (b1, b2) = state['exp_avg'], state['exp_avg_sq'], group['betas']\nm[...] = b1 * m + (1 - b1) * g\n"
+            "v[...] = b2 * v + (1 - b2) * g**2\n"
+            "p -= group['lr'] * m / (1 - b1) / (np.sqrt(v / (1 - b2)) + group['eps'])",
+        ],
+        "AdamW.update": ["adam(p, penalized(p, g, group), state, step, group)"],
+        "total_norm": ["return sum(float((np.abs(g) ** norm_type).sum() ** (1 / norm_type)) for g in gradients)"],
+        "scale_down": ["for g in gradients:\n    g *= max_norm / total\nreturn max_norm / total"],
+        "CosineWarmupLR.lr_at": [
+            "if t < self.warmup_steps:\n    return base * t / self.warmup_steps\n"
+            "done = (t - self.warmup_steps) / (self.total_steps - self.warmup_steps)\n"
+            "return cosine(base, self.min_lr, min(done, 1.0))",
+            "if t < self.warmup_steps:\n    return base * (t + 1) / (self.warmup_steps + 1)\n"
+            "return cosine(base, self.min_lr, (t - self.warmup_steps) / (self.total_steps - self.warmup_steps))",
+        ],
+    },
+    "training": {
+        "perplexity": ["return 2.0**loss", "return math.exp(loss)"],
+        "top_k_accuracy": ["return float((as_array(output).argmax(-1) == as_array(target)).mean())"],
+        "confusion_matrix": [
+            "s, c = as_array(output), as_array(target)\nm = np.zeros((s.shape[1],) * 2, int)\n"
+            "m[c, s.argmax(-1)] += 1\nreturn m",
+            "s, c = as_array(output), as_array(target)\nm = np.zeros((s.shape[1],) * 2, int)\n"
+            "np.add.at(m, (s.argmax(-1), c), 1)\nreturn m",
+        ],
+        "accumulate": [
+            "losses = [loss_of(batch) for batch in batches]\nmean = sum(losses[1:], losses[0]) / len(losses)\n"
+            "mean.backward()\nreturn mean.item()",
+            "total = 0.0\nfor batch in batches:\n    loss = loss_of(batch)\n    loss.backward()\n"
+            "    total += loss.item()\nreturn total / len(batches)",
+        ],
+        "train_step": [
+            "loss = accumulate(loss_of, batches)\noptimizer.step()\noptimizer.zero_grad()\nreturn loss",
+            "optimizer.zero_grad()\nloss = accumulate(loss_of, batches)\noptimizer.step()\nreturn loss",
+            "optimizer.zero_grad()\nloss = accumulate(loss_of, batches)\nfor group in optimizer.param_groups:\n"
+            "    clip_grad_norm_(group['params'], clip_grad_norm or 1e9)\noptimizer.step()\nreturn loss",
+        ],
+        "evaluating": [
+            "model.eval()\nwith no_grad():\n    yield\nmodel.train()",
+            "model.eval()\ntry:\n    with no_grad():\n        yield\nfinally:\n    model.train()",
+        ],
+        "evaluate": [
+            "found = []\nwith evaluating(model):\n    for batch in batches:\n        found.append(measure(batch))\n"
+            "return {name: sum(as_number(name, each[name]) for each in found) / len(found) for name in found[0]}",
+        ],
+        "snapshot": [
+            "states = {name: part.state_dict() for name, part in parts.items() if hasattr(part, 'state_dict')}\n"
+            "return {'parts': states, 'generator': tt_core.get_rng_state()}",
+        ],
+        "restore": [
+            "for name, part in parts.items():\n    part.load_state_dict(saved['parts'][name])",
+            "tt_core.set_rng_state(saved['generator'])\nfor name, part in parts.items():\n"
+            "    part.load_state_dict(saved['parts'][name])",
+        ],
+    },
+}  # fmt: skip
+
+
+@every_module
+def test_plausible_wrong_solutions_are_caught(module: Module, tmp_path: Path) -> None:
+    assert missed(new_workspace(tmp_path), module, WRONG[module.name]) == []
