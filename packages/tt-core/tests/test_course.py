@@ -160,6 +160,34 @@ def test_a_failure_is_told_in_terms_of_the_exercise(workspace: Workspace) -> Non
     ]
 
 
+def test_a_function_that_is_needed_and_not_written_is_named(workspace: Workspace) -> None:
+    written(
+        workspace, softmax='raise NotImplementedError("softmax")', log_softmax="return np.log(softmax.formula(x, dim))"
+    )
+    found = verdicts(workspace, "log_softmax")["log_softmax"]
+    assert found.lines == ["The logarithm of softmax.", "it needs softmax, which is not written yet"]
+    assert not found.unwritten
+
+
+def test_a_program_that_reaches_an_unwritten_function_says_so_in_one_line(workspace: Workspace) -> None:
+    written(workspace, relu='raise NotImplementedError("relu")')
+    lines = output_of(workspace, "import tt_core as tt; tt.relu(tt.ones(1))").strip().splitlines()
+    assert len(lines) == 1
+    assert "relu is not written yet" in lines[0]
+    assert "tt use reference" in lines[0]
+
+
+def test_single_exercises_can_be_checked(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(workspace, tanh="return x")
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    done = run("check", "02", "relu", "softmax")
+    assert (done.exit_code, done.output.count("pass")) == (0, 2)
+    assert "I can" not in done.output  # the module is not passed
+    assert run("check", "02", "tanh", "relu").exit_code == 1
+    assert "no exercise is called 02.nothing" in str(run("check", "02", "nothing").exception)
+
+
 ATTACKS = {
     "ends the process": "import os; os._exit(0)",
     "prints what a grader might look for": "print('PASSED'); return x",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tt_core.command.cli import cli, load_acts
 from tt_core.command.journey import Module
+from tt_core.course import finder
 from tt_core.course.exercises import exercises_of
 from tt_core.course.testing import described_badly, failures, missed, new_workspace, verdicts, written
 from tt_learn.command.cli import Act
@@ -168,3 +171,17 @@ WRONG: dict[str, dict[str, list[str]]] = {
 @every_module
 def test_plausible_wrong_solutions_are_caught(module: Module, tmp_path: Path) -> None:
     assert missed(new_workspace(tmp_path), module, WRONG[module.name]) == []
+
+
+def test_files_and_methods_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(new_workspace(tmp_path).root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    load_acts()
+
+    def run(*line: str) -> str:
+        return CliRunner().invoke(cli, line).output
+
+    started = run("start", "05").splitlines()
+    assert started.index("backward.py") < started.index("  Backward.walk                    8 points")
+    assert run("hint", "walk").startswith("1/3")
+    assert run("hint", "05.Backward.walk").startswith("2/3")

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,17 +79,31 @@ def start(module: Module) -> None:
         click.echo(f"wrote {_shown(path)}")
     for path in [path for path in workspace.paths(module) if path not in written]:
         click.echo(f"kept {_shown(path)} (to begin again: tt reset {key(module)})")
-    for exercise in _exercises(module):
-        click.echo(f"  {exercise.name:<28} {exercise.points} points")
+    for line in _table(module):
+        click.echo(line)
     click.echo(f"then: tt check {key(module)}")
+
+
+def _table(module: Module) -> Iterator[str]:
+    """The exercises of a module with their points, under the files that hold them where these are several."""
+    from tt_core.course.exercises import files_of
+
+    files = files_of(module)
+    for file in files:
+        if len(files) > 1:
+            yield f"{file.rpartition('.')[2]}.py"
+        for exercise in _exercises(module):
+            if exercise.file == file:
+                yield f"  {exercise.name:<32} {exercise.points} points"
 
 
 @click.command()
 @click.argument("module", type=MODULE, required=False)
+@click.argument("exercises", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="go on after the first exercise that does not pass")
 @click.option("--json", "as_json", is_flag=True, help="print the verdicts as JSON")
-def check(module: Module | None, every: bool, as_json: bool) -> None:
-    """Check your functions of a module, from easy to hard. Exits with 1 while one does not pass."""
+def check(module: Module | None, exercises: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Check your functions of a module, from easy to hard, or those EXERCISES alone. Exits with 1 while one fails."""
     in_the_framework()
     from tt_core.course.folder import Workspace, key
 
@@ -98,14 +112,18 @@ def check(module: Module | None, every: bool, as_json: bool) -> None:
     module = module or _current(workspace)
     for earlier in installed():
         if earlier.number < module.number and workspace.changed(earlier):
-            _recheck(workspace, earlier)
-    verdicts = _check(workspace, module, stop=not every and not as_json, quiet=as_json)
-    passed = all(verdict.passed for verdict in verdicts) and len(verdicts) == len(_exercises(module))
+            try:
+                _recheck(workspace, earlier)
+            except TinyTorchError as error:  # its file cannot be checked; this module's can
+                click.echo(f"{key(earlier)} {earlier.name} changed: {error}")
+    names = [_exercise_called(f"{key(module)}.{name}")[1].name for name in exercises]
+    verdicts = _check(workspace, module, stop=not every and not as_json, quiet=as_json, names=names)
+    passed = all(verdict.passed for verdict in verdicts) and len(verdicts) == len(names or _exercises(module))
     if as_json:
         import json
 
         click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=1))
-    elif passed:
+    elif passed and not names:
         click.echo(f"{key(module)} {module.name}: all {len(verdicts)} exercises pass. I can {module.capability}.")
     if not passed:
         raise click.exceptions.Exit(1)
@@ -121,13 +139,15 @@ def _recheck(workspace: Workspace, module: Module) -> None:
         )
 
 
-def _check(workspace: Workspace, module: Module, stop: bool, quiet: bool = False) -> list[Verdict]:
-    """Check a module, print each verdict, and note the results."""
+def _check(
+    workspace: Workspace, module: Module, stop: bool, quiet: bool = False, names: Sequence[str] = ()
+) -> list[Verdict]:
+    """Check a module, or some of its exercises, print each verdict, and note the results."""
     from tt_core.course.judge import judge
 
     _look_at_imports(workspace, module)
     verdicts = []
-    for verdict in judge(module, workspace.files(module)):
+    for verdict in judge(module, workspace.files(module), names or None):
         verdicts.append(verdict)
         if not quiet:
             _print(verdict)
@@ -164,7 +184,7 @@ def _print(verdict: Verdict) -> None:
     speed = ""
     if verdict.seconds is not None and verdict.reference:
         speed = f"  {verdict.seconds * 1e3:.2f} ms; the framework's formula {verdict.reference * 1e3:.2f} ms"
-    click.echo(f"{mark}  {verdict.name:<28} {verdict.points} points{speed}")
+    click.echo(f"{mark}  {verdict.name:<32} {verdict.points} points{speed}")
     for line in verdict.lines:
         click.echo(f"      {line}")
 
@@ -228,15 +248,14 @@ def next_() -> None:
     for module in installed():
         exercises = _exercises(module)
         passed = workspace.passed(module)
-        waiting = [exercise.name for exercise in exercises if exercise.name not in passed]
+        waiting = [exercise for exercise in exercises if exercise.name not in passed]
         if not exercises or not waiting:
             continue
         if not workspace.state(module):
             click.echo(f"begin module {key(module)} {module.name}: tt start {key(module)}")
         else:
-            click.echo(
-                f"write {waiting[0]} in {_shown(workspace.paths(module)[0].parent)}, then: tt check {key(module)}"
-            )
+            path = workspace.files(module).get(waiting[0].file, workspace.folder(module))
+            click.echo(f"write {waiting[0].name} in {_shown(path)}, then: tt check {key(module)}")
         return
     click.echo("every exercise of the installed acts passes; see: tt journey")
 
@@ -355,14 +374,17 @@ def _exercises(module: Module) -> tuple[Exercise, ...]:
 
 
 def _exercise_called(name: str) -> tuple[Module, Exercise]:
-    """The exercise of a name, such as `softmax` or `02.softmax`."""
+    """The exercise of a name, such as `softmax`, `02.softmax`, or `forward` for `Linear.forward`."""
     known: dict[str, tuple[Module, Exercise]] = {}
-    for module in installed():
-        for exercise in _exercises(module):
-            for alias in (exercise.name, f"{module.number:02}.{exercise.name}", f"{module.name}.{exercise.name}"):
+    every = [(module, exercise) for module in installed() for exercise in _exercises(module)]
+    for short in (False, True):  # a whole name before a method's without its class
+        for module, exercise in every:
+            called = exercise.name.rpartition(".")[2] if short else exercise.name
+            for alias in (called, f"{module.number:02}.{called}", f"{module.name}.{called}"):
                 known.setdefault(alias, (module, exercise))
     if name not in known:
-        raise TinyTorchError(f"no exercise is called {name}; {did_you_mean(name, known)}")
+        names = [exercise.name for _, exercise in every]
+        raise TinyTorchError(f"no exercise is called {name}; {did_you_mean(name.rpartition('.')[2], names)}")
     return known[name]
 
 

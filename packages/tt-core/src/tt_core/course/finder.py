@@ -146,12 +146,44 @@ def activate() -> None:
         sys.excepthook = _one_line
 
 
+def unwritten(error: BaseException | None) -> BaseException | None:
+    """The NotImplementedError that was raised first of those that led to `error`, or None.
+
+    >>> try:
+    ...     try:
+    ...         raise NotImplementedError("add")
+    ...     except NotImplementedError as error:
+    ...         raise ValueError("the plugin failed") from error
+    ... except ValueError as error:
+    ...     unwritten(error)
+    NotImplementedError('add')
+    """
+    while error is not None and not isinstance(error, NotImplementedError):
+        error = error.__cause__
+    return error
+
+
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the line of a `WorkspaceError`, without the way that the import took."""
+    """Print the line of a `WorkspaceError`, and that of an exercise that is not written yet, without a traceback."""
+    missing = unwritten(error)
+    file = _last_file(missing)
     if issubclass(kind, WorkspaceError):
         print(f"error: {error}", file=sys.stderr)
+    elif active and file in {str(path) for path in active.files.values()}:
+        line = (
+            f"error: {missing} is not written yet ({file}); write it, or use the framework's: tt use reference MODULE"
+        )
+        print(line, file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _last_file(error: BaseException | None) -> str:
+    """The file in which an error was raised."""
+    trace = error.__traceback__ if error else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename if trace else ""
 
 
 def runs_as_written(function: Callable[..., Any]) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.course import finder
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -136,5 +138,6 @@ def attempt(check: Callable[[Trial], None], seed: int, report: Callable[[Seen], 
         lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == mine]
         place = f"line {lines[-1].lineno}" if lines else ""
         call, why = trial.calling
-        return Raised(type(error).__name__, " ".join(str(error).split())[:400], place, call, why)
+        first = finder.unwritten(error) or error
+        return Raised(type(first).__name__, " ".join(str(first).split())[:400], place, call, why)
     return None
