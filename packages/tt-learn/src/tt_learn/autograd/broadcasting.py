@@ -21,7 +21,7 @@ def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     ((1, 3), 6.0)
     """
     repeated = repeated_dims(x.shape, shape)
-    return x.sum(repeated, keepdims=True).reshape(shape) if repeated else x.reshape(shape)
+    return x.sum(repeated, x.dtype, keepdims=True).reshape(shape) if repeated else x.reshape(shape)
 
 
 def repeated_dims(full: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,4 +21,5 @@ def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
         rows = x.reshape(math.prod(x.shape[:lead]), math.prod(shape))
         return (np.ones(len(rows), x.dtype) @ rows).reshape(shape)
     repeated = broadcasting.repeated_dims(x.shape, shape)
-    return reductions.sum.kernel(x, repeated, True).reshape(shape) if repeated else x.reshape(shape)
+    total = reductions.sum.kernel(x, repeated, True) if repeated else x
+    return total.astype(x.dtype, copy=False).reshape(shape)
