@@ -28,7 +28,7 @@ from tt_perf.profiling.work import FLOPS, arrays, bytes_moved
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from tt_learn.optimizers.optimizers import Optimizer
+    from tt_learn.optimizers import Optimizer
 
 Wrap = Callable[..., Any]
 
