@@ -496,7 +496,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         (lambda: optimizers.Adam(weight(), betas=(0.9, 1.0)), r"betas holds 1.0, expected numbers in \[0, 1\)"),
         (lambda: optimizers.RMSprop(weight(), alpha=1.0), "alpha holds 1.0"),
         (lambda: tt_learn.Adagrad(weight(), lr_decay=-1), "lr_decay is -1"),
-        (lambda: Muon(weight()), r"shape \(1,\) is no matrix; put it into a group with use_muon=False"),
+        (lambda: Muon(weight()), r"shape \(1,\) is not a matrix; put it into a group with use_muon=False"),
         (lambda: Muon(parameters([(2, 2)]), adjust_lr_fn="x"), "expected 'original' or 'match_rms_adamw'"),
     ]:
         with pytest.raises(optimizers.OptimizerError, match=message):

@@ -1,7 +1,7 @@
 """L-BFGS: learns the curvature of a loss from the gradients of its last steps.
 
-For small problems whose loss is computed on all data at once: a step evaluates the loss several times, so it takes a
-closure. The state lies in one vector over all parameters, not in blocks.
+For small problems whose loss is computed on all data at once. A step evaluates the loss several times, so it needs a
+closure. The state is one vector over all parameters, and not divided into blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tt_learn.optimizers.memory import Memory
 from tt_learn.optimizers.saving import Group, OptimizerError
 
 _SUFFICIENT, _FLAT = 1e-4, 0.9
-"""Constants of the Wolfe conditions: how much of the promised decrease is enough, and how flat the end has to be."""
+"""Constants of the Wolfe conditions: the required share of the predicted decrease, and of flatness at the end."""
 _VECTORS = ("d", "prev_flat_grad")
 _LISTS = ("old_dirs", "old_stps")
 
@@ -29,12 +29,12 @@ _LISTS = ("old_dirs", "old_stps")
 class LBFGS(Optimizer):
     """Steps along minus the inverse Hessian times the gradient, estimated from the last steps (Liu, Nocedal 1989).
 
-    `step(closure)` takes up to `max_iter` such steps, with up to `max_eval` (by default 5/4 of that) calls of
-    `closure`, which clears the gradients, computes the loss, calls `backward()` and returns the loss. It ends early
-    where no gradient is above `tolerance_grad`, or where parameters or loss change by less than `tolerance_change`.
-    `line_search_fn="strong_wolfe"` chooses the length of each step; without it, each is `lr` long. Takes one parameter
-    group. Memory is that of 2 `history_size` + 2 copies of the parameters. Raises `OptimizerError` for options that
-    make no sense, more than one group, and a step without a closure.
+    `step(closure)` takes up to `max_iter` such steps with up to `max_eval` calls of `closure` (by default 5/4 as
+    many). The closure clears the gradients, computes the loss, calls `backward()` and returns the loss. The steps end
+    early if no gradient exceeds `tolerance_grad`, or if parameters or loss change by less than `tolerance_change`.
+    `line_search_fn="strong_wolfe"` chooses the length of each step; without it, the length is `lr`. There is one
+    parameter group. Memory is that of 2 `history_size` + 2 copies of the parameters. Raises `OptimizerError` for
+    invalid options, for more than one group, and for a step without a closure.
 
     >>> w = Tensor([3.0, -2.0], requires_grad=True)
     >>> optimizer = LBFGS([w], line_search_fn="strong_wolfe")
@@ -68,7 +68,9 @@ class LBFGS(Optimizer):
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         if self.param_groups:
-            raise OptimizerError("LBFGS: takes one parameter group; its curvature is that of all parameters together")
+            raise OptimizerError(
+                "LBFGS: takes one parameter group; it estimates the curvature of all parameters together"
+            )
         super().add_param_group(group)
 
     def check(self, group: Group) -> None:
@@ -86,9 +88,11 @@ class LBFGS(Optimizer):
     # --- learning
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
-        """Go on from the loss that `closure` computes; returns its first result."""
+        """Takes steps from the loss that `closure` computes; returns the first result of `closure`."""
         if not callable(closure):
-            raise OptimizerError("LBFGS: step() needs a closure that computes loss and gradients, as it does so often")
+            raise OptimizerError(
+                "LBFGS: step() needs a closure that computes loss and gradients; it is called several times"
+            )
         group, state = self.param_groups[0], self._state
         state.setdefault("n_iter", 0)
         first = self._evaluate(closure)
@@ -100,7 +104,7 @@ class LBFGS(Optimizer):
         return first
 
     def _iterate(self, closure: Callable[[], Any], loss: float, g: Array, group: Group) -> int:
-        """The steps from a point with this loss and gradient; returns how often the loss was evaluated in all."""
+        """Takes the steps from a point with this loss and gradient; returns the number of evaluations of the loss."""
         state, evaluations, tolerance = self._state, 1, group["tolerance_change"]
         for n in range(1, group["max_iter"] + 1):
             state["n_iter"] += 1
@@ -151,7 +155,7 @@ class LBFGS(Optimizer):
         return d
 
     def _along(self, closure: Callable[[], Any], d: Array) -> Callable[[float], _Point]:
-        """Loss and gradient at a distance along `d`; parameters are where they were after each call."""
+        """A function from a distance along `d` to loss and gradient there; each call puts the parameters back."""
         here = [p.data.copy() for p in self._parameters()]
 
         def at(t: float) -> _Point:
@@ -169,7 +173,7 @@ class LBFGS(Optimizer):
             return closure()
 
     def _gradient(self) -> Array:
-        """All gradients in one vector, zero where there is none."""
+        """All gradients in one vector; a missing gradient is zero."""
         parts = (np.zeros(p.shape, p.dtype) if p.grad is None else p.grad.data for p in self._parameters())
         return np.concatenate([part.reshape(-1) for part in parts])
 
@@ -184,13 +188,13 @@ class LBFGS(Optimizer):
     # --- memory and state
 
     def memory(self) -> Memory:
-        """Bytes for parameters, gradients and the vectors kept with a full history."""
+        """Returns the bytes of parameters, gradients and the vectors of a full history."""
         size = sum(p.nbytes for p in self._parameters())
         state = (2 * self.param_groups[0]["history_size"] + 2) * size
         return Memory(sum(p.numel() for p in self._parameters()), size, size, state, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """As of the other optimizers; all state stands with the first parameter, as in PyTorch."""
+        """Returns the state as other optimizers do; all of it belongs to the first parameter, as in PyTorch."""
         plain = super().state_dict()
         entry = dict(self._state)
         entry |= {name: Tensor(entry[name]) for name in _VECTORS if name in entry}
@@ -198,7 +202,7 @@ class LBFGS(Optimizer):
         return {**plain, "state": {0: entry} if entry else {}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken; raises `OptimizerError`, with nothing changed, for another state."""
+        """Restores `state_dict`; raises `OptimizerError`, with nothing changed, for a state that does not fit."""
         given: Any = state_dict
         state = given.get("state") if isinstance(given, Mapping) else None
         entry: Mapping[str, Any] = next(iter(state.values()), {}) if isinstance(state, Mapping) else {}
@@ -238,10 +242,10 @@ class _Point(NamedTuple):
 def _line_search(
     at: Callable[[float], _Point], start: _Point, t: float, largest: float, most: int
 ) -> tuple[_Point, int]:
-    """A point that satisfies the strong Wolfe conditions, and how many were tried (Nocedal, Wright 2006, chapter 3.5).
+    """A point that satisfies the strong Wolfe conditions, and the number of trials (Nocedal, Wright 2006, chapter 3.5).
 
-    First ever larger distances until two enclose such a point, then ever smaller intervals around it; after `most`
-    further trials, the best point so far.
+    First the distance grows until two points enclose a solution, then the interval shrinks. After `most` further
+    trials, the best point so far is the result.
     """
     before, here, tried = start, at(t), 0
     while tried < most and not _too_high(start, here) and not (tried > 1 and here.loss >= before.loss):
@@ -272,7 +276,7 @@ def _too_high(start: _Point, here: _Point) -> bool:
 
 
 def _inside(low: _Point, high: _Point, stuck: bool) -> tuple[float, bool]:
-    """The next distance to try between two points, and whether it lies near an end; the second time, away from it."""
+    """The next distance between two points, and whether it is near an end; after that, the next one keeps away."""
     left, right = sorted((low.t, high.t))
     t, margin = _minimum_of_cubic(low, high, left, right), 0.1 * (right - left)
     if min(right - t, t - left) >= margin:
@@ -283,7 +287,7 @@ def _inside(low: _Point, high: _Point, stuck: bool) -> tuple[float, bool]:
 
 
 def _minimum_of_cubic(a: _Point, b: _Point, least: float, most: float) -> float:
-    """Where the cubic through two losses and slopes has its minimum, held between `least` and `most`."""
+    """The minimum of the cubic through two losses and slopes, clipped to [least, most]."""
     a, b = (a, b) if a.t <= b.t else (b, a)
     mean = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
     square = mean * mean - a.slope * b.slope

@@ -1,4 +1,4 @@
-"""Muon: momentum whose every direction counts the same, for matrices."""
+"""Muon: momentum for matrices in which all directions have the same weight."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Muon(Optimizer):
     b = momentum b + (1 - momentum) g, with `nesterov` u = (1 - momentum) g + momentum b else u = b, and
     p -= lr weight_decay p + lr scale orthogonalize(u). The scale is sqrt(max(1, rows / columns)) for
     `adjust_lr_fn="original"` (the default), 0.2 sqrt(max(rows, columns)) for "match_rms_adamw", which lets AdamW's
-    learning rates be used. Only matrices can be orthogonalized: put everything else, embeddings and the last layer
-    into groups with `use_muon=False`, which AdamW updates with `betas`, `adamw_eps` and their own `lr`. Unlike
-    PyTorch, the iterations run in the parameters' dtype, not in bfloat16, which NumPy lacks.
-    Raises `OptimizerError` for a parameter that is no matrix in a group of Muon's.
+    learning rates be used. Only matrices can be orthogonalized: put all other parameters, embeddings and the last
+    layer into groups with `use_muon=False`, which AdamW updates with `betas`, `adamw_eps` and their own `lr`. The
+    iterations run in the dtype of the parameters, whereas PyTorch uses bfloat16, which NumPy lacks. Raises
+    `OptimizerError` for a parameter in a group of Muon that is not a matrix.
 
     >>> from tt_learn import Tensor
     >>> w, b = Tensor([[3.0, 0.0], [0.0, 0.1]], requires_grad=True), Tensor([1.0], requires_grad=True)
@@ -68,7 +68,7 @@ class Muon(Optimizer):
         for p in group["params"] if group["use_muon"] else ():
             if p.ndim != 2:
                 raise OptimizerError(
-                    f"Muon: a parameter of shape {p.shape} is no matrix; put it into a group with use_muon=False"
+                    f"Muon: a parameter of shape {p.shape} is not a matrix; put it into a group with use_muon=False"
                 )
 
     def whole(self, group: Group) -> bool:
@@ -93,7 +93,7 @@ class Muon(Optimizer):
         step_along(p, direction, group["lr"] * _scale(group["adjust_lr_fn"], *p.shape), w)
 
     def _room_for(self, u: Array) -> list[Array]:
-        """Scratch for one shape of matrix, kept from step to step."""
+        """Scratch memory for matrices of one shape, kept from step to step."""
         rows, columns = sorted(u.shape)
         key = (rows, columns, u.dtype)
         if key not in self._scratch:
@@ -105,10 +105,10 @@ class Muon(Optimizer):
 def orthogonalize(
     u: Array, coefficients: tuple[float, float, float], steps: int, eps: float, room: list[Array]
 ) -> Array:
-    """The nearest matrix whose singular values are all about 1, without a decomposition.
+    """Returns the nearest matrix whose singular values are all about 1, without a decomposition.
 
-    x = u / |u|, then `steps` times x = a x + b (x x^T) x + c (x x^T)^2 x: a polynomial in each singular value that
-    drives it to between 0.7 and 1.2. `room`: three arrays of the wide form of u, two of its shorter side squared.
+    x = u / |u|, then `steps` times x = a x + b (x x^T) x + c (x x^T)^2 x. This is a polynomial in each singular value
+    that moves it to between 0.7 and 1.2. `room`: three arrays of the wide form of u, two of its shorter side squared.
 
     >>> u, room = np.diag([3.0, 0.1]), [np.empty((2, 2)) for _ in range(5)]
     >>> orthogonalize(u, (3.4445, -4.7750, 2.0315), 5, 1e-7, room).diagonal().round(2)
