@@ -667,7 +667,6 @@ FORWARD |= dict.fromkeys(
 METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Distillation.__call__": lambda: given(linear(), (floats(2, 3), ints(2))),
     "Distillation.taught": lambda: given(floats(2, 3)),
-    "Optimizer.rebuild": lambda: given(optimizer().state_dict()),
     "Tensor.clip": lambda: given(-0.5, 0.5),
     "Profiler.export_chrome_trace": lambda: given(folder()),
     "Profiler.export_stacks": lambda: given(folder(), "flops"),
@@ -981,7 +980,7 @@ def bound_call(name: str) -> tuple[inspect.BoundArguments, Callable[[], Any]]:
         base = next((b for b in CALLABLES[owner].__mro__ if f"{b.__name__}.{method}" in METHODS), None)
         if base is not None:
             args, kwargs = METHODS[f"{base.__name__}.{method}"]()
-        elif method == "load_state_dict":
+        elif method in ("load_state_dict", "rebuild"):
             args, kwargs = (instance.state_dict(),), {}
         elif method == "__getitem__":
             args, kwargs = (0,), {}
