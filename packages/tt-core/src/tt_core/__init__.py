@@ -30,28 +30,26 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.later import absent
 from tt_core.engine.phases import phase
 from tt_core.engine.plugins import disable, hookimpl, hookspec, manager, use
-from tt_core.layers.activations import (
+from tt_core.layers import (
     GELU,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from tt_core.layers.layers import (
     Dropout,
     Identity,
     Layer,
     LayerDict,
     LayerList,
     LayerNorm,
+    LeakyReLU,
     Linear,
+    LogSoftmax,
     Parameter,
+    ReLU,
     Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
     StateDictError,
+    Tanh,
     dropout,
     layer_norm,
     linear,

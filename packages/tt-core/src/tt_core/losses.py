@@ -27,7 +27,7 @@ from tt_core.engine.errors import (
     is_number,
     shown,
 )
-from tt_core.layers.layers import Layer
+from tt_core.layers import Layer
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.command.journey import TryIt, numbers_in, require
-from tt_core.layers.layers import Linear
+from tt_core.layers import Linear
 from tt_core.random import generator, manual_seed
 from tt_core.tensor.creation import from_numpy
 from tt_core.tensor.tensor import Tensor

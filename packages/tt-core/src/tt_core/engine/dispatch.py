@@ -130,12 +130,13 @@ def _define(
     return defined
 
 
-def tuned(op: Op, /, *, residuals: tuple[str, ...] = ()) -> Callable[[AnyCall], AnyCall]:
+def tuned(op: Op, /, *, residuals: tuple[str, ...] = (), checks: bool = False) -> Callable[[AnyCall], AnyCall]:
     """Register the decorated function as the kernel of `op`: it computes the same as the formula, faster.
 
     With `residuals`, it returns them after the result, as described at `op`; here they are optional, so the backward op
-    computes what a plugin's kernel leaves out. Raises `ValueError` when the op has a
-    tuned kernel already, or when the parameters differ from the formula's.
+    computes what a plugin's kernel leaves out. `checks=True` says that this kernel raises the errors of the op's
+    `check` itself, so that the check need not run before it. Raises `ValueError` when the op has a tuned kernel
+    already, or when the parameters differ from the formula's.
 
     >>> @op
     ... def _cubed(x, /):
@@ -157,6 +158,7 @@ def tuned(op: Op, /, *, residuals: tuple[str, ...] = ()) -> Callable[[AnyCall], 
         if finder.runs_as_written(op.formula):
             return kernel
         op.kernel, op.residuals = with_residuals(*residuals)(kernel), residuals
+        kernel.checks = checks  # type: ignore[attr-defined]
         op.base = _call(op, kernel)
         bind(op)
         return kernel
@@ -238,14 +240,15 @@ _PLAIN = {float, int, bool, type(None)}
 def _call(op: Op, kernel: Call, observers: tuple[Call, ...] = ()) -> Call:
     """The call of an op on tensors with one kernel; the same arguments give the same object."""
     try:
-        return _built(op, kernel, op.check, observers)
+        return _built(op, kernel, observers)
     except TypeError:  # one of them cannot be hashed
-        return _built.__wrapped__(op, kernel, op.check, observers)
+        return _built.__wrapped__(op, kernel, observers)
 
 
 @functools.lru_cache(maxsize=4096)  # so that plugins which came and went leave no trace
-def _built(op: Op, kernel: Call, check: Call | None, observers: tuple[Call, ...]) -> Call:
+def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
     several = has_residuals(op, kernel)
+    check = None if getattr(kernel, "checks", False) else op.check
     run = quiet_context().run
 
     def one(x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a thread computes now: forward, backward, or the recomputation of a forward pass inside of backward.
+"""What a thread computes now: forward, backward, or the recomputation of a forward pass during backward.
 
 Wraps and observers ask `phase()` when they are called. Backward enters its phase once for each walk, not for each op.
 """
@@ -21,7 +21,7 @@ _current = _Current()
 def phase() -> Phase:
     """Returns what this thread computes now: "forward", "backward" or "recomputation".
 
-    "recomputation" is a forward pass that backward runs again: a checkpoint, or the formula of a fused op.
+    "recomputation" is a forward pass that backward runs again, for a checkpoint or for the formula of a fused op.
 
     >>> phase()
     'forward'
@@ -30,20 +30,21 @@ def phase() -> Phase:
 
 
 class in_phase:
-    """A block that this thread computes in another phase.
+    """A block in which this thread is in another phase; each block needs an object of its own.
 
     >>> with in_phase("backward"):
     ...     phase()
     'backward'
     """
 
+    __slots__ = ("_before", "_phase")
+
     def __init__(self, phase: Phase) -> None:
         self._phase: Phase = phase
-        self._before: list[Phase] = []
 
     def __enter__(self) -> None:
-        self._before.append(_current.phase)
+        self._before = _current.phase
         _current.phase = self._phase
 
     def __exit__(self, *_: object) -> None:
-        _current.phase = self._before.pop()
+        _current.phase = self._before

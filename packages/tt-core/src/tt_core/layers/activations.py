@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tt_core.activations import (
     check_gelu,
     gelu,
@@ -17,7 +15,8 @@ from tt_core.activations import (
     tanh,
 )
 from tt_core.engine.arguments import checked
-from tt_core.layers.layers import Layer
+from tt_core.layers.base import Layer
+from tt_core.tensor.tensor import Tensor
 
 
 class ReLU(Layer):
@@ -29,10 +28,10 @@ class ReLU(Layer):
     """
 
     @checked
-    def __init__(self, inplace: bool = False) -> None:  # accepted as in PyTorch, and saves nothing
+    def __init__(self, inplace: bool = False) -> None:  # accepted as in PyTorch, without effect
         super().__init__()
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return relu(x)
 
 
@@ -49,7 +48,7 @@ class LeakyReLU(Layer):
         super().__init__()
         self.negative_slope = negative_slope
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return leaky_relu(x, negative_slope=self.negative_slope)
 
     def extra_repr(self) -> str:
@@ -64,7 +63,7 @@ class Sigmoid(Layer):
     tensor([0. , 0.5, 1. ])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return sigmoid(x)
 
 
@@ -76,12 +75,12 @@ class Tanh(Layer):
     tensor([0., 1.])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return tanh(x)
 
 
 class GELU(Layer):
-    """`x Phi(x)` for each element; raises `ShapeError` unless `approximate` is "none" or "tanh".
+    """`x Phi(x)` for each element; raises `ArgumentError` unless `approximate` is "none" or "tanh".
 
     >>> from tt_core import tensor
     >>> GELU()(tensor([-1.0, 0.0, 1.0]))
@@ -94,7 +93,7 @@ class GELU(Layer):
         check_gelu(None, approximate)
         self.approximate = approximate
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return gelu(x, approximate=self.approximate)
 
     def extra_repr(self) -> str:
@@ -113,7 +112,7 @@ class SiLU(Layer):
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return silu(x)
 
 
@@ -130,7 +129,7 @@ class Softplus(Layer):
         super().__init__()
         self.beta, self.threshold = beta, threshold
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return softplus(x, beta=self.beta, threshold=self.threshold)
 
     def extra_repr(self) -> str:
@@ -138,7 +137,7 @@ class Softplus(Layer):
 
 
 class Softmax(Layer):
-    """Positive numbers that add up to 1 over `dim`; raises as `softmax` does.
+    """`exp(x) / sum(exp(x))` over `dim`: positive numbers that add up to 1; raises as `softmax` does.
 
     >>> from tt_core import tensor
     >>> Softmax()(tensor([[0.0, 0.0], [1e4, 0.0]]))
@@ -151,7 +150,7 @@ class Softmax(Layer):
         super().__init__()
         self.dim = dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return softmax(x, dim=self.dim)
 
     def extra_repr(self) -> str:
@@ -166,5 +165,5 @@ class LogSoftmax(Softmax):
     tensor([-0.6931, -0.6931])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return log_softmax(x, dim=self.dim)

@@ -17,22 +17,22 @@ from tt_core import init as init
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, did_you_mean, is_integer, shown
 from tt_core.engine.later import absent
-from tt_core.layers.activations import GELU as GELU
-from tt_core.layers.activations import LeakyReLU as LeakyReLU
-from tt_core.layers.activations import LogSoftmax as LogSoftmax
-from tt_core.layers.activations import ReLU as ReLU
-from tt_core.layers.activations import Sigmoid as Sigmoid
-from tt_core.layers.activations import SiLU as SiLU
-from tt_core.layers.activations import Softmax as Softmax
-from tt_core.layers.activations import Softplus as Softplus
-from tt_core.layers.activations import Tanh as Tanh
-from tt_core.layers.layers import Dropout as Dropout
-from tt_core.layers.layers import Identity as Identity
-from tt_core.layers.layers import Layer, LayerDict, LayerList
-from tt_core.layers.layers import LayerNorm as LayerNorm
-from tt_core.layers.layers import Linear as Linear
-from tt_core.layers.layers import Parameter as Parameter
-from tt_core.layers.layers import Sequential as Sequential
+from tt_core.layers import GELU as GELU
+from tt_core.layers import Dropout as Dropout
+from tt_core.layers import Identity as Identity
+from tt_core.layers import Layer, LayerDict, LayerList
+from tt_core.layers import LayerNorm as LayerNorm
+from tt_core.layers import LeakyReLU as LeakyReLU
+from tt_core.layers import Linear as Linear
+from tt_core.layers import LogSoftmax as LogSoftmax
+from tt_core.layers import Parameter as Parameter
+from tt_core.layers import ReLU as ReLU
+from tt_core.layers import Sequential as Sequential
+from tt_core.layers import Sigmoid as Sigmoid
+from tt_core.layers import SiLU as SiLU
+from tt_core.layers import Softmax as Softmax
+from tt_core.layers import Softplus as Softplus
+from tt_core.layers import Tanh as Tanh
 from tt_core.losses import BCELoss as BCELoss
 from tt_core.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from tt_core.losses import CrossEntropyLoss as CrossEntropyLoss

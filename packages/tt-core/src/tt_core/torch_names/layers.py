@@ -15,7 +15,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.errors import OutOfRangeError, TinyTorchError
 
 if TYPE_CHECKING:
-    from tt_core.layers.layers import Layer
+    from tt_core.layers.base import Layer
     from tt_core.tensor.tensor import Tensor
 
 Hook = Callable[..., Any]
@@ -80,6 +80,12 @@ class ModuleNames:
                 raise TinyTorchError("requires_grad_: gradients come with Act II; import tt_learn first")
             parameter.requires_grad_(requires_grad)
         return self
+
+    def zero_grad(self: Any, set_to_none: bool = True) -> None:
+        """Sets the gradient of every parameter to None. Act II brings gradients."""
+        for _, parameter in self._named_parameters():
+            if hasattr(parameter, "zero_grad"):
+                parameter.zero_grad()
 
     def half(self: Any) -> Any:
         """Same as `to("float16")`."""

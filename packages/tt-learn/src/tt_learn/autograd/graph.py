@@ -27,13 +27,13 @@ class Node:
     """One recorded call: where its inputs came from, and how a gradient gets to them."""
 
     __slots__ = ("__weakref__", "functions", "hooks", "moment", "name", "number", "outputs", "parents", "site")
-    _numbers = itertools.count()
+    _next_number = itertools.count().__next__
     open = False  # whether a gradient may leave it for tensors other than its inputs (see recompute.py)
     site: str  # where the user's program made the call; set by a profiler that asks for it, and absent otherwise
 
     def __init__(self, name: str, parents: list[Edge | None], functions: Any, outputs: Sequence[Any]) -> None:
         self.name = name
-        self.number = next(Node._numbers)
+        self.number = self._next_number()
         self.parents = parents
         if None in parents and type(functions) is tuple:  # drops what the functions of these inputs keep in memory
             functions = tuple([f if parent else None for f, parent in zip(functions, parents)])

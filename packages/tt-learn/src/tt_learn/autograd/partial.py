@@ -69,7 +69,7 @@ class PartialBackward(HookedBackward):
     def run(self, roots: Roots) -> None:
         ends = [edge_of(root)[0] for root, _ in roots if getattr(root, "requires_grad", False)]
         self.between = _between(ends, set(self.targets))
-        self.fresh = next(Node._numbers)
+        self.fresh = Node._next_number()
         super().run(roots)
 
     def add(self, edge: Edge, g: Any) -> None:

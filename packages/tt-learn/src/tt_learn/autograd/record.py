@@ -48,15 +48,16 @@ def observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output:
     if not recording.on:
         return
     edges = edges_of(inputs)
+    for name in attributes:
+        if isinstance(attributes[name], Tensor):
+            refuse_gradients(op.name, name, attributes[name])
     if None in edges:
         for x in inputs:
             if type(x) in (list, tuple):
                 refuse_gradients(op.name, "a list", x)
-    for name, value in attributes.items():
-        if isinstance(value, Tensor):
-            refuse_gradients(op.name, name, value)
-    if any(edges):
-        record(op, edges, inputs, attributes, output)
+        if not any(edges):
+            return
+    record(op, edges, inputs, attributes, output)
 
 
 def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:

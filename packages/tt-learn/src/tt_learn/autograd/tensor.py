@@ -136,7 +136,7 @@ class Tensor(tt_core.Tensor):
 
     def zero_grad(self) -> None:
         """Sets `grad` to None."""
-        self.grad = None
+        self._grad = None
 
     def detach_(self) -> Self:
         """Forgets the history of this tensor, in place; it becomes a leaf without a gradient."""

@@ -21,8 +21,8 @@ def _dims(shape: tuple[int, ...], dim: Any) -> list[int]:
 
 
 def _kept(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
-    """`g` with the reduced dimensions back as 1."""
-    if keepdim:
+    """`g` in a shape that broadcasts to the input's: the reduced dimensions are 1."""
+    if keepdim or dim is None:  # without dim, `g` has no dimensions and broadcasts as it is
         return g
     dims = _dims(shape, dim)
     return g.reshape(tuple([1 if i in dims else n for i, n in enumerate(shape)]))
