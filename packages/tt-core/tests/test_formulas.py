@@ -80,7 +80,7 @@ def test_cross_entropy_agrees_in_all_its_options(
     classes = shape[min(len(shape) - 1, 1)]
     x, target = rng.standard_normal(shape), rng.integers(0, classes, (*shape[:1], *shape[2:]) if shape[1:] else ())
     weight = rng.random(classes) if weighted else None
-    op = tt_core.losses.class_cross_entropy
+    op = tt_core.cross_entropy
     expected = quietly(op.formula, x, target, weight, ignore_index, reduction)
     result, *_ = quietly(op.kernel, x, target, weight, ignore_index, reduction)
     assert np.shape(result) == np.shape(expected)

@@ -158,7 +158,7 @@ def _cross_entropy_cases(with_g: bool) -> list[Case]:
 
 
 def _cross_entropy_backward(g: Any, x: Any, target: Any, weight: Any, reduction: str) -> Any:
-    _, peak, total = losses.class_cross_entropy.kernel(x.data, target, weight)
+    _, peak, total = losses.cross_entropy.kernel(x.data, target, weight)
     return RO.cross_entropy_backward(g, x, target, peak, total, weight, reduction=reduction)
 
 
@@ -248,9 +248,9 @@ CASES: dict[Op, list[Case]] = {
                             for more in ((), (F(4),))]
     + [case(F(2, 3, 4), F(2, 3, 4), F(3, 4), dims=2, call=_layer_norm_backward)],
     L.dropout: unary(p=0.4) + unary(p=0.0),
-    losses.class_cross_entropy: _cross_entropy_cases(with_g=False),
+    losses.cross_entropy: _cross_entropy_cases(with_g=False),
     RO.cross_entropy_backward: _cross_entropy_cases(with_g=True),
-    losses.binary_entropy: [case(F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
+    losses.binary_cross_entropy: [case(F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
     RO.binary_cross_entropy_backward: [case(F(*s), F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
     products.matmul: [case(F(*a), F(*b)) for a, b in MATMULS] + [case(F(3, 3), Same()), case(F(2, 3, 3), Same())],
     products.einsum_arrays: [case(*[F(*s) for s in shapes], equation=e) for e, *shapes in EINSUMS]

@@ -180,14 +180,19 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
     @with_residuals("peak", "total")
     def cross_entropy(
-        x: Array, target: Array, weight: Array | None = None, /, ignore_index: int = -100, reduction: str = "mean"
+        x: Array,
+        target: Array,
+        weight: Array | None = None,
+        /,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> Any:
-        if weight is None and _are_classes(x, target, ignore_index):
+        if weight is None and not label_smoothing and _are_classes(x, target, ignore_index):
             loss, peak, total = np.empty((3, len(x)), number)
             if loop["cross_entropy"](x, target, loss, peak, total):
                 return reduced_rows(loss, None, reduction, target.shape), peak, total
-        kernel = losses.class_cross_entropy.kernel
-        return kernel(x, target, weight, ignore_index=ignore_index, reduction=reduction)
+        return losses.cross_entropy.kernel(x, target, weight, ignore_index, reduction, label_smoothing)
 
     def cross_entropy_backward(
         g: Array,
@@ -199,12 +204,15 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         /,
         ignore_index: int = -100,
         reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> Array:
-        ours = weight is None and g.size == 1 and peak is not None and total is not None and _fits(peak, total)
         if (
             peak is not None
             and total is not None
-            and ours
+            and _fits(peak, total)
+            and weight is None
+            and not label_smoothing
+            and g.size == 1
             and peak.shape == total.shape == x.shape[:1]
             and _are_classes(x, target, ignore_index)
         ):
@@ -213,8 +221,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
             if loop["cross_entropy_backward"](x, target, peak, total, number(each), out):
                 return out
         kernel = of_losses.cross_entropy_backward.kernel
-        options = {"ignore_index": ignore_index, "reduction": reduction}
-        return kernel(g, x, target, peak, total, weight, **options)
+        return kernel(g, x, target, peak, total, weight, ignore_index, reduction, label_smoothing)
 
     made: tuple[Call, ...] = (gelu, gelu_backward, relu_backward, layer_norm, layer_norm_backward)
     made += (cross_entropy, cross_entropy_backward)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
-from tt_core.kernels.losses import counted_labels, cross_entropy, row_blocks
-from tt_core.losses import class_rows
+from tt_core.kernels.losses import class_rows, counted_labels, cross_entropy, row_blocks
 from tt_core.tensor.elementwise import HALF, through_float32
 from tt_learn.rules import losses as R
 
@@ -22,16 +21,23 @@ def cross_entropy_backward(
     /,
     ignore_index: int = -100,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Array:
-    """In place and in blocks, with the sums from forward: 0.3 of the time on (2048, 512)."""
+    """In place and in blocks, with the sums from forward: 0.3 of the time on (2048, 512).
+
+    Probabilities and smoothed labels run on the formula.
+    """
+    if label_smoothing or target.dtype.kind == "f":
+        options = (ignore_index, reduction, label_smoothing)
+        return R.cross_entropy_backward.formula(g, x, target, peak, total, weight, *options)
     if x.dtype == HALF:
         return through_float32(
             cross_entropy_backward, g, x, target, peak, total, weight, ignore_index, reduction
         ).astype(HALF)
     if peak is None or total is None:
         _, peak, total = cross_entropy(x, target, weight, ignore_index, reduction)
-    rows = class_rows(x, target)
-    labels, kept, weights = counted_labels(target, weight, rows.shape[1], ignore_index, rows.dtype)
+    rows = class_rows(x)
+    labels, kept, weights = counted_labels(x, target, weight, ignore_index)
     scale = g.reshape(-1)  # of one or all rows
     if reduction == "mean":
         scale = scale / (len(rows) if weights is None else weights.sum())
@@ -44,10 +50,10 @@ def cross_entropy_backward(
         np.exp(part, out=part)
         part *= share[block, None]
     result[np.arange(len(rows)), labels] -= scale
-    return from_class_rows(result, x.shape)
+    return _from_class_rows(result, x.shape)
 
 
-def from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
+def _from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:
     if len(shape) <= 2:
         return rows.reshape(shape)
     return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)

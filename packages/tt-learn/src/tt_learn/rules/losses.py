@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tt_core import losses as L
-from tt_core.activations import softmax
+from tt_core.activations import log_softmax, softmax
 from tt_core.engine.dispatch import Array, op
+from tt_core.losses.binary import floats_of
+from tt_core.losses.classification import class_dim, class_shares
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import shapes as S
 from tt_core.tensor.creation import arange
@@ -29,47 +32,74 @@ def cross_entropy_backward(
     /,
     ignore_index: int = -100,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Array:
-    """Gradient of `cross_entropy` for `x`: `g w (softmax(x) - onehot(target))`, divided by sum(w) for the mean.
+    """Gradient of `cross_entropy` for `x`: `g (softmax(x) sum(shares) - shares)`, for the mean divided by their number.
 
-    `peak` and `total` (rows,) are the residuals of forward, which the formula does not need. `g` is one number, or
-    has the shape of `target` without a reduction. Raises as the op.
+    Of a class index, the share is the weight of this class, and 0 for all other classes. `peak` and `total` (rows,)
+    are the residuals of forward, which the formula does not need. `g` is one number, or has the shape of the loss
+    without a reduction. Raises as the op.
 
     >>> x, target = np.array([[0, 0]], np.float32), np.array([1])
     >>> cross_entropy_backward(np.float32(1), x, target)
     tensor([[ 0.5, -0.5]])
     """
-    last = np.moveaxis(x, min(x.ndim - 1, 1), -1)  # classes last
-    kept = target != ignore_index
-    labels = np.where(kept, target, 0)
-    share = np.where(kept, 1 if weight is None else weight[labels], 0)
+    last = np.moveaxis(x, class_dim(x), -1)  # (N, ..., C)
+    shares, counted = class_shares(x, target, weight, ignore_index, label_smoothing)
     if reduction == "mean":
-        share = share / (share.sum() or 1)  # of no examples, the gradient is 0
-    right = labels[..., None] == np.arange(last.shape[-1])
-    gradient = (g * share)[..., None] * (softmax.formula(last) - right)
-    return np.moveaxis(gradient, -1, min(x.ndim - 1, 1)).astype(x.dtype)
+        g = g / (counted.sum() or 1)  # the gradient of no examples is 0
+    gradient = g[..., None] * (softmax.formula(last) * shares.sum(-1, keepdims=True) - shares)
+    gradient = np.where((shares == 0).all(-1, keepdims=True), 0, gradient)  # also if such an example is not finite
+    return np.moveaxis(gradient, -1, class_dim(x)).astype(x.dtype)
 
 
-@gradient(L.class_cross_entropy)
+@gradient(L.cross_entropy)
 def _(out: Any, x: Any, target: Any, weight: Any, peak: Any = None, total: Any = None, **attributes: Any) -> Any:
-    """Kept are the logits and two numbers a row; the probabilities are computed again."""
+    """Keeps the logits and two numbers a row; the probabilities are computed again."""
     if getattr(weight, "requires_grad", False):
         raise GradientError("cross_entropy: the class weights get no gradient; detach() them")
-    return lambda g: cross_entropy_backward(g, x, target, peak, total, weight, **attributes), None, None
+
+    def for_target(g: Any) -> Any:  # only probabilities have a gradient
+        logs = log_softmax(x, dim=class_dim(x)) if weight is None else _weighted(x, weight)
+        rows = math.prod(x.shape) / x.shape[class_dim(x)] if attributes["reduction"] == "mean" else 1
+        return _by_row(g, x) * logs * ((attributes["label_smoothing"] - 1) / rows)
+
+    return lambda g: cross_entropy_backward(g, x, target, peak, total, weight, **attributes), for_target, None
+
+
+def _weighted(x: Any, weight: Any) -> Any:
+    return log_softmax(x, dim=class_dim(x)) * S.reshape(weight, shape=_along_classes(x))
+
+
+def _along_classes(x: Any) -> tuple[int, ...]:
+    """The shape in which a row of classes broadcasts to `x`."""
+    return (-1,) + (1,) * (x.ndim - class_dim(x) - 1)
+
+
+def _by_row(g: Any, x: Any) -> Any:
+    """A gradient of the loss in a shape that broadcasts to `x`."""
+    return g.unsqueeze(class_dim(x)) if g.ndim else g
 
 
 @formula(cross_entropy_backward)
-def _(g: Any, x: Any, target: Any, peak: Any, total: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
+def _(
+    g: Any, x: Any, target: Any, peak: Any, total: Any, weight: Any,
+    ignore_index: int, reduction: str, label_smoothing: float,
+) -> Any:  # fmt: skip
     """From `x` alone: peak and total depend on it too."""
-    dim = min(x.ndim - 1, 1)
-    kept = E.ne(target, ignore_index)
-    labels = E.where(kept, target, 0)
-    share = kept.to(x.dtype) if weight is None else S.getitem(weight, index=labels.data) * kept
-    if reduction == "mean":
-        share = share / share.sum()
-    classes = arange(x.shape[dim]).reshape((-1,) + (1,) * (x.ndim - dim - 1))
-    right = E.eq(labels.unsqueeze(dim), classes)
-    return (g * share).unsqueeze(dim) * (softmax(x, dim=dim) - right)
+    dim, classes = class_dim(x), x.shape[class_dim(x)]
+    weights = 1 if weight is None else S.reshape(weight, shape=_along_classes(x))
+    if target.dtype.kind == "f":
+        right, counted = target, math.prod(x.shape) / classes
+    else:
+        kept = S.unsqueeze(E.ne(target, ignore_index), dim=dim)
+        labels = E.where(kept, S.unsqueeze(target, dim=dim), 0)
+        right = E.eq(labels, arange(classes).reshape(_along_classes(x))).to(x.dtype)
+        weights = kept.to(x.dtype) * weights
+        counted = (weights * right).sum()
+    shares = weights * (right * (1 - label_smoothing) + label_smoothing / classes)
+    g = g / counted if reduction == "mean" else g
+    return _by_row(g, x) * (softmax(x, dim=dim) * shares.sum(dim, keepdim=True) - shares)
 
 
 # --- binary cross entropy
@@ -77,25 +107,39 @@ def _(g: Any, x: Any, target: Any, peak: Any, total: Any, weight: Any, ignore_in
 
 @op
 @half_in_float32
-def binary_cross_entropy_backward(g: Array, x: Array, target: Array, /) -> Array:
-    """Gradient of `binary_cross_entropy` for `x`: `g (x - t) / (x (1 - x))`, the divisor at least 1e-12.
+def binary_cross_entropy_backward(
+    g: Array, x: Array, target: Array, weight: Array | None = None, /, reduction: str = "mean"
+) -> Array:
+    """Gradient of `binary_cross_entropy` for `x`: `g w (x - t) / (x (1 - x))`, the divisor at least 1e-12.
 
-    All have one shape.
+    `g` is one number, or has the shape of `x` without a reduction.
 
     >>> binary_cross_entropy_backward(np.float32(1), np.float32(0.5), np.float32(1))
     tensor(-2.)
     """
-    return g * (x - target) / np.maximum((1 - x) * x, 1e-12)
+    x, t = floats_of(np.asarray(x), np.asarray(target))
+    slope = g * (x - t) / np.maximum((1 - x) * x, 1e-12)
+    slope = slope if weight is None else slope * np.asarray(weight, x.dtype)
+    return slope / x.size if reduction == "mean" else slope
 
 
-@gradient(L.binary_entropy)
-def _(out: Any, x: Any, target: Any) -> Any:
+@gradient(L.binary_cross_entropy)
+def _(out: Any, x: Any, target: Any, weight: Any, reduction: str) -> Any:
+    scale = 1 / (math.prod(x.shape) or 1) if reduction == "mean" else 1
+
     def for_target(g: Any) -> Any:
-        return g * (E.clip(E.log1p(-x), min=-100) - E.clip(E.log(x), min=-100))
+        slope = g * (E.clip(E.log1p(-x), min=-100) - E.clip(E.log(x), min=-100)) * scale
+        return slope if weight is None else slope * weight
 
-    return lambda g: binary_cross_entropy_backward(g, x, target), for_target
+    def for_weight(g: Any) -> Any:
+        loss = (1 - target) * E.clip(E.log1p(-x), min=-100) + target * E.clip(E.log(x), min=-100)
+        return g * loss * -scale
+
+    return lambda g: binary_cross_entropy_backward(g, x, target, weight, reduction=reduction), for_target, for_weight
 
 
 @formula(binary_cross_entropy_backward)
-def _(g: Any, x: Any, target: Any) -> Any:
-    return g * (x - target) / E.clip((1 - x) * x, min=1e-12)
+def _(g: Any, x: Any, target: Any, weight: Any, reduction: str) -> Any:
+    slope = g * (x - target) / E.clip((1 - x) * x, min=1e-12)
+    slope = slope if weight is None else slope * weight
+    return slope / math.prod(x.shape) if reduction == "mean" else slope

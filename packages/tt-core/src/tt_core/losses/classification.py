@@ -1,0 +1,219 @@
+"""Module 04, losses: one class out of many.
+
+Cross entropy is one op, because its input is the largest array of a language model. Its faster form is in
+`kernels/losses.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tt_core.activations import log_softmax
+from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array, op
+from tt_core.engine.errors import (
+    ArgumentError,
+    DTypeError,
+    OutOfRangeError,
+    ShapeError,
+    TinyTorchError,
+    check_floats,
+    is_number,
+    shown,
+)
+from tt_core.losses.base import WeightedLoss, as_tensor, check_reduction, half_through_float32, like, reduced
+from tt_core.tensor import elementwise as E
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
+from tt_core.tensor.elementwise import half_in_float32
+from tt_core.tensor.tensor import Tensor
+
+
+def class_dim(x: Any) -> int:
+    """The dimension of the classes: 1, or 0 for a single example."""
+    return 1 if x.ndim > 1 else 0
+
+
+# --- cross entropy
+
+
+def check_cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    /,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> None:
+    """Raises an error for arguments that `cross_entropy` does not take."""
+    check_options(ignore_index, reduction, label_smoothing)
+    check_floats(input)
+    check_class_weight(input, weight)
+    if target.dtype.kind != "f":
+        check_labels(target, input.shape, ignore_index)
+    elif target.shape != input.shape:
+        raise ShapeError(
+            f"a target of floats holds probabilities of the input's shape {input.shape}, got {target.shape}"
+        )
+
+
+@op(check=check_cross_entropy)
+@half_in_float32
+def cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    /,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """`-log(softmax(input)[target])`: how surprised a model with logits `input` is by the right class.
+
+    `input` is (N, C), (N, C, d1, ...) or (C,). `target` holds class indices (N,), (N, d1, ...) or (), or probabilities
+    in the shape of `input`; flatten (B, T, V) logits to (B T, V) first. `weight` (C,) scales each class, and the mean
+    is a weighted one. Examples with class `ignore_index` do not count. `label_smoothing` mixes the target with the
+    uniform distribution (Szegedy et al. 2016). Raises `OutOfRangeError` for a class that does not exist, `ShapeError`
+    for a target or weight of another shape, `DTypeError` for logits of integers, `ArgumentError` for an unknown
+    `reduction` and a `label_smoothing` outside [0, 1].
+
+    >>> from tt_core import tensor
+    >>> cross_entropy(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
+    tensor(0.41)
+    """
+    logs = np.moveaxis(log_softmax.formula(input, class_dim(input)), class_dim(input), -1)  # (N, ..., C)
+    shares, counted = class_shares(input, target, weight, ignore_index, label_smoothing)  # (N, ..., C), (N, ...)
+    loss = -np.where(shares == 0, 0, shares * logs).sum(-1)
+    return loss if reduction == "none" else loss.sum() / (counted.sum() if reduction == "mean" else 1)
+
+
+def class_shares(
+    input: Array, target: Array, weight: Array | None, ignore_index: int, label_smoothing: float
+) -> tuple[Array, Array]:
+    """How much each class of each example counts in the loss (N, ..., C), and each example in the mean (N, ...)."""
+    classes = input.shape[class_dim(input)]
+    weights = np.ones(classes, input.dtype) if weight is None else np.asarray(weight, input.dtype)
+    if target.dtype.kind == "f":
+        right = np.moveaxis(target, class_dim(input), -1)
+        counted = np.ones(right.shape[:-1], input.dtype)
+    else:
+        kept = np.asarray(target != ignore_index)
+        right = target[..., None] == np.arange(classes)
+        weights = weights * kept[..., None]
+        counted = (weights * right).sum(-1)
+    kind = input.dtype.type
+    return weights * (right * kind(1 - label_smoothing) + kind(label_smoothing / classes)), counted
+
+
+def check_options(ignore_index: Any, reduction: Any, label_smoothing: Any) -> None:
+    """Raises `ArgumentError` or `DTypeError` for options that no cross entropy takes."""
+    check_reduction(reduction)
+    if not isinstance(ignore_index, (int, np.integer)):
+        raise DTypeError(f"ignore_index is an integer, got {shown(ignore_index)}")
+    if label_smoothing != 0 and (not is_number(label_smoothing) or not 0 <= label_smoothing <= 1):
+        raise ArgumentError(f"label_smoothing is between 0 and 1, got {shown(label_smoothing)}")
+
+
+def check_class_weight(input: Array, weight: Any) -> None:
+    """Raises `ShapeError` unless `weight` is None or has an entry for each class."""
+    if weight is not None:
+        classes = input.shape[class_dim(input)] if input.ndim else 0
+        if np.shape(weight) != (classes,):
+            raise ShapeError(f"weight needs an entry for each of the {classes} classes, got shape {np.shape(weight)}")
+
+
+def check_labels(target: Array, shape: tuple[int, ...], ignore_index: int) -> bool:
+    """Whether all class indices are classes of an input of this shape; the others are `ignore_index`.
+
+    Raises an error for any other index, shape or dtype.
+    """
+    expected = (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
+    if not shape or target.shape != expected:
+        raise ShapeError(f"class indices of shape {expected} are expected for an input of shape {shape}")
+    if target.dtype.kind not in "iu":
+        raise DTypeError(f"class indices are integers, got {target.dtype}")
+    labels, classes = target.reshape(-1), shape[1 if len(shape) > 1 else 0]
+    # converted to unsigned numbers, negative ones are above all classes too
+    if not labels.size or np.maximum.reduce(labels.astype(np.uint64)) < classes:
+        return True
+    wrong = labels[((labels < 0) | (labels >= classes)) & (labels != ignore_index)]
+    if wrong.size:
+        raise OutOfRangeError(f"class index {wrong[0]} is out of range for {classes} classes (0 to {classes - 1})")
+    return False
+
+
+# --- negative log-likelihood
+
+
+@half_through_float32
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """`-x[target]` for log-probabilities `x`; shapes, weights and errors as for `cross_entropy`.
+
+    >>> from tt_core import tensor
+    >>> nll_loss(tensor([[-0.1, -2.3], [-1.6, -0.2]]), tensor([0, 1]))
+    tensor(0.15)
+    """
+    x, target = as_tensor(input), as_tensor(target)
+    try:
+        check_options(ignore_index, reduction, 0)
+        check_floats(x)
+        check_class_weight(x.data, weight)
+        check_labels(target.data, x.data.shape, ignore_index)
+    except TinyTorchError as error:
+        raise type(error)(f"nll_loss: {error}") from None
+    dim, kept = class_dim(x), target.data != ignore_index
+    index = np.where(kept, target.data, 0)
+    counted = as_tensor(kept.astype(x.dtype))
+    if weight is not None:
+        counted = E.where(kept, S.getitem(like(as_tensor(weight), x), index=index), np.zeros((), x.dtype))
+    picked = S.squeeze(S.take_along_dim(x, np.expand_dims(index, dim), dim=dim), dim=dim)
+    loss = E.where(kept, E.neg(picked) * counted, np.zeros((), x.dtype))
+    return R.sum(loss) / R.sum(counted) if reduction == "mean" else reduced(loss, reduction)
+
+
+class CrossEntropyLoss(WeightedLoss):
+    """Cross entropy of logits (N, C, ...) with class indices (N, ...) or probabilities; errors as for `cross_entropy`.
+
+    >>> from tt_core import tensor
+    >>> CrossEntropyLoss()(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
+    tensor(0.41)
+    """
+
+    @checked
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(weight, reduction)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class NLLLoss(WeightedLoss):
+    """Negative log-likelihood of log-probabilities; shapes and errors as for `nll_loss`.
+
+    >>> from tt_core import tensor
+    >>> NLLLoss()(tensor([[-0.1, -2.3], [-1.6, -0.2]]), tensor([0, 1]))
+    tensor(0.15)
+    """
+
+    @checked
+    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(weight, reduction)
+        self.ignore_index = ignore_index
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return nll_loss(input, target, self.weight, self.ignore_index, self.reduction)

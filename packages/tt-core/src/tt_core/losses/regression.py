@@ -1,0 +1,97 @@
+"""Module 04, losses: distances between numbers."""
+
+from __future__ import annotations
+
+from tt_core.engine.arguments import checked
+from tt_core.losses.base import Loss, check_number, half_through_float32, pair, reduced
+from tt_core.tensor import elementwise as E
+from tt_core.tensor.tensor import Tensor
+
+
+@half_through_float32
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Squared error `(x - t)^2`; both have one shape (PyTorch broadcasts with a warning, here it is an error).
+
+    Raises `ShapeError` for different shapes, `ArgumentError` for an unknown `reduction`, `DTypeError` for two tensors
+    of integers.
+
+    >>> from tt_core import tensor
+    >>> mse_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(2.5)
+    """
+    x, target = pair("mse_loss", reduction, input, target)
+    difference = E.sub(x, target)
+    return reduced(E.mul(difference, difference), reduction)
+
+
+@half_through_float32
+def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Absolute error `|x - t|`; raises as `mse_loss` does.
+
+    >>> from tt_core import tensor
+    >>> l1_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(1.5)
+    """
+    x, target = pair("l1_loss", reduction, input, target)
+    return reduced(E.abs(E.sub(x, target)), reduction)
+
+
+@half_through_float32
+def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """Squared error near 0 and absolute error beyond `beta` (Girshick 2015): with d = |x - t|,
+    `d^2 / (2 beta)` where d < beta, else `d - beta / 2`.
+
+    Raises as `mse_loss` does, and `ArgumentError` for a negative `beta`.
+
+    >>> from tt_core import tensor
+    >>> smooth_l1_loss(tensor([1.0, 3.0]), tensor([0.5, 0.0]), reduction="none")
+    tensor([0.125, 2.5  ])
+    """
+    check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "must not be negative")
+    x, target = pair("smooth_l1_loss", reduction, input, target)
+    distance = E.abs(E.sub(x, target))
+    if beta == 0:
+        return reduced(distance, reduction)
+    near = E.minimum(distance, float(beta))  # near (d - near/2) / beta covers both cases
+    return reduced(E.mul(near, E.sub(distance, E.mul(near, 0.5))) / float(beta), reduction)
+
+
+class MSELoss(Loss):
+    """Mean squared error; shapes and errors as for `mse_loss`.
+
+    >>> from tt_core import tensor
+    >>> MSELoss()(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(2.5)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return mse_loss(input, target, self.reduction)
+
+
+class L1Loss(Loss):
+    """Mean absolute error; shapes and errors as for `l1_loss`.
+
+    >>> from tt_core import tensor
+    >>> L1Loss(reduction="sum")(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor(3.)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return l1_loss(input, target, self.reduction)
+
+
+class SmoothL1Loss(Loss):
+    """Squared error near 0, absolute error beyond `beta`; shapes and errors as for `smooth_l1_loss`.
+
+    >>> from tt_core import tensor
+    >>> SmoothL1Loss()(tensor([0.5]), tensor([0.0]))
+    tensor(0.125)
+    """
+
+    @checked
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.beta = beta
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return smooth_l1_loss(input, target, self.reduction, self.beta)
