@@ -101,13 +101,13 @@ def silu(x: Array, /) -> Array:
 # --- GELU: x times a gate between 0 and 1
 
 
-def check_gelu(x: Any, /, approximate: str = "none") -> None:
+def _check_gelu(x: Any, /, approximate: str = "none") -> None:
     """Raise `ArgumentError` unless `approximate` is "none" or "tanh"."""
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"approximate is 'none' or 'tanh', got {approximate!r}")
 
 
-@op(check=check_gelu)
+@op(check=_check_gelu)
 @on_floats
 def gelu(x: Array, /, approximate: str = "none") -> Array:
     """`x P(z < x)` for a normally distributed z (Hendrycks and Gimpel 2016, arXiv:1606.08415); integers give float32.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tt_core import losses as L
+from tt_core.engine.classes import check_class_weight, check_labels, class_dim
 from tt_core.engine.dispatch import Array, tuned
-from tt_core.engine.errors import check_floats
 from tt_core.engine.heap import BLOCK
-from tt_core.losses import classification as C
 from tt_core.tensor.elementwise import HALF
 
 _SHORT = 64
@@ -18,7 +18,7 @@ _SHORT = 64
 instead of 3 ms to find the largest of each of 153,600 x 10."""
 
 
-@tuned(C.cross_entropy, residuals=("peak", "total"), checks=True)
+@tuned(L.cross_entropy, residuals=("peak", "total"), checks=True)
 def cross_entropy(
     input: Array,
     target: Array,
@@ -34,14 +34,14 @@ def cross_entropy(
     the exponentials again from these, so that no second array of the size of the logits is kept. Probabilities and
     smoothed labels run on the formula, without residuals.
     """
-    C.check_options(ignore_index, reduction, label_smoothing)
-    if label_smoothing or target.dtype.kind == "f":
-        C.check_cross_entropy(input, target, weight)
-        return C.cross_entropy.formula(input, target, weight, ignore_index, reduction, label_smoothing), None, None
+    plain = label_smoothing == 0 and target.dtype.kind != "f"
+    if not (plain and input.dtype.kind == "f" and type(ignore_index) is int and reduction in ("none", "mean", "sum")):
+        _check(input, target, weight, ignore_index, reduction, label_smoothing)
+    if not plain:
+        return L.cross_entropy.formula(input, target, weight, ignore_index, reduction, label_smoothing), None, None
     if input.dtype == HALF:
         wide, peak, total = cross_entropy(input.astype(np.float32), target, weight, ignore_index, reduction)
         return wide.astype(HALF), peak, total
-    check_floats(input)
     rows = class_rows(input)
     labels, kept, weights = counted_labels(input, target, weight, ignore_index)
     peak, total = _exponentials(rows)
@@ -50,6 +50,11 @@ def cross_entropy(
     if kept is not None:
         loss = np.where(kept, weights * loss, 0)
     return reduced_rows(loss, weights, reduction, target.shape), peak, total
+
+
+def _check(*arguments: Any) -> None:
+    if L.cross_entropy.check is not None:
+        L.cross_entropy.check(*arguments)
 
 
 def class_rows(x: Array) -> Array:
@@ -85,9 +90,9 @@ def counted_labels(x: Array, target: Array, weight: Any, ignore_index: int) -> t
 
     Raises as `cross_entropy` does for indices and weights that do not fit `x`.
     """
-    C.check_class_weight(x, weight)
-    all_classes = C.check_labels(target, x.shape, ignore_index)
-    labels, classes = target.reshape(-1), x.shape[C.class_dim(x)]
+    check_class_weight(x, weight)
+    all_classes = check_labels(target, x.shape, ignore_index)
+    labels, classes = target.reshape(-1), x.shape[class_dim(x)]
     if weight is None and all_classes and not 0 <= ignore_index < classes:
         return labels, None, None
     kept = labels != ignore_index

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tt_core.activations import (
-    check_gelu,
     gelu,
     leaky_relu,
     log_softmax,
@@ -15,6 +14,7 @@ from tt_core.activations import (
     tanh,
 )
 from tt_core.engine.arguments import checked
+from tt_core.engine.errors import ArgumentError
 from tt_core.layers.base import Layer
 from tt_core.tensor.tensor import Tensor
 
@@ -90,7 +90,8 @@ class GELU(Layer):
     @checked
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        check_gelu(None, approximate)
+        if approximate not in ("none", "tanh"):
+            raise ArgumentError(f"GELU: approximate is 'none' or 'tanh', got {approximate!r}")
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:

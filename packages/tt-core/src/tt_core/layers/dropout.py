@@ -12,14 +12,13 @@ from tt_core.random import generator
 from tt_core.tensor.tensor import Tensor
 
 
-def check_probability(p: float, where: str = "") -> None:
-    """Raises `ArgumentError` unless `p` is between 0 and 1."""
+def _check_probability(p: float, where: str = "") -> None:
     if not 0 <= p <= 1:
         raise ArgumentError(f"{where}p is a probability, got {p}")
 
 
 def _check_dropout(x: Array, /, p: float = 0.5, training: bool = True) -> None:
-    check_probability(p)
+    _check_probability(p)
     check_floats(x)
 
 
@@ -56,7 +55,7 @@ class Dropout(Layer):
     @checked
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        check_probability(p, "Dropout: ")
+        _check_probability(p, "Dropout: ")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from tt_core.tensor.shapes import as_size
 from tt_core.tensor.tensor import Tensor
 
 
-def check_linear(x: Array, weight: Array, bias: Array | None = None, /) -> None:
+def _check_linear(x: Array, weight: Array, bias: Array | None = None, /) -> None:
     """Raises `ValueError` for an input or a weight of the wrong shape."""
     if weight.ndim not in (1, 2):
         raise ValueError(f"weight must be a matrix or a vector, got shape {weight.shape}")
@@ -22,7 +22,7 @@ def check_linear(x: Array, weight: Array, bias: Array | None = None, /) -> None:
         raise ValueError(f"input has {x.shape[-1] if x.ndim else 0} features, weight expects {weight.shape[-1]}")
 
 
-@op(check=check_linear)
+@op(check=_check_linear)
 @half_in_float32
 def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """`x @ weight.T + bias`; x (..., in), weight (out, in), bias (out,) gives (..., out).

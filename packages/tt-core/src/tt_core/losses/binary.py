@@ -52,14 +52,14 @@ def binary_cross_entropy(input: Array, target: Array, weight: Array | None = Non
     >>> binary_cross_entropy(tensor([0.9, 0.2]), tensor([1.0, 0.0]))
     tensor(0.1643)
     """
-    x, t = floats_of(input, target)
+    x, t = _floats_of(input, target)
     loss = (t - 1) * np.maximum(np.log1p(-x), -100) - t * np.maximum(np.log(x), -100)
     if weight is not None:
         loss = loss * np.asarray(weight, x.dtype)
     return loss if reduction == "none" else loss.sum() / (loss.size if reduction == "mean" else 1)
 
 
-def floats_of(x: Array, target: Array) -> tuple[Array, Array]:
+def _floats_of(x: Array, target: Array) -> tuple[Array, Array]:
     """Both arrays as floats: integers get the dtype of the other one."""
     return (x if x.dtype.kind == "f" else x.astype(target.dtype)), (
         target if target.dtype.kind == "f" else target.astype(x.dtype)

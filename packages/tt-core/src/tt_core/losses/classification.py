@@ -12,11 +12,11 @@ import numpy as np
 
 from tt_core.activations import log_softmax
 from tt_core.engine.arguments import checked
+from tt_core.engine.classes import check_class_weight, check_labels, class_dim, class_shares
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import (
     ArgumentError,
     DTypeError,
-    OutOfRangeError,
     ShapeError,
     TinyTorchError,
     check_floats,
@@ -30,16 +30,10 @@ from tt_core.tensor import shapes as S
 from tt_core.tensor.elementwise import half_in_float32
 from tt_core.tensor.tensor import Tensor
 
-
-def class_dim(x: Any) -> int:
-    """The dimension of the classes: 1, or 0 for a single example."""
-    return 1 if x.ndim > 1 else 0
-
-
 # --- cross entropy
 
 
-def check_cross_entropy(
+def _check_cross_entropy(
     input: Array,
     target: Array,
     weight: Array | None = None,
@@ -49,7 +43,7 @@ def check_cross_entropy(
     label_smoothing: float = 0.0,
 ) -> None:
     """Raises an error for arguments that `cross_entropy` does not take."""
-    check_options(ignore_index, reduction, label_smoothing)
+    _check_options(ignore_index, reduction, label_smoothing)
     check_floats(input)
     check_class_weight(input, weight)
     if target.dtype.kind != "f":
@@ -60,7 +54,7 @@ def check_cross_entropy(
         )
 
 
-@op(check=check_cross_entropy)
+@op(check=_check_cross_entropy)
 @half_in_float32
 def cross_entropy(
     input: Array,
@@ -90,59 +84,13 @@ def cross_entropy(
     return loss if reduction == "none" else loss.sum() / (counted.sum() if reduction == "mean" else 1)
 
 
-def class_shares(
-    input: Array, target: Array, weight: Array | None, ignore_index: int, label_smoothing: float
-) -> tuple[Array, Array]:
-    """How much each class of each example counts in the loss (N, ..., C), and each example in the mean (N, ...)."""
-    classes = input.shape[class_dim(input)]
-    weights = np.ones(classes, input.dtype) if weight is None else np.asarray(weight, input.dtype)
-    if target.dtype.kind == "f":
-        right = np.moveaxis(target, class_dim(input), -1)
-        counted = np.ones(right.shape[:-1], input.dtype)
-    else:
-        kept = np.asarray(target != ignore_index)
-        right = target[..., None] == np.arange(classes)
-        weights = weights * kept[..., None]
-        counted = (weights * right).sum(-1)
-    kind = input.dtype.type
-    return weights * (right * kind(1 - label_smoothing) + kind(label_smoothing / classes)), counted
-
-
-def check_options(ignore_index: Any, reduction: Any, label_smoothing: Any) -> None:
+def _check_options(ignore_index: Any, reduction: Any, label_smoothing: Any) -> None:
     """Raises `ArgumentError` or `DTypeError` for options that no cross entropy takes."""
     check_reduction(reduction)
     if not isinstance(ignore_index, (int, np.integer)):
         raise DTypeError(f"ignore_index is an integer, got {shown(ignore_index)}")
     if label_smoothing != 0 and (not is_number(label_smoothing) or not 0 <= label_smoothing <= 1):
         raise ArgumentError(f"label_smoothing is between 0 and 1, got {shown(label_smoothing)}")
-
-
-def check_class_weight(input: Array, weight: Any) -> None:
-    """Raises `ShapeError` unless `weight` is None or has an entry for each class."""
-    if weight is not None:
-        classes = input.shape[class_dim(input)] if input.ndim else 0
-        if np.shape(weight) != (classes,):
-            raise ShapeError(f"weight needs an entry for each of the {classes} classes, got shape {np.shape(weight)}")
-
-
-def check_labels(target: Array, shape: tuple[int, ...], ignore_index: int) -> bool:
-    """Whether all class indices are classes of an input of this shape; the others are `ignore_index`.
-
-    Raises an error for any other index, shape or dtype.
-    """
-    expected = (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
-    if not shape or target.shape != expected:
-        raise ShapeError(f"class indices of shape {expected} are expected for an input of shape {shape}")
-    if target.dtype.kind not in "iu":
-        raise DTypeError(f"class indices are integers, got {target.dtype}")
-    labels, classes = target.reshape(-1), shape[1 if len(shape) > 1 else 0]
-    # converted to unsigned numbers, negative ones are above all classes too
-    if not labels.size or np.maximum.reduce(labels.astype(np.uint64)) < classes:
-        return True
-    wrong = labels[((labels < 0) | (labels >= classes)) & (labels != ignore_index)]
-    if wrong.size:
-        raise OutOfRangeError(f"class index {wrong[0]} is out of range for {classes} classes (0 to {classes - 1})")
-    return False
 
 
 # --- negative log-likelihood
@@ -160,7 +108,7 @@ def nll_loss(
     """
     x, target = as_tensor(input), as_tensor(target)
     try:
-        check_options(ignore_index, reduction, 0)
+        _check_options(ignore_index, reduction, 0)
         check_floats(x)
         check_class_weight(x.data, weight)
         check_labels(target.data, x.data.shape, ignore_index)

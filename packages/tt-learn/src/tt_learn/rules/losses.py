@@ -9,9 +9,8 @@ import numpy as np
 
 from tt_core import losses as L
 from tt_core.activations import log_softmax, softmax
+from tt_core.engine.classes import class_dim, class_shares
 from tt_core.engine.dispatch import Array, op
-from tt_core.losses.binary import floats_of
-from tt_core.losses.classification import class_dim, class_shares
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import shapes as S
 from tt_core.tensor.creation import arange
@@ -117,10 +116,9 @@ def binary_cross_entropy_backward(
     >>> binary_cross_entropy_backward(np.float32(1), np.float32(0.5), np.float32(1))
     tensor(-2.)
     """
-    x, t = floats_of(np.asarray(x), np.asarray(target))
-    slope = g * (x - t) / np.maximum((1 - x) * x, 1e-12)
-    slope = slope if weight is None else slope * np.asarray(weight, x.dtype)
-    return slope / x.size if reduction == "mean" else slope
+    slope = g * (x - target) / np.maximum((1 - x) * x, 1e-12)
+    slope = slope if weight is None else slope * weight
+    return slope / np.size(x) if reduction == "mean" else slope
 
 
 @gradient(L.binary_cross_entropy)
