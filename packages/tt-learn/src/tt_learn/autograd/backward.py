@@ -88,10 +88,10 @@ class Backward:
 
     def finish(self, leaf: Any, g: Any) -> None:
         """Adds to `leaf.grad`. Its memory belongs to it alone, since users scale it in place."""
-        if not leaf.requires_grad:  # frozen after its use
+        if not leaf._requires_grad:  # frozen after its use
             return
         with _one_at_a_time:
-            total = leaf.grad
+            total = leaf._grad
             if total is None:
                 leaf._grad = g.clone() if self.is_foreign(g) else g
             elif self.create_graph or total.requires_grad or not _fits_into(g, total):

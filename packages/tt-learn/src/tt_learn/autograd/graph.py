@@ -63,7 +63,7 @@ class Node:
             self.check()
         if len(gradients) == 1:
             g = gradients[0]
-            if g.data.dtype == HALF:
+            if g.data.itemsize == 2 and g.data.dtype == HALF:
                 g = g.to(np.float32)
         else:
             g = tuple([None if g is None else wide(g) for g in gradients])
