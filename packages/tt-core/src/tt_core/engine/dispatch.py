@@ -176,7 +176,7 @@ def bind(op: Op) -> None:
     call = _call(op, kernel, observers) if observers or kernel is not op.kernel else op.base
     remember(call, "")  # what raises inside of it is not the fault of the wraps around it
     call = manager.chained("tt_wrap_op", call, into="call", op=op)
-    op.chain = functools.partial(_load_plugins_then_call, op) if manager.pending else call
+    op.chain = manager.once_loaded(call, lambda *inputs, **attributes: op.chain(*inputs, **attributes))
 
 
 def bind_all() -> None:
@@ -186,11 +186,6 @@ def bind_all() -> None:
 
 
 manager.rebinders.append((bind_all, {"tt_kernel", "tt_observe_op", "tt_wrap_op"}))
-
-
-def _load_plugins_then_call(op: Op, *inputs: Any, **attributes: Any) -> Any:
-    manager.load_pending()
-    return op.chain(*inputs, **attributes)
 
 
 # --- the front: what users call. Exact signatures save 0.2 us a call over (*inputs, **attributes), and a try costs

@@ -1,74 +1,22 @@
 """What other acts bring: an absent name is answered with the act that has it.
 
-A newcomer asks `tt_core` for everything that PyTorch has. The tables hold names only, so nothing of a later act is
-imported; `tests/test_absent_names.py` holds them equal to the packages' public names.
+A newcomer asks `tt_core` for everything that PyTorch has. `later_names.txt` holds the names only, so nothing of a later
+act is imported.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
 from tt_core.command.journey import act_name
 from tt_core.engine.errors import did_you_mean
 
 ACTS = {"tt_core": 1, "tt_learn": 2, "tt_data": 3, "tt_language": 4, "tt_perf": 5, "tinygpt": 6}
-
-NAMES: dict[str, str] = {
-    "tt_learn": """
-        Adadelta Adagrad Adam AdamW Adamax Callback CheckpointError Checkpoints ConstantLR
-        CosineAnnealingLR CosineAnnealingWarmRestarts CosineWarmupLR CyclicLR EarlyStopping
-        ExponentialLR Function GradcheckError GradientError JSONLog LBFGS LambdaLR LinearLR Lion
-        LossCurve MultiStepLR Muon NAdam OneCycleLR Optimizer OptimizerError PolynomialLR ProgressBar
-        RAdam RMSprop ReduceLROnPlateau SGD SGDMomentum Scheduler SequentialLR StepLR Trainer
-        TrainingError accuracy binary_accuracy checkpoint clip_grad_norm_ clip_grad_value_
-        confusion_matrix draw_graph enable_grad evaluating formula grad gradcheck gradgradcheck gradient
-        inference_mode is_grad_enabled load load_checkpoint load_tensors no_grad non_differentiable
-        perplexity save save_checkpoint save_tensors set_grad_enabled top_k_accuracy
-    """,
-    "tt_data": """
-        AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d
-        BatchNorm1d BatchNorm2d BatchSampler BlockShuffleSampler CIFAR10 CircularPad2d ConcatDataset
-        ConstantPad2d Conv1d Conv2d ConvTranspose1d ConvTranspose2d DataLoader Dataset DownloadError
-        Dropout2d FashionMNIST Flatten Fold GeneratedDigits GeneratedShapes GroupNorm ImageDataset
-        InstanceNorm1d InstanceNorm2d IterableDataset MNIST MaxPool1d MaxPool2d MaxUnpool2d
-        MemmapDataset PixelShuffle PixelUnshuffle RandomSampler ReflectionPad2d ReplicationPad2d Sampler
-        SequentialSampler ShardedDataset Subset SubsetRandomSampler TensorDataset Text Unflatten Unfold
-        Upsample WeightedRandomSampler WorkerError WorkerInfo ZeroPad2d adaptive_avg_pool1d
-        adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d affine_grid avg_pool1d avg_pool2d
-        batch_norm conv1d conv2d conv_transpose1d conv_transpose2d datasets default_collate dropout2d
-        fold get_worker_info grid_sample group_norm instance_norm interpolate max_pool1d max_pool2d
-        max_pool2d_with_indices max_unpool2d pixel_shuffle pixel_unshuffle random_split transforms
-        unfold upsample write_shards
-    """,
-    "tt_language": """
-        AddedToken BPETokenizer ByteTokenizer CharTokenizer CompressionReport ConfigError DecoderStack
-        Embedding EncoderStack FeedForward GPT GPTConfig MemoryFootprint MultiHeadAttention
-        MultiheadAttention PositionalEmbedding RMSNorm RotaryEmbedding Sampling Seq2SeqTransformer
-        SinusoidalEmbedding StreamDecoder SwiGLU Tokenizer TokenizerError Transformer TransformerBlock
-        TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer
-        attention_weights compression_report embedding generate heat_map load_tokenizer memory_footprint
-        nearest next_token_loss picture read_text record_attention rms_norm rotary
-        scaled_dot_product_attention stream
-    """,
-    "tt_perf": """
-        CacheError CacheOptions Calibration CompressionError Distillation DistillationTrainer
-        DynamicCache GradualPruning HistogramObserver Int4WeightOnly Int8DynamicActivation
-        Int8Static Int8WeightOnly KVCache KVCachePlugin MSEObserver Measurement MemoizePlugin
-        MinMaxObserver MovingAverageMinMaxObserver Observer PercentileObserver Profiler
-        ProfilerActivity ProfilerError QuantizationError StaticCache Timer calibrating
-        choose_qparams compare dequantize_ dequantize_affine distillation_loss fake_quantize
-        load_compressed load_prompt_cache load_quantized low_rank_ memoize profile prompt_cached
-        prune_ quantize_ quantize_affine record_function remove_masks_ save_prompt_cache
-        save_quantized schedule shrink_ summary
-    """,
-    "tinygpt": """
-        TinyGPT
-    """,
-}
-"""Public names of each later act's package, without those that it takes from an earlier one."""
 
 TORCH = {
     "functional": "functions are in tt_core.nn.functional, and later acts have more",
@@ -86,14 +34,26 @@ SHARED = ("autograd", "enable_grad", "inference_mode", "is_grad_enabled", "load"
           "set_grad_enabled")  # fmt: skip
 """Names of Act II that `tt_core` has too once `tt_learn` is imported, as PyTorch has them beside `tensor`."""
 
-GRADIENTS = """
-    backward detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad zero_grad
-"""
-"""What tensors have since Act II."""
+
+TENSOR = "Tensor"
+"""In the table, the owner of what tensors have since Act II."""
+
+
+@functools.cache
+def names() -> dict[str, list[str]]:
+    """The public names of each later act's package, without those that it takes from an earlier one.
+
+    `python tools/later_names.py` writes the table from the packages, and a test holds it equal to them.
+    """
+    table: dict[str, list[str]] = {}
+    for line in files("tt_core.engine").joinpath("later_names.txt").read_text(encoding="utf-8").splitlines():
+        owner, name = line.split()
+        table.setdefault(owner, []).append(name)
+    return table
 
 
 class AbsentError(AttributeError):
-    """A name that another act brings, or that PyTorch has and this framework has not.
+    """A name that another act brings, or that PyTorch has and this framework does not have.
 
     >>> import tt_core
     >>> tt_core.Conv2d
@@ -103,7 +63,7 @@ class AbsentError(AttributeError):
 
 
 def absent(package: str) -> Callable[[str], Any]:
-    """A `__getattr__` for a package or namespace that tells which act brings the name that was asked for.
+    """A `__getattr__` for a package or namespace that names the act which brings an absent name.
 
     >>> absent("tt_core")("Profiler")
     Traceback (most recent call last):
@@ -124,8 +84,8 @@ def absent(package: str) -> Callable[[str], Any]:
 
 
 def _where(package: str, name: str) -> str:
-    for other, names in NAMES.items():
-        if name in names.split() and other != package:
+    for other, theirs in names().items():
+        if name in theirs and other not in (package, TENSOR):
             return f"Act {act_name(ACTS[other])} brings it; import {other}, then {other}.{name}"
     for other in ACTS:  # an earlier act, which is installed and imported
         earlier = other != package and ACTS[other] < ACTS[package.partition(".")[0]]
@@ -139,14 +99,14 @@ def _where(package: str, name: str) -> str:
 
 
 def absent_in_tensor(tensor: Any, name: str) -> str:
-    """Why a tensor has no attribute `name`, and what to write.
+    """Why a tensor has no attribute `name`, and what to write instead.
 
     >>> import tt_core
     >>> tt_core.zeros(1).gelu()
     Traceback (most recent call last):
     AttributeError: a tensor has no gelu: write tt_core.gelu(x)
     """
-    if name in GRADIENTS.split():
+    if name in names()[TENSOR]:
         if "tt_learn" in sys.modules:
             return f"this tensor has no {name}: it was made before `import tt_learn`; make it again after that line"
         return f"a tensor has no {name}: Act II Learning brings gradients; import tt_learn before making tensors"

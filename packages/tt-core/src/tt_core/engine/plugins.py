@@ -155,6 +155,17 @@ class PluginManager(pluggy.PluginManager):
                 fact = "TT_PLUGINS has changed since it was read, at the first op; this has no effect"
                 warnings.warn(f"{fact}: call use({', '.join(map(repr, names))})", stacklevel=4)
 
+    def once_loaded(self, call: Callable[..., Any], again: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `call`; before TT_PLUGINS has been read, a function that reads it and then calls `again`."""
+        if not self.pending:
+            return call
+
+        def load_first(*inputs: Any, **options: Any) -> Any:
+            self.load_pending()
+            return again(*inputs, **options)
+
+        return load_first
+
     def _load(self, names: Iterable[str]) -> None:
         for name in names:
             try:

@@ -369,12 +369,9 @@ def _bind(layer_type: type[Layer]) -> None:
     chain = manager.chained("tt_wrap_layer", forward, into="call", layer_type=layer_type)
     if chain is not forward:
         remember(forward, "")
-    layer_type._chain = _load_plugins_then_call if manager.pending else chain
-
-
-def _load_plugins_then_call(layer: Layer, *inputs: Any, **options: Any) -> Any:
-    manager.load_pending()
-    return type(layer)._chain(layer, *inputs, **options)
+    layer_type._chain = manager.once_loaded(
+        chain, lambda self, *inputs, **options: type(self)._chain(self, *inputs, **options)
+    )
 
 
 def _bind_all() -> None:

@@ -1,0 +1,48 @@
+"""Writes `tt_core/engine/later_names.txt`: which public name comes with which later act.
+
+Run as `python tools/later_names.py` where all six packages are installed, when a package has gained or lost a name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import tt_core
+import tt_learn
+from tt_core.engine import later
+
+TABLE = Path(__file__).parents[1] / "packages" / "tt-core" / "src" / "tt_core" / "engine" / "later_names.txt"
+PACKAGES = list(later.ACTS)
+
+
+def public(package: str) -> set[str]:
+    """What a user may ask a package for: no private names, and only two of its submodules."""
+    module = importlib.import_module(package)
+    names = {name for name in vars(module) if not name.startswith("_") and name != "annotations"}
+    modules = {name for name in names if isinstance(getattr(module, name), ModuleType)}
+    return names - modules | {"datasets", "transforms"} & modules
+
+
+def own(package: str) -> set[str]:
+    """The public names of a package without those of earlier ones."""
+    if package == "tinygpt":  # imports its one class when it is asked for
+        return {"TinyGPT"}
+    earlier = PACKAGES[: PACKAGES.index(package)]
+    return public(package) - {name for other in earlier for name in public(other) - set(later.SHARED)}
+
+
+def of_tensors() -> set[str]:
+    """What tensors have since Act II."""
+    return {name for name in dir(tt_learn.Tensor) if not name.startswith("_") and not hasattr(tt_core.Tensor, name)}
+
+
+def table() -> str:
+    """The text of the table, a line for each name."""
+    owners = {package: own(package) for package in PACKAGES[1:]} | {later.TENSOR: of_tensors()}
+    return "".join(f"{owner} {name}\n" for owner, names in owners.items() for name in sorted(names))
+
+
+if __name__ == "__main__":
+    TABLE.write_text(table(), encoding="utf-8", newline="\n")
