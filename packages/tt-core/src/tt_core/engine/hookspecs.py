@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tt_core.command.journey import Milestone, Module
     from tt_core.engine.dispatch import Op
-    from tt_core.layers.base import Layer
+    from tt_core.layers import Layer
     from tt_core.samples import Draw, Samples
     from tt_core.tensor.tensor import Tensor
 

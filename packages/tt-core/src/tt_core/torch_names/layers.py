@@ -15,7 +15,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.errors import OutOfRangeError, TinyTorchError
 
 if TYPE_CHECKING:
-    from tt_core.layers.base import Layer
+    from tt_core.layers import Layer
     from tt_core.tensor.tensor import Tensor
 
 Hook = Callable[..., Any]
