@@ -51,6 +51,10 @@ X = np.ones((2, 3), np.float32)
         ("cross_entropy", (X, np.array([0.0, 1.0])), {}),
         ("cross_entropy", (X, np.array([0])), {}),
         ("cross_entropy", (X.astype(int), np.array([0, 1])), {}),
+        ("cross_entropy", (X, np.array([0, 1]), np.ones(2)), {}),
+        ("cross_entropy", (X, np.array([0, 1])), {"reduction": "max"}),
+        ("cross_entropy", (X, np.array([0, 1])), {"label_smoothing": 1.5}),
+        ("cross_entropy", (X, np.array([0, 1])), {"ignore_index": "none"}),
         *[(name, ("text",), {}) for name in ("gelu", "silu", "sigmoid", "softplus", "leaky_relu", "softmax")],
     ],
 )

@@ -154,12 +154,20 @@ def _cross_entropy_cases(with_g: bool) -> list[Case]:
                 g = [F(*target.shape) if reduction == "none" else F()] if with_g else []
                 call = _cross_entropy_backward if with_g else None
                 made.append(case(*g, F(*shape), target, w, call=call, reduction=reduction))
+                if reduction != "sum" and shape != (4,):
+                    made.append(case(*g, F(*shape), target, w, call=call, reduction=reduction, label_smoothing=0.2))
+                    soft = F(*shape, values="unit")
+                    made.append(case(*g, F(*shape), soft, w, call=call, reduction=reduction, label_smoothing=0.2))
     return made
 
 
-def _cross_entropy_backward(g: Any, x: Any, target: Any, weight: Any, reduction: str) -> Any:
-    _, peak, total = losses.cross_entropy.kernel(x.data, target, weight)
-    return RO.cross_entropy_backward(g, x, target, peak, total, weight, reduction=reduction)
+def _cross_entropy_backward(
+    g: Any, x: Any, target: Any, weight: Any, reduction: str, label_smoothing: float = 0
+) -> Any:
+    soft = not isinstance(target, np.ndarray)  # then there are no residuals
+    _, peak, total = (None,) * 3 if soft else losses.cross_entropy.kernel(x.data, target, weight)
+    options = {"reduction": reduction, "label_smoothing": label_smoothing}
+    return RO.cross_entropy_backward(g, x, target, peak, total, weight, **options)
 
 
 def _layer_norm_backward(g: Any, x: Any, weight: Any = None, dims: int = 1) -> Any:
@@ -250,8 +258,14 @@ CASES: dict[Op, list[Case]] = {
     L.dropout: unary(p=0.4) + unary(p=0.0),
     losses.cross_entropy: _cross_entropy_cases(with_g=False),
     RO.cross_entropy_backward: _cross_entropy_cases(with_g=True),
-    losses.binary_cross_entropy: [case(F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
-    RO.binary_cross_entropy_backward: [case(F(*s), F(*s, values="unit"), F(*s, values="unit")) for s in SHAPES],
+    losses.binary_cross_entropy: [
+        case(F(*s, values="unit"), F(*s, values="unit"), *w, reduction=r)
+        for s in SHAPES if 0 not in s for w in ((), (F(*s),)) for r in ("none", "mean", "sum")
+    ],
+    RO.binary_cross_entropy_backward: [
+        case(F(*s), F(*s, values="unit"), F(*s, values="unit"), *w, reduction="none") for s in SHAPES
+        for w in ((), (F(*s),))
+    ],
     products.matmul: [case(F(*a), F(*b)) for a, b in MATMULS] + [case(F(3, 3), Same()), case(F(2, 3, 3), Same())],
     products.einsum_arrays: [case(*[F(*s) for s in shapes], equation=e) for e, *shapes in EINSUMS]
     + [case(F(3, 3), Same(), equation="ij,jk->ik")],

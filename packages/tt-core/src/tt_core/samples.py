@@ -148,6 +148,9 @@ def _cross_entropy(draw: Draw) -> Iterable[Arguments]:
         yield (draw.normal(rows, classes), draw.integers(classes, rows), None), attributes
         yield (draw.normal(rows, classes), draw.integers(classes, rows), draw.unit(classes)), attributes
         yield (draw.normal(rows, classes), draw.integers(classes, rows), None), {**attributes, "ignore_index": 1}
+        smooth = {**attributes, "label_smoothing": 0.1}
+        yield (draw.normal(rows, classes), draw.integers(classes, rows), draw.unit(classes)), smooth
+        yield (draw.normal(rows, classes), draw.unit(rows, classes), draw.unit(classes)), smooth
 
 
 def _where(draw: Draw) -> Iterable[Arguments]:

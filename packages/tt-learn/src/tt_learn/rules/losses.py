@@ -15,7 +15,7 @@ from tt_core.tensor import elementwise as E
 from tt_core.tensor import shapes as S
 from tt_core.tensor.creation import arange
 from tt_core.tensor.elementwise import half_in_float32
-from tt_learn.autograd import GradientError, formula, gradient
+from tt_learn.autograd import formula, gradient
 
 # --- cross entropy
 
@@ -54,30 +54,27 @@ def cross_entropy_backward(
 
 @gradient(L.cross_entropy)
 def _(out: Any, x: Any, target: Any, weight: Any, peak: Any = None, total: Any = None, **attributes: Any) -> Any:
-    """Keeps the logits and two numbers a row; the probabilities are computed again."""
-    if getattr(weight, "requires_grad", False):
-        raise GradientError("cross_entropy: the class weights get no gradient; detach() them")
+    """Keeps the logits and two numbers a row; the probabilities are computed again.
 
-    def for_target(g: Any) -> Any:  # only probabilities have a gradient
-        logs = log_softmax(x, dim=class_dim(x)) if weight is None else _weighted(x, weight)
-        rows = math.prod(x.shape) / x.shape[class_dim(x)] if attributes["reduction"] == "mean" else 1
-        return _by_row(g, x) * logs * ((attributes["label_smoothing"] - 1) / rows)
+    Probabilities as a target and class weights have gradients too, from compositions of ops.
+    """
+    dim, mean = class_dim(x), attributes["reduction"] == "mean"
 
-    return lambda g: cross_entropy_backward(g, x, target, peak, total, weight, **attributes), for_target, None
+    def for_target(g: Any) -> Any:
+        scale = (attributes["label_smoothing"] - 1) / (_examples(x) if mean else 1)
+        return _by_row(g, x) * scale * log_softmax(x, dim=dim) * _along_classes(x, weight)
 
+    def for_weight(g: Any) -> Any:
+        right, shares = _shares(x, target, attributes["ignore_index"], attributes["label_smoothing"])
+        terms = E.neg(shares * log_softmax(x, dim=dim))  # d loss / d weight for each class of each example
+        if mean and target.dtype.kind == "f":
+            terms = terms / _examples(x)
+        elif mean:  # a quotient of two sums, which both have the weight
+            counted = (right * _along_classes(x, weight)).sum()
+            terms = (terms - right * ((terms * _along_classes(x, weight)).sum() / counted)) / counted
+        return (_by_row(g, x) * terms).sum([d for d in range(x.ndim) if d != dim])
 
-def _weighted(x: Any, weight: Any) -> Any:
-    return log_softmax(x, dim=class_dim(x)) * S.reshape(weight, shape=_along_classes(x))
-
-
-def _along_classes(x: Any) -> tuple[int, ...]:
-    """The shape in which a row of classes broadcasts to `x`."""
-    return (-1,) + (1,) * (x.ndim - class_dim(x) - 1)
-
-
-def _by_row(g: Any, x: Any) -> Any:
-    """A gradient of the loss in a shape that broadcasts to `x`."""
-    return g.unsqueeze(class_dim(x)) if g.ndim else g
+    return lambda g: cross_entropy_backward(g, x, target, peak, total, weight, **attributes), for_target, for_weight
 
 
 @formula(cross_entropy_backward)
@@ -86,19 +83,36 @@ def _(
     ignore_index: int, reduction: str, label_smoothing: float,
 ) -> Any:  # fmt: skip
     """From `x` alone: peak and total depend on it too."""
+    right, shares = _shares(x, target, ignore_index, label_smoothing)
+    shares = shares * _along_classes(x, weight)
+    if reduction == "mean":
+        g = g / (_examples(x) if target.dtype.kind == "f" else (right * _along_classes(x, weight)).sum())
+    return _by_row(g, x) * (softmax(x, dim=class_dim(x)) * shares.sum(class_dim(x), keepdim=True) - shares)
+
+
+def _shares(x: Any, target: Any, ignore_index: int, label_smoothing: float) -> tuple[Any, Any]:
+    """The target as probabilities in the shape of `x`, without and with smoothing; 0 for examples that do not count."""
     dim, classes = class_dim(x), x.shape[class_dim(x)]
-    weights = 1 if weight is None else S.reshape(weight, shape=_along_classes(x))
-    if target.dtype.kind == "f":
-        right, counted = target, math.prod(x.shape) / classes
-    else:
-        kept = S.unsqueeze(E.ne(target, ignore_index), dim=dim)
-        labels = E.where(kept, S.unsqueeze(target, dim=dim), 0)
-        right = E.eq(labels, arange(classes).reshape(_along_classes(x))).to(x.dtype)
-        weights = kept.to(x.dtype) * weights
-        counted = (weights * right).sum()
-    shares = weights * (right * (1 - label_smoothing) + label_smoothing / classes)
-    g = g / counted if reduction == "mean" else g
-    return _by_row(g, x) * (softmax(x, dim=dim) * shares.sum(dim, keepdim=True) - shares)
+    right, kept = target, 1
+    if target.dtype.kind != "f":
+        kept = S.unsqueeze(E.ne(target, ignore_index), dim=dim).to(x.dtype)
+        each = S.reshape(arange(classes), shape=(-1,) + (1,) * (x.ndim - dim - 1))
+        right = E.eq(S.unsqueeze(target, dim=dim), each).to(x.dtype) * kept
+    return right, right * (1 - label_smoothing) + kept * (label_smoothing / classes)
+
+
+def _along_classes(x: Any, weight: Any) -> Any:
+    """The class weights in a shape that broadcasts to `x`; 1 if there are none."""
+    return 1 if weight is None else S.reshape(weight, shape=(-1,) + (1,) * (x.ndim - class_dim(x) - 1))
+
+
+def _examples(x: Any) -> float:
+    return math.prod(x.shape) / x.shape[class_dim(x)]
+
+
+def _by_row(g: Any, x: Any) -> Any:
+    """A gradient of the loss in a shape that broadcasts to `x`."""
+    return g.unsqueeze(class_dim(x)) if g.ndim else g
 
 
 # --- binary cross entropy
