@@ -1,7 +1,7 @@
 """Checks arguments against the type hints of a function: the hints are the one place that says what it takes.
 
 `@checked` is for constructors and functions that are called now and then. Ops do not use it: their kernels report what
-they cannot work with, and the dispatch names the op (`dispatch._explain`). Ranges of values (`lr >= 0`) are checked by
+they cannot work with, and the dispatch names the op (`failures.py`). Ranges of values (`lr >= 0`) are checked by
 the function itself.
 """
 

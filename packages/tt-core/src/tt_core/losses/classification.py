@@ -107,6 +107,7 @@ def nll_loss(
     tensor(0.15)
     """
     x, target = as_tensor(input), as_tensor(target)
+    weight = None if weight is None else like(as_tensor(weight), x)
     try:
         _check_options(ignore_index, reduction, 0)
         check_floats(x)
@@ -118,7 +119,7 @@ def nll_loss(
     index = np.where(kept, target.data, 0)
     counted = as_tensor(kept.astype(x.dtype))
     if weight is not None:
-        counted = E.where(kept, S.getitem(like(as_tensor(weight), x), index=index), np.zeros((), x.dtype))
+        counted = E.where(kept, S.getitem(weight, index=index), np.zeros((), x.dtype))
     picked = S.squeeze(S.take_along_dim(x, np.expand_dims(index, dim), dim=dim), dim=dim)
     loss = E.where(kept, E.neg(picked) * counted, np.zeros((), x.dtype))
     return R.sum(loss) / R.sum(counted) if reduction == "mean" else reduced(loss, reduction)

@@ -54,7 +54,7 @@ if not TYPE_CHECKING:  # where it would hide misspelt names
 class FunctionLayer(Layer):
     """A function as a layer, which keeps the function's arguments after the tensors.
 
-    `inplace` is accepted and saves nothing. Raises `DTypeError` for an argument that the function does not take.
+    `inplace` is accepted without effect. Raises `DTypeError` for an argument that the function does not take.
     """
 
     function: ClassVar[Callable[..., Any]]
@@ -76,7 +76,7 @@ class FunctionLayer(Layer):
         for name, value in bound.arguments.items():
             setattr(self, name, value)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Tensor) -> Tensor:
         return type(self).function(*inputs, **{name: getattr(self, name) for name in self._names})
 
     def extra_repr(self) -> str:
@@ -264,7 +264,7 @@ class PReLU(Layer):
         super().__init__()
         self.weight = full((num_parameters,), init).as_parameter()
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.prelu(input, self.weight)
 
     def extra_repr(self) -> str:
@@ -272,7 +272,7 @@ class PReLU(Layer):
 
 
 class Unflatten(Layer):
-    """One dimension as several: `unflatten` as a layer; raises as it does.
+    """Splits one dimension into several: `unflatten` as a layer; raises as it does.
 
     >>> Unflatten(1, (2, 3))(full((5, 6), 0.0)).shape
     (5, 2, 3)
@@ -285,7 +285,7 @@ class Unflatten(Layer):
         if not self.unflattened_size or not all(is_integer(size, least=-1) for size in self.unflattened_size):
             raise ShapeError(f"Unflatten: unflattened_size is a tuple of sizes, got {shown(self.unflattened_size)}")
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return unflatten(input, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
@@ -310,13 +310,13 @@ class ParameterList(Layer):
 
     @checked
     def append(self, value: Tensor) -> ParameterList:
-        """Add one parameter at the end."""
+        """Appends one parameter."""
         self.register_parameter(str(len(self)), value if value.is_parameter else Parameter(value))
         return self
 
     @checked
     def extend(self, values: Iterable[Tensor]) -> ParameterList:
-        """Add parameters at the end."""
+        """Appends several parameters."""
         for value in values:
             self.append(value)
         return self

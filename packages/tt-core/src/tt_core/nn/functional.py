@@ -1,13 +1,14 @@
-"""PyTorch's `torch.nn.functional`: functions of Act I with PyTorch's arguments, and those the journey does not need.
+"""PyTorch's `torch.nn.functional`: the functions of Act I with PyTorch's arguments, and functions beyond the journey.
 
-All are compositions of existing ops, so their gradients follow. `inplace=` is accepted and saves nothing: no function
-here changes its input. What later acts export (`conv2d`, `max_pool2d`, `embedding`, ...) is found here once they are
-imported.
+All are compositions of existing ops, so they need no gradient rules. `inplace=` is accepted without effect: no function
+here changes its input. Functions of later acts (`conv2d`, `max_pool2d`, `embedding`, ...) appear here when these acts
+are imported.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tt_core import layers as L
 from tt_core import losses
 from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.dispatch import quietly, wrap
-from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError
+from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from tt_core.engine.later import absent
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
 from tt_core.losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
@@ -32,6 +33,7 @@ from tt_core.tensor import creation as C
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
+from tt_core.tensor.tensor import Tensor
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)
@@ -40,16 +42,22 @@ if not TYPE_CHECKING:  # where it would hide misspelt names
 # --- functions of Act I with PyTorch's arguments
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`input @ weight.T + bias`."""
     return L.linear(input, weight, bias)
 
 
 @of_tensors("input")
-def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def layer_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """Mean 0 and variance 1 over the last dimensions, whose sizes are `normalized_shape`.
 
-    Raises `ShapeError` for an input that does not end in it.
+    Raises `ShapeError` for an input whose last dimensions have other sizes.
     """
     shape = S.as_size("layer_norm", (normalized_shape if np.ndim(normalized_shape) else (normalized_shape,),))
     if input.shape[-len(shape) :] != shape:
@@ -57,22 +65,22 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
     return L.layer_norm(input, weight, bias, dims=len(shape), eps=eps)
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    """Each element 0 with probability `p`, else scaled by 1/(1-p); the input itself unless `training`."""
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Sets elements to 0 with probability `p`, scales the others by 1/(1-p); returns the input unless `training`."""
     return L.dropout(input, p=p, training=training)
 
 
-def relu(input: Any, inplace: bool = False) -> Any:
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`max(x, 0)`."""
     return A.relu(input)
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x` above 0, `negative_slope * x` below."""
     return A.leaky_relu(input, negative_slope=negative_slope)
 
 
-def silu(input: Any, inplace: bool = False) -> Any:
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x sigmoid(x)`."""
     return A.silu(input)
 
@@ -80,19 +88,19 @@ def silu(input: Any, inplace: bool = False) -> Any:
 sigmoid, tanh, softplus, gelu = A.sigmoid, A.tanh, A.softplus, A.gelu
 
 
-def softmax(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Any:
+def softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """`softmax` over `dim`, in `dtype` if one is given."""
     return A.softmax(input if dtype is None else as_tensor(input, "softmax").to(dtype), dim=dim)
 
 
-def log_softmax(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Any:
+def log_softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """`log_softmax` over `dim`, in `dtype` if one is given."""
     return A.log_softmax(input if dtype is None else as_tensor(input, "log_softmax").to(dtype), dim=dim)
 
 
 @of_tensors("input")
-def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
-    """Widened by `pad`, (before, after) pairs from the last dimension backwards."""
+def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pads `input` by `pad`, (before, after) pairs from the last dimension backwards."""
     if mode == "constant":
         return S.pad(input, pad=pad, value=value or 0.0)
     return S.pad(input, pad=pad, mode=mode)
@@ -101,7 +109,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
 # --- activations
 
 
-def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` above 0, `alpha (exp(x) - 1)` below (Clevert et al. 2015, arXiv:1511.07289).
 
     >>> elu(C.tensor([-1.0, 2.0]))
@@ -110,7 +118,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     return E.where(E.gt(input, 0), input, E.expm1(E.clip(input, max=0.0)) * alpha)
 
 
-def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`max(x, 0) + min(0, alpha (exp(x / alpha) - 1))` (Barron 2017, arXiv:1704.07483).
 
     >>> celu(C.tensor([-1.0, 2.0]), alpha=2.0)
@@ -122,7 +130,7 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
-def selu(input: Any, inplace: bool = False) -> Any:
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """Scaled `elu` that keeps mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515).
 
     >>> selu(C.tensor([-1.0, 2.0]))
@@ -131,7 +139,7 @@ def selu(input: Any, inplace: bool = False) -> Any:
     return elu(input, _SELU_ALPHA) * _SELU_SCALE
 
 
-def mish(input: Any, inplace: bool = False) -> Any:
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x tanh(softplus(x))` (Misra 2019, arXiv:1908.08681).
 
     >>> mish(C.tensor([-1.0, 2.0]))
@@ -141,7 +149,7 @@ def mish(input: Any, inplace: bool = False) -> Any:
 
 
 @of_tensors("input")
-def relu6(input: Any, inplace: bool = False) -> Any:
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(x, 0), 6)`.
 
     >>> relu6(C.tensor([-1.0, 2.0, 7.0]))
@@ -151,7 +159,7 @@ def relu6(input: Any, inplace: bool = False) -> Any:
 
 
 @of_tensors("input")
-def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` limited to [min_val, max_val]; the gradient at the bounds is 0.
 
     >>> hardtanh(C.tensor([-2.0, 0.5]))
@@ -162,7 +170,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
 
 
 @of_tensors("input")
-def hardsigmoid(input: Any, inplace: bool = False) -> Any:
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`relu6(x + 3) / 6`.
 
     >>> hardsigmoid(C.tensor([-3.0, 0.0, 3.0]))
@@ -172,7 +180,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Any:
 
 
 @of_tensors("input")
-def hardswish(input: Any, inplace: bool = False) -> Any:
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x hardsigmoid(x)` (Howard et al. 2019, arXiv:1905.02244).
 
     >>> hardswish(C.tensor([-3.0, 1.0]))
@@ -182,7 +190,7 @@ def hardswish(input: Any, inplace: bool = False) -> Any:
 
 
 @of_tensors("input")
-def logsigmoid(input: Any) -> Any:
+def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(x))`, safe at any magnitude.
 
     >>> logsigmoid(C.tensor([-1e4, 0.0]))
@@ -191,7 +199,7 @@ def logsigmoid(input: Any) -> Any:
     return -A.softplus(-input, threshold=math.inf)
 
 
-def softsign(input: Any) -> Any:
+def softsign(input: Tensor) -> Tensor:
     """`x / (1 + |x|)`.
 
     >>> softsign(C.tensor([-1.0, 3.0]))
@@ -200,7 +208,7 @@ def softsign(input: Any) -> Any:
     return input / (E.abs(input) + 1)
 
 
-def tanhshrink(input: Any) -> Any:
+def tanhshrink(input: Tensor) -> Tensor:
     """`x - tanh(x)`.
 
     >>> tanhshrink(C.tensor([0.0, 2.0]))
@@ -209,8 +217,8 @@ def tanhshrink(input: Any) -> Any:
     return input - A.tanh(input)
 
 
-def hardshrink(input: Any, lambd: float = 0.5) -> Any:
-    """`x` beyond +-lambd, 0 between.
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """`x` outside [-lambd, lambd], else 0.
 
     >>> hardshrink(C.tensor([-1.0, 0.2]))
     tensor([-1.,  0.])
@@ -218,8 +226,8 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Any:
     return E.masked_fill(input, E.le(E.abs(input), lambd), 0.0)
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> Any:
-    """`x` moved towards 0 by `lambd`, and 0 where that would cross it.
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Moves `x` towards 0 by `lambd`, and stops at 0.
 
     >>> softshrink(C.tensor([-1.0, 0.2]))
     tensor([-0.5,  0. ])
@@ -227,7 +235,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
     return E.masked_fill(input - E.sign(input) * lambd, E.le(E.abs(input), lambd), 0.0)
 
 
-def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """`x` above `threshold`, else `value`.
 
     >>> threshold(C.tensor([0.5, 2.0]), 1.0, 9.0)
@@ -237,7 +245,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 
 
 @of_tensors("input")
-def softmin(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Any:
+def softmin(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """`softmax(-x)`.
 
     >>> softmin(C.tensor([0.0, 0.0]))
@@ -247,7 +255,7 @@ def softmin(input: Any, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) 
 
 
 @of_tensors("input")
-def glu(input: Any, dim: int = -1) -> Any:
+def glu(input: Tensor, dim: int = -1) -> Tensor:
     """One half of `dim` times the sigmoid of the other (Dauphin et al. 2016); raises `ShapeError` for an odd size.
 
     >>> glu(C.tensor([3.0, 0.0]))
@@ -260,7 +268,7 @@ def glu(input: Any, dim: int = -1) -> Any:
 
 
 @of_tensors("input weight")
-def prelu(input: Any, weight: Any) -> Any:
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """`x` above 0, `weight * x` below, with one weight or one for each channel, which is dimension 1.
 
     >>> prelu(C.tensor([-2.0, 2.0]), C.tensor([0.5]))
@@ -272,7 +280,7 @@ def prelu(input: Any, weight: Any) -> Any:
 
 
 @of_tensors("logits")
-def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
+def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """A random, differentiable choice (Jang et al. 2016, arXiv:1611.01144): `softmax((logits + Gumbel noise) / tau)`.
 
     With `hard`, the result is one-hot and the gradient is that of the soft choice.
@@ -292,8 +300,8 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
 
 
 @of_tensors("input")
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
-    """Divided by the norm over `dim`, which counts as `eps` at least.
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """Divides by the norm over `dim`, or by `eps` if the norm is smaller.
 
     >>> normalize(C.tensor([[3.0, 4.0]]))
     tensor([[0.6, 0.8]])
@@ -302,8 +310,8 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
 
 
 @of_tensors("x1 x2")
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
-    """Cosine of the angle between vectors along `dim`; a norm counts as `eps` at least.
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Cosine of the angle between vectors along `dim`; norms are at least `eps`.
 
     >>> cosine_similarity(C.tensor([[1.0, 0.0]]), C.tensor([[1.0, 1.0]]))
     tensor([0.7071])
@@ -313,7 +321,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 
 
 @of_tensors("x1 x2")
-def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """Norm of `x1 - x2 + eps` over the last dimension.
 
     >>> pairwise_distance(C.tensor([[3.0, 4.0]]), C.zeros(1, 2))
@@ -323,8 +331,8 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 
 
 @of_tensors("x1 x2")
-def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
-    """Distance of each row of one to each row of the other; (..., n, d) and (..., m, d) give (..., n, m).
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
+    """Distances between all rows of `x1` and all rows of `x2`; (..., n, d) and (..., m, d) give (..., n, m).
 
     >>> cdist(C.zeros(1, 2), C.tensor([[3.0, 4.0], [0.0, 1.0]]))
     tensor([[5., 1.]])
@@ -333,10 +341,10 @@ def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
 
 
 @of_tensors("tensor")
-def one_hot(tensor: Any, num_classes: int = -1) -> Any:
-    """A row of zeros with a 1 at its class for each class index, in int64; without `num_classes`, up to the largest.
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """A row of zeros with a 1 at the class, in int64, for each class index; by default, the largest is the last class.
 
-    Raises `DTypeError` for what is not integers, `OutOfRangeError` for a class that does not exist.
+    Raises `DTypeError` for indices that are not integers, `OutOfRangeError` for a class that does not exist.
 
     >>> one_hot(C.tensor([0, 2]))
     tensor([[1, 0, 0],
@@ -356,14 +364,16 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
 # --- losses
 
 
-def _reduced(name: str, loss: Any, reduction: str) -> Any:
+def _reduced(name: str, loss: Tensor, reduction: str) -> Tensor:
     if reduction not in ("none", "mean", "sum"):
-        raise ShapeError(f"{name}: reduction is one of none, mean, sum, got {reduction!r}")
+        raise ArgumentError(f"{name}: reduction is one of none, mean, sum, got {reduction!r}")
     return loss if reduction == "none" else R.mean(loss) if reduction == "mean" else R.sum(loss)
 
 
 @of_tensors("input target")
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Tensor:
     """Squared error near 0 and absolute error beyond `delta` (Huber 1964): with d = |x - t|,
     `d^2 / 2` where d <= delta, else `delta (d - delta / 2)`.
 
@@ -375,7 +385,9 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 
 @of_tensors("input1 input2 target")
-def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
+def margin_ranking_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """`max(0, -target (input1 - input2) + margin)`: target 1 ranks the first higher, -1 the second.
 
     >>> margin_ranking_loss(C.tensor([1.0]), C.tensor([2.0]), C.tensor([1.0]))
@@ -385,7 +397,7 @@ def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0
 
 
 @of_tensors("input target")
-def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """`x` where `target` is 1, `max(0, margin - x)` where it is -1.
 
     >>> hinge_embedding_loss(C.tensor([0.3, 0.3]), C.tensor([1.0, -1.0]), reduction="none")
@@ -396,7 +408,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
 
 
 @of_tensors("input target")
-def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def soft_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """`log(1 + exp(-target x))` for targets 1 and -1.
 
     >>> soft_margin_loss(C.tensor([0.0]), C.tensor([1.0]))
@@ -406,7 +418,9 @@ def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 @of_tensors("input1 input2 target")
-def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
+def cosine_embedding_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """`1 - cos` of the angle where `target` is 1, `max(0, cos - margin)` where it is -1.
 
     >>> cosine_embedding_loss(C.eye(2), C.eye(2), C.tensor([1.0, -1.0]), reduction="none")
@@ -419,17 +433,17 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
 
 @of_tensors("anchor positive negative")
 def triplet_margin_loss(
-    anchor: Any,
-    positive: Any,
-    negative: Any,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
     margin: float = 1.0,
     p: float = 2,
     eps: float = 1e-6,
     swap: bool = False,
     reduction: str = "mean",
-) -> Any:
-    """`max(0, |anchor - positive| - |anchor - negative| + margin)`; with `swap`, the nearer of anchor and positive
-    counts for the negative (Balntas et al. 2016).
+) -> Tensor:
+    """`max(0, |anchor - positive| - |anchor - negative| + margin)`; with `swap`, the distance to the
+    negative is the smaller one of those from anchor and positive (Balntas et al. 2016).
 
     >>> triplet_margin_loss(C.zeros(1, 2), C.zeros(1, 2), C.tensor([[0.6, 0.0]]), eps=0.0)
     tensor(0.4)
@@ -442,13 +456,13 @@ def triplet_margin_loss(
 
 @of_tensors("input target")
 def poisson_nll_loss(
-    input: Any,
-    target: Any,
+    input: Tensor,
+    target: Tensor,
     log_input: bool = True,
     full: bool = False,
     eps: float = 1e-8,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """`exp(x) - target x` for logarithms `x` of rates, or `x - target log(x + eps)` for rates (`log_input=False`).
 
     `full` adds Stirling's approximation of `log(target!)` where target > 1.
@@ -466,8 +480,8 @@ def poisson_nll_loss(
 
 @of_tensors("input target var")
 def gaussian_nll_loss(
-    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> Any:
+    input: Tensor, target: Tensor, var: Tensor, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Tensor:
     """`(log(var) + (x - target)^2 / var) / 2`, with a variance of at least `eps`.
 
     >>> gaussian_nll_loss(C.tensor([1.0]), C.tensor([3.0]), C.tensor([2.0]))
@@ -481,8 +495,8 @@ def gaussian_nll_loss(
 
 @of_tensors("input target")
 def multi_margin_loss(
-    input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
-) -> Any:
+    input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
     """Mean over classes of `max(0, margin - x[target] + x[i])^p` for the other classes i; `input` (N, C).
 
     >>> multi_margin_loss(C.tensor([[1.0, 0.5]]), C.tensor([0]))
