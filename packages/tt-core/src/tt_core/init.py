@@ -1,7 +1,7 @@
 """Initial values for parameters, written in place from the one generator (PyTorch's `nn.init`).
 
-They keep the size of signals steady from layer to layer: a weight's scale follows from its fan-in, the number of
-inputs that are added up, and from the gain that makes up for what the activation takes away.
+They keep the magnitude of signals constant from layer to layer. The scale of a weight follows from its fan-in (the
+number of inputs in each sum) and from the gain, which compensates for what the activation removes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tt_core.tensor.tensor import Tensor
 
 
 def _write(x: Tensor, values: Any) -> Tensor:
-    """Initialisation is no operation on the tensor's history: it writes the memory directly."""
+    """Writes the memory directly, since initialization is not part of a tensor's history."""
     try:
-        quietly(np.copyto, x.data, values, casting="same_kind")  # what a dtype cannot hold is infinite
+        quietly(np.copyto, x.data, values, casting="same_kind")  # too large values become infinite
     except (TypeError, ValueError) as error:
         raise (kind_of(error) or ShapeError)(f"init: {error} (tensor {x.shape} {x.dtype})") from None
     mutation.record(x.data)
@@ -32,7 +32,7 @@ def _write(x: Tensor, values: Any) -> Tensor:
 
 
 def _fans(name: str, x: Tensor) -> tuple[int, int]:
-    """Inputs and outputs of a weight (out, in, *kernel): each times the size of the kernel."""
+    """Fan-in and fan-out of a weight (out, in, *kernel): the channels times the size of the kernel."""
     if x.ndim < 2:
         raise ShapeError(f"{name}: a fan needs a weight (out, in, ...), got shape {x.shape}")
     kernel = math.prod(x.shape[2:])
@@ -51,7 +51,7 @@ def _normal(x: Tensor, mean: float, std: float) -> Array:
 
 @checked
 def constant_(x: Tensor, val: float) -> Tensor:
-    """Every element `val`; raises `ShapeError` for a read-only tensor, as all here do, `DTypeError` for no number.
+    """Sets every element to `val`; raises `ShapeError` for a read-only tensor, as all functions of this file do.
 
     >>> from tt_core import zeros
     >>> constant_(zeros(2), 0.5)
@@ -62,7 +62,7 @@ def constant_(x: Tensor, val: float) -> Tensor:
 
 @checked
 def zeros_(x: Tensor) -> Tensor:
-    """Every element 0; raises `ShapeError` for a read-only tensor.
+    """Sets every element to 0; raises `ShapeError` for a read-only tensor.
 
     >>> from tt_core import ones
     >>> zeros_(ones(2))
@@ -73,7 +73,7 @@ def zeros_(x: Tensor) -> Tensor:
 
 @checked
 def ones_(x: Tensor) -> Tensor:
-    """Every element 1; raises `ShapeError` for a read-only tensor.
+    """Sets every element to 1; raises `ShapeError` for a read-only tensor.
 
     >>> from tt_core import zeros
     >>> ones_(zeros(2))

@@ -1,4 +1,4 @@
-"""The command `tt`: the journey, its milestones, and what is plugged in. Later acts add to it by `tt_commands`."""
+"""The command `tt`: the journey, its milestones, and the plugins. Later acts add subcommands with `tt_commands`."""
 
 from __future__ import annotations
 

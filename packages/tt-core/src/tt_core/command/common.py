@@ -1,4 +1,4 @@
-"""How a command of ours ends: an error that a user can act on is one line on standard error, never a traceback.
+"""How a command ends: an error that a user can act on is one line on standard error, never a traceback.
 
 The commands themselves are in `cli.py` and in the packages of the later acts; all of them run through here.
 """
@@ -23,11 +23,11 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import manager
 
 _GONE = {errno.EPIPE, errno.EIO, errno.ESHUTDOWN} | ({errno.EINVAL} if os.name == "nt" else set())
-"""What writing to a closed pipe or to a closed terminal raises; Windows says EINVAL for the former."""
+"""The errors of writing to a closed pipe or a closed terminal; for a pipe, Windows raises EINVAL."""
 
 
 class PathOption(click.Path):
-    """A path, as `pathlib.Path`; an empty one, which a variable that is not set leaves, would be `.` and is refused."""
+    """A path, as `pathlib.Path`. Refuses the empty path that an unset variable leaves, which would mean `.`."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -49,7 +49,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     """Run a command line and return its exit code.
 
     The code is 1 for a `TinyTorchError`, 2 for wrong usage, and 128 plus the signal's number after an interruption:
-    130 for Ctrl-C. Where the reader of the output has gone, as `head` does, the command ends without a word.
+    130 for Ctrl-C. If the reader of the output is gone, as with `head`, the command ends without a message.
 
     >>> run(click.Command("hello", callback=lambda: click.echo("hi")), "hello", [])
     hi

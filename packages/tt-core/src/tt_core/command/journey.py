@@ -1,4 +1,4 @@
-"""The journey's rows: the twenty modules and the milestones, which each package brings for its own act."""
+"""The rows of the journey: the twenty modules and the milestones. Each package adds those of its act."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tt_core.engine.errors import ArgumentError, TinyTorchError
 
 @dataclass(frozen=True)
 class Module:
-    """One of the twenty modules: its number, name, act, the capability it gives, and where its file is."""
+    """One of the twenty modules: its number, name, act, the capability it adds, and its Python module."""
 
     number: int
     name: str

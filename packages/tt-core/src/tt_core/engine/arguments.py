@@ -1,8 +1,7 @@
-"""Checks arguments against the type hints of a function: the hints are the one place that says what it takes.
+"""Checks arguments against the type hints of a function, so that the hints are the only description of its arguments.
 
-`@checked` is for constructors and functions that are called now and then. Ops do not use it: their kernels report what
-they cannot work with, and the dispatch names the op (`failures.py`). Ranges of values (`lr >= 0`) are checked by
-the function itself.
+`@checked` is for constructors and functions that are not called in inner loops. Ops do not use it: their kernels raise
+the errors, and `failures.py` adds the name of the op. Functions check ranges of values (`lr >= 0`) themselves.
 """
 
 from __future__ import annotations
@@ -44,8 +43,9 @@ _Checked = tuple[str, frozenset[type], Check]
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: raises `DTypeError` for an argument that does not fit its type hint.
 
-    A float takes any real number but a boolean, an int any integer, a bool also 0 and 1. Numbers may be NumPy's. A
-    sequence is not text, and a list stands for a tuple of its length. What has no hint, or `Any`, is not looked at.
+    A float accepts any real number except booleans, an int any integer, a bool also 0 and 1. NumPy's numbers are
+    accepted too. Text is not a sequence, and a list is accepted for a tuple of its length. Parameters without a hint,
+    or with `Any`, are not checked.
 
     >>> @checked
     ... def scale(x: float, times: int = 1) -> float:
@@ -69,7 +69,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             given = dict(zip(checks.names, args)) | kwargs
             what = next((name for name, value in given.items() if value is error.obj), None)
             if what in (None, "self", "cls") or hasattr(error.obj, "dtype") or isinstance(error.obj, types.ModuleType):
-                raise  # what a tensor or a module lacks is no fault of the caller
+                raise  # a missing attribute of a tensor or a module is not the caller's fault
             fact = f"{what} cannot be {shown(error.obj)}, which has no {error.name}"
             raise DTypeError(f"{_where(function, args)}: {fact}") from None
         except (MemoryError, OverflowError, ValueError) as error:
@@ -307,7 +307,7 @@ _SURE: dict[Any, tuple[type, ...]] = {
 _UNCHECKED: _Checked = ("", frozenset(), lambda value: True)
 _SERIES = {collections.abc.Sequence, collections.abc.Iterable, list}
 _KINDS = {int: "iu", float: "fiu", bool: "b", str: "U"}
-"""What an array holds that stands for a sequence of these."""
+"""The kinds of arrays that are accepted for a sequence of these types."""
 _WORDS = {
     int: "an integer",
     float: "a number",

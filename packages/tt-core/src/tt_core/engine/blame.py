@@ -1,4 +1,4 @@
-"""Names the plugin whose wrap or observer raised an error. Calls pay nothing: only an error's traceback is read."""
+"""Names the plugin whose wrap or observer raised an error, from the error's traceback, so that calls pay nothing."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any
 from tt_core.engine.errors import PluginError, TinyTorchError
 
 _owners: dict[int, tuple[CodeType, str]] = {}
-"""The code of each wrap and observer, with the words for its owner; "" for code of ours that a wrap calls.
+"""The code of each wrap and observer with a description of its owner; "" for the framework's code that a wrap calls.
 
 By the code's id, because the hash of a code object takes 20 us.
 """
 
 
 def remember(function: Any, owner: str) -> None:
-    """Note that errors from the body of `function` are those of `owner`, such as "plugin memo: its wrap"."""
+    """Remembers that errors from the body of `function` belong to `owner`, such as "plugin memo: its wrap"."""
     code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
     if isinstance(code, CodeType):
         _owners[id(code)] = (code, owner)
 
 
 def blame(where: str, error: Exception) -> None:
-    """Raise `PluginError` from `error` if a plugin's wrap or observer raised it; `where` is the op or the layer.
+    """Raises `PluginError` from `error` if a plugin's wrap or observer raised it; `where` is the op or the layer.
 
-    Errors for users (`TinyTorchError`) pass, and so do those that say nothing about who caused them.
+    Errors for users (`TinyTorchError`) and errors without a single cause (recursion, memory) pass.
     """
     if isinstance(error, (TinyTorchError, RecursionError, MemoryError)):
         return
     owner, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        owner = _owners.get(id(code), (code, owner))[1]  # the innermost one that is known
+        owner = _owners.get(id(code), (code, owner))[1]  # the innermost known owner
         trace = trace.tb_next
     if owner:
         raise PluginError(f"{owner} of {where} raises {described(error)}") from error
 
 
 def described(error: Exception) -> str:
-    """An error in one line, with the place that raised it.
+    """An error in one line, with the file and line that raised it.
 
     >>> described(KeyError("x"))
     "KeyError: 'x'"

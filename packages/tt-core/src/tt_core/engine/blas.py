@@ -1,9 +1,9 @@
-"""BLAS's idle threads give their cores back soon. Imported before NumPy, since OpenBLAS reads its settings once.
+"""Makes idle BLAS threads sleep sooner. Imported before NumPy, because OpenBLAS reads its settings once.
 
-A thread of OpenBLAS that has nothing to do looks for work without a rest, by default for 2^26 ticks of the processor's
-clock, some 30 ms. All that while it takes half a core from everybody else. 2^22 ticks, 2 ms, still bridge the pauses
-between the products of a network, and threads that are not BLAS's get their core: a training step of three
-convolutions, which share out their images over threads of their own, takes 45 ms in place of 70.
+By default, an idle thread of OpenBLAS spins for 2^26 clock ticks, about 30 ms, and takes half a core from other threads
+in this time. 2^22 ticks, about 2 ms, are enough to bridge the pauses between the matrix products of a network, and
+leave the cores to other threads: a training step of three convolutions, which split images across threads of their own,
+takes 45 ms instead of 70.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 
 _NAME, _TICKS = "OPENBLAS_THREAD_TIMEOUT", 22
 SETTING = {_NAME: str(_TICKS)}
-"""What the environment of a program holds that imports TinyTorch first."""
+"""The environment variable in a program that imports TinyTorch before NumPy."""
 
 
 def _ask() -> bool:
-    """Set the timeout where the user did not; whether threads rest soon."""
+    """Sets the timeout unless the user did; returns whether threads sleep soon."""
     if "numpy" not in sys.modules:
         os.environ.setdefault(_NAME, SETTING[_NAME])
     told = os.environ.get(_NAME, "")
@@ -25,4 +25,4 @@ def _ask() -> bool:
 
 
 THREADS_REST = _ask()
-"""False where NumPy was imported before TinyTorch, or the user set another timeout: then BLAS is left its threads."""
+"""False if NumPy was imported before TinyTorch, or the user set a longer timeout; then BLAS keeps its threads."""

@@ -1,4 +1,4 @@
-"""The one device: PyTorch's ways to name it, so that a script written for several runs here unchanged.
+"""The CPU, the only device, under PyTorch's names, so that a script written for several devices runs unchanged.
 
 Arrays are in the memory of the CPU. "cpu" is accepted wherever PyTorch takes a device, and any other name is an error.
 """
@@ -100,4 +100,4 @@ backends = SimpleNamespace(
     mps=SimpleNamespace(is_available=lambda: False, is_built=lambda: False),
     cudnn=SimpleNamespace(deterministic=True, benchmark=False, enabled=False, is_available=lambda: False),
 )
-"""Settings of backends, which scripts write to and nothing here reads."""
+"""Settings of backends, which scripts may set without effect."""

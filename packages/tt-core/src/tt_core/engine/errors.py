@@ -1,6 +1,6 @@
 """The errors a user can act on: each is one line that says what was given, what was expected, what to do.
 
-A command prints a `TinyTorchError` without a traceback and exits with 1; everything else is a bug of ours.
+A command prints a `TinyTorchError` without a traceback and exits with 1. Any other exception is a bug of the framework.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _OURS = (
 
 
 def kind_of(error: Exception) -> type[TinyTorchError] | None:
-    """Our class for an error that NumPy raised, and that of an error of ours; None for what no user can act on.
+    """The framework's class for an error of NumPy's or of its own; None for an error that a user cannot act on.
 
     >>> kind_of(IndexError()).__name__
     'OutOfRangeError'
@@ -77,13 +77,13 @@ def kind_of(error: Exception) -> type[TinyTorchError] | None:
 
 
 def check_floats(x: Any) -> None:
-    """Raise `DTypeError` for an array of integers or booleans, where these would be cut or rounded without a word."""
+    """Raises `DTypeError` for an array of integers or booleans, which would be truncated or rounded silently."""
     if x.dtype.kind != "f":
         raise DTypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The closing half sentence for an unknown name: the near ones, or all of them.
+    """The end of a message about an unknown name: similar known names, or all known names.
 
     >>> did_you_mean("profilr", ["jit", "profiler"])
     'did you mean profiler?'
@@ -114,7 +114,7 @@ def is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """What was given, short and in one line, for the end of a message.
+    """A value in one short line, for the end of a message.
 
     >>> shown(-1), shown("text"), shown(np.zeros((2, 3)))
     ('-1', "'text'", 'an array of shape (2, 3)')

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a kill leaves the old file or the new one, never half of either."""
+"""Writes files so that a crash, a full disk or a kill leaves the old file or the new one, never a part of one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SUFFIX = ".tmp-tinytorch"
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write `data` to `path` whole or not at all: temporary file, flush, fsync, rename, fsync of the folder.
+    """Writes `data` to `path` completely or not at all: temporary file, flush, fsync, rename, fsync of the folder.
 
-    `data` is the bytes, or a function that writes them to the open file it is given. As when a file is opened to be
-    written, a link stays a link and permissions stay; of several that write at once, the last one's file is kept.
-    Raises `FileError` when any of these steps fails; until the rename, the old file is untouched.
+    `data` is the bytes, or a function that writes them to an open file. Links and permissions are kept. If several
+    processes write at once, the last file is kept. Raises `FileError` if one of these steps fails; until the rename,
+    the old file is unchanged.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -34,7 +34,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     target = path.resolve() if path.is_symlink() else path
     temporary = target.parent / f"{target.name}{_SUFFIX}-{os.getpid()}-{threading.get_ident()}"
     try:
-        if target.exists() and not target.is_file():  # the rename would put a file in the place of a device
+        if target.exists() and not target.is_file():  # the rename would replace a device by a file
             raise OSError(errno.EEXIST, "a folder or device has this name")
         _write_synced(temporary, data)
         with contextlib.suppress(FileNotFoundError):  # of a file that is new

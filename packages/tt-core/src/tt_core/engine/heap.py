@@ -22,16 +22,16 @@ _KEPT = 1 << 30
 LINE = 64
 """Bytes: a line of the cache, and a vector register of AVX-512."""
 BLOCK = 1 << 15
-"""Elements worked on at a time where a formula takes many passes: they stay in the second-level cache.
-The tanh form of GELU on 1.5M float32 takes 2.6 ms so, and 3.6 ms in whole passes."""
-_SMALL = 1 << 15  # bytes up to which finding the place costs more than it saves
+"""Elements per block for formulas of many passes, so that a block stays in the second-level cache.
+The tanh form of GELU on 1.5M float32 takes 2.6 ms in blocks, and 3.6 ms in whole passes."""
+_SMALL = 1 << 15  # bytes up to which alignment costs more than it saves
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep up to a gigabyte of freed memory, and to place arrays up to that size on the heap.
+    """Asks glibc to keep up to a gigabyte of freed memory, and to place arrays up to that size on the heap.
 
-    It holds for the whole process. Returns False where TT_KEEP_FREED_MEMORY is 0, and where there is no glibc to ask:
-    on macOS, Windows and musl, where nothing happens.
+    This applies to the whole process. Returns False, and does nothing, if TT_KEEP_FREED_MEMORY is 0, and on systems
+    without glibc: macOS, Windows and musl.
 
     >>> keep_freed_memory() in (True, False)
     True
@@ -48,9 +48,9 @@ def keep_freed_memory() -> bool:
 def aligned(shape: Sequence[int], dtype: Any = np.float32, make: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
     """`make(shape, dtype)` (`np.empty` or `np.zeros`) at the start of a cache line; NumPy starts at any 16 bytes.
 
-    What is read and written again and again - parameters, the state of optimizers - belongs here. An operation whose
-    result lies across lines takes twice as long (25,088 float32: 6.6 against 3.3 us), and where the other core has
-    read these lines since, as it did in a product, each of them is fetched twice: 32 against 12 us.
+    For arrays that are read and written often: parameters and the state of optimizers. An operation whose stores cross
+    cache lines takes twice as long (25,088 float32: 6.6 against 3.3 us). If another core has read these lines, as in a
+    matrix product, each line is fetched twice: 32 against 12 us.
 
     >>> aligned((100, 100)).ctypes.data % 64
     0

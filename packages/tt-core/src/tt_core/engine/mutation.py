@@ -1,9 +1,9 @@
-"""When was an array last changed in place?
+"""The version counter: tells whether an array was changed in place since a given moment.
 
-Whoever keeps an array for later (autograd does) must notice that somebody wrote into it meanwhile. Each change
-moves one clock on and notes the time under the array's owner, since a view shares memory with its base. Keeping
-costs nothing but reading the clock; asking is a dictionary look-up. An owner is known by `id`, which may be used
-again after it is freed: harmless, since what is kept later than a noted change never compares as older.
+Code that keeps an array for later, as autograd does, must notice in-place changes. Each change increments one counter
+and stores it under the owner of the array's memory, because a view shares memory with its base. Keeping an array costs
+one read of the counter, and the check is one dictionary lookup. An owner is identified by its `id`. Python may use this
+id again after the owner is freed, which is harmless: an array kept later has a later moment than the stored change.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def now() -> int:
 
 
 def record(array: np.ndarray) -> None:
-    """Note that `array`, and so all that shares its memory, is being changed now."""
+    """Notes a change of `array` and of all arrays that share its memory."""
     global _clock
     _clock += 1
     _changed[id(owner(array))] = _clock
 
 
 def changed_since(array: np.ndarray, moment: int) -> bool:
-    """Whether `array`, or memory it shares, was changed after the clock stood at `moment`.
+    """Whether `array`, or an array that shares its memory, was changed after `moment`, a value of `now()`.
 
     >>> array, moment = np.zeros(3), now()
     >>> record(array[1:])
@@ -38,7 +38,7 @@ def changed_since(array: np.ndarray, moment: int) -> bool:
 
 
 def owner(array: np.ndarray) -> np.ndarray:
-    """The array whose memory `array` is a view of; itself where it is none.
+    """The array that owns the memory of `array`: its base, or `array` itself if it is not a view.
 
     >>> array = np.zeros(3)
     >>> owner(array[1:]) is array

@@ -1,9 +1,9 @@
-"""The plugin manager: who is plugged in, by what name, and in which order their answers nest.
+"""The plugin manager: which plugins are active, under which names, and in which order their answers nest.
 
-pluggy works here, at the edge, and never inside a computation: hooks are asked when a plugin comes or goes, and
-whoever binds their answers (the ops, the layers) registers a function with `manager.rebinders` to be called then.
-Nothing is loaded by itself: names come from `use(...)`, from `--plugin`, or from the variable TT_PLUGINS, which is read
-at the first op or question.
+pluggy is used here only, never inside a computation. Hooks are asked when a plugin is added or removed. Code that binds
+their answers (the ops, the layers) registers a function in `manager.rebinders`, which is called then. No plugin is
+loaded automatically: names come from `use(...)`, from `--plugin`, or from the variable TT_PLUGINS, which is read at the
+first op or at the first question to plugins.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class PluginManager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
-        """Plug `plugin` in, rebind what its hooks concern, and return its name.
+        """Adds `plugin`, rebinds everything that its hooks concern, and returns its name.
 
         A plugin whose class is defined again in `__main__`, as by a notebook cell that runs twice, replaces the old
-        one of that name. Raises `PluginError` for any other plugin that is active already, that excludes an active one
-        or is excluded by it (an attribute `excludes` names plugins), that answers no hook, or whose hooks are misspelt
-        or fail when asked; it leaves no trace.
+        plugin of that name. Raises `PluginError` for a plugin that is already active, that an active plugin excludes or
+        that excludes one (the attribute `excludes` lists names), that answers no hook, or whose hooks are misspelt or
+        fail when asked. After an error, nothing has changed.
         """
         who = name or _name_of(plugin)
         hooks = self._check_hooks(plugin, who)
@@ -89,7 +89,7 @@ class PluginManager(pluggy.PluginManager):
         return registered
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
-        """Unplug by object or by name and rebind: every chain is again what it was before."""
+        """Removes a plugin, given as an object or by name, and rebinds: every chain is what it was before."""
         try:
             _ask_one(self, self.get_plugin(name) if name is not None else plugin, "tt_unplugged")
         finally:
@@ -98,13 +98,13 @@ class PluginManager(pluggy.PluginManager):
         return removed
 
     def rebind(self, hooks: Set[str] | None = None) -> None:
-        """Have everything that asks one of `hooks` (None: any hook) ask again."""
+        """Calls every rebinder that asks one of `hooks`; with None, every rebinder."""
         for rebind, asked in self.rebinders:
             if hooks is None or not asked.isdisjoint(hooks):
                 rebind()
 
     def chained(self, hook: str, value: Any, /, *, into: str, **arguments: Any) -> Any:
-        """Hand `value` through every answer to `hook`, innermost first; None leaves it as it is.
+        """Passes `value` through the answers to `hook`, innermost first; an answer of None leaves it unchanged.
 
         `into` names the hook's parameter that receives the value.
         """
@@ -114,14 +114,14 @@ class PluginManager(pluggy.PluginManager):
         return value
 
     def ask(self, hook: str, /, **arguments: Any) -> Any:
-        """What plugins answer to `hook`, for who asks outside of an op or layer: those of TT_PLUGINS are asked too."""
+        """The answers to `hook` for code outside of ops and layers; reads TT_PLUGINS first."""
         self.load_pending()
         return self.answers(hook, **arguments)
 
     def answers(self, hook: str, /, **arguments: Any) -> Any:
-        """The first answer to a hook that takes one (else None), or all answers; as pluggy gives them, but faster.
+        """The first answer to a hook that takes one, else None, or a list of all answers; same as pluggy, but faster.
 
-        An error that is not for users is a `PluginError` that names the hook and the plugin.
+        An error that is not for users becomes a `PluginError` that names the hook and the plugin.
         """
         caller = getattr(self.hook, hook)
         found = []
@@ -134,15 +134,15 @@ class PluginManager(pluggy.PluginManager):
         return None if caller.spec.opts["firstresult"] else found
 
     def who_answers(self, hook: str, /, **arguments: Any) -> str:
-        """The name of the plugin whose answer comes first."""
+        """The name of the plugin that gives the first answer."""
         given = reversed(getattr(self.hook, hook).get_hookimpls())
         first = next((each for each in given if _answer(each, hook, arguments) is not None), None)
         return "" if first is None else _name_of(first.plugin, first.plugin_name)
 
     def load_pending(self) -> None:
-        """Plug in what TT_PLUGINS asks for when this is called first; later, warn if the variable has changed.
+        """Activates the plugins of TT_PLUGINS at the first call; later calls warn if the variable has changed.
 
-        A name that does not load is named in a warning and skipped.
+        A plugin that does not load is skipped with a warning.
         """
         with self._reading:
             names = names_from_environment()
@@ -225,7 +225,7 @@ _ROLES = {"tt_wrap_op": "wrap", "tt_wrap_layer": "wrap", "tt_observe_op": "obser
 
 
 def _answer(implementation: pluggy.HookImpl, hook: str, given: dict[str, Any]) -> Any:
-    """What one plugin answers; an error that is not for users names the hook and the plugin."""
+    """The answer of one plugin; an error that is not for users becomes one that names the hook and the plugin."""
     try:
         answer = implementation.function(*[given[name] for name in implementation.argnames])
     except TinyTorchError:  # the plugin says itself what it lacks
@@ -239,32 +239,32 @@ def _answer(implementation: pluggy.HookImpl, hook: str, given: dict[str, Any]) -
 
 
 def _about(given: dict[str, Any]) -> str:
-    """What a question is about, where it is an op or a class."""
+    """The op or class that a question is about, for messages."""
     first = next(iter(given.values()), None)
     name = getattr(first, "name", getattr(first, "__name__", None))
     return f" for {name}" if isinstance(name, str) else ""
 
 
 def _name_of(plugin: object, name: str = "") -> str:
-    """What messages call a plugin: the name it was given, or that of its class; pluggy numbers the nameless."""
+    """The name of a plugin for messages: its registered name, or that of its class (pluggy numbers unnamed plugins)."""
     if name and not name.isdigit():
         return name
     return str(getattr(plugin, "__name__", type(plugin).__name__))
 
 
 def names_from_environment() -> list[str]:
-    """The names in TT_PLUGINS, separated by commas; none where it is not set."""
+    """The names in TT_PLUGINS, which commas separate."""
     return [name.strip() for name in os.environ.get("TT_PLUGINS", "").split(",") if name.strip()]
 
 
 manager = PluginManager()
 
 _entries: dict[str, EntryPoint] = {}
-"""Entry points found so far: looking through all that is installed takes 10 ms."""
+"""Entry points found so far, because searching all installed packages takes 10 ms."""
 
 
 def available(group: str = GROUP) -> dict[str, EntryPoint]:
-    """The installed plugins by name; nothing is imported."""
+    """The installed plugins by name; imports nothing."""
     return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
 
 
@@ -277,9 +277,9 @@ def load(entry: EntryPoint) -> object:
 
 
 def activate(name: str) -> bool:
-    """Plug in the installed plugin `name`; returns whether it was not active before.
+    """Activates the installed plugin `name`; returns False if it was active already.
 
-    Raises `PluginError` for a name that no installed plugin has, and for a plugin that does not load.
+    Raises `PluginError` for an unknown name and for a plugin that does not load.
     """
     if manager.has_plugin(name):
         return False
@@ -289,7 +289,7 @@ def activate(name: str) -> bool:
             raise PluginError(f"no plugin is called {name}; {did_you_mean(name, installed)}")
         _entries[name] = installed[name]
     plugin = load(_entries[name])
-    if manager.has_plugin(name):  # importing it plugged it in, as `import tt_learn` does
+    if manager.has_plugin(name):  # its import activated it, as `import tt_learn` does
         return False
     manager.register(plugin, name)
     return True
@@ -298,20 +298,20 @@ def activate(name: str) -> bool:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _users: dict[str, list[Use]] = {}
-"""Who uses each plugin that `use` has plugged in."""
+"""The users of each plugin that `use` has activated."""
 _using = threading.RLock()
 
 
 @checked
 def use(*plugins: object, report: bool = True) -> Use:
-    """Plug in plugins, by name or as objects: until the returned handle is disabled, or for a block.
+    """Activates plugins, given by name or as objects, until the returned handle is disabled, or for a block.
 
-    On a line of its own, the plugins stay: `use("jit")`, until `disable("jit")` or `handle.disable()`. As a block, it
-    gives the plugin (`with use("profiler") as profiler:`), or a tuple of several, and unplugs at the end those that
-    were not active before. It also decorates a function. Plugins are process-wide: a block in one thread is seen by
-    all, and a plugin stays until its last user is gone. Then what it measured is printed on standard error, unless
-    `report` is False; for a plugin that stays, when the process ends. Raises `PluginError` for a name that is unknown
-    or does not load, and for an object that is no plugin.
+    On its own line, `use("jit")` keeps the plugin active until `disable("jit")` or `handle.disable()`. As a block
+    (`with use("profiler") as profiler:`), it yields the plugin, or a tuple of several, and at the end deactivates those
+    that were not active before. It also decorates a function. Plugins apply to the whole process, all threads included,
+    and a plugin stays active until its last user is gone. Then its report is printed on standard error, unless `report`
+    is False; the report of a plugin that stays is printed when the process ends. Raises `PluginError` for a name that
+    is unknown or does not load, and for an object that is not a plugin.
 
     >>> import tt_core
     >>> class Twice:
@@ -326,9 +326,9 @@ def use(*plugins: object, report: bool = True) -> Use:
 
 
 def disable(*plugins: object) -> None:
-    """Unplug plugins, by name or as objects, whoever uses them; what `use` would print of them is printed.
+    """Deactivates plugins, given by name or as objects, even if they are in use elsewhere, and prints their reports.
 
-    Raises `PluginError` for one that is not active.
+    Raises `PluginError` for a plugin that is not active.
 
     >>> class Quiet:
     ...     @hookimpl
@@ -353,7 +353,7 @@ def disable(*plugins: object) -> None:
 
 
 class Use:
-    """The handle that `use` returns: `disable()` ends it, and so does leaving it as a block."""
+    """The handle that `use` returns; `disable()` ends it, and so does the end of its block."""
 
     def __init__(self, plugins: tuple[object, ...], report: bool = True) -> None:
         self.report = report
@@ -376,7 +376,7 @@ class Use:
             self.disable()
 
     def __call__(self, function: F) -> F:
-        """Decorate `function`: the plugins are active while it runs."""
+        """Decorates `function`: the plugins are active while it runs."""
         self.disable()
 
         @functools.wraps(function)
@@ -391,7 +391,7 @@ class Use:
         return f"<use {', '.join(names)}: {'in use' if self._held else 'not held by this handle'}>"
 
     def disable(self) -> None:
-        """Give the plugins up; each is unplugged that nobody else uses and that was not active before."""
+        """Releases the plugins; those without another user that were not active before are deactivated."""
         held, self._held = self._held, []
         for name in reversed(held):
             _release(name, self)
@@ -407,7 +407,7 @@ class Use:
 
 
 def _hold(plugin: object, user: Use, held: list[str]) -> str:
-    """Plug in, or note one more user, and add the name to `held`; not for a plugin that is active for good."""
+    """Activates a plugin, or adds a user, and adds its name to `held`, unless the plugin is active permanently."""
     if hasattr(plugin, "dtype"):  # whose `==` gives no truth value
         raise PluginError(f"use: takes a plugin's name or a plugin, got {shown(plugin)}")
     with _using:
@@ -428,9 +428,9 @@ def _hold(plugin: object, user: Use, held: list[str]) -> str:
 
 
 def _name_for(plugin: object) -> str:
-    """The name of a plugin's class, with a number where another one has it.
+    """The name of a plugin's class, with a number if it is taken.
 
-    What a notebook cell that runs again has plugged in for good gives its name away, and goes.
+    If a notebook cell runs again, its permanent plugin from before is removed, and the new one gets its name.
     """
     base = name = _name_of(plugin)
     number = 1
@@ -461,7 +461,7 @@ def _release(name: str, user: Use) -> None:
 
 
 def _unplug(name: str) -> list[str]:
-    """Unplug by name, and return what the plugin has measured."""
+    """Deactivates a plugin by name, and returns its reports."""
     try:
         return _measured(name)
     finally:
@@ -473,7 +473,7 @@ def _measured(name: str) -> list[str]:
 
 
 _to_report: dict[str, None] = {}
-"""Names of plugins that stay, in order: those of TT_PLUGINS, and those that `use` has plugged in."""
+"""Names of permanent plugins in order: those of TT_PLUGINS, and those that `use` has activated."""
 
 
 def _report_at_exit(name: str) -> None:
@@ -483,7 +483,7 @@ def _report_at_exit(name: str) -> None:
 
 
 def _report_all() -> None:
-    """Print what plugins that stay have measured, unless a command has done so, or this is a worker process."""
+    """Prints the reports of permanent plugins, unless a command has done so or this is a worker process."""
     if not manager.reported and multiprocessing.parent_process() is None:
         for name in _to_report:
             if manager.has_plugin(name) and (name in manager.environment or name in _users):

@@ -1,4 +1,4 @@
-"""Running a notebook cell twice: what a definition in `__main__` replaces, and what stays an error."""
+"""Notebook cells that run twice: a definition in `__main__` replaces the old one, anywhere else it is an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _noticed: set[str] = set()
 
 
 def redefined(what: str, old: Any, new: Any) -> bool:
-    """Whether `new` is `old` defined again in `__main__`, under the same qualified name; the first time, it warns.
+    """Whether `new` defines `old` again in `__main__`, under the same qualified name; warns the first time.
 
     `what` names the thing in the warning. Functions and classes are compared themselves, other objects by their type.
 
