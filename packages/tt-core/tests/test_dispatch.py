@@ -276,6 +276,53 @@ def test_a_check_runs_before_every_kernel() -> None:
         del registry["checked"]
 
 
+def test_a_tuned_kernel_may_do_the_checks_itself() -> None:
+    calls: list[str] = []
+
+    @op(check=lambda x, /: calls.append("check"))
+    def checked(x: Any, /) -> Any:
+        return x
+
+    @tuned(checked, checks=True)
+    def fast(x: Any, /) -> Any:
+        calls.append("fast")
+        return x
+
+    try:
+        checked(tensor([1.0]))
+        assert calls == ["fast"]
+        with use("formula"):
+            checked(tensor([1.0]))
+        assert calls == ["fast", "check"]
+    finally:
+        del registry["checked"]
+
+
+def test_two_threads_and_a_kernel_of_itself_run_one_op_at_once() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    @op
+    def meeting(x: Any, /) -> Any:
+        both.wait()  # not until the other thread is in this kernel too
+        return np.exp(x)  # overflows without a warning in both
+
+    @op
+    def countdown(x: Any, /) -> Any:
+        return countdown(x - 1).data + 1e38 if x.max() > 0 else np.exp(x + 100)
+
+    found: list[float] = []
+    threads = [threading.Thread(target=lambda: found.append(meeting(tensor([1e4])).item())) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [np.inf, np.inf]
+        assert countdown(tensor([3.0])).item() == np.inf
+    finally:
+        del registry["meeting"], registry["countdown"]
+
+
 # --- hooks, one by one
 
 
