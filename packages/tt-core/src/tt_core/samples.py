@@ -6,7 +6,7 @@ Later acts, and packages with ops of their own, answer the hook `tt_samples` wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -148,9 +148,11 @@ def _cross_entropy(draw: Draw) -> Iterable[Arguments]:
         yield (draw.normal(rows, classes), draw.integers(classes, rows), None), attributes
         yield (draw.normal(rows, classes), draw.integers(classes, rows), draw.unit(classes)), attributes
         yield (draw.normal(rows, classes), draw.integers(classes, rows), None), {**attributes, "ignore_index": 1}
-        smooth = {**attributes, "label_smoothing": 0.1}
-        yield (draw.normal(rows, classes), draw.integers(classes, rows), draw.unit(classes)), smooth
-        yield (draw.normal(rows, classes), draw.unit(rows, classes), draw.unit(classes)), smooth
+    soft = replace(draw, rng=np.random.default_rng(1))  # the samples of the ops after this one stay what they were
+    for reduction_ in ("mean", "sum", "none"):
+        smooth = {"ignore_index": -100, "reduction": reduction_, "label_smoothing": 0.1}
+        yield (soft.normal(rows, classes), soft.integers(classes, rows), soft.unit(classes)), smooth
+        yield (soft.normal(rows, classes), soft.unit(rows, classes), soft.unit(classes)), smooth
 
 
 def _where(draw: Draw) -> Iterable[Arguments]:
