@@ -48,7 +48,6 @@ def cross_entropy_backward(
     if reduction == "mean":
         g = g / (counted.sum() or 1)  # the gradient of no examples is 0
     gradient = g[..., None] * (softmax.formula(last) * shares.sum(-1, keepdims=True) - shares)
-    gradient = np.where((shares == 0).all(-1, keepdims=True), 0, gradient)  # also if such an example is not finite
     return np.moveaxis(gradient, -1, class_dim(x)).astype(x.dtype)
 
 
