@@ -28,6 +28,7 @@ from tt_core.torch_names import ops as M
 from tt_learn import GradientError, gradcheck, gradgradcheck
 from tt_learn.autograd import Tensor, forget_rule, gradient, rule_of, sum_to
 from tt_learn.autograd.finite_differences import GradcheckError
+from tt_learn.autograd.rules import entry_of, register
 from tt_learn.rules import activations as RA
 from tt_learn.rules import layers as RL
 from tt_learn.rules import losses as RO
@@ -485,7 +486,7 @@ def first_row(g: Any) -> Any:
 
 def verdict(op: Op, mutate: Callable[..., None], i: int) -> tuple[bool, bool]:
     """Whether the mutation changed a gradient in some case, and whether the check found it."""
-    rule, changed = rule_of(op), []
+    rule, node, changed = rule_of(op), entry_of(op).node, []
     forget_rule(op)
     gradient(op, mutated(rule, mutate, i, changed))
     try:
@@ -495,7 +496,7 @@ def verdict(op: Op, mutate: Callable[..., None], i: int) -> tuple[bool, bool]:
         return any(changed), True
     finally:
         forget_rule(op)
-        gradient(op, rule)
+        register(op, rule, node)
     return any(changed), False
 
 
