@@ -154,7 +154,7 @@ def test_reflected_matmul_and_logic() -> None:
     ],
 )
 def test_none_is_no_mask(with_none: Callable[[Any], Any]) -> None:
-    with pytest.raises(DTypeError, match="None is neither true nor false"):
+    with pytest.raises(DTypeError, match="needs a tensor, an array or a number, got None"):
         with_none(tensor([1.0, 0.0]))
 
 
@@ -496,7 +496,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: len(x.sum()), DTypeError, "no length"),
         (lambda x: iter(x.sum()), DTypeError, "cannot be iterated"),
         (lambda x: [0][x.sum()], DTypeError, "needs an integer tensor, got float32"),
-        (lambda x: x.clip(), ShapeError, "at least one of min and max"),
+        (lambda x: x.clip(), ArgumentError, "clip: needs min or max, got neither"),
         (lambda x: x.sum().size(0), OutOfRangeError, r"size: a tensor of shape \(\) has no dimension 0"),
         (lambda x: x.sum().split(1), OutOfRangeError, "split: "),
         (lambda x: x.sum().chunk(1), OutOfRangeError, "chunk: "),
@@ -515,8 +515,8 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.norm(3), ArgumentError, "norm: p is 1, 2, 'fro' or inf, got 3"),
         (lambda x: x @ 3, DTypeError, r"matmul: b must be a tensor or an array \(a \(2, 3\), b int\)"),
         (lambda x: tt_core.sum([1.0]), DTypeError, r"sum: x must be a tensor or an array \(x list\)"),
-        (lambda x: x.long() // 0, ShapeError, "floor_divide: divide by zero"),
-        (lambda x: x.long() % 0, ShapeError, "remainder: divide by zero"),
+        (lambda x: x.long() // 0, ArgumentError, "floor_divide: integers cannot be divided by 0"),
+        (lambda x: x.long() % 0, ArgumentError, "remainder: integers cannot be divided by 0"),
         (lambda x: x.long().masked_fill(x > 0, float("inf")), ShapeError, "masked_fill: cannot convert float inf"),
         (lambda x: x.__setitem__(0, None), DTypeError, "assignment: needs a number or a tensor, got None"),
         (lambda x: x[:1].gather(1, tensor([[0], [0]])), ShapeError, "gather: .* reaches beyond the tensor"),
@@ -562,7 +562,11 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.split(1.5), DTypeError, "split: takes integers, got 1.5"),
         (lambda x: x.chunk(1.5), DTypeError, "chunk: takes integers, got 1.5"),
         (lambda x: x.fill_(None), DTypeError, "fill_: needs a number or a tensor, got None"),
-        (lambda x: x.masked_fill(x == 0, None), DTypeError, "masked_fill: value must be a number"),
+        (
+            lambda x: x.masked_fill(x == 0, None),
+            DTypeError,
+            "masked_fill: needs .* or a number, got None",
+        ),
         (lambda x: x.to("uint8").__setitem__(0, 300), ShapeError, "assignment: Python integer 300 out of bounds"),
         (lambda x: x.long().fill_(2**70), ShapeError, "fill_: Python int too large"),
         (lambda x: x + "a", DTypeError, r"add: needs a tensor, an array or a number, got 'a' \(a \(2, 3\), b str\)"),
@@ -570,7 +574,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: tt_core.linear(None, x), DTypeError, "linear: x must be a tensor or an array"),
         (lambda x: x @ x, ShapeError, "matmul: a has rows of 3, b has columns of 2; they must be of one length"),
         (lambda x: tt_core.ones(4, 2, 3) @ x, ShapeError, "matmul: a has rows of 3, b has columns of 2"),
-        (lambda x: x @ x.sum(), ShapeError, r"matmul: a number is no matrix; multiply by it with \*"),
+        (lambda x: x @ x.sum(), ShapeError, r"matmul: a number is not a matrix; multiply by it with \*"),
         (lambda x: x.expand(2, 2, 3) @ tt_core.ones(3, 3, 2), ShapeError, "matmul: .*could not be broadcast"),
         (lambda x: f"{x:.3f}", ShapeError, r"format: '.3f' needs exactly one element, got shape \(2, 3\)"),
     ],

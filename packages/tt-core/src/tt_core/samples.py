@@ -5,6 +5,7 @@ Later acts, and packages with ops of their own, answer the hook `tt_samples` wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -50,6 +51,10 @@ class Draw:
     def unit(self, *shape: int) -> Array:
         """Numbers from 0.01 to 0.99, such as probabilities."""
         return self._placed(self.rng.uniform(0.01, 0.99, shape), corners=False)
+
+    def distinct(self, *shape: int) -> Array:
+        """Distinct numbers in random order, so that their order is unique; of booleans there are no more than two."""
+        return self._placed(self.rng.permutation(math.prod(shape)).reshape(shape), corners=False)
 
     def integers(self, high: int, *shape: int) -> Array:
         """Int64 from 0 to `high` - 1: labels or indices."""
@@ -168,6 +173,13 @@ def _matrix(*others: Callable[[Draw], Any], **attributes: Any) -> Samples:
     return lambda draw: [((draw.normal(6, 8), *(other(draw) for other in others)), attributes)]
 
 
+def _topk(draw: Draw) -> Iterable[Arguments]:
+    shape = (64, 1000) if draw.large else (6, 8)
+    for largest in (True, False) if draw.dtype != "bool" else ():
+        for k, dim in ((3, -1), (6, 0), (0, 0)):
+            yield (draw.distinct(*shape),), {"k": k, "dim": dim, "largest": largest}
+
+
 def _joined(draw: Draw) -> Iterable[Arguments]:
     return [((draw.normal(*shape), draw.normal(*shape)), {"dim": 0}) for shape in draw.shapes if shape]
 
@@ -178,17 +190,14 @@ _UNARY = (
     "logical_not isnan isfinite neg abs sign exp expm1 sin cos tan asin acos atan sinh cosh asinh acosh atanh floor "
     "ceil round trunc erf exp2 contiguous clone"
 )
-_REDUCTIONS = "sum mean var amax amin all any logsumexp"
+_REDUCTIONS = "sum mean var std norm amax amin all any logsumexp"
 _ACTIVATIONS = "relu leaky_relu softplus sigmoid tanh silu"
 
 SAMPLES: dict[str, Samples] = {
     **{name: binary() for name in _BINARY.split()},
     **{name: unary() for name in (_UNARY + " " + _ACTIVATIONS).split()},
-    **{name: unary("positive") for name in ("log", "log1p", "log2", "log10", "sqrt", "root")},
-    **{
-        name: reduction(None, 0, -1, (0, 1))
-        for name in ("sum", "mean", "var", "amax", "amin", "all", "any", "logsumexp")
-    },
+    **{name: unary("positive") for name in ("log", "log1p", "log2", "log10", "sqrt")},
+    **{name: reduction(None, 0, -1, (0, 1)) for name in _REDUCTIONS.split()},
     **{name: reduction(None, 0, -1) for name in ("prod", "argmax", "argmin")},
     **{name: along() for name in ("softmax", "log_softmax", "cumsum", "cumprod", "running_extreme", "argsort")},
     "pow": binary("positive"),
@@ -226,7 +235,7 @@ SAMPLES: dict[str, Samples] = {
     "view": _matrix(shape=(4, 12)),
     "expand": _matrix(shape=(2, 6, 8)),
     "flip": _matrix(dims=(0,)),
-    "topk_indices": _matrix(k=3, dim=-1, largest=True),
+    "topk_indices": _topk,
     **{
         f"bitwise_{name}": lambda draw: [((draw.integers(8, 6, 8), draw.integers(8, 8)), {})]
         for name in ("and", "or", "xor")

@@ -229,7 +229,8 @@ def _front(exact: int, arity: int, names: KeysView[str]) -> Call:
 # --- the call
 
 
-_PLAIN = {float, int, bool, type(None)}
+_NUMBERS = frozenset({float, int, bool})
+_OPTIONAL = _NUMBERS | {type(None)}
 
 
 def _call(op: Op, kernel: Call, observers: tuple[Call, ...] = ()) -> Call:
@@ -245,10 +246,12 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
     several = has_residuals(op, kernel)
     check = None if getattr(kernel, "checks", False) else op.check
     run = quiet_context().run
+    lenient = op.required < len(op.inputs) and not op.variadic  # None stands only for an input that may be left out
+    plain = _OPTIONAL if lenient else _NUMBERS
 
     def one(x: Any) -> Any:
         try:
-            result = run(kernel, x.data if isinstance(x, HasArray) else x if type(x) in _PLAIN else numeric(x))
+            result = run(kernel, x.data if isinstance(x, HasArray) else x if type(x) in plain else numeric(x))
         except Exception as error:
             result = rescue(op, kernel, (x,), {}, error)
         output = wrap(result)
@@ -258,8 +261,8 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
 
     def two(a: Any, b: Any) -> Any:
         try:
-            x = a.data if isinstance(a, HasArray) else a if type(a) in _PLAIN else numeric(a)
-            y = b.data if isinstance(b, HasArray) else b if type(b) in _PLAIN else numeric(b)
+            x = a.data if isinstance(a, HasArray) else a if type(a) in plain else numeric(a)
+            y = b.data if isinstance(b, HasArray) else b if type(b) in plain else numeric(b)
             result = run(kernel, x, y)
         except Exception as error:
             result = rescue(op, kernel, (a, b), {}, error)
@@ -270,7 +273,7 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
 
     def any_number(*inputs: Any, **attributes: Any) -> Any:
         try:
-            arrays = [x.data if isinstance(x, HasArray) else x if type(x) in _PLAIN else numeric(x) for x in inputs]
+            arrays = [x.data if isinstance(x, HasArray) else x if type(x) in plain else numeric(x) for x in inputs]
             if check is not None:
                 check(*arrays, **attributes)
             result = run(kernel, *arrays, **attributes)
@@ -284,6 +287,6 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
             observe(op, inputs, attributes, output)
         return output
 
-    plain = not (several or check or op.attributes or op.required < len(op.inputs))
+    simple = not (several or check or op.attributes or op.required < len(op.inputs))
     built: dict[int, Call] = {1: one, 2: two}
-    return built.get(len(op.inputs) if plain else 0, any_number)
+    return built.get(len(op.inputs) if simple else 0, any_number)

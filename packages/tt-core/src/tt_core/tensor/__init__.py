@@ -64,7 +64,6 @@ from tt_core.tensor.elementwise import neg as neg
 from tt_core.tensor.elementwise import on_floats as on_floats
 from tt_core.tensor.elementwise import pow as pow
 from tt_core.tensor.elementwise import remainder as remainder
-from tt_core.tensor.elementwise import root as root
 from tt_core.tensor.elementwise import round as round
 from tt_core.tensor.elementwise import sign as sign
 from tt_core.tensor.elementwise import sin as sin

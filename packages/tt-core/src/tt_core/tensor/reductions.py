@@ -11,110 +11,177 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array, op
-from tt_core.engine.errors import check_floats
-from tt_core.tensor.elementwise import HALF, floating, half_in_float32
+from tt_core.engine.errors import ArgumentError, check_floats
+from tt_core.tensor.dtypes import floating, half_in_float32
 
 Dim = int | Sequence[int] | None
 
 
-@op
-def sum(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Sum over `dim`, of integers and booleans in int64; raises `OutOfRangeError` for a dimension that is not there.
-
-    >>> sum(np.array([[1, 2], [3, 4]]), dim=0)
-    tensor([4, 6])
-    """
-    return _total(x, dim, keepdim)
-
-
-_LONG = 1 << 17
-
-
-def _total(x: Array, dim: Dim, keepdim: bool) -> Array:
-    """The sum. More than `_LONG` float32 along a dimension are added up in float64: NumPy adds rows one by one, and the
-    variance of a million would differ in its fourth digit.
-    """
-    if x.size > _LONG and dim is not None and x.dtype == np.float32 and _count(x, dim) > _LONG:
-        return np.asarray(np.sum(x, axis=_axes(dim), dtype=np.float64, keepdims=keepdim), np.float32)
-    if x.dtype == HALF:  # which cannot represent 2049, so that 2048 + 1 would be 2048
-        return np.asarray(_total(x.astype(np.float32), dim, keepdim), HALF)
-    return np.sum(x, axis=_axes(dim), dtype=_accumulator(x), keepdims=keepdim)
-
-
-def _axes(dim: Dim) -> Any:
-    """NumPy takes a tuple of dimensions, but no list."""
+def axes(dim: Dim) -> Any:
+    """`dim` as NumPy takes it: a tuple in place of a list."""
     return tuple(dim) if isinstance(dim, list) else dim
 
 
-def _accumulator(x: Array) -> Any:
-    """int64 for all integers, which NumPy adds up in a type that depends on theirs and the platform."""
+def accumulator(x: Array) -> Any:
+    """The dtype in which sums are accumulated: int64 for all integers, on every platform."""
     return None if x.dtype.kind == "f" else np.int64
+
+
+def count(x: Array, dim: Dim) -> int:
+    """The number of elements that are reduced to one."""
+    return x.size if dim is None or not x.ndim else int(np.prod([x.shape[d] for d in np.atleast_1d(dim)]))
+
+
+# --- sums and means
 
 
 @op
 @half_in_float32
+def sum(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Sum over `dim`, in int64 for integers and booleans.
+
+    Raises `OutOfRangeError` for a dimension that does not exist.
+
+    >>> sum(np.array([[1, 2], [3, 4]]), dim=0)
+    tensor([4, 6])
+    """
+    return np.sum(x, axis=axes(dim), dtype=accumulator(x), keepdims=keepdim)
+
+
+def _check_mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> None:
+    check_floats(x)
+
+
+@op(check=_check_mean)
+@half_in_float32
 def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Arithmetic mean, nan of nothing; raises `DTypeError` for integers, `OutOfRangeError` for a dimension not there.
+    """Arithmetic mean, nan of nothing.
+
+    Raises `DTypeError` for integers, `OutOfRangeError` for a dimension that does not exist.
 
     >>> mean(np.array([[1, 2], [3, 6]], np.float32), dim=1, keepdim=True)
     tensor([[1.5],
             [4.5]])
     """
+    return sum.formula(x, dim, keepdim) / count(x, dim)
+
+
+def _check_var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> None:
     check_floats(x)
-    return _total(x, dim, keepdim) / x.dtype.type(_count(x, dim))
 
 
-@op
+@op(check=_check_var)
 @half_in_float32
 def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Array:
-    """Variance `sum((x - mean)^2) / (n - correction)`, where 1 is Bessel's correction; raises as `mean` does.
+    """Variance `sum((x - mean)^2) / (n - correction)`; a correction of 1 is Bessel's. Raises as `mean` does.
 
     >>> var(np.array([1, 2, 3], np.float32)), var(np.array([1, 2, 3], np.float32), correction=0)
     (tensor(1.), tensor(0.6667))
     """
-    check_floats(x)
-    centred = x - _total(x, dim, keepdim=True) / x.dtype.type(_count(x, dim))
-    return _total(centred * centred, dim, keepdim) / x.dtype.type(max(_count(x, dim) - correction, 0))
+    centred = x - mean.formula(x, dim, keepdim=True)
+    return sum.formula(centred**2, dim, keepdim) / max(count(x, dim) - correction, 0)
 
 
-def _count(x: Array, dim: Dim) -> int:
-    return x.size if dim is None or not x.ndim else int(np.prod([x.shape[d] for d in np.atleast_1d(dim)]))
+@op(check=_check_var)
+@half_in_float32
+def std(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Array:
+    """Standard deviation, the square root of the variance. Raises as `mean` does.
+
+    >>> std(np.array([1, 3], np.float32), correction=0)
+    tensor(1.)
+    """
+    return np.sqrt(var.formula(x, dim, correction, keepdim))
+
+
+@op
+@half_in_float32
+def norm(x: Array, /, p: float | str = 2, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Length: Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
+
+    Integers give float32. Raises `ArgumentError` for any other `p`.
+
+    >>> norm(np.array([3, -4])), norm(np.array([3, -4]), p=1)
+    (tensor(5.), tensor(7.))
+    """
+    x = floating(x)
+    if p in (2, "fro"):
+        return np.sqrt(sum.kernel(x * x, dim, keepdim))
+    if p == 1:
+        return sum.kernel(np.abs(x), dim, keepdim)
+    if p == np.inf:
+        return np.amax(np.abs(x), axis=axes(dim), keepdims=keepdim)
+    raise ArgumentError(f"p is 1, 2, 'fro' or inf, got {p!r}")
 
 
 @op
 @half_in_float32
 def prod(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Product over one dimension or all, of integers in int64; raises `OutOfRangeError` for one that is not there.
+    """Product over one dimension or all, in int64 for integers.
+
+    Raises `OutOfRangeError` for a dimension that does not exist.
 
     >>> prod(np.array([[1, 2], [3, 4]]), dim=1)
     tensor([ 2, 12])
     """
-    return np.prod(x, axis=dim, dtype=_accumulator(x), keepdims=keepdim)
+    return np.prod(x, axis=dim, dtype=accumulator(x), keepdims=keepdim)
+
+
+@op
+@half_in_float32
+def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
+    """`log(sum(exp(x)))`, safe at any magnitude, -inf of nothing; integers give float32.
+
+    Raises `OutOfRangeError` for a dimension that does not exist.
+
+    >>> logsumexp(np.array([1000, 1000], np.float32))
+    tensor(1000.6932)
+    """
+    x = floating(x)
+    peak = np.amax(x, axis=axes(dim), keepdims=True, initial=-np.inf)
+    peak = np.where(np.isfinite(peak), peak, 0)
+    total = np.log(np.sum(np.exp(x - peak), axis=axes(dim), keepdims=keepdim))
+    return total + (peak if keepdim else np.squeeze(peak, axis=axes(dim)))
+
+
+@op
+def cumsum(x: Array, /, dim: int) -> Array:
+    """Running sum along `dim`, in the shape of `x`; in int64 for integers.
+
+    Raises `OutOfRangeError` for a dimension that does not exist.
+
+    >>> cumsum(np.array([1, 2, 3]), dim=0)
+    tensor([1, 3, 6])
+    """
+    running = np.cumsum(x, axis=dim, dtype=accumulator(x) or np.float64)  # each entry is the sum of many
+    return running.astype(accumulator(x) or x.dtype, copy=False).reshape(x.shape)  # NumPy gives () a dimension
+
+
+# --- extremes
 
 
 @op
 def amax(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Largest element, whose gradient is shared evenly among equals; raises `ShapeError` where there is none.
+    """Largest element; raises `ShapeError` if there are none.
 
     >>> amax(np.array([[1, 5], [4, 2]]), dim=1)
     tensor([5, 4])
     """
-    return np.amax(x, axis=_axes(dim), keepdims=keepdim)
+    return np.amax(x, axis=axes(dim), keepdims=keepdim)
 
 
 @op
 def amin(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Smallest element, whose gradient is shared evenly among equals; raises `ShapeError` where there is none.
+    """Smallest element; raises `ShapeError` if there are none.
 
     >>> amin(np.array([[1, 5], [4, 2]]), dim=1)
     tensor([1, 2])
     """
-    return np.amin(x, axis=_axes(dim), keepdims=keepdim)
+    return np.amin(x, axis=axes(dim), keepdims=keepdim)
 
 
 @op
 def argmax(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Index of the first largest element, without `dim` of the flattened tensor; raises `ShapeError` if there is none.
+    """Index of the first largest element, without `dim` of the flattened tensor; raises `ShapeError` if there are none.
 
     >>> argmax(np.array([[1, 5], [4, 2]])), argmax(np.array([[1, 5], [4, 2]]), dim=1)
     (tensor(1), tensor([1, 0]))
@@ -134,63 +201,41 @@ def argmin(x: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
 
 @op
 def all(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Whether all elements are true (not zero), as of none they are; raises `OutOfRangeError` for a `dim` not there.
+    """Whether all elements are true (not zero); True for an empty tensor.
+
+    Raises `OutOfRangeError` for a dimension that does not exist.
 
     >>> all(np.array([[1, 0], [2, 3]]), dim=1)
     tensor([False,  True])
     """
-    return np.all(x, axis=_axes(dim), keepdims=keepdim)
+    return np.all(x, axis=axes(dim), keepdims=keepdim)
 
 
 @op
 def any(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Whether any element is true (not zero); raises `OutOfRangeError` for a dimension that is not there.
+    """Whether any element is true (not zero); raises `OutOfRangeError` for a dimension that does not exist.
 
     >>> any(np.array([[0, 0], [0, 3]]), dim=1)
     tensor([False,  True])
     """
-    return np.any(x, axis=_axes(dim), keepdims=keepdim)
+    return np.any(x, axis=axes(dim), keepdims=keepdim)
 
 
-@op
-@half_in_float32
-def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
-    """`log(sum(exp(x)))`, safe at any magnitude, -inf of nothing; raises `OutOfRangeError` for a `dim` not there.
-
-    >>> logsumexp(np.array([1000, 1000], np.float32))
-    tensor(1000.6932)
-    """
-    x = floating(x)
-    peak = np.amax(x, axis=_axes(dim), keepdims=True, initial=-np.inf)
-    peak = np.where(np.isfinite(peak), peak, 0)
-    total = np.log(np.sum(np.exp(x - peak), axis=_axes(dim), keepdims=keepdim))
-    return total + (peak if keepdim else np.squeeze(peak, axis=_axes(dim)))
-
-
-@op
-def cumsum(x: Array, /, dim: int) -> Array:
-    """Running sum along `dim`, in the shape of `x`; raises `OutOfRangeError` for a dimension that is not there.
-
-    >>> cumsum(np.array([1, 2, 3]), dim=0)
-    tensor([1, 3, 6])
-    """
-    wide, dtype = (np.float64, x.dtype) if x.dtype.kind == "f" else (np.int64, np.int64)  # each is the sum of many
-    running = np.cumsum(x, axis=dim, dtype=wide).astype(dtype, copy=False)
-    return running.reshape(x.shape)  # NumPy gives () a dimension
+# --- order
 
 
 @op
 def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool = False) -> Array:
-    """Indices that order `x` along `dim`; `stable` keeps equals in their order.
+    """Indices that order `x` along `dim`; with `stable`, equal elements keep their order.
 
-    Raises `OutOfRangeError` for a dimension that is not there.
+    Raises `OutOfRangeError` for a dimension that does not exist.
 
     >>> argsort(np.array([3, 1, 2]), descending=True)
     tensor([0, 2, 1])
     """
+    kind: Any = "stable" if stable else None
     if not x.ndim:
         return np.argmax(x, axis=dim)
-    kind: Any = "stable" if stable else None
     if not descending:
         return np.argsort(x, axis=dim, kind=kind)
     # reversed twice, so that equal elements keep their order in a stable descending sort too
@@ -198,20 +243,16 @@ def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool =
     return np.flip(last - np.argsort(np.flip(x, axis=dim), axis=dim, kind=kind), axis=dim)
 
 
-@op
+def _check_k(x: Array, /, k: int, dim: int = -1, largest: bool = True) -> None:
+    if not 0 <= k <= x.shape[dim]:
+        raise ValueError(f"k is {k}, but dimension {dim} has {x.shape[dim]} elements")
+
+
+@op(check=_check_k)
 def topk_indices(x: Array, /, k: int, dim: int = -1, largest: bool = True) -> Array:
-    """Indices of the `k` largest (or smallest) along `dim`, best first; raises `ShapeError` where there are fewer.
+    """Indices of the `k` largest (or smallest) along `dim`, best first; raises `ShapeError` if there are fewer.
 
     >>> topk_indices(np.array([3, 1, 4, 2]), k=2)
     tensor([2, 0])
     """
-    size = x.shape[dim]
-    if not 0 <= k <= size:
-        raise ValueError(f"k is {k}, but dimension {dim} has {size} elements")
-    if not k:
-        return np.take(np.argsort(x, axis=dim), np.arange(0), axis=dim)
-    # finding the k and ordering them alone: 0.2 instead of 4.6 ms for 40 of 50257
-    parted = np.argpartition(x, size - k if largest else k - 1, axis=dim)
-    chosen = np.take(parted, np.arange(size - k, size) if largest else np.arange(k), axis=dim)
-    order = argsort.kernel(np.take_along_axis(x, chosen, axis=dim), dim=dim, descending=largest)
-    return np.take_along_axis(chosen, order, axis=dim)
+    return np.take(argsort.formula(x, dim, descending=largest), np.arange(k), axis=dim)

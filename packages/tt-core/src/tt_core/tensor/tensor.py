@@ -759,10 +759,12 @@ class Tensor(TorchMethods, HasArray):
         unbiased: _bool | None = None,
         axis: Dim = None,
     ) -> Self:
-        """Square root of the variance; where that is 0, its gradient is 0 too. Raises `DTypeError` for integers."""
-        if self.dtype == E.HALF:  # where the variance of deviations above 256 overflows
-            return self.float().std(dim, correction, keepdim, unbiased, axis).half()
-        return E.root(self.var(dim, correction, keepdim, unbiased, axis))
+        """Standard deviation: the square root of the variance, whose arguments it takes."""
+        dim = dim if axis is None else axis
+        if isinstance(dim, bool):  # PyTorch's std(unbiased)
+            dim, unbiased = None, dim
+        correction = correction if unbiased is None else int(unbiased)
+        return R.std(self, dim=dim, correction=correction, keepdim=keepdim)
 
     def prod(
         self, dim: _int | None = None, keepdim: _bool = False, dtype: Any = None, axis: _int | None = None
@@ -773,11 +775,11 @@ class Tensor(TorchMethods, HasArray):
         return result if dtype is None else result.to(dtype)
 
     def amax(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
-        """Largest element; equals share the gradient."""
+        """Largest element."""
         return R.amax(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
     def amin(self, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
-        """Smallest element; equals share the gradient."""
+        """Smallest element."""
         return R.amin(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
     @overload
@@ -844,24 +846,14 @@ class Tensor(TorchMethods, HasArray):
         return R.logsumexp(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
     def norm(self, p: _float | str = 2, dim: Dim = None, keepdim: _bool = False, axis: Dim = None) -> Self:
-        """Length: the Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
+        """Length: Euclidean for 2 (or "fro"), the sum of magnitudes for 1, the largest of them for inf.
 
-        Where it is 0, the gradient of the Euclidean one is 0 too. Raises `ArgumentError` for any other `p`.
+        Raises `ArgumentError` for any other `p`.
 
         >>> Tensor([3.0, -4.0]).norm(), Tensor([3.0, -4.0]).norm(1)
         (tensor(5.), tensor(7.))
         """
-        dim = dim if axis is None else axis
-        if self.dtype.kind != "f" or self.dtype == E.HALF:  # squares of integers wrap, those of float16 overflow
-            wide = self.float().norm(p, dim, keepdim)
-            return wide.half() if self.dtype == E.HALF else wide
-        if p in (2, "fro"):
-            return E.root(R.sum(E.mul(self, self), dim=dim, keepdim=keepdim))
-        if p == math.inf:
-            return R.amax(E.abs(self), dim=dim, keepdim=keepdim)
-        if p == 1:
-            return R.sum(E.abs(self), dim=dim, keepdim=keepdim)
-        raise ArgumentError(f"norm: p is 1, 2, 'fro' or inf, got {p!r}")
+        return R.norm(self, p=p, dim=dim if axis is None else axis, keepdim=keepdim)
 
     def cumsum(self, dim: _int, dtype: Any = None) -> Self:
         """Running sum along `dim`."""

@@ -12,14 +12,9 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array, Op, op
-
-
-def _floats(x: Any) -> Array:
-    """Integers and booleans as float32; raises `TypeError` for what is not a number."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiub":
-        raise TypeError(f"needs numbers, got {x.dtype}")
-    return x if x.dtype.kind == "f" else x.astype(np.float32)
+from tt_core.tensor.dtypes import float32_by_default, floating
+from tt_core.tensor.elementwise import check_divisor
+from tt_core.tensor.reductions import accumulator
 
 
 def _named(kernel: Callable[..., Array], name: str, sentence: str) -> Op:
@@ -30,16 +25,14 @@ def _named(kernel: Callable[..., Array], name: str, sentence: str) -> Op:
 
 def _of_one(name: str, ufunc: Callable[[Any], Array], sentence: str) -> Op:
     def kernel(x: Array, /) -> Array:
-        with np.errstate(all="ignore"):
-            return ufunc(_floats(x))
+        return ufunc(floating(x))
 
     return _named(kernel, name, sentence)
 
 
 def _of_two(name: str, ufunc: Callable[[Any, Any], Array], sentence: str) -> Op:
-    def kernel(a: Any, b: Any, /) -> Array:
-        with np.errstate(all="ignore"):
-            return ufunc(*(x if isinstance(x, (int, float)) else _floats(x) for x in (a, b)))
+    def kernel(a: Array | float, b: Array | float, /) -> Array:
+        return ufunc(*[x if isinstance(x, (int, float)) else floating(x) for x in (a, b)])
 
     return _named(kernel, name, sentence)
 
@@ -91,16 +84,15 @@ def trunc(x: Array, /) -> Array:
     return np.trunc(x)
 
 
-@op
+@op(check=check_divisor)
+@float32_by_default
 def fmod(a: Array, b: Array, /) -> Array:
-    """Remainder of `a / b` with the sign of `a`; raises `ShapeError` for integers divided by 0.
+    """Remainder of `a / b` with the sign of `a`; raises `ArgumentError` for integers divided by 0.
 
     >>> fmod(np.array([7, -7]), 3)
     tensor([ 1, -1])
     """
-    floats = np.result_type(a, b).kind == "f"
-    with np.errstate(divide="ignore" if floats else "raise", invalid="ignore"):
-        return np.fmod(a, b)
+    return np.fmod(a, b)
 
 
 @op
@@ -110,9 +102,7 @@ def cumprod(x: Array, /, dim: int) -> Array:
     >>> cumprod(np.array([1, 2, 3, 4]), dim=0)
     tensor([ 1,  2,  6, 24])
     """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        running = np.cumprod(x, axis=dim, dtype=None if x.dtype.kind == "f" else np.int64)
-    return running.reshape(x.shape)  # NumPy gives () a dimension
+    return np.cumprod(x, axis=dim, dtype=accumulator(x)).reshape(x.shape)  # NumPy gives () a dimension
 
 
 @op

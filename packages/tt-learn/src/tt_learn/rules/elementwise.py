@@ -39,15 +39,6 @@ for flat in (E.sign, E.floor, E.ceil, E.round):
 gradient(E.floor_divide, lambda out, a, b: (zeros_like, zeros_like))
 
 
-@gradient(E.root)
-def _(out: Any, x: Any) -> Any:
-    def for_x(g: Any) -> Any:
-        flat = E.eq(out, 0)
-        return E.where(flat, 0.0, g) / E.where(flat, 1.0, out * 2)
-
-    return (for_x,)
-
-
 @gradient(E.where)
 def _(out: Any, condition: Any, a: Any, b: Any) -> Any:
     return None, lambda g: E.where(condition, g, 0.0), lambda g: E.where(condition, 0.0, g)

@@ -44,13 +44,44 @@ def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     return (lambda g: (_kept(g, shape, dim, keepdim) / _count(shape, dim)).expand(shape),)
 
 
+def _of_variance(g: Any, x: Any, dim: Any, correction: int) -> Any:
+    """The gradient of `var`, `2 g (x - mean) / (n - correction)`; `g` has the reduced dimensions as 1."""
+    left = _count(x.shape, dim) - correction
+    scale = 2 / left if left > 0 else math.nan  # as the variance itself
+    centred = wide(x) - wide(x).mean(dim, keepdim=True)
+    return g * centred * scale
+
+
 @gradient(R.var)
 def _(out: Any, x: Any, dim: Any, correction: int, keepdim: bool) -> Any:
+    return (lambda g: _of_variance(_kept(g, x.shape, dim, keepdim), x, dim, correction),)
+
+
+def _over(g: Any, length: Any) -> Any:
+    """`g / length`, and 0 where the length is 0: the gradient of a length or a deviation at its least value."""
+    flat = E.eq(length, 0)
+    return E.where(flat, 0.0, g) / E.where(flat, 1.0, length)
+
+
+@gradient(R.std)
+def _(out: Any, x: Any, dim: Any, correction: int, keepdim: bool) -> Any:
     def for_x(g: Any) -> Any:
-        left = _count(x.shape, dim) - correction
-        scale = 2 / left if left > 0 else math.nan  # as the variance itself
-        centred = wide(x) - wide(x).mean(dim, keepdim=True)
-        return _kept(g, x.shape, dim, keepdim) * centred * scale
+        halved = _over(g, out * 2)
+        return _of_variance(_kept(halved, x.shape, dim, keepdim), x, dim, correction)
+
+    return (for_x,)
+
+
+@gradient(R.norm)
+def _(out: Any, x: Any, p: Any, dim: Any, keepdim: bool) -> Any:
+    """Euclidean: `g x / |x|`; 0 where that length is 0. Of the largest, equals share the gradient."""
+
+    def for_x(g: Any) -> Any:
+        if p in (2, "fro"):
+            return _kept(_over(g, out), x.shape, dim, keepdim) * x
+        if p == 1:
+            return _kept(g, x.shape, dim, keepdim) * E.sign(x)
+        return _shared(g, out, E.abs(x), dim, keepdim) * E.sign(x)
 
     return (for_x,)
 
@@ -79,14 +110,16 @@ def _running_product(x: Any, axis: int) -> Any:
     return cat(steps, axis)
 
 
-def _extreme(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
-    def for_x(g: Any) -> Any:
-        value = _kept(out, x.shape, dim, keepdim)
-        chosen = E.eq(x, value) | (E.isnan(x) & E.isnan(value))  # where there is a nan, it is the result
-        chosen = chosen.to(g.dtype)
-        return chosen * (_kept(g, x.shape, dim, keepdim) / chosen.sum(dim, keepdim=True))
+def _shared(g: Any, out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    """`g` shared evenly among the elements that are equal to the extreme `out`."""
+    value = _kept(out, x.shape, dim, keepdim)
+    chosen = E.eq(x, value) | (E.isnan(x) & E.isnan(value))  # where there is a nan, it is the result
+    chosen = chosen.to(g.dtype)
+    return chosen * (_kept(g, x.shape, dim, keepdim) / chosen.sum(dim, keepdim=True))
 
-    return (for_x,)
+
+def _extreme(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    return (lambda g: _shared(g, out, x, dim, keepdim),)
 
 
 gradient(R.amax, _extreme)
