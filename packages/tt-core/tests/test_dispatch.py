@@ -699,7 +699,7 @@ def test_tt_try_op_runs_an_op_with_what_belongs_to_it() -> None:
         @hookimpl(tryfirst=True)
         def tt_try_op(self, op: Op, inputs: Any, draw: Draw) -> bool:
             tried.append((op.name, draw.dtype))
-            op(*inputs)
+            op.call(*inputs)
             return True
 
     manager.register(Trying(), "trying")

@@ -17,7 +17,7 @@ import tt_core
 from tt_core.engine.errors import ArgumentError, OutOfRangeError, ShapeError
 from tt_core.engine.plugins import hookimpl, manager
 from tt_core.layers import Layer
-from tt_core.tensor.creation import cat
+from tt_core.tensor.shapes import cat
 from tt_language import GPT, ByteTokenizer, ConfigError, GPTConfig, Sampling, generate, stream
 from tt_language.transformers import window_start
 from tt_learn import no_grad

@@ -81,14 +81,11 @@ from tt_core.losses import (
 from tt_core.random import generator, get_rng_state, manual_seed, set_rng_state
 from tt_core.tensor.creation import (
     arange,
-    cat,
-    einsum,
     empty,
     eye,
     from_numpy,
     full,
     full_like,
-    index_select,
     linspace,
     ones,
     ones_like,
@@ -96,9 +93,7 @@ from tt_core.tensor.creation import (
     randint,
     randn,
     randperm,
-    stack,
     tensor,
-    where,
     zeros,
     zeros_like,
 )
@@ -137,15 +132,18 @@ from tt_core.tensor.elementwise import (
     sin,
     sqrt,
     sub,
+    where,
 )
 from tt_core.tensor.elementwise import pow as pow
 from tt_core.tensor.elementwise import round as round
-from tt_core.tensor.products import matmul
+from tt_core.tensor.indexing import index_select, take_along_dim
+from tt_core.tensor.products import einsum, matmul
 from tt_core.tensor.reductions import all as all
-from tt_core.tensor.reductions import amax, amin, argmax, argmin, argsort, cumsum, logsumexp, mean, prod, var
+from tt_core.tensor.reductions import amax, amin, argmax, argmin, argsort, cumsum, logsumexp, mean, norm, prod, std, var
 from tt_core.tensor.reductions import any as any
 from tt_core.tensor.reductions import sum as sum
 from tt_core.tensor.shapes import (
+    cat,
     clone,
     flip,
     pad,
@@ -154,7 +152,7 @@ from tt_core.tensor.shapes import (
     reshape,
     roll,
     squeeze,
-    take_along_dim,
+    stack,
     transpose,
     tril,
     triu,
@@ -270,6 +268,7 @@ __all__ = [
     "ne",
     "neg",
     "nll_loss",
+    "norm",
     "ones",
     "ones_like",
     "op",
@@ -299,6 +298,7 @@ __all__ = [
     "sqrt",
     "squeeze",
     "stack",
+    "std",
     "sub",
     "take_along_dim",
     "tanh",

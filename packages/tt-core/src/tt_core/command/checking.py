@@ -118,7 +118,7 @@ def _run(op: Op, call: Arguments, draw: Draw) -> None:
     with np.errstate(all="ignore"):
         try:
             if manager.ask("tt_try_op", op=op, inputs=inputs, attributes=attributes, draw=draw) is None:
-                op(*inputs, **attributes)
+                op.call(*inputs, **attributes)
         except Exception as error:
             if kind_of(error) in (None, PluginError):  # an op refuses a dtype or shape by an error of ours
                 raise

@@ -13,6 +13,9 @@ call goes front -> wraps -> observers -> kernel:
     chain      what `bind` made of the hooks' answers; without plugins it is `op.base`, the same object each time
     call       arrays out of tensors, kernel, a tensor out of the result, observers
 
+An op whose callers write its arguments in another form than its kernels take them, such as `cat([a, b])`, has a public
+function and a formula: see `op(formula=...)`.
+
 Rare things are in files of their own: `placing` (arguments out of place), `residuals` (kernels that return more than
 the result), `failures` (kernels that raise). pluggy is asked in `bind` only. This file does not know gradients,
 profiles or caches.
@@ -32,7 +35,7 @@ from tt_core.engine.placing import EMPTY, arrange, call_method, of_tensors, para
 from tt_core.engine.plugins import manager
 from tt_core.engine.protocols import AnyTensor as AnyTensor
 from tt_core.engine.protocols import Array as Array
-from tt_core.engine.protocols import Call, Definition
+from tt_core.engine.protocols import Call, Definition, Publication
 from tt_core.engine.protocols import HasArray as HasArray
 from tt_core.engine.protocols import Op as Op
 from tt_core.engine.protocols import TensorOp as TensorOp
@@ -64,6 +67,8 @@ def op(
     view: bool = False,
 ) -> Callable[[Call], TensorOp]: ...
 @overload
+def op(*, formula: Call, check: Call | None = None, random: bool = False, view: bool = False) -> Publication: ...
+@overload
 def op(
     *, name: str | None = None, check: Call | None = None, random: bool = False, view: bool = False
 ) -> Definition: ...
@@ -71,6 +76,7 @@ def op(
     kernel: Call | None = None,
     /,
     *,
+    formula: Call | None = None,
     name: str | None = None,
     residuals: tuple[str, ...] = (),
     check: Call | None = None,
@@ -84,6 +90,9 @@ def op(
     function takes, and raises an error for arguments that no kernel of this op accepts. `random=True` says that the op
     draws from the generator, `view=True` that its result may share memory with an input.
 
+    With `formula`, the decorated function is what users call. It puts its arguments in the order of the formula, which
+    takes arrays, and hands them to `op.call`; plugins see inputs and attributes as the formula takes them.
+
     An op that is defined again in `__main__`, as by a notebook cell that runs twice, replaces the old one. Raises
     `ValueError` when the name is taken otherwise or no parameter stands before `/`.
 
@@ -94,13 +103,22 @@ def op(
     (tensor([3, 3]), 6)
     >>> del registry["_double"]
     """
+    options: dict[str, Any] = {"residuals": residuals, "check": check, "random": random, "view": view}
+    if formula is not None:
+        return lambda public: _define(formula, public.__name__, public=public, **options)
     if kernel is None:
-        return functools.partial(_define, name=name, residuals=residuals, check=check, random=random, view=view)
-    return _define(kernel, name, residuals, check, random, view)
+        return functools.partial(_define, name=name, **options)
+    return _define(kernel, name, **options)
 
 
 def _define(
-    kernel: Call, name: str | None, residuals: tuple[str, ...], check: Call | None, random: bool, view: bool
+    kernel: Call,
+    name: str | None,
+    residuals: tuple[str, ...],
+    check: Call | None,
+    random: bool,
+    view: bool,
+    public: Call | None = None,
 ) -> Op:
     name = name or kernel.__name__
     if name in registry and not redefined(f"op {name}", registry[name].kernel, kernel):
@@ -117,7 +135,9 @@ def _define(
     exact = len(inputs) if not attributes and required == len(inputs) else 0
     front = functools.update_wrapper(_front(exact, len(inputs), attributes.keys()), kernel)
     front.__signature__ = of_tensors(signature, bool(residuals))  # type: ignore[attr-defined]
-    defined = cast(Op, front)
+    defined = cast(Op, public or front)
+    defined.call = front
+    front.op, front.name = defined, name  # type: ignore[attr-defined]
     defined.name, defined.formula, defined.kernel = name, kernel, kernel
     defined.residuals, defined.check = residuals, check
     defined.random, defined.view, defined.pure = random, view, not random
@@ -177,6 +197,7 @@ def bind(op: Op) -> None:
     remember(call, "")  # what raises inside of it is not the fault of the wraps around it
     call = manager.chained("tt_wrap_op", call, into="call", op=op)
     op.chain = manager.once_loaded(call, lambda *inputs, **attributes: op.chain(*inputs, **attributes))
+    op.call.chain = op.chain  # type: ignore[attr-defined]
 
 
 def bind_all() -> None:
@@ -213,17 +234,18 @@ def _front(exact: int, arity: int, names: KeysView[str]) -> Call:
 
     def any_number(*inputs: Any, **attributes: Any) -> Any:
         if len(inputs) != arity or (attributes.keys() != names if attributes else lacking):
-            if not attributes.keys() <= {*front.inputs, *front.attributes}:
-                return call_method(front, inputs, attributes)
-            inputs, attributes = arrange(front, inputs, attributes)
+            op = front.op
+            if not attributes.keys() <= {*op.inputs, *op.attributes}:
+                return call_method(op, inputs, attributes)
+            inputs, attributes = arrange(op, inputs, attributes)
         try:
             return front.chain(*inputs, **attributes)
         except Exception as error:
             blame(front.name, error)
             raise
 
-    front = cast(Op, {1: one, 2: two}.get(exact, any_number))
-    return front
+    front: Any = {1: one, 2: two}.get(exact, any_number)
+    return cast(Call, front)
 
 
 # --- the call

@@ -111,7 +111,7 @@ def tt_samples() -> Mapping[str, Samples]:
 
 @hookspec(firstresult=True)
 def tt_try_op(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], draw: Draw) -> bool | None:
-    """Run `op` on arrays, and whatever else belongs to it, such as backward; True when you did.
+    """Run `op.call` on arrays, and whatever else belongs to it, such as backward; True when you did.
 
     `tt plugins check` records the ops that run. The first answer wins.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Call = Callable[..., Any]
 AnyTensor = TypeVar("AnyTensor", bound="Tensor")
+P = ParamSpec("P")
+Result = TypeVar("Result", covariant=True)
 
 
 class HasArray:
@@ -55,6 +57,8 @@ class Op(Protocol):
     """Whether its result may share memory with an input."""
     pure: bool
     """Whether the same inputs and attributes always give the same result: it is not random."""
+    call: Call
+    """Calls it with inputs and attributes as its kernel takes them: the op itself, unless it has a public function."""
     base: Call
     """The call on tensors without plugins."""
     chain: Call
@@ -72,6 +76,18 @@ class TensorOp(Op, Protocol):
     def __call__(self, x: AnyTensor, /, *inputs: Any, **attributes: Any) -> AnyTensor: ...
     @overload
     def __call__(self, *inputs: Any, **attributes: Any) -> Tensor: ...
+
+
+class PublicOp(Op, Protocol[P, Result]):
+    """An op with a public function, as editors and type checkers see it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result: ...
+
+
+class Publication(Protocol):
+    """The decorator that `op(formula=...)` returns."""
+
+    def __call__(self, public: Callable[P, Result], /) -> PublicOp[P, Result]: ...
 
 
 class Definition(Protocol):

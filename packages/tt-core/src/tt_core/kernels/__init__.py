@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tt_core.kernels import activations as activations
 from tt_core.kernels import elementwise as elementwise
+from tt_core.kernels import indexing as indexing
 from tt_core.kernels import layers as layers
 from tt_core.kernels import losses as losses
 from tt_core.kernels import products as products
 from tt_core.kernels import reductions as reductions
+from tt_core.kernels import shapes as shapes

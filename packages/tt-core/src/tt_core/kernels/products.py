@@ -1,4 +1,4 @@
-"""Tuned kernels of `tt_core.tensor.products`: all of them end in BLAS. The figures are shares of the formula's time."""
+"""Tuned kernel of `tt_core.tensor.products`. The figures are shares of the formula's time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
 from tt_core.tensor import products as P
-from tt_core.tensor.dtypes import HALF, half_in_float32, through_float32
+from tt_core.tensor.dtypes import HALF, through_float32
 
 
 @tuned(P.matmul)
@@ -26,11 +26,3 @@ def matmul(a: Array, b: Array, /) -> Array:
         return np.matmul(a, b)
     except ValueError as error:
         raise ValueError(P.misfit(a, b) or str(error)) from None
-
-
-@tuned(P.einsum_arrays)
-@half_in_float32
-def einsum(*operands: Array, equation: str) -> Array:
-    """Contracts several operands pairwise, by BLAS where possible: 0.1 of the time on "ij,jk->ik" of (256, 256)."""
-    whole = all(np.asarray(x).dtype.kind in "iub" for x in operands)
-    return np.einsum(equation, *operands, optimize=len(operands) > 1, dtype=np.int64 if whole else None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tt_core.engine.later import absent
-from tt_core.tensor.creation import cat
+from tt_core.tensor.shapes import cat
 from tt_core.tensor.tensor import Tensor
 
 if not TYPE_CHECKING:  # where it would hide misspelt names

@@ -1,4 +1,4 @@
-"""Module 01, tensor: functions that make tensors out of nothing, out of Python data, or out of several tensors.
+"""Module 01, tensor: functions that make tensors from sizes, from Python data, or from random numbers.
 
 They hand back the active tensor type, so with Act II imported `zeros(3)` can learn. Random ones draw from the one
 generator (`manual_seed`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,8 +17,6 @@ from tt_core.engine.dispatch import Array, HasArray, quietly, wrap
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, TinyTorchError, kind_of
 from tt_core.engine.heap import aligned
 from tt_core.random import Generator, source
-from tt_core.tensor import elementwise as E
-from tt_core.tensor import products as P
 from tt_core.tensor import shapes as S
 from tt_core.tensor.tensor import Tensor, as_array, native
 
@@ -297,78 +295,3 @@ def randperm(n: int, generator: Generator | None = None, dtype: Any = np.int64) 
     if n < 0:
         raise ArgumentError(f"randperm: n must not be negative, got {n}")
     return wrap(source(generator).permutation(n).astype(dtype))
-
-
-def _several(name: str, tensors: Any) -> Sequence[Any]:
-    if isinstance(tensors, HasArray):
-        raise DTypeError(f"{name}: takes a list or tuple of tensors, got one tensor of shape {tensors.data.shape}")
-    if not isinstance(tensors, (list, tuple)):
-        raise DTypeError(f"{name}: takes a list or tuple of tensors, got {type(tensors).__name__}")
-    if not tensors:
-        raise ArgumentError(f"{name}: needs at least one tensor")
-    return tensors
-
-
-def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Joined along an existing dimension; raises `ShapeError` where the others differ, `DTypeError` for one tensor.
-
-    >>> cat([tensor([1, 2]), tensor([3])])
-    tensor([1, 2, 3])
-    """
-    return S.concatenate(*_several("cat", tensors), dim=dim)
-
-
-def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Joined along a new dimension; raises `ShapeError` where the shapes differ, `DTypeError` for one tensor.
-
-    >>> stack([tensor([1, 2]), tensor([3, 4])], dim=1)
-    tensor([[1, 3],
-            [2, 4]])
-    """
-    return S.stack_arrays(*_several("stack", tensors), dim=dim)
-
-
-@overload
-def where(condition: Any) -> tuple[Tensor, ...]: ...
-@overload
-def where(condition: Any, input: Any, other: Any) -> Tensor: ...
-def where(condition: Any, input: Any = None, other: Any = None) -> Any:
-    """`input` where `condition` holds, `other` elsewhere; raises `ShapeError` for shapes that do not broadcast.
-
-    With the condition alone, the indices where it holds: a tensor for each dimension.
-
-    >>> where(tensor([True, False]), 1.0, 0.0)
-    tensor([1., 0.])
-    """
-    if input is None and other is None:
-        return condition.nonzero(as_tuple=True)
-    if not hasattr(input, "dtype") and not hasattr(other, "dtype"):  # NumPy would make Python's floats float64
-        pair = [as_array(part, what="where") for part in (input, other)]
-        input, other = [part.astype(np.float32) for part in pair] if "f" in {p.dtype.kind for p in pair} else pair
-    return E.where(condition, input, other)
-
-
-def index_select(input: Any, dim: int, index: Any) -> Tensor:
-    """Entries of `dim` chosen by a one-dimensional `index` of integers.
-
-    Raises `OutOfRangeError` for an entry that is not there, `DTypeError` for an index of anything but integers.
-
-    >>> index_select(tensor([[1, 2, 3], [4, 5, 6]]), 1, tensor([2, 0]))
-    tensor([[3, 1],
-            [6, 4]])
-    """
-    return S.index_select(input, index, dim=dim)
-
-
-def einsum(equation: str, *operands: Any) -> Tensor:
-    """Sum of products in Einstein's notation; the operands one by one or in a list.
-
-    Raises `ShapeError` where sizes of one letter differ.
-
-    >>> einsum("ij,jk->ik", ones(2, 3), ones(3, 1))
-    tensor([[3.],
-            [3.]])
-    """
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
-    return P.einsum_arrays(*operands, equation=equation)

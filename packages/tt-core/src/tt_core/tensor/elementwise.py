@@ -6,10 +6,11 @@ Comparisons return booleans, and have no gradients in Act II. `dtypes.py` says w
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tt_core.engine.dispatch import Array, op
+from tt_core.engine.dispatch import Array, op, wrap
 from tt_core.engine.errors import ArgumentError
 from tt_core.tensor.dtypes import DOUBLE as DOUBLE
 from tt_core.tensor.dtypes import HALF as HALF
@@ -18,6 +19,9 @@ from tt_core.tensor.dtypes import floating as floating
 from tt_core.tensor.dtypes import half_in_float32 as half_in_float32
 from tt_core.tensor.dtypes import on_floats as on_floats
 from tt_core.tensor.dtypes import through_float32 as through_float32
+
+if TYPE_CHECKING:
+    from tt_core.tensor.tensor import Tensor
 
 # --- arithmetic of two
 
@@ -400,16 +404,27 @@ def erf(x: Array, /) -> Array:
 # --- choosing
 
 
-@op
-def where(condition: Array, a: Array, b: Array, /) -> Array:
-    """`a` where `condition` holds, `b` elsewhere.
+def _chosen(condition: Array, a: Array, b: Array, /) -> Array:
+    return to_default_float(np.where(condition, a, b), a, b)
 
-    Raises `ShapeError` for shapes that do not broadcast, `DTypeError` if `condition` is None.
+
+@op(formula=_chosen)
+def where(
+    condition: Tensor | Array | bool,
+    input: Tensor | Array | float | None = None,
+    other: Tensor | Array | float | None = None,
+) -> Tensor:
+    """`input` where `condition` holds, `other` elsewhere.
+
+    With the condition alone, the indices where it holds: a tensor for each dimension. Raises `ShapeError` for shapes
+    that do not broadcast, `DTypeError` for None.
 
     >>> where(np.array([True, False]), np.array([1, 2]), 0)
     tensor([1, 0])
     """
-    return to_default_float(np.where(condition, a, b), a, b)
+    if input is None and other is None:
+        return wrap(np.nonzero(np.atleast_1d(np.asarray(condition))))
+    return where.call(condition, input, other)
 
 
 @op

@@ -63,7 +63,7 @@ ROWS = (
     Row("x.index_select(0, [0, 1])", lambda x: x.index_select(0, np.array([0, 1]))),  # type: ignore[arg-type]
     Row("x.sort().values", lambda x: x.sort().values),
     Row("pad(x, (1, 1))", lambda x: S.pad(x, pad=(1, 1))),
-    Row("cat([x, x])", lambda x: S.concatenate(x, x)),
+    Row("cat([x, x])", lambda x: S.cat([x, x])),
     Row("x + 0", lambda x: x + 0),
 )
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tt_core.engine.dispatch import Array, op
 from tt_core.tensor.dtypes import half_in_float32
+
+if TYPE_CHECKING:
+    from tt_core.tensor.tensor import Tensor
 
 
 def misfit(a: Array, b: Array) -> str:
@@ -31,15 +37,22 @@ def matmul(a: Array, b: Array, /) -> Array:
         raise ValueError(misfit(a, b) or str(error)) from None
 
 
-@op(name="einsum", view=True)
 @half_in_float32
-def einsum_arrays(*operands: Array, equation: str) -> Array:
-    """Sum of products in Einstein's notation, in int64 for integers and booleans as in `sum`.
-
-    Raises `ShapeError` if sizes of one letter differ.
-
-    >>> einsum_arrays(np.array([1, 2]), np.array([3, 4]), equation="i,i->")
-    tensor(11)
-    """
+def _sum_of_products(*operands: Array, equation: str) -> Array:
     whole = all(np.asarray(x).dtype.kind in "iub" for x in operands)
-    return np.einsum(equation, *operands, dtype=np.int64 if whole else None)
+    return np.einsum(equation, *operands, optimize=len(operands) > 1, dtype=np.int64 if whole else None)
+
+
+@op(formula=_sum_of_products, view=True)
+def einsum(equation: str, *operands: Tensor | Array | Sequence[Tensor | Array]) -> Tensor:
+    """Sum of products in Einstein's notation, of the operands one by one or in a list.
+
+    Integers and booleans give int64, as in `sum`. Raises `ShapeError` if sizes of one letter differ.
+
+    >>> einsum("ij,jk->ik", np.ones((2, 3), int), np.ones((3, 1), int))
+    tensor([[3],
+            [3]])
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    return einsum.call(*operands, equation=equation)

@@ -1,28 +1,31 @@
 """Module 01, tensor: the ops that arrange elements and compute nothing. Most return a view of the same memory.
 
-`docs/views.md` lists which do; a test holds the list against the code.
+`docs/views.md` lists which ones do; `memory_table.py` prints it.
 """
 
 from __future__ import annotations
 
-import builtins
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tt_core.engine.dispatch import Array, HasArray, op
-from tt_core.engine.errors import DTypeError, shown
-from tt_core.tensor.elementwise import half_in_float32
+from tt_core.engine.errors import ArgumentError, DTypeError, shown
+from tt_core.tensor.indexing import getitem as getitem
+from tt_core.tensor.indexing import take_along_dim as take_along_dim
+
+if TYPE_CHECKING:
+    from tt_core.tensor.tensor import Tensor
 
 
 def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
-    """The size that `name` was given, in integers: `x.view(2, 3)` and `x.view((2, 3))` mean the same.
+    """The size that was given to `name`, as integers: `x.view(2, 3)` and `x.view((2, 3))` mean the same.
 
-    Raises `DTypeError` for what is no integer.
+    Raises `DTypeError` for anything but integers.
 
     >>> as_size("view", ((2, 3),))
     (2, 3)
@@ -36,9 +39,9 @@ def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
 
 @op(view=True)
 def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """The same elements in another shape, one -1 worked out; a view where the memory allows it.
+    """The same elements in another shape, a view if possible; one size may be -1, and follows from the others.
 
-    Raises `ShapeError` for a shape of another number of elements.
+    Raises `ShapeError` for a shape with another number of elements.
 
     >>> reshape(np.arange(6), (2, -1))
     tensor([[0, 1, 2],
@@ -56,7 +59,7 @@ def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
 
 @op(view=True)
 def view(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """The same memory in another shape; raises `ShapeError` where that would need a copy.
+    """The same memory in another shape; raises `ShapeError` if that needs a copy.
 
     >>> view(np.arange(6), (3, 2)).shape
     (3, 2)
@@ -70,7 +73,7 @@ def view(x: Array, /, shape: tuple[int, ...]) -> Array:
 
 @op(view=True)
 def permute(x: Array, /, dims: tuple[int, ...]) -> Array:
-    """Dimensions in another order, a view; raises `ShapeError` unless each is named once.
+    """Dimensions in another order, a view; raises `ShapeError` unless each occurs once.
 
     >>> permute(np.zeros((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
@@ -80,7 +83,7 @@ def permute(x: Array, /, dims: tuple[int, ...]) -> Array:
 
 @op(view=True)
 def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
-    """Two dimensions exchanged, a view; raises `OutOfRangeError` for one that is not there.
+    """Two dimensions exchanged, a view; raises `OutOfRangeError` for one that does not exist.
 
     >>> transpose(np.array([[1, 2], [3, 4]]), 0, 1)
     tensor([[1, 3],
@@ -91,7 +94,7 @@ def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
 
 @op(view=True)
 def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
-    """Without dimensions of size 1 (all, or those of `dim` that are 1), a view; raises `OutOfRangeError` beyond them.
+    """Removes dimensions of size 1 (all, or those of `dim`), a view; raises `OutOfRangeError` for one not there.
 
     >>> squeeze(np.zeros((1, 3, 1))).shape, squeeze(np.zeros((1, 3, 1)), dim=0).shape
     ((3,), (3, 1))
@@ -104,7 +107,7 @@ def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
 
 @op(view=True)
 def unsqueeze(x: Array, /, dim: int) -> Array:
-    """With a dimension of size 1 inserted at `dim`, a view; raises `OutOfRangeError` beyond those of the result.
+    """Inserts a dimension of size 1 at `dim`, a view; raises `OutOfRangeError` if the result has no such dimension.
 
     >>> unsqueeze(np.zeros((2, 3)), 1).shape
     (2, 1, 3)
@@ -114,9 +117,9 @@ def unsqueeze(x: Array, /, dim: int) -> Array:
 
 @op(view=True)
 def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
-    """Dimensions of size 1 repeated to `shape` (-1 keeps a size); a read-only view that costs no memory.
+    """Repeats dimensions of size 1 up to `shape` (-1 keeps a size); a read-only view that needs no memory.
 
-    Raises `ShapeError` where another size would have to change.
+    Raises `ShapeError` if another size would have to change.
 
     >>> expand(np.array([[1], [2]]), (-1, 3))
     tensor([[1, 1, 1],
@@ -129,7 +132,7 @@ def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
 
 @op(view=True)
 def contiguous(x: Array, /) -> Array:
-    """Row by row in memory; `x` itself where it is so already.
+    """Elements row by row in memory; returns `x` itself if they are already.
 
     >>> contiguous(np.ones((2, 3)).T).is_contiguous()
     True
@@ -139,7 +142,7 @@ def contiguous(x: Array, /) -> Array:
 
 @op
 def clone(x: Array, /) -> Array:
-    """A copy in memory of its own, row by row.
+    """A copy in new memory, row by row.
 
     >>> x = np.arange(3)
     >>> np.shares_memory(clone(x).numpy(), x)
@@ -150,7 +153,7 @@ def clone(x: Array, /) -> Array:
 
 @op(view=True)
 def cast(x: Array, /, dtype: Any) -> Array:
-    """In another dtype, `x` itself where it has it already; raises `DTypeError` for what NumPy knows no dtype by.
+    """Converts to `dtype`, and returns `x` itself if it has it already; raises `DTypeError` for an unknown dtype.
 
     >>> cast(np.array([1.7, -1.7]), "int64")
     tensor([ 1, -1])
@@ -158,133 +161,59 @@ def cast(x: Array, /, dtype: Any) -> Array:
     return x.astype(dtype, copy=False)
 
 
-@op(view=True)
-def getitem(x: Array, /, index: Any) -> Array:
-    """`x[index]`: a view for integers, slices, None and `...`; a copy for index arrays and masks.
-
-    Raises `OutOfRangeError` for an entry that is not there.
-
-    >>> getitem(np.array([[1, 2], [3, 4]]), (slice(None), 1))
-    tensor([2, 4])
-    """
-    taken = x[index]
-    if isinstance(taken, np.ndarray):
-        return taken
-    # a single element, which NumPy copies out unless asked for an array
-    return x[(*index, ...)] if isinstance(index, tuple) else x[index, ...]
+# --- joining
 
 
-@op
-def getitem_backward(g: Array, /, index: Any, shape: tuple[int, ...]) -> Array:
-    """Gradient of `getitem`: `g` put where it was taken from, added up where an element was taken twice.
-
-    >>> getitem_backward(np.array([1, 2, 4]), index=[0, 0, 2], shape=(3,))
-    tensor([3, 0, 4])
-    """
-    if is_basic_index(index):
-        total = np.zeros(shape, dtype=g.dtype)
-        total[index] = g
-        return total
-    return _scattered(g, index, shape)
+def _several(name: str, tensors: Any) -> Sequence[Any]:
+    if isinstance(tensors, HasArray):
+        raise DTypeError(f"{name}: takes a list or tuple of tensors, got one tensor of shape {tensors.data.shape}")
+    if not isinstance(tensors, (list, tuple)):
+        raise DTypeError(f"{name}: takes a list or tuple of tensors, got {type(tensors).__name__}")
+    if not tensors:
+        raise ArgumentError(f"{name}: needs at least one tensor")
+    return tensors
 
 
-@half_in_float32
-def _scattered(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
-    """`g` added to zeros at `index`."""
-    total = np.zeros(shape, dtype=g.dtype)
-    np.add.at(total, index, g)
-    return total
-
-
-def is_basic_index(index: Any) -> bool:
-    """Whether `index` takes each element at most once and NumPy answers with a view."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return builtins.all(
-        part is None or part is ... or (isinstance(part, (slice, int, np.integer)) and not isinstance(part, bool))
-        for part in parts
-    )
-
-
-@op
-def take_along_dim(x: Array, indices: Array, /, dim: int) -> Array:
-    """`x` at `indices` along `dim`, which has the shape of `indices` in the result.
-
-    Raises `ShapeError` where the numbers of dimensions differ, `OutOfRangeError` for an index that is not there.
-
-    >>> take_along_dim(np.array([[1, 2], [3, 4]]), np.array([[1], [0]]), dim=1)
-    tensor([[2],
-            [3]])
-    """
-    return np.take_along_axis(x, indices, axis=dim)
-
-
-@op
-def take_along_dim_backward(g: Array, indices: Array, /, dim: int, shape: tuple[int, ...]) -> Array:
-    """Gradient of `take_along_dim`: `g`, which has the shape of `indices`, added up where it was taken from.
-
-    >>> take_along_dim_backward(np.array([1, 2, 4]), np.array([0, 0, 2]), dim=0, shape=(3,))
-    tensor([3, 0, 4])
-    """
-    # a dimension of size 1 was broadcast: its one element was taken each time
-    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in g.shape)])
-    grid = [at if n > 1 else np.zeros_like(at) for at, n in zip(grid, shape)]
-    grid[dim] = indices
-    return _scattered(g, tuple(grid), shape)
-
-
-@op
-def index_select(x: Array, index: Array, /, dim: int) -> Array:
-    """Rows of `dim` chosen by a one-dimensional `index` of integers.
-
-    Raises `DTypeError` for an index of anything else, `OutOfRangeError` for a row that is not there or is negative.
-
-    >>> index_select(np.array([[1, 2, 3], [4, 5, 6]]), np.array([2, 0]), dim=1)
-    tensor([[3, 1],
-            [6, 4]])
-    """
-    if np.ndim(index) > 1:
-        raise ValueError("index must have one dimension")
-    if (held := np.asarray(index).dtype).kind not in "iu":  # a mask would count as zeros and ones
-        raise TypeError(f"index must hold integers, got {held}")
-    index = np.atleast_1d(index)
-    if index.size and index.min() < 0:
-        raise IndexError(f"index {index.min()} is negative; entries are counted from 0")
-    if x.ndim:
-        return np.take(x, index, axis=dim)
-    if len(index) != 1:
-        raise ValueError(f"index must have one entry for a tensor without dimensions, got {len(index)}")
-    return np.take(x.reshape(1), index, axis=dim).reshape(())
-
-
-@op(name="cat")
-def concatenate(*tensors: Array, dim: int = 0) -> Array:
-    """Joined along an existing dimension; tensors of shape (0,) join with any other, as in PyTorch.
-
-    Raises `ShapeError` where the other dimensions differ.
-
-    >>> concatenate(np.array([1, 2]), np.array([3]))
-    tensor([1, 2, 3])
-    """
-    shaped = [x for x in tensors if getattr(x, "shape", None) != (0,)]
-    if 0 < len(shaped) < len(tensors):  # the loop that began with an empty tensor
-        return np.concatenate(shaped, axis=dim, dtype=np.result_type(*tensors))
+def _concatenated(*tensors: Array, dim: int = 0) -> Array:
+    filled = [x for x in tensors if getattr(x, "shape", None) != (0,)]
+    if 0 < len(filled) < len(tensors):  # as in a loop that begins with an empty tensor
+        return np.concatenate(filled, axis=dim, dtype=np.result_type(*tensors))
     return np.concatenate(tensors, axis=dim)
 
 
-@op(name="stack")
-def stack_arrays(*tensors: Array, dim: int = 0) -> Array:
-    """Joined along a new dimension; raises `ShapeError` where the shapes differ.
+@op(formula=_concatenated)
+def cat(tensors: Sequence[Tensor | Array], dim: int = 0) -> Tensor:
+    """Joins tensors along an existing dimension; those of shape (0,) join with any other, as in PyTorch.
 
-    >>> stack_arrays(np.array([1, 2]), np.array([3, 4]), dim=1)
+    Raises `ShapeError` if the other dimensions differ, `DTypeError` for a single tensor.
+
+    >>> cat([np.array([1, 2]), np.array([3])])
+    tensor([1, 2, 3])
+    """
+    return cat.call(*_several("cat", tensors), dim=dim)
+
+
+def _stacked(*tensors: Array, dim: int = 0) -> Array:
+    return np.stack(tensors, axis=dim)
+
+
+@op(formula=_stacked)
+def stack(tensors: Sequence[Tensor | Array], dim: int = 0) -> Tensor:
+    """Joins tensors along a new dimension; raises `ShapeError` if the shapes differ, `DTypeError` for a single tensor.
+
+    >>> stack([np.array([1, 2]), np.array([3, 4])], dim=1)
     tensor([[1, 3],
             [2, 4]])
     """
-    return np.stack(tensors, axis=dim)
+    return stack.call(*_several("stack", tensors), dim=dim)
+
+
+# --- moving and widening
 
 
 @op(view=True)
 def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
-    """In reverse order along `dims`, a view; raises `OutOfRangeError` for one that is not there.
+    """Reverses the order along `dims`, a view; raises `OutOfRangeError` for one that does not exist.
 
     >>> flip(np.array([[1, 2], [3, 4]]), 1)
     tensor([[2, 1],
@@ -295,10 +224,10 @@ def flip(x: Array, /, dims: int | tuple[int, ...]) -> Array:
 
 @op
 def roll(x: Array, /, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Array:
-    """Shifted along one dimension or several; elements that leave at one end enter at the other.
+    """Shifts elements along one dimension or several; those that leave at one end enter at the other.
 
     Without `dims`, the tensor is rolled as if flattened. Raises `ShapeError` unless there is a shift for each
-    dimension, `OutOfRangeError` for a dimension that is not there.
+    dimension, `OutOfRangeError` for a dimension that does not exist.
 
     >>> roll(np.array([1, 2, 3, 4]), 1)
     tensor([4, 1, 2, 3])
@@ -310,31 +239,40 @@ def roll(x: Array, /, shifts: int | Sequence[int], dims: int | Sequence[int] | N
     return np.roll(x, steps[0], axis=None) if along is None else np.roll(x, steps, axis=along)
 
 
-@op
+def _pairs(pad: Sequence[int], ndim: int) -> list[tuple[int, int]]:
+    """(before, after) for each dimension, from PyTorch's list that begins with the last dimension."""
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
+    return [(0, 0)] * (ndim - len(pairs)) + pairs
+
+
+def _check_pad(x: Array, /, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> None:
+    if len(pad) % 2 or len(pad) > 2 * x.ndim:
+        raise ValueError(f"pad has {len(pad)} entries; expected a (before, after) pair for at most {x.ndim} dimensions")
+    if mode != "constant" and mode not in _PAD_MODES:
+        raise ArgumentError(f"mode is one of constant, {', '.join(_PAD_MODES)}, got {mode!r}")
+    for n, (before, after) in zip(x.shape, _pairs(pad, x.ndim)):
+        if before + n + after < 0:
+            raise ValueError(f"pad {tuple(pad)} cuts off more than there is")
+        most = {"reflect": n - 1, "circular": n, "replicate": math.inf if n else 0}.get(mode, math.inf)
+        if max(before, after) > most and mode != "constant":
+            raise ValueError(f"mode {mode!r} widens a dimension of {n} by at most {most}, got {max(before, after)}")
+
+
+@op(check=_check_pad)
 def pad(x: Array, /, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Array:
-    """Widened by `pad`: (before, after) pairs from the last dimension backwards; a negative width cuts entries off.
+    """Widens `x` by `pad`: (before, after) pairs from the last dimension backwards; a negative width cuts entries off.
 
     `mode` says what the new entries are: "constant" (`value`, 0 by default), "reflect" (mirrored at the edge, which is
-    not repeated), "replicate" (the edge) or "circular" (from the other end). Raises `ShapeError` for an unknown mode,
-    for a width that cuts off more than there is or mirrors more than there is, and for more or half pairs.
+    not repeated), "replicate" (the edge) or "circular" (from the other end). Raises `ArgumentError` for an unknown
+    mode, `ShapeError` for a width that cuts off or mirrors more than there is, and for more or half pairs.
 
     >>> pad(np.array([[1, 2]]), (0, 1, 1, 0))
     tensor([[0, 0, 0],
             [1, 2, 0]])
     """
-    if len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise ValueError(f"pad has {len(pad)} entries; expected a (before, after) pair for at most {x.ndim} dimensions")
-    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
-    pairs = [(0, 0)] * (x.ndim - len(pairs)) + pairs
-    if any(before + n + after < 0 for (before, after), n in zip(pairs, x.shape)):
-        raise ValueError(f"pad {tuple(pad)} cuts off more than there is")
     if mode != "constant":
-        indices = [_padded_index(n, width, mode) for n, width in zip(x.shape, pairs)]
-        widened = x
-        for axis, (width, index) in enumerate(zip(pairs, indices)):
-            if any(width):  # one dimension at a time: a fifth of the time of one index for all
-                widened = np.take(widened, index, axis)
-        return x.copy() if widened is x else widened
+        return x[np.ix_(*padded_places(x.shape, pad, mode))]
+    pairs = _pairs(pad, x.ndim)
     kept = tuple([slice(max(0, -before), n - max(0, -after)) for (before, after), n in zip(pairs, x.shape)])
     widths = [(max(0, before), max(0, after)) for before, after in pairs]
     return np.pad(x[kept], widths, constant_values=value or 0)
@@ -344,63 +282,56 @@ _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 """PyTorch's names and NumPy's."""
 
 
-def _padded_index(size: int, width: tuple[int, int], mode: str) -> Array:
-    """Which entry of a dimension each entry of the padded one is taken from."""
-    before, after = width
-    known = _PAD_MODES.get(mode)
-    if known is None:
-        raise ValueError(f"mode is one of constant, {', '.join(_PAD_MODES)}, got {mode!r}")
-    most = {"reflect": size - 1, "circular": size, "replicate": math.inf if size else 0}[mode]
-    if max(before, after) > most:
-        raise ValueError(f"mode {mode!r} widens a dimension of {size} by at most {most}, got {max(before, after)}")
+def padded_places(shape: tuple[int, ...], pad: Sequence[int], mode: str) -> list[Array]:
+    """For each dimension, which entry each entry of the padded one is taken from.
+
+    >>> padded_places((3,), (1, 2), "circular")
+    [array([2, 0, 1, 2, 0, 1])]
+    """
+    return [_padded(n, before, after, mode) for n, (before, after) in zip(shape, _pairs(pad, len(shape)))]
+
+
+def _padded(size: int, before: int, after: int, mode: str) -> Array:
+    places = np.arange(size)
     if mode == "circular":  # what is cut off is cut off first
-        kept = np.arange(size)[max(0, -before) : size - max(0, -after)]
-        return np.pad(kept, (max(0, before), max(0, after)), mode="wrap")
-    whole = np.pad(np.arange(size), (max(0, before), max(0, after)), mode=known)  # type: ignore[call-overload]
-    return whole[max(0, -before) : len(whole) - max(0, -after)]
+        places = places[max(0, -before) : size - max(0, -after)]
+    widths, known = (max(0, before), max(0, after)), _PAD_MODES[mode]
+    whole = np.pad(places, widths, mode=known)  # type: ignore[call-overload]
+    return whole if mode == "circular" else whole[max(0, -before) : len(whole) - max(0, -after)]
 
 
-@op
-def pad_backward(g: Array, /, pad: Sequence[int], mode: str, shape: tuple[int, ...]) -> Array:
-    """Gradient of `pad` with another mode than "constant": `g` added up where its entries were taken from."""
-    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
-    pairs = [(0, 0)] * (len(shape) - len(pairs)) + pairs
-    return _scattered(g, np.ix_(*[_padded_index(n, width, mode) for n, width in zip(shape, pairs)]), shape)
-
-
-def _matrices(x: Array) -> Array:
+def _check_matrices(x: Array, /, diagonal: int = 0) -> None:
     if x.ndim < 2:
         raise ValueError("needs at least two dimensions")  # NumPy would repeat a row
-    return x
 
 
-@op
+@op(check=_check_matrices)
 def tril(x: Array, /, diagonal: int = 0) -> Array:
-    """Lower triangle of the last two dimensions, zero above `diagonal`; raises `ShapeError` where there are fewer.
+    """Lower triangle of the last two dimensions, zero above `diagonal`; raises `ShapeError` for fewer dimensions.
 
     >>> tril(np.ones((2, 3), int))
     tensor([[1, 0, 0],
             [1, 1, 0]])
     """
-    return np.tril(_matrices(x), diagonal)
+    return np.tril(x, diagonal)
 
 
-@op
+@op(check=_check_matrices)
 def triu(x: Array, /, diagonal: int = 0) -> Array:
-    """Upper triangle of the last two dimensions, zero below `diagonal`; raises `ShapeError` where there are fewer.
+    """Upper triangle of the last two dimensions, zero below `diagonal`; raises `ShapeError` for fewer dimensions.
 
     >>> triu(np.ones((2, 3), int), diagonal=1)
     tensor([[0, 1, 1],
             [0, 0, 1]])
     """
-    return np.triu(_matrices(x), diagonal)
+    return np.triu(x, diagonal)
 
 
 @op
 def repeat_interleave(x: Array, /, repeats: Any, dim: int | None = None) -> Array:
-    """Each entry of `dim` (None: of the flattened tensor) `repeats` times in a row: a number, or one for each entry.
+    """Repeats each entry of `dim` (None: of the flattened tensor) `repeats` times: one number, or one for each entry.
 
-    Raises `ShapeError` for a negative number of times.
+    Raises `ShapeError` for a negative number.
 
     >>> repeat_interleave(np.array([1, 2]), 2, dim=0)
     tensor([1, 1, 2, 2])
@@ -409,7 +340,7 @@ def repeat_interleave(x: Array, /, repeats: Any, dim: int | None = None) -> Arra
 
 
 def repeats_of(repeats: Any) -> Any:
-    """`repeats` without its tensor; raises `DTypeError` for what holds no integers.
+    """`repeats` as an array; raises `DTypeError` unless it holds integers.
 
     >>> repeats_of([1, 2])
     array([1, 2])

@@ -21,6 +21,7 @@ from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, Sh
 from tt_core.engine.heap import LINE
 from tt_core.engine.later import absent_in_tensor
 from tt_core.tensor import elementwise as E
+from tt_core.tensor import indexing as I
 from tt_core.tensor import products as P
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
@@ -603,22 +604,17 @@ class Tensor(TorchMethods, HasArray):
 
     def __getitem__(self, index: Any) -> Self:
         x = self
-        for step in _steps(_plain_index(index), self.ndim):
-            x = S.getitem(x, index=step)
+        for step in I.steps_of(I.plain_index(index), self.ndim):
+            x = I.getitem(x, index=step)
         return x
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        def write(data: Array) -> None:
-            *views, last = _steps(_plain_index(index), data.ndim)
-            for step in views:
-                data = data[step]
-            data[last] = _without_leading_ones(value.data if isinstance(value, HasArray) else value, data, last)
-
+        write = lambda data: I.write_at(data, index, value)  # noqa: E731
         self._in_place("assignment", "where() or masked_fill()", value, write)
 
     def take_along_dim(self, indices: Tensor, dim: _int) -> Self:
         """Elements at `indices` along `dim`; raises `ShapeError` where the numbers of dimensions differ."""
-        return S.take_along_dim(self, indices, dim=dim)
+        return I.take_along_dim(self, indices, dim=dim)
 
     def gather(self, dim: _int, index: Tensor) -> Self:
         """Elements at `index` along `dim`; along the others, `index` may be smaller and takes the first entries.
@@ -636,11 +632,11 @@ class Tensor(TorchMethods, HasArray):
             raise OutOfRangeError(f"gather: index {index.data.min()} is negative; entries are counted from 0")
         first = tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
         covered = self if index.shape == self.shape else self[first]
-        return S.take_along_dim(covered, index, dim=dim)
+        return I.take_along_dim(covered, index, dim=dim)
 
     def index_select(self, dim: _int, index: Tensor) -> Self:
         """Entries of `dim` chosen by a one-dimensional `index`; raises `OutOfRangeError` for one that is not there."""
-        return S.index_select(self, index, dim=dim)
+        return I.index_select.call(self, index, dim=dim)
 
     def masked_fill(self, mask: Tensor, value: _float) -> Self:
         """`value` where `mask` holds; raises `ShapeError` where the mask does not broadcast with this tensor."""
@@ -822,7 +818,7 @@ class Tensor(TorchMethods, HasArray):
         if isinstance(dim, HasArray):
             return pairwise(self, dim)
         indices = index(self, dim=dim, keepdim=True)
-        values = S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone()
+        values = I.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone()
         return ValuesAndIndices(*(t if keepdim else t.squeeze(dim) for t in (values, indices)))
 
     def argmax(self, dim: _int | None = None, keepdim: _bool = False, axis: _int | None = None) -> Self:
@@ -867,7 +863,7 @@ class Tensor(TorchMethods, HasArray):
         tensor([0, 2, 1])
         """
         indices = R.argsort(self, dim=dim, descending=descending, stable=stable)
-        return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone(), indices)
+        return ValuesAndIndices(I.take_along_dim(self, indices, dim=dim) if self.ndim else self.clone(), indices)
 
     def argsort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False) -> Self:
         """Indices that order the elements along `dim`."""
@@ -884,7 +880,7 @@ class Tensor(TorchMethods, HasArray):
         """
         self._own_dim("topk", dim)
         indices = R.topk_indices(self, k=k, dim=dim, largest=largest)
-        return ValuesAndIndices(S.take_along_dim(self, indices, dim=dim), indices)
+        return ValuesAndIndices(I.take_along_dim(self, indices, dim=dim), indices)
 
     # --- element by element
 
@@ -958,64 +954,6 @@ class Tensor(TorchMethods, HasArray):
     minimum = _binary(E.minimum)
     logical_and = __and__ = __rand__ = _binary(E.logical_and)
     logical_or = __or__ = __ror__ = _binary(E.logical_or)
-
-
-def _plain_index(index: Any) -> Any:
-    """An index with arrays in place of the tensors in it; as in PyTorch, uint8 is a mask, and an integer without
-    dimensions is an integer, so that NumPy answers with a view.
-    """
-    if isinstance(index, tuple):
-        return tuple(_plain_index(part) for part in index)
-    if isinstance(index, list):
-        return [_plain_index(part) for part in index]  # a copy: a gradient keeps the index
-    index = index.data if isinstance(index, HasArray) else index
-    if isinstance(index, np.ndarray):
-        if index.dtype == np.uint8:
-            return index != 0
-        if not index.ndim and index.dtype.kind in "iu":
-            return int(index)
-    return index
-
-
-def _without_leading_ones(value: Any, data: Array, index: Any) -> Any:
-    """`value` in as many dimensions as the place it goes to: (1,) fits a single element, as in PyTorch."""
-    if not np.ndim(value) or not S.is_basic_index(index):
-        return value
-    value, place = np.asarray(value), data[index]
-    extra = value.ndim - np.ndim(place)
-    return value.reshape(value.shape[extra:]) if extra > 0 and value.shape[:extra] == (1,) * extra else value
-
-
-def _steps(index: Any, ndim: int) -> list[Any]:
-    """Indices that give, one after the other, PyTorch's order of dimensions: integers take their entry first.
-
-    NumPy counts an integer as one more index array, and where anything else stands between two of those, puts their
-    dimension in front: of x (2, 3, 4), `x[0, :, [1, 2]]` is (2, 3) there and (3, 2) here.
-    """
-    if not isinstance(index, tuple) or len(index) < 3 or S.is_basic_index(index):
-        return [index]
-    index = _without_idle_ellipsis(index, ndim)
-    taking = [i for i, part in enumerate(index) if not (part is None or part is ... or isinstance(part, slice))]
-    integers = [i for i in taking if np.ndim(index[i]) == 0 and not isinstance(index[i], (bool, np.bool_))]
-    if not integers or taking == list(range(taking[0], taking[-1] + 1)):
-        return [index]
-    first: list[Any] = []
-    for i, part in enumerate(index):
-        first += [int(part)] if i in integers else [slice(None)] * _covers(part) if i in taking else [part]
-    rest = [part if i in taking or part is ... else slice(None) for i, part in enumerate(index) if i not in integers]
-    return [tuple(first), tuple(rest)]
-
-
-def _without_idle_ellipsis(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
-    """`...` left out where it stands for no dimension: between index arrays, NumPy counts it all the same."""
-    covered = sum(_covers(part) for part in index if not (part is None or part is ...))
-    return tuple([part for part in index if part is not ... or covered < ndim])
-
-
-def _covers(part: Any) -> int:
-    """How many dimensions a part of an index stands for: a mask for each of its own."""
-    part = np.asarray(part)
-    return part.ndim if part.dtype == np.bool_ else 1
 
 
 def _format(array: Array) -> str:

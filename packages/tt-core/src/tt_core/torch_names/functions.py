@@ -23,6 +23,8 @@ from tt_core.engine.dispatch import quietly, wrap
 from tt_core.engine.errors import ShapeError
 from tt_core.random import Generator, source
 from tt_core.tensor import creation as C
+from tt_core.tensor import reductions as R
+from tt_core.tensor import shapes as S
 from tt_core.tensor.tensor import Tensor, as_array
 
 # --- dtypes and numbers
@@ -67,7 +69,7 @@ less_equal, not_equal, logical_xor = map(_function, ("less_equal", "not_equal", 
 bitwise_and, bitwise_or, bitwise_xor = map(_function, ("bitwise_and", "bitwise_or", "bitwise_xor"))
 bitwise_not, isinf, isposinf, isneginf = map(_function, ("bitwise_not", "isinf", "isposinf", "isneginf"))
 isclose, allclose, equal, count_nonzero = map(_function, ("isclose", "allclose", "equal", "count_nonzero"))
-max, min, std, norm, dist = map(_function, ("max", "min", "std", "norm", "dist"))
+max, min, dist = map(_function, ("max", "min", "dist"))
 median, kthvalue, quantile, nansum, nanmean = map(_function, ("median", "kthvalue", "quantile", "nansum", "nanmean"))
 cumprod, cummax, cummin, diff = map(_function, ("cumprod", "cummax", "cummin", "diff"))
 sort, topk, gather, take, unique = map(_function, ("sort", "topk", "gather", "take", "unique"))
@@ -81,7 +83,7 @@ fliplr, flipud, rot90, broadcast_to = map(_function, ("fliplr", "flipud", "rot90
 diag, diagonal, diag_embed, trace = map(_function, ("diag", "diagonal", "diag_embed", "trace"))
 mm, bmm, mv, dot, inner = map(_function, ("mm", "bmm", "mv", "dot", "inner"))
 outer, ger, vdot, addmm, baddbmm = map(_function, ("outer", "ger", "vdot", "addmm", "baddbmm"))
-linalg = SimpleNamespace(norm=lambda A, ord=2, dim=None, keepdim=False: norm(A, ord or 2, dim, keepdim))
+linalg = SimpleNamespace(norm=lambda A, ord=2, dim=None, keepdim=False: R.norm(A, ord or 2, dim, keepdim))
 multinomial, bernoulli, detach = map(_function, ("multinomial", "bernoulli", "detach"))
 numel, is_floating_point = map(_function, ("numel", "is_floating_point"))
 
@@ -259,7 +261,7 @@ def _tensor(x: Any) -> Any:
     return x if isinstance(x, Tensor) else wrap(as_array(x))
 
 
-concat = concatenate = C.cat
+concat = concatenate = S.cat
 
 
 @explained
@@ -294,7 +296,7 @@ def hstack(tensors: Sequence[Any]) -> Any:
     tensor([1., 0., 0.])
     """
     parts = [atleast_1d(x) for x in tensors]
-    return C.cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
+    return S.cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
 
 
 @explained
@@ -305,7 +307,7 @@ def vstack(tensors: Sequence[Any]) -> Any:
     tensor([[1., 1.],
             [0., 0.]])
     """
-    return C.cat([atleast_2d(x) for x in tensors], 0)
+    return S.cat([atleast_2d(x) for x in tensors], 0)
 
 
 @explained
@@ -316,7 +318,7 @@ def column_stack(tensors: Sequence[Any]) -> Any:
     tensor([[1., 0.],
             [1., 0.]])
     """
-    return C.cat([x if x.ndim > 1 else x.reshape(-1, 1) for x in tensors], 1)
+    return S.cat([x if x.ndim > 1 else x.reshape(-1, 1) for x in tensors], 1)
 
 
 @explained
@@ -360,7 +362,7 @@ def cartesian_prod(*tensors: Any) -> Any:
     """
     if len(tensors) == 1:
         return tensors[0]
-    return C.stack([x.reshape(-1) for x in meshgrid(*tensors)], 1)
+    return S.stack([x.reshape(-1) for x in meshgrid(*tensors)], 1)
 
 
 @of_tensors("a b")
@@ -462,10 +464,10 @@ __all__ = [  # noqa: RUF022
     "is_floating_point", "is_tensor", "isclose", "isin", "isinf", "isneginf", "isposinf", "kthvalue", "lerp",
     "less", "less_equal", "linalg", "log10", "log2", "logaddexp", "logical_xor", "logit", "logspace", "long",
     "masked_select", "max", "median", "meshgrid", "min", "mm", "moveaxis", "movedim", "multinomial", "multiply", "mv",
-    "nan", "nan_to_num", "nanmean", "nansum", "narrow", "negative", "nonzero", "norm", "normal", "not_equal", "numel",
+    "nan", "nan_to_num", "nanmean", "nansum", "narrow", "negative", "nonzero", "normal", "not_equal", "numel",
     "outer", "pi", "poisson", "quantile", "rand_like", "randint_like", "randn_like", "ravel", "reciprocal", "rot90",
     "rsqrt", "scatter", "scatter_add", "searchsorted", "select", "short", "sinc", "sinh", "sort", "split", "square",
-    "std", "std_mean", "subtract", "swapaxes", "swapdims", "t", "take", "tan", "tensor_split", "tensordot", "tile",
+    "std_mean", "subtract", "swapaxes", "swapdims", "t", "take", "tan", "tensor_split", "tensordot", "tile",
     "topk", "trace", "tril_indices", "triu_indices", "true_divide", "trunc", "uint8", "unbind", "unflatten",
     "unique", "var_mean", "vdot", "vstack", "xlogy",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from tt_core.engine.dispatch import Array, HasArray, Op, quietly, registry, wrap
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
 from tt_core.random import Generator, source
 from tt_core.tensor import elementwise as E
+from tt_core.tensor import indexing as I
 from tt_core.tensor import products as P
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
@@ -370,7 +371,7 @@ class TorchMethods:
         """The last dimension on the diagonal of matrices, zero elsewhere; (..., n) gives (..., n, n)."""
         n = self.shape[-1] + abs(offset)
         index = (..., *_diagonal_places(n, n, offset))
-        return S.getitem_backward(self, index=index, shape=(*self.shape[:-1], n, n))
+        return I.add_at(self, index=index, shape=(*self.shape[:-1], n, n))
 
     def diag(self: Any, diagonal: int = 0) -> Tensor:
         """The diagonal of a matrix, or a matrix with this vector on the diagonal."""
@@ -443,7 +444,7 @@ class TorchMethods:
         return self._at(R.argsort(self, dim=dim, stable=True).narrow(dim, k - 1, 1), dim, keepdim)
 
     def _at(self: Any, indices: Any, dim: int, keepdim: bool) -> _Pair:
-        pair = S.take_along_dim(self, indices, dim=dim), indices
+        pair = I.take_along_dim(self, indices, dim=dim), indices
         return _Pair(*(x if keepdim else x.squeeze(dim) for x in pair))
 
     def median(self: Any, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -563,7 +564,8 @@ class TorchMethods:
         if not self.ndim:
             return self + src
         covered = tuple(n if d == dim else m for d, (n, m) in enumerate(zip(self.shape, index.shape)))
-        spread = S.take_along_dim_backward(src, index, dim=dim, shape=covered)
+        places = I.along_dim(index.data, dim, covered, src.shape)
+        spread = I.add_at(src, index=places, shape=covered)
         missing = [(0, n - m) for n, m in zip(self.shape, covered)][::-1]
         if covered != self.shape:
             spread = S.pad(spread, pad=[n for pair in missing for n in pair])
@@ -594,7 +596,7 @@ class TorchMethods:
         """`alpha * source` added to the entries `index` of `dim`, several times where one is named twice."""
         at = (*(slice(None),) * self._own_dim("index_add", dim), index.data)
         rows = source if alpha == 1 else source * alpha
-        return self + S.getitem_backward(rows, index=at, shape=self.shape)
+        return self + I.add_at(rows, index=at, shape=self.shape)
 
     def index_fill(self: Any, dim: int, index: Any, value: float) -> Tensor:
         """`value` in the entries `index` of `dim`."""

@@ -22,7 +22,8 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError
 from tt_core.layers import Layer
-from tt_core.tensor.creation import einsum, empty
+from tt_core.tensor.creation import empty
+from tt_core.tensor.products import einsum
 from tt_data.spatial.common import check_images, on_images
 from tt_data.spatial.padding import pad
 from tt_data.spatial.windows import IntOrPair, Pair, Windows, pair, per_dimension, sides_of, windows

@@ -14,7 +14,7 @@ import numpy as np
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError
-from tt_core.tensor.shapes import take_along_dim_backward
+from tt_core.tensor.indexing import add_at, along_dim
 from tt_data.spatial.common import FunctionLayer, check_float_images, check_images, on_images
 from tt_data.spatial.windows import IntOrPair, Pair, Windows, pair, windows
 from tt_learn.autograd import gradient
@@ -209,8 +209,9 @@ def to_positions(indices: Any, shape: tuple[int, ...]) -> Any:
     flat = (*shape[:-2], shape[-2] * shape[-1])
 
     def backward(g: Any) -> Any:
-        spread = take_along_dim_backward(g[0].flatten(-2), indices.flatten(-2), dim=len(flat) - 1, shape=flat)
-        return spread.reshape(shape)
+        taken = g[0].flatten(-2)
+        places = along_dim(np.asarray(indices.flatten(-2)), len(flat) - 1, flat, taken.shape)
+        return add_at(taken, index=places, shape=flat).reshape(shape)
 
     return backward
 

@@ -24,7 +24,7 @@ def forward_and_backward(op: Op, inputs: tuple[Any, ...], attributes: dict[str, 
     for leaves in (floats, floats[:1], []):
         with suppress(GradientError):
             tensors = [_leaf(x) if i in leaves else x for i, x in enumerate(inputs)]
-            output = op(*tensors, **attributes)
+            output = op.call(*tensors, **attributes)
             if getattr(output, "requires_grad", False):
                 output.backward(wrap(finite.normal(*output.shape)))
             break

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from tt_learn.rules import activations, elementwise, functions, layers, losses, products, reductions, shapes
+from tt_learn.rules import activations, elementwise, functions, indexing, layers, losses, products, reductions, shapes
 
-__all__ = ["activations", "elementwise", "functions", "layers", "losses", "products", "reductions", "shapes"]
+__all__ = [
+    "activations",
+    "elementwise",
+    "functions",
+    "indexing",
+    "layers",
+    "losses",
+    "products",
+    "reductions",
+    "shapes",
+]

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from tt_core.tensor import elementwise as E
-from tt_core.tensor.creation import cat, ones_like, zeros_like
+from tt_core.tensor.creation import ones_like, zeros_like
+from tt_core.tensor.shapes import cat
 from tt_core.torch_names import ops as M
 from tt_learn.autograd import gradient, non_differentiable
 

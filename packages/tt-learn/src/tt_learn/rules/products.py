@@ -7,9 +7,8 @@ from typing import Any
 
 from tt_core.engine.dispatch import Array, op
 from tt_core.layers import linear
-from tt_core.tensor.creation import einsum
 from tt_core.tensor.elementwise import half_in_float32
-from tt_core.tensor.products import einsum_arrays, matmul
+from tt_core.tensor.products import einsum, matmul
 from tt_learn.autograd import gradient, sum_to
 
 
@@ -57,7 +56,7 @@ def rows_product(a: Array, b: Array, /) -> Array:
 gradient(rows_product, lambda out, a, b: (lambda g: b @ g.T, lambda g: a @ g))
 
 
-@gradient(einsum_arrays)
+@gradient(einsum)
 def _(out: Any, *operands: Any, equation: str) -> Any:
     """The gradient for one operand is the einsum of `g` with the others, its own letters now the output's."""
     terms, result = _explicit(equation, [x.ndim for x in operands])

@@ -9,7 +9,8 @@ import numpy as np
 
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
-from tt_core.tensor.creation import cat, ones_like
+from tt_core.tensor.creation import ones_like
+from tt_core.tensor.shapes import cat
 from tt_learn.autograd import gradient, non_differentiable, wide
 
 non_differentiable(R.argmax, R.argmin, R.all, R.any, R.argsort, R.topk_indices)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.tensor import shapes as S
+from tt_core.tensor.indexing import add_at
 from tt_learn.autograd import gradient, sum_to
 
 
@@ -50,36 +51,7 @@ def _(out: Any, x: Any, dtype: Any) -> Any:
     return (lambda g: g.to(own),)
 
 
-@gradient(S.getitem)
-def _(out: Any, x: Any, index: Any) -> Any:
-    shape = x.shape
-    return (lambda g: S.getitem_backward(g, index=index, shape=shape),)
-
-
-gradient(S.getitem_backward, lambda out, g, index, shape: (lambda gg: gg[index],))
-
-
-@gradient(S.take_along_dim)
-def _(out: Any, x: Any, indices: Any, dim: int) -> Any:
-    shape = x.shape
-    return lambda g: S.take_along_dim_backward(g, indices, dim=dim, shape=shape), None
-
-
-@gradient(S.take_along_dim_backward)
-def _(out: Any, g: Any, indices: Any, dim: int, shape: Any) -> Any:
-    return lambda gg: S.take_along_dim(gg, indices, dim=dim), None
-
-
-@gradient(S.index_select)
-def _(out: Any, x: Any, index: Any, dim: int) -> Any:
-    shape = x.shape
-    if not shape:
-        return lambda g: g, None
-    at = (slice(None),) * (dim % x.ndim)
-    return lambda g: S.getitem_backward(g, index=(*at, np.asarray(index)), shape=shape), None
-
-
-@gradient(S.concatenate)
+@gradient(S.cat)
 def _(out: Any, *tensors: Any, dim: int) -> Any:
     shapes = [x.shape for x in tensors]
     flat = all(len(shape) == 1 for shape in shapes)
@@ -93,7 +65,7 @@ def _(out: Any, *tensors: Any, dim: int) -> Any:
     return tuple([lambda g, at=at, n=n, s=s: part(g, at, n, s) for at, n, s in zip(starts, sizes, shapes)])
 
 
-@gradient(S.stack_arrays)
+@gradient(S.stack)
 def _(out: Any, *tensors: Any, dim: int) -> Any:
     at = (slice(None),) * (dim % (tensors[0].ndim + 1))
     return tuple([lambda g, i=i: g[(*at, i)] for i in range(len(tensors))])
@@ -101,14 +73,10 @@ def _(out: Any, *tensors: Any, dim: int) -> Any:
 
 @gradient(S.pad)
 def _(out: Any, x: Any, pad: Any, mode: str, value: float | None) -> Any:
-    if mode != "constant":
-        shape = x.shape
-        return (lambda g: S.pad_backward(g, pad=pad, mode=mode, shape=shape),)
-    back = tuple([-n for n in pad])
-    return (lambda g: S.pad(g, pad=back),)
-
-
-gradient(S.pad_backward, lambda out, g, pad, mode, shape: (lambda gg: S.pad(gg, pad=pad, mode=mode),))
+    if mode == "constant":
+        return (lambda g: S.pad(g, pad=[-n for n in pad]),)
+    shape = x.shape
+    return (lambda g: add_at(g, index=np.ix_(*S.padded_places(shape, pad, mode)), shape=shape),)
 
 
 @gradient(S.repeat_interleave)
@@ -122,6 +90,6 @@ def _(out: Any, x: Any, repeats: Any, dim: int | None) -> Any:
             n = int(counts.reshape(()))
             return g.reshape((*own[: axis + 1], n, *own[axis + 1 :])).sum(axis + 1).reshape(shape)
         index = (*(slice(None),) * axis, np.repeat(np.arange(own[axis]), counts))
-        return S.getitem_backward(g, index=index, shape=own).reshape(shape)
+        return add_at(g, index=index, shape=own).reshape(shape)
 
     return (for_x,)

@@ -125,9 +125,9 @@ _TO_RESULT = {
 difference, exponential, sum and quotient."""
 
 _TO_INPUT = {
-    1: "all amax amin any argmax argmin cumprod cumsum embedding_backward fold getitem_backward mean prod "
-       "running_extreme sum sum_to take_along_dim_backward adaptive_avg_pool2d adaptive_max_pool2d_with_indices "
-       "max_pool2d_backward pad_backward put_at_indices",
+    1: "all amax amin any argmax argmin cumprod cumsum embedding_backward fold add_at mean prod "
+       "running_extreme sum sum_to adaptive_avg_pool2d adaptive_max_pool2d_with_indices "
+       "max_pool2d_backward put_at_indices",
     4: "logsumexp resample_backward var",
     5: "binary_cross_entropy cross_entropy",
     12: "layer_norm_backward rms_norm_backward batch_norm_backward",
