@@ -219,8 +219,17 @@ SAMPLES: dict[str, Samples] = {
         *_matrix(index=(slice(1, None), np.array([0, 2, 2])))(draw),
         *_matrix(index=(slice(1, None), 2))(draw),
     ],
+    "add_at": lambda draw: [
+        *_matrix(index=(slice(1, None), slice(None, None, 2)), shape=(7, 16))(draw),
+        *_matrix(index=(np.array([0, 2, 2, 1, 0, 2]),), shape=(3, 8))(draw),
+    ],
     "repeat_interleave": _matrix(repeats=2, dim=0),
-    "pad": _matrix(pad=(1, 2), value=0.0),
+    "pad": lambda draw: [
+        call
+        for mode in ("constant", "reflect", "replicate", "circular")
+        for pad in ((1, 2), (2, -1, 0, 1))
+        for call in _matrix(pad=pad, mode=mode)(draw)
+    ],
     "roll": _matrix(shifts=2, dims=0),
     "cast": lambda draw: [*_matrix(dtype=np.dtype("float64"))(draw), *_matrix(dtype=np.dtype(draw.dtype))(draw)],
     "einsum": lambda draw: [

@@ -71,23 +71,26 @@ def along_dim(indices: Array, dim: int, shape: tuple[int, ...], taken: tuple[int
     return tuple(places)
 
 
-def _check_rows(x: Array, index: Array, /, dim: int) -> None:
-    if np.ndim(index) > 1:
-        raise ValueError("index must have one dimension")
-    if (held := np.asarray(index).dtype).kind not in "iu":  # a mask would count as zeros and ones
-        raise TypeError(f"index must hold integers, got {held}")
-    if np.size(index) and np.min(index) < 0:
-        raise IndexError(f"index {np.min(index)} is negative; entries are counted from 0")
-    if not x.ndim and np.size(index) != 1:
-        raise ValueError(f"index must have one entry for a tensor without dimensions, got {len(index)}")
-
-
 def _rows(x: Array, index: Array, /, dim: int) -> Array:
-    rows = np.take(np.atleast_1d(x), np.atleast_1d(index), axis=dim)
+    rows = np.take(np.atleast_1d(x), _row_numbers(x, index), axis=dim)
     return rows if x.ndim else rows.reshape(())
 
 
-@op(formula=_rows, check=_check_rows)
+def _row_numbers(x: Array, index: Array) -> Array:
+    """`index` with one dimension; raises an error for anything but a list of rows."""
+    index = np.atleast_1d(index)
+    if index.ndim > 1:
+        raise ValueError("index must have one dimension")
+    if index.dtype.kind not in "iu":  # a mask would count as zeros and ones
+        raise TypeError(f"index must hold integers, got {index.dtype}")
+    if index.size and index.min() < 0:
+        raise IndexError(f"index {index.min()} is negative; entries are counted from 0")
+    if not x.ndim and index.size != 1:
+        raise ValueError(f"index must have one entry for a tensor without dimensions, got {index.size}")
+    return index
+
+
+@op(formula=_rows)
 def index_select(input: Tensor | Array, dim: int, index: Tensor | Array) -> Tensor:
     """Entries of `dim` chosen by a one-dimensional `index` of integers.
 

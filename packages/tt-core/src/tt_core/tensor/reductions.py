@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,9 @@ def accumulator(x: Array) -> Any:
 
 def count(x: Array, dim: Dim) -> int:
     """The number of elements that are reduced to one."""
-    return x.size if dim is None or not x.ndim else int(np.prod([x.shape[d] for d in np.atleast_1d(dim)]))
+    if dim is None or not x.ndim:
+        return x.size
+    return math.prod([x.shape[d] for d in (dim if isinstance(dim, (tuple, list)) else (dim,))])
 
 
 # --- sums and means
