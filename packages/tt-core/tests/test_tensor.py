@@ -538,7 +538,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: tensor([1.0, None], dtype="float32"), DTypeError, "tensor: .* got NoneType"),
         (lambda x: Tensor("1.5", dtype="float32"), DTypeError, "tensor: .* got dtype <U3"),
         (lambda x: Tensor([1, 2], dtype=str), DTypeError, "tensor: .* got dtype <U"),
-        (lambda x: tensor([[1], [2, 3]]), ShapeError, "tensor: nested lists must be of one length"),
+        (lambda x: tensor([[1], [2, 3]]), ShapeError, "tensor: nested lists must have the same length"),
         (lambda x: tensor([1.0], dtype="foo"), DTypeError, "tensor: data type 'foo' not understood"),
         (lambda x: tt_core.full(2, None), DTypeError, "full: holds numbers or booleans, got NoneType"),
         (lambda x: from_numpy(np.array(["a"])), DTypeError, "from_numpy: holds numbers or booleans, got dtype <U1"),

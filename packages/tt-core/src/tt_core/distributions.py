@@ -19,7 +19,8 @@ from tt_core.tensor import creation as C
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
-from tt_core.tensor.tensor import Tensor, as_array
+from tt_core.tensor.conversion import as_array
+from tt_core.tensor.tensor import Tensor
 
 
 def _tensor(x: Any) -> Tensor:

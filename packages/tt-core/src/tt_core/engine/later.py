@@ -114,3 +114,14 @@ def absent_in_tensor(tensor: Any, name: str) -> str:
         return f"a tensor has no {name}: write tt_core.{name}(x)"
     near = did_you_mean(name, [known for known in dir(type(tensor)) if not known.startswith("_")])
     return f"a tensor has no {name}" + (f": {near}" if near.startswith("did") else "")
+
+
+def absent_option(name: str) -> str:
+    """Why nothing that makes tensors takes the option `name`, and what to do.
+
+    >>> absent_option("requires_grad")
+    'requires_grad comes with Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor'
+    """
+    if name in GRADIENTS.split():
+        return f"{name} comes with Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor"
+    return f"{name} is not one of its arguments"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Call = Callable[..., Any]
-AnyTensor = TypeVar("AnyTensor", bound="Tensor")
+AnyTensor = TypeVar("AnyTensor", bound="HasArray")
 P = ParamSpec("P")
 Result = TypeVar("Result", covariant=True)
 

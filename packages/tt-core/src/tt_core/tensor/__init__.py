@@ -6,6 +6,8 @@ methods, and `creation` for the functions that make tensors.
 
 from __future__ import annotations
 
+from tt_core.tensor.conversion import as_array as as_array
+from tt_core.tensor.conversion import native as native
 from tt_core.tensor.creation import arange as arange
 from tt_core.tensor.creation import as_bound as as_bound
 from tt_core.tensor.creation import empty as empty
@@ -120,5 +122,3 @@ from tt_core.tensor.shapes import unsqueeze as unsqueeze
 from tt_core.tensor.shapes import view as view
 from tt_core.tensor.tensor import Tensor as Tensor
 from tt_core.tensor.tensor import ValuesAndIndices as ValuesAndIndices
-from tt_core.tensor.tensor import as_array as as_array
-from tt_core.tensor.tensor import native as native

@@ -1,12 +1,13 @@
 """Module 01, tensor: functions that make tensors from sizes, from Python data, or from random numbers.
 
-They hand back the active tensor type, so with Act II imported `zeros(3)` can learn. Random ones draw from the one
-generator (`manual_seed`).
+They return the active tensor type, Act II's once it is imported. Random ones draw from the framework's generator
+(`manual_seed`), unless they are given one.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -18,22 +19,27 @@ from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, TinyTor
 from tt_core.engine.heap import aligned
 from tt_core.random import Generator, source
 from tt_core.tensor import shapes as S
-from tt_core.tensor.tensor import Tensor, as_array, native
+from tt_core.tensor.conversion import as_array, native
+from tt_core.tensor.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _named(create: F) -> F:
-    """Errors of NumPy begin with the name of the function that was called, as those of ops do; a dtype of None is the
-    default, as in PyTorch, and one of neither numbers nor booleans an error. Takes `device` and `requires_grad` too.
+    """Decorates a function that makes a tensor: what all of them take, and how their errors read.
+
+    A dtype of None is the default, as in PyTorch; one of neither numbers nor booleans is an error. `device` must be the
+    CPU. Options that the function does not know go to the tensor (`Tensor._take`). Errors of NumPy become ours, and
+    begin with the function's name, as those of ops do.
     """
+    known = inspect.signature(create).parameters
 
     @functools.wraps(create)
     def named(*args: Any, **options: Any) -> Any:
         if "dtype" in options and options["dtype"] is None:
             del options["dtype"]
         devices.check(options.pop("device", None))
-        asks = options.pop("requires_grad", False)
+        more = {name: options.pop(name) for name in options.keys() - known.keys()}
         try:
             if "dtype" in options:
                 options["dtype"] = native(np.dtype(options["dtype"]))
@@ -44,22 +50,15 @@ def _named(create: F) -> F:
             raise (kind_of(error) or ShapeError)(f"{create.__name__}: {error}") from None
         if made.dtype.kind not in "fiub":
             raise DTypeError(f"{create.__name__}: holds numbers or booleans, got dtype {made.dtype}")
-        return _with_gradient(create.__name__, made) if asks else made
+        return made._take(create.__name__, more) if more else made
 
     return cast(F, named)
 
 
-def _with_gradient(what: str, made: Any) -> Any:
-    """`made`, asking for its gradient; an error without the act that brings gradients."""
-    if not hasattr(made, "requires_grad_"):
-        raise DTypeError(f"{what}: requires_grad needs Act II Learning; import tt_learn before making tensors")
-    return made.requires_grad_()
-
-
-def tensor(data: Any, dtype: Any = None, device: Any = None, *, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
     """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes and errors as for `Tensor`.
 
-    `requires_grad` asks for its gradient; raises `DTypeError` with Act I alone, which has none.
+    `device` must be the CPU. Act II adds the option `requires_grad`.
 
     >>> tensor([1, 2, 3]).dtype, tensor([1.0]).dtype
     (dtype('int64'), dtype('float32'))
@@ -67,12 +66,12 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, *, requires_grad: b
     devices.check(device)
     array = as_array(data, dtype)
     given = data.data if isinstance(data, HasArray) else data
-    made = wrap(array.copy() if array is given else array)
-    return _with_gradient("tensor", made) if requires_grad else made
+    made: Tensor = wrap(array.copy() if array is given else array)
+    return made._take("tensor", options) if options else made
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares memory with `array`; raises `DTypeError` for what is no array of numbers.
+    """A tensor that shares memory with `array`; raises `DTypeError` for anything but an array of numbers.
 
     >>> array = np.zeros(2)
     >>> from_numpy(array).numpy() is array
@@ -87,7 +86,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 @_named
 def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """All 0; raises `ShapeError` for a negative size, `DTypeError` for one that is no integer.
+    """All 0; raises `ShapeError` for a negative size, `DTypeError` for a size that is not an integer.
 
     >>> zeros(2, 3)
     tensor([[0., 0., 0.],
@@ -108,7 +107,7 @@ def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
 
 @_named
 def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
-    """Memory as it is found, for values that are written before they are read; raises as `zeros` does.
+    """Uninitialized memory, for values that are written before they are read; raises as `zeros` does.
 
     >>> empty(2, 3).fill_(7).sum()
     tensor(42.)
@@ -123,14 +122,14 @@ def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, HasArray):  # whose gradient, in Act II, would be lost
+    if isinstance(value, HasArray):  # a later act could not see the computation
         raise TypeError(f"fill_value is a number, got a tensor of shape {value.data.shape}; use its item()")
     return value
 
 
 @_named
 def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
-    """All `fill_value`, float32 or int64 by its type; raises `DTypeError` for a value that is no number.
+    """All `fill_value`, float32 or int64 by its type; raises `DTypeError` for a value that is not a number.
 
     >>> full((2,), 7), full((2,), 7.0)
     (tensor([7, 7]), tensor([7., 7.]))
@@ -147,7 +146,7 @@ def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
 
 @_named
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
-    """All 0 in the shape and dtype of `x`; raises `DTypeError` for what is neither tensor nor array.
+    """All 0 in the shape and dtype of `x`; raises `DTypeError` unless `x` is a tensor or an array.
 
     >>> zeros_like(tensor([[1, 2]]))
     tensor([[0, 0]])
@@ -168,7 +167,7 @@ def ones_like(x: Any, dtype: Any = None) -> Tensor:
 
 @_named
 def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
-    """All `fill_value` in the shape and dtype of `x`; raises as `zeros_like` does, and for a value that is no number.
+    """All `fill_value` in the shape and dtype of `x`; raises as `zeros_like` and `full` do.
 
     >>> full_like(tensor([[1, 2]]), 7)
     tensor([[7, 7]])
@@ -179,9 +178,9 @@ def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
 
 @_named
 def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
-    """`start`, `start + step`, ... up to but without `end`; with one argument, from 0.
+    """`start`, `start + step`, ... up to `end`, which is not included; with one argument, from 0.
 
-    Raises `ArgumentError` where the steps do not lead from `start` to `end`.
+    Raises `ArgumentError` if the steps do not lead from `start` to `end`.
 
     >>> arange(3), arange(1, 0, -0.25)
     (tensor([0, 1, 2]), tensor([1.  , 0.75, 0.5 , 0.25]))
@@ -197,7 +196,7 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
 
 @_named
 def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
-    """`steps` evenly spaced numbers from `start` to `end`, both included; integers are cut towards 0 as in PyTorch.
+    """`steps` evenly spaced numbers from `start` to `end`, both included; integers are truncated as in PyTorch.
 
     Raises `ShapeError` for a negative number of steps and for bounds that are not numbers, `DTypeError` for booleans.
 
@@ -212,7 +211,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> T
 
 
 def as_bound(value: Any, dtype: Any) -> float:
-    """A bound of a range as Python's number: cut to an integer for a range of integers, as in PyTorch.
+    """A bound of a range as Python's number: truncated for a range of integers, as in PyTorch.
 
     >>> as_bound(2.7, "int64"), as_bound(tensor(2.5), "float32")
     (2, 2.5)
@@ -271,9 +270,9 @@ def randint(
     generator: Generator | None = None,
     dtype: Any = np.int64,
 ) -> Tensor:
-    """Whole numbers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0.
+    """Integers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0.
 
-    Raises `ShapeError` where there are none between the bounds, `DTypeError` for a bound that is no integer.
+    Raises `ShapeError` if there are none between the bounds, `DTypeError` for a bound that is not an integer.
 
     >>> bool((randint(1, 7, (100,)) < 7).all())
     True

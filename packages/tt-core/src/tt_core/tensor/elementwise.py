@@ -1,6 +1,6 @@
 """Module 01, tensor: the arithmetic. Each op here works on every element by itself, and broadcasts its inputs.
 
-Comparisons return booleans, and have no gradients in Act II. `dtypes.py` says which dtype a result has.
+Comparisons return booleans. `dtypes.py` says which dtype a result has.
 """
 
 from __future__ import annotations

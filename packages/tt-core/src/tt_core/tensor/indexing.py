@@ -130,7 +130,7 @@ def plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(plain_index(part) for part in index)
     if isinstance(index, list):
-        return [plain_index(part) for part in index]  # a copy: a gradient keeps the index
+        return [plain_index(part) for part in index]  # a copy, which the caller cannot change
     index = index.data if isinstance(index, HasArray) else index
     if isinstance(index, np.ndarray):
         if index.dtype == np.uint8:

@@ -1,7 +1,7 @@
 """Part of module 01, tensor: methods that PyTorch's tensors have and the journey does not need.
 
-Scripts written for PyTorch find their names here. Every method is a composition of existing ops, so its gradient
-follows from theirs; the journey itself stays in `tensor.py`. `tt_core.torch_names` offers the same as functions.
+Scripts written for PyTorch find their names here. Every method is a composition of existing ops, so plugins see
+what it computes. `tt_core.torch_names.functions` offers the same as functions.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tt_core.tensor import shapes as S
 from tt_core.torch_names import ops as M
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from tt_core.tensor.tensor import Tensor
 
 
@@ -81,8 +83,15 @@ def _needs(name: str, *pairs: tuple[Any, int]) -> None:
 
 
 @explained_methods
-class TorchMethods:
+class TorchMethods(HasArray):
     """What `Tensor` inherits under PyTorch's names."""
+
+    if TYPE_CHECKING:  # Act II's Tensor defines these; ops return it once `tt_learn` is imported
+        grad: Self | None
+        requires_grad: bool
+
+        def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+        def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None: ...
 
     # --- the device, and what the tensor is
 

@@ -1,7 +1,7 @@
 """Part of module 01, tensor: mathematical functions that PyTorch has and the journey does not need.
 
-Each is an op on its own, because no composition of other ops gives its value or its gradient accurately.
-Integers give float32, as in PyTorch. The derivatives are in `tt_learn/rules/functions.py`.
+Each is an op on its own, because no composition of other ops gives its value accurately. Integers give float32, as in
+PyTorch.
 """
 
 from __future__ import annotations

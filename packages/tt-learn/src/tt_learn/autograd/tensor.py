@@ -43,6 +43,11 @@ class Tensor(tt_core.Tensor):
         if requires_grad:
             self.requires_grad_()
 
+    def _take(self, what: str, options: dict[str, Any]) -> Self:
+        if options.pop("requires_grad", False):
+            self.requires_grad_()
+        return super()._take(what, options)
+
     @property
     def requires_grad(self) -> bool:
         """Whether this tensor gets a gradient, or passes one on; assigning to it calls `requires_grad_`."""

@@ -112,7 +112,7 @@ def _sort(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -
 _TO_RESULT = {
     1: "abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil cos cosh "
        "div eq erf exp exp2 expm1 floor floor_divide fmod ge gt isfinite isnan le log log10 log1p log2 logical_and "
-       "logical_not logical_or lt maximum minimum mul ne neg pow relu remainder root round sign sin sinh sqrt sub tan "
+       "logical_not logical_or lt maximum minimum mul ne neg pow relu remainder round sign sin sinh sqrt sub tan "
        "tanh trunc avg_pool2d_backward adaptive_avg_pool2d_backward dropout2d",
     2: "clip dequantize_affine leaky_relu leaky_relu_backward relu_backward batch_norm_inference dropout",
     3: "hypot rotary sigmoid_backward softplus tanh_backward",
@@ -128,7 +128,8 @@ _TO_INPUT = {
     1: "all amax amin any argmax argmin cumprod cumsum embedding_backward fold add_at mean prod "
        "running_extreme sum sum_to adaptive_avg_pool2d adaptive_max_pool2d_with_indices "
        "max_pool2d_backward put_at_indices",
-    4: "logsumexp resample_backward var",
+    2: "norm",
+    4: "logsumexp resample_backward std var",
     5: "binary_cross_entropy cross_entropy",
     12: "layer_norm_backward rms_norm_backward batch_norm_backward",
 }  # fmt: skip
