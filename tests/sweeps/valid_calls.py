@@ -347,6 +347,7 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "view": lambda: given(floats(2, 3), (3, 2)),
     "expand": lambda: given(floats(1, 3), (2, 3)),
     "getitem": lambda: given(floats(2, 3), (0, 1)),
+    "add_at": lambda: given(floats(2, 3), (slice(0, 2),), (4, 3)),
     "topk_indices": lambda: given(floats(2, 3), 2),
     "sum_to": lambda: given(floats(2, 3), (3,)),
     "rows_product": lambda: given(floats(2, 3), floats(2, 3)),
