@@ -322,7 +322,9 @@ def test_integers_follow_their_rule(name: str, dtype: str) -> None:
             continue
         found = op.call(*given, **attributes).data
         if name in FLOAT32:
-            exact = op.call(*[x.astype(np.float64) if is_float(old) else x for x, old in zip(wide, inputs)], **attributes)
+            exact = op.call(
+                *[x.astype(np.float64) if is_float(old) else x for x, old in zip(wide, inputs)], **attributes
+            )
             assert found.dtype == np.float32
             np.testing.assert_allclose(found, exact.data, rtol=1e-5, atol=1e-6)
             continue

@@ -21,7 +21,7 @@ import tt_core
 from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, relu, tensor, use
 from tt_core.command.checking import compare
 from tt_core.engine import plugins
-from tt_core.engine.dispatch import Op, registry, tuned, with_residuals
+from tt_core.engine.dispatch import Array, Op, registry, tuned, with_residuals
 from tt_core.engine.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
 from tt_core.engine.hookspecs import hookspec as core_hookspec
 from tt_core.layers import dropout
@@ -796,3 +796,50 @@ def test_plugins_of_tt_plugins_outlive_a_block_and_are_reported_when_the_process
     assert run.stdout == "done\n"
     rows = [line.split()[:3] for line in run.stderr.splitlines()[1:-1]]  # between headings and the whole time
     assert sorted(rows) == [["op", "add", "1"], ["op", "mul", "1"]]
+
+
+# --- ops with a public function
+
+
+@pytest.mark.parametrize("name", ["cat", "stack", "where", "einsum", "index_select", "std", "norm"])
+def test_what_users_call_is_the_op(name: str) -> None:
+    assert getattr(tt_core, name) is registry[name]
+
+
+def test_a_plugin_sees_the_inputs_of_a_list_one_by_one() -> None:
+    seen: list[Any] = []
+
+    class Joining:
+        @hookimpl
+        def tt_kernel(self, op: Op) -> Any:
+            return (lambda *parts, dim: np.full(len(parts), dim)) if op is tt_core.cat else None
+
+        @hookimpl
+        def tt_observe_op(self, op: Op) -> Any:
+            return lambda op, inputs, attributes, output: seen.append((op.name, len(inputs), attributes))
+
+    x = tt_core.ones(2)
+    with tt_core.use(Joining()):
+        assert tt_core.cat([x, x, x], 1).tolist() == [1, 1, 1]
+    assert seen == [("cat", 3, {"dim": 1})]
+    assert tt_core.cat([x, x]).shape == (4,)
+
+
+def test_an_op_with_a_public_function_takes_arguments_in_its_own_order() -> None:
+    def scaled(x: Array, /, factor: float = 2.0) -> Array:
+        return x * factor
+
+    @op(formula=scaled)
+    def scaled_by(factor: float, x: Tensor) -> Tensor:
+        """Returns `x` times `factor`."""
+        return scaled_by.call(x, factor=factor)
+
+    try:
+        assert scaled_by is registry["scaled_by"]
+        assert (scaled_by.formula, scaled_by.inputs, scaled_by.attributes) == (scaled, ("x",), {"factor": 2.0})
+        assert scaled_by(3.0, tt_core.ones(2)).tolist() == [3, 3]
+        assert scaled_by.call(tt_core.ones(2)).tolist() == [2, 2]
+        with pytest.raises(DTypeError, match="scaled_by: needs a tensor, an array or a number, got 'text'"):
+            scaled_by(3.0, "text")  # type: ignore[arg-type]
+    finally:
+        del registry["scaled_by"]

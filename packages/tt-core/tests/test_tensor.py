@@ -694,7 +694,7 @@ def test_repr_of_any_shape_is_short_and_names_what_it_leaves_out(x: np.ndarray) 
     text = repr(Tensor(x))
     assert text.startswith("tensor(")
     assert max(map(len, text.splitlines())) <= 100
-    assert ("..." in text) == (x.size > 1000)
+    assert ("..." in text) == (x.size > 1000 and max(x.shape) > 6)  # up to 6 entries are shown
 
 
 def test_repr_of_a_large_tensor_is_quick_to_read() -> None:

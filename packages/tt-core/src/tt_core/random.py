@@ -1,4 +1,4 @@
-"""The one random generator of the framework: initialisation, dropout, shuffling and sampling all draw from it.
+"""The random generator of the framework: initialization, dropout, shuffling and sampling draw from it.
 
 One generator means one seed reproduces a run, and one state, stored in a checkpoint, resumes it to the bit.
 """
@@ -54,7 +54,7 @@ def drawing_from(rng: np.random.Generator) -> Iterator[None]:
 
 
 def manual_seed(seed: int) -> np.random.Generator:
-    """Restart the generator from `seed` (any integer >= 0) and return it; raises `ArgumentError` for anything else.
+    """Restarts the generator from `seed` (an integer >= 0) and returns it; raises `ArgumentError` for anything else.
 
     >>> manual_seed(0).random() == manual_seed(0).random()
     True
@@ -64,7 +64,7 @@ def manual_seed(seed: int) -> np.random.Generator:
 
 
 class Generator:
-    """A stream of random numbers of its own (PyTorch's `torch.Generator`), for what takes `generator=`.
+    """A separate stream of random numbers (PyTorch's `torch.Generator`), for functions that take `generator=`.
 
     >>> from tt_core import randn
     >>> a = randn(2, generator=Generator().manual_seed(7))
@@ -77,21 +77,21 @@ class Generator:
         self.numpy = np.random.default_rng()
 
     def manual_seed(self, seed: int) -> Generator:
-        """Restart from `seed` (any integer >= 0) and return this generator; raises `ShapeError` for anything else."""
+        """Restarts from `seed` (an integer >= 0) and returns self; raises `ArgumentError` for anything else."""
         self.numpy.bit_generator.state = _seeded(seed)
         return self
 
     def get_state(self) -> dict[str, Any]:
-        """The state, as `get_rng_state` gives that of the framework's generator."""
+        """The state, in the form of `get_rng_state`."""
         return dict(self.numpy.bit_generator.state)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Return to a state that `get_state` gave."""
+        """Restores a state that `get_state` returned."""
         self.numpy.bit_generator.state = state
 
 
 def source(own: Generator | None) -> np.random.Generator:
-    """Where to draw from: `own` if there is one, else the framework's generator.
+    """The generator to draw from: `own`, or the framework's if that is None.
 
     >>> source(None) is generator()
     True
@@ -111,7 +111,7 @@ def _seeded(seed: int) -> Any:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The generator's state, made of integers and strings alone, so that JSON can hold it.
+    """The generator's state, which consists of integers and strings, so that JSON can hold it.
 
     >>> get_rng_state()["bit_generator"]
     'PCG64'
@@ -120,7 +120,7 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the generator back into a state that `get_rng_state` gave; raises `ArgumentError` for anything else.
+    """Restores a state that `get_rng_state` returned; raises `ArgumentError` for anything else.
 
     >>> state, drawn = get_rng_state(), generator().random()
     >>> set_rng_state(state)

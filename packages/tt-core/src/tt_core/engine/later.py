@@ -120,8 +120,8 @@ def absent_option(name: str) -> str:
     """Why nothing that makes tensors takes the option `name`, and what to do.
 
     >>> absent_option("requires_grad")
-    'requires_grad comes with Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor'
+    'requires_grad needs Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor'
     """
     if name in GRADIENTS.split():
-        return f"{name} comes with Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor"
+        return f"{name} needs Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor"
     return f"{name} is not one of its arguments"

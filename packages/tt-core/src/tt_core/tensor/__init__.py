@@ -1,7 +1,15 @@
 """Module 01, tensor: an array with a shape, a dtype and the operations on it.
 
-Read `elementwise`, `reductions`, `shapes` and `products` for the ops, `tensor` for the class that carries them as
-methods, and `creation` for the functions that make tensors.
+Read in this order:
+
+- `elementwise`: the arithmetic, from `add` to `where`. Each op is a function on NumPy arrays.
+- `reductions`, `shapes`, `indexing`, `products`: the other ops.
+- `tensor`: the class. It holds an array, and its methods and operators name the ops.
+- `conversion`, `printing`, `rearranging`, `in_place`: methods of one kind, which `Tensor` inherits.
+- `creation`: functions that make tensors.
+
+`dtypes` says which dtype a result has. `memory_table` finds out which operations share memory. Faster forms of the ops
+are in `tt_core/kernels/`, and names of PyTorch's that the journey does not need in `tt_core/torch_names/`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tt_core.engine.arguments import explained
 from tt_core.engine.compositions import of_tensors
 from tt_core.engine.devices import backends, cuda, device
 from tt_core.engine.dispatch import quietly, wrap
-from tt_core.engine.errors import ShapeError
+from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_core.random import Generator, source
 from tt_core.tensor import creation as C
 from tt_core.tensor import reductions as R
@@ -338,7 +338,7 @@ def broadcast_tensors(*tensors: Any) -> Any:
 def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
     """Coordinates of the grid that vectors span: a tensor for each of them, all of one shape.
 
-    With `indexing="xy"`, the first two dimensions are exchanged. Raises `ShapeError` for any other `indexing`.
+    With `indexing="xy"`, the first two dimensions are exchanged. Raises `ArgumentError` for any other `indexing`.
 
     >>> x, y = meshgrid(C.arange(2), C.arange(3))
     >>> y
@@ -346,7 +346,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
             [0, 1, 2]])
     """
     if indexing not in ("ij", "xy"):
-        raise ShapeError(f"meshgrid: indexing is 'ij' or 'xy', got {indexing!r}")
+        raise ArgumentError(f"meshgrid: indexing is 'ij' or 'xy', got {indexing!r}")
     given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
     rank = len(given)
     grid = [x.reshape((1,) * i + (-1,) + (1,) * (rank - i - 1)) for i, x in enumerate(given)]

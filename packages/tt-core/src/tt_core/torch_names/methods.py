@@ -176,14 +176,14 @@ class TorchMethods(HasArray):
     def div(self: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         """`self / other`, then rounded: None keeps the fraction, "floor" rounds down, "trunc" towards 0.
 
-        Raises `ShapeError` for any other `rounding_mode`.
+        Raises `ArgumentError` for any other `rounding_mode`.
         """
         if rounding_mode is None:
             return E.div(self, other)
         if rounding_mode == "floor":
             return E.floor_divide(self, other)
         if rounding_mode != "trunc":
-            raise ShapeError(f"div: rounding_mode is None, 'floor' or 'trunc', got {rounding_mode!r}")
+            raise ArgumentError(f"div: rounding_mode is None, 'floor' or 'trunc', got {rounding_mode!r}")
         quotient = M.trunc(E.div(self, other))
         return quotient.to(np.result_type(self.dtype, getattr(other, "dtype", type(other))))
 
@@ -473,7 +473,7 @@ class TorchMethods(HasArray):
         """The value below which a share `q` (a number or a vector, in [0, 1]) lies; interpolates linearly."""
         shares = np.asarray(q.data if isinstance(q, HasArray) else q, np.float64)
         if shares.size and not (shares.min() >= 0 and shares.max() <= 1):
-            raise ShapeError(f"quantile: q is between 0 and 1, got {shares.tolist()}")
+            raise ArgumentError(f"quantile: q is between 0 and 1, got {shares.tolist()}")
         x, axis = (self.flatten(), 0) if dim is None else (self, self._own_dim("quantile", dim))
         ordered = x.sort(axis).values.movedim(axis, 0)
         places = np.atleast_1d(shares) * (len(ordered) - 1)
