@@ -444,7 +444,7 @@ def test_flatten_reshape_squeeze_unsqueeze(x: np.ndarray) -> None:
 
 def test_no_negative_size_but_one_is_worked_out() -> None:
     for call in (Tensor.reshape, Tensor.view):
-        with pytest.raises(ShapeError, match=r"\(-2, 3\) has a negative size; only one -1 is worked out"):
+        with pytest.raises(ShapeError, match=r"\(-2, 3\) has a negative size; only one size may be -1"):
             call(Tensor(np.arange(6)), -2, 3)
         assert call(Tensor(np.arange(6)), -1, 3).shape == (2, 3)
 

@@ -53,7 +53,7 @@ def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
 def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
     result = np.reshape(x, shape)
     if result.shape != shape and min(shape) < -1:  # NumPy works out any negative size
-        raise ValueError(f"{shape} has a negative size; only one -1 is worked out")
+        raise ValueError(f"{shape} has a negative size; only one size may be -1")
     return result
 
 
@@ -94,7 +94,7 @@ def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
 
 @op(view=True)
 def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
-    """Removes dimensions of size 1 (all, or those of `dim`), a view; raises `OutOfRangeError` for one not there.
+    """Removes dimensions of size 1 (all, or those of `dim`), a view; raises `OutOfRangeError` beyond them.
 
     >>> squeeze(np.zeros((1, 3, 1))).shape, squeeze(np.zeros((1, 3, 1)), dim=0).shape
     ((3,), (3, 1))

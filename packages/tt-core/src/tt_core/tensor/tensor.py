@@ -81,7 +81,7 @@ def _comparison(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
 
 
 def _described(method: Any, op: Op) -> Any:
-    sentence = (op.kernel.__doc__ or "").partition("\n\n")[0]  # without the example, which calls the op
+    sentence = (op.__doc__ or "").partition("\n\n")[0]  # without the example, which calls the op
     method.__name__, method.__doc__ = op.name, sentence
     return method
 
@@ -112,10 +112,9 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
             self._take("Tensor", options)
 
     def _take(self, what: str, options: dict[str, Any]) -> Self:
-        """Applies the options that a later act brings to whatever makes tensors; Act I has none."""
+        """Takes the options that a later act gives to `what`, a function that makes tensors; Act I has none."""
         for name in options:
-            if options[name]:
-                raise DTypeError(f"{what}: {absent_option(name)}")
+            raise DTypeError(f"{what}: {absent_option(name)}")
         return self
 
     if not TYPE_CHECKING:  # where it would hide misspelt names
@@ -203,6 +202,79 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
             raise DTypeError("iter: a tensor without dimensions cannot be iterated; use item()")
         return (self[i] for i in range(len(self)))
 
+    # --- arithmetic, in elementwise.py and products.py
+
+    __add__ = _binary(E.add)
+    __sub__ = _binary(E.sub)
+    mul = __mul__ = _binary(E.mul)
+    __truediv__ = _binary(E.div)
+    pow = __pow__ = _binary(E.pow)
+    __floordiv__ = _binary(E.floor_divide)
+    __mod__ = _binary(E.remainder)
+    matmul = __matmul__ = _binary(P.matmul)
+    __radd__ = _reflected(E.add)
+    __rsub__ = _reflected(E.sub)
+    __rmul__ = _reflected(E.mul)
+    __rtruediv__ = _reflected(E.div)
+    __rpow__ = _reflected(E.pow)
+    __rfloordiv__ = _reflected(E.floor_divide)
+    __rmod__ = _reflected(E.remainder)
+    __rmatmul__ = _reflected(P.matmul)
+    eq, ne = _binary(E.eq), _binary(E.ne)
+    __eq__ = _comparison(E.eq)  # type: ignore[assignment]  # object's returns a bool
+    __ne__ = _comparison(E.ne)  # type: ignore[assignment]
+    lt = __lt__ = _binary(E.lt)
+    le = __le__ = _binary(E.le)
+    gt = __gt__ = _binary(E.gt)
+    ge = __ge__ = _binary(E.ge)
+    maximum = _binary(E.maximum)
+    minimum = _binary(E.minimum)
+    logical_and = __and__ = __rand__ = _binary(E.logical_and)
+    logical_or = __or__ = __ror__ = _binary(E.logical_or)
+
+    abs = __abs__ = _unary(E.abs)
+    neg = __neg__ = _unary(E.neg)
+    exp = _unary(E.exp)
+    log = _unary(E.log)
+    log1p = _unary(E.log1p)
+    expm1 = _unary(E.expm1)
+    sqrt = _unary(E.sqrt)
+    sin = _unary(E.sin)
+    cos = _unary(E.cos)
+    erf = _unary(E.erf)
+    sign = _unary(E.sign)
+    floor = _unary(E.floor)
+    ceil = _unary(E.ceil)
+    round = _unary(E.round)
+    isnan = _unary(E.isnan)
+    isfinite = _unary(E.isfinite)
+    __invert__ = logical_not = _unary(E.logical_not)
+
+    def rsqrt(self) -> Self:
+        """`1 / sqrt(x)`."""
+        return E.pow(self, -0.5)
+
+    def square(self) -> Self:
+        """`x * x`."""
+        return E.mul(self, self.long() if self.dtype == np.bool_ else self)
+
+    def reciprocal(self) -> Self:
+        """`1 / x`."""
+        return 1.0 / self
+
+    def __pos__(self) -> Self:
+        return self
+
+    def clip(self, min: _float | Tensor | None = None, max: _float | Tensor | None = None) -> Self:
+        """Limited to [min, max], which are numbers or tensors; raises `ArgumentError` if both are None.
+
+        >>> Tensor([1, 2, 3]).clip(max=Tensor([3, 1, 1]))
+        tensor([1, 1, 1])
+        """
+        return E.clip(self, min, max)
+
+    clamp = clip
+
     # --- dtype and memory
 
     def to(self, dtype: Any = None, *more: Any, **options: Any) -> Self:
@@ -272,7 +344,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         self.is_parameter = True
         return self
 
-    # --- indexing
+    # --- indexing, in indexing.py
 
     def __getitem__(self, index: Any) -> Self:
         x = self
@@ -310,7 +382,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         """`value` where `mask` holds; raises `ShapeError` if the mask does not broadcast with this tensor."""
         return E.masked_fill(self, mask, value)
 
-    # --- reductions
+    # --- reductions, in reductions.py
 
     def sum(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
         """Sum over `dim`, or over everything."""
@@ -473,79 +545,6 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         self._own_dim("topk", dim)
         indices = R.topk_indices(self, k=k, dim=dim, largest=largest)
         return ValuesAndIndices(I.take_along_dim(self, indices, dim=dim), indices)
-
-    # --- element by element
-
-    def clip(self, min: _float | Tensor | None = None, max: _float | Tensor | None = None) -> Self:
-        """Limited to [min, max], which are numbers or tensors; raises `ArgumentError` if both are None.
-
-        >>> Tensor([1, 2, 3]).clip(max=Tensor([3, 1, 1]))
-        tensor([1, 1, 1])
-        """
-        return E.clip(self, min, max)
-
-    clamp = clip
-
-    abs = __abs__ = _unary(E.abs)
-    neg = __neg__ = _unary(E.neg)
-    exp = _unary(E.exp)
-    log = _unary(E.log)
-    log1p = _unary(E.log1p)
-    expm1 = _unary(E.expm1)
-    sqrt = _unary(E.sqrt)
-    sin = _unary(E.sin)
-    cos = _unary(E.cos)
-    erf = _unary(E.erf)
-    sign = _unary(E.sign)
-    floor = _unary(E.floor)
-    ceil = _unary(E.ceil)
-    round = _unary(E.round)
-    isnan = _unary(E.isnan)
-    isfinite = _unary(E.isfinite)
-    __invert__ = logical_not = _unary(E.logical_not)
-
-    def rsqrt(self) -> Self:
-        """`1 / sqrt(x)`."""
-        return E.pow(self, -0.5)
-
-    def square(self) -> Self:
-        """`x * x`."""
-        return E.mul(self, self.long() if self.dtype == np.bool_ else self)
-
-    def reciprocal(self) -> Self:
-        """`1 / x`."""
-        return 1.0 / self
-
-    def __pos__(self) -> Self:
-        return self
-
-    __add__ = _binary(E.add)
-    __sub__ = _binary(E.sub)
-    mul = __mul__ = _binary(E.mul)
-    __truediv__ = _binary(E.div)
-    pow = __pow__ = _binary(E.pow)
-    __floordiv__ = _binary(E.floor_divide)
-    __mod__ = _binary(E.remainder)
-    matmul = __matmul__ = _binary(P.matmul)
-    __radd__ = _reflected(E.add)
-    __rsub__ = _reflected(E.sub)
-    __rmul__ = _reflected(E.mul)
-    __rtruediv__ = _reflected(E.div)
-    __rpow__ = _reflected(E.pow)
-    __rfloordiv__ = _reflected(E.floor_divide)
-    __rmod__ = _reflected(E.remainder)
-    __rmatmul__ = _reflected(P.matmul)
-    eq, ne = _binary(E.eq), _binary(E.ne)
-    __eq__ = _comparison(E.eq)  # type: ignore[assignment]  # object's returns a bool
-    __ne__ = _comparison(E.ne)  # type: ignore[assignment]
-    lt = __lt__ = _binary(E.lt)
-    le = __le__ = _binary(E.le)
-    gt = __gt__ = _binary(E.gt)
-    ge = __ge__ = _binary(E.ge)
-    maximum = _binary(E.maximum)
-    minimum = _binary(E.minimum)
-    logical_and = __and__ = __rand__ = _binary(E.logical_and)
-    logical_or = __or__ = __ror__ = _binary(E.logical_or)
 
 
 set_base_tensor_type(Tensor)

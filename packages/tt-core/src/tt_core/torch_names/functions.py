@@ -19,7 +19,7 @@ from tt_core.engine import devices
 from tt_core.engine.arguments import explained
 from tt_core.engine.compositions import of_tensors
 from tt_core.engine.devices import backends, cuda, device
-from tt_core.engine.dispatch import quietly, wrap
+from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_core.random import Generator, source
 from tt_core.tensor import creation as C
@@ -45,7 +45,7 @@ def _function(name: str) -> Callable[..., Any]:
     method = getattr(Tensor, name)
 
     @functools.wraps(method)
-    def function(input: Any, *arguments: Any, **options: Any) -> Any:
+    def function(input: Tensor | Array | builtins.float, *arguments: Any, **options: Any) -> Any:
         x = input if isinstance(input, Tensor) else wrap(as_array(input, what=name))
         arguments = tuple([wrap(as_array(y, what=name)) if type(y) is np.ndarray else y for y in arguments])
         return getattr(x, name)(*arguments, **options)
@@ -92,7 +92,7 @@ numel, is_floating_point = map(_function, ("numel", "is_floating_point"))
 
 
 @explained
-def is_tensor(obj: Any) -> Any:
+def is_tensor(obj: Any) -> builtins.bool:
     """Whether `obj` is a tensor.
 
     >>> is_tensor(C.ones(2)), is_tensor(np.ones(2))
@@ -102,7 +102,7 @@ def is_tensor(obj: Any) -> Any:
 
 
 @explained
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` as a tensor that shares memory with an array or tensor where it can; raises as `tensor` does.
 
     >>> array = np.zeros(2, np.float32)
@@ -119,7 +119,7 @@ asarray = as_tensor
 
 
 @of_tensors("input")
-def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
+def empty_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
     """Uninitialized memory in the shape and dtype of `input`.
 
     >>> empty_like(C.ones(2, 3)).shape
@@ -129,7 +129,7 @@ def empty_like(input: Any, dtype: Any = None, **options: Any) -> Any:
 
 
 @of_tensors("input")
-def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
+def rand_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
     """Uniform in [0, 1) in the shape and dtype of `input`.
 
     >>> rand_like(C.ones(2, 3)).shape
@@ -139,7 +139,7 @@ def rand_like(input: Any, dtype: Any = None, **options: Any) -> Any:
 
 
 @of_tensors("input")
-def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
+def randn_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
     """Standard normal in the shape and dtype of `input`.
 
     >>> randn_like(C.ones(2, 3)).shape
@@ -149,7 +149,7 @@ def randn_like(input: Any, dtype: Any = None, **options: Any) -> Any:
 
 
 @of_tensors("input")
-def randint_like(input: Any, low: Any, high: Any = None, dtype: Any = None) -> Any:
+def randint_like(input: Tensor, low: builtins.int, high: builtins.int | None = None, dtype: Any = None) -> Tensor:
     """Whole numbers from `low` to `high` - 1 in the shape and dtype of `input`.
 
     >>> randint_like(C.zeros(2, 3), 5).shape
@@ -159,7 +159,7 @@ def randint_like(input: Any, low: Any, high: Any = None, dtype: Any = None) -> A
 
 
 @explained
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Any:
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Tensor:
     """Normal numbers whose `mean` and `std` are numbers, with a `size`, or tensors.
 
     >>> normal(0.0, 1.0, (2, 3)).shape, normal(C.zeros(4), 0.0)
@@ -172,7 +172,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
 
 
 @explained
-def logspace(start: Any, end: Any, steps: Any, base: builtins.float = 10.0, dtype: Any = np.float32) -> Any:
+def logspace(start: Any, end: Any, steps: Any, base: builtins.float = 10.0, dtype: Any = np.float32) -> Tensor:
     """`steps` numbers from `base ** start` to `base ** end`, evenly spaced in their logarithm.
 
     >>> logspace(0, 2, 3)
@@ -183,7 +183,7 @@ def logspace(start: Any, end: Any, steps: Any, base: builtins.float = 10.0, dtyp
 
 
 @explained
-def tril_indices(row: Any, col: Any, offset: Any = 0) -> Any:
+def tril_indices(row: builtins.int, col: builtins.int, offset: builtins.int = 0) -> Tensor:
     """Rows and columns of the lower triangle of a (row, col) matrix, as a tensor (2, n).
 
     >>> tril_indices(2, 2)
@@ -194,7 +194,7 @@ def tril_indices(row: Any, col: Any, offset: Any = 0) -> Any:
 
 
 @explained
-def triu_indices(row: Any, col: Any, offset: Any = 0) -> Any:
+def triu_indices(row: builtins.int, col: builtins.int, offset: builtins.int = 0) -> Tensor:
     """Rows and columns of the upper triangle of a (row, col) matrix, as a tensor (2, n).
 
     >>> triu_indices(2, 2)
@@ -205,7 +205,7 @@ def triu_indices(row: Any, col: Any, offset: Any = 0) -> Any:
 
 
 @of_tensors("input")
-def poisson(input: Any, generator: Generator | None = None) -> Any:
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson numbers with the rates `input`.
 
     >>> poisson(C.zeros(3))
@@ -265,32 +265,35 @@ def _tensor(x: Any) -> Any:
 concat = concatenate = S.cat
 
 
+def _each(tensors: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Tensors that are given one by one or in one list."""
+    return tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+
+
 @explained
-def atleast_1d(*tensors: Any) -> Any:
+def atleast_1d(*tensors: Tensor | Array | Sequence[Tensor | Array]) -> Any:
     """A number as a vector of one; others as they are.
 
     >>> atleast_1d(C.tensor(1)).shape
     (1,)
     """
-    tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
-    made = tuple([x if x.ndim else x.reshape(1) for x in map(_tensor, tensors)])
+    made = tuple([x if x.ndim else x.reshape(1) for x in map(_tensor, _each(tensors))])
     return made if len(made) > 1 else made[0]
 
 
 @explained
-def atleast_2d(*tensors: Any) -> Any:
+def atleast_2d(*tensors: Tensor | Array | Sequence[Tensor | Array]) -> Any:
     """Vectors as matrices of one row; others as they are.
 
     >>> atleast_2d(C.ones(3)).shape
     (1, 3)
     """
-    tensors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
-    made = tuple([x if x.ndim > 1 else x.reshape(1, -1) for x in map(_tensor, tensors)])
+    made = tuple([x if x.ndim > 1 else x.reshape(1, -1) for x in map(_tensor, _each(tensors))])
     return made if len(made) > 1 else made[0]
 
 
 @explained
-def hstack(tensors: Sequence[Any]) -> Any:
+def hstack(tensors: Sequence[Tensor | Array]) -> Tensor:
     """Joined side by side: vectors along their dimension, others along dimension 1.
 
     >>> hstack([C.ones(1), C.zeros(2)])
@@ -301,7 +304,7 @@ def hstack(tensors: Sequence[Any]) -> Any:
 
 
 @explained
-def vstack(tensors: Sequence[Any]) -> Any:
+def vstack(tensors: Sequence[Tensor | Array]) -> Tensor:
     """Joined row by row; vectors are rows.
 
     >>> vstack([C.ones(2), C.zeros(2)])
@@ -312,7 +315,7 @@ def vstack(tensors: Sequence[Any]) -> Any:
 
 
 @explained
-def column_stack(tensors: Sequence[Any]) -> Any:
+def column_stack(tensors: Sequence[Tensor | Array]) -> Tensor:
     """Joined side by side; vectors are columns.
 
     >>> column_stack([C.ones(2), C.zeros(2)])
@@ -323,7 +326,7 @@ def column_stack(tensors: Sequence[Any]) -> Any:
 
 
 @explained
-def broadcast_tensors(*tensors: Any) -> Any:
+def broadcast_tensors(*tensors: Tensor | Array) -> tuple[Tensor, ...]:
     """All tensors expanded to the one shape that they broadcast to.
 
     >>> [x.shape for x in broadcast_tensors(C.ones(2, 1), C.ones(3))]
@@ -335,7 +338,7 @@ def broadcast_tensors(*tensors: Any) -> Any:
 
 
 @explained
-def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
+def meshgrid(*tensors: Tensor | Array | Sequence[Tensor | Array], indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinates of the grid that vectors span: a tensor for each of them, all of one shape.
 
     With `indexing="xy"`, the first two dimensions are exchanged. Raises `ArgumentError` for any other `indexing`.
@@ -347,7 +350,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
     """
     if indexing not in ("ij", "xy"):
         raise ArgumentError(f"meshgrid: indexing is 'ij' or 'xy', got {indexing!r}")
-    given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    given = _each(tensors)
     rank = len(given)
     grid = [x.reshape((1,) * i + (-1,) + (1,) * (rank - i - 1)) for i, x in enumerate(given)]
     grid = list(broadcast_tensors(*grid))
@@ -355,7 +358,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
 
 
 @explained
-def cartesian_prod(*tensors: Any) -> Any:
+def cartesian_prod(*tensors: Tensor | Array) -> Tensor:
     """Every combination of one element of each vector, a row for each.
 
     >>> cartesian_prod(C.arange(2), C.arange(2)).tolist()
@@ -367,7 +370,7 @@ def cartesian_prod(*tensors: Any) -> Any:
 
 
 @of_tensors("a b")
-def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Products of `a` and `b`, summed over the last `dims` of one and the first of the other, or over two lists.
 
     >>> tensordot(C.ones(2, 3), C.ones(3, 4), dims=1).shape
@@ -384,7 +387,9 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
 
 
 @of_tensors("input")
-def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
+def std_mean(
+    input: Tensor, dim: R.Dim = None, correction: builtins.int = 1, keepdim: builtins.bool = False
+) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean over `dim`.
 
     >>> std_mean(C.tensor([1.0, 3.0]), correction=0)
@@ -394,7 +399,9 @@ def std_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = Fa
 
 
 @of_tensors("input")
-def var_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = False) -> Any:
+def var_mean(
+    input: Tensor, dim: R.Dim = None, correction: builtins.int = 1, keepdim: builtins.bool = False
+) -> tuple[Tensor, Tensor]:
     """Variance and mean over `dim`.
 
     >>> var_mean(C.tensor([1.0, 3.0]), correction=0)
@@ -407,7 +414,7 @@ def var_mean(input: Any, dim: Any = None, correction: Any = 1, keepdim: Any = Fa
 
 
 @explained
-def isin(elements: Any, test_elements: Any) -> Any:
+def isin(elements: Tensor | Array, test_elements: Tensor | Array) -> Tensor:
     """Whether each element is among `test_elements`.
 
     >>> isin(C.tensor([1, 2, 3]), C.tensor([3, 1]))
@@ -417,7 +424,9 @@ def isin(elements: Any, test_elements: Any) -> Any:
 
 
 @explained
-def searchsorted(sorted_sequence: Any, values: Any, *, right: builtins.bool = False) -> Any:
+def searchsorted(
+    sorted_sequence: Tensor | Array, values: Tensor | Array | builtins.float, *, right: builtins.bool = False
+) -> Tensor:
     """Where each value would be inserted into a sorted vector, before (or, with `right`, after) its equals.
 
     >>> searchsorted(C.tensor([1, 3, 5]), C.tensor([3, 6]))
@@ -430,7 +439,7 @@ def searchsorted(sorted_sequence: Any, values: Any, *, right: builtins.bool = Fa
 
 
 @explained
-def bucketize(input: Any, boundaries: Any, *, right: builtins.bool = False) -> Any:
+def bucketize(input: Tensor | Array, boundaries: Tensor | Array, *, right: builtins.bool = False) -> Tensor:
     """The bucket between sorted `boundaries` that each element falls into.
 
     >>> bucketize(C.tensor([0.5, 2.5]), C.tensor([1.0, 2.0]))
@@ -440,7 +449,7 @@ def bucketize(input: Any, boundaries: Any, *, right: builtins.bool = False) -> A
 
 
 @of_tensors("input")
-def histc(input: Any, bins: builtins.int = 100, min: builtins.float = 0, max: builtins.float = 0) -> Any:
+def histc(input: Tensor, bins: builtins.int = 100, min: builtins.float = 0, max: builtins.float = 0) -> Tensor:
     """How many elements fall into each of `bins` equal intervals between `min` and `max` (both 0: of the data).
 
     >>> histc(C.tensor([0.0, 1.0, 1.0, 2.0]), bins=2)

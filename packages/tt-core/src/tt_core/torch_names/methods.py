@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 class _Pair(NamedTuple):
-    values: Any
-    indices: Any
+    values: Tensor
+    indices: Tensor
 
 
 def _of_one(op: Op | str) -> Callable[[Any], Any]:
@@ -119,7 +119,7 @@ class TorchMethods(HasArray):
         """As int16."""
         return self.to(np.int16)
 
-    def type_as(self: Any, other: Any) -> Tensor:
+    def type_as(self: Any, other: Tensor) -> Tensor:
         """In the dtype of `other`."""
         return self.to(other.dtype)
 
@@ -165,15 +165,15 @@ class TorchMethods(HasArray):
     absolute, negative, multiply, fix = map(_same_as, ("abs", "neg", "mul", "trunc"))
     greater, greater_equal, less, less_equal, not_equal = map(_same_as, ("gt", "ge", "lt", "le", "ne"))
 
-    def add(self: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    def add(self: Any, other: Tensor | float, *, alpha: float = 1) -> Tensor:
         """`self + alpha * other`; raises `ShapeError` for shapes that do not broadcast."""
         return E.add(self, other if alpha == 1 else E.mul(other, alpha))
 
-    def sub(self: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    def sub(self: Any, other: Tensor | float, *, alpha: float = 1) -> Tensor:
         """`self - alpha * other`; raises `ShapeError` for shapes that do not broadcast."""
         return E.sub(self, other if alpha == 1 else E.mul(other, alpha))
 
-    def div(self: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    def div(self: Any, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
         """`self / other`, then rounded: None keeps the fraction, "floor" rounds down, "trunc" towards 0.
 
         Raises `ArgumentError` for any other `rounding_mode`.
@@ -203,21 +203,21 @@ class TorchMethods(HasArray):
         x = self if eps is None else E.clip(self, min=eps, max=1 - eps)
         return E.log(x / (1 - x))
 
-    def xlogy(self: Any, other: Any) -> Tensor:
+    def xlogy(self: Any, other: Tensor | float) -> Tensor:
         """`self * log(other)`, 0 where `self` is 0."""
         none = E.eq(self, 0) & E.logical_not(E.isnan(other))
         x = self if self.is_floating_point() else self.float()
         return E.where(none, 0.0, x * E.log(E.where(none, 1.0, other)))
 
-    def lerp(self: Any, end: Any, weight: Any) -> Tensor:
+    def lerp(self: Any, end: Tensor | float, weight: Tensor | float) -> Tensor:
         """`self + weight * (end - self)`."""
         return self + (end - self) * weight
 
-    def addcmul(self: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    def addcmul(self: Any, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """`self + value * tensor1 * tensor2`."""
         return self + tensor1 * tensor2 * value
 
-    def addcdiv(self: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    def addcdiv(self: Any, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """`self + value * tensor1 / tensor2`."""
         return self + tensor1 / tensor2 * value
 
@@ -262,11 +262,11 @@ class TorchMethods(HasArray):
         """Whether each element is -infinity."""
         return E.eq(self, -math.inf)
 
-    def logical_xor(self: Any, other: Any) -> Tensor:
+    def logical_xor(self: Any, other: Tensor | float) -> Tensor:
         """Whether exactly one of both is true (not zero)."""
         return E.ne(self.bool(), E.ne(other, 0))
 
-    def isclose(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    def isclose(self: Any, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
         """Whether each element is within `atol + rtol * |other|` of the other one.
 
         Raises `DTypeError` for two dtypes, `ShapeError` for shapes that do not broadcast, and `ArgumentError` for a
@@ -278,11 +278,11 @@ class TorchMethods(HasArray):
             raise ArgumentError(f"isclose: rtol and atol must be at least 0, got {rtol} and {atol}")
         return wrap(quietly(_close, self.data, other.data, rtol, atol, equal_nan))
 
-    def allclose(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    def allclose(self: Any, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
         """Whether `isclose` holds for all elements; raises as it does."""
         return bool(self.isclose(other, rtol, atol, equal_nan).data.all())
 
-    def equal(self: Any, other: Any) -> bool:
+    def equal(self: Any, other: Tensor) -> bool:
         """Whether both have one shape and equal elements."""
         return bool(np.array_equal(self.data, _numbers("equal", other)))
 
@@ -301,7 +301,7 @@ class TorchMethods(HasArray):
     ravel, broadcast_to, split_with_sizes = map(_same_as, ("flatten", "expand", "split"))
     swapaxes, swapdims = map(_same_as, ("transpose", "transpose"))
 
-    def reshape_as(self: Any, other: Any) -> Tensor:
+    def reshape_as(self: Any, other: Tensor) -> Tensor:
         """Same as `reshape(other.shape)`."""
         return self.reshape(other.shape)
 
@@ -395,49 +395,49 @@ class TorchMethods(HasArray):
 
     # --- products
 
-    def mm(self: Any, mat2: Any) -> Tensor:
+    def mm(self: Any, mat2: Tensor) -> Tensor:
         """Product of two matrices; raises `ShapeError` for anything else."""
         _needs("mm", (self, 2), (mat2, 2))
         return P.matmul(self, mat2)
 
-    def bmm(self: Any, mat2: Any) -> Tensor:
+    def bmm(self: Any, mat2: Tensor) -> Tensor:
         """Products of two batches of matrices; raises `ShapeError` for anything else."""
         _needs("bmm", (self, 3), (mat2, 3))
         if len(self) != len(mat2):
             raise ShapeError(f"bmm: batches of {len(self)} and {len(mat2)} matrices; matmul() broadcasts")
         return P.matmul(self, mat2)
 
-    def mv(self: Any, vec: Any) -> Tensor:
+    def mv(self: Any, vec: Tensor) -> Tensor:
         """Product of a matrix and a vector; raises `ShapeError` for anything else."""
         _needs("mv", (self, 2), (vec, 1))
         return P.matmul(self, vec)
 
-    def dot(self: Any, tensor: Any) -> Tensor:
+    def dot(self: Any, tensor: Tensor) -> Tensor:
         """Product of two vectors; raises `ShapeError` for anything else."""
         _needs("dot", (self, 1), (tensor, 1))
         return P.matmul(self, tensor)
 
-    def inner(self: Any, other: Any) -> Tensor:
+    def inner(self: Any, other: Tensor) -> Tensor:
         """Products of all rows of both, over the last dimension."""
         if not self.ndim or not other.ndim:
             return self * other
         rows = P.matmul(self.reshape(-1, self.shape[-1]), other.reshape(-1, other.shape[-1]).T)
         return rows.reshape(self.shape[:-1] + other.shape[:-1])
 
-    def outer(self: Any, vec2: Any) -> Tensor:
+    def outer(self: Any, vec2: Tensor) -> Tensor:
         """Every element of one vector times every element of the other; raises `ShapeError` for anything else."""
         _needs("outer", (self, 1), (vec2, 1))
         return self.unsqueeze(1) * vec2
 
     ger, vdot = map(_same_as, ("outer", "dot"))
 
-    def addmm(self: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    def addmm(self: Any, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * mat1 @ mat2`."""
         _needs("addmm", (mat1, 2), (mat2, 2))
         product = P.matmul(mat1, mat2)
         return (self if beta == 1 else self * beta) + (product if alpha == 1 else product * alpha)
 
-    def baddbmm(self: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    def baddbmm(self: Any, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * batch1 @ batch2` for batches; raises `DTypeError` for integers times floats."""
         if not self.is_floating_point() and not (float(beta).is_integer() and float(alpha).is_integer()):
             raise DTypeError(f"baddbmm: beta {beta} and alpha {alpha} must be integers for tensors of {self.dtype}")
@@ -513,7 +513,7 @@ class TorchMethods(HasArray):
             x = x.narrow(dim, min(1, x.shape[dim]), size) - x.narrow(dim, 0, size)
         return x
 
-    def dist(self: Any, other: Any, p: Any = 2) -> Tensor:
+    def dist(self: Any, other: Tensor, p: Any = 2) -> Tensor:
         """`norm(self - other, p)`."""
         return (self - other).norm(p)
 
@@ -527,12 +527,12 @@ class TorchMethods(HasArray):
 
     argwhere = _same_as("nonzero")
 
-    def masked_select(self: Any, mask: Any) -> Tensor:
+    def masked_select(self: Any, mask: Tensor) -> Tensor:
         """The elements where `mask`, which broadcasts with this tensor, holds, as a vector."""
         shape = np.broadcast_shapes(self.shape, mask.shape)
         return self.expand(shape)[mask.expand(shape)]
 
-    def take(self: Any, index: Any) -> Tensor:
+    def take(self: Any, index: Tensor) -> Tensor:
         """Elements of the flattened tensor, in the shape of `index`."""
         return self.flatten()[index]
 
@@ -562,25 +562,25 @@ class TorchMethods(HasArray):
         total = np.bincount(self.data, weights.data, minlength)
         return wrap(total.astype(np.float32) if weights.dtype == np.float32 else total)
 
-    def scatter_add(self: Any, dim: int, index: Any, src: Any) -> Tensor:
+    def scatter_add(self: Any, dim: int, index: Tensor, src: Tensor | float) -> Tensor:
         """`src` added at `index` along `dim`: for dim 0 of a matrix, `self[index[i, j], j] += src[i, j]`.
 
         Raises `ShapeError` where `index` is larger than `src`, or than this tensor outside `dim`, and
         `OutOfRangeError` for an index that does not exist.
         """
         dim = self._dim("scatter_add", dim)
-        src = _covering("scatter_add", self, dim, index, src)
+        part = _covering("scatter_add", self, dim, index, src)
         if not self.ndim:
-            return self + src
+            return self + part
         covered = tuple(n if d == dim else m for d, (n, m) in enumerate(zip(self.shape, index.shape)))
-        places = I.along_dim(index.data, dim, covered, src.shape)
-        spread = I.add_at(src, index=places, shape=covered)
+        places = I.along_dim(index.data, dim, covered, part.shape)
+        spread = I.add_at(part, index=places, shape=covered)
         missing = [(0, n - m) for n, m in zip(self.shape, covered)][::-1]
         if covered != self.shape:
             spread = S.pad(spread, pad=[n for pair in missing for n in pair])
         return self + spread
 
-    def scatter(self: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
+    def scatter(self: Any, dim: int, index: Tensor, src: Tensor | float | None = None, *, value: Any = None) -> Tensor:
         """`src` (a tensor or a number) written at `index` along `dim`, the last one where several meet.
 
         Raises as `scatter_add` does.
@@ -601,19 +601,19 @@ class TorchMethods(HasArray):
         wins = last[tuple(places)] == order
         return E.masked_fill(self, last > 0, 0).scatter_add(dim, index, E.where(wins, src, 0)).to(self.dtype)
 
-    def index_add(self: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    def index_add(self: Any, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`alpha * source` added to the entries `index` of `dim`, several times where one is named twice."""
         at = (*(slice(None),) * self._own_dim("index_add", dim), index.data)
         rows = source if alpha == 1 else source * alpha
         return self + I.add_at(rows, index=at, shape=self.shape)
 
-    def index_fill(self: Any, dim: int, index: Any, value: float) -> Tensor:
+    def index_fill(self: Any, dim: int, index: Tensor, value: float) -> Tensor:
         """`value` in the entries `index` of `dim`."""
         mask = np.zeros(self.shape, bool)
         mask[(*(slice(None),) * self._own_dim("index_fill", dim), index.data)] = True
         return E.masked_fill(self, mask, value)
 
-    def index_copy(self: Any, dim: int, index: Any, source: Any) -> Tensor:
+    def index_copy(self: Any, dim: int, index: Tensor, source: Tensor) -> Tensor:
         """The entries `index` of `dim` replaced by those of `source`."""
         dim = self._own_dim("index_copy", dim)
         places = index.data.reshape((-1,) + (1,) * (self.ndim - dim - 1))
@@ -715,7 +715,7 @@ def _diagonal_places(rows: int, columns: int, offset: int) -> tuple[Array, Array
     return along + max(-offset, 0), along + max(offset, 0)
 
 
-def _covering(name: str, x: Any, dim: int, index: Any, src: Any) -> Any:
+def _covering(name: str, x: Any, dim: int, index: Tensor, src: Tensor | float) -> Tensor:
     """The part of `src` that `index` covers, after all sizes and indices are checked."""
     src = src if isinstance(src, HasArray) else wrap(np.asarray(src))
     fits = index.ndim == x.ndim == src.ndim and all(n <= m for n, m in zip(index.shape, src.shape))
