@@ -282,9 +282,8 @@ def test_gumbel_softmax_is_a_choice() -> None:
 def test_every_name_is_exported_and_described() -> None:
     for name in tt.torch_names.functions.__all__:
         assert hasattr(tt, name), name
-    methods = [
-        m for name, m in vars(tt.torch_names.methods.TorchMethods).items() if not name.startswith("_") and callable(m)
-    ]
+    classes = (tt.torch_names.methods.TorchMethods, tt.torch_names.elements.ElementMethods)
+    methods = [m for each in classes for name, m in vars(each).items() if not name.startswith("_") and callable(m)]
     assert len(methods) > 150
 
 

@@ -258,7 +258,7 @@ class BoolTensor(_Legacy):
 # --- joining and combining
 
 
-def _tensor(x: Any) -> Any:
+def _tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else wrap(as_array(x))
 
 
@@ -365,7 +365,7 @@ def cartesian_prod(*tensors: Tensor | Array) -> Tensor:
     [[0, 0], [0, 1], [1, 0], [1, 1]]
     """
     if len(tensors) == 1:
-        return tensors[0]
+        return _tensor(tensors[0])
     return S.stack([x.reshape(-1) for x in meshgrid(*tensors)], 1)
 
 

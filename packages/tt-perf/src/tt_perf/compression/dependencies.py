@@ -320,7 +320,7 @@ def _regrouped(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[lis
         yield axes, parts
 
 
-@_rule("sum", "mean", "var", "prod", "amax", "amin", "argmax", "argmin", "logsumexp", "all", "any")
+@_rule("sum", "mean", "var", "std", "norm", "prod", "amax", "amin", "argmax", "argmin", "logsumexp", "all", "any")
 def _reduced(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
     ((labels,), *_), dim = given, attributes.get("dim")
     dims = range(labels.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
