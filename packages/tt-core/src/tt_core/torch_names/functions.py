@@ -414,7 +414,7 @@ def var_mean(
 
 
 @explained
-def isin(elements: Tensor | Array, test_elements: Tensor | Array) -> Tensor:
+def isin(elements: Any, test_elements: Any) -> Tensor:
     """Whether each element is among `test_elements`.
 
     >>> isin(C.tensor([1, 2, 3]), C.tensor([3, 1]))
@@ -424,9 +424,7 @@ def isin(elements: Tensor | Array, test_elements: Tensor | Array) -> Tensor:
 
 
 @explained
-def searchsorted(
-    sorted_sequence: Tensor | Array, values: Tensor | Array | builtins.float, *, right: builtins.bool = False
-) -> Tensor:
+def searchsorted(sorted_sequence: Tensor | Array, values: Any, *, right: builtins.bool = False) -> Tensor:
     """Where each value would be inserted into a sorted vector, before (or, with `right`, after) its equals.
 
     >>> searchsorted(C.tensor([1, 3, 5]), C.tensor([3, 6]))
