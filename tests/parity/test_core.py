@@ -433,7 +433,16 @@ def test_gains(nonlinearity: str) -> None:
 def test_no_op_of_act_one_is_left_out() -> None:
     files = [Path(__file__), Path(__file__).with_name("test_names.py")]
     words = {word for path in files for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
-    under_other_names = {"contiguous", "clone", "cast", "getitem", "topk_indices", "dropout", "add_at", "running_extreme"}
+    under_other_names = {
+        "contiguous",
+        "clone",
+        "cast",
+        "getitem",
+        "topk_indices",
+        "dropout",
+        "add_at",
+        "running_extreme",
+    }
     ours = {name for name, op in registry.items() if op.kernel.__module__.startswith("tt_core.")}
     forward = {name for name in ours if not name.endswith("_backward")}
     assert forward - words - under_other_names == set()
