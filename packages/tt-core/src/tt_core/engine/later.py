@@ -122,6 +122,6 @@ def absent_option(name: str) -> str:
     >>> absent_option("requires_grad")
     'requires_grad needs Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor'
     """
-    if name in GRADIENTS.split():
+    if name in names()[TENSOR]:
         return f"{name} needs Act II Learning; import tt_learn, and use tensor() or tt_learn.Tensor"
     return f"{name} is not one of its arguments"
