@@ -161,7 +161,7 @@ def owner_of(found: dict[str, Names], module: str, name: str) -> str | None:
         return None
     if name in found[module].defined:
         return module
-    if name in found[module].imported:
+    if found[module].imported.get(name, (module, name)) != (module, name):  # a package may import its own file
         return owner_of(found, *found[module].imported[name])
     return f"{module}.{name}" if f"{module}.{name}" in found else None
 
