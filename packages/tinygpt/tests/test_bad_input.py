@@ -56,7 +56,7 @@ def test_a_folder_without_text(refused: Refused, tmp_path: Path) -> None:
 def test_unknown_names_come_with_the_near_ones(refused: Refused, trained: Path) -> None:
     assert "did you mean nanogpt-cpu?" in refused("train", "--preset", "nanogpt_cpu")
     assert "did you mean profiler?" in refused("train", "--plugin", "profilr")
-    assert "did you mean kv-cache?" in refused("generate", trained, "--plugin", "kvcache")
+    assert "did you mean kv-cache or kv-cache-int8?" in refused("generate", trained, "--plugin", "kvcache")
 
 
 @pytest.mark.parametrize(

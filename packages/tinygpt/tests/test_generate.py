@@ -96,7 +96,7 @@ def test_a_prompt_is_kept_in_a_file(trained: Path, tmp_path: Path, capsys: pytes
     assert load_prompt_cache(file, TinyGPT.load(trained).model).length == len("a dog") + 3
     file.write_bytes(file.read_bytes()[:-1])
     assert main([*command, "--prompt-cache", str(file)]) == 1
-    assert "is no safetensors file, or a damaged one" in capsys.readouterr().err
+    assert "is not a safetensors file, or is damaged" in capsys.readouterr().err
 
 
 def test_a_saved_model_generates_the_same(gpt: TinyGPT, tmp_path: Path) -> None:

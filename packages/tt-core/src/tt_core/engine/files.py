@@ -31,7 +31,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     b'kept'
     """
     path = Path(path)
-    target = path.resolve() if path.is_symlink() else path
+    target = _end_of_links(path)
     temporary = target.parent / f"{target.name}{_SUFFIX}-{os.getpid()}-{threading.get_ident()}"
     try:
         if target.exists() and not target.is_file():  # the rename would replace a device by a file
@@ -50,6 +50,14 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
         _sync_folder(target.parent)
     except OSError as error:
         raise FileError(f"wrote {path}, but cannot sync its folder: {_reason(error)}; save it again") from None
+
+
+def _end_of_links(path: Path) -> Path:
+    """The file that a link leads to, or `path` itself; raises `FileError` for links that lead to themselves."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except RuntimeError:  # Python 3.12 and older; from 3.13 on, opening the file raises OSError
+        raise FileError(f"cannot write {path}: the link leads to itself; remove it, or write elsewhere") from None
 
 
 _PATIENCE = 2.0 if os.name == "nt" else 0.0
