@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,37 @@ def test_numbers_and_pictures_of_the_pages_are_made_when_the_site_is_built(kind:
     assert {name for _, name in placeholders(kind)} <= made
 
 
+STOP = re.compile(r"\[`([\w/]+\.py)`\]\(\.\./(packages/[^)]+)\)((?:, `[\w.]+`)*)")
+"""A stop of the tour: a link to a file, and the functions to read in it."""
+
+
+def test_every_stop_of_the_tour_exists() -> None:
+    stops = STOP.findall(" ".join((ROOT / "docs" / "tour.md").read_text(encoding="utf-8").split()))
+    assert len(stops) > 25
+    for shown, path, names in stops:
+        assert path.endswith(f"/src/{shown}")
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        for name in re.findall(r"`([\w.]+)`", names):
+            node: ast.AST = tree
+            for part in name.split("."):
+                found = [child for child in ast.iter_child_nodes(node) if getattr(child, "name", "") == part]
+                assert found, f"{shown} has no {name}"
+                node = found[-1]
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES]
     assert [page for page in pages if page not in listed] == []
+
+
+def test_the_readme_quotes_the_table_of_code_lines() -> None:
+    sys.path.insert(0, str(ROOT / "tools"))
+    import reading
+
+    def numbers(text: str) -> list[int]:
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        return [int(cell.replace(",", "")) for row in rows for cell in re.findall(r"\| ([\d,]+) ", row)]
+
+    quoted = (ROOT / "README.md").read_text(encoding="utf-8").partition(reading.BEGIN)[2].partition(reading.END)[0]
+    assert numbers(quoted) == pytest.approx(numbers(reading.table()), rel=0.1), "run: python tools/reading.py --write"

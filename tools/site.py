@@ -29,6 +29,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"\{\{ (\w+) ([^}]+?) \}\}")
+SOURCE_LINK = re.compile(r"\[(`[^`]+`)\]\(\.\./packages/[^)]+\)")
+"""A link to a file of the repository, which the site does not hold."""
 pictures: dict[str, str] = {}
 """The pictures of this build by their names, as SVG."""
 
@@ -150,4 +152,4 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
             text = text.replace("(/pictures", "(" + "../" * depth + "pictures")
         return text
 
-    return PLACEHOLDER.sub(filled, markdown)
+    return SOURCE_LINK.sub(r"\1", PLACEHOLDER.sub(filled, markdown))
