@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core.command.journey import Shortfall, in_data_dir, require
+from tt_core.command.journey import Shortfall, TryIt, in_data_dir, require
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import FileError
+from tt_core.engine.errors import ArgumentError, FileError
 from tt_core.engine.files import make_folder
 from tt_core.tensor.creation import tensor
 from tt_language.attention import heat_map, record_attention
@@ -29,7 +29,7 @@ Batch = tuple[tuple[Any, Any], Any]
 """((source, target so far), target)."""
 
 
-def transformer(data_dir: Path | None = None, out: Path | None = None) -> None:
+def transformer(data_dir: Path | None = None, out: Path | None = None) -> TryIt:
     """Copies and reverses sequences, translates, and learns Shakespeare (Vaswani et al. 2017).
 
     Raises `Shortfall` for too many wrong sequences or sentences, or too high a loss, and `FileError` where pictures
@@ -38,12 +38,13 @@ def transformer(data_dir: Path | None = None, out: Path | None = None) -> None:
     out = make_folder("milestones" if out is None else out)
     sequences("copied", lambda x: x, out)
     sequences("reversed", lambda x: x[:, ::-1], out)
-    translation(out)
+    tried = translation(out)
     text = in_data_dir(data_dir, "tinyshakespeare", "input.txt")
     if text is None:
         print("transformer: no tinyshakespeare/input.txt in --data-dir or TT_DATA_HOME, so no Shakespeare")
     else:
         shakespeare(text)
+    return tried
 
 
 # --- sequences
@@ -84,7 +85,7 @@ def _framed(target: Array) -> Array:
 # --- translation
 
 
-def translation(out: Path) -> None:
+def translation(out: Path) -> TryIt:
     """Translates English to French with the right articles, adjectives and word order: 99 % of 1,000 new sentences."""
     tt_core.manual_seed(2017)
     english, french = Vocabulary.of(0), Vocabulary.of(1)
@@ -105,6 +106,15 @@ def translation(out: Path) -> None:
         print(f"  {' '.join(source)} -> {text}")
     _picture(model, *encoded(pairs[:1]), out / "translation.svg", *pairs[0])
     require("transformer", "share of sentences translated right", right, 0.99)
+
+    def translated(text: str) -> str:
+        words = text.lower().split()
+        unknown = sorted({word for word in words if word not in english.words})
+        if unknown:
+            raise ArgumentError(f"it has not seen {', '.join(unknown)}; it knows {' '.join(english.words[3:])}")
+        return french.decode(model.translate(tensor(padded([english.encode(words)])), START, END, 12)[0])
+
+    return TryIt(f"an English sentence, such as {' '.join(pairs[0][0])}", translated)
 
 
 # --- the model of 2017, small
