@@ -23,6 +23,33 @@ def _root(squared: Tensor, least: float) -> Tensor:
     return E.sqrt(E.clip(squared, min=max(least, float(np.finfo(squared.dtype).smallest_subnormal))))
 
 
+# --- the formulas
+
+
+def pulled_or_pushed(squared: Tensor, target: Tensor, margin: float) -> Tensor:
+    """With D = sqrt(squared), `(1 - t) D^2 / 2 + t max(0, margin - D)^2 / 2`.
+
+    >>> from tt_core import tensor
+    >>> pulled_or_pushed(tensor([25.0, 0.25]), tensor([0.0, 1.0]), 1.0)
+    tensor([12.5  ,  0.125])
+    """
+    short = E.clip(margin - _root(squared, _TINY), min=0.0)
+    return ((1 - target) * squared + target * short * short) * 0.5
+
+
+def similarities(query: Tensor, key: Tensor) -> Tensor:
+    """The cosine of the angle between each query (N, D) and each key (M, D): (N, M).
+
+    >>> from tt_core import tensor
+    >>> similarities(tensor([[2.0, 0.0]]), tensor([[1.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]))
+    tensor([[ 1.,  0., -1.]])
+    """
+    return _unit(query) @ _unit(key).T
+
+
+# --- the losses
+
+
 @half_through_float32
 def contrastive_loss(a: Tensor, b: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """Pulls embeddings of similar pairs together and pushes others `margin` apart (Hadsell, Chopra, LeCun 2006):
@@ -43,8 +70,7 @@ def contrastive_loss(a: Tensor, b: Tensor, target: Tensor, margin: float = 1.0, 
         raise ShapeError(f"contrastive_loss: target needs shape {a.shape[:-1]} for pairs {a.shape}, got {target.shape}")
     difference = E.sub(a, b)
     squared = R.sum(E.mul(difference, difference), dim=-1)
-    short = E.clip(margin - _root(squared, _TINY), min=0.0)
-    return reduced(((1 - target) * squared + target * short * short) * 0.5, reduction)
+    return reduced(pulled_or_pushed(squared, target, margin), reduction)
 
 
 @half_through_float32
@@ -63,8 +89,7 @@ def info_nce_loss(query: Tensor, key: Tensor, temperature: float = 0.1, reductio
     if query.ndim != 2:
         raise ShapeError(f"info_nce_loss: embeddings are (N, D), got {query.shape}")
     check_number("info_nce_loss", "temperature", temperature, lambda t: t > 0, "must be positive")
-    similarity = _unit(query) @ _unit(key).T  # (N, N)
-    return cross_entropy(similarity / temperature, np.arange(len(query)), reduction=reduction)
+    return cross_entropy(similarities(query, key) / temperature, np.arange(len(query)), reduction=reduction)
 
 
 def _unit(x: Tensor) -> Tensor:

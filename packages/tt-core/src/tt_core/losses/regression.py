@@ -7,6 +7,34 @@ from tt_core.losses.base import Loss, check_number, half_through_float32, pair, 
 from tt_core.tensor import elementwise as E
 from tt_core.tensor.tensor import Tensor
 
+# --- the formulas, element by element
+
+
+def squared_error(x: Tensor, t: Tensor) -> Tensor:
+    """`(x - t)^2`.
+
+    >>> from tt_core import tensor
+    >>> squared_error(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
+    tensor([1., 4.])
+    """
+    difference = E.sub(x, t)
+    return E.mul(difference, difference)
+
+
+def smoothed_error(x: Tensor, t: Tensor, beta: float) -> Tensor:
+    """With d = |x - t|, `d^2 / (2 beta)` where d < beta, else `d - beta / 2`; `beta` is positive.
+
+    >>> from tt_core import tensor
+    >>> smoothed_error(tensor([1.0, 3.0]), tensor([0.5, 0.0]), 1.0)
+    tensor([0.125, 2.5  ])
+    """
+    distance = E.abs(E.sub(x, t))
+    near = E.minimum(distance, beta)  # near (d - near/2) / beta covers both cases
+    return E.mul(near, E.sub(distance, E.mul(near, 0.5))) / beta
+
+
+# --- the losses
+
 
 @half_through_float32
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -20,8 +48,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     tensor(2.5)
     """
     x, target = pair("mse_loss", reduction, input, target)
-    difference = E.sub(x, target)
-    return reduced(E.mul(difference, difference), reduction)
+    return reduced(squared_error(x, target), reduction)
 
 
 @half_through_float32
@@ -49,11 +76,9 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     """
     check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "must not be negative")
     x, target = pair("smooth_l1_loss", reduction, input, target)
-    distance = E.abs(E.sub(x, target))
     if beta == 0:
-        return reduced(distance, reduction)
-    near = E.minimum(distance, float(beta))  # near (d - near/2) / beta covers both cases
-    return reduced(E.mul(near, E.sub(distance, E.mul(near, 0.5))) / float(beta), reduction)
+        return reduced(E.abs(E.sub(x, target)), reduction)
+    return reduced(smoothed_error(x, target, float(beta)), reduction)
 
 
 class MSELoss(Loss):

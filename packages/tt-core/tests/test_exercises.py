@@ -1,0 +1,121 @@
+"""The exercises of Act I: the framework's text passes, and what is wrong in a plausible way does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tt_core.command.cli import plugin
+from tt_core.command.journey import Module
+from tt_core.course.exercises import exercises_of
+from tt_core.course.testing import described_badly, failures, missed, new_workspace, verdicts, written
+
+MODULES = {module.name: module for module in plugin.tt_modules()}
+every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+
+
+@every_module
+def test_every_exercise_is_in_its_file_with_hints_points_and_checks(module: Module) -> None:
+    assert 4 <= len(exercises_of(module)) <= 14
+    assert described_badly(module) == []
+
+
+@every_module
+def test_the_frameworks_own_text_passes(module: Module, tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path)
+    written(workspace, module, {})
+    assert failures(workspace, module) == {}
+
+
+@every_module
+@pytest.mark.parametrize("body", [None, "pass", "return None"])
+def test_what_is_not_written_fails_by_name(module: Module, body: str | None, tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path)
+    names = [exercise.name for exercise in exercises_of(module)]
+    if body is None:
+        workspace.start(module)
+    else:
+        written(workspace, module, dict.fromkeys(names, body))
+    found = verdicts(workspace, module)
+    assert list(found) == names
+    assert [name for name, verdict in found.items() if verdict.passed or not verdict.lines] == []
+
+
+WRONG: dict[str, dict[str, list[str]]] = {
+    "tensor": {
+        "add": ["a += b\nreturn a", "return np.add(a, b[..., :1])"],
+        "masked_fill": [
+            "return np.where(mask, x, value)",
+            "x[mask] = value\nreturn x",
+            "return np.where(mask, value, x) + 0.0",
+        ],
+        "mean": ["return sum.formula(x, dim, keepdim) / x.size", "return sum.formula(x, dim, True) / count(x, dim)"],
+        "var": [
+            "return mean.formula(x**2, dim, keepdim) - mean.formula(x, dim, keepdim) ** 2",
+            "centred = x - mean.formula(x, dim, keepdim=True)\nreturn mean.formula(centred**2, dim, keepdim)",
+        ],
+        "logsumexp": [
+            "return np.log(np.sum(np.exp(x), axis=axes(dim), keepdims=keepdim))",
+            "m = x.max()\nreturn m + np.log(np.sum(np.exp(x - m), axis=axes(dim), keepdims=keepdim))",
+        ],
+        "matmul": ["return np.dot(a, b)", "return a * b"],
+        "transpose": ["return x.T", "return np.swapaxes(x, dim0, dim1).copy()"],
+        "expand": ["return np.array(np.broadcast_to(x, shape))", "return np.broadcast_to(x, shape)"],
+        "tril": ["return np.triu(x, diagonal)", "return np.tril(x)"],
+        "take_along_dim": ["return np.take(x, indices, axis=dim)"],
+    },
+    "activations": {
+        "relu": ["return np.abs(x)"],
+        "softmax": ["e = np.exp(x)\nreturn e / e.sum(dim, keepdims=True)"],
+        "log_softmax": ["return np.log(softmax.formula(x, dim))"],
+    },
+    "layers": {
+        "linear": ["return x @ weight if bias is None else x @ weight + bias", "return x @ weight.T"],
+        "Linear.forward": ["return linear(x, self.weight)"],
+        "Linear.reset_parameters": [
+            "init.uniform_(self.weight, -1, 1)\nif self.bias is not None:\n    init.uniform_(self.bias, -1, 1)",
+            "bound = 1 / self.in_features\n"
+            "init.uniform_(self.weight, -bound, bound)\ninit.uniform_(self.bias, -bound, bound)",
+        ],
+        "Sequential.forward": ["for layer in self._children.values():\n    y = layer(x)\nreturn y"],
+        "layer_norm": [
+            "y = (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + eps)\nreturn y",
+            "y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True, ddof=1) + eps)\nreturn y",
+            "axes = tuple(range(-dims, 0))\n"
+            "return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)",
+        ],
+        "dropout": [
+            "keep = (generator().random(x.shape, dtype=np.float32) >= p).astype(x.dtype)\nreturn x * keep, keep",
+            "keep = (generator().random(x.shape, dtype=np.float32) < p) / x.dtype.type(1 - p)\nreturn x * keep, keep",
+            "keep = (np.arange(x.size).reshape(x.shape) % 4 > 0) / x.dtype.type(0.75)\nreturn x * keep, keep",
+        ],
+        "Dropout.forward": ["return dropout(x, p=self.p)", "return x"],
+    },
+    "losses": {
+        "squared_error": ["return E.abs(E.sub(x, t))", "return E.mul(x, x) - E.mul(t, t)"],
+        "smoothed_error": [
+            "d = E.sub(x, t)\nnear = E.minimum(d, beta)\nreturn near * (d - near * 0.5) / beta",
+            "d = E.abs(E.sub(x, t))\nreturn E.where(d < beta, d * d / (2 * beta), d)",
+        ],
+        "cross_entropy": [
+            "return -log_softmax.formula(input, -1)[np.arange(len(target)), target].mean()",
+            "logs = np.moveaxis(log_softmax.formula(input, class_dim(input)), class_dim(input), -1)\n"
+            "shares, counted = class_shares(input, target, weight, ignore_index, label_smoothing)\n"
+            "loss = -(shares * logs).sum(-1)\n"
+            "return loss if reduction == 'none' else loss.sum() / (counted.sum() if reduction == 'mean' else 1)",
+        ],
+        "binary_cross_entropy": ["return -(target * np.log(input) + (1 - target) * np.log(1 - input)).mean()"],
+        "pulled_or_pushed": [
+            "short = margin - _root(squared, _TINY)\nreturn ((1 - target) * squared + target * short * short) * 0.5",
+            "short = E.clip(margin - _root(squared, _TINY), min=0.0)\n"
+            "return (target * squared + (1 - target) * short * short) * 0.5",
+        ],
+        "similarities": ["return query @ key.T", "return _unit(query) @ _unit(key)"],
+    },
+}  # fmt: skip
+
+
+@every_module
+def test_plausible_wrong_solutions_are_caught(module: Module, tmp_path: Path) -> None:
+    assert missed(new_workspace(tmp_path), module, WRONG[module.name]) == []
