@@ -565,7 +565,7 @@ def test_flops_and_bytes_are_counts_for_every_sample_of_every_op() -> None:
     with Profiler() as measured:
         for name, inputs, attributes in samples():
             with suppress(TinyTorchError):  # what an op refuses, such as the maximum of nothing
-                registry[name](*inputs, **attributes)
+                registry[name].call(*inputs, **attributes)
     entries = measured.entries()
     assert len(entries) > 100
     for entry in entries:

@@ -776,7 +776,7 @@ def damaged(change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> Callable
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "half of the file": (lambda path: path.write_bytes(path.read_bytes()[:9000]), "or a damaged one"),
+    "half of the file": (lambda path: path.write_bytes(path.read_bytes()[:9000]), "or is damaged"),
     "a bit": (damaged(lambda a, d: a["wte.codes"].__setitem__((0, 0), 99)), "not those that were described"),
     "a missing tensor": (damaged(lambda a, d: a.pop("wte.scale")), "not those that were described"),
     "no layers": (damaged(lambda a, d: d.pop("layers")), "damaged: expected an object with 'layers'"),

@@ -14,7 +14,8 @@ from types import CodeType, FrameType
 _USER, _ACT, _OTHER = range(3)
 _ENGINE = ("tt_core", "tt_learn", "tt_perf")
 _ACTS = ("tt_data", "tt_language", "tinygpt")
-_LIBRARIES = tuple({os.path.normcase(path) + os.sep for path in sysconfig.get_paths().values()})
+_PLACES = ("stdlib", "platstdlib", "purelib", "platlib")  # not "data", the environment itself, which may hold a script
+_LIBRARIES = tuple({os.path.normcase(sysconfig.get_path(place)) + os.sep for place in _PLACES})
 
 _ranks: dict[str, int] = {}
 _lines: dict[tuple[CodeType, int], str] = {}

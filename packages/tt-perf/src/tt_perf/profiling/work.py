@@ -71,6 +71,11 @@ def _attention(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, An
     return 2 * scores * int(query.shape[-1] + value.shape[-1])
 
 
+def _attention_weights(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+    """A product with the keys for each weight, and its share of a softmax."""
+    return size(output) * (2 * int(inputs[0].shape[-1]) + 5)
+
+
 def _attention_backward(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
     """Twice the products of forward, and the one with the keys again where the weights were not kept."""
     g, query, key, value, kept = *inputs[:4], inputs[6]
@@ -144,6 +149,7 @@ FLOPS: dict[str, Flops] = {
     "linear": _matmul,
     "rows_product": _rows_product,
     "einsum": _einsum,
+    "attention_weights": _attention_weights,
     "scaled_dot_product_attention": _attention,
     "scaled_dot_product_attention_backward": _attention_backward,
     "conv2d": lambda inputs, output, attributes: _convolution(output, inputs[1]),
