@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from tt_core.command import checking
 from tt_core.engine.dispatch import quietly, registry
 from tt_core.engine.errors import PluginError
 from tt_core.engine.plugins import manager
-from tt_perf import acceleration, loops
-from tt_perf.acceleration import JitPlugin
+from tt_data import Conv2d, Flatten, MaxPool2d
+from tt_data.command.cli import plugin as act_3
+from tt_language.command.cli import plugin as act_4
+from tt_perf import acceleration
+from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive
 from tt_perf.cli import plugin as act
 from tt_perf.quantization.packed import pack_int4, pack_int8
 
@@ -314,3 +318,71 @@ def test_products_with_stored_weights(jit: str, rows: int) -> None:
         agree("quantized_linear", x[0], *stored, normal(5), tolerance=1e-5)
     with pytest.raises(ValueError, match="input has 3 features, weight expects 70"):
         kernels("quantized_linear")[1](x[:, :3].copy(), *pack_int8(weight))
+
+
+# --- the plugin naive
+
+
+LESSONS = ("matmul", "linear", "conv2d", "max_pool2d", "avg_pool2d", "scaled_dot_product_attention")
+
+
+@contextmanager
+def samples_of_all_acts() -> Iterator[None]:
+    """With the samples of Acts III to V plugged in, as in the command `tt`."""
+    acts = [each for each in (act, act_3, act_4) if not manager.is_registered(each)]
+    for each in acts:
+        manager.register(each)
+    try:
+        yield
+    finally:
+        for each in acts:
+            manager.unregister(each)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_plain_loops_equal_the_framework(name: str) -> None:
+    with samples_of_all_acts():
+        (row,) = checking.compare({name: NaivePlugin().tt_kernel(registry[name])}, timed=False)
+    assert (row.difference, row.calls > 40) == ("", True)
+
+
+def test_naive_is_selected_by_name_and_runs_what_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    known = naive.product
+
+    def counted(a: naive.Matrix, b: naive.Matrix) -> naive.Matrix:
+        calls.append((len(a), len(b)))
+        return known(a, b)
+
+    monkeypatch.setattr(naive, "product", counted)
+    x = tt.tensor(normal(3, 4))
+    wanted = x @ tt.tensor(normal(4, 2))
+    assert calls == []
+    with tt.use("naive"):
+        tt.Linear(4, 2)(x)
+        tt.matmul(x, tt.ones(4, 2))
+    assert calls == [(3, 4), (3, 4)]
+    assert wanted.shape == (3, 2)
+
+
+def test_naive_and_jit_exclude_each_other() -> None:
+    with tt.use("naive"), pytest.raises(PluginError, match="plugin jit and plugin naive exclude each other"):
+        manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+
+
+def test_a_network_learns_the_same_with_plain_loops() -> None:
+    def loss() -> float:
+        tt.manual_seed(3)
+        model = tt.Sequential(Conv2d(1, 2, 3, padding=1), tt.ReLU(), MaxPool2d(2), Flatten(), tt.Linear(8, 3))
+        optimizer = tt_learn.SGD(model.parameters(), lr=0.1)
+        x, y = tt.randn(4, 1, 4, 4), tt.randint(0, 3, (4,))
+        for _ in range(2):
+            optimizer.zero_grad()
+            found = tt.cross_entropy(model(x), y)
+            found.backward()
+            optimizer.step()
+        return found.item()
+
+    wanted = loss()
+    with tt.use("naive"):
+        assert loss() == pytest.approx(wanted, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Part of module 18, acceleration: formulas as loops over single numbers, which `acceleration.py` has compiled.
+"""Part of module 18: formulas as loops over single numbers, which `jit.py` compiles.
 
 NumPy goes through memory once for each operation of a formula; a loop goes through it once for all of them, and keeps
 what is between in registers. Plain Python runs these loops too, some thousand times slower, so they can be read, tested

@@ -1,97 +1,33 @@
-"""Module 18, acceleration: the plugin `jit`, which has Numba compile `loops.py` in place of NumPy's passes.
+"""Part of module 18: kernels of ops that hand their arrays to the loops of `loops.py`, compiled or not.
 
-A formula of ten NumPy operations goes through memory ten times on one core. Compiled, it goes through it once, in
-vector instructions, and large arrays are shared out over the cores. What is computed is the same, to some units in the
-last place; what the loops do not cover (other dtypes, arrays that do not lie in one piece, rare options) goes to
-NumPy's kernel as before. Matrix products stay with BLAS, which nobody beats here.
-
-Needs Numba: `pip install numba`. Functions are compiled when they are first called, a quarter of a second
-each, and kept on disk for the next process, beside Python's own compiled files.
+A kernel checks that the loops are made for what it got (float32, contiguous, the usual options), allocates the result,
+and splits the work across threads. Anything else goes to the framework's kernel.
 """
 
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tt_core import activations, layers, losses
-from tt_core.engine.dispatch import Array, Op, with_residuals
-from tt_core.engine.errors import PluginError
-from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.dispatch import Array, with_residuals
 from tt_core.engine.threads import in_parallel
 from tt_core.kernels.losses import reduced_rows
-from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum, State, own_update
 from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses
-from tt_perf import loops
 from tt_perf.quantization import packed
 from tt_perf.quantization.layers import dynamic_linear, static_linear
 
 Call = Callable[..., Any]
 number = np.float32
 
-_ANY_ORDER = ("layer_norm", "layer_norm_backward", "total_of", "int8_linear", "int4_linear")
-"""Loops whose sums may be added in another order, which vectors need. The exponential function rests on its order."""
 
-
-def compiled() -> dict[str, Any]:
-    """All of `loops.py` by name, with its functions to be compiled for the types they are first called with.
-
-    Raises `PluginError` without Numba.
-    """
-    try:
-        import numba  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError as error:
-        raise PluginError(f"jit needs Numba ({error}): pip install numba") from None
-    names = dict(vars(loops))
-    for name, function in vars(loops).items():
-        if isinstance(function, types.FunctionType):
-            order = {"reassoc"} if name in _ANY_ORDER else set()
-            options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *order}}
-            # the same code, but the loops that it calls are the compiled ones
-            names[name] = _kept(numba.njit, types.FunctionType(function.__code__, names, name), options)
-    return names
-
-
-def _kept(compile: Call, function: Call, options: dict[str, Any]) -> Call:
-    """Compiled, and kept on disk where there is a folder for it: Python's `__pycache__`, or one of the user's."""
-    try:
-        return compile(function, cache=True, **options)
-    except RuntimeError:
-        return compile(function, **options)
-
-
-class JitPlugin:
-    """What `use("jit")` activates."""
-
-    def __init__(self, functions: Callable[[], dict[str, Any]] = compiled) -> None:
-        self._functions = functions
-        self._kernels: dict[str, Call] | None = None
-        self._updates: dict[type[Optimizer], Call] = {}
-
-    @hookimpl
-    def tt_kernel(self, op: Op) -> Call | None:
-        return self._bound().get(op.name)
-
-    @hookimpl
-    def tt_update(self, optimizer: type[Optimizer]) -> Call | None:
-        self._bound()
-        return self._updates.get(optimizer)
-
-    def _bound(self) -> dict[str, Call]:
-        if self._kernels is None:
-            functions = self._functions()
-            self._kernels, self._updates = _kernels(functions), _updates(functions)
-        return self._kernels
-
-
-def _fits(*arrays: Any) -> bool:
-    """Whether the loops are made for these: float32 in one piece."""
+def fits(*arrays: Any) -> bool:
+    """Whether the loops are made for these arrays: float32 and contiguous."""
     return all(type(x) is np.ndarray and x.dtype == number and x.flags.c_contiguous for x in arrays)
 
 
@@ -101,25 +37,25 @@ def _by_element(loop: Call, *arrays: Array) -> None:
     in_parallel(lambda part: loop(*[x[part] for x in flat]), flat[0].size, sum(x.nbytes for x in flat))
 
 
-def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
+def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
     """Kernels for ops, by the ops' names; arguments and results are those of the kernels that they replace."""
 
     def gelu(x: Array, /, approximate: str = "none") -> Array:
-        if approximate != "tanh" or not _fits(x):
+        if approximate != "tanh" or not fits(x):
             return activations.gelu.kernel(x, approximate=approximate)
         out = np.empty_like(x)
         _by_element(loop["gelu_tanh"], x, out)
         return out
 
     def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
-        if approximate != "tanh" or not _fits(g, x) or g.shape != x.shape:
+        if approximate != "tanh" or not fits(g, x) or g.shape != x.shape:
             return gradients.gelu_backward.kernel(g, x, out, approximate=approximate)
         result = np.empty_like(x)
         _by_element(loop["gelu_tanh_backward"], g, x, result)
         return result
 
     def relu_backward(g: Array, out: Array, /) -> Array:
-        if not _fits(g, out) or g.shape != out.shape:
+        if not fits(g, out) or g.shape != out.shape:
             return gradients.relu_backward.kernel(g, out)
         result = np.empty_like(g)
         _by_element(loop["relu_backward"], g, out, result)
@@ -130,7 +66,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         x: Array, weight: Array | None = None, bias: Array | None = None, /, dims: int = 1, eps: float = 1e-5
     ) -> tuple[Array, Array, Array]:
         shape, given = x.shape[x.ndim - dims :], [p for p in (weight, bias) if p is not None]
-        if not (_fits(x, *given) and x.size and 1 <= dims <= x.ndim and all(p.shape == shape for p in given)):
+        if not (fits(x, *given) and x.size and 1 <= dims <= x.ndim and all(p.shape == shape for p in given)):
             return layers.layer_norm.kernel(x, weight, bias, dims=dims, eps=eps)
         columns = math.prod(shape)
         rows, out = x.reshape(-1, columns), np.empty(x.shape, number)
@@ -159,9 +95,9 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         columns = math.prod(shape)
         # a loop does not notice where an array ends
         each_row = (g.size // max(columns, 1), 1)
-        scaled = weight is None or (_fits(weight) and weight.shape == shape)
+        scaled = weight is None or (fits(weight) and weight.shape == shape)
         whole = mean is not None and rstd is not None and g.shape == x.shape and mean.shape == rstd.shape == each_row
-        if mean is None or rstd is None or not (_fits(g, x, mean, rstd) and g.size and whole and scaled):
+        if mean is None or rstd is None or not (fits(g, x, mean, rstd) and g.size and whole and scaled):
             kernel = of_layers.layer_norm_backward.kernel
             return kernel(g, x, mean, rstd, weight, dims=dims, eps=eps)
         upstream, dx = g.reshape(-1, columns), np.empty(g.shape, number)
@@ -209,7 +145,7 @@ def _kernels(loop: dict[str, Call]) -> dict[str, Call]:
         if (
             peak is not None
             and total is not None
-            and _fits(peak, total)
+            and fits(peak, total)
             and weight is None
             and not label_smoothing
             and g.size == 1
@@ -239,7 +175,7 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
     def quantized_linear(
         x: Array, codes: Array, scale: Array, zero_point: Array | None = None, bias: Array | None = None, /
     ) -> Array:
-        ours = _fits(x, scale) and x.ndim and codes.flags.c_contiguous and codes.ndim == 2 and x.size and codes.size
+        ours = fits(x, scale) and x.ndim and codes.flags.c_contiguous and codes.ndim == 2 and x.size and codes.size
         few = ours and x.size // x.shape[-1] <= FEW_ROWS[8 if zero_point is None else 4]
         if not few:
             return packed.quantized_linear.kernel(x, codes, scale, zero_point, bias)
@@ -296,34 +232,5 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
 def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
     """Whether the loops of cross entropy are made for these: rows of logits, and a label for each that counts."""
-    shaped = _fits(x) and x.ndim == 2 and x.size > 0 and target.shape == x.shape[:1]
+    shaped = fits(x) and x.ndim == 2 and x.size > 0 and target.shape == x.shape[:1]
     return shaped and target.dtype == np.int64 and target.flags.c_contiguous and not 0 <= ignore_index < x.shape[1]
-
-
-def _updates(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
-    """Ways to change a block of parameters, by the class of the optimizer whose `update` they replace."""
-
-    def adam(optimizer: Adam, p: Array, g: Array, state: State, step: int, group: Group) -> None:
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        if group["amsgrad"] or group["maximize"] or not _fits(p, g, m, v) or not p.flags.writeable:
-            return own_update(type(optimizer))(optimizer, p, g, state, step, group)
-        beta1, beta2 = group["betas"]
-        correction = math.sqrt(1 - beta2**step)
-        lr, eps = group["lr"] * correction / (1 - beta1**step), group["eps"] * correction
-        apart = isinstance(optimizer, AdamW)  # its weight decay acts on the weights, not through the gradient
-        decay = 0.0 if apart else group["weight_decay"]
-        shrink = 1 - group["lr"] * group["weight_decay"] if apart else 1.0
-        arrays = [x.reshape(-1) for x in (p, g, m, v)]
-        loop["adam"](*arrays, *map(number, (1 - beta1, beta2, 1 - beta2, eps, lr, decay, shrink)))
-
-    def sgd(optimizer: SGD, p: Array, g: Array, state: State, step: int, group: Group) -> None:
-        plain = group["momentum"] and not (group["dampening"] or group["nesterov"] or group["maximize"])
-        if not plain or step == 1 or not _fits(p, g, state["momentum_buffer"]) or not p.flags.writeable:
-            return own_update(type(optimizer))(optimizer, p, g, state, step, group)
-        arrays = [x.reshape(-1) for x in (p, g, state["momentum_buffer"])]
-        loop["sgd_momentum"](*arrays, *map(number, (group["momentum"], group["lr"], group["weight_decay"])))
-
-    return {Adam: adam, AdamW: adam, SGD: sgd, SGDMomentum: sgd}
-
-
-plugin = JitPlugin()

@@ -1,0 +1,23 @@
+"""Module 18, acceleration: the same formula as a Python loop, in NumPy, tuned, and compiled. Act V.
+
+Read in this order:
+
+    naive.py      one number at a time in plain Python: what a formula says, and the plugin `naive`
+    loops.py      loops again, written to be compiled: one pass over memory for a whole formula
+    kernels.py    how loops take the place of ops' kernels: checks, results, threads
+    updates.py    the same for steps of optimizers
+    jit.py        Numba compiles the loops: the plugin `jit`
+
+NumPy runs a formula of ten operations as ten passes over memory on one core. A compiled loop makes one pass, in vector
+instructions, and large arrays are split across the cores. The result is the same up to rounding. What the loops do not
+cover (other dtypes, arrays that are not contiguous, rare options) goes to the framework's kernel. Matrix products stay
+with BLAS, whose blocks keep their data in the cache: `tt kernels` shows what each form takes, which share of the
+machine's limit it reaches, and its error.
+"""
+
+from __future__ import annotations
+
+from tt_perf.acceleration.jit import JitPlugin as JitPlugin
+from tt_perf.acceleration.jit import compiled as compiled
+from tt_perf.acceleration.jit import plugin as plugin
+from tt_perf.acceleration.naive import NaivePlugin as NaivePlugin
