@@ -22,7 +22,7 @@ from tt_data.command.cli import plugin as act_3
 from tt_language.command.cli import plugin as act_4
 from tt_perf import acceleration
 from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive
-from tt_perf.cli import plugin as act
+from tt_perf.command.cli import plugin as act
 from tt_perf.quantization.packed import pack_int4, pack_int8
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")

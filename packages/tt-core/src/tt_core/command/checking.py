@@ -46,15 +46,22 @@ class Comparison:
 
 def check(name: str, timed: bool = True) -> list[Comparison]:
     """Compare all kernels of the installed plugin `name`; raises `PluginError` where it does not load."""
+    return compare(kernels_of(name), timed)
+
+
+def kernels_of(name: str) -> dict[str, Callable[..., Any]]:
+    """The kernels that the installed plugin `name` brings, by the names of their ops.
+
+    Raises `PluginError` where it does not load.
+    """
     activated = activate(name)
     try:
         others = [plugin for plugin in manager.get_plugins() if plugin is not manager.get_plugin(name)]
         answers = manager.subset_hook_caller("tt_kernel", remove_plugins=others)
-        kernels = {op.name: kernel for op in registry.values() if (kernel := answers(op=op)) is not None}
+        return {op.name: kernel for op in registry.values() if (kernel := answers(op=op)) is not None}
     finally:
         if activated:
             manager.unregister(name=name)
-    return compare(kernels, timed)
 
 
 def compare(kernels: dict[str, Callable[..., Any]], timed: bool = True) -> list[Comparison]:
@@ -71,7 +78,8 @@ def compare(kernels: dict[str, Callable[..., Any]], timed: bool = True) -> list[
     return list(found.values())
 
 
-def _all_samples() -> dict[str, Samples]:
+def all_samples() -> dict[str, Samples]:
+    """The samples of all that is plugged in, by the names of their ops; of two tables the later act's counts."""
     tables = [*manager.ask("tt_samples"), SAMPLES]
     return {name: calls for table in reversed(tables) for name, calls in table.items() if name in registry}
 
@@ -92,7 +100,7 @@ def _those_that_reach(kernels: dict[str, Callable[..., Any]]) -> dict[str, Sampl
     """The samples of ops that have one of these kernels, or run an op that has one."""
     found = {}
     with _recording(kernels) as recorded:
-        for name, calls in _all_samples().items():
+        for name, calls in all_samples().items():
             recorded.clear()
             for call in calls(Draw("float32")):
                 _run(registry[name], call, Draw("float32"))
@@ -132,7 +140,7 @@ def misdeclared(names: Iterable[str], samples: Mapping[str, Samples] | None = No
     ops: dict[str, Any] = {name: registry[name] for name in names}
     drew, shared = set(), set()
     for dtype in ("float32", "int64", "bool"):
-        for op, inputs, attributes in _recorded(dict(samples or _all_samples()), Draw(dtype), ops):
+        for op, inputs, attributes in _recorded(dict(samples or all_samples()), Draw(dtype), ops):
             before = get_rng_state()
             result = quietly(op.kernel, *inputs, **attributes)
             if before != get_rng_state():

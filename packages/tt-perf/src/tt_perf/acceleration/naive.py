@@ -268,7 +268,7 @@ def _mask(given: Array | None, shape: tuple[int, ...], is_causal: bool, offset: 
     mask = np.zeros(shape) if given is None else np.broadcast_to(given, shape)
     if mask.dtype == np.bool_:
         mask = np.where(mask, 0.0, -np.inf)
-    return np.where(np.tri(*shape[-2:], offset), mask, -np.inf) if is_causal else mask
+    return np.where(np.tri(shape[-2], shape[-1], offset), mask, -np.inf) if is_causal else mask
 
 
 # --- the plugin

@@ -100,6 +100,7 @@ class ActPlugin:
     @hookimpl
     def tt_commands(self, cli: click.Group) -> None:
         cli.add_command(profile)
+        cli.add_command(kernels)
         cli.add_command(compare)
         cli.add_command(olympics)
 
@@ -137,6 +138,28 @@ def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack:
     code = profile_command(command, out, rows, memory, stack)
     if code:
         raise click.exceptions.Exit(code)
+
+
+@click.command()
+@click.argument("ops", nargs=-1, metavar="[OP]...")
+@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="whose kernels [default: naive and jit]")
+@click.option("--size", type=click.IntRange(16, 4096), default=128, show_default=True, help="of the usual calls")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=15, show_default=True, help="turns of each form")
+@click.option("--json", "path", type=PathOption(), metavar="FILE", help="write the table as JSON")
+def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: int, path: Path | None) -> None:
+    """Compare the forms of each OP: naive loops, formula, NumPy kernel, compiled; time, limit, error.
+
+    Example: tt kernels matmul layer_norm --size 256
+    """
+    import tt_perf  # noqa: F401 - registers the ops of all acts
+    from tt_perf.command.kernels import compare_kernels
+
+    if path is not None:
+        check_folder(path.parent)
+    table = compare_kernels(ops, plugins or None, size, rounds)
+    click.echo(str(table))
+    if path is not None:
+        table.save(path)
 
 
 @click.command()

@@ -1,0 +1,1 @@
+"""What Act V adds to the command `tt`, beside its modules."""

@@ -1,0 +1,310 @@
+"""`tt kernels`: what each form of an op takes, beside the error of its results. Belongs to module 18.
+
+A form is a way to compute the same: the formula as it stands in the module, the framework's tuned kernel, and the
+kernels of plugins (`naive`, `jit`). All forms get the same float32 inputs. They run in turn, so that other work on the
+machine slows down all of them; the shortest time of a block counts.
+
+    time      of one call
+    limit     share of what this machine reaches at best, see module 14's roofline: the FLOPs of a large matrix product
+              per second, or the bytes of a large copy, whichever allows less for this op. A form that is faster than
+              that product, which other programs disturbed, raises the limit
+    error     the largest difference from the formula computed in float64, as a share of its largest element
+    speed     against the formula; in the line of the kernel it is what its trick buys
+
+A naive loop that would take more than `PATIENCE` seconds is not run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tt_core.command.checking import all_samples, kernels_of
+from tt_core.engine.dispatch import Array, Op, quietly, registry, residuals_of
+from tt_core.engine.errors import PluginError, did_you_mean
+from tt_core.engine.files import write_atomic
+from tt_core.samples import Arguments, Draw
+from tt_perf.benchmarking import BenchmarkError
+from tt_perf.benchmarking.comparing import BUSY, take_turns
+from tt_perf.benchmarking.environment import environment, load_per_core
+from tt_perf.benchmarking.timer import duration
+from tt_perf.profiling import Machine, measure_machine
+from tt_perf.profiling.roofline import verdict
+from tt_perf.profiling.work import FLOPS, bytes_moved
+from tt_perf.quantization.packed import pack_int8
+
+Call = Callable[..., Any]
+PLUGINS = ("naive", "jit")
+"""Whose kernels are compared unless others are named."""
+PATIENCE = 10.0
+"""Seconds that one call of a naive loop may take."""
+_NAIVE_FLOP = 1e-7  # seconds, in plain Python
+_BLOCK = 2e-3  # seconds that a block of calls takes at least
+
+
+# --- what is called
+
+
+def _normal(*shape: int) -> Array:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def _gelu_backward(n: int) -> Arguments:
+    x = _normal(8 * n, n)
+    return (_normal(8 * n, n), x, registry["gelu"].kernel(x, approximate="tanh")), {"approximate": "tanh"}
+
+
+def _layer_norm_backward(n: int) -> Arguments:
+    x, weight = _normal(8 * n, n), _normal(n)
+    mean = x.mean(1, keepdims=True)
+    return (_normal(8 * n, n), x, mean, 1 / np.sqrt(x.var(1, keepdims=True) + 1e-5), weight), {}
+
+
+CALLS: dict[str, Callable[[int], Arguments]] = {
+    "matmul": lambda n: ((_normal(n, n), _normal(n, n)), {}),
+    "linear": lambda n: ((_normal(n, n), _normal(n, n), _normal(n)), {}),
+    "conv2d": lambda n: ((_normal(4, 16, n // 8, n // 8), _normal(32, 16, 3, 3), _normal(32)), {"padding": 1}),
+    "max_pool2d": lambda n: ((_normal(8, 16, n // 4, n // 4),), {"kernel_size": 2}),
+    "avg_pool2d": lambda n: ((_normal(8, 16, n // 4, n // 4),), {"kernel_size": 2}),
+    "scaled_dot_product_attention": lambda n: (
+        (_normal(1, 4, n, 32), _normal(1, 4, n, 32), _normal(1, 4, n, 32), None),
+        {"is_causal": True},
+    ),
+    "softmax": lambda n: ((_normal(8 * n, n),), {"dim": -1}),
+    "layer_norm": lambda n: ((_normal(8 * n, n), _normal(n), _normal(n)), {}),
+    "layer_norm_backward": _layer_norm_backward,
+    "gelu": lambda n: ((_normal(8 * n, n),), {"approximate": "tanh"}),
+    "gelu_backward": _gelu_backward,
+    "relu_backward": lambda n: ((_normal(8 * n, n), np.maximum(_normal(8 * n, n), 0)), {}),
+    "cross_entropy": lambda n: ((_normal(8 * n, n), np.arange(8 * n) % n, None), {}),
+    "quantized_linear": lambda n: ((_normal(1, 8 * n), *pack_int8(_normal(8 * n, 8 * n)), None), {}),
+}
+"""A call of each op that is compared by default, for a size."""
+
+
+def call_of(name: str, size: int) -> Arguments:
+    """The inputs and attributes of a call: those of `CALLS`, or for another op its largest sample.
+
+    Raises `BenchmarkError` for an unknown op, and for one without samples.
+
+    >>> inputs, _ = call_of("matmul", 16)
+    >>> inputs[0].shape
+    (16, 16)
+    """
+    if name not in registry:
+        raise BenchmarkError(f"no op is called {name}; {did_you_mean(name, registry)}")
+    if name in CALLS:
+        return CALLS[name](size)
+    samples = all_samples().get(name)
+    calls = [] if samples is None else list(samples(Draw("float32", large=True)))
+    if not calls:
+        raise BenchmarkError(f"{name} has no samples to run it with; answer tt_samples")
+    return max(calls, key=lambda call: sum(getattr(x, "nbytes", 0) for x in call[0]))
+
+
+# --- what it takes
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute an op: seconds of a call, share of the machine's limit, largest relative error.
+
+    `seconds` is None for a form that was not run, and `note` says why.
+    """
+
+    name: str
+    seconds: float | None = None
+    share: float | None = None
+    error: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """All forms of an op on one call; `bound` names the limit: compute, memory, or the overhead of calling."""
+
+    op: str
+    shapes: tuple[tuple[int, ...], ...]
+    flops: int
+    bytes: int
+    forms: tuple[Form, ...]
+    bound: str = ""
+
+    def seconds(self, form: str) -> float | None:
+        """The time of a form, None where it was not run."""
+        return next((each.seconds for each in self.forms if each.name == form), None)
+
+    def speedup(self, form: str) -> float | None:
+        """How many times as fast as the formula."""
+        own, formula = self.seconds(form), self.seconds("formula")
+        return None if own is None or formula is None else formula / own
+
+    def judged(self, machine: Machine) -> OpCost:
+        """The same with the limit of `machine`, and each form's share of it."""
+        found = [None if f.seconds is None else verdict(self.op, 1, f.seconds, self.flops, self.bytes, machine)
+                 for f in self.forms]  # fmt: skip
+        forms = [form if v is None else replace(form, share=v.share) for form, v in zip(self.forms, found)]
+        return replace(self, forms=tuple(forms), bound=next(v.bound for v in found if v is not None))
+
+
+@dataclass(frozen=True)
+class Table:
+    """What `compare_kernels` measured, on which machine, and how many programs wanted each core before."""
+
+    machine: Machine
+    costs: tuple[OpCost, ...]
+    load: float | None = None
+
+    def __str__(self) -> str:
+        lines = [f"this machine: {self.machine}"]
+        if self.load is not None and self.load > BUSY:
+            lines.append(f"warning: the machine was busy: {self.load:.1f} programs wanted each core")
+        for cost in self.costs:
+            lines += ["", f"{cost.op}  {_shapes(cost.shapes)}  {cost.flops / 1e6:.3g} MFLOP, {cost.bytes / 1e6:.3g} MB"]
+            lines += [_line(cost, form) for form in cost.forms]
+        return "\n".join(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything as JSON; raises `FileError` when that fails."""
+        content = {"format": "tinytorch-kernels-1", **asdict(self), "environment": environment()}
+        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def compare_kernels(
+    names: Sequence[str] = (), plugins: Sequence[str] | None = None, size: int = 128, rounds: int = 15
+) -> Table:
+    """Measure the forms of these ops, by default of all in `CALLS`, with the kernels of these plugins.
+
+    By default these are `naive` and `jit`, the latter where Numba is installed. Raises `BenchmarkError` as `call_of`
+    does, and `PluginError` for a plugin that does not load.
+    """
+    calls = {name: call_of(name, size) for name in names or CALLS}
+    load = load_per_core()  # before the work of this table adds to it
+    brought = _brought(PLUGINS, optional=True) if plugins is None else _brought(plugins)
+    machine = measure_machine()
+    costs = [_cost(registry[name], call, brought, rounds) for name, call in calls.items()]
+    rates = [cost.flops / form.seconds for cost in costs for form in cost.forms if form.seconds]
+    machine = replace(machine, flops_per_second=max(machine.flops_per_second, *rates))
+    return Table(machine, tuple([cost.judged(machine) for cost in costs]), load)
+
+
+def _brought(plugins: Sequence[str], optional: bool = False) -> dict[str, dict[str, Call] | str]:
+    """The kernels of each plugin, by the ops' names; for one that does not load and may, its error."""
+    found: dict[str, dict[str, Call] | str] = {}
+    for name in plugins:
+        try:
+            found[name] = kernels_of(name)
+        except PluginError as error:
+            if not optional:
+                raise
+            found[name] = str(error)
+    return found
+
+
+def _cost(op: Op, call: Arguments, brought: Mapping[str, dict[str, Call] | str], rounds: int) -> OpCost:
+    inputs, attributes = call
+    kernels: dict[str, Call] = {"formula": op.formula}
+    notes = {} if op.kernel is not op.formula else {"kernel": "the formula is the kernel"}
+    if op.kernel is not op.formula:
+        kernels["kernel"] = op.kernel
+    flops, moved = _work(op, call)
+    for name, theirs in brought.items():
+        if isinstance(theirs, str):
+            notes[name] = theirs
+        elif op.name not in theirs:
+            notes[name] = "has no kernel for it"
+        elif name == "naive" and flops * _NAIVE_FLOP > PATIENCE:
+            notes[name] = f"not run: would take {duration(flops * _NAIVE_FLOP)} or more"
+        else:
+            kernels[name] = theirs[op.name]
+    wanted = _exact(op, call)
+    seconds = _measured({name: lambda kernel=kernel: quietly(kernel, *inputs, **attributes)  # type: ignore[misc]
+                         for name, kernel in kernels.items()}, rounds)  # fmt: skip
+    forms = []
+    for name in [*[n for n in brought if n == "naive"], "formula", "kernel", *[n for n in brought if n != "naive"]]:
+        if name in notes:
+            forms.append(Form(name, note=notes[name]))
+        else:
+            found = _first(quietly(kernels[name], *inputs, **attributes), kernels[name])
+            forms.append(Form(name, seconds[name], error=_error(wanted, found)))
+    shapes = tuple([x.shape for x in inputs if isinstance(x, np.ndarray)])
+    return OpCost(op.name, shapes, flops, moved, tuple(forms))
+
+
+def _work(op: Op, call: Arguments) -> tuple[int, int]:
+    """FLOPs, 0 where they are unknown, and bytes of the call."""
+    inputs, attributes = call
+    result = _first(quietly(op.kernel, *inputs, **attributes), op.kernel)
+    flops = FLOPS[op.name](inputs, result, {**op.attributes, **attributes}) if op.name in FLOPS else 0
+    return int(flops), sum(bytes_moved(op, inputs, result))
+
+
+def _first(result: Any, kernel: Call) -> Any:
+    """The result without the residuals."""
+    return result[0] if residuals_of(kernel) else result
+
+
+def _exact(op: Op, call: Arguments) -> Any:
+    """The formula's result for the inputs in float64."""
+    inputs, attributes = call
+    wide = [x.astype(np.float64) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs]
+    return _first(quietly(op.formula, *wide, **attributes), op.formula)
+
+
+def _error(wanted: Any, found: Any) -> float:
+    """The largest difference as a share of the largest element, over all results."""
+    pairs = zip(wanted, found) if isinstance(wanted, tuple) else [(wanted, found)]
+    errors = [np.abs(np.asarray(b, np.float64) - a).max(initial=0) / max(np.abs(a).max(initial=0), 1e-300)
+              for a, b in pairs]  # fmt: skip
+    return float(max(errors))
+
+
+def _measured(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """The shortest time of one call of each: blocks of calls run in turn; what takes long runs in one round."""
+    seconds, blocks = {}, {}
+    for name, call in calls.items():
+        call()  # which may compile
+        once = _seconds(call, 1)
+        seconds[name] = once
+        if once < PATIENCE / 100:
+            blocks[name] = (call, max(1, round(_BLOCK / max(once, 1e-9))))
+    turns = [lambda c=call, n=number: _seconds(c, n) / n for call, number in blocks.values()]
+    for name, times in zip(blocks, take_turns(turns, rounds)):
+        seconds[name] = min(times)
+    return seconds
+
+
+def _seconds(call: Callable[[], Any], number: int) -> float:
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return time.perf_counter() - start
+
+
+# --- how it is shown
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "number" for shape in shapes)
+
+
+def _line(cost: OpCost, form: Form) -> str:
+    if form.seconds is None:
+        return f"  {form.name:<10} {form.note}"
+    speedup = cost.speedup(form.name) or 0.0
+    against = "" if form.name == "formula" else f"{_times(speedup)} than the formula"
+    return (
+        f"  {form.name:<10} {duration(form.seconds):>9}  {form.share or 0:6.1%} of the {cost.bound} limit"
+        f"   error {form.error:7.1e}   {against}"
+    ).rstrip()
+
+
+def _times(speedup: float) -> str:
+    """A speed-up in words: 2 is `2 times faster`, 0.5 is `2 times slower`."""
+    return f"{speedup:,.3g} times faster" if speedup >= 1 else f"{float(f'{1 / speedup:.3g}'):,.6g} times slower"
