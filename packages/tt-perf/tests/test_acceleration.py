@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,7 @@ from tt_data.command.cli import plugin as act_3
 from tt_language.command.cli import plugin as act_4
 from tt_perf import acceleration
 from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive
+from tt_perf.acceleration import kernels as kernels_of_loops
 from tt_perf.command.cli import plugin as act
 from tt_perf.quantization.packed import pack_int4, pack_int8
 
@@ -346,6 +348,16 @@ def test_the_plain_loops_equal_the_framework(name: str) -> None:
     assert (row.difference, row.calls > 40) == ("", True)
 
 
+def test_plain_windows_with_steps_and_padding() -> None:
+    x, plain = normal(2, 3, 7, 6), NaivePlugin()
+    options: dict[str, Any] = {"kernel_size": (3, 2), "stride": (2, 3), "padding": (1, 1)}
+    for more in ({}, {"count_include_pad": False}):
+        kernel = plain.tt_kernel(registry["avg_pool2d"])
+        assert kernel is not None
+        wanted = registry["avg_pool2d"].kernel(x, **options, **more)
+        np.testing.assert_allclose(kernel(x, **options, **more), wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_naive_is_selected_by_name_and_runs_what_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     known = naive.product
@@ -386,3 +398,127 @@ def test_a_network_learns_the_same_with_plain_loops() -> None:
     wanted = loss()
     with tt.use("naive"):
         assert loss() == pytest.approx(wanted, rel=1e-5)
+
+
+# --- sabotage: each breaks a loop or a kernel, and a check must fail
+
+
+def _nothing(*arrays: Any) -> None:
+    """A loop that leaves its results as they are."""
+
+
+def _then(name: str, spoil: Callable[..., None]) -> Callable[..., Any]:
+    """The loop `name`, whose arguments `spoil` changes afterwards."""
+    loop = getattr(loops, name)
+
+    def spoilt(*arguments: Any) -> Any:
+        found = loop(*arguments)
+        spoil(*arguments)
+        return found
+
+    return spoilt
+
+
+def _halve(*arguments: Any) -> None:
+    arguments[-1][...] /= 2
+
+
+def _swap_rows(*arguments: Any) -> None:
+    arguments[-1][...] = np.roll(arguments[-1], 1, axis=0)
+
+
+def _next_label(x: np.ndarray, labels: np.ndarray, *results: Any) -> bool:
+    return CROSS_ENTROPY(x, (labels + 1) % x.shape[1], *results)
+
+
+def _own_decay(p: Any, g: Any, m: Any, v: Any, rate1: Any, beta2: Any, rate2: Any, *rest: Any) -> None:
+    ADAM(p, g, m, v, rate1, beta2, rate1, *rest)
+
+
+def _wrapping(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    out[...] = (a.astype(np.int16) @ b.astype(np.int16).T).astype(np.int16)  # sums need 32 bits
+
+
+def _without_first_term(a: naive.Matrix, b: naive.Matrix) -> naive.Matrix:
+    return PRODUCT([[0.0, *row[1:]] for row in a], b)
+
+
+def _no_steps(image: naive.Image, kernels: Any, windows: naive.Windows) -> naive.Image:
+    return CONVOLUTION(image, kernels, dataclasses.replace(windows, stride=(1, 1)))
+
+
+def _counts_padding(image: naive.Image, windows: naive.Windows, count_padding: bool = True) -> naive.Image:
+    return MEAN(image, windows)
+
+
+def _sees_all(query: Any, key: Any, value: Any, scale: float, mask: naive.Matrix) -> naive.Matrix:
+    return ATTENTION(query, key, value, scale, [[0.0] * len(row) for row in mask])
+
+
+CROSS_ENTROPY, ADAM = loops.cross_entropy, loops.adam
+PRODUCT, CONVOLUTION, LARGEST, MEAN = naive.product, naive.convolution, naive.largest, naive.mean
+ATTENTION = naive.attention
+
+
+def _loops(test: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    """A test of the loops in plain Python."""
+
+    def check() -> None:
+        manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+        try:
+            with np.errstate(all="ignore"):
+                test("plain", *arguments)
+        finally:
+            if manager.has_plugin("jit"):
+                manager.unregister(name="jit")
+
+    return check
+
+
+def _plain(name: str) -> Callable[[], None]:
+    return lambda: test_the_plain_loops_equal_the_framework(name)
+
+
+AFFINE = ("weight", "bias")
+Sabotage = tuple[Any, str, Any, Callable[[], None]]
+SABOTAGES: dict[str, Sabotage] = {
+    "gelu does nothing": (loops, "gelu_tanh", _nothing, _loops(test_activations, (5, 7))),
+    "half the slope of gelu": (
+        loops, "gelu_tanh_backward", _then("gelu_tanh_backward", _halve), _loops(test_activations, (5, 7))),
+    "relu passes every gradient": (
+        loops, "relu_backward", lambda g, result, out: np.copyto(out, g), _loops(test_activations, (5, 7))),
+    "rstd of another row": (
+        loops, "layer_norm", _then("layer_norm", _swap_rows), _loops(test_layer_norm, (5, 7), AFFINE)),
+    "no gradient of the bias": (
+        loops, "layer_norm_backward", _then("layer_norm_backward", lambda *a: a[-1].fill(0)),
+        _loops(test_layer_norm, (5, 7), AFFINE)),
+    "the label beside": (loops, "cross_entropy", _next_label, _loops(test_cross_entropy, (6, 10), "none")),
+    "half the slope of cross entropy": (
+        loops, "cross_entropy_backward", _then("cross_entropy_backward", _halve),
+        _loops(test_cross_entropy, (6, 10), "sum")),
+    "one beta for both averages": (loops, "adam", _own_decay, _loops(test_optimizers_take_the_same_steps, "Adam", {})),
+    "an optimizer that does nothing": (
+        loops, "sgd_momentum", _nothing, _loops(test_optimizers_take_the_same_steps, *OPTIMIZERS[6])),
+    "sums of 16 bits": (loops, "integer_product", _wrapping, _loops(test_products_of_integers_are_exact)),
+    "the exponential of a neighbour": (
+        loops, "exp_below_0", lambda x: np.float32(math.exp(x) * 1.001), _loops(test_the_exponential_function)),
+    "every array is said to fit": (
+        kernels_of_loops, "fits", lambda *arrays: True,
+        _loops(test_what_is_not_float32_in_one_piece_goes_to_numpy)),
+    "a product without its first term": (naive, "product", _without_first_term, _plain("matmul")),
+    "a convolution without steps": (naive, "convolution", _no_steps, _plain("conv2d")),
+    "padding counts in the mean": (naive, "mean", _counts_padding, test_plain_windows_with_steps_and_padding),
+    "the smallest of a window": (
+        naive, "largest", lambda image, w: [[[-x for x in r] for r in c] for c in LARGEST(image, w)],
+        _plain("max_pool2d")),
+    "attention without masks": (naive, "attention", _sees_all, _plain("scaled_dot_product_attention")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_sabotage_turns_a_check_red(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, attribute, broken, check = SABOTAGES[name]
+    check()
+    monkeypatch.setattr(where, attribute, broken)
+    with pytest.raises((AssertionError, tt.TinyTorchError, ValueError, IndexError)):
+        check()

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked, explained
-from tt_core.layers import Layer, Linear
-from tt_perf.compression.low_rank import LowRankLinear, replace
+from tt_core.layers import Layer, Linear, replace_layers
+from tt_perf.compression.low_rank import LowRankLinear
 from tt_perf.compression.pruning import set_mask
 from tt_perf.compression.reports import MASK, CompressionError
 from tt_perf.compression.shrinking import resize_attributes, resizer
@@ -36,11 +36,12 @@ def load_compressed(model: Layer, state_dict: Mapping[str, Any]) -> None:
     (True, ['bias', 'weight', 'weight_mask'])
     """
     shapes = {name: tuple(np.shape(value)) for name, value in state_dict.items()}
-    for path, layer in list(model.named_layers()):
+    thin: dict[Layer, LowRankLinear] = {}
+    for path, layer in model.named_layers():
         up, down = shapes.get(f"{path}.up.weight"), shapes.get(f"{path}.down.weight")
         if type(layer) is Linear and up and down and f"{path}.weight" not in shapes:
-            made = LowRankLinear(down[1], up[0], down[0], bias=f"{path}.up.bias" in shapes)
-            replace(model, path, made.train(layer.training))
+            thin[layer] = LowRankLinear(down[1], up[0], down[0], bias=f"{path}.up.bias" in shapes)
+    replace_layers(model, lambda layer, path: layer in thin, lambda layer: thin[layer])
     for path, layer in model.named_layers():
         for name, entry in (layer._parameters | layer._buffers).items():
             dotted = f"{path}.{name}" if path else name

@@ -17,7 +17,7 @@ import numpy as np
 from tt_core.engine.arguments import checked, explained
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import is_integer, is_number
-from tt_core.layers import Layer, Linear
+from tt_core.layers import Layer, Linear, replace_layers
 from tt_core.tensor import Tensor
 from tt_perf.compression.pruning import prunable
 from tt_perf.compression.reports import CompressionError, Report, cost
@@ -65,7 +65,7 @@ class LowRankLinear(Layer):
         self.up = Linear(rank, out_features, bias)
 
     @classmethod
-    def of(cls, layer: Linear, rank: int) -> LowRankLinear:
+    def of(cls, layer: Any, rank: int) -> LowRankLinear:
         """The best approximation of `layer`, in its dtype; it takes over the layer's bias."""
         made = cls(layer.in_features, layer.out_features, rank, bias=False)
         for part, values in zip((made.up, made.down), factors(layer.weight.data, rank)):
@@ -123,7 +123,7 @@ def low_rank_(
             "low_rank_: needs Linear layers below the model, and without masks, which a product would not keep; "
             "choose by filter_fn, or remove_masks_ first"
         )
-    before, rows = cost(model, example), []
+    before, rows, ranks = cost(model, example), [], dict[Layer, int]()
     for w in chosen:
         dense: Any = w.layer
         singular = np.linalg.svd(dense.weight.data, compute_uv=False)
@@ -133,9 +133,10 @@ def low_rank_(
             what = f"does not pay: {size:,} numbers, dense has {dense.weight.numel():,}"
             rows.append(f"{path}: rank {r} of {len(singular)} {what}")
             continue
-        replace(model, path, LowRankLinear.of(dense, r))
+        ranks[dense] = r
         left_out = np.sqrt(np.square(singular[r:]).sum() / max(np.square(singular).sum(), np.finfo(np.float32).tiny))
         rows.append(f"{path}: rank {r} of {len(singular)}, relative error {left_out:.4f}")
+    replace_layers(model, lambda layer, path: layer in ranks, lambda layer: LowRankLinear.of(layer, ranks[layer]))
     after = cost(model, example)
     return Report("low_rank_", before, after, tuple(rows), _slower(before.seconds, after.seconds))
 
@@ -155,12 +156,3 @@ def _check_options(rank: Any, energy: Any, error: Any) -> None:
     for name, share in (("energy", energy), ("error", error)):
         if share is not None and not (is_number(share) and 0 < share <= 1):
             raise CompressionError(f"low_rank_: {name} is {share!r}, expected a share above 0 and up to 1")
-
-
-def replace(model: Layer, path: str, layer: Layer) -> None:
-    """Put `layer` where the layer at `path` stands, wherever the model holds that one."""
-    old = dict(model.named_layers())[path]
-    for holder in list(model.layers()):
-        for name, child in list(holder._children.items()):
-            if child is old:
-                setattr(holder, name, layer)
