@@ -1,4 +1,4 @@
-"""The command `tinygpt`: train, generate, info. Heavy imports wait until a command needs them."""
+"""The command `tinygpt`: train, generate, info, quantize, shrink. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
@@ -163,6 +163,37 @@ def info(run_folder: Path | None) -> None:
         told = ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None)
         click.echo(f"{part}: {told or 'unknown'}")
     click.echo(f"last figures: {folder.last_figures() or 'none'}")
+
+
+@cli.command(cls=NamesOptions)
+@click.argument("run_folder", metavar="[RUN]", required=False, type=path_option)
+@click.option("--int8", "bits", flag_value=8, type=int, default=8, help="8 bits, a quarter of the bytes [default]")
+@click.option("--int4", "bits", flag_value=4, type=int, help="4 bits, a seventh of the bytes")
+@click.option("--group-size", type=int, help="weights that share a scale, for --int4: 32, 64 or 128 [default: 64]")
+@click.option("--out", type=path_option, help="the new folder [default: RUN-int8 or RUN-int4]")
+def quantize(run_folder: Path | None, bits: int, group_size: int | None, out: Path | None) -> None:
+    """Store a model's weights as small integers in a new folder; prints bytes, error and time."""
+    from tinygpt.capstone.compress import quantize as job
+
+    say(f"let it write: tinygpt generate {job(run_folder, bits, group_size, out, say).path}")
+
+
+share = click.FloatRange(0, 1, max_open=True)
+
+
+@cli.command(cls=NamesOptions)
+@click.argument("run_folder", metavar="[RUN]", required=False, type=path_option)
+@click.option("--neurons", type=share, default=0.5, show_default=True, help="share of the MLPs' neurons to remove")
+@click.option("--heads", type=share, default=0.0, show_default=True, help="share of the attention heads to remove")
+@click.option("--out", type=path_option, help="the new folder [default: RUN-shrunk]")
+def shrink(run_folder: Path | None, neurons: float, heads: float, out: Path | None) -> None:
+    """Remove a model's least important neurons and heads in a new folder; prints bytes and time."""
+    from tinygpt.capstone.compress import shrink as job
+
+    amounts = {kind: amount for kind, amount in (("neurons", neurons), ("heads", heads)) if amount}
+    if not amounts:
+        raise TinyTorchError("nothing to remove: give --neurons or --heads a share above 0")
+    say(f"let it write: tinygpt generate {job(run_folder, amounts, out, say).path}")
 
 
 def main(arguments: list[str] | None = None) -> int:
