@@ -1,8 +1,16 @@
-"""Act V: greedy generation, a curve for each plugin; `kv-cache` must not slow down with the context."""
+"""Act V: greedy generation and the size of a model, a curve for each plugin; compressed models; caches."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from .support import activate, applicable, integers, normal, plugins, speedup
+
+
+def bytes_of(model: Any) -> int:
+    """Bytes of all parameters and buffers; what layers share counts once."""
+    arrays = {id(x.data): x.nbytes for x in (*model.parameters(), *model.buffers())}
+    return sum(arrays.values())
 
 
 class Generation:
@@ -78,6 +86,26 @@ class Memoize:
     track_speedup_forward.unit = "x"  # type: ignore[attr-defined]
 
 
+class ModelSize:
+    """Bytes of a GPT of 4 layers and 256 dimensions as a plugin prepares it to generate, each array counted once."""
+
+    params = (plugins("none", "kv-cache", "int8", "int4", "jit"),)
+    param_names = ("plugin",)
+
+    def setup(self, plugin: str) -> None:
+        with applicable():
+            from tt_core import prepare_model
+            from tt_language import GPT, GPTConfig
+        activate(plugin)
+        model = GPT(GPTConfig(vocab_size=8192, block_size=64, n_layer=4, n_head=4, n_embd=256)).eval()
+        self.model = prepare_model(model)
+
+    def track_bytes(self, plugin: str) -> int:
+        return bytes_of(self.model)
+
+    track_bytes.unit = "bytes"  # type: ignore[attr-defined]
+
+
 class Quantization:
     """A GPT of 4 layers and 256 dimensions as integers: bytes, and the time of one token's logits."""
 
@@ -103,8 +131,7 @@ class Quantization:
             self.model(self.token)
 
     def track_bytes(self, weights: str, plugin: str) -> int:
-        arrays = {id(x.data): x.nbytes for x in (*self.model.parameters(), *self.model.buffers())}
-        return sum(arrays.values())
+        return bytes_of(self.model)
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
 
@@ -138,6 +165,11 @@ class Compression:
         logits = self.model(self.ids[:, :-1])
         self.cross_entropy(logits.reshape(-1, 65), self.ids[:, 1:].reshape(-1)).backward()
         self.optimizer.step()
+
+    def track_speedup_step(self, plugin: str, form: str) -> float:
+        return speedup(plugin, lambda: self.time_step(plugin, form), rounds=5)
+
+    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
 
     def track_bytes(self, plugin: str, form: str) -> int:
         return sum(p.nbytes for p in self.model.parameters())

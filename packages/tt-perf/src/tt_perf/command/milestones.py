@@ -37,7 +37,7 @@ from tt_core.engine.files import make_folder
 from tt_data import CIFAR10, DataLoader, DownloadError, GeneratedShapes, Subset, transforms
 from tt_data.command.milestones import small_cnn
 from tt_language import GPT, BPETokenizer, GPTConfig, Tokenizer, generate, load_tokenizer, next_token_loss
-from tt_learn import SGD, AdamW, CosineWarmupLR, Trainer, evaluating, load_tensors
+from tt_learn import AdamW, CosineWarmupLR, Trainer, evaluating, load_tensors
 from tt_learn.optimizers.schedulers import OneCycleLR
 from tt_perf.benchmarking.timer import duration
 from tt_perf.command.variants import Variant, draw, profiled, shipped, table, timed, variant
@@ -261,7 +261,7 @@ def images(data_dir: Path | None, out: Path, count: int = 6000, epochs: int = 3)
     tt_core.manual_seed(2024)
     model = small_cnn(10)
     started = time.perf_counter()
-    _fit(model, train, epochs, 0.1)
+    _fit(model, train, epochs, 3e-3)
     print(
         f"systems: a network of {model.num_parameters():,} parameters on {len(train):,} images of {name}, "
         f"trained for {time.perf_counter() - started:.0f} s"
@@ -289,7 +289,7 @@ def images(data_dir: Path | None, out: Path, count: int = 6000, epochs: int = 3)
     forms.append(variant("int8, static", model, quality))
     small = copy.deepcopy(calibrated)
     shrink_(small, {"channels": 0.5}, batch)
-    _fit(small, train, 1, 0.03)
+    _fit(small, train, 1, 1e-3)
     forms.append(variant("shrunk", small, quality))
     forms.append(variant("shrunk, int8", quantized(small, Int8WeightOnly()), quality))
     forms = timed(forms, work, 16)
@@ -313,7 +313,7 @@ def _pictures(data_dir: Path | None, count: int) -> tuple[Any, Any, str]:
 
 def _fit(model: Layer, train: Any, epochs: int, rate: float) -> None:
     batches = DataLoader(train, 128, shuffle=True, transform=_NORMALIZE, drop_last=True)
-    optimizer = SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = AdamW(model.parameters(), rate, weight_decay=0.01)
     cycle = OneCycleLR(optimizer, rate, epochs=epochs, steps_per_epoch=len(batches), cycle_momentum=False)
     Trainer(model, optimizer, tt_core.cross_entropy, scheduler=cycle).fit(batches, epochs=epochs)
     model.eval()
