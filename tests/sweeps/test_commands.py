@@ -54,6 +54,9 @@ NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     ("tt", "data", "shard"): {"source": "text.txt", "--out": "shards"},
     ("tt", "profile"): {"command": "job.py", "--out": "pictures"},
     ("tt", "compare"): {"job": "mlp-step", "--plugin": "profiler", "--rounds": "5", "--out": "pictures"},
+    ("tt", "kernels"): {
+        "ops": "relu_backward", "--plugin": "naive", "--size": "16", "--rounds": "1", "--json": "kernels.json",
+    },
     ("tt", "olympics", "run"): {"--rounds": "5", "--out": "pictures"},
     ("tt", "olympics", "verify"): {"file": "result.json", "--rounds": "5"},
     ("tt", "olympics", "board"): {"folder": "games"},
@@ -63,6 +66,8 @@ NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     },
     ("tinygpt", "generate"): {"run_folder": "run", "--max-new-tokens": "3"},
     ("tinygpt", "info"): {"run_folder": "run"},
+    ("tinygpt", "quantize"): {"run_folder": "run", "--out": "new"},
+    ("tinygpt", "shrink"): {"run_folder": "run", "--out": "new"},
 }  # fmt: skip
 """What a command is called with beside the value in question, so that it gets as far as to look at it."""
 
