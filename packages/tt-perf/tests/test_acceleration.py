@@ -451,8 +451,9 @@ def _counts_padding(image: naive.Image, windows: naive.Windows, count_padding: b
     return MEAN(image, windows)
 
 
-def _sees_all(query: Any, key: Any, value: Any, scale: float, mask: naive.Matrix) -> naive.Matrix:
-    return ATTENTION(query, key, value, scale, [[0.0] * len(row) for row in mask])
+def _sees_all(query: Any, key: Any, value: Any, scale: float, mask: naive.Matrix, allowed: Any) -> naive.Matrix:
+    every = [[True] * len(row) for row in mask]
+    return ATTENTION(query, key, value, scale, [[0.0] * len(row) for row in mask], every)
 
 
 CROSS_ENTROPY, ADAM = loops.cross_entropy, loops.adam

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import linear, matmul
-from tt_core.engine.dispatch import Array, Op, residuals_of, with_residuals
+from tt_core.engine.dispatch import Array, Op, with_residuals
 from tt_core.engine.hookspecs import hookimpl
 from tt_data import avg_pool2d, conv2d, max_pool2d
 from tt_language import scaled_dot_product_attention
@@ -143,10 +143,12 @@ def mean(image: Image, windows: Windows, count_padding: bool = True) -> Image:
     return out
 
 
-def attention(query: Matrix, key: Matrix, value: Matrix, scale: float, mask: Matrix) -> Matrix:
+def attention(
+    query: Matrix, key: Matrix, value: Matrix, scale: float, mask: Matrix, allowed: list[list[bool]]
+) -> Matrix:
     """Each query takes the mean of the values, weighted by `exp(query key * scale + mask)`; zeros where it sees none.
 
-    >>> attention([[1.0]], [[0.0], [0.0]], [[2.0], [4.0]], 1.0, [[0.0, 0.0]])
+    >>> attention([[1.0]], [[0.0], [0.0]], [[2.0], [4.0]], 1.0, [[0.0, 0.0]], [[True, True]])
     [[3.0]]
     """
     out = [[0.0] * len(value[0]) for _ in query]
@@ -155,10 +157,10 @@ def attention(query: Matrix, key: Matrix, value: Matrix, scale: float, mask: Mat
         for j in range(len(key)):
             for d in range(len(query[i])):
                 scores[j] += query[i][d] * key[j][d]
-            scores[j] = scores[j] * scale + mask[i][j]
-        peak = max(scores)
-        if peak == -math.inf:
+            scores[j] = scores[j] * scale + mask[i][j] if allowed[i][j] else -math.inf
+        if all(score == -math.inf for score in scores):
             continue
+        peak = max(scores)
         weights = [math.exp(score - peak) for score in scores]
         total = sum(weights)
         for j in range(len(key)):
@@ -253,22 +255,18 @@ def _attention(
     heads = query.shape[:-2]
     if not _floats(query, key, value) or dropout_p or not heads == key.shape[:-2] == value.shape[:-2]:
         return kernel(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, causal_offset)[:2]
-    mask = _mask(attn_mask, (*heads, query.shape[-2], key.shape[-2]), is_causal, causal_offset)
-    parts = [x.reshape(-1, *x.shape[-2:]).tolist() for x in (query, key, value)]
+    size = query.shape[-2], key.shape[-2]
+    allowed, mask = np.ones((*heads, *size), bool), np.zeros((*heads, *size))
+    if attn_mask is not None and attn_mask.dtype == np.bool_:
+        allowed[...] = attn_mask
+    elif attn_mask is not None:
+        mask[...] = attn_mask
+    if is_causal:
+        mask = mask + np.where(np.tri(*size, causal_offset), 0.0, -np.inf)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    out = [
-        attention(q, k, v, scale, m)
-        for q, k, v, m in zip(*parts, mask.reshape(-1, *mask.shape[-2:]).tolist())
-    ]  # fmt: skip
-    return _array(out, query, key, value).reshape(*heads, query.shape[-2], value.shape[-1]), np.asarray(0)
-
-
-def _mask(given: Array | None, shape: tuple[int, ...], is_causal: bool, offset: int) -> Array:
-    """What is added to each score: 0 for a key that the query may see, -inf for others, and a mask of numbers."""
-    mask = np.zeros(shape) if given is None else np.broadcast_to(given, shape)
-    if mask.dtype == np.bool_:
-        mask = np.where(mask, 0.0, -np.inf)
-    return np.where(np.tri(shape[-2], shape[-1], offset), mask, -np.inf) if is_causal else mask
+    parts = [x.reshape(-1, *x.shape[-2:]).tolist() for x in (query, key, value, mask, allowed)]
+    out = [attention(q, k, v, scale, m, a) for q, k, v, m, a in zip(*parts)]
+    return _array(out, query, key, value).reshape(*heads, size[0], value.shape[-1]), np.asarray(0)
 
 
 # --- the plugin
@@ -292,10 +290,7 @@ class NaivePlugin:
 
     @hookimpl
     def tt_kernel(self, op: Op) -> Call | None:
-        kernel = self._kernels.get(op.name)
-        if kernel is None or not set(residuals_of(op.formula)) <= set(residuals_of(kernel)):
-            return None
-        return kernel
+        return self._kernels.get(op.name)
 
 
 plugin = NaivePlugin()

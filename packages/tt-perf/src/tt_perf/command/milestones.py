@@ -37,8 +37,7 @@ from tt_core.engine.files import make_folder
 from tt_data import CIFAR10, DataLoader, DownloadError, GeneratedShapes, Subset, transforms
 from tt_data.command.milestones import small_cnn
 from tt_language import GPT, BPETokenizer, GPTConfig, Tokenizer, generate, load_tokenizer, next_token_loss
-from tt_learn import AdamW, CosineWarmupLR, Trainer, evaluating, load_tensors
-from tt_learn.optimizers.schedulers import OneCycleLR
+from tt_learn import AdamW, CosineWarmupLR, OneCycleLR, Trainer, evaluating, load_tensors
 from tt_perf.benchmarking.timer import duration
 from tt_perf.command.variants import Variant, draw, profiled, shipped, table, timed, variant
 from tt_perf.compression import DistillationTrainer, shrink_
