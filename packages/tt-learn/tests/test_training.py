@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
@@ -796,3 +797,21 @@ def test_a_loss_that_is_no_tensor_is_refused(loss: Any, message: str) -> None:
     model, batches = tt_core.Linear(1, 1), [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
     with pytest.raises(TrainingError, match=message):
         Trainer(model, SGD(model.parameters()), loss).fit(batches, steps=1)
+
+
+def test_a_legend_that_does_not_fit_beside_the_title_stands_below() -> None:
+    few = {"train": [(0.0, 1.0), (1.0, 2.0)]}
+    many = {f"benchmark {i} with a plugin": [(0.0, 1.0), (1.0, float(i))] for i in range(8)}
+    assert 'viewBox="0 0 760 440"' in svg.line_chart(few, "Loss")
+    drawn = svg.line_chart(many, "Times as fast")
+    places = [float(x) for x in re.findall(r'<text x="([-\d.]+)" y="4[5-9]\d', drawn)]
+    assert len(places) > 2
+    assert min(places) > 0
+    assert drawn.count("polyline") == 8
+    assert drawn.count("stroke-dasharray") == 4  # two lines whose colours are taken, and their rows of the legend
+
+
+def test_names_of_points_at_one_place_do_not_cover_each_other() -> None:
+    drawn = svg.scatter_chart({"first": (1.0, 1.0), "second": (1.0, 1.0), "third": (2.0, 2.0)})
+    heights = [float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>(?:first|second)<', drawn)]
+    assert abs(heights[0] - heights[1]) >= 14

@@ -7,7 +7,7 @@ around what a function puts between them, `drawing` is a sheet without axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
 
 Points = Sequence[tuple[float, float]]
@@ -15,6 +15,7 @@ Scale = Callable[[float], float]
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 56, 60
 COLOURS = ("#1f6fb4", "#d9541e", "#2f8f4e", "#7b4fb0", "#8a6d1b", "#5a5a5a")
+DASHES = "6 4"  # of lines whose colour another line has
 MOST_POINTS = 1500  # a line has no more pixels; longer series are thinned
 
 
@@ -40,11 +41,22 @@ def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "",
     kept = {name: points for name, given in series.items() if (points := _finite(given))}
     every = [point for points in kept.values() for point in points]
 
-    def drawn(x_at: Scale, y_at: Scale) -> list[str]:
-        lines = [line([(x_at(x), y_at(y)) for x, y in kept[name]], colour) for name, colour in zip(kept, _colours())]
-        return lines + legend(list(kept))
+    beside = _legend_width(kept) <= WIDTH - LEFT - RIGHT - 10 * len(title)  # of the title
+    rows = [list(kept)] if beside else _rows(kept)
 
-    return framed(every, drawn, title, x_label, y_label)
+    colours, dashes = dict(zip(kept, _colours())), dict.fromkeys(list(kept)[len(COLOURS) :], DASHES)
+
+    def drawn(x_at: Scale, y_at: Scale) -> list[str]:
+        lines = [
+            line([(x_at(x), y_at(y)) for x, y in points], colours[name], dashes=dashes.get(name, ""))
+            for name, points in kept.items()
+        ]
+        for i, row in enumerate(rows):
+            right, y = (WIDTH - RIGHT, 26) if beside else (LEFT + _legend_width(row), HEIGHT + 10 + 18 * i)
+            lines += legend(row, [colours[name] for name in row], right, y, dashed=dashes)
+        return lines
+
+    return framed(every, drawn, title, x_label, y_label, below=[] if beside else [""] * len(rows))
 
 
 def scatter_chart(
@@ -66,7 +78,7 @@ def scatter_chart(
     largest = max([0.0, *(sizes or {}).values()]) or 1.0
 
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
-        parts = []
+        parts, taken = [], list[tuple[float, float, float]]()
         for (name, (x, y)), colour in zip(kept.items(), _colours()):
             radius = 6.0 if sizes is None else max(3.0, 16 * math.sqrt(max(0.0, sizes.get(name, 0.0)) / largest))
             fill = f'fill="{colour}" fill-opacity="0.75"' if name in marked else 'fill="none"'
@@ -74,10 +86,20 @@ def scatter_chart(
             parts.append(f'<circle {place} {fill} stroke="{colour}" stroke-width="2"/>')
             left = x_at(x) > (LEFT + WIDTH - RIGHT) / 2  # there the name would leave the picture
             shift = -radius - 5 if left else radius + 5
-            parts.append(text(x_at(x) + shift, y_at(y) + 4, name, anchor="end" if left else "start"))
+            start = x_at(x) + shift - (7 * len(name) if left else 0)
+            height = _free(taken, start, y_at(y) + 4, 7 * len(name))
+            parts.append(text(x_at(x) + shift, height, name, anchor="end" if left else "start"))
         return parts
 
     return framed(list(kept.values()), drawn, title, x_label, y_label)
+
+
+def _free(taken: list[tuple[float, float, float]], x: float, y: float, width: float) -> float:
+    """The height, from `y` downwards, at which a name covers none of those that are `taken`; it is noted there."""
+    while any(abs(y - other) < 14 and x < end and start < x + width for start, other, end in taken):
+        y += 15
+    taken.append((x, y, x + width))
+    return y
 
 
 def framed(
@@ -249,12 +271,34 @@ def _colours() -> Sequence[str]:
     return COLOURS * 20
 
 
-def legend(names: Sequence[str], colours: Sequence[str] | None = None, right: float = WIDTH - RIGHT) -> list[str]:
-    """Names with a dash of their colour, in one line that ends at `right`."""
+def legend(
+    names: Sequence[str],
+    colours: Sequence[str] | None = None,
+    right: float = WIDTH - RIGHT,
+    y: float = 26,
+    dashed: Collection[str] = (),
+) -> list[str]:
+    """Names with a piece of their line, broken for those in `dashed`, in one row at height `y` that ends at `right`."""
     entries: list[str] = []
     x = right
     for name, colour in reversed(list(zip(names, colours or _colours()))):
-        x -= max(90, 44 + 7 * len(name))
-        entries.append(f'<line x1="{x}" x2="{x + 22}" y1="22" y2="22" stroke="{colour}" stroke-width="3"/>')
-        entries.append(text(x + 28, 26, name))
+        x -= _legend_width([name])
+        style = f'stroke="{colour}" stroke-width="3"' + (f' stroke-dasharray="{DASHES}"' if name in dashed else "")
+        entries.append(f'<line x1="{x}" x2="{x + 22}" y1="{y - 4}" y2="{y - 4}" {style}/>')
+        entries.append(text(x + 28, y, name))
     return entries
+
+
+def _legend_width(names: Iterable[str]) -> int:
+    """The pixels of a line of `legend`."""
+    return sum(max(90, 44 + 7 * len(name)) for name in names)
+
+
+def _rows(names: Iterable[str]) -> list[list[str]]:
+    """Names in lines that fit under a chart."""
+    rows: list[list[str]] = [[]]
+    for name in names:
+        if rows[-1] and _legend_width([*rows[-1], name]) > WIDTH - LEFT - RIGHT:
+            rows.append([])
+        rows[-1].append(name)
+    return rows

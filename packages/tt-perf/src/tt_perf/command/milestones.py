@@ -133,7 +133,7 @@ def smaller(model: Any, seen: Array, unseen: Array) -> list[Variant]:
 def faster(first: Variant, chosen: Variant, work: Callable[[Any], None], length: int) -> list[Variant]:
     """The chosen form with a cache, and with compiled kernels too where Numba is installed."""
     sets = [("kv-cache",), ("kv-cache", "jit")] if importlib.util.find_spec("numba") else [("kv-cache",)]
-    forms = [replace(chosen, name=f"{chosen.name}, {'+'.join(names)}", plugins=names) for names in sets]
+    forms = [replace(chosen, name=f"{chosen.name} + {'+'.join(names)}", plugins=names) for names in sets]
     again, *found = timed([first, *forms], work, length)
     # the ratio to the original was measured in turn; the machine may be busier now than before
     return [replace(form, seconds=form.seconds * first.seconds / again.seconds) for form in found]
