@@ -64,9 +64,13 @@ def test_what_is_not_run_says_why() -> None:
     found = forms(cost)
     assert found["naive"].note == "not run: would take 215 s or more"
     assert found["int8"].note == "has no kernel for it"
-    assert found["kernel"].note == "the formula is the kernel"
     assert cost.speedup("naive") is None
     assert "naive      not run" in str(Table(Machine(1e9, 1e9, 1e-6), (cost,)))
+
+
+def test_an_op_without_a_tuned_kernel_says_so() -> None:
+    (cost,) = compare_kernels(["quantized_linear"], [], size=16, rounds=1).costs
+    assert forms(cost)["kernel"].note == "the formula is the kernel"
 
 
 def test_a_faster_form_raises_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

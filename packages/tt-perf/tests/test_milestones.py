@@ -69,7 +69,7 @@ def test_a_run_becomes_small_and_fast(
     printed = capsys.readouterr().out
     assert f"the model in {data_dir / 'tinygpt'}" in printed
     for name in ("float32", "int8", "int4", "shrunk", "kv-cache"):
-        assert f"  {name}" in printed or f", {name}" in printed
+        assert f"  {name}" in printed or f"+ {name}" in printed
     assert "writes the same tokens as without plugins" in printed
     assert (tmp_path / "systems-language.svg").read_text(encoding="utf-8").startswith("<svg")
     assert tried.answer("one ").startswith("one ")
