@@ -270,9 +270,9 @@ def _measured(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
     seconds, blocks = {}, {}
     for name, call in calls.items():
         call()  # which may compile
-        once = _seconds(call, 1)
-        seconds[name] = once
-        if once < PATIENCE / 100:
+        seconds[name] = _seconds(call, 1)
+        if seconds[name] < PATIENCE / 100:
+            once = min(seconds[name], _seconds(call, 1), _seconds(call, 1))  # other work may disturb one of them
             blocks[name] = (call, max(1, round(_BLOCK / max(once, 1e-9))))
     turns = [lambda c=call, n=number: _seconds(c, n) / n for call, number in blocks.values()]
     for name, times in zip(blocks, take_turns(turns, rounds)):
