@@ -9,8 +9,7 @@ import numpy as np
 import tt_core as tt
 from tt_core.course.exercises import Exercise
 from tt_core.course.trial import Trial
-from tt_core.losses import contrastive as C
-from tt_core.losses import regression as R
+from tt_core import losses as L
 
 REGRESSION, CLASSIFICATION = "tt_core.losses.regression", "tt_core.losses.classification"
 BINARY, CONTRASTIVE = "tt_core.losses.binary", "tt_core.losses.contrastive"
@@ -26,21 +25,21 @@ def floats(*values: Any) -> Any:
 
 def squared_error_is_the_square(t: Trial) -> None:
     """The square of the difference, for each element."""
-    t.call(R.squared_error, floats(1, 2), floats(0, 4))
-    t.call(R.squared_error, tt.tensor(t.normal(2, 3)), tt.tensor(t.normal(2, 3)))
+    t.call(L.squared_error, floats(1, 2), floats(0, 4))
+    t.call(L.squared_error, tt.tensor(t.normal(2, 3)), tt.tensor(t.normal(2, 3)))
     t.see("mse_loss([1, 2], [0, 4])", tt.mse_loss(floats(1, 2), floats(0, 4)), why="the loss is the mean of these")
 
 
 def smoothed_error_is_a_square_near_0(t: Trial) -> None:
     """A square where the distance is below beta, a straight line beyond."""
-    t.call(R.smoothed_error, floats(0.5), floats(0.0), 1.0, why="d^2 / (2 beta)")
-    t.call(R.smoothed_error, floats(3, -3), floats(0, 0), 1.0, why="d - beta / 2, for negative differences too")
-    t.call(R.smoothed_error, tt.tensor(t.normal(4, 3)), tt.tensor(t.normal(4, 3)), 0.5)
+    t.call(L.smoothed_error, floats(0.5), floats(0.0), 1.0, why="d^2 / (2 beta)")
+    t.call(L.smoothed_error, floats(3, -3), floats(0, 0), 1.0, why="d - beta / 2, for negative differences too")
+    t.call(L.smoothed_error, tt.tensor(t.normal(4, 3)), tt.tensor(t.normal(4, 3)), 0.5)
 
 
 def smoothed_error_has_no_step(t: Trial) -> None:
     """Both cases give the same where they meet."""
-    t.call(R.smoothed_error, floats(1.999, 2, 2.001), floats(0, 0, 0), 2.0)
+    t.call(L.smoothed_error, floats(1.999, 2, 2.001), floats(0, 0, 0), 2.0)
 
 
 # --- cross entropy
@@ -103,20 +102,20 @@ def binary_cross_entropy_at_0_and_1(t: Trial) -> None:
 
 def similar_pairs_are_pulled(t: Trial) -> None:
     """For similar pairs (t = 0), half of the squared distance."""
-    t.call(C.pulled_or_pushed, floats(25, 0.25), floats(0, 0), 1.0)
+    t.call(L.pulled_or_pushed, floats(25, 0.25), floats(0, 0), 1.0)
 
 
 def other_pairs_are_pushed(t: Trial) -> None:
     """For other pairs (t = 1), half of the square of what is missing to the margin."""
-    t.call(C.pulled_or_pushed, floats(0.25), floats(1), 1.0, why="D = 0.5, and 1 - D is missing")
-    t.call(C.pulled_or_pushed, floats(25), floats(1), 1.0, why="nothing is missing beyond it: max(0, margin - D)")
-    t.call(C.pulled_or_pushed, floats(4, 1, 0.04), floats(1, 0, 1), 3.0)
+    t.call(L.pulled_or_pushed, floats(0.25), floats(1), 1.0, why="D = 0.5, and 1 - D is missing")
+    t.call(L.pulled_or_pushed, floats(25), floats(1), 1.0, why="nothing is missing beyond it: max(0, margin - D)")
+    t.call(L.pulled_or_pushed, floats(4, 1, 0.04), floats(1, 0, 1), 3.0)
 
 
 def similarities_are_cosines(t: Trial) -> None:
     """1 for the same direction, 0 for a right angle, -1 for the opposite, whatever the lengths."""
-    t.call(C.similarities, floats([2, 0]), floats([1, 0], [0, 3], [-1, 0]))
-    t.call(C.similarities, tt.tensor(t.normal(3, 4)), tt.tensor(t.normal(2, 4)), why="(N, D) and (M, D) give (N, M)")
+    t.call(L.similarities, floats([2, 0]), floats([1, 0], [0, 3], [-1, 0]))
+    t.call(L.similarities, tt.tensor(t.normal(3, 4)), tt.tensor(t.normal(2, 4)), why="(N, D) and (M, D) give (N, M)")
 
 
 EXERCISES = (

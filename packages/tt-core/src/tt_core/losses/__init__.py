@@ -19,6 +19,8 @@ from tt_core.losses.contrastive import ContrastiveLoss as ContrastiveLoss
 from tt_core.losses.contrastive import InfoNCELoss as InfoNCELoss
 from tt_core.losses.contrastive import contrastive_loss as contrastive_loss
 from tt_core.losses.contrastive import info_nce_loss as info_nce_loss
+from tt_core.losses.contrastive import pulled_or_pushed as pulled_or_pushed
+from tt_core.losses.contrastive import similarities as similarities
 from tt_core.losses.divergence import KLDivLoss as KLDivLoss
 from tt_core.losses.divergence import kl_div as kl_div
 from tt_core.losses.regression import L1Loss as L1Loss
@@ -27,3 +29,5 @@ from tt_core.losses.regression import SmoothL1Loss as SmoothL1Loss
 from tt_core.losses.regression import l1_loss as l1_loss
 from tt_core.losses.regression import mse_loss as mse_loss
 from tt_core.losses.regression import smooth_l1_loss as smooth_l1_loss
+from tt_core.losses.regression import smoothed_error as smoothed_error
+from tt_core.losses.regression import squared_error as squared_error
