@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 import tt_core as tt
-from measured import number, picture
+from measured import number, picture, seconds
 from tt_learn.svg import line_chart
-
-
-def seconds(call: Callable[[], Any], rounds: int = 9) -> float:
-    """The median time of a call."""
-    call()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
-
 
 X = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
 
