@@ -82,7 +82,7 @@ def overfitted() -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-@number(0, 0.1, ".3f")
+@number(0, 0.1, ".0e")
 def training_loss() -> float:
     """The loss on what was learnt by heart."""
     return overfitted()["training"][-1][1]
