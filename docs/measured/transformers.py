@@ -40,7 +40,7 @@ def feed_forward_share() -> float:
 
 
 @number(5.5, 5.9, ".2f")
-def first_loss() -> float:
+def first_loss_of_gpt() -> float:
     """The loss of a GPT before training on random ids."""
     ids = np.random.default_rng(0).integers(0, 256, (4, LENGTH + 1))
     with no_grad():
@@ -74,13 +74,13 @@ def token_seconds() -> tuple[float, float, float]:
     return whole, slow, cached
 
 
-@number(3, 20_000, ",.0f")
+@number(5, 2000, ".0f")
 def generation_times_pass() -> float:
     """How many times as long 64 tokens take one by one as in one pass."""
     return token_seconds()[1] / token_seconds()[0]
 
 
-@number(1.2, 200, ".1f")
+@number(1.1, 60, ".1f")
 def no_cache_times_cache() -> float:
     """How many times as long generation takes without the cache as with it."""
     return token_seconds()[1] / token_seconds()[2]
