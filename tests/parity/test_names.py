@@ -11,6 +11,8 @@ import pytest
 import tt_core as tt
 import tt_core.nn as nn
 import tt_core.nn.functional as F
+import tt_data  # noqa: F401 - tt_core.nn shows its layers
+import tt_language  # noqa: F401
 import tt_learn
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install torch")
@@ -112,6 +114,23 @@ ONE: dict[str, Call] = {
         x.quantile(x.new_tensor([0.2])),
     ),
     "nansum": lambda t, x: (x.nansum(), t.nanmean(x, 0), t.nansum(x, 1)),
+    "keepdims": lambda t, x: (
+        x.sum(1, keepdims=True),
+        x.mean(axis=0, keepdims=True),
+        x.max(dim=1, keepdims=True),
+        t.sum(x, dim=0, keepdims=True),
+    ),
+    "trapezoid": lambda t, x: (
+        t.trapezoid(x),
+        t.trapezoid(x, dx=0.5, dim=0),
+        t.trapezoid(x, x * x, dim=0),
+        t.trapz(x, x[0]),
+        t.trapezoid(x, x[:, 0], dim=0),
+    ),
+    "memory_format": lambda t, x: (
+        t.zeros_like(x, memory_format=t.preserve_format),
+        t.ones_like(x, dtype=t.float32, device="cpu"),
+    ),
     "diff": lambda t, x: (t.diff(x), x.diff(dim=0), x.diff(2, 1)),
     "sort": lambda t, x: (
         t.sort(x, dim=0),
@@ -550,3 +569,80 @@ def test_parts_that_only_layers_have() -> None:
     check(lambda t, x: (nn if t is tt else t.nn).Unflatten(1, (2, 2))(x), draw((3, 4)))
     ours, theirs = nn.ParameterDict({"a": tt.ones(2)}), torch.nn.ParameterDict({"a": torch.ones(2)})
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+
+
+MADE_IN: dict[str, tuple[Any, ...]] = {
+    "Linear": (3, 2), "LayerNorm": (3,), "Embedding": (3, 2), "RMSNorm": (3,), "Conv1d": (1, 2, 3),
+    "Conv2d": (1, 2, 3), "ConvTranspose2d": (1, 2, 3), "BatchNorm1d": (3,), "BatchNorm2d": (3,), "GroupNorm": (1, 2),
+    "InstanceNorm2d": (3,), "PReLU": (), "MultiheadAttention": (4, 2), "TransformerEncoderLayer": (4, 2, 8),
+    "TransformerDecoderLayer": (4, 2, 8), "Transformer": (4, 2, 1, 1, 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE_IN)
+def test_layers_are_made_in_a_dtype(name: str) -> None:
+    options = {"batch_first": True} if name == "Transformer" else {}  # without it, PyTorch warns
+    ours = getattr(nn, name)(*MADE_IN[name], device="cpu", dtype=tt.float64, **options)
+    theirs = getattr(torch.nn, name)(*MADE_IN[name], device="cpu", dtype=torch.float64, **options)
+    given = {key: str(value.dtype) for key, value in ours.state_dict().items()}
+    assert given == {key: str(value.dtype).removeprefix("torch.") for key, value in theirs.state_dict().items()}
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"padding_value": -1.0, "padding_side": "left"}])
+def test_pad_sequence(options: dict[str, Any]) -> None:
+    def call(t: Any, x: Any) -> Any:
+        return (nn if t is tt else t.nn).utils.rnn.pad_sequence([x[:1], x, x[1:]], **options)
+
+    check(call, draw((3, 4)))
+    check(call, draw((4,)))
+
+
+def test_vectors_to_parameters_and_back() -> None:
+    ours, theirs = nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    vector = draw((8,), "float32")
+    nn.utils.vector_to_parameters(tt.tensor(vector), ours.parameters())
+    torch.nn.utils.vector_to_parameters(torch.tensor(vector), theirs.parameters())
+    assert ours.weight.requires_grad
+    for pair in zip(ours.parameters(), theirs.parameters()):
+        agree(*pair)
+
+
+def test_parameters_that_are_not_learnt() -> None:
+    for t, layers in ((tt, nn), (torch, torch.nn)):
+        fixed = layers.Parameter(t.ones(2), requires_grad=False)
+        assert not fixed.requires_grad
+        assert layers.Parameter(t.ones(2), True).requires_grad
+        model = layers.Linear(2, 1)
+        model.fixed = fixed
+        (model(t.ones(1, 2)) * fixed.sum()).sum().backward()
+        assert model.fixed.grad is None
+        assert "fixed" in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [([1.0, 2.0], [1.0, 2.00001]), ([1.0], [1.000001]), ([1], [1]), ([1], [2]), ([0.0], [2e-5]), ([[1.0]], [1.0])],
+)
+def test_what_is_close(pair: Any) -> None:
+    def close(t: Any) -> bool:
+        try:
+            t.testing.assert_close(*map(t.tensor, pair))
+        except AssertionError:
+            return False
+        return True
+
+    assert close(tt) == close(torch)
+
+
+@pytest.mark.parametrize("layers", [nn, torch.nn])
+def test_a_child_may_be_called_layers(layers: Any) -> None:
+    class Block(layers.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers.ModuleList([layers.Linear(4, 4)])
+
+    model = layers.Sequential(Block())
+    encoder = layers.TransformerEncoder(layers.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+    assert list(model.state_dict()) == ["0.layers.0.weight", "0.layers.0.bias"]
+    assert len(encoder.layers) == 2
+    assert encoder.layers[1].linear1.weight.shape == (8, 4)

@@ -21,6 +21,20 @@ X = [[3.0, 1.0, 2.0], [6.0, 5.0, 4.0]]
 nan, inf = math.nan, math.inf
 
 VALUES: list[tuple[Callable[[Any], Any], Any]] = [
+    (lambda x: x.sum(1, keepdims=True) + x.max(dim=1, keepdims=True).values, [[9], [21]]),
+    (lambda x: x.mean(axis=1, keepdims=True) - x.min(1, keepdims=True).values, [[1], [1]]),
+    (lambda x: tt.sum(x, dim=1, keepdims=True), [[6], [15]]),
+    (lambda x: tt.trapezoid(x, dim=0), [4.5, 3, 3]),
+    (lambda x: tt.trapezoid(x, tensor([0.0, 2.0, 3.0])), [5.5, 15.5]),
+    (lambda x: tt.trapezoid(x, x, dim=1), [-2.5, -10]),
+    (lambda x: tt.trapz(x[:, :0], dx=2.0), [0, 0]),
+    (lambda x: tt.zeros_like(x, memory_format=tt.preserve_format, device="cpu"), [[0] * 3] * 2),
+    (lambda x: tt.normal(mean=2.0, std=0.0, size=(2,), device="cpu"), [2, 2]),
+    (lambda x: tt.FloatTensor([1], device="cpu"), [1]),
+    (lambda x: x.numpy(force=True), X),
+    (lambda x: nn.utils.rnn.pad_sequence([x[0], x[1, :1]], batch_first=True), [[3, 1, 2], [6, 0, 0]]),
+    (lambda x: nn.utils.rnn.pad_sequence([x, x[:1]], False, -1, "left")[0], [[3, 1, 2], [-1, -1, -1]]),
+    (lambda x: tt.amp.GradScaler(enabled=False).scale(x), X),
     (lambda x: x.frac() + 0.5, [[0.5] * 3] * 2),
     (lambda x: x.exp2()[0], [8, 2, 4]),
     (lambda x: tt.log2(x[0] - 1).nan_to_num(neginf=-9), [1, -9, 0]),
@@ -154,6 +168,19 @@ ERRORS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda x: nn.ELU(colour=1), DTypeError, "ELU: .*colour.*; it takes alpha"),
     (lambda x: nn.Linear(1, 1).get_submodule("a.b"), OutOfRangeError, "has no layer 'a.b'"),
     (lambda x: nn.NoSuchLayer, AttributeError, "tt_core.nn has no NoSuchLayer"),
+    (lambda x: nn.Linear(1, 1, dtype=tt.int64), DTypeError, "Linear.to: takes a dtype of floats"),
+    (lambda x: nn.Linear(1, 1, device="cuda"), DeviceError, "there is only the CPU, got 'cuda'"),
+    (lambda x: tt.autocast("cuda"), DeviceError, "autocast: .*; pass enabled=False, or leave it out"),
+    (lambda x: tt.cuda.amp.GradScaler(), DeviceError, "GradScaler: .*; pass enabled=False, or leave it out"),
+    (lambda x: tt.cuda.set_device(0), DeviceError, "there is only the CPU, got 'cuda:0'"),
+    (lambda x: tt.cuda.get_device_name(0), AttributeError, "cuda has no get_device_name: there is only the CPU"),
+    (lambda x: tt.zeros_like(x, memory_format="channels_last"), TinyTorchError, "zeros_like: memory_format is"),
+    (lambda x: tt.testing.assert_close(x, x + 1), AssertionError, "assert_close: 6 of 6 elements differ, by up to 1"),
+    (lambda x: tt.testing.assert_close(x, x[0]), AssertionError, "assert_close: the shapes are"),
+    (lambda x: tt.testing.assert_close([x], [x.long()]), AssertionError, "assert_close: the dtypes are"),
+    (lambda x: nn.utils.vector_to_parameters(x, [x]), ShapeError, "vector_to_parameters: vec has shape"),
+    (lambda x: nn.utils.rnn.pad_sequence([x], padding_side="top"), ShapeError, "pad_sequence: padding_side is"),
+    (lambda x: tt.trapezoid(x, dim=2), OutOfRangeError, "trapezoid|narrow|size"),
     (lambda x: tt.no_such_name, AttributeError, "tt_core has no no_such_name"),
 ]
 
@@ -318,3 +345,73 @@ def test_samples_follow_their_distribution() -> None:
     assert abs(uniform.mean().item() - 3) < 0.05
     assert uniform.min() >= 2
     assert uniform.max() < 4
+
+
+def test_layers_are_made_in_a_dtype_on_the_cpu() -> None:
+    layer = nn.Linear(2, 3, bias=False, device="cpu", dtype=tt.float64)
+    assert layer.weight.dtype == np.float64
+    assert layer(tt.ones(1, 2, dtype=tt.float64)).dtype == np.float64
+    assert nn.LayerNorm(4, dtype=tt.float16).bias.dtype == np.float16
+    assert nn.PReLU(dtype="float64").weight.dtype == np.float64
+    assert nn.Linear(2, 3, device=tt.device("cpu")).weight.dtype == np.float32
+
+
+def test_mixed_precision_that_is_switched_off_changes_nothing() -> None:
+    @tt.cuda.amp.autocast(enabled=False)
+    def twice(x: Any) -> Any:
+        with tt.autocast(device_type="cpu", dtype=tt.float16, enabled=False):
+            return x + x
+
+    assert twice(tensor([1.0])).tolist() == [2.0]
+    scaler = tt.amp.GradScaler("cpu", enabled=False)
+    stepped: list[int] = []
+
+    class Steps:
+        def step(self) -> None:
+            stepped.append(1)
+
+    scaler.unscale_(Steps())
+    scaler.step(Steps())
+    scaler.update()
+    scaler.load_state_dict(scaler.state_dict())
+    assert stepped == [1]
+    assert (scaler.is_enabled(), scaler.get_scale()) == (False, 1.0)
+
+
+def test_tensors_that_are_close_pass() -> None:
+    tt.testing.assert_close(tensor([1.0, nan]), tensor([1.000001, nan]), equal_nan=True)
+    tt.testing.assert_close((tensor([1, 2]), 3.0), (tensor([1, 2]), 3.1), atol=0.2, rtol=0)
+    with pytest.raises(AssertionError):
+        tt.testing.assert_close(tensor([nan]), tensor([nan]))
+
+
+def test_utils_have_what_later_acts_bring() -> None:
+    with pytest.raises(AttributeError, match=r"tt_core.utils.data has no NoSuchSet"):
+        tt.utils.data.NoSuchSet  # noqa: B018
+
+
+def test_a_child_may_be_called_layers() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(2, 2), nn.ModuleList([nn.Dropout(0.5)])])
+            self.num_parameters = 3
+
+        def forward(self, x: Any) -> Any:
+            return self.layers[0](x)
+
+    model = nn.Sequential(Block())  # holds what hides the method layers()
+    model.add_module("layers", Block())
+    assert [name for name, _ in model.named_modules()][:3] == ["", "0", "0.layers"]
+    assert not any(module.training for module in model.eval().modules())
+    assert next(iter(model.state_dict())) == "0.layers.0.weight"
+    assert [type(module).__name__ for module in model.layers.modules()].count("Linear") == 1
+    assert "(layers): LayerList" in repr(model)
+    model.load_state_dict(copy.deepcopy(model).state_dict())
+    assert len(list(model.parameters())) == 4
+
+
+def test_a_dictionary_may_have_a_layer_called_layers() -> None:
+    parts = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1)]), "head": nn.Linear(1, 1)})
+    assert len(parts["layers"]) == 1
+    assert len(list(parts.parameters())) == 4

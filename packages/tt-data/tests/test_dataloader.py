@@ -186,6 +186,17 @@ def test_own_generator_leaves_the_framework_alone():
     assert tt_core.get_rng_state() == before
 
 
+def test_generators_of_the_framework_order_and_split():
+    def made() -> tt_core.Generator:
+        return tt_core.Generator().manual_seed(3)
+
+    orders = [joined(labels(list(DataLoader(Numbers(9), 3, shuffle=True, generator=made())))) for _ in range(2)]
+    assert orders[0] == orders[1] != list(range(9))
+    parts = [[list(part.indices) for part in random_split(Numbers(9), [4, 5], made())] for _ in range(2)]
+    assert parts[0] == parts[1]
+    assert tt_core.utils.data.DataLoader is DataLoader
+
+
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("chance", [False, True])
 def test_streams_keep_their_order(way, chance):

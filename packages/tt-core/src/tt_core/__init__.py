@@ -13,6 +13,7 @@ from tt_core import distributions as distributions
 from tt_core import init
 from tt_core import kernels as kernels
 from tt_core import nn as nn
+from tt_core import utils as utils
 from tt_core.__about__ import __version__
 from tt_core.activations import (
     gelu,

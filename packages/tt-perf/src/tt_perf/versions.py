@@ -37,13 +37,13 @@ class Version:
 
     def __init__(self, model: Layer) -> None:
         self._moment = mutation.now()
-        self._layers = [weakref.ref(layer) for layer in model.layers()]
+        self._layers = [weakref.ref(layer) for layer in model.modules()]
         self._arrays = arrays_of(model)
         self._samples = [_sample(array) for array in self._arrays]
 
     def holds(self, model: Layer) -> bool:
         """Whether `model` is the same one and nothing in it has changed."""
-        layers, arrays = list(model.layers()), arrays_of(model)
+        layers, arrays = list(model.modules()), arrays_of(model)
         if len(layers) != len(self._layers) or len(arrays) != len(self._arrays):
             return False
         if any(known() is not layer for known, layer in zip(self._layers, layers)):

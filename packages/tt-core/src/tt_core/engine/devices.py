@@ -5,13 +5,17 @@ Arrays are in the memory of the CPU. "cpu" is accepted wherever PyTorch takes a 
 
 from __future__ import annotations
 
+from contextlib import ContextDecorator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import HasArray
-from tt_core.engine.errors import DTypeError, TinyTorchError
+from tt_core.engine.errors import ArgumentError, DTypeError, TinyTorchError, shown
+from tt_core.engine.later import AbsentError
 
 
 class DeviceError(TinyTorchError, RuntimeError):
@@ -87,12 +91,111 @@ def check(name: Any) -> None:
         device(name)
 
 
-cuda = SimpleNamespace(
+preserve_format, contiguous_format = "preserve_format", "contiguous_format"
+"""PyTorch's names for rows in order, the only memory format here."""
+
+
+def check_memory_format(who: str, memory_format: Any) -> None:
+    """Raise `ArgumentError` for a format in which rows are not in order.
+
+    >>> check_memory_format("zeros_like", preserve_format)
+    """
+    if memory_format not in (None, preserve_format, contiguous_format):
+        given = f"memory_format is preserve_format or contiguous_format, got {shown(memory_format)}"
+        raise ArgumentError(f"{who}: {given}; rows are always in order here")
+
+
+class autocast(ContextDecorator):
+    """PyTorch's block of mixed precision, for code that switches it off: a block or decorator that changes nothing.
+
+    Every op computes in the dtype of its inputs, so `enabled=True`, the default, raises `DeviceError`.
+
+    >>> with autocast("cpu", enabled=False):
+    ...     pass
+    """
+
+    @checked
+    def __init__(
+        self, device_type: str = "cuda", dtype: Any = None, enabled: bool = True, cache_enabled: bool | None = None
+    ) -> None:
+        _refuse_mixed_precision("autocast", enabled)
+        dtype_of("autocast", dtype=dtype)
+
+    def __enter__(self) -> autocast:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class GradScaler:
+    """PyTorch's scaling of losses for float16, for code that switches it off: `scale` and `step` pass everything on.
+
+    `enabled=True`, the default, raises `DeviceError`, as for `autocast`.
+
+    >>> GradScaler(enabled=False).scale(2.0)
+    2.0
+    """
+
+    @checked
+    def __init__(self, device: str = "cuda", *, enabled: bool = True, **options: Any) -> None:
+        _refuse_mixed_precision("GradScaler", enabled)
+
+    def scale(self, outputs: Any) -> Any:
+        """The loss as it is."""
+        return outputs
+
+    def unscale_(self, optimizer: Any) -> None:
+        """Nothing: gradients are not scaled."""
+
+    def step(self, optimizer: Any, *arguments: Any, **options: Any) -> Any:
+        """Same as `optimizer.step()`."""
+        return optimizer.step(*arguments, **options)
+
+    def update(self, new_scale: Any = None) -> None:
+        """Nothing: there is no scale."""
+
+    def is_enabled(self) -> bool:
+        """False."""
+        return False
+
+    def get_scale(self) -> float:
+        """1."""
+        return 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty, as PyTorch's where it is switched off."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: there is no state."""
+
+
+def _refuse_mixed_precision(who: str, enabled: bool) -> None:
+    if enabled:
+        raise DeviceError(f"{who}: every op computes in the dtype of its inputs; pass enabled=False, or leave it out")
+
+
+class _NoGPU(SimpleNamespace):
+    """Answers what can be said without a GPU; the rest of PyTorch's `torch.cuda` is one error."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by Python itself
+            raise AttributeError(name)
+        raise AbsentError(f"cuda has no {name}: there is only the CPU; ask cuda.is_available() first")
+
+
+amp = SimpleNamespace(autocast=autocast, GradScaler=GradScaler)
+cuda = _NoGPU(
     is_available=lambda: False,
+    is_bf16_supported=lambda: False,
     device_count=lambda: 0,
     empty_cache=lambda: None,
+    synchronize=lambda device=None: None,
+    set_device=lambda device: check(f"cuda:{device}" if isinstance(device, int) else device),
     manual_seed=lambda seed: None,
     manual_seed_all=lambda seed: None,
+    amp=SimpleNamespace(autocast=partial(autocast, "cuda", None), GradScaler=partial(GradScaler, "cuda")),
 )
 """PyTorch's questions about GPUs, answered: there are none."""
 

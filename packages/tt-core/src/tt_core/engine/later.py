@@ -22,7 +22,6 @@ TORCH = {
     "functional": "functions are in tt_core.nn.functional, and later acts have more",
     "optim": "Act II Learning brings optimizers: import tt_learn, then tt_learn.SGD, or tt_learn.optim",
     "lr_scheduler": "Act II Learning brings schedules: import tt_learn, then tt_learn.optim.lr_scheduler",
-    "utils": "Act III Data & Scale brings data loaders: import tt_data, then tt_data.DataLoader",
     "Module": "it is tt_core.nn.Module, and called Layer here",
     "ModuleList": "it is tt_core.nn.ModuleList, and called LayerList here",
     "ModuleDict": "it is tt_core.nn.ModuleDict, and called LayerDict here",

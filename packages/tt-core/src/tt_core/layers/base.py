@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_MAY_BE_HIDDEN = ("layers", "named_layers", "add_layer", "num_parameters")
+"""Methods that PyTorch does not have: children may be called so, and the framework does not call them by name."""
+
+
 class Layer(ModuleNames):
     """Base of all layers (PyTorch's `nn.Module`).
 
@@ -169,8 +173,9 @@ class Layer(ModuleNames):
         setattr(self, name, layer)
 
     def _check_name(self, name: Any) -> None:
-        """Raises `DTypeError` for a name that a state dict could confuse with a path, or that would hide a method."""
-        if not isinstance(name, str) or not name or "." in name or callable(getattr(type(self), name, None)):
+        """Raises `DTypeError` for a name that a state dict could confuse with a path, or a name of a method."""
+        hidden = isinstance(name, str) and name not in _MAY_BE_HIDDEN and callable(getattr(type(self), name, None))
+        if not isinstance(name, str) or not name or "." in name or hidden:
             raise DTypeError(
                 f"{type(self).__name__}: a name is a text without dots that no method has, got {name!r}; choose another"
             )
@@ -179,11 +184,12 @@ class Layer(ModuleNames):
         """Raises an error unless `layer` is a layer that does not contain this one."""
         if not isinstance(layer, Layer):
             raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
-        if any(below is self for below in layer.layers()):
+        if any(below is self for below in layer.modules()):
             raise TinyTorchError(f"{type(self).__name__}: cannot hold {type(layer).__name__}, which contains it")
 
     # --- walks over the tree
 
+    @checked
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all layers below it, each once, with dotted names.
 
@@ -203,7 +209,11 @@ class Layer(ModuleNames):
 
     def layers(self) -> Iterator[Layer]:
         """This layer and all layers below it, each once."""
-        return (layer for _, layer in self.named_layers())
+        return (layer for _, layer in self.named_modules())
+
+    add_module = register_module = add_layer
+    named_modules, modules = named_layers, layers
+    """PyTorch's names. The framework calls these, since `self.layers = LayerList(...)` hides the method `layers`."""
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
         """The layers directly below, with their names."""
@@ -229,7 +239,7 @@ class Layer(ModuleNames):
 
     def _named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
-        for path, layer in self.named_layers(prefix) if recurse else [(prefix, self)]:
+        for path, layer in self.named_modules(prefix) if recurse else [(prefix, self)]:
             for name, parameter in layer._parameters.items():
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
@@ -243,7 +253,7 @@ class Layer(ModuleNames):
         """All buffers with dotted names, including those that are not in the state dict."""
         return (
             (dotted(prefix, name), buffer)
-            for prefix, layer in self.named_layers()
+            for prefix, layer in self.named_modules()
             for name, buffer in (layer._buffers | layer._transient).items()
             if buffer is not None
         )
@@ -280,7 +290,7 @@ class Layer(ModuleNames):
     @checked
     def train(self, mode: bool = True) -> Self:
         """Switches this layer and all below to training or, with False, to evaluation; returns this layer."""
-        for layer in self.layers():
+        for layer in self.modules():
             layer.training = mode
         return self
 
@@ -347,7 +357,7 @@ class Layer(ModuleNames):
         return ""
 
     def __repr__(self) -> str:
-        count = f"  # {self.num_parameters():,} parameters" if self._parameters or self._children else ""
+        count = f"  # {Layer.num_parameters(self):,} parameters" if self._parameters or self._children else ""
         return as_text(self) + count
 
     def _repr_html_(self) -> str:

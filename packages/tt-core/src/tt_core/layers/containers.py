@@ -24,7 +24,7 @@ class _Numbered(Layer):
     def extend(self, layers: Iterable[Layer]) -> Self:
         """Appends several layers."""
         for number, layer in enumerate(self._checked(layers), len(self)):
-            self.add_layer(str(number), layer)
+            self.add_module(str(number), layer)
         return self
 
     @checked
@@ -100,7 +100,7 @@ class Sequential(_Numbered):
         super().__init__()
         if len(layers) == 1 and isinstance(layers[0], Mapping):
             for name, layer in layers[0].items():
-                self.add_layer(name, layer)
+                self.add_module(name, layer)
         else:
             self.extend(cast(Any, layers))
 
@@ -148,7 +148,7 @@ class LayerDict(Layer):
     def update(self, layers: Mapping[str, Layer] | Iterable[tuple[str, Layer]]) -> None:
         """Adds layers by name, from a mapping or from pairs; a layer of the same name is replaced."""
         for name, layer in dict(layers).items():
-            self.add_layer(name, layer)
+            self.add_module(name, layer)
 
     def keys(self) -> KeysView[str]:
         """The names."""
@@ -190,7 +190,7 @@ class LayerDict(Layer):
         return self._children[name]
 
     def __setitem__(self, name: str, layer: Layer) -> None:
-        self.add_layer(name, layer)
+        self.add_module(name, layer)
 
     def __delitem__(self, name: str) -> None:
         self[name]  # raises for an unknown name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tt_core import init
 from tt_core.engine.arguments import checked
@@ -40,8 +41,9 @@ class Linear(Layer):
     """Affine map `y = x W^T + b`.
 
     Takes (..., in_features), returns (..., out_features). `weight` (out_features, in_features) and `bias`
-    (out_features,) start uniform in +-1/sqrt(in_features), as in PyTorch. Raises `ShapeError` for an input with another
-    number of features.
+    (out_features,) start uniform in +-1/sqrt(in_features), as in PyTorch, and are float32 unless `dtype` is given.
+    Raises `ShapeError` for an input with another number of features, `DTypeError` for a `dtype` that is not of floats,
+    `DeviceError` for a `device` other than the CPU.
 
     >>> from tt_core import ones
     >>> Linear(3, 2)(ones(5, 3)).shape
@@ -52,12 +54,15 @@ class Linear(Layer):
     bias: Tensor | None
 
     @checked
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = as_size("Linear", (in_features, out_features))
         self.weight = empty(out_features, in_features).as_parameter()
         self.bias = empty(out_features).as_parameter() if bias else None
         self.reset_parameters()
+        self._made_in(device, dtype)
 
     def reset_parameters(self) -> None:
         """Draws the initial values again."""

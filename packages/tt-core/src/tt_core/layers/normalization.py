@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +53,8 @@ def layer_norm(
 class LayerNorm(Layer):
     """Normalizes each example over its last dimensions (Ba, Kiros, Hinton 2016, arXiv:1607.06450).
 
-    `normalized_shape` is an int or the sizes of these dimensions; `weight` and `bias` have that shape. Raises
-    `ShapeError` for an input whose last dimensions have another shape.
+    `normalized_shape` is an int or the sizes of these dimensions; `weight` and `bias` have that shape; `device`
+    and `dtype` as for `Linear`. Raises `ShapeError` for an input whose last dimensions have another shape.
 
     >>> from tt_core import tensor
     >>> LayerNorm(4)(tensor([[1.0, 2.0, 3.0, 4.0]])).detach()
@@ -70,12 +71,15 @@ class LayerNorm(Layer):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         shape = as_size("LayerNorm", (normalized_shape,))
         self.normalized_shape, self.eps = shape, eps
         self.weight = ones(*shape).as_parameter() if elementwise_affine else None
         self.bias = zeros(*shape).as_parameter() if elementwise_affine and bias else None
+        self._made_in(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-len(self.normalized_shape) :]) != self.normalized_shape:

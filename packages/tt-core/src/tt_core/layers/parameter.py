@@ -8,10 +8,15 @@ from tt_core.tensor.creation import tensor
 from tt_core.tensor.tensor import Tensor
 
 
-def Parameter(data: Any, dtype: Any = None) -> Tensor:
+def Parameter(data: Any, requires_grad: bool = True, *, dtype: Any = None) -> Tensor:
     """A tensor that training changes; assigning it to an attribute of a layer registers it. Raises as `tensor` does.
+
+    With `requires_grad=False` it is part of the state dict, and Act II gives it no gradient.
 
     >>> Parameter([1.0, 2.0]).is_parameter
     True
     """
-    return tensor(data, dtype).as_parameter()
+    parameter = tensor(data, dtype).as_parameter()
+    if not requires_grad and hasattr(parameter, "requires_grad_"):
+        parameter.requires_grad_(False)
+    return parameter

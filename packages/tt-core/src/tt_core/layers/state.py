@@ -55,7 +55,7 @@ def load_state(root: Layer, state: Mapping[str, Any], strict: bool) -> MissingAn
     own = state_of(root)
     given = {name: np.asarray(entry) for name, entry in state.items() if name in own}
     problems = [misfit for name, array in given.items() for misfit in _misfits(name, array, own[name].data)]
-    optional = {id(layer._buffers.get(name)) for layer in root.layers() for name in layer._may_be_missing}
+    optional = {id(layer._buffers.get(name)) for layer in root.modules() for name in layer._may_be_missing}
     missing = [name for name in own if name not in state and id(own[name]) not in optional]
     unexpected = [name for name in state if name not in own]
     if strict:

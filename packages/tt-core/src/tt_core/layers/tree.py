@@ -23,21 +23,26 @@ def as_text(layer: Layer) -> str:
     lines = []
     for name, child in layer.named_children():
         text = as_text(child).replace("\n", "\n  ")
-        lines.append(f"\n  ({name}): {text}" + (f"  # {child.num_parameters():,}" if child.num_parameters() else ""))
+        lines.append(f"\n  ({name}): {text}" + (f"  # {_count(child):,}" if _count(child) else ""))
     return f"{label}{''.join(lines)}\n)"
 
 
 def as_html(layer: Layer, name: str = "", depth: int = 0) -> str:
     """The tree as HTML that unfolds in a notebook; two levels are open."""
     label = f"{name}: " * bool(name) + f"{type(layer).__name__}({layer.extra_repr()})"
-    note = f"{layer.num_parameters():,} parameters" if layer.num_parameters() else ""
+    note = f"{_count(layer):,} parameters" if _count(layer) else ""
     branches = [as_html(child, below, depth + 1) for below, child in layer.named_children()]
     return tree(label, note, branches, opened=depth < 2)
 
 
+def _count(layer: Layer) -> int:
+    """What `num_parameters` says, which a user's attribute may hide."""
+    return sum(parameter.numel() for _, parameter in layer._named_parameters())
+
+
 def warn_of_unregistered(root: Layer) -> None:
     """Warns about layers and parameters in plain lists and dicts below `root`, unless they are registered elsewhere."""
-    found = list(root.named_layers())
+    found = list(root.named_modules())
     known = {id(layer) for _, layer in found} | {id(p) for _, layer in found for p in layer._parameters.values()}
     for prefix, layer in found:
         for name, value in layer.__dict__.items():

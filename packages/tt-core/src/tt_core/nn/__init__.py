@@ -260,9 +260,10 @@ class PReLU(Layer):
     weight: Tensor
 
     @checked
-    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.weight = full((num_parameters,), init).as_parameter()
+        self._made_in(device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.prelu(input, self.weight)

@@ -99,7 +99,7 @@ def log_softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any =
 
 
 @of_tensors("input")
-def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | bool | None = None) -> Tensor:
     """Pads `input` by `pad`, (before, after) pairs from the last dimension backwards."""
     if mode == "constant":
         return S.pad(input, pad=pad, value=value or 0.0)

@@ -81,8 +81,8 @@ def _foreign(array: Array) -> str:
 class Convertible(HasArray):
     """What `Tensor` inherits to become a NumPy array or Python's numbers."""
 
-    def numpy(self) -> Array:
-        """The array itself; it shares memory with the tensor."""
+    def numpy(self, *, force: bool = False) -> Array:
+        """The array itself; it shares memory with the tensor. `force`, which PyTorch has, changes nothing."""
         return self.data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

@@ -29,8 +29,8 @@ def _named(create: F) -> F:
     """Decorates a function that makes a tensor: what all of them take, and how their errors read.
 
     A dtype of None is the default, as in PyTorch; one of neither numbers nor booleans is an error. `device` must be the
-    CPU. Options that the function does not know go to the tensor (`Tensor._take`). Errors of NumPy become ours, and
-    begin with the function's name, as those of ops do.
+    CPU; `*_like` functions take the one `memory_format` that there is. Options that the function does not know go to
+    the tensor (`Tensor._take`). Errors of NumPy become ours, and begin with the function's name, as those of ops do.
     """
     known = inspect.signature(create).parameters
 
@@ -39,6 +39,8 @@ def _named(create: F) -> F:
         if "dtype" in options and options["dtype"] is None:
             del options["dtype"]
         devices.check(options.pop("device", None))
+        if "memory_format" in options and create.__name__.endswith("_like"):
+            devices.check_memory_format(create.__name__, options.pop("memory_format"))
         more = {name: options.pop(name) for name in options.keys() - known.keys()}
         try:
             if "dtype" in options:

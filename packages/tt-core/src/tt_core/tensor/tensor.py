@@ -277,16 +277,17 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
 
     # --- dtype and memory
 
-    def to(self, dtype: Any = None, *more: Any, **options: Any) -> Self:
+    def to(self, *target: Any, **options: Any) -> Self:
         """Converts to `dtype`, or to the dtype of another tensor; returns self if nothing changes.
 
         Raises `DTypeError` for anything but a dtype of numbers, `DeviceError` for a device other than the CPU.
         """
-        if isinstance(dtype, (type, np.dtype)) and self.dtype == dtype and not (more or options):
+        dtype = target[0] if len(target) == 1 else None
+        if isinstance(dtype, (type, np.dtype)) and self.dtype == dtype and not options:
             return self
-        if dtype is None and not (more or options):
+        if dtype is None and len(target) < 2 and not options:
             raise DTypeError("to: takes a dtype such as 'float32', a device or a tensor, got None")
-        known = devices.dtype_of("to", dtype, *more, **options)
+        known = devices.dtype_of("to", *target, **options)
         return self if known is None or known == self.dtype else S.cast(self, dtype=known)
 
     def type(self, dtype: Any) -> Self:
@@ -384,16 +385,30 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
 
     # --- reductions, in reductions.py
 
-    def sum(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
-        """Sum over `dim`, or over everything."""
+    def sum(
+        self,
+        dim: Dim = None,
+        keepdim: _bool = False,
+        dtype: Any = None,
+        axis: Dim = None,
+        keepdims: _bool = False,
+    ) -> Self:
+        """Sum over `dim`, or over everything; `axis` and `keepdims` are NumPy's names."""
         x = self if dtype is None else self.to(dtype)
-        result = R.sum(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        result = R.sum(x, dim=dim if axis is None else axis, keepdim=keepdim or keepdims)
         return result if dtype is None else result.to(dtype)
 
-    def mean(self, dim: Dim = None, keepdim: _bool = False, dtype: Any = None, axis: Dim = None) -> Self:
+    def mean(
+        self,
+        dim: Dim = None,
+        keepdim: _bool = False,
+        dtype: Any = None,
+        axis: Dim = None,
+        keepdims: _bool = False,
+    ) -> Self:
         """Arithmetic mean over `dim`, or over everything; raises `DTypeError` for integers."""
         x = self if dtype is None else self.to(dtype)
-        result = R.mean(x, dim=dim if axis is None else axis, keepdim=keepdim)
+        result = R.mean(x, dim=dim if axis is None else axis, keepdim=keepdim or keepdims)
         return result if dtype is None else result.to(dtype)
 
     def var(
@@ -443,13 +458,19 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         return R.amin(self, dim=dim if axis is None else axis, keepdim=keepdim)
 
     @overload
-    def max(self, dim: Tensor | None = None, keepdim: _bool = False, axis: None = None) -> Self: ...
+    def max(
+        self, dim: Tensor | None = None, keepdim: _bool = False, axis: None = None, keepdims: _bool = False
+    ) -> Self: ...
     @overload
-    def max(self, dim: _int, keepdim: _bool = False, axis: None = None) -> ValuesAndIndices: ...
+    def max(
+        self, dim: _int, keepdim: _bool = False, axis: None = None, keepdims: _bool = False
+    ) -> ValuesAndIndices: ...
     @overload
-    def max(self, dim: None = None, keepdim: _bool = False, *, axis: _int) -> ValuesAndIndices: ...
+    def max(
+        self, dim: None = None, keepdim: _bool = False, *, axis: _int, keepdims: _bool = False
+    ) -> ValuesAndIndices: ...
     @explained
-    def max(self, dim: Any = None, keepdim: _bool = False, axis: Any = None) -> Any:
+    def max(self, dim: Any = None, keepdim: _bool = False, axis: Any = None, keepdims: _bool = False) -> Any:
         """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair.
 
         Raises `ShapeError` if there are no elements, `OutOfRangeError` for a dimension that does not exist.
@@ -457,16 +478,22 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         >>> Tensor([[1, 5], [4, 2]]).max(dim=1).indices
         tensor([1, 0])
         """
-        return self._extreme(R.amax, R.argmax, E.maximum, dim if axis is None else axis, keepdim)
+        return self._extreme(R.amax, R.argmax, E.maximum, dim if axis is None else axis, keepdim or keepdims)
 
     @overload
-    def min(self, dim: Tensor | None = None, keepdim: _bool = False, axis: None = None) -> Self: ...
+    def min(
+        self, dim: Tensor | None = None, keepdim: _bool = False, axis: None = None, keepdims: _bool = False
+    ) -> Self: ...
     @overload
-    def min(self, dim: _int, keepdim: _bool = False, axis: None = None) -> ValuesAndIndices: ...
+    def min(
+        self, dim: _int, keepdim: _bool = False, axis: None = None, keepdims: _bool = False
+    ) -> ValuesAndIndices: ...
     @overload
-    def min(self, dim: None = None, keepdim: _bool = False, *, axis: _int) -> ValuesAndIndices: ...
+    def min(
+        self, dim: None = None, keepdim: _bool = False, *, axis: _int, keepdims: _bool = False
+    ) -> ValuesAndIndices: ...
     @explained
-    def min(self, dim: Any = None, keepdim: _bool = False, axis: Any = None) -> Any:
+    def min(self, dim: Any = None, keepdim: _bool = False, axis: Any = None, keepdims: _bool = False) -> Any:
         """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair.
 
         Raises as `max` does.
@@ -474,7 +501,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         >>> Tensor([3, 1, 2]).min(), Tensor([3, 1, 2]).min(Tensor([2, 2, 2]))
         (tensor(1), tensor([2, 1, 2]))
         """
-        return self._extreme(R.amin, R.argmin, E.minimum, dim if axis is None else axis, keepdim)
+        return self._extreme(R.amin, R.argmin, E.minimum, dim if axis is None else axis, keepdim or keepdims)
 
     def _extreme(self, whole: Any, index: Any, pairwise: Any, dim: Any, keepdim: Any) -> Any:
         if dim is None:
@@ -534,8 +561,8 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         return R.argsort(self, dim=dim, descending=descending, stable=stable)
 
     @explained
-    def topk(self, k: _int, dim: _int = -1, largest: _bool = True) -> ValuesAndIndices:
-        """The `k` largest (or smallest) along `dim`, best first: `(values, indices)`.
+    def topk(self, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> ValuesAndIndices:
+        """The `k` largest (or smallest) along `dim`, best first, also without `sorted`: `(values, indices)`.
 
         Raises `ShapeError` if there are fewer, `OutOfRangeError` for a tensor without dimensions.
 

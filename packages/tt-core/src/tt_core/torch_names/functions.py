@@ -18,7 +18,7 @@ import numpy as np
 from tt_core.engine import devices
 from tt_core.engine.arguments import explained
 from tt_core.engine.compositions import of_tensors
-from tt_core.engine.devices import backends, cuda, device
+from tt_core.engine.devices import amp, autocast, backends, contiguous_format, cuda, device, preserve_format
 from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_core.random import Generator, source
@@ -159,8 +159,10 @@ def randint_like(input: Tensor, low: builtins.int, high: builtins.int | None = N
 
 
 @explained
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Tensor:
-    """Normal numbers whose `mean` and `std` are numbers, with a `size`, or tensors.
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, **options: Any
+) -> Tensor:
+    """Normal numbers whose `mean` and `std` are numbers, with a `size`, or tensors; options as for `randn`.
 
     >>> normal(0.0, 1.0, (2, 3)).shape, normal(C.zeros(4), 0.0)
     ((2, 3), tensor([0., 0., 0., 0.]))
@@ -168,7 +170,10 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     if size is None:
         size = np.broadcast_shapes(np.shape(mean), np.shape(std))
     dtype = next((x.dtype for x in (mean, std) if isinstance(x, Tensor) and x.dtype.kind == "f"), float32)
-    return (C.randn(size, generator=generator).to(dtype) * std + mean).to(dtype)
+    devices.check(options.pop("device", None))
+    dtype = options.pop("dtype", None) or dtype
+    drawn = (C.randn(size, generator=generator).to(dtype) * std + mean).to(dtype)
+    return drawn._take("normal", options) if options else drawn
 
 
 @explained
@@ -219,7 +224,8 @@ class _Legacy:
 
     dtype: np.dtype[Any]
 
-    def __new__(cls, *data: Any) -> Any:
+    def __new__(cls, *data: Any, device: Any = None) -> Any:
+        devices.check(device)
         if len(data) == 1 and not isinstance(data[0], builtins.int):
             return C.tensor(data[0], cls.dtype)
         return C.zeros(*data, dtype=cls.dtype)
@@ -410,6 +416,30 @@ def var_mean(
     return input.var(dim, correction, keepdim), input.mean(dim, keepdim)
 
 
+# --- sums
+
+
+@of_tensors("y x?")
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: builtins.float = 1.0, dim: builtins.int = -1) -> Tensor:
+    """The area under `y` along `dim` by the trapezoidal rule, at the points `x` or at a distance of `dx`.
+
+    Raises `OutOfRangeError` for a dimension that is not there.
+
+    >>> trapezoid(C.tensor([1.0, 2.0, 4.0])), trapezoid(C.tensor([1.0, 3.0]), C.tensor([0.0, 2.0]))
+    (tensor(4.5), tensor(4.))
+    """
+    n = y.size(dim)
+    pairs = y.narrow(dim, 1, n - 1) + y.narrow(dim, 0, n - 1) if n else y
+    if x is None:
+        return pairs.sum(dim) * (dx / 2)
+    if x.ndim == 1:
+        x = x.reshape([-1] + [1] * (y.ndim - 1 - dim % y.ndim))
+        return (pairs * x.diff(dim=0)).sum(dim) / 2
+    return (pairs * x.diff(dim=dim)).sum(dim) / 2
+
+
+trapz = trapezoid
+
 # --- searching
 
 
@@ -458,24 +488,56 @@ def histc(input: Tensor, bins: builtins.int = 100, min: builtins.float = 0, max:
     return wrap(quietly(np.histogram, data, bins, limits)[0].astype(input.dtype))
 
 
+# --- testing
+
+
+def _assert_close(actual: Any, expected: Any, *, rtol: Any = None, atol: Any = None, equal_nan: Any = False) -> None:
+    """Raise `AssertionError` unless two tensors agree in shape, dtype and values.
+
+    Tolerances default to PyTorch's for their dtype; lists and tuples are compared entry by entry.
+    """
+    if isinstance(actual, (list, tuple)) and isinstance(expected, (list, tuple)) and len(actual) == len(expected):
+        for pair in zip(actual, expected):
+            _assert_close(*pair, rtol=rtol, atol=atol, equal_nan=equal_nan)
+        return
+    x, y = as_array(actual, what="assert_close"), as_array(expected, what="assert_close")
+    for what, ours, theirs in (("shapes", x.shape, y.shape), ("dtypes", x.dtype, y.dtype)):
+        if ours != theirs:
+            raise AssertionError(f"assert_close: the {what} are {ours} and {theirs}")
+    usual = _TOLERANCES.get(x.dtype, (0.0, 0.0))
+    rtol, atol = (given if given is not None else own for given, own in zip((rtol, atol), usual))
+    far = ~np.isclose(x, y, rtol, atol, equal_nan=equal_nan)
+    if far.any():
+        worst = np.abs(np.subtract(x, y, dtype=np.float64))[far].max()
+        raise AssertionError(f"assert_close: {far.sum()} of {x.size} elements differ, by up to {worst:.3g}")
+
+
+_TOLERANCES = {float16: (1e-3, 1e-5), float32: (1.3e-6, 1e-5), float64: (1e-7, 1e-7)}
+"""PyTorch's relative and absolute tolerance for each dtype."""
+
+testing = SimpleNamespace(assert_close=_assert_close)
+
+# --- names
+
 __all__ = [  # noqa: RUF022
     "BoolTensor", "FloatTensor", "Generator", "LongTensor", "Size", "absolute", "acos", "acosh", "addcdiv",
-    "addcmul", "addmm", "allclose", "arccos", "arcsin", "arctan", "arctan2", "argwhere", "as_tensor", "asarray",
-    "asin", "asinh", "atan", "atan2", "atanh", "atleast_1d", "atleast_2d", "backends", "baddbmm", "bernoulli",
-    "bincount", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm", "bool", "broadcast_tensors",
-    "broadcast_to", "bucketize", "cartesian_prod", "chunk", "clamp", "clamp_max", "clamp_min", "column_stack",
-    "concat", "concatenate", "cosh", "count_nonzero", "cuda", "cummax", "cummin", "cumprod", "detach", "device",
-    "diag", "diag_embed", "diagonal", "diff", "dist", "divide", "dot", "double", "dtype", "e", "empty_like",
-    "equal", "exp2", "finfo", "fix", "flatten", "fliplr", "flipud", "float", "float16", "float32", "float64",
-    "fmod", "frac", "gather", "ger", "greater", "greater_equal", "half", "histc", "hstack", "hypot", "iinfo",
-    "index_add", "index_copy", "index_fill", "inf", "inner", "int", "int16", "int32", "int64", "int8",
-    "is_floating_point", "is_tensor", "isclose", "isin", "isinf", "isneginf", "isposinf", "kthvalue", "lerp",
-    "less", "less_equal", "linalg", "log10", "log2", "logaddexp", "logical_xor", "logit", "logspace", "long",
-    "masked_select", "max", "median", "meshgrid", "min", "mm", "moveaxis", "movedim", "multinomial", "multiply", "mv",
-    "nan", "nan_to_num", "nanmean", "nansum", "narrow", "negative", "nonzero", "normal", "not_equal", "numel",
-    "outer", "pi", "poisson", "quantile", "rand_like", "randint_like", "randn_like", "ravel", "reciprocal", "rot90",
-    "rsqrt", "scatter", "scatter_add", "searchsorted", "select", "short", "sinc", "sinh", "sort", "split", "square",
-    "std_mean", "subtract", "swapaxes", "swapdims", "t", "take", "tan", "tensor_split", "tensordot", "tile",
-    "topk", "trace", "tril_indices", "triu_indices", "true_divide", "trunc", "uint8", "unbind", "unflatten",
-    "unique", "var_mean", "vdot", "vstack", "xlogy",
+    "addcmul", "addmm", "allclose", "amp", "arccos", "arcsin", "arctan", "arctan2", "argwhere", "as_tensor",
+    "asarray", "asin", "asinh", "atan", "atan2", "atanh", "atleast_1d", "atleast_2d", "autocast", "backends",
+    "baddbmm", "bernoulli", "bincount", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm",
+    "bool", "broadcast_tensors", "broadcast_to", "bucketize", "cartesian_prod", "chunk", "clamp", "clamp_max",
+    "clamp_min", "column_stack", "concat", "concatenate", "contiguous_format", "cosh", "count_nonzero", "cuda",
+    "cummax", "cummin", "cumprod", "detach", "device", "diag", "diag_embed", "diagonal", "diff", "dist",
+    "divide", "dot", "double", "dtype", "e", "empty_like", "equal", "exp2", "finfo", "fix", "flatten", "fliplr",
+    "flipud", "float", "float16", "float32", "float64", "fmod", "frac", "gather", "ger", "greater",
+    "greater_equal", "half", "histc", "hstack", "hypot", "iinfo", "index_add", "index_copy", "index_fill",
+    "inf", "inner", "int", "int16", "int32", "int64", "int8", "is_floating_point", "is_tensor", "isclose",
+    "isin", "isinf", "isneginf", "isposinf", "kthvalue", "lerp", "less", "less_equal", "linalg", "log10",
+    "log2", "logaddexp", "logical_xor", "logit", "logspace", "long", "masked_select", "max", "median",
+    "meshgrid", "min", "mm", "moveaxis", "movedim", "multinomial", "multiply", "mv", "nan", "nan_to_num",
+    "nanmean", "nansum", "narrow", "negative", "nonzero", "normal", "not_equal", "numel", "outer", "pi",
+    "poisson", "preserve_format", "quantile", "rand_like", "randint_like", "randn_like", "ravel", "reciprocal",
+    "rot90", "rsqrt", "scatter", "scatter_add", "searchsorted", "select", "short", "sinc", "sinh", "sort",
+    "split", "square", "std_mean", "subtract", "swapaxes", "swapdims", "t", "take", "tan", "tensor_split",
+    "tensordot", "testing", "tile", "topk", "trace", "trapezoid", "trapz", "tril_indices", "triu_indices",
+    "true_divide", "trunc", "uint8", "unbind", "unflatten", "unique", "var_mean", "vdot", "vstack", "xlogy",
 ]  # fmt: skip

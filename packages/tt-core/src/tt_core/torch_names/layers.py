@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,21 +38,6 @@ class ModuleNames:
 
     _hooks: tuple[dict[int, Hook], dict[int, Hook]] | None = None
     """Those called before and those called after `forward`; None, which costs a call nothing, until one is added."""
-
-    def modules(self: Any) -> Iterator[Layer]:
-        """Same as `layers()`."""
-        return self.layers()
-
-    @checked
-    def named_modules(self: Any, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """Same as `named_layers()`."""
-        return self.named_layers(prefix)
-
-    def add_module(self: Any, name: str, module: Layer) -> None:
-        """Same as `add_layer()`."""
-        self.add_layer(name, module)
-
-    register_module = add_module
 
     @checked
     def get_submodule(self: Any, target: str) -> Layer:
@@ -109,6 +94,11 @@ class ModuleNames:
     def register_forward_hook(self: Any, hook: Hook) -> RemovableHandle:
         """Call `hook(layer, inputs, output)` after each forward; what it returns, unless None, becomes the output."""
         return RemovableHandle(self._own_hooks()[1], hook)
+
+    def _made_in(self: Any, device: Any, dtype: Any) -> None:
+        """Move what a constructor made to the device and dtype that it was given; None leaves them."""
+        if device is not None or dtype is not None:
+            self.to(device=device, dtype=dtype)
 
     def _own_hooks(self: Any) -> tuple[dict[int, Hook], dict[int, Hook]]:
         if self._hooks is None:

@@ -211,7 +211,7 @@ def _draw(
     reached: float,
     out: Path,
 ) -> None:
-    first = next(layer for layer in model.layers() if isinstance(layer, Conv2d))
+    first = next(layer for layer in model.modules() if isinstance(layer, Conv2d))
     image, _ = found.test[0]
     with no_grad():
         maps = tt_core.relu(first(tt_core.tensor(normalize(image[None])))).numpy()[0]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
+from tt_core.random import Generator
 from tt_data.dataloader import seeding
 from tt_data.dataloader.collate import default_collate
 
@@ -189,7 +190,9 @@ class ConcatDataset(Dataset):
 
 @checked
 def random_split(
-    dataset: Dataset | Sequence[Any], lengths: Sequence[float], generator: np.random.Generator | None = None
+    dataset: Dataset | Sequence[Any],
+    lengths: Sequence[float],
+    generator: np.random.Generator | Generator | None = None,
 ) -> list[Subset]:
     """Splits `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, DTypeError
+from tt_core.random import Generator
 from tt_data.dataloader.checks import (
     batches_ahead,
     check_method,
@@ -79,7 +80,7 @@ class DataLoader:
         timeout: float = 0,
         worker_init_fn: WorkerInit | None = None,
         multiprocessing_context: str | None = None,
-        generator: np.random.Generator | None = None,
+        generator: np.random.Generator | Generator | None = None,
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = True,

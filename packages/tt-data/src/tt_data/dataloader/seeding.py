@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.errors import DTypeError
-from tt_core.random import drawing_from, generator
+from tt_core.random import Generator, drawing_from, generator
 
 __all__ = [
     "ORDER",
@@ -41,6 +41,8 @@ def check_generator(rng: Any, who: str) -> np.random.Generator | None:
     >>> check_generator(None, "DataLoader") is None
     True
     """
+    if isinstance(rng, Generator):
+        return rng.numpy
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise DTypeError(f"{who}: generator is a np.random.Generator, got {rng!r}; give np.random.default_rng(seed)")
     return rng

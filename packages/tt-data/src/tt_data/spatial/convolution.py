@@ -235,6 +235,8 @@ class Convolution(Layer):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -256,6 +258,7 @@ class Convolution(Layer):
         self.weight = empty(*self._weight_shape()).as_parameter()
         self.bias = empty(out_channels).as_parameter() if bias else None
         self.reset_parameters()
+        self._made_in(device, dtype)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)

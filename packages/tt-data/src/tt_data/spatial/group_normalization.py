@@ -100,8 +100,10 @@ class _InstanceNorm(Normalization):
         momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x, type(self).__name__)
@@ -154,12 +156,21 @@ class GroupNorm(Layer):
     bias: Tensor | None
 
     @checked
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         _check_groups("GroupNorm", num_groups, num_channels)
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.weight = ones(num_channels).as_parameter() if affine else None
         self.bias = zeros(num_channels).as_parameter() if affine else None
+        self._made_in(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x, "GroupNorm")

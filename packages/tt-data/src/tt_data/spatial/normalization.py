@@ -260,6 +260,8 @@ class Normalization(Layer):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
@@ -269,6 +271,7 @@ class Normalization(Layer):
         self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
         self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", zeros(dtype=np.int64) if track_running_stats else None)
+        self._made_in(device, dtype)
 
     def _check_shape(self, x: Tensor, shape: tuple[int, ...]) -> None:
         """Raise `ShapeError` unless this layer takes `shape`, the shape of x with a batch dimension."""

@@ -176,11 +176,14 @@ class ConvTranspose2d(Convolution):
         bias: bool = True,
         dilation: IntOrPair = 1,
         padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         name = type(self).__name__
         per_dimension(padding, self._dims, f"{name}: padding", least=0)  # 'same' and 'valid' are not supported
         extra = per_dimension(output_padding, self._dims, f"{name}: output_padding", least=0)
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        how = (stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(in_channels, out_channels, kernel_size, *how)
         self.output_padding = extra
 
     def _weight_shape(self) -> tuple[int, ...]:

@@ -112,6 +112,8 @@ class Embedding(Layer):
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
         _weight: Tensor | None = None,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
@@ -128,6 +130,7 @@ class Embedding(Layer):
         self.weight = weight.as_parameter()
         if _weight is None and self.padding_idx is not None:
             self.weight.data[self.padding_idx] = 0
+        self._made_in(device, dtype)
 
     @classmethod
     @checked

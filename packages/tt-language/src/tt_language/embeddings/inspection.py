@@ -134,7 +134,7 @@ def memory_footprint(model: Layer) -> MemoryFootprint:
     >>> memory_footprint(Embedding(1000, 10)).embeddings
     {'weight': 40000}
     """
-    tables = {id(layer.weight) for layer in model.layers() if isinstance(layer, Embedding)}
+    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, Embedding)}
     named = dict(model.named_parameters())
     found = {name: p.nbytes for name, p in named.items() if id(p) in tables}
     return MemoryFootprint(found, sum(p.nbytes for p in named.values()) - sum(found.values()))

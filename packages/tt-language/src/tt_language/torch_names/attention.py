@@ -79,6 +79,8 @@ class MultiheadAttention(Layer):
         kdim: int | None = None,
         vdim: int | None = None,
         batch_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         if add_bias_kv or add_zero_attn:
@@ -96,6 +98,7 @@ class MultiheadAttention(Layer):
         self._add("in_proj_bias", (3 * embed_dim,) if bias else None)
         self.out_proj = Linear(embed_dim, embed_dim, bias)
         self._start()
+        self._made_in(device, dtype)
 
     def _add(self, name: str, shape: tuple[int, ...] | None) -> None:
         self.register_parameter(name, None if shape is None else empty(*shape).as_parameter())

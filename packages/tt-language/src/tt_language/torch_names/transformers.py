@@ -51,6 +51,8 @@ class TransformerEncoderLayer(Layer):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.activation, self.norm_first = _activation_of("TransformerEncoderLayer", activation), norm_first
@@ -60,6 +62,7 @@ class TransformerEncoderLayer(Layer):
         self.linear2 = Linear(dim_feedforward, d_model, bias)
         self.norm1, self.norm2 = (LayerNorm(d_model, layer_norm_eps, bias=bias) for _ in range(2))
         self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
+        self._made_in(device, dtype)
 
     def forward(
         self,
@@ -99,6 +102,8 @@ class TransformerDecoderLayer(Layer):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.activation, self.norm_first = _activation_of("TransformerDecoderLayer", activation), norm_first
@@ -109,6 +114,7 @@ class TransformerDecoderLayer(Layer):
         self.linear2 = Linear(dim_feedforward, d_model, bias)
         self.norm1, self.norm2, self.norm3 = (LayerNorm(d_model, layer_norm_eps, bias=bias) for _ in range(3))
         self.dropout1, self.dropout2, self.dropout3 = (Dropout(dropout) for _ in range(3))
+        self._made_in(device, dtype)
 
     def forward(
         self,
@@ -142,10 +148,6 @@ def _feed_forward(layer: Any, x: Any) -> Any:
 # --- stacks
 
 
-_COPIES = "layers"
-"""PyTorch's name in state dicts. An attribute of this name would hide the method `layers()`, so it is only a child."""
-
-
 def _copies(layer: Layer, num_layers: int) -> LayerList:
     if not isinstance(layer, Layer):
         raise ConfigError(f"expected a layer to copy {num_layers} times, got {short(layer)}")
@@ -164,6 +166,8 @@ class TransformerEncoder(Layer):
     (5, 2, 8)
     """
 
+    layers: Any  # hides the method, as a child of this name may
+
     @checked
     def __init__(
         self,
@@ -174,7 +178,7 @@ class TransformerEncoder(Layer):
         mask_check: bool = True,
     ) -> None:
         super().__init__()
-        self._children[_COPIES] = _copies(encoder_layer, num_layers)
+        self.layers = _copies(encoder_layer, num_layers)
         self.num_layers, self.norm = num_layers, norm
 
     def forward(
@@ -185,7 +189,7 @@ class TransformerEncoder(Layer):
         is_causal: bool | None = None,
     ) -> Tensor:
         """Masks as for `MultiheadAttention`."""
-        for layer in self._children[_COPIES].children():
+        for layer in self.layers.children():
             src = layer(src, mask, src_key_padding_mask, is_causal=bool(is_causal))
         return src if self.norm is None else self.norm(src)
 
@@ -198,10 +202,12 @@ class TransformerDecoder(Layer):
     (5, 2, 8)
     """
 
+    layers: Any  # hides the method, as a child of this name may
+
     @checked
     def __init__(self, decoder_layer: Layer, num_layers: int, norm: Layer | None = None) -> None:
         super().__init__()
-        self._children[_COPIES] = _copies(decoder_layer, num_layers)
+        self.layers = _copies(decoder_layer, num_layers)
         self.num_layers, self.norm = num_layers, norm
 
     def forward(
@@ -217,7 +223,7 @@ class TransformerDecoder(Layer):
     ) -> Tensor:
         """Masks as for `TransformerDecoderLayer`."""
         masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
-        for layer in self._children[_COPIES].children():
+        for layer in self.layers.children():
             tgt = layer(tgt, memory, *masks, tgt_is_causal=bool(tgt_is_causal), memory_is_causal=memory_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
 
@@ -249,6 +255,8 @@ class Transformer(Layer):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         options: dict[str, Any] = {
@@ -269,6 +277,7 @@ class Transformer(Layer):
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 init.xavier_uniform_(parameter)
+        self._made_in(device, dtype)
 
     def forward(
         self,

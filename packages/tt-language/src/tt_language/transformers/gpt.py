@@ -62,7 +62,7 @@ class GPT(Layer):
     def reset_parameters(self) -> None:
         """Draw the initial values again."""
         std = math.sqrt(2 / (5 * self.config.n_embd))
-        for layer in self.layers():
+        for layer in self.modules():
             if isinstance(layer, (Linear, Embedding)):
                 init.normal_(layer.weight, std=std)
             if isinstance(layer, (LayerNorm, RMSNorm)) and layer.weight is not None:

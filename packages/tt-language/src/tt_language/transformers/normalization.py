@@ -91,10 +91,18 @@ class RMSNorm(Layer):
     weight: Tensor | None
 
     @checked
-    def __init__(self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True) -> None:
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         self.normalized_shape, self.eps = as_size("RMSNorm", (normalized_shape,)), eps
         self.weight = ones(*self.normalized_shape).as_parameter() if elementwise_affine else None
+        self._made_in(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         dims = len(self.normalized_shape)

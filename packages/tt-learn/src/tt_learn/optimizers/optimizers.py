@@ -51,7 +51,9 @@ class SGD(Optimizer):
     """Stochastic gradient descent, optionally with momentum (Polyak 1964; Nesterov 1983; Sutskever et al. 2013).
 
     Without momentum p -= lr g. With momentum b = momentum b + (1 - dampening) g and p -= lr b; `nesterov` looks one
-    step ahead, p -= lr (g + momentum b). `weight_decay` is an L2 penalty. Raises `OptimizerError` for negative options.
+    step ahead, p -= lr (g + momentum b). `weight_decay` is an L2 penalty. `foreach` and `fused`
+    are PyTorch's and change nothing: the parameters of a group are updated together. Raises `OptimizerError` for
+    negative options.
 
     >>> from tt_learn import Tensor
     >>> w = Tensor([1.0], requires_grad=True)
@@ -73,6 +75,8 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         super().__init__(params, {**options, "nesterov": nesterov, "maximize": maximize})
@@ -203,7 +207,8 @@ class Adam(Optimizer):
     m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and with m' = m / (1 - beta1^step) and
     v' = v / (1 - beta2^step), p -= lr m' / (sqrt(v') + eps). `amsgrad` uses the largest v so far (Reddi et al. 2018).
     `weight_decay` is an L2 penalty; see `AdamW` for the other kind. With m and v, memory is three times that of the
-    parameters. Raises `OptimizerError` for negative options and `betas` outside [0, 1).
+    parameters. `foreach` and `fused` change nothing, as for `SGD`. Raises `OptimizerError` for negative options and
+    `betas` outside [0, 1).
 
     >>> from tt_learn import Tensor
     >>> w = Tensor([1.0], requires_grad=True)
@@ -225,6 +230,8 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         options = {"lr": lr, "betas": as_tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**options, "amsgrad": amsgrad, "maximize": maximize})
@@ -261,6 +268,8 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
 

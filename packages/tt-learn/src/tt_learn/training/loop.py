@@ -72,7 +72,7 @@ def evaluating(model: Layer) -> Iterator[None]:
     >>> layer.training
     True
     """
-    training = [layer for layer in model.layers() if layer.training]  # others may be frozen in evaluation mode
+    training = [layer for layer in model.modules() if layer.training]  # others may be frozen in evaluation mode
     for layer in training:
         layer.training = False
     try:

@@ -250,7 +250,7 @@ class Trainer(Resumable):
         return f"Trainer({', '.join(f'{name} {text}' for name, text in self._described())})"
 
     def _described(self) -> list[tuple[str, str]]:
-        model = f"{type(self.model).__name__} of {self.model.num_parameters():,} parameters"
+        model = f"{type(self.model).__name__} of {Layer.num_parameters(self.model):,} parameters"
         total = "" if self.total_steps is None else f" of {self.total_steps}"
         done = [("step", f"{self.step}{total}"), ("epoch", str(self.epoch))]
         return [("model", model), ("optimizer", type(self.optimizer).__name__), *done]

@@ -82,7 +82,7 @@ class Running:
 
     def __init__(self, model: Layer) -> None:
         self.model = model
-        self.paths = {id(layer): path or type(layer).__name__ for path, layer in model.named_layers()}
+        self.paths = {id(layer): path or type(layer).__name__ for path, layer in model.named_modules()}
         self.stack: list[str] = []
 
     @property

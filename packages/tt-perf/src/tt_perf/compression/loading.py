@@ -37,18 +37,18 @@ def load_compressed(model: Layer, state_dict: Mapping[str, Any]) -> None:
     """
     shapes = {name: tuple(np.shape(value)) for name, value in state_dict.items()}
     thin: dict[Layer, LowRankLinear] = {}
-    for path, layer in model.named_layers():
+    for path, layer in model.named_modules():
         up, down = shapes.get(f"{path}.up.weight"), shapes.get(f"{path}.down.weight")
         if type(layer) is Linear and up and down and f"{path}.weight" not in shapes:
             thin[layer] = LowRankLinear(down[1], up[0], down[0], bias=f"{path}.up.bias" in shapes)
     replace_layers(model, lambda layer, path: layer in thin, lambda layer: thin[layer])
-    for path, layer in model.named_layers():
+    for path, layer in model.named_modules():
         for name, entry in (layer._parameters | layer._buffers).items():
             dotted = f"{path}.{name}" if path else name
             if entry is not None and shapes.get(dotted, entry.shape) != entry.shape:
                 _resize(layer, entry, dotted, shapes[dotted])
     resize_attributes(model)
-    for path, layer in model.named_layers():
+    for path, layer in model.named_modules():
         for name in list(layer._parameters):
             dotted = (f"{path}.{name}" if path else name) + MASK
             if dotted in shapes:

@@ -117,7 +117,7 @@ def low_rank_(
     """
     _check_options(rank, energy, error)
     chosen = [w for w in prunable(model, filter_fn) if type(w.layer) is Linear]
-    paths = {id(layer): path for path, layer in model.named_layers()}
+    paths = {id(layer): path for path, layer in model.named_modules()}
     if any(w.mask is not None or not paths[id(w.layer)] for w in chosen) or not chosen:
         raise CompressionError(
             "low_rank_: needs Linear layers below the model, and without masks, which a product would not keep; "

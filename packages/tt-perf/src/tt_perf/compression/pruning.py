@@ -190,12 +190,12 @@ def _prune(
 def prunable(model: Layer, filter_fn: Filter | None = None) -> list[Weight]:
     """The weights that `prune_` works on; raises `CompressionError` where there are none."""
     holders: dict[int, int] = {}
-    for layer in model.layers():
+    for layer in model.modules():
         for parameter in layer._parameters.values():
             holders[id(parameter)] = holders.get(id(parameter), 0) + 1
     found = [
         Weight(layer, "weight", f"{path}.weight" if path else "weight")
-        for path, layer in model.named_layers()
+        for path, layer in model.named_modules()
         if isinstance(layer, (Linear, Convolution))
         and holders[id(layer.weight)] == 1
         and (filter_fn is None or filter_fn(layer, path))
@@ -419,7 +419,7 @@ def remove_masks_(model: Layer) -> None:
     >>> sorted(model.state_dict())
     ['bias', 'weight']
     """
-    for layer in model.layers():
+    for layer in model.modules():
         for name in [name for name in layer._buffers if name.endswith(MASK)]:
             parameter = layer._parameters[name.removesuffix(MASK)]
             del parameter.pruning_mask  # type: ignore[attr-defined]

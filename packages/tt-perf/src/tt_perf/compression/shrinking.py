@@ -181,7 +181,7 @@ def _choices(model: Layer, walk: Walk, filter_fn: Filter | None) -> list[Choice]
     found: list[Choice] = []
     kept: list[Labels] = []
     produced = np.unique(walk.units.roots(np.concatenate([np.zeros(1, np.int64), *walk.produced])))
-    for path, layer in model.named_layers():
+    for path, layer in model.named_modules():
         if not isinstance(layer, (Linear, Convolution)):
             continue
         units = np.unique(walk.units.roots(walk.axes[id(layer.weight)][0]))
@@ -254,7 +254,7 @@ def _remove(model: Layer, walk: Walk, gone: Labels, example: Any, optimizer: Opt
         stays = tuple(np.flatnonzero(~np.isin(walk.units.roots(labels), gone)) for labels in walk.axes[id(tensor)])
         if tuple(map(len, stays)) != tensor.shape[: len(stays)]:
             kept[id(tensor)] = stays
-    for path, layer in model.named_layers():
+    for path, layer in model.named_modules():
         if any(id(p) in kept for p in layer._parameters.values()) and resizer(layer) is None:
             raise CompressionError(
                 f"shrink_: {path} ({type(layer).__name__}) holds what would be cut, and its attributes are unknown; "
@@ -278,7 +278,7 @@ def _remove(model: Layer, walk: Walk, gone: Labels, example: Any, optimizer: Opt
 def _cut(model: Layer, kept: Mapping[int, tuple[Array, ...]]) -> None:
     masks = {
         id(p): layer._buffers[name + MASK]
-        for layer in model.layers()
+        for layer in model.modules()
         for name, p in layer._parameters.items()
         if name + MASK in layer._buffers
     }
@@ -361,7 +361,7 @@ class Undo:
         self.arrays = [(t, t.data, t.grad if t.is_parameter else None) for t in (*model.parameters(), *model.buffers())]
         self.attributes = [
             (layer, name, value)
-            for layer in model.layers()
+            for layer in model.modules()
             for name, value in vars(layer).items()
             if isinstance(value, (int, tuple)) or name == "config"
         ]

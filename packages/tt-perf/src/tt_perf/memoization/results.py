@@ -321,7 +321,7 @@ def _requires(value: Any) -> bool:
 
 def _is_still(layer: Layer, arguments: Any) -> bool:
     """Whether no part of a layer trains, and no gradient passes through the call."""
-    if any(part.training for part in layer.layers()):
+    if any(part.training for part in layer.modules()):
         return False
     return not (is_grad_enabled() and (_requires(arguments) or _requires(list(layer.parameters()))))
 

@@ -129,7 +129,7 @@ class _Watching(Profiler):
 
     def __init__(self, model: Layer) -> None:
         super().__init__()
-        self.layers = list(model.named_layers())
+        self.layers = list(model.named_modules())
         self.names = {id(layer): name for name, layer in self.layers}
         self.shapes: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]] = {}
 
@@ -175,7 +175,7 @@ def _shared(model: Layer) -> list[str]:
     """Names of parameters that a layer above or beside holds as well."""
     first: dict[int, str] = {}
     found = []
-    for name, layer in model.named_layers():
+    for name, layer in model.named_modules():
         for own, parameter in layer.named_parameters(recurse=False):
             full = f"{name}.{own}" if name else own
             if id(parameter) in first:

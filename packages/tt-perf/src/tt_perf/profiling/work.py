@@ -148,7 +148,6 @@ FLOPS: dict[str, Flops] = {
     "matmul": _matmul,
     "linear": _matmul,
     "rows_product": _rows_product,
-    "attention_weights": _matmul,
     "einsum": _einsum,
     "attention_weights": _attention_weights,
     "scaled_dot_product_attention": _attention,

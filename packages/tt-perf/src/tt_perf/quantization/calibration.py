@@ -80,7 +80,7 @@ def calibrating(model: Layer, observer: str | Callable[[], Observer] = "minmax")
         make: Callable[[], Any] = OBSERVERS[observer]
     else:
         make = observer
-    layers = [(name, x) for name, x in model.named_layers() if form_of(x) and not isinstance(x, Embedding)]
+    layers = [(name, x) for name, x in model.named_modules() if form_of(x) and not isinstance(x, Embedding)]
     observers = {layer: (name or type(layer).__name__, make()) for name, layer in layers}
     if any(not isinstance(each, Observer) or each.axis is not None for _, each in observers.values()):
         raise QuantizationError("calibrating: an input has one range; observer must make observers with axis=None")

@@ -123,7 +123,7 @@ def quantize_(
 def _chosen(model: Layer, filter_fn: Filter | None) -> dict[Layer, str]:
     """The layers to be exchanged, with their names."""
     chosen: dict[Layer, str] = {}
-    for name, layer in model.named_layers():
+    for name, layer in model.named_modules():
         if isinstance(layer, QuantizedLayer) and (filter_fn is None or filter_fn(layer, name)):
             raise QuantizationError(f"quantize_: {name or 'the model'} is quantized already; dequantize_() it first")
         if form_of(layer) and (filter_fn is None or filter_fn(layer, name)):
@@ -145,7 +145,7 @@ def convert(model: Layer, chosen: Mapping[Layer, str], config: Config, made: Mad
 
     `made` is told each layer, its new form, and whether its weight is another's too: the floats, and the integers.
     """
-    kept = {id(weight_of(x)) for x in model.layers() if form_of(x) and x not in chosen}
+    kept = {id(weight_of(x)) for x in model.modules() if form_of(x) and x not in chosen}
     weights: dict[int, StoredWeight] = {}
 
     def make(layer: Any) -> Layer:
@@ -187,7 +187,7 @@ def pack(weight: Array, bits: int, group_size: int | None) -> Packed:
 def _untied(model: Layer, chosen: Mapping[Layer, str]) -> list[str]:
     """A sentence for each weight that some of its layers keep as floats."""
     holders: dict[int, list[tuple[str, Layer]]] = {}
-    for name, layer in model.named_layers():
+    for name, layer in model.named_modules():
         if form_of(layer):
             holders.setdefault(id(weight_of(layer)), []).append((name, layer))
     notes = []

@@ -88,7 +88,7 @@ def quantized_state(model: Layer) -> dict[str, Any]:
 
 def description_of(model: Layer) -> dict[str, Any]:
     """The entry `quantization` that says what the tensors of `quantized_state` mean."""
-    specs = {name: layer.spec for name, layer in model.named_layers() if isinstance(layer, QuantizedLayer)}
+    specs = {name: layer.spec for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
     if not specs:
         raise QuantizationError("save_quantized: the model holds no quantized layer; quantize_() it first")
     usual = {key: Counter(spec[key] for spec in specs.values()).most_common(1)[0][0] for key in _SPECS}
@@ -112,7 +112,7 @@ def restore_(model: Layer, description: Any, arrays: Mapping[str, Array], where:
     specs = _checked(description, where)
     if digest_of_arrays(arrays) != description.get("sha256"):
         raise QuantizationError(f"{where}: the tensors are not those that were described; the model is damaged")
-    layers = dict(model.named_layers())
+    layers = dict(model.named_modules())
     for name in specs:
         if name not in layers or form_of(layers[name]) is None:
             raise QuantizationError(f"{where}: layer {name[:60]!r} is quantized there, the model has no such layer")

@@ -342,4 +342,4 @@ def form_of(layer: Layer) -> Any:
 
 def is_quantized(model: Layer) -> bool:
     """Whether any layer of `model` is quantized."""
-    return any(isinstance(layer, QuantizedLayer) for layer in model.layers())
+    return any(isinstance(layer, QuantizedLayer) for layer in model.modules())

@@ -34,7 +34,7 @@ class QuantizePlugin:
 
     @hookimpl
     def tt_prepare_model(self, model: Layer, options: dict[str, Any]) -> Layer | None:
-        if is_quantized(model) or not any(form_of(layer) for layer in list(model.layers())[1:]):
+        if is_quantized(model) or not any(form_of(layer) for layer in list(model.modules())[1:]):
             return None
         if options.get("in_place"):
             digest = digest_of(model)
@@ -52,7 +52,7 @@ class QuantizePlugin:
 
     def _convert(self, model: Layer) -> None:
         before = nbytes(model)
-        convert(model, {layer: name for name, layer in model.named_layers() if form_of(layer)}, self.config)
+        convert(model, {layer: name for name, layer in model.named_modules() if form_of(layer)}, self.config)
         self._bytes = before, nbytes(model)
 
     @hookimpl
