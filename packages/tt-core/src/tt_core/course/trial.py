@@ -73,6 +73,13 @@ class Trial:
         """Record a value under the text of what was computed."""
         self.report(Seen(text, plain(value), why, rtol, atol))
 
+    def show(self, text: str, compute: Callable[[], Any], why: str = "", rtol: float = 1e-4, atol: float = 1e-6) -> Any:
+        """Compute a value and record it under the text of what was computed; returns it."""
+        self.calling = text, why
+        value = compute()
+        self.see(text, value, why, rtol, atol)
+        return value
+
     def step(self, text: str, why: str = "") -> None:
         """Say what comes next, for the message of an error in it."""
         self.calling = text, why
@@ -112,10 +119,10 @@ def call_text(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]
 
 
 def short(value: Any, limit: int = 160) -> str:
-    """A value as text; an array that is too long is told by its shape.
+    """A value as text; an array that is too long is told by its shape, a function by its name.
 
-    >>> short(np.arange(3.0)), short(np.zeros((100, 100)))
-    ('[0., 1., 2.]', 'array of shape (100, 100)')
+    >>> short(np.arange(3.0)), short(np.zeros((100, 100))), short(len)
+    ('[0., 1., 2.]', 'array of shape (100, 100)', 'len')
     """
     data = array_of(value)
     if data is not None:
@@ -125,7 +132,8 @@ def short(value: Any, limit: int = 160) -> str:
             text = re.sub(r" +(?=[],])", "", " ".join(text.split())).replace("[ ", "[")
             return text if len(text) <= limit else f"array of shape {array.shape}"
         return f"array of shape {array.shape}"
-    text = " ".join(repr(value).split())
+    name = getattr(value, "__name__", None) if callable(value) else None
+    text = str(name) if name else " ".join(repr(value).split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

@@ -129,9 +129,10 @@ class DataLoader:
         return epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """The position of the loader: the epoch, its seed, and the number of batches it has returned.
+        """The position of the loader: "epoch", its "seed", and the number of batches it has returned, "position".
 
-        Batches prepared ahead do not count. The dict can be stored as JSON. Store the framework's generator too.
+        "batch_size" and "samples" say what it belongs to. Batches prepared ahead do not count. The dict can be stored
+        as JSON. Store the framework's generator too.
         """
         return {
             "epoch": self._epochs_started,
