@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.arguments import checked
+from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
@@ -31,12 +32,24 @@ class PositionalEmbedding(Embedding):
         self.weight.data *= np.float32(0.02)
 
 
+def sine_waves(max_length: int, dim: int, base: float = 10000.0) -> Array:
+    """PE(p, 2i) = sin(p / base^(2i/dim)) and PE(p, 2i + 1) = cos(p / base^(2i/dim)), float64 (max_length, dim).
+
+    A row for each position p; `dim` is even (Vaswani et al. 2017, section 3.5).
+
+    >>> sine_waves(2, 2).round(4)
+    array([[0.    , 1.    ],
+           [0.8415, 0.5403]])
+    """
+    angle = np.arange(max_length)[:, None] / base ** (np.arange(0, dim, 2) / dim)  # (max_length, dim / 2)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(max_length, dim)
+
+
 class SinusoidalEmbedding(Layer):
     """Sine waves of falling frequency, one vector for each of `max_length` positions; nothing is learned.
 
-    PE(p, 2i) = sin(p / base^(2i/dim)) and PE(p, 2i + 1) = cos(p / base^(2i/dim)) (Vaswani et al. 2017, section 3.5).
-    Takes positions (...) and returns (..., dim). Raises `ShapeError` for an odd `dim`, `ArgumentError` for a `base`
-    that is not above 0.
+    The waves are those of `sine_waves`. Takes positions (...) and returns (..., dim). Raises `ShapeError` for an odd
+    `dim`, `ArgumentError` for a `base` that is not above 0.
 
     >>> SinusoidalEmbedding(16, 2)(tensor([0]))
     tensor([[0., 1.]])
@@ -52,9 +65,7 @@ class SinusoidalEmbedding(Layer):
         if dim % 2:
             raise ShapeError(f"SinusoidalEmbedding: dim {dim} is odd; a sine and a cosine share each frequency")
         self.max_length, self.dim = max_length, dim
-        angle = np.arange(max_length)[:, None] / base ** (np.arange(0, dim, 2) / dim)  # (max_length, dim / 2)
-        table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(max_length, dim)
-        self.register_buffer("table", tensor(table, np.float32), persistent=False)
+        self.register_buffer("table", tensor(sine_waves(max_length, dim, base), np.float32), persistent=False)
 
     def forward(self, positions: Tensor) -> Tensor:
         return embedding(positions, self.table)
