@@ -144,8 +144,11 @@ class Names(ast.NodeVisitor):
 
 
 def needs(sources: Path) -> tuple[dict[str, Names], set[tuple[str, str]]]:
-    """The names in each file, and the pairs (file, name) that files outside of a module take from it."""
-    files = dotted(sources)
+    """The names in each file, and the pairs (file, name) that files outside of a module take from it.
+
+    Exercises are left out: their checks look into the files of their own module, and replace nothing.
+    """
+    files = {name: path for name, path in dotted(sources).items() if ".exercises" not in name}
     found = {name: Names(files, path) for name, path in files.items()}
     return found, {
         (owner, name)
