@@ -77,6 +77,7 @@ CASES: Table = {
     "adaptive_max_pool2d_with_indices": lambda r: [([P(r, 2, 3, 12, 12)], {"output_size": (3, 2)})],
     "flip": lambda r: [([P(r, 40, 30)], {"dims": (0,)})],
     "fold": lambda r: [([P(r, 2, 50 * 50, 9)], {"output_size": (52, 52), "kernel_size": 50})],
+    "add_at": lambda r: [([P(r, LONG, 4)], {"index": r.integers(0, 3, LONG), "shape": (3, 4)})],
     "getitem": lambda r: [([P(r, 3, 4)], {"index": r.integers(0, 3, LONG)}), ([P(r, 3, 4)], {"index": (1, slice(2))})],
     "index_select": lambda r: [([P(r, 3, 4), r.integers(0, 3, LONG)], {"dim": d}) for d in (0, 1)],
     "join_heads": lambda r: [([P(r, 2, 3, 4, 5)], {})],

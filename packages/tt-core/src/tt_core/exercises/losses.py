@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 import tt_core as tt
+from tt_core import losses as L
 from tt_core.course.exercises import Exercise
 from tt_core.course.trial import Trial
-from tt_core import losses as L
 
 REGRESSION, CLASSIFICATION = "tt_core.losses.regression", "tt_core.losses.classification"
 BINARY, CONTRASTIVE = "tt_core.losses.binary", "tt_core.losses.contrastive"

@@ -18,6 +18,7 @@ from tt_core import layers as L
 from tt_core import losses
 from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.dispatch import quietly, wrap
+from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from tt_core.engine.later import absent
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
@@ -49,10 +50,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @of_tensors("input")
 def layer_norm(
-    input: Tensor,
+    input: Tensor | Array,
     normalized_shape: int | Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Tensor | Array | None = None,
+    bias: Tensor | Array | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """Mean 0 and variance 1 over the last dimensions, whose sizes are `normalized_shape`.
