@@ -17,8 +17,7 @@ from tt_core import activations as A
 from tt_core import layers as L
 from tt_core import losses
 from tt_core.engine.compositions import as_tensor, of_tensors
-from tt_core.engine.dispatch import quietly, wrap
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from tt_core.engine.later import absent
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
