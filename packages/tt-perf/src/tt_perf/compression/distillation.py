@@ -36,14 +36,21 @@ def soft_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
     >>> soft_loss(logits, logits, 2.0).item(), round(soft_loss(logits * 0, logits, 2.0).item(), 3)
     (0.0, 0.771)
     """
-    log_p, log_q = (log_softmax(logits / temperature, dim=-1) for logits in (teacher, student))
+    log_p = log_softmax(teacher.detach() / temperature, dim=-1)
+    log_q = log_softmax(student / temperature, dim=-1)
+    log_p, log_q = _without_impossible(log_p, log_q)
+    divergence = (E.exp(log_p) * (log_p - log_q)).sum()
+    rows = max(log_p.numel() // log_p.shape[-1], 1)
+    return divergence * (temperature**2 / rows)
+
+
+def _without_impossible(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with 0 where `log_p` is -inf, so that the difference there is 0; 0 * (-inf - -inf) would be nan."""
     impossible = log_p.data == -np.inf
-    if impossible.any():  # 0 * (-inf - -inf) is nan
-        log_q = E.masked_fill(log_q, impossible, np.asarray(0, log_q.dtype))
-        log_p = E.masked_fill(log_p, impossible, np.asarray(0, log_p.dtype))
-    p = np.where(impossible, 0, np.exp(log_p.data)).astype(log_p.dtype)
-    rows = max(p.size // p.shape[-1], 1)
-    return (log_p.detach() - log_q).mul(Tensor(p)).sum() * (temperature**2 / rows)
+    if not impossible.any():
+        return log_p, log_q
+    zero = np.asarray(0, log_p.dtype), np.asarray(0, log_q.dtype)
+    return E.masked_fill(log_p, impossible, zero[0]), E.masked_fill(log_q, impossible, zero[1])
 
 
 @explained

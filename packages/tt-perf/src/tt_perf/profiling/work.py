@@ -55,7 +55,7 @@ def per_input(count: int, which: int = 0) -> Flops:
     return lambda inputs, output, attributes: count * size(inputs[which])
 
 
-def _matmul(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+def product_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
     """`2 * elements of the result * length of the inner dimension`."""
     return 2 * size(output) * int(inputs[0].shape[-1])
 
@@ -64,10 +64,10 @@ def _rows_product(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str,
     return 2 * size(output) * int(prod(inputs[0].shape[:-1]))
 
 
-def _attention(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+def attention_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
     """A product with the keys and one with the values for each query of each head."""
     query, key, value = inputs[:3]
-    scores = int(prod(output.shape[:-1])) * int(key.shape[-2])
+    scores = int(prod(output.shape[:-1])) * int(key.shape[-2])  # one for each query and each key
     return 2 * scores * int(query.shape[-1] + value.shape[-1])
 
 
@@ -76,7 +76,7 @@ def _attention_weights(inputs: tuple[Any, ...], output: Any, attributes: Mapping
     return size(output) * (2 * int(inputs[0].shape[-1]) + 5)
 
 
-def _attention_backward(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+def attention_backward_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
     """Twice the products of forward, and the one with the keys again where the weights were not kept."""
     g, query, key, value, kept = *inputs[:4], inputs[6]
     scores = int(prod(g.shape[:-1])) * int(key.shape[-2])
@@ -84,7 +84,7 @@ def _attention_backward(inputs: tuple[Any, ...], output: Any, attributes: Mappin
     return 2 * scores * (2 * int(query.shape[-1] + value.shape[-1]) + again)
 
 
-def _convolution(result: Any, weight: Any) -> int:
+def convolution_flops(result: Any, weight: Any) -> int:
     """One multiply-add for each element of the result and each weight of its filter, forward and backward."""
     return 2 * size(result) * int(prod(weight.shape[1:]))
 
@@ -145,28 +145,28 @@ FLOPS: dict[str, Flops] = {
     **{name: per_input(count) for count, names in _TO_INPUT.items() for name in names.split()},
     "binary_cross_entropy_backward": per_input(5, which=1),
     "cross_entropy_backward": per_input(4, which=1),
-    "matmul": _matmul,
-    "linear": _matmul,
+    "matmul": product_flops,
+    "linear": product_flops,
     "rows_product": _rows_product,
     "einsum": _einsum,
     "attention_weights": _attention_weights,
-    "scaled_dot_product_attention": _attention,
-    "scaled_dot_product_attention_backward": _attention_backward,
-    "conv2d": lambda inputs, output, attributes: _convolution(output, inputs[1]),
-    "conv2d_input": lambda inputs, output, attributes: _convolution(*inputs),
-    "conv2d_weight": lambda inputs, output, attributes: _convolution(inputs[0], output),
+    "scaled_dot_product_attention": attention_flops,
+    "scaled_dot_product_attention_backward": attention_backward_flops,
+    "conv2d": lambda inputs, output, attributes: convolution_flops(output, inputs[1]),
+    "conv2d_input": lambda inputs, output, attributes: convolution_flops(*inputs),
+    "conv2d_weight": lambda inputs, output, attributes: convolution_flops(inputs[0], output),
     "avg_pool2d": _window,
     "max_pool2d": _window,
     "max_pool2d_index": _window,
     "max_pool2d_with_indices": _window,
     "argsort": _sort,
     "topk_indices": _sort,
-    "integer_product": _matmul,
-    "quantized_linear": _matmul,
+    "integer_product": product_flops,
+    "quantized_linear": product_flops,
     "quantized_linear_input": lambda inputs, output, attributes: 2 * size(output) * int(inputs[0].shape[-1]),
-    "int8_linear_dynamic": _matmul,
-    "int8_linear_static": _matmul,
-    "int8_conv2d": lambda inputs, output, attributes: _convolution(output, inputs[1]),
+    "int8_linear_dynamic": product_flops,
+    "int8_linear_static": product_flops,
+    "int8_conv2d": lambda inputs, output, attributes: convolution_flops(output, inputs[1]),
 }
 """FLOPs of each op that computes; add an entry for an op of your own."""
 
@@ -204,13 +204,13 @@ def bytes_moved(op: Op, inputs: tuple[Any, ...], output: Any) -> tuple[int, int]
     gathered, read = _GATHERS.get(op.name, -1), 0
     for i, x in enumerate(inputs):
         if isinstance(x, HasArray):
-            read += written if i == gathered else _stored(x.data)
+            read += written if i == gathered else stored_bytes(x.data)
         elif x is not None:
-            read += sum(map(_stored, arrays(x)))
+            read += sum(map(stored_bytes, arrays(x)))
     return read, written
 
 
-def _stored(array: Any) -> int:
+def stored_bytes(array: Any) -> int:
     """Bytes that reading an array touches: a broadcast dimension is in memory once."""
     if 0 in array.strides:
         return int(array.itemsize * prod(n for n, stride in zip(array.shape, array.strides) if stride))

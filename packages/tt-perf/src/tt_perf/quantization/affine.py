@@ -50,13 +50,42 @@ def choose_qparams(
     if (low > high).any():
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, its ends are the wrong way round")
     if symmetric:
-        scale = np.maximum(-lowest, highest) / min(-quant_min, quant_max)
-    else:
-        scale = (highest - lowest) / (quant_max - quant_min)
-    scale = np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1).astype(np.float32)
-    if symmetric:
+        scale = usable_scale(symmetric_scale(lowest, highest, quant_min, quant_max))
         return scale, np.zeros(scale.shape, np.int32)
-    return scale, (quant_min - np.rint(lowest / scale.astype(np.float64))).astype(np.int32)
+    scale = usable_scale(affine_scale(lowest, highest, quant_min, quant_max))
+    return scale, affine_zero_point(lowest, scale, quant_min)
+
+
+def affine_scale(lowest: Array, highest: Array, quant_min: int, quant_max: int) -> Array:
+    """The step between neighbouring values when the range from `lowest` to `highest` uses every integer.
+
+    >>> float(affine_scale(np.float64(-1), np.float64(3), 0, 8))
+    0.5
+    """
+    return np.asarray((highest - lowest) / (quant_max - quant_min))
+
+
+def symmetric_scale(lowest: Array, highest: Array, quant_min: int, quant_max: int) -> Array:
+    """The smallest step with which both ends of the range have an integer when the zero point is 0.
+
+    >>> float(symmetric_scale(np.float64(-1), np.float64(4), -8, 7)), float(symmetric_scale(-8.0, 1.0, -8, 7))
+    (0.5714285714285714, 1.1428571428571428)
+    """
+    return np.asarray(np.maximum(-lowest, highest) / min(-quant_min, quant_max))
+
+
+def affine_zero_point(lowest: Array, scale: Array, quant_min: int) -> Array:
+    """The integer (int32) that stands for 0 when `lowest` is stored as `quant_min`.
+
+    >>> int(affine_zero_point(np.float64(-1), np.float32(0.5), -128))
+    -126
+    """
+    return np.asarray(quant_min - np.rint(lowest / scale.astype(np.float64))).astype(np.int32)
+
+
+def usable_scale(scale: Array) -> Array:
+    """`scale` as float32, 1 where it is 0, and no smaller than the smallest normal number."""
+    return np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1).astype(np.float32)
 
 
 def _ends(name: str, value: Any) -> Array:
@@ -92,15 +121,25 @@ def quantize_affine(
     info = np.iinfo(dtype)
     if not info.min <= quant_min < quant_max <= info.max:
         raise ValueError(f"{quant_min} to {quant_max} is no range of {dtype}, which holds {info.min} to {info.max}")
-    q = np.rint(_divided(x, scale))
+    q = to_grid(x, scale, zero_point, quant_min, quant_max)
     if np.isnan(q).any():
         raise ValueError("nan has no integer; look where it comes from before quantizing")
+    return q.astype(dtype)
+
+
+def to_grid(x: Array, scale: Array, zero_point: Array, quant_min: int, quant_max: int) -> Array:
+    """The nearest integers from `quant_min` to `quant_max`, still as floats; nan stays nan.
+
+    >>> to_grid(np.array([-1.0, 0.26, 99.0], np.float32), np.float32(0.5), np.int32(3), -128, 127)
+    array([  1.,   4., 127.], dtype=float32)
+    """
+    q = np.rint(_divided(x, scale))
     q += zero_point
-    return np.clip(q, quant_min, quant_max, out=q).astype(dtype)
+    return np.clip(q, quant_min, quant_max, out=q)
 
 
 def _divided(x: Array, scale: Array) -> Array:
-    """`x / scale` in floats, 0 / 0 and overflow left to who looks at the result."""
+    """`x / scale` in float32 or float64, without warnings; the caller checks for nan."""
     with np.errstate(all="ignore"):
         floats = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
         return np.asarray(np.divide(x, scale, dtype=np.result_type(floats, np.float32)))
@@ -132,7 +171,7 @@ def fake_quantize(x: Array, scale: Array, zero_point: Array, /, quant_min: int =
     >>> fake_quantize(np.array([0.26, 99.0], np.float32), np.float32(0.5), np.int32(0))
     tensor([ 0.5, 63.5])
     """
-    q = np.clip(np.rint(_divided(x, scale)) + zero_point, quant_min, quant_max)
+    q = to_grid(x, scale, zero_point, quant_min, quant_max)
     return ((q - zero_point) * scale).astype(x.dtype)
 
 

@@ -80,7 +80,28 @@ def pack_int4(weight: Array, group_size: int) -> Packed:
     scale, zero_point = choose_qparams(parts.min(2), parts.max(2), 0, 15)
     how: dict[str, Any] = {"quant_min": 0, "quant_max": 15, "dtype": "uint8"}
     q = quantize_affine.kernel(parts, scale[:, :, None], zero_point[:, :, None], **how).reshape(padded.shape)
-    return Packed(q[:, ::2] | q[:, 1::2] << 4, scale, zero_point.astype(np.uint8))
+    return Packed(pack_nibbles(q), scale, zero_point.astype(np.uint8))
+
+
+def pack_nibbles(q: Array) -> Array:
+    """Integers from 0 to 15 (rows, n), n even, as bytes (rows, n / 2): even columns in the lower half of a byte.
+
+    >>> pack_nibbles(np.array([[1, 2, 15, 0]], np.uint8))
+    array([[33, 15]], dtype=uint8)
+    """
+    return np.asarray(q[:, ::2] | q[:, 1::2] << 4)
+
+
+def unpack_nibbles(codes: Array) -> Array:
+    """The integers (rows, n) of bytes (rows, n / 2) that `pack_nibbles` made.
+
+    >>> unpack_nibbles(np.array([[33, 15]], np.uint8))
+    array([[ 1,  2, 15,  0]], dtype=uint8)
+    """
+    q = np.empty((*codes.shape, 2), np.uint8)
+    np.bitwise_and(codes, 15, out=q[..., 0])
+    np.right_shift(codes, 4, out=q[..., 1])
+    return q.reshape(len(codes), 2 * codes.shape[1])
 
 
 def unpack_int4(codes: Array, scale: Array, zero_point: Array, inputs: int) -> Array:
@@ -89,11 +110,8 @@ def unpack_int4(codes: Array, scale: Array, zero_point: Array, inputs: int) -> A
     >>> unpack_int4(*pack_int4(np.array([[0.0, 1.0, 15.0]], np.float32), 4), inputs=3)
     array([[ 0.,  1., 15.]], dtype=float32)
     """
-    q = np.empty((len(codes), codes.shape[1], 2), np.uint8)
-    np.bitwise_and(codes, 15, out=q[:, :, 0])
-    np.right_shift(codes, 4, out=q[:, :, 1])
     groups = scale.shape[1]
-    values = q.reshape(len(codes), groups, 2 * codes.shape[1] // groups if groups else 0)
+    values = unpack_nibbles(codes).reshape(len(codes), groups, 2 * codes.shape[1] // groups if groups else 0)
     weight = dequantize_affine.kernel(values, scale[:, :, None], zero_point[:, :, None])
     return weight.reshape(len(codes), 2 * codes.shape[1])[:, :inputs]
 
