@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import os
 import re
 import sys
 import textwrap
@@ -26,6 +27,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: times then depend less on what else runs
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"\{\{ (\w+) ([^}]+?) \}\}")
