@@ -135,15 +135,15 @@ def profiled_times_plain() -> float:
 @picture
 def roofline_of_this_machine() -> str:
     """The roofline of the machine that built this page, with an addition and products of three sizes on it."""
-    limits = machine()
-    low, high = 0.05, 1000.0
-    bounds = [(x, min(limits.flops_per_second, x * limits.bytes_per_second) / 1e9) for x in (low, limits.ridge, high)]
     found: dict[str, tuple[float, float]] = {}
     for name, n in (("add, n = 1024", 0), ("n = 8", 8), ("n = 64", 64), ("n = 1024", 1024)):
         a, b = tt_core.ones(n or 1024, n or 1024), tt_core.ones(n or 1024, n or 1024)
         flops = 2 * n**3 if n else 1024**2
         (time,) = fastest((lambda a=a, b=b: a @ b) if n else (lambda a=a, b=b: a + b))
         found[name] = (flops / (3 * 4 * (n or 1024) ** 2), flops / time / 1e9)
+    peak = max(machine().flops_per_second / 1e9, *(y for _, y in found.values()))
+    bandwidth = machine().bytes_per_second / 1e9
+    bounds = [(x, min(peak, x * bandwidth)) for x in (0.05, peak / bandwidth, 1000.0)]
 
     def drawn(x_at: Any, y_at: Any) -> list[str]:
         parts = [line([(x_at(x), y_at(y)) for x, y in bounds], "#3b6fb6")]
