@@ -103,6 +103,62 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return Verdict(name, calls, seconds, flops, bytes_moved, bound, seconds / needed[bound], machine)",
         ],
     },
+    "quantization": {
+        "affine_scale": [
+            "return np.asarray((highest - lowest) / (quant_max - quant_min + 1))",
+            "return np.asarray(np.maximum(-lowest, highest) / quant_max)",
+        ],
+        "affine_zero_point": [
+            "return np.asarray(quant_min - lowest / scale.astype(np.float64)).astype(np.int32)",
+            "return np.asarray(quant_min + np.rint(lowest / scale.astype(np.float64))).astype(np.int32)",
+            "return np.asarray(-np.rint(lowest / scale.astype(np.float64))).astype(np.int32)",
+        ],
+        "symmetric_scale": [
+            "return np.asarray(np.maximum(-lowest, highest) / -quant_min)",
+            "return np.asarray(np.maximum(-lowest / -quant_min, highest / quant_max))",
+            "return np.asarray(highest / min(-quant_min, quant_max))",
+        ],
+        "to_grid": [
+            "return np.clip(np.rint(_divided(x, scale)), quant_min, quant_max) + zero_point",
+            "return np.clip(np.floor(_divided(x, scale) + 0.5) + zero_point, quant_min, quant_max)",
+            "return np.clip(np.trunc(_divided(x, scale)) + zero_point, quant_min, quant_max)",
+            "x /= scale\nreturn np.clip(np.rint(x) + zero_point, quant_min, quant_max).astype(np.float32)",
+        ],
+        "dequantize_affine": [
+            "return ((q - zero_point) * scale).astype(np.float32)",
+            "return (q * scale - zero_point).astype(np.float32)",
+        ],
+        "fake_quantize": [
+            "return (np.rint(x / scale) * scale).astype(x.dtype)",
+            "return ((to_grid(x, scale, zero_point, quant_min, quant_max) - zero_point) * scale).astype(np.float32)",
+        ],
+        "fake_quantize_backward": [
+            "return g",
+            "return g * (np.abs(x) <= quant_max * scale)",
+            "q = to_grid(x, scale, zero_point, quant_min, quant_max)\nreturn g * ((q > quant_min) & (q < quant_max))",
+        ],
+        "pack_int8": [
+            "scale, zero = choose_qparams(weight.min(), weight.max(), -127, 127, symmetric=True)\n"
+            "codes = quantize_affine.kernel(weight, scale, zero, quant_min=-127, quant_max=127)\n"
+            "return Packed(codes, np.full(len(weight), scale))",
+            "rows = weight.reshape(len(weight), -1)\n"
+            "scale, zero = choose_qparams(rows.min(1), rows.max(1), -127, 127, symmetric=True)\n"
+            "return Packed(quantize_affine.kernel(rows, scale[:, None], zero[:, None], quant_min=-127), scale)",
+        ],
+        "pack_nibbles": [
+            "return np.asarray(q[:, ::2] << 4 | q[:, 1::2])",
+            "return np.asarray(q[:, : q.shape[1] // 2] | q[:, q.shape[1] // 2 :] << 4)",
+        ],
+        "unpack_nibbles": [
+            "return np.concatenate([codes & 15, codes >> 4], axis=1)",
+            "return np.stack([codes >> 4, codes & 15], axis=-1).reshape(len(codes), 2 * codes.shape[1])",
+        ],
+        "exact_length": ["return max(1, (1 << 24) // (a * b))", "return max(1, (1 << 23) // max(1, a * b))"],
+        "MovingAverageMinMaxObserver._joined": [
+            "part = self.averaging_constant\nreturn low + part * (self._low - low), high + part * (self._high - high)",
+            "return self._low, self._high + self.averaging_constant * (high - self._high)",
+        ],
+    },
 }
 
 
