@@ -159,6 +159,69 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return self._low, self._high + self.averaging_constant * (high - self._high)",
         ],
     },
+    "compression": {
+        "magnitude": ["return weight", "return weight**2"],
+        "wanda": ["return weight * norms", "return np.abs(weight) + norms", "return np.abs(weight) * norms**2"],
+        "keep_best": [
+            "return scores > np.sort(scores, axis=None)[pruned]",
+            "return scores >= np.sort(scores, axis=None)[min(pruned, scores.size - 1)]",
+            "keep = np.ones(scores.size, bool)\nkeep[np.argsort(-scores.reshape(-1))[:pruned]] = False\n"
+            "return keep.reshape(scores.shape)",
+        ],
+        "keep_best_of_rows": [
+            "return keep_best(scores, pruned * len(scores))",
+            "return np.stack([keep_best(row, pruned) for row in scores.T]).T",
+        ],
+        "keep_best_of_groups": [
+            "groups = scores.reshape(m, -1)\nkeep = np.zeros(groups.shape, bool)\n"
+            "np.put_along_axis(keep, np.argsort(-groups, axis=0)[:n], True, axis=0)\nreturn keep.reshape(scores.shape)",
+            "groups = scores.reshape(-1, m)\nkeep = groups >= np.sort(groups, axis=1)[:, m - n : m - n + 1]\n"
+            "return keep.reshape(scores.shape)",
+            "groups = scores.reshape(-1, m)\nkeep = np.ones(groups.shape, bool)\n"
+            "np.put_along_axis(keep, np.argsort(groups, axis=1)[:, :n], False, axis=1)\n"
+            "return keep.reshape(scores.shape)",
+        ],
+        "gradual_amount": [
+            "progress = (step - begin) / (end - begin)\nreturn final + (initial - final) * (1 - progress) ** 3",
+            "progress = min(max((step - begin) / (end - begin), 0.0), 1.0)\n"
+            "return initial + (final - initial) * progress**3",
+            "progress = min(max(step / end, 0.0), 1.0)\nreturn final + (initial - final) * (1 - progress) ** 3",
+        ],
+        "factors": [
+            "u, s, vt = np.linalg.svd(weight, full_matrices=False)\nreturn u[:, :rank] * s[:rank], vt[:rank]",
+            "u, s, vt = np.linalg.svd(weight, full_matrices=False)\n"
+            "return u[:, :rank] * s[:rank], s[:rank, None] * vt[:rank]",
+            "u, s, vt = np.linalg.svd(weight, full_matrices=False)\nroot = np.sqrt(s[:rank])\n"
+            "return u[:, :rank] * root, root[:, None] * vt[:, :rank].T",
+            "u, s, vt = np.linalg.svd(weight, full_matrices=False)\nroot = np.sqrt(s[-rank:])\n"
+            "return u[:, -rank:] * root, root[:, None] * vt[-rank:]",
+        ],
+        "rank_of": [
+            "wanted = 1 - error**2 if error is not None else energy\nkept = np.cumsum(singular)\n"
+            "return min(int(np.searchsorted(kept, wanted * kept[-1])) + 1, len(singular))",
+            "wanted = 1 - error if error is not None else energy\nkept = np.cumsum(singular**2)\n"
+            "return min(int(np.searchsorted(kept, wanted * kept[-1])) + 1, len(singular))",
+            "wanted = 1 - error**2 if error is not None else energy\nkept = np.cumsum(singular**2)\n"
+            "return min(int(np.searchsorted(kept, wanted * kept[-1], side='right')) + 1, len(singular))",
+        ],
+        "soft_loss": [
+            "log_p = log_softmax(teacher / temperature, dim=-1)\nlog_q = log_softmax(student / temperature, dim=-1)\n"
+            "log_p, log_q = _without_impossible(log_p, log_q)\n"
+            "return (E.exp(log_p) * (log_p - log_q)).sum() / (log_p.numel() // log_p.shape[-1])",
+            "log_p = log_softmax(teacher / temperature, dim=-1)\nlog_q = log_softmax(student / temperature, dim=-1)\n"
+            "log_p, log_q = _without_impossible(log_p, log_q)\n"
+            "return (E.exp(log_p) * (log_p - log_q)).mean() * temperature**2",
+            "log_p = log_softmax(teacher / temperature, dim=-1)\nlog_q = log_softmax(student / temperature, dim=-1)\n"
+            "log_p, log_q = _without_impossible(log_p, log_q)\nrows = log_p.numel() // log_p.shape[-1]\n"
+            "return (E.exp(log_q) * (log_q - log_p)).sum() * (temperature**2 / rows)",
+            "log_p = log_softmax(teacher / temperature, dim=-1)\nlog_q = log_softmax(student, dim=-1)\n"
+            "log_p, log_q = _without_impossible(log_p, log_q)\nrows = log_p.numel() // log_p.shape[-1]\n"
+            "return (E.exp(log_p) * (log_p - log_q)).sum() * (temperature**2 / rows)",
+            "log_p = log_softmax(teacher / temperature, dim=-1)\nlog_q = log_softmax(student / temperature, dim=-1)\n"
+            "rows = log_p.numel() // log_p.shape[-1]\n"
+            "return (E.exp(log_p) * (log_p - log_q)).sum() * (temperature**2 / rows)",
+        ],
+    },
 }
 
 
