@@ -222,6 +222,102 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return (E.exp(log_p) * (log_p - log_q)).sum() * (temperature**2 / rows)",
         ],
     },
+    "memoization": {
+        "cropped_length": [
+            "return min(length, max_length)",
+            "return min(length, max_length if max_length >= 0 else length + max_length)",
+            "return max_length if max_length >= 0 else max(0, length + max_length)",
+        ],
+        "DynamicCache.length": [
+            "return max(keys.shape[2] for keys in self._keys.values())",
+            "return max((len(keys) for keys in self._keys.values()), default=0)",
+            "return sum(keys.shape[2] for keys in self._keys.values()) if len(self._keys) == 1 else 1",
+        ],
+        "DynamicCache.extend": [
+            "for kept, new in ((self._keys, k.data), (self._values, v.data)):\n"
+            "    kept[layer] = np.concatenate([kept[layer], new], axis=2) if layer in kept else new\n"
+            "self.rows = len(k.data)\nreturn from_numpy(self._keys[layer]), from_numpy(self._values[layer])",
+            "for kept, new in ((self._keys, k.data), (self._values, v.data)):\n"
+            "    kept[layer] = np.concatenate([new, kept[layer]], axis=2) if layer in kept else new.copy()\n"
+            "self.rows = len(k.data)\nreturn from_numpy(self._keys[layer]), from_numpy(self._values[layer])",
+            "for kept, new in ((self._keys, k.data), (self._values, v.data)):\n"
+            "    kept[0] = np.concatenate([kept[0], new], axis=2) if 0 in kept else new.copy()\n"
+            "self.rows = len(k.data)\nreturn from_numpy(self._keys[0]), from_numpy(self._values[0])",
+            "for kept, new in ((self._keys, k.data), (self._values, v.data)):\n"
+            "    kept[layer] = np.concatenate([kept[layer], new], axis=2) if layer in kept else new.copy()\n"
+            "self.rows = len(k.data)\nreturn k, v",
+        ],
+        "DynamicCache.select": [
+            "for kept in (self._keys, self._values):\n    for layer in kept:\n"
+            "        kept[layer] = kept[layer][list(rows)]",
+            "for layer in self._keys:\n    self._keys[layer] = self._keys[layer][list(rows)]\nself.rows = len(rows)",
+        ],
+        "DynamicCache.crop": [
+            "for kept in (self._keys, self._values):\n    for layer in kept:\n"
+            "        kept[layer] = kept[layer][:, :, :max_length].copy()",
+            "end = cropped_length(self.length, max_length)\nif not end:\n    self.clear()\n"
+            "for kept in (self._keys, self._values):\n    for layer in kept:\n        kept[layer] = kept[layer][:, "
+            ":, :end]",
+            "end = cropped_length(self.length, max_length)\nif not end:\n    self.clear()\n"
+            "for kept in (self._keys, self._values):\n    for layer in kept:\n"
+            "        kept[layer] = kept[layer][:, :, -end:].copy()",
+        ],
+        "LayerMemory.extend": [
+            "end = self.length + k.shape[2]\nself._make_room(k, v, end)\n"
+            "new = (slice(self.rows), slice(None), slice(self.length, end))\n"
+            "self.keys.write(new, k)\nself.values.write(new, v)\n"
+            "return from_numpy(self.keys.read(self.rows, end)), from_numpy(self.values.read(self.rows, end))",
+            "end = self.length + k.shape[2]\nself._make_room(k, v, end)\n"
+            "new = (slice(self.rows), slice(None), slice(self.length, end))\n"
+            "self.keys.write(new, k)\nself.values.write(new, v)\nself.length = end\n"
+            "return from_numpy(self.keys.read(self.rows, end).copy()), from_numpy(self.values.read(self.rows, "
+            "end).copy())",
+        ],
+        "seen": [
+            "return (key >= 0) & (key <= query) & (key >= query - window)",
+            "return (key >= 0) & (key <= query) & (key > query - window)",
+            "return (key < keep) | ((key >= 0) & (key <= query) & (key > query - window))",
+            "return (key <= query) & ((key > query - window) | (key < keep))",
+        ],
+        "slot_of": [
+            "return positions % (keep + window)",
+            "return np.where(positions < keep, positions, keep + positions % window)",
+        ],
+        "key_of": [
+            "if isinstance(value, HasArray):\n    return key_of(value.data)\n"
+            "if isinstance(value, np.ndarray):\n    return value.tobytes()\n"
+            "if isinstance(value, (tuple, list)):\n    return type(value), tuple(key_of(x) for x in value)\n"
+            "if isinstance(value, dict):\n    return tuple((k, key_of(x)) for k, x in value.items())\n"
+            "if isinstance(value, slice):\n    return key_of((value.start, value.stop, value.step))\n"
+            "if isinstance(value, float):\n    return struct.pack('<d', value)\nreturn type(value), value",
+            "if isinstance(value, HasArray):\n    return key_of(value.data)\n"
+            "if isinstance(value, np.ndarray):\n    return value.dtype.str, value.shape, value.strides, "
+            "value.tobytes()\n"
+            "if isinstance(value, (tuple, list)):\n    return tuple(key_of(x) for x in value)\n"
+            "if isinstance(value, dict):\n    return tuple((k, key_of(x)) for k, x in value.items())\n"
+            "if isinstance(value, slice):\n    return key_of((value.start, value.stop, value.step))\n"
+            "if isinstance(value, float):\n    return struct.pack('<d', value)\nreturn type(value), value",
+            "if isinstance(value, HasArray):\n    return key_of(value.data)\n"
+            "if isinstance(value, np.ndarray):\n    return value.dtype.str, value.shape, value.strides, "
+            "value.tobytes()\n"
+            "return repr(type(value)), value if isinstance(value, float) else str(value)",
+        ],
+        "Results.get": [
+            "if key not in self._kept:\n    return None\nself._kept.move_to_end(key)\nreturn wrap(self._kept[key])",
+            "return wrap(_copied(self._kept[key])) if key in self._kept else None",
+        ],
+        "Results.put": [
+            "arrays = _arrays(result)\nif arrays is None or _size(arrays) > self.max_bytes:\n    return\n"
+            "self._kept[key] = _copied(arrays)\nself.nbytes += _size(arrays)\n"
+            "while self.nbytes > self.max_bytes:\n    self._drop([next(iter(self._kept))])\n    self.evicted += 1",
+            "arrays = _arrays(result)\nif arrays is None or _size(arrays) > self.max_bytes:\n    return\n"
+            "self._drop([key])\nself._kept[key] = arrays\nself.nbytes += _size(arrays)\n"
+            "while self.nbytes > self.max_bytes:\n    self._drop([next(iter(self._kept))])\n    self.evicted += 1",
+            "arrays = _arrays(result)\nif arrays is None or _size(arrays) > self.max_bytes:\n    return\n"
+            "self._drop([key])\nself._kept[key] = _copied(arrays)\nself.nbytes += _size(arrays)\n"
+            "if self.nbytes > self.max_bytes:\n    self._drop([next(iter(self._kept))])\n    self.evicted += 1",
+        ],
+    },
 }
 
 

@@ -42,6 +42,15 @@ def seen(query: Array, key: Array, window: int, keep: int) -> Array:
     return (key >= 0) & (key <= query) & ((key > query - window) | (key < keep))
 
 
+def slot_of(positions: Array, window: int, keep: int) -> Array:
+    """The slot that holds each position: the first `keep` have one each, all others share `window` slots in turn.
+
+    >>> slot_of(np.arange(8), window=3, keep=2)
+    array([0, 1, 2, 3, 4, 2, 3, 4])
+    """
+    return np.where(positions < keep, positions, keep + (positions - keep) % window)
+
+
 class Slots:
     """The position and the column that each slot of each row holds, -1 where it is empty."""
 
@@ -103,7 +112,7 @@ class Slots:
         window, keep = self.window, self.keep
         last = np.where(real, positions, -1).max(1, keepdims=True)
         kept = real & ((positions < keep) | (positions > last - window))
-        slots = np.where(positions < keep, positions, keep + (positions - keep) % window)
+        slots = slot_of(positions, window, keep)
         row, at = np.nonzero(kept)
         self.positions[row, slots[row, at]] = positions[row, at]
         self.columns[row, slots[row, at]] = fresh[at]
