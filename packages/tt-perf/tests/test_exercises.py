@@ -318,6 +318,98 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "if self.nbytes > self.max_bytes:\n    self._drop([next(iter(self._kept))])\n    self.evicted += 1",
         ],
     },
+    "benchmarking": {
+        "median": [
+            "return float(np.mean(values))",
+            "return float(values[len(values) // 2])",
+            "return float(sorted(values)[len(values) // 2])",
+        ],
+        "interquartile_range": [
+            "return float(np.std(values))",
+            "ordered = sorted(values)\nreturn float(ordered[3 * len(ordered) // 4] - ordered[len(ordered) // 4])",
+            "low, high = np.percentile(values, (0.25, 0.75))\nreturn float(high - low)",
+        ],
+        "bootstrap_interval": [
+            "outside = 50 * (1 - confidence)\nlow, high = np.percentile(values, (outside, 100 - outside))\nreturn "
+            "float(low), float(high)",
+            "data, random = np.asarray(values, dtype=float), np.random.default_rng(seed)\ndrawn = "
+            "data[random.integers(data.size, size=(samples, data.size))].mean(1)\noutside = 50 * (1 - "
+            "confidence)\nlow, high = np.percentile(drawn, (outside, 100 - outside))\nreturn float(low), float(high)",
+            "data, random = np.asarray(values, dtype=float), np.random.default_rng(seed)\ndrawn = "
+            "[np.median(random.permutation(data)) for _ in range(samples)]\noutside = 50 * (1 - confidence)\nlow, "
+            "high = np.percentile(drawn, (outside, 100 - outside))\nreturn float(low), float(high)",
+            "data, random = np.asarray(values, dtype=float), np.random.default_rng(seed)\ndrawn = "
+            "np.median(data[random.integers(data.size, size=(samples, data.size))], axis=1)\nlow, high = "
+            "np.percentile(drawn, (100 * (1 - confidence), 100 * confidence))\nreturn float(low), float(high)",
+            "data, random = np.asarray(values, dtype=float), np.random.default_rng(seed)\ndrawn = "
+            "np.median(data[random.integers(data.size, size=(samples, data.size // 2 + 1))], axis=1)\noutside = 50 "
+            "* (1 - confidence)\nlow, high = np.percentile(drawn, (outside, 100 - outside))\nreturn float(low), "
+            "float(high)",
+            "data, random = np.asarray(values, dtype=float), np.random.default_rng()\ndrawn = "
+            "np.median(data[random.integers(data.size, size=(samples, data.size))], axis=1)\noutside = 50 * (1 - "
+            "confidence)\nlow, high = np.percentile(drawn, (outside, 100 - outside))\nreturn float(low), float(high)",
+        ],
+        "ratio_interval": [
+            "ratios = np.asarray(other) / np.asarray(base)\nlow, high = bootstrap_interval(ratios, confidence)\n"
+            "return median(ratios), low, high",
+            "logs = np.log(np.asarray(base)) - np.log(np.asarray(other))\nlow, high = bootstrap_interval(logs, "
+            "confidence)\nreturn math.exp(median(logs)), math.exp(low), math.exp(high)",
+            "ratio = median(other) / median(base)\nreturn ratio, ratio, ratio",
+        ],
+        "rank_test": [
+            "x, y = np.asarray(a, float), np.asarray(b, float)\nm, n = x.size, y.size\nu = float(np.sum(y[:, None] "
+            "> x[None, :]))\nreturn (u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12)",
+            "x, y = np.asarray(a, float), np.asarray(b, float)\nm, n = x.size, y.size\nu = "
+            "float(np.sum(np.sign(x[:, None] - y[None, :]) + 1)) / 2\nreturn (u - m * n / 2) / math.sqrt(m * n * (m "
+            "+ n + 1) / 12)",
+            "x, y = np.asarray(a, float), np.asarray(b, float)\nreturn float((y.mean() - x.mean()) / "
+            "np.sqrt(x.var() / x.size + y.var() / y.size + 1e-9))",
+        ],
+        "slow_start": [
+            "x = np.asarray(times, float)\nusual = median(x)\nslow = x > factor * usual\ncount = "
+            "int(np.argmin(slow))\nreturn count, median(x[:count]) / usual if count else 1.0",
+            "x = np.asarray(times, float)\nif x.size < 5:\n    return 0, 1.0\nsettled = x[-max(2, x.size * 2 // 5) "
+            ":]\nusual = median(settled)\nslow = x > factor * usual\ncount = int(np.argmin(slow)) if not slow.all() "
+            "else 0\nreturn count, median(x[:count]) / usual if count else 1.0",
+            "x = np.asarray(times, float)\nif x.size < 5:\n    return 0, 1.0\nsettled = x[-max(2, x.size * 2 // 5) "
+            ":]\nusual = median(settled)\nslow = x > max(factor * usual, usual + 3 * "
+            "interquartile_range(settled))\ncount = int(slow.sum())\nreturn count, median(x[slow]) / usual if count "
+            "else 1.0",
+        ],
+        "drift": [
+            "x = np.asarray(times, float)\nthird = x.size // 3\nreturn median(x[-third:]) / median(x[:third])",
+            "x = np.asarray(times, float)\nthird = x.size // 3\nfactor = median(x[-third:]) / median(x[:third])\n"
+            "return factor if third >= 4 and abs(math.log(factor)) > math.log1p(least) else 1.0",
+            "x = np.asarray(times, float)\nthird = x.size // 3\nif third < 4:\n    return 1.0\nfactor = "
+            "median(x[-third:]) / median(x[:third])\nreturn factor if rank_test(x[:third], x[-third:]) > 3 and "
+            "factor > 1 + least else 1.0",
+        ],
+        "take_turns": [
+            "return [[block() for _ in range(rounds)] for block in blocks]",
+            "times = [[0.0] * rounds for _ in blocks]\nfor i in range(rounds):\n    for k, block in "
+            "enumerate(blocks):\n        times[k][i] = block()\nreturn times",
+            "random, times = np.random.default_rng(0), [[0.0] * rounds] * len(blocks)\nfor i in range(rounds):\n    "
+            "for k in random.permutation(len(blocks)):\n        times[k][i] = blocks[k]()\nreturn times",
+            "order, times = np.random.default_rng(0).permutation(len(blocks)), [[0.0] * rounds for _ in blocks]\n"
+            "for i in range(rounds):\n    for k in order:\n        times[k][i] = blocks[k]()\nreturn times",
+        ],
+        "Comparison.control_ratio": [
+            "ratio, low, high = statistics.ratio_interval(self.control.times, self.measurements[0].times, "
+            "self.confidence)\nreturn Ratio(CONTROL, ratio, low, high, not low <= 1 <= high)",
+            "ratio, low, high = statistics.ratio_interval(self.measurements[0].times, self.control.times, "
+            "self.confidence)\nreturn Ratio(CONTROL, ratio, low, high, ratio != 1)",
+        ],
+        "Comparison._against_first": [
+            "ratio, low, high = statistics.ratio_interval(self.measurements[0].times, measured.times, "
+            "self.confidence)\nreturn Ratio(measured.label, ratio, low, high, not low <= 1 <= high)",
+            "ratio, low, high = statistics.ratio_interval(self.measurements[0].times, measured.times, "
+            "self.confidence)\nown = abs(self.control_ratio.ratio - 1)\nreturn Ratio(measured.label, ratio, low, "
+            "high, not low <= 1 <= high and abs(ratio - 1) > own)",
+            "ratio, low, high = statistics.ratio_interval(self.measurements[0].times, measured.times, "
+            "self.confidence)\nown = math.log(self.control_ratio.ratio)\nreturn Ratio(measured.label, ratio, low, "
+            "high, not low <= 1 <= high and math.log(ratio) > own)",
+        ],
+    },
 }
 
 
