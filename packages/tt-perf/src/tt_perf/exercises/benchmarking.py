@@ -85,9 +85,9 @@ def bootstrap_is_repeatable(t: Trial) -> None:
     t.step("bootstrap_interval(..., seed=3) twice", why)
     first, second = S.bootstrap_interval(values, seed=3), S.bootstrap_interval(values, seed=3)
     t.see("whether two intervals with seed=3 are equal", tuple(first) == tuple(second), why)
-    before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     S.bootstrap_interval(values)
-    after = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+    after = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     t.see("whether NumPy's global generator is as it was", before == after, why)
 
 

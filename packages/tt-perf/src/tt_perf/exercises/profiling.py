@@ -214,12 +214,13 @@ def steps(call: Call, around: tuple[Key, ...] = ()) -> Iterator[tuple[Call, tupl
 @contextlib.contextmanager
 def clock(*times: int) -> Iterator[None]:
     """A clock that shows these nanoseconds, one after the other."""
-    real, waiting = tree.perf_counter_ns, list(times)
-    tree.perf_counter_ns = lambda: waiting.pop(0) if len(waiting) > 1 else waiting[0]
+    file, waiting = vars(tree), list(times)
+    real = file["perf_counter_ns"]
+    file["perf_counter_ns"] = lambda: waiting.pop(0) if len(waiting) > 1 else waiting[0]
     try:
         yield
     finally:
-        tree.perf_counter_ns = real
+        file["perf_counter_ns"] = real
 
 
 def shown(recording: Recording) -> list[Any]:
