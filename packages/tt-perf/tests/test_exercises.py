@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tt_core.command.cli import load_acts
 from tt_core.command.journey import Module
+from tt_core.course.commands import installed
 from tt_core.course.exercises import exercises_of
 from tt_core.course.testing import described_badly, failures, missed, new_workspace, verdicts, written
-from tt_perf.cli import plugin
 
-MODULES = {module.name: module for module in plugin.tt_modules() if exercises_of(module)}
+load_acts()
+MODULES = {m.name: m for m in installed() if m.path.startswith("tt_perf.") and exercises_of(m)}
 every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 
 
