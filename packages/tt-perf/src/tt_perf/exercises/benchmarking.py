@@ -47,12 +47,12 @@ def range_of_the_middle_half(t: Trial) -> None:
 # --- the bootstrap
 
 
-def see_interval(t: Trial, text: str, values: Any, atol: float, why: str, **options: Any) -> None:
-    """Record an interval of many samples, which draws nearly determine."""
+def see_interval(t: Trial, text: str, values: Any, why: str, **options: Any) -> None:
+    """Record an interval of so many values and samples that it hardly depends on what is drawn."""
     t.step(f"bootstrap_interval of {text}", why)
-    low, high = S.bootstrap_interval(values, samples=20_000, **options)
-    t.see(f"low end of bootstrap_interval of {text}", float(low), why, atol=atol)
-    t.see(f"high end of bootstrap_interval of {text}", float(high), why, atol=atol)
+    low, high = S.bootstrap_interval(values, samples=4000, **options)
+    t.see(f"low end of bootstrap_interval of {text}", float(low), why, atol=0.015)
+    t.see(f"high end of bootstrap_interval of {text}", float(high), why, atol=0.015)
 
 
 def bootstrap_of_equal_values(t: Trial) -> None:
@@ -65,17 +65,16 @@ def bootstrap_of_equal_values(t: Trial) -> None:
 def bootstrap_of_medians(t: Trial) -> None:
     """The percentiles of the medians of series drawn with replacement."""
     why = "draw as many values as there are, with replacement; take the median of each series, then their percentiles"
-    values = tail(t, 151)
-    see_interval(t, "151 values with a tail", values, 0.05, why)
-    see_interval(t, "151 normal values", 10 + t.normal(151, dtype=np.float64), 0.05, why)
+    see_interval(t, "1001 values with a tail", tail(t, 1001), why)
+    see_interval(t, "1001 normal values", 10 + t.normal(1001, dtype=np.float64), why)
 
 
 def bootstrap_confidence(t: Trial) -> None:
     """A lower confidence gives a narrower interval."""
-    values = t.normal(201, dtype=np.float64)
+    values = t.normal(1001, dtype=np.float64)
     why = "outside lie (1 - confidence) / 2 on either side"
     for confidence in (0.5, 0.99):
-        see_interval(t, f"201 normal values, confidence={confidence}", values, 0.04, why, confidence=confidence)
+        see_interval(t, f"1001 normal values, confidence={confidence}", values, why, confidence=confidence)
 
 
 def bootstrap_is_repeatable(t: Trial) -> None:
@@ -110,11 +109,11 @@ def ratio_in_logarithms(t: Trial) -> None:
     why = "take logarithms, then the median, then exp"
     t.step("ratio_interval([1, 1], [2, 0.5])", why)
     t.see("ratio of [1, 1] to [2, 0.5]", S.ratio_interval([1.0, 1.0], [2.0, 0.5])[0], why)
-    base, other = tail(t, 40), tail(t, 40)
+    base, other = tail(t, 1001), tail(t, 1001)
     ratio, low, high = S.ratio_interval(base, other)
     back, back_low, back_high = S.ratio_interval(other, base)
     t.see("ratio times the ratio the other way round", ratio * back, why)
-    t.see("interval of 40 rounds", [ratio, low, high], "the interval of the logarithms, by exp", rtol=0.15)
+    t.see("interval of 1001 rounds", [ratio, low, high], "the interval of the logarithms, by exp", rtol=0.03)
     t.see("whether the ratio lies inside", bool(low <= ratio <= high and back_low <= back <= back_high), why)
 
 
