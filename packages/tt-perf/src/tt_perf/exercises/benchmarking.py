@@ -264,7 +264,7 @@ EXERCISES = (
     Exercise(
         "median",
         STATISTICS,
-        1,
+        2,
         ("Sort the values. Which one is it?", "NumPy has it.", "return float(np.median(values))"),
         (median_is_in_the_middle,),
     ),
