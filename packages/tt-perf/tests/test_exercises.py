@@ -420,3 +420,47 @@ def test_plausible_wrong_solutions_are_caught(module: Module, tmp_path: Path) ->
     wrong = WRONG[module.name]
     assert sum(map(len, wrong.values())) >= 6
     assert missed(new_workspace(tmp_path), module, wrong) == []
+
+
+RIGHT: dict[str, dict[str, str]] = {
+    "profiling": {
+        "Call.walk": "yield self, above\nfor child in self.children.values():\n"
+        "    yield from child.walk((*above, self.key))",
+        "stored_bytes": "count = array.itemsize\nfor length, stride in zip(array.shape, array.strides):\n"
+        "    count *= length if stride else 1\nreturn count",
+    },
+    "quantization": {
+        "to_grid": "q = np.rint(_divided(x, scale)) + np.asarray(zero_point, np.float32)\n"
+        "return np.minimum(np.maximum(q, quant_min), quant_max)",
+        "pack_nibbles": "return q[:, ::2] + 16 * q[:, 1::2]",
+        "unpack_nibbles": "return np.stack([codes % 16, codes // 16], axis=-1).reshape(len(codes), 2 * codes.shape[1])",
+    },
+    "compression": {
+        "keep_best": "keep = np.ones(scores.size, bool)\nkeep[np.argsort(scores, axis=None)[:pruned]] = False\n"
+        "return keep.reshape(scores.shape)",
+        "keep_best_of_groups": "groups = scores.reshape(-1, m)\n"
+        "ranks = np.argsort(np.argsort(-groups, axis=1), axis=1)\nreturn (ranks < n).reshape(scores.shape)",
+        "factors": "u = np.linalg.eigh(weight @ weight.T)[1][:, ::-1][:, :rank]\ndown = u.T @ weight\n"
+        "root = np.sqrt(np.linalg.norm(down, axis=1))\nreturn u * root, down / root[:, None]",
+    },
+    "memoization": {
+        "cropped_length": "return len(range(length)[:max_length])",
+        "slot_of": "slots = positions.copy()\nlate = positions >= keep\n"
+        "slots[late] = keep + (positions[late] - keep) % window\nreturn slots",
+    },
+    "benchmarking": {
+        "bootstrap_interval": "random = np.random.default_rng(seed + 17)\nx = np.asarray(values, float)\n"
+        "drawn = np.median(random.choice(x, (samples, x.size)), axis=1)\n"
+        "low, high = np.quantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))\nreturn float(low), float(high)",
+        "take_turns": "random, times = np.random.default_rng(5), [[] for _ in blocks]\nfor _ in range(rounds):\n"
+        "    order = list(range(len(blocks)))\n    random.shuffle(order)\n"
+        "    for k in order:\n        times[k].append(blocks[k]())\nreturn times",
+    },
+}
+
+
+@every_module
+def test_other_right_solutions_pass(module: Module, tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path)
+    written(workspace, module, RIGHT[module.name])
+    assert failures(workspace, module) == {}
