@@ -94,7 +94,7 @@ def in_blocks(x: Any, size: int = 1 << 14) -> Any:
     return out
 
 
-@number(1.1, 30, ".1f")
+@number(0.9, 30, ".1f")
 def blocks_faster() -> float:
     """How many times as fast the formula is in blocks."""
     whole, blocks = fastest(lambda: polynomial(X), lambda: in_blocks(X), rounds=9)
