@@ -171,11 +171,15 @@ def info(run_folder: Path | None) -> None:
 @click.option("--int4", "bits", flag_value=4, type=int, help="4 bits, a seventh of the bytes")
 @click.option("--group-size", type=int, help="weights that share a scale, for --int4: 32, 64 or 128 [default: 64]")
 @click.option("--out", type=path_option, help="the new folder [default: RUN-int8 or RUN-int4]")
-def quantize(run_folder: Path | None, bits: int, group_size: int | None, out: Path | None) -> None:
+@plugin_option
+def quantize(
+    run_folder: Path | None, bits: int, group_size: int | None, out: Path | None, plugins: tuple[str, ...]
+) -> None:
     """Store a model's weights as small integers in a new folder; prints bytes, error and time."""
-    from tinygpt.capstone.compress import quantize as job
+    with use(*plugins, report=False), reported():
+        from tinygpt.capstone.compress import quantize as job
 
-    say(f"let it write: tinygpt generate {job(run_folder, bits, group_size, out, say).path}")
+        say(f"let it write: tinygpt generate {job(run_folder, bits, group_size, out, say).path}")
 
 
 share = click.FloatRange(0, 1, max_open=True)
@@ -186,14 +190,16 @@ share = click.FloatRange(0, 1, max_open=True)
 @click.option("--neurons", type=share, default=0.5, show_default=True, help="share of the MLPs' neurons to remove")
 @click.option("--heads", type=share, default=0.0, show_default=True, help="share of the attention heads to remove")
 @click.option("--out", type=path_option, help="the new folder [default: RUN-shrunk]")
-def shrink(run_folder: Path | None, neurons: float, heads: float, out: Path | None) -> None:
+@plugin_option
+def shrink(run_folder: Path | None, neurons: float, heads: float, out: Path | None, plugins: tuple[str, ...]) -> None:
     """Remove a model's least important neurons and heads in a new folder; prints bytes and time."""
-    from tinygpt.capstone.compress import shrink as job
-
     amounts = {kind: amount for kind, amount in (("neurons", neurons), ("heads", heads)) if amount}
     if not amounts:
         raise TinyTorchError("nothing to remove: give --neurons or --heads a share above 0")
-    say(f"let it write: tinygpt generate {job(run_folder, amounts, out, say).path}")
+    with use(*plugins, report=False), reported():
+        from tinygpt.capstone.compress import shrink as job
+
+        say(f"let it write: tinygpt generate {job(run_folder, amounts, out, say).path}")
 
 
 def main(arguments: list[str] | None = None) -> int:
