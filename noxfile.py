@@ -189,10 +189,10 @@ def jit(session: nox.Session) -> None:
     pytest(session, *(str(package(act) / "tests") for act in ACTS[:4]))
 
 
-@nox.session
+@nox.session(requires=["wheels"])
 def layers(session: nox.Session) -> None:
     """Check that no act imports a later one, and that packages, pins, licences and changelogs agree."""
-    session.install(*tools("house"))
+    install(session, len(ACTS), *tools("house"))
     session.run("python", str(ROOT / "tools" / "layers.py"))
     pytest(session, *(str(path) for path in sorted((ROOT / "tests").glob("test_*.py"))))
 
