@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line
 from tt_core.command.journey import Milestone, Module, TryIt, deferred
 from tt_core.course.commands import add_to as add_course_to
-from tt_core.course.commands import note_milestone, on_learners_code
+from tt_core.course.commands import milestones, note_milestone, on_learners_code
 from tt_core.engine.errors import ArgumentError, FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.engine.files import check_folder
 from tt_core.engine.hookspecs import hookimpl
@@ -86,7 +86,7 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
 @plugin_option
 def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, ...]) -> None:
     """Run a moment of history with what is installed, and print what it reached."""
-    known = {milestone.name: milestone for milestone in _milestones()}
+    known = {milestone.name: milestone for milestone in milestones()}
     if name not in known:
         raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
     chosen = known[name]
@@ -113,10 +113,6 @@ def offer(tried: TryIt) -> None:
             click.echo(tried.answer(text))
         except ArgumentError as error:
             click.echo(str(error))
-
-
-def _milestones() -> list[Milestone]:
-    return [milestone for answer in manager.answers("tt_milestones") for milestone in answer]
 
 
 def _table(*columns: str) -> Table:

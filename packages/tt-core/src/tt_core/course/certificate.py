@@ -10,11 +10,10 @@ import click
 
 from tt_core.command.common import PathOption
 from tt_core.command.journey import Milestone, Module
-from tt_core.course.commands import installed
+from tt_core.course.commands import installed, milestones
 from tt_core.course.exercises import exercises_of
 from tt_core.course.folder import Workspace, key
 from tt_core.engine.files import write_atomic
-from tt_core.engine.plugins import manager
 
 
 @click.command()
@@ -23,12 +22,11 @@ from tt_core.engine.plugins import manager
 def certificate(name: str, out: Path) -> None:
     """Write a page (SVG) with the modules that pass on your code and the milestones that you reached."""
     workspace = Workspace.find()
-    milestones = [milestone for answer in manager.answers("tt_milestones") for milestone in answer]
-    write_atomic(out, page(name, workspace, installed(), milestones).encode())
+    write_atomic(out, page(name, workspace, installed(), milestones()).encode())
     click.echo(f"wrote {out}")
 
 
-def page(name: str, workspace: Workspace, modules: Sequence[Module], milestones: Sequence[Milestone]) -> str:
+def page(name: str, workspace: Workspace, modules: Sequence[Module], moments: Sequence[Milestone]) -> str:
     """The page: passed modules in black, the others pale."""
     rows, y = [], 190
     for module in modules:
@@ -39,7 +37,7 @@ def page(name: str, workspace: Workspace, modules: Sequence[Module], milestones:
         y += 26
     y += 20
     reached = workspace.progress.get("milestones", {})
-    for milestone in sorted(milestones, key=lambda milestone: milestone.year):
+    for milestone in moments:
         rows.append(_line(y, milestone.name in reached, str(milestone.year), milestone.title[:60], ""))
         y += 26
     heading = html.escape(name) or "A learner"

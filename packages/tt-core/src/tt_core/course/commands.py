@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tt_core.command.common import PathOption, plugin_option, show_each_line
-from tt_core.command.journey import Module
+from tt_core.command.journey import Milestone, Module
 from tt_core.course import finder
 from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
 from tt_core.engine.plugins import use as use_plugins
@@ -30,6 +30,14 @@ def installed() -> list[Module]:
 
     found = [module for answer in manager.answers("tt_modules") for module in answer]
     return sorted(found, key=lambda module: module.number)
+
+
+def milestones() -> list[Milestone]:
+    """The milestones of the acts that are installed, in order of their years."""
+    from tt_core.engine.plugins import manager
+
+    found = [milestone for answer in manager.answers("tt_milestones") for milestone in answer]
+    return sorted(found, key=lambda milestone: milestone.year)
 
 
 def module_called(name: str) -> Module:

@@ -10,10 +10,10 @@ import click
 
 from tt_core.command.journey import ACTS, TIERS, Milestone, Module
 from tt_core.course.commands import installed
+from tt_core.course.commands import milestones as installed_milestones
 from tt_core.course.exercises import exercises_of
 from tt_core.course.folder import Workspace
 from tt_core.engine.errors import TinyTorchError
-from tt_core.engine.plugins import manager
 
 CHECKPOINT_0 = "set up my environment"
 """The capability of checkpoint 00, which `tt doctor` answers."""
@@ -28,10 +28,7 @@ CHECKPOINT_0 = "set up my environment"
 def journey(act: int | None, tier: str | None, milestones: bool, checkpoints: bool, as_json: bool) -> None:
     """Show the journey: acts, modules and milestones that are installed, your progress, and the next act."""
     modules = [m for m in installed() if (act or m.act) == m.act and (tier or m.tier).lower() == m.tier.lower()]
-    moments = sorted(
-        (milestone for answer in manager.answers("tt_milestones") for milestone in answer), key=lambda m: m.year
-    )
-    moments = [m for m in moments if (act or m.act) == m.act]
+    moments = [m for m in installed_milestones() if (act or m.act) == m.act]
     progress = Progress()
     if as_json:
         click.echo(json.dumps(as_data(modules, moments, progress), indent=1))
