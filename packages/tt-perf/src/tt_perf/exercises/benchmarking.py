@@ -50,9 +50,9 @@ def range_of_the_middle_half(t: Trial) -> None:
 def see_interval(t: Trial, text: str, values: Any, why: str, **options: Any) -> None:
     """Record an interval of so many values and samples that it hardly depends on what is drawn."""
     t.step(f"bootstrap_interval of {text}", why)
-    low, high = S.bootstrap_interval(values, samples=4000, **options)
-    t.see(f"low end of bootstrap_interval of {text}", float(low), why, atol=0.015)
-    t.see(f"high end of bootstrap_interval of {text}", float(high), why, atol=0.015)
+    low, high = S.bootstrap_interval(values, samples=10_000, **options)
+    t.see(f"low end of bootstrap_interval of {text}", float(low), why, atol=0.018)
+    t.see(f"high end of bootstrap_interval of {text}", float(high), why, atol=0.018)
 
 
 def bootstrap_of_equal_values(t: Trial) -> None:
@@ -79,10 +79,10 @@ def bootstrap_confidence(t: Trial) -> None:
 
 def bootstrap_is_repeatable(t: Trial) -> None:
     """The same seed gives the same interval, and the framework's random numbers are not touched."""
-    values = tail(t, 15)
+    values = tail(t, 400)  # many values and few series: two different draws give equal ends almost never
     why = "draw from np.random.default_rng(seed)"
     t.step("bootstrap_interval(..., seed=3) twice", why)
-    first, second = S.bootstrap_interval(values, seed=3), S.bootstrap_interval(values, seed=3)
+    first, second = (S.bootstrap_interval(values, samples=50, seed=3) for _ in range(2))
     t.see("whether two intervals with seed=3 are equal", tuple(first) == tuple(second), why)
     before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     S.bootstrap_interval(values)
