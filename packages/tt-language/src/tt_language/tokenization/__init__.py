@@ -2,7 +2,7 @@
 
 Read `base` (the interface), `characters`, then `bpe` with `bpe_training` and `bpe_encoding`. `splitting`, `vocabulary`
 and `added_tokens` are their parts, `streaming` decodes ids one at a time, `report` measures a vocabulary, and
-`tokenizer_json`, `pipeline_json`, `files` and `loading` read and write the files of real models.
+`tokenizer_json`, `pipeline_json`, `settings`, `files` and `loading` read and write the files of real models.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tt_language.tokenization.files import read_text as read_text
 from tt_language.tokenization.loading import load_tokenizer as load_tokenizer
 from tt_language.tokenization.report import CompressionReport as CompressionReport
 from tt_language.tokenization.report import compression_report as compression_report
+from tt_language.tokenization.settings import load_settings as load_settings
+from tt_language.tokenization.settings import save_settings as save_settings
 from tt_language.tokenization.splitting import PATTERNS as PATTERNS
 from tt_language.tokenization.splitting import SECONDS as SECONDS
 from tt_language.tokenization.splitting import splitter as splitter

@@ -21,6 +21,13 @@ class Tokenizer(ABC):
     A subclass defines `encode`, `save` and `load`, and calls `__init__` with the bytes of each id.
     """
 
+    chat_template: str | None = None
+    """A Jinja template that turns a conversation into a text, from the folder's tokenizer_config.json."""
+    bos_token: str | None = None
+    """The token that begins a text, by the same file."""
+    eos_token: str | None = None
+    """The token that ends a text, by the same file."""
+
     def __init__(self, token_bytes: Iterable[bytes] | Mapping[int, bytes], special_ids: Iterable[int] = ()) -> None:
         given = token_bytes.items() if isinstance(token_bytes, Mapping) else enumerate(token_bytes)
         self._bytes = dict(given)  # in a list, a negative id would count from the end
