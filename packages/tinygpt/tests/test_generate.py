@@ -173,3 +173,22 @@ def test_every_command_that_computes_takes_plugins() -> None:
     computing += [tt.commands[name] for name in ("milestone", "run") if name in tt.commands]
     for command in computing:
         assert any("--plugin" in option.opts for option in command.params), command.name
+
+
+def test_each_command_shows_its_summary_and_two_examples() -> None:
+    from tinygpt.cli import cli
+    from tinygpt.commands import SUMMARIES
+
+    assert list(cli.commands) == list(SUMMARIES)
+    for name, command in cli.commands.items():
+        assert command.name == name
+        assert (command.help or "").splitlines()[0] == SUMMARIES[name]
+        assert (command.epilog or "").count(f"tinygpt {name}") == 2, name
+
+
+def test_help_imports_no_command() -> None:
+    program = (
+        "import sys; from tinygpt.cli import main; code = main(['--help']); "
+        "sys.exit(code or 'tt_learn' in sys.modules or 'tinygpt.commands.train' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -1,0 +1,72 @@
+"""Module 20, capstone: the command `tinygpt train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinygpt.capstone.presets import PRESETS, TrainConfig, preset
+from tinygpt.commands.options import NamesOptions, examples, path_option, say
+from tt_core.command.common import output_may_end, plugin_option, reported
+from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.plugins import use
+
+Command = Callable[..., Any]
+
+
+def train_options(command: Command) -> Command:
+    """One option for each field of TrainConfig, so that a preset can be changed at any point."""
+    for field in reversed(dataclasses.fields(TrainConfig)):
+        kind = {"str": str, "int": int, "float": float, "bool": bool}[str(field.type)]
+        name = "--" + field.name.replace("_", "-")
+        declared = f"{name}/--no-{name[2:]}" if kind is bool else name
+        command = click.option(declared, field.name, type=kind, default=None, help=meaning(field))(command)
+    return command
+
+
+def meaning(field: dataclasses.Field[Any]) -> str:
+    """What an option takes, where its name does not say so, and what it is in the presets."""
+    values = {name: getattr(config, field.name) for name, config in PRESETS.items()}
+    same = len(set(values.values())) == 1
+    known = f"default: {field.default}" if same else ", ".join(f"{name}: {value}" for name, value in values.items())
+    return f"{field.metadata.get('meaning', '')} [{known}]".lstrip()
+
+
+@click.command(
+    "train",
+    cls=NamesOptions,
+    epilog=examples("tinygpt train --steps 600", "tinygpt train --preset nanogpt-cpu --corpus input.txt"),
+)
+@click.option("--preset", "name", metavar="NAME", help=", ".join(PRESETS) + " [default: docs]")
+@click.option("--corpus", type=path_option, help="a text file or a folder of them [default: Python's documentation]")
+@click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
+@click.option("--resume", type=path_option, metavar="RUN", help="go on with this run")
+@plugin_option
+@train_options
+def command(
+    name: str | None,
+    corpus: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    plugins: tuple[str, ...],
+    **changes: Any,
+) -> None:
+    """Train on a text and write a run folder."""
+    config = preset(name or "docs", **changes)
+    with use(*plugins, report=False), output_may_end(), reported():
+        from tinygpt.capstone import train as job
+
+        if resume is None:
+            folder = job.start(config, corpus, out, say)
+        else:
+            given = [key for key, value in changes.items() if value is not None and key != "steps"]
+            if given or name or corpus or out:
+                raise TinyTorchError(
+                    "--resume takes the run's own options; only --steps and --plugin can be given with it"
+                )
+            folder = job.resume(resume, changes["steps"], say)
+        say(f"let it write: tinygpt generate {folder.path}")
