@@ -18,12 +18,13 @@ import tinygpt.capstone.train
 import tinygpt.runs
 from tinygpt.capstone import TinyGPT
 from tinygpt.capstone.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.capstone.documentation import documentation
 from tinygpt.capstone.presets import preset
 from tinygpt.capstone.train import Estimate, Sample
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
 from tt_core.command.cli import main as tt
-from tt_language import BPETokenizer, ByteTokenizer
+from tt_language import BPETokenizer, ByteTokenizer, CharTokenizer
 from tt_learn import ProgressBar, Trainer
 
 Train = Callable[..., int]
@@ -131,10 +132,12 @@ def test_training_says_what_it_will_take(train: Train, tmp_path: Path, capsys: p
 def test_the_estimated_time_is_that_of_the_steps_to_come(trained: Path) -> None:
     said: list[str] = []
     config = preset("tiny", steps=1005, eval_interval=10_000, block_size=16, batch_size=8)
-    estimate = Estimate(config, Tokens(np.arange(0), np.arange(32 * 16)), said.append)  # the end takes a step
+    model = TinyGPT.load(trained).model
+    estimate = Estimate(model, config, Tokens(np.arange(0), np.arange(32 * 16), 0), said.append)  # the end takes a step
     for step in range(1, 8):
         estimate.on_step_end(SimpleNamespace(step=step, seconds=100 + 0.1 * step))  # type: ignore[arg-type]
-    assert said == ["time: about 1 min 40 s, at 100 ms a step; Ctrl-C saves, --resume goes on"]
+    assert said[0] == "time: about 1 min 40 s, at 100 ms a step; Ctrl-C saves, --resume goes on"
+    assert re.fullmatch(r"speed: [\d.e-]+ GFLOP/s, \d+% of what this machine's products reach", said[1])
 
 
 def test_a_finished_run_takes_more_steps(run: Path) -> None:
@@ -228,7 +231,7 @@ def test_validation_windows_never_overlap_training() -> None:
 
 @pytest.mark.parametrize("first", [0.0, 0.3, 1 - 2**-53])
 def test_windows_cover_the_text_evenly(first: float) -> None:
-    tokens = Tokens(train=np.arange(1000), val=np.arange(0))
+    tokens = Tokens(train=np.arange(1000), val=np.arange(0), val_bytes=0)
     batches = [tokens.batch(step, 4, 10, first) for step in range(250)]  # each token is read 10 times on average
     x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     assert x.min() >= 0
@@ -237,3 +240,85 @@ def test_windows_cover_the_text_evenly(first: float) -> None:
     read = np.bincount(x.ravel(), minlength=1000)[10:-11]
     assert read.min() >= 7
     assert read.max() <= 13
+
+
+def test_accumulated_batches_train_as_one_large_batch(train: Train, trained: Path, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", "--batch-size", 4, "--accumulate", 2) == 0
+    pairs = [
+        (line["train_loss"], whole["train_loss"])
+        for line, whole in zip(figures(tmp_path / "run"), figures(trained), strict=True)
+    ]
+    assert pairs[0][0] != pairs[-1][0]
+    np.testing.assert_allclose(*zip(*pairs, strict=True), rtol=1e-4)
+
+
+def test_a_run_that_accumulates_is_resumed_to_the_same_bits(train: Train, tmp_path: Path) -> None:
+    options = ("--batch-size", 4, "--accumulate", 3, "--learning-rate", 0.01, "--min-lr", 0.01)
+    assert train(tmp_path / "whole", *options) == 0
+    assert train(tmp_path / "halves", *options, "--steps", 10) == 0
+    assert main(["train", "--resume", str(tmp_path / "halves"), "--steps", "30"]) == 0
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "halves")]
+    assert weights[0] == weights[1]
+
+
+def test_bits_per_byte_do_not_depend_on_the_tokenizer() -> None:
+    tokens = Tokens(np.arange(0), np.arange(10), val_bytes=10)
+    assert tokens.bits_per_byte(np.log(2)) == 1
+    assert Tokens(np.arange(0), np.arange(10), val_bytes=40).bits_per_byte(4 * np.log(2)) == 1
+    text = "aä€" * 30
+    assert split_tokens(Corpus(text, "text"), ByteTokenizer(), 4, 0.5).val_bytes == 90
+    assert split_tokens(Corpus(text, "text"), CharTokenizer(text), 4, 0.5).val_bytes == 90
+
+
+def test_depth_sets_what_is_not_given(train: Train, tmp_path: Path) -> None:
+    config = preset("tiny", depth=2, batch_size=4, learning_rate=0.5)
+    assert (config.n_layer, config.n_head, config.n_embd, config.learning_rate) == (2, 2, 128, 0.5)
+    assert config.steps == round(2 * 12 * 2 * 128**2 / (4 * 64))
+    assert preset("tiny", depth=2, steps=7, n_head=4).n_head == 4
+    assert train(tmp_path / "run", "--depth", 1, "--steps", 2, "--n-embd", 32) == 0
+    assert json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))["model"]["n_layer"] == 1
+
+
+def test_options_come_from_a_file_and_the_command_wins(corpus: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text(f"preset = 'tiny'\ncorpus = '{corpus.as_posix()}'\nsteps = 3\nn_embd = 32\n", encoding="utf-8")
+    assert main(["train", "--config", str(file), "--out", str(out), "--steps", "2", "--tokenizer", "byte"]) == 0
+    written = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert (written["training"]["steps"], written["model"]["n_embd"], written["model"]["n_layer"]) == (2, 32, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step = 3", "no option is called step; did you mean steps"),
+        ("steps = '3'", "steps is '3', expected int"),
+        ("steps = true", "steps is True, expected int"),
+        ("steps =", "is no TOML"),
+        ("depth = 0", "depth is 0, expected 1 layer or more"),
+        ("[training]\nsteps = 3", "no option is called training"),
+    ],
+)
+def test_a_file_of_options_that_is_wrong_is_one_line(
+    text: str, message: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    assert message in refused("train", "--config", tmp_path / "run.toml")
+    assert "cannot read" in refused("train", "--config", tmp_path / "absent.toml")
+
+
+def test_python_carries_a_million_characters_of_english() -> None:
+    text = documentation()
+    assert len(text) > 1_000_000
+    paragraphs = text.split("\n\n")
+    assert len(paragraphs) == len(set(paragraphs)) > 5_000
+    assert all(p[0].isupper() and "\n" not in p and p[-1] in ".!?:" for p in paragraphs)
+    letters = sum(character.isalpha() or character == " " for character in text)
+    assert letters > 0.94 * len(text)
+    assert documentation() == text
+
+
+def test_without_sources_another_text_is_asked_for(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinygpt.capstone.corpus.documentation", lambda: "")
+    assert "name a --corpus FILE" in refused("train", "--preset", "tiny")

@@ -1,7 +1,7 @@
 """Module 20, capstone: the text that TinyGPT learns from.
 
-By default it is the documentation of the Python language that every installation carries for `help()`: about half a
-megabyte of English, a little different in each Python version, with nothing to download.
+By default it is the English of Python's own documentation: 1.4 megabytes, a little different in each Python version,
+with nothing to download.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygpt.capstone.documentation import documentation
 from tinygpt.needs import available_memory, size
 from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import in_order
@@ -62,13 +63,10 @@ def read_corpus(path: Path | None) -> Corpus:
 
 
 def _documentation() -> Corpus:
-    try:
-        from pydoc_data.topics import topics  # part of the standard library, generated from the language reference
-    except ImportError:
-        raise CorpusError(
-            "this Python was installed without its documentation (pydoc_data); name a text with --corpus FILE"
-        ) from None
-    return Corpus("\n\n".join(topics[name].strip() for name in sorted(topics)), "the documentation of Python")
+    text = documentation()
+    if not text:
+        raise CorpusError("this Python was installed without its sources and documentation; name a --corpus FILE")
+    return Corpus(text, "English from Python's own documentation")
 
 
 def _folder(path: Path) -> Corpus:
@@ -116,6 +114,8 @@ class Tokens:
 
     train: np.ndarray
     val: np.ndarray
+    val_bytes: int
+    """UTF-8 bytes of the text behind `val`."""
 
     def batch(self, step: int, batch_size: int, block_size: int, first: float) -> tuple[np.ndarray, np.ndarray]:
         """The windows of one step of training, and the same shifted by one: two arrays (batch, block).
@@ -127,6 +127,10 @@ class Tokens:
         order = step * batch_size + np.arange(batch_size)
         starts = (first + order * GOLDEN_SECTION) % 1 * (len(self.train) - block_size)
         return _windows(self.train, starts.astype(int), block_size)
+
+    def bits_per_byte(self, loss: float) -> float:
+        """A mean loss over `val` by byte of its text, in bits: it compares models that have different tokenizers."""
+        return loss / math.log(2) * len(self.val) / max(self.val_bytes, 1)
 
     def validation(
         self, batch_size: int, block_size: int, most: int | None = None
@@ -150,7 +154,7 @@ def split_tokens(corpus: Corpus, tokenizer: Tokenizer, block_size: int, val_frac
     """
     ids = np.asarray(tokenizer.encode(corpus.text), dtype=np.int64)
     at = int(len(ids) * (1 - val_fraction))
-    tokens = Tokens(ids[:at], ids[at:])
+    tokens = Tokens(ids[:at], ids[at:], len(tokenizer.decode(ids[at:].tolist()).encode()))
     shortest = min(len(tokens.train), len(tokens.val))
     if shortest <= block_size:
         needed = (block_size + 1) / min(val_fraction, 1 - val_fraction) + 1

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tt_core.engine.errors import TinyTorchError, did_you_mean
+from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def _option(default: object, meaning: str) -> Any:
@@ -31,6 +38,7 @@ class TrainConfig:
     mlp: str = _option("gelu_tanh", "gelu, gelu_tanh, relu or swiglu")
     steps: int = 1200
     batch_size: int = 8
+    accumulate: int = _option(1, "batches a step, whose gradients are averaged: more than fits in memory at once")
     learning_rate: float = 1e-3
     min_lr: float = _option(1e-4, "the learning rate at the last step")
     warmup_steps: int = 100
@@ -43,6 +51,10 @@ class TrainConfig:
     val_fraction: float = _option(0.1, "how much of the text is held out, at its end")
     seed: int = 1337
 
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.block_size * self.accumulate
+
     def __post_init__(self) -> None:
         """Raise `TinyTorchError` for what cannot be trained; the model's own options are checked by `GPTConfig`."""
         for field in dataclasses.fields(self):
@@ -54,7 +66,7 @@ class TrainConfig:
                 raise TinyTorchError(f"{name} is {getattr(self, name)}, expected {expected}")
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
-        for name in ("n_layer", "steps", "batch_size", "eval_interval", "eval_windows"):
+        for name in ("n_layer", "steps", "batch_size", "accumulate", "eval_interval", "eval_windows"):
             yield name, getattr(self, name) >= 1, "1 or more"
         for name in ("learning_rate", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed"):
             yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
@@ -92,12 +104,67 @@ PRESETS: dict[str, TrainConfig] = {
 }
 
 
-def preset(name: str, **changes: object) -> TrainConfig:
-    """A preset with some options changed; those that are None stay.
+_TOKENS_PER_PARAMETER = 2
+"""How far `--depth` trains. Chinchilla's 20 (Hoffmann et al. 2022, arXiv:2203.15556) are for text without end."""
+
+
+def with_depth(config: TrainConfig, depth: int) -> TrainConfig:
+    """`config` with the size, learning rate and steps that follow from one number, the layers.
+
+    Width is 64 a layer, in heads of 64; the learning rate falls as 1 / sqrt(width) (nanochat's rule); the steps read
+    two tokens for each weight in the layers. Raises `TinyTorchError` for a depth below 1.
+
+    >>> config = with_depth(PRESETS["docs"], 6)
+    >>> config.n_embd, config.n_head, config.steps, round(config.learning_rate, 5)
+    (384, 6, 20736, 0.00082)
+    """
+    if depth < 1:
+        raise TinyTorchError(f"depth is {depth}, expected 1 layer or more")
+    width = 64 * depth
+    tokens = _TOKENS_PER_PARAMETER * 12 * depth * width**2
+    rate = 1e-3 * math.sqrt(256 / width)
+    return dataclasses.replace(
+        config,
+        n_layer=depth,
+        n_head=depth,
+        n_embd=width,
+        learning_rate=rate,
+        min_lr=rate / 10,
+        steps=max(1, round(tokens / config.tokens_per_step)),
+    )
+
+
+def preset(name: str, depth: int | None = None, **changes: object) -> TrainConfig:
+    """A preset with some options changed; those that are None stay. `depth` sets what follows from it before that.
 
     >>> preset("nanogpt-cpu", steps=10, seed=None).steps
     10
     """
     if name not in PRESETS:
         raise TinyTorchError(f"no preset is called {name}; {did_you_mean(name, PRESETS)}")
-    return dataclasses.replace(PRESETS[name], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    if depth is None:
+        return dataclasses.replace(PRESETS[name], **given)
+    batches = {key: given[key] for key in ("batch_size", "block_size", "accumulate") if key in given}
+    return dataclasses.replace(with_depth(dataclasses.replace(PRESETS[name], **batches), depth), **given)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """What a TOML file says about a training: `preset`, `depth`, `corpus`, and fields of `TrainConfig`.
+
+    Raises `FileError` for a file that cannot be read or is no TOML, `TinyTorchError` for an option that does not exist.
+    """
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # no TOML, or not UTF-8
+        raise FileError(f"{path} is no TOML: {error}") from None
+    kinds = {"preset": "str", "depth": "int", "corpus": "str"}
+    kinds |= {field.name: str(field.type) for field in dataclasses.fields(TrainConfig)}
+    for name, value in options.items():
+        if name not in kinds:
+            raise TinyTorchError(f"{path}: no option is called {name}; {did_you_mean(name, kinds)}")
+        if type(value) not in _KINDS[kinds[name]]:
+            raise TinyTorchError(f"{path}: {name} is {value!r}, expected {kinds[name]}")
+    return options

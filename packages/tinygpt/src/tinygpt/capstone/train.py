@@ -6,6 +6,7 @@ Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import platform
 import shutil
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from tt_language import (
 from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, evaluating
 from tt_learn.training import Callback
 from tt_learn.training.checkpoints import read_checkpoint
+from tt_perf.profiling.roofline import measure_machine
 
 Say = Callable[[str], None]
 
@@ -122,13 +124,14 @@ def _run(
         next_token_loss,
         scheduler=CosineWarmupLR(optimizer, min(config.warmup_steps, config.steps - 1), config.steps, config.min_lr),
         clip_grad_norm=config.grad_clip or None,
-        tokens_per_step=config.batch_size * config.block_size,
+        accumulate=config.accumulate,
+        tokens_per_step=config.tokens_per_step,
         callbacks=[
             ProgressBar(),
             JSONLog(folder.metrics),
             LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
             SaveModel(gpt, folder),
-            Estimate(config, tokens, say),
+            Estimate(gpt.model, config, tokens, say),
             Sample(gpt, say),
             Checkpoints(
                 folder.checkpoint,
@@ -140,21 +143,35 @@ def _run(
     if checkpoint is not None:
         trainer.resume(checkpoint)
 
-    first = np.random.default_rng(config.seed).random()
-
-    def batch(step: int) -> tuple[Any, Any]:
-        x, y = tokens.batch(step, config.batch_size, config.block_size, first)
-        return from_numpy(x), from_numpy(y)
+    def measured(windows: int | None) -> dict[str, float]:
+        loss = validate(gpt.model, tokens, config, windows)
+        return {"val_loss": loss, "val_bpb": tokens.bits_per_byte(loss)}
 
     trainer.fit(
-        batch,
+        reader(tokens, config),
         steps=config.steps,
-        val=lambda: validate(gpt.model, tokens, config, config.eval_windows),
+        val=lambda: measured(config.eval_windows),
         val_every=config.eval_interval,
     )
-    whole = validate(gpt.model, tokens, config, None)
-    say(f"validation loss over all of the held-out text: {whole:.4f} ({trainer.seconds:.0f} s of training)")
+    whole = measured(None)
+    say(
+        f"validation loss over all of the held-out text: {whole['val_loss']:.4f}, {whole['val_bpb']:.4f} bits per byte "
+        f"({trainer.seconds:.0f} s of training)"
+    )
     return folder
+
+
+def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, Any]]:
+    """What the trainer asks for batches: the next of the `accumulate` batches of a step, each time it is called."""
+    first = np.random.default_rng(config.seed).random()
+    calls = itertools.count()
+
+    def batch(step: int) -> tuple[Any, Any]:
+        number = step * config.accumulate + next(calls) % config.accumulate
+        x, y = tokens.batch(number, config.batch_size, config.block_size, first)
+        return from_numpy(x), from_numpy(y)
+
+    return batch
 
 
 def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
@@ -217,11 +234,33 @@ class Sample(Callback):
         return " ".join(shown.split())[:width]
 
 
-class Estimate(Callback):
-    """Says how long training will take, once some steps have been measured."""
+def flops_per_token(model: GPT) -> int:
+    """FLOPs of a token in training: six a weight that it is multiplied by, and attention (PaLM, appendix B).
 
-    def __init__(self, config: TrainConfig, tokens: Tokens, say: Say) -> None:
-        self.config, self.tokens, self.say = config, tokens, say
+    >>> flops_per_token(GPT(GPTConfig(vocab_size=100, block_size=64, n_layer=2, n_head=2, n_embd=32, bias=False)))
+    215808
+    """
+    config = model.config
+    layers = sum(p.numel() for p in model.parameters() if p.ndim == 2) - _looked_up(config)
+    return 6 * layers + 12 * config.n_layer * config.n_embd * config.block_size
+
+
+def _looked_up(config: GPTConfig) -> int:
+    """Weights that are looked up and multiplied by nothing: positions, and tokens where the head has its own."""
+    tokens = 0 if config.tie_weights else config.vocab_size
+    positions = config.block_size if config.position == "learned" else 0
+    return (tokens + positions) * config.n_embd
+
+
+_LONG = 20
+"""Seconds of training from which on it pays to measure the machine, which takes about one."""
+
+
+class Estimate(Callback):
+    """Says how long training will take, once some steps have been measured, and of a long one how well it runs."""
+
+    def __init__(self, model: GPT, config: TrainConfig, tokens: Tokens, say: Say) -> None:
+        self.model, self.config, self.tokens, self.say = model, config, tokens, say
         self._first: tuple[int, float] | None = None
         self._said = False
 
@@ -237,6 +276,10 @@ class Estimate(Callback):
             step = seconds / done
             total = step * (self.config.steps - trainer.step) + step * self._validations(trainer.step)
             self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")
+            if total > _LONG:
+                rate = self.config.tokens_per_step * flops_per_token(self.model) / step
+                peak = measure_machine().flops_per_second
+                self.say(f"speed: {rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of what this machine's products reach")
 
     def _validations(self, done: int) -> float:
         """What the validations to come cost, in steps: they run forward alone, which is a quarter of a step."""

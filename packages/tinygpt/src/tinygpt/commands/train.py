@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tinygpt.capstone.presets import PRESETS, TrainConfig, preset
+from tinygpt.capstone.presets import PRESETS, TrainConfig, preset, read_options
 from tinygpt.commands.options import NamesOptions, examples, path_option, say
 from tt_core.command.common import output_may_end, plugin_option, reported
 from tt_core.engine.errors import TinyTorchError
@@ -39,9 +39,13 @@ def meaning(field: dataclasses.Field[Any]) -> str:
 @click.command(
     "train",
     cls=NamesOptions,
-    epilog=examples("tinygpt train --steps 600", "tinygpt train --preset nanogpt-cpu --corpus input.txt"),
+    epilog=examples(
+        "tinygpt train --depth 4 --out runs/four", "tinygpt train --preset nanogpt-cpu --corpus input.txt --plugin jit"
+    ),
 )
 @click.option("--preset", "name", metavar="NAME", help=", ".join(PRESETS) + " [default: docs]")
+@click.option("--depth", type=int, help="layers; width, heads, learning rate and steps follow from it")
+@click.option("--config", "file", type=path_option, metavar="FILE.toml", help="options by name; those given here win")
 @click.option("--corpus", type=path_option, help="a text file or a folder of them [default: Python's documentation]")
 @click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
 @click.option("--resume", type=path_option, metavar="RUN", help="go on with this run")
@@ -49,6 +53,8 @@ def meaning(field: dataclasses.Field[Any]) -> str:
 @train_options
 def command(
     name: str | None,
+    depth: int | None,
+    file: Path | None,
     corpus: Path | None,
     out: Path | None,
     resume: Path | None,
@@ -56,15 +62,18 @@ def command(
     **changes: Any,
 ) -> None:
     """Train on a text and write a run folder."""
-    config = preset(name or "docs", **changes)
     with use(*plugins, report=False), output_may_end(), reported():
         from tinygpt.capstone import train as job
 
         if resume is None:
-            folder = job.start(config, corpus, out, say)
+            written = {} if file is None else read_options(file)
+            given = {"preset": name, "depth": depth, "corpus": corpus, **changes}
+            options = written | {key: value for key, value in given.items() if value is not None}
+            text = options.pop("corpus", None)
+            folder = job.start(preset(options.pop("preset", "docs"), **options), text and Path(text), out, say)
         else:
-            given = [key for key, value in changes.items() if value is not None and key != "steps"]
-            if given or name or corpus or out:
+            changed = [key for key, value in changes.items() if value is not None and key != "steps"]
+            if changed or name or depth or file or corpus or out:
                 raise TinyTorchError(
                     "--resume takes the run's own options; only --steps and --plugin can be given with it"
                 )
