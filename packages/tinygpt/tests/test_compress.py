@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
 
 Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
 
 
 def config_of(folder: Path) -> dict[str, object]:
@@ -84,3 +88,62 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "random"])
+def test_prune_writes_zeros_and_both_losses(method: str, trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "pruned"
+    assert main(["prune", str(trained), "--amount", "0.25", "--method", method, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "bytes and time unchanged" in printed
+    before, after = (float(text) for text in re.findall(r"loss ([\d.]+) before, ([\d.]+) after", printed)[0])
+    assert before == pytest.approx(
+        json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"], abs=1e-3
+    )
+    assert after != before
+    gpt = TinyGPT.load(out)
+    weights = [p.data for p in gpt.model.parameters() if p.ndim == 2]
+    assert sum((w == 0).sum() for w in weights) >= 0.2 * sum(w.size for w in weights)
+    assert not [name for name, _ in gpt.model.named_buffers() if "mask" in name]
+
+
+def test_prune_needs_the_text_of_the_run(trained: Path, corpus: Path, tmp_path: Path, refused: Refused) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "moved"))
+    described = config_of(moved)
+    described["corpus"]["sha256"] = "0"  # type: ignore[index]
+    (moved / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    assert f"{corpus} is not the text" in refused("prune", moved)
+    assert not (tmp_path / "moved-pruned").exists()
+    assert main(["prune", str(moved), "--amount", "1"]) == 2
+
+
+def test_a_student_learns_from_its_teacher_and_goes_on_later(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    shape = ["--n-layer", "1", "--n-embd", "16", "--block-size", "16", "--learning-rate", "0.01"]
+    options = [*shape, "--eval-interval", "10", "--warmup-steps", "2", "--min-lr", "0.01"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main(["distill", str(trained), *options, "--steps", "20", "--out", str(whole)]) == 0
+    assert "teacher:" in capsys.readouterr().out
+    assert main(["distill", str(trained), *options, "--steps", "10", "--out", str(halves)]) == 0
+    assert main(["train", "--resume", str(halves), "--steps", "20"]) == 0
+    assert (whole / "model.safetensors").read_bytes() == (halves / "model.safetensors").read_bytes()
+    student, teacher = TinyGPT.load(whole), TinyGPT.load(trained)
+    assert student.model.num_parameters() < teacher.model.num_parameters()
+    assert student.tokenizer.encode("the cat") == teacher.tokenizer.encode("the cat")
+    other = tmp_path / "other"  # alpha=0 is training on the text alone: another model
+    assert main(["distill", str(trained), *options, "--steps", "20", "--alpha", "0", "--out", str(other)]) == 0
+    assert (other / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--alpha", "2"], "alpha is 2.0, expected a share from 0 to 1"),
+        (["--temperature", "0"], "temperature is 0.0, expected a number above 0"),
+        (["--block-size", "32"], "block_size is 32, the teacher reads 16"),
+    ],
+)
+def test_distillation_that_makes_no_sense_is_refused(
+    options: list[str], message: str, trained: Path, tmp_path: Path, refused: Refused
+) -> None:
+    assert message in refused("distill", trained, "--block-size", "16", *options, "--out", tmp_path / "student")
+    assert not (tmp_path / "student").exists()

@@ -40,7 +40,7 @@ def losses(run: Path) -> list[tuple[Any, ...]]:
 
 def test_leaves_a_whole_run_folder(trained: Path) -> None:
     files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
-    written = {"config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "loss.svg"}
+    written = {"config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "samples.jsonl", "loss.svg"}
     assert files == written | {"checkpoint/last.safetensors", "checkpoint/best.safetensors"}
 
 
@@ -96,6 +96,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert main(["train", "--resume", str(halves)]) == 0
     assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert losses(halves) == losses(whole)
+    assert RunFolder(halves).read_samples() == RunFolder(whole).read_samples()
+    assert [sample["step"] for sample in RunFolder(whole).read_samples()] == [10, 20, 30]
 
 
 def test_training_is_the_same_bits_without_the_samples(
@@ -112,11 +114,11 @@ def test_training_is_the_same_bits_without_the_samples(
 
 
 def test_a_sample_is_one_line_that_fits_the_terminal(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for columns in (12, 60, 500):
         monkeypatch.setenv("COLUMNS", str(columns))
-        Sample(TinyGPT.load(trained), print).on_log(None, {"val_loss": 1.0})  # type: ignore[arg-type]
+        Sample(TinyGPT.load(trained), RunFolder(tmp_path), print).on_log(SimpleNamespace(step=1), {"val_loss": 1.0})  # type: ignore[arg-type]
         line = capsys.readouterr().out
         assert 2 < len(line.rstrip("\n")) < columns
         assert line.count("\n") == 1

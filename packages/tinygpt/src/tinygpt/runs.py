@@ -4,6 +4,7 @@ config.json         the model's and the training's options, the corpus, the vers
 tokenizer.json      Hugging Face's format
 model.safetensors   the weights at the last save
 metrics.jsonl       one object a line: step, train_loss, val_loss, tokens_per_second, seconds
+samples.jsonl       one object a validation: step, text that the model wrote then
 loss.svg            the loss curve
 checkpoint/         what resuming needs: optimizer, schedule, generator
 .tinygpt-lock       while a training writes to the folder
@@ -17,7 +18,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
 
     @property
     def loss_curve(self) -> Path:
@@ -97,7 +102,7 @@ class RunFolder:
             if not self._is_saved():
                 remove_stale(self.checkpoint)
                 with contextlib.suppress(OSError):  # the error that ended the block is the one to tell
-                    for path in (self.config, self.tokenizer, self.metrics, self.loss_curve):
+                    for path in (self.config, self.tokenizer, self.metrics, self.samples, self.loss_curve):
                         path.unlink(missing_ok=True)
                     self.checkpoint.rmdir()
             raise
@@ -160,6 +165,21 @@ class RunFolder:
         if not isinstance(config, dict):
             raise FileError(f"{self.config} is damaged: expected an object, got {type(config).__name__}")
         return config
+
+    def write_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write samples.jsonl whole or not at all."""
+        lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        write_atomic(self.samples, "".join(lines).encode())
+
+    def read_samples(self) -> list[dict[str, Any]]:
+        """What the model wrote at each validation, {"step", "text"}; lines that are damaged are left out."""
+        found = []
+        for line in _text(self.samples).splitlines() if self.samples.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):
+                sample = json.loads(line)
+                if isinstance(sample, dict) and type(sample.get("step")) is int and type(sample.get("text")) is str:
+                    found.append(sample)
+        return found
 
     def last_figures(self) -> str:
         """The last line of metrics.jsonl, "" where there is none; raises `FileError` for one that is damaged."""

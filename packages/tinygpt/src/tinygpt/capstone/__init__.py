@@ -5,6 +5,11 @@ Read `capstone` for the model, `corpus` for its text and `train` for the job; `p
 
 from __future__ import annotations
 
+from tinygpt.capstone.callbacks import Estimate as Estimate
+from tinygpt.capstone.callbacks import Sample as Sample
+from tinygpt.capstone.callbacks import SaveModel as SaveModel
+from tinygpt.capstone.callbacks import Say as Say
+from tinygpt.capstone.callbacks import duration as duration
 from tinygpt.capstone.capstone import TinyGPT as TinyGPT
 from tinygpt.capstone.capstone import new_model as new_model
 from tinygpt.capstone.capstone import saved_tokenizer as saved_tokenizer
@@ -19,11 +24,6 @@ from tinygpt.capstone.presets import PRESETS as PRESETS
 from tinygpt.capstone.presets import TOKENIZERS as TOKENIZERS
 from tinygpt.capstone.presets import TrainConfig as TrainConfig
 from tinygpt.capstone.presets import preset as preset
-from tinygpt.capstone.train import Estimate as Estimate
-from tinygpt.capstone.train import Sample as Sample
-from tinygpt.capstone.train import SaveModel as SaveModel
-from tinygpt.capstone.train import Say as Say
-from tinygpt.capstone.train import duration as duration
 from tinygpt.capstone.train import gpt_config as gpt_config
 from tinygpt.capstone.train import learn_tokenizer as learn_tokenizer
 from tinygpt.capstone.train import optimizer_for as optimizer_for

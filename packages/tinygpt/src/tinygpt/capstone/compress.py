@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.capstone.corpus import Tokens, split_tokens
+from tinygpt.capstone.presets import TrainConfig
+from tinygpt.capstone.recorded import same_corpus, train_config
+from tinygpt.capstone.train import loss_of, train_new, validate
 from tinygpt.runs import RunFolder
-from tt_core import tensor
+from tt_core import from_numpy, manual_seed, tensor
 from tt_core.engine.errors import TinyTorchError
 from tt_language import generate
-from tt_perf import Int4WeightOnly, Int8WeightOnly, Timer, compare, quantize_, shrink_
+from tt_perf import Int4WeightOnly, Int8WeightOnly, Timer, compare, prune_, quantize_, shrink_
 from tt_perf.benchmarking.timer import duration
+from tt_perf.compression import remove_masks_
 from tt_perf.quantization.layers import is_quantized
 
 Say = Callable[[str], None]
@@ -49,6 +54,60 @@ def shrink(run: Path | None, amounts: Mapping[str, float], out: Path | None, say
         folder.write_config({**described, "model": gpt.model.config.to_dict()})
         gpt.save(folder)
     return folder
+
+
+def prune(run: Path | None, amount: float, method: str, out: Path | None, say: Say = print) -> RunFolder:
+    """Set a share of a run's weights to zero in a new folder, and say what that changed; it is not trained after.
+
+    The zeros are kept as numbers like any others, without masks. "wanda" reads the text that the run was trained on.
+    Raises `CompressionError` for an amount that would empty a layer, `FileError` where a text is needed and missing.
+    """
+    with _smaller(run, out, "pruned") as (gpt, original, folder):
+        tokens, config = _text_of(gpt, folder)
+        seen = [from_numpy(x) for x, _ in tokens.validation(config.batch_size, config.block_size, 32)]
+        report = prune_(gpt.model, amount, method=method, calibration=seen if method == "wanda" else None)
+        remove_masks_(gpt.model)
+        say(str(report))
+        before, after = (validate(each.model, tokens, config, config.eval_windows) for each in (original, gpt))
+        say(f"validation loss {before:.4f} before, {after:.4f} after; it was not trained after that")
+        gpt.save(folder)
+    return folder
+
+
+def distill(
+    teacher: Path | None,
+    config: TrainConfig,
+    temperature: float = 2.0,
+    alpha: float = 0.5,
+    out: Path | None = None,
+    say: Say = print,
+) -> RunFolder:
+    """Train a student of the shape that `config` says on what a run's model finds likely, and on its text.
+
+    The student has the teacher's tokenizer. Raises `FileError` for a teacher whose text is not known any more, and
+    `CompressionError` for a temperature or `alpha` that makes no sense.
+    """
+    RunFolder.check_new(out)
+    source = RunFolder.open(teacher, with_model=True)
+    described, gpt = source.read_config(), TinyGPT.load(source.path)
+    settings = {"path": str(source.path.resolve()), "temperature": temperature, "alpha": alpha}
+    corpus = same_corpus(source, described)
+    limit = gpt.model.config.block_size
+    if config.block_size > limit:
+        raise TinyTorchError(f"block_size is {config.block_size}, the teacher reads {limit}; give --block-size {limit}")
+    say(f"corpus: {corpus.source}, {len(corpus.text):,} characters")
+    say(f"teacher: {source.path}, {gpt.model.num_parameters():,} parameters")
+    manual_seed(config.seed)
+    known = {"teacher": settings, "corpus": described["corpus"]}
+    loss_of(known)  # refuses settings before a folder is made
+    return train_new(config, corpus, gpt.tokenizer, out, say, known)
+
+
+def _text_of(gpt: TinyGPT, folder: RunFolder) -> tuple[Tokens, TrainConfig]:
+    """The text that a run was trained on, as tokens, and how it was read."""
+    described = folder.read_config() if folder.config.exists() else {}
+    config = train_config(folder, described)
+    return split_tokens(same_corpus(folder, described), gpt.tokenizer, config.block_size, config.val_fraction), config
 
 
 @contextlib.contextmanager

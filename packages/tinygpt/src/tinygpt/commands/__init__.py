@@ -17,6 +17,8 @@ SUMMARIES = {
     "info": "Say what a run holds: model, options, last figures.",
     "quantize": "Store a model's weights as small integers in a new folder.",
     "shrink": "Remove a model's least important neurons and heads.",
+    "prune": "Set a model's least important weights to zero.",
+    "distill": "Train a smaller model on what a larger one finds likely.",
 }
 """What each command does, in the order of `tinygpt --help`."""
 

@@ -1,0 +1,131 @@
+"""Module 20, capstone: what a training writes and says while it runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.capstone.corpus import Tokens
+from tinygpt.capstone.presets import TrainConfig
+from tinygpt.runs import RunFolder
+from tt_language import GPT, GPTConfig
+from tt_learn import Trainer
+from tt_learn.training import Callback
+from tt_perf.profiling.roofline import measure_machine
+
+Say = Callable[[str], None]
+
+
+class SaveModel(Callback):
+    """Writes model.safetensors after each validation and at the end, whole at any moment."""
+
+    def __init__(self, gpt: TinyGPT, folder: RunFolder) -> None:
+        self.gpt, self.folder = gpt, folder
+
+    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self.gpt.save(self.folder)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self.gpt.save(self.folder)
+
+
+class Sample(Callback):
+    """Shows a line of the model's text after each validation, and keeps them all in samples.jsonl.
+
+    It has a random generator of its own: training has the same bits without it. It costs up to 64 small forward
+    passes, the time of 0.3 to 2 steps.
+    """
+
+    def __init__(self, gpt: TinyGPT, folder: RunFolder, say: Say) -> None:
+        self.gpt, self.folder, self.say = gpt, folder, say
+        self.lines: list[dict[str, Any]] = []
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.lines = [line for line in self.folder.read_samples() if line["step"] <= trainer.step]
+
+    def on_log(self, trainer: Trainer, record: Mapping[str, Any]) -> None:
+        if record["val_loss"] is not None:
+            width = min(shutil.get_terminal_size().columns, 100) - 3
+            text = self._line()
+            self.say(f"  {text[:width]}")
+            self.lines.append({"step": trainer.step, "text": text})
+            self.folder.write_samples(self.lines)
+
+    def _line(self) -> str:
+        """About 64 tokens; line breaks are spaces, and so are bytes that are no character."""
+        text = "".join(
+            self.gpt.generate(max_new_tokens=min(64, self.gpt.model.config.block_size), temperature=0.8, seed=0)
+        )
+        return " ".join("".join(x if x.isprintable() and x != "\ufffd" else " " for x in text).split())
+
+
+def flops_per_token(model: GPT) -> int:
+    """FLOPs of a token in training: six a weight that it is multiplied by, and attention (PaLM, appendix B).
+
+    >>> flops_per_token(GPT(GPTConfig(vocab_size=100, block_size=64, n_layer=2, n_head=2, n_embd=32, bias=False)))
+    215808
+    """
+    config = model.config
+    layers = sum(p.numel() for p in model.parameters() if p.ndim == 2) - _looked_up(config)
+    return 6 * layers + 12 * config.n_layer * config.n_embd * config.block_size
+
+
+def _looked_up(config: GPTConfig) -> int:
+    """Weights that are looked up and multiplied by nothing: positions, and tokens where the head has its own."""
+    tokens = 0 if config.tie_weights else config.vocab_size
+    positions = config.block_size if config.position == "learned" else 0
+    return (tokens + positions) * config.n_embd
+
+
+_LONG = 20
+"""Seconds of training from which on it pays to measure the machine, which takes about one."""
+
+
+class Estimate(Callback):
+    """Says how long training will take, once some steps have been measured, and of a long one how well it runs."""
+
+    def __init__(self, model: GPT, config: TrainConfig, tokens: Tokens, say: Say) -> None:
+        self.model, self.config, self.tokens, self.say = model, config, tokens, say
+        self._first: tuple[int, float] | None = None
+        self._said = False
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self._said:
+            return
+        if self._first is None:  # the first step also allocates: it takes longer than those that follow
+            self._first = trainer.step, trainer.seconds
+            return
+        done, seconds = trainer.step - self._first[0], trainer.seconds - self._first[1]
+        if seconds > 1 or done >= 5:
+            self._said = True
+            step = seconds / done
+            total = step * (self.config.steps - trainer.step) + step * self._validations(trainer.step)
+            self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")
+            if total > _LONG:
+                rate = self.config.tokens_per_step * flops_per_token(self.model) / step
+                peak = measure_machine().flops_per_second
+                self.say(f"speed: {rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of what this machine's products reach")
+
+    def _validations(self, done: int) -> float:
+        """What the validations to come cost, in steps: they run forward alone, which is a quarter of a step."""
+        windows = len(self.tokens.val) // self.config.block_size
+        times = self.config.steps // self.config.eval_interval - done // self.config.eval_interval
+        return (times * min(windows, self.config.eval_windows) + windows) / self.config.batch_size / 4
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(4.2), duration(100), duration(5000), duration(1e6), duration(1e12)
+    ('4 s', '1 min 40 s', '1 h 23 min', '11.6 days', '32,000 years')
+    """
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 3600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+    if seconds < 100 * 3600:
+        return f"{round(seconds) // 3600} h {round(seconds) // 60 % 60} min"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 1000 else f"{float(f'{days / 365.25:.2g}'):,.0f} years"
