@@ -1,0 +1,37 @@
+"""Module 20, capstone: the command `tinygpt bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tinygpt.commands.options import NamesOptions, examples, print_json, run_argument, say
+from tt_core.command.common import plugin_option, reported
+
+
+@click.command(
+    "bench",
+    cls=NamesOptions,
+    epilog=examples("tinygpt bench runs/my-run", "tinygpt bench runs/my-run --plugin kv-cache --plugin jit"),
+)
+@run_argument
+@click.option("--prompt-tokens", default=64, show_default=True, type=click.IntRange(min=1), help="tokens to read")
+@click.option("--new-tokens", default=32, show_default=True, type=click.IntRange(min=1), help="tokens to write")
+@click.option("--rounds", default=9, show_default=True, type=click.IntRange(5, 1000), help="times that all is measured")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+@plugin_option
+def command(
+    run_folder: Path | None, prompt_tokens: int, new_tokens: int, rounds: int, as_json: bool, plugins: tuple[str, ...]
+) -> None:
+    """Measure how fast a model reads and writes.
+
+    With plugins, the model is measured without and with them, in turn.
+    """
+    with reported():
+        from tinygpt.capstone.bench import bench as job
+
+        tell = (lambda line: None) if as_json else say
+        found = job(run_folder, plugins, prompt_tokens, new_tokens, rounds, tell)
+        if as_json:
+            print_json({s.name: {"read_seconds": s.read, "write_seconds": s.write} for s in found})
