@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 
 from tinygpt.commands import CommandGroup
+from tinygpt.distributed.world import end_others, started
 from tt_core.command.common import run
 
 
@@ -25,8 +27,17 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `tinygpt`."""
-    return run(cli, "tinygpt", arguments)
+    """The command `tinygpt`. A process of several that mpiexec started ends the others when it fails."""
+    try:
+        code = run(cli, "tinygpt", arguments)
+    except Exception:
+        if not started():
+            raise
+        traceback.print_exc()
+        code = 1
+    if code:
+        end_others(code)
+    return code
 
 
 if __name__ == "__main__":

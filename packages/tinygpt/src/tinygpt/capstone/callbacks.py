@@ -6,16 +6,48 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens
 from tinygpt.capstone.presets import TrainConfig
+from tinygpt.distributed import World
 from tinygpt.runs import RunFolder
+from tt_core import manual_seed
 from tt_language import GPT, GPTConfig
 from tt_learn import Trainer
 from tt_learn.training import Callback
 from tt_perf.profiling.roofline import measure_machine
 
 Say = Callable[[str], None]
+
+
+class Together(Callback):
+    """Keeps the processes of one training alike: they log one loss, stop at one step, and draw different dropout.
+
+    With one process it does nothing.
+    """
+
+    def __init__(self, processes: World, seed: int) -> None:
+        self.processes, self.seed = processes, seed
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.processes.copy_weights(trainer.model)
+        self._draw_apart(trainer.step)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self.processes.size > 1:
+            self._draw_apart(trainer.step)
+            if self.processes.sum([float(trainer.interrupted)])[0]:
+                trainer.stop()
+
+    def on_log(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        record["train_loss"] = self.processes.sum([record["train_loss"]])[0] / self.processes.size
+
+    def _draw_apart(self, step: int) -> None:
+        """A generator for each process and step, so that a resumed run draws the same; the first keeps its own."""
+        if not self.processes.first:
+            manual_seed(int(np.random.SeedSequence([self.seed, self.processes.rank, step]).generate_state(1)[0]))
 
 
 class SaveModel(Callback):

@@ -5,6 +5,7 @@ Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tinygpt.capstone.callbacks import Estimate, Sample, SaveModel, Say
+from tinygpt.capstone.callbacks import Estimate, Sample, SaveModel, Say, Together
 from tinygpt.capstone.capstone import TinyGPT, new_model, saved_tokenizer
 from tinygpt.capstone.corpus import Corpus, Tokens, read_corpus, split_tokens
 from tinygpt.capstone.presets import TrainConfig
@@ -26,6 +27,7 @@ from tinygpt.capstone.recorded import (
     saved_weights,
     train_config,
 )
+from tinygpt.distributed import world
 from tinygpt.needs import Needs, available_memory, check_memory, size
 from tinygpt.runs import RunFolder
 from tt_core import Layer, from_numpy
@@ -47,7 +49,10 @@ def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: 
 
     Everything that can be refused is refused before the folder is made, most of it before the text is read.
     """
-    RunFolder.check_new(out)
+    say = world().only_first(say)
+    if world().first:
+        RunFolder.check_new(out)
+    world().check_share(config.batch_size)
     gpt_config(config, vocab_size=256)
     check_memory(config, vocab_size=256)
     tt_core.manual_seed(config.seed)
@@ -70,6 +75,8 @@ def train_new(
     needed = check_memory(config, tokenizer.vocab_size)
     model = GPT(gpt_config(config, tokenizer.vocab_size))
     gpt = TinyGPT(model, tokenizer)
+    if not world().first:  # another process writes
+        return _run(gpt, tokens, config, RunFolder(Path()), None, loss_of(described), say)
     with RunFolder.begun(out) as folder:
         folder.write_config(described_run(config, model.config) | dict(described))
         tokenizer.save(folder.tokenizer)
@@ -83,8 +90,9 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     `steps` changes how many are to be done in all. Raises `FileError` without a run or a checkpoint there, and where
     another training is writing to the run.
     """
+    say = world().only_first(say)
     folder = RunFolder.open(path)
-    with folder.writing():
+    with folder.writing() if world().first else contextlib.nullcontext():
         described = folder.read_config()
         config = train_config(folder, described)
         config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
@@ -97,7 +105,8 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
         tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
         needed = check_memory(config, tokenizer.vocab_size)
         gpt = TinyGPT(model, tokenizer)
-        folder.write_config({**described, "training": dataclasses.asdict(config)})
+        if world().first:
+            folder.write_config({**described, "training": dataclasses.asdict(config)})
         _introduce(gpt, tokens, needed, folder, say)
         return _run(gpt, tokens, config, folder, folder.last_checkpoint, loss_of(described), say)
 
@@ -144,27 +153,28 @@ def _run(
     say: Say,
 ) -> RunFolder:
     optimizer = optimizer_for(gpt.model, config)
+    writes = [
+        ProgressBar(),
+        JSONLog(folder.metrics),
+        LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
+        SaveModel(gpt, folder),
+        Estimate(gpt.model, config, tokens, say),
+        Sample(gpt, folder, say),
+        Checkpoints(
+            folder.checkpoint,
+            every=config.eval_interval,
+            resume_hint=f"go on with: tinygpt train --resume {folder.path}",
+        ),
+    ]
     trainer = Trainer(
         gpt.model,
         optimizer,
-        compute_loss=loss,
+        compute_loss=world().weighted(loss, config.batch_size),
         scheduler=CosineWarmupLR(optimizer, min(config.warmup_steps, config.steps - 1), config.steps, config.min_lr),
         clip_grad_norm=config.grad_clip or None,
         accumulate=config.accumulate,
         tokens_per_step=config.tokens_per_step,
-        callbacks=[
-            ProgressBar(),
-            JSONLog(folder.metrics),
-            LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
-            SaveModel(gpt, folder),
-            Estimate(gpt.model, config, tokens, say),
-            Sample(gpt, folder, say),
-            Checkpoints(
-                folder.checkpoint,
-                every=config.eval_interval,
-                resume_hint=f"go on with: tinygpt train --resume {folder.path}",
-            ),
-        ],
+        callbacks=[Together(world(), config.seed), *(writes if world().first else [])],
     )
     if checkpoint is not None:
         trainer.resume(checkpoint)
@@ -190,12 +200,12 @@ def _run(
 def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, Any]]:
     """What the trainer asks for batches: the next of the `accumulate` batches of a step, each time it is called."""
     first = np.random.default_rng(config.seed).random()
-    calls = itertools.count()
+    calls, mine = itertools.count(), world().share(config.batch_size)
 
     def batch(step: int) -> tuple[Any, Any]:
         number = step * config.accumulate + next(calls) % config.accumulate
         x, y = tokens.batch(number, config.batch_size, config.block_size, first)
-        return from_numpy(x), from_numpy(y)
+        return from_numpy(x[mine]), from_numpy(y[mine])
 
     return batch
 
@@ -213,10 +223,12 @@ def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
 def validate(model: GPT, tokens: Tokens, config: TrainConfig, windows: int | None) -> float:
     """Mean loss over windows of the validation text, always the same ones; all of it without `windows`."""
     total = count = 0.0
+    batches = tokens.validation(2 * config.batch_size, config.block_size, windows)
     with evaluating(model):
-        for x, y in tokens.validation(2 * config.batch_size, config.block_size, windows):
+        for x, y in batches[world().rank :: world().size]:
             total += next_token_loss(model(from_numpy(x)), from_numpy(y)).item() * x.size
             count += x.size
+    total, count = world().sum([total, count])
     return total / count
 
 

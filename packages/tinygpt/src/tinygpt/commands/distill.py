@@ -10,6 +10,7 @@ import click
 from tinygpt.capstone.presets import PRESETS, preset
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
 from tinygpt.commands.train import train_options
+from tinygpt.distributed import world
 from tt_core.command.common import output_may_end, plugin_option, reported
 from tt_core.engine.plugins import use
 
@@ -42,9 +43,9 @@ def command(
 
     RUN is the teacher: the student has its tokenizer, and learns from the text that it was trained on.
     """
-    with use(*plugins, report=False), output_may_end(), reported():
+    with use(*plugins, report=False), output_may_end(), reported(), world().ending_together():
         from tinygpt.capstone.compress import distill as job
 
         config = preset(name or "tiny", **changes)
         folder = job(run_folder, config, temperature, alpha, out, say)
-        say(f"let it write: tinygpt generate {folder.path}")
+        world().only_first(say)(f"let it write: tinygpt generate {folder.path}")

@@ -11,6 +11,7 @@ import click
 
 from tinygpt.capstone.presets import PRESETS, TrainConfig, preset, read_options
 from tinygpt.commands.options import NamesOptions, examples, path_option, say
+from tinygpt.distributed import world
 from tt_core.command.common import output_may_end, plugin_option, reported
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
@@ -62,7 +63,7 @@ def command(
     **changes: Any,
 ) -> None:
     """Train on a text and write a run folder."""
-    with use(*plugins, report=False), output_may_end(), reported():
+    with use(*plugins, report=False), output_may_end(), reported(), world().ending_together():
         from tinygpt.capstone import train as job
 
         if resume is None:
@@ -78,4 +79,4 @@ def command(
                     "--resume takes the run's own options; only --steps and --plugin can be given with it"
                 )
             folder = job.resume(resume, changes["steps"], say)
-        say(f"let it write: tinygpt generate {folder.path}")
+        world().only_first(say)(f"let it write: tinygpt generate {folder.path}")

@@ -1,0 +1,288 @@
+"""Several processes train the model that one would; a failure in one ends all. `nox -s mpi` has what this needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tt_core
+import tt_learn
+from tinygpt.capstone import TinyGPT
+from tinygpt.distributed import ONE, World, plugin
+from tinygpt.distributed.plugin import DataParallel
+from tt_core.engine.errors import PluginError, TinyTorchError
+from tt_core.tensor import Tensor
+from tt_learn.autograd.errors import GradientError
+
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+SHAPE = ["--preset", "tiny", "--tokenizer", "char", "--n-layer", "1", "--n-embd", "32", "--block-size", "16"]
+SHORT = ["--steps", "20", "--eval-interval", "5", "--warmup-steps", "5", "--learning-rate", "0.01", "--batch-size", "9"]
+
+
+def has_mpi() -> bool:
+    if MPIEXEC is None or find_spec("mpi4py") is None:
+        return False
+    found = subprocess.run([sys.executable, "-c", "from mpi4py import MPI"], capture_output=True, check=False)
+    return found.returncode == 0
+
+
+mpi = pytest.mark.skipif(not has_mpi(), reason="mpi4py and an MPI are not installed")
+
+
+class Fake:
+    """A communicator of two processes that compute the same: a sum is twice what one of them sends."""
+
+    def __init__(self, size: int = 2, rank: int = 0, alike: bool = True) -> None:
+        self.size, self.rank, self.alike, self.sent = size, rank, alike, 0
+
+    def Get_rank(self) -> int:
+        return self.rank
+
+    def Get_size(self) -> int:
+        return self.size
+
+    def allgather(self, value: bytes) -> list[bytes]:
+        return [value, value if self.alike else b"other"]
+
+    def Iallreduce(self, _: Any, values: np.ndarray) -> Any:
+        self.sent += 1
+        values *= self.size
+
+        class Request:
+            Test = Wait = staticmethod(lambda: None)
+
+        return Request()
+
+
+@pytest.fixture(autouse=True)
+def no_mpi_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_in_place", lambda: None)
+
+
+def gradients(model: tt_core.Layer, x: Tensor) -> list[np.ndarray]:
+    model.zero_grad()
+    for _ in range(2):  # they add up, as in accumulation
+        (model(x) ** 2).sum().backward()
+    found = []
+    for p in model.parameters():
+        assert p.grad is not None
+        found.append(p.grad.data.copy())
+    return found
+
+
+def model_and_input() -> tuple[tt_core.Layer, Tensor]:
+    tt_core.manual_seed(0)
+    first = tt_core.Linear(5, 5)
+    return tt_core.Sequential(first, tt_core.ReLU(), tt_core.Linear(5, 5), first), tt_core.randn(3, 5)  # one used twice
+
+
+def test_the_mean_of_equal_gradients_is_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = model_and_input()
+    expected = gradients(model, x)
+    for size, messages in ((1 << 20, 2), (1, 8)):  # bytes of a bucket, messages of two backward passes
+        monkeypatch.setattr(plugin, "BUCKET", size)
+        comm = Fake()
+        with tt_core.use(DataParallel(comm)):
+            found = gradients(model, x)
+        assert comm.sent == messages
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert all((a == b).all() for a, b in zip(gradients(model, x), expected, strict=True))  # and without it again
+
+
+def test_recomputed_layers_and_hooks_are_sent_too() -> None:
+    model, x = model_and_input()
+    expected = gradients(model, x)
+    again = tt_core.Sequential(model)
+    recomputed = lambda x: tt_learn.checkpoint(again, x)  # noqa: E731
+    with tt_core.use(DataParallel(Fake())):
+        model.zero_grad()
+        for _ in range(2):
+            (recomputed(x) ** 2).sum().backward()
+    for p, g in zip(model.parameters(), expected, strict=True):
+        assert p.grad is not None
+        np.testing.assert_array_equal(p.grad.data, g)
+
+
+def test_grad_changes_no_parameter_and_sends_nothing() -> None:
+    model, x = model_and_input()
+    comm = Fake()
+    with tt_core.use(DataParallel(comm)):
+        loss = (model(x) ** 2).sum()
+        tt_learn.grad(loss, list(model.parameters()))
+    assert comm.sent == 0
+
+
+def test_different_graphs_are_an_error_and_no_deadlock() -> None:
+    model, x = model_and_input()
+    with tt_core.use(DataParallel(Fake(alike=False))), pytest.raises(GradientError, match="different graphs"):
+        gradients(model, x)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_the_shares_of_a_batch_are_all_of_it(size: int) -> None:
+    worlds = [World(Fake(size, rank)) for rank in range(size)]
+    for count in (size, 9, 20):
+        parts = [range(count)[world.share(count)] for world in worlds]
+        assert [i for part in parts for i in part] == list(range(count))
+        loss = [world.weighted(lambda model, batch: 1.0, count)(model_and_input()[0], None) for world in worlds]
+        assert sum(loss) / size == pytest.approx(1)
+    with pytest.raises(TinyTorchError, match="batch_size is 1 for 3 processes"):
+        World(Fake(3)).check_share(1)
+
+
+def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinygpt.distributed import world
+
+    assert world() is ONE
+    monkeypatch.setenv("PMI_SIZE", "4")
+    with pytest.raises(TinyTorchError, match="mpiexec started 4 processes; add --plugin data-parallel"):
+        world()
+
+
+@pytest.mark.skipif(has_mpi(), reason="MPI is installed")
+def test_without_mpi_the_plugin_says_what_to_install() -> None:
+    with pytest.raises(PluginError, match=r"pip install 'tinygpt\[mpi\]'"):
+        tt_core.use("data-parallel")
+
+
+# --- real processes
+
+
+def started(ranks: int, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    command = [str(MPIEXEC), "-n", str(ranks), sys.executable, *map(str, arguments)]
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=env, start_new_session=True, **pipes, **options)
+
+
+TRAIN = ("-m", "tinygpt.cli", "train", "--plugin", "data-parallel")
+
+
+def trained_by(ranks: int, *arguments: object) -> str:
+    process = started(ranks, *TRAIN, *arguments)
+    told, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    return told
+
+
+def losses(run: Path) -> list[tuple[float, float]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [(line["train_loss"], line["val_loss"]) for line in lines if line["val_loss"] is not None]
+
+
+@mpi
+def test_two_and_three_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
+    options = [*SHAPE, *SHORT, "--corpus", corpus]
+    one = tmp_path / "one"
+    trained_by(1, *options, "--out", one)
+    for ranks in (2, 3):
+        told = trained_by(ranks, *options, "--out", tmp_path / str(ranks))
+        assert told.count("step 20/20") == told.count("let it write") == 1  # one process speaks
+        np.testing.assert_allclose(losses(tmp_path / str(ranks)), losses(one), atol=1e-5)
+        weights = [TinyGPT.load(run).model.state_dict() for run in (one, tmp_path / str(ranks))]
+        for name, value in weights[0].items():
+            np.testing.assert_allclose(value.data, weights[1][name].data, atol=1e-4)
+
+
+@mpi
+def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: Path) -> None:
+    options = [*SHAPE, *SHORT, "--corpus", corpus, "--min-lr", "0.01"]
+    trained_by(1, *options, "--out", tmp_path / "one")
+    trained_by(3, *options, "--steps", 10, "--out", tmp_path / "run")
+    for ranks in (1, 2):
+        resumed = Path(shutil.copytree(tmp_path / "run", tmp_path / f"run{ranks}"))
+        trained_by(ranks, "--resume", resumed, "--steps", 20)
+        np.testing.assert_allclose(losses(resumed), losses(tmp_path / "one"), atol=1e-5)
+
+
+@mpi
+def test_a_killed_process_ends_the_job_and_the_run_resumes_to_the_same_bits(corpus: Path, tmp_path: Path) -> None:
+    options = [*SHAPE, *SHORT, "--corpus", corpus, "--dropout", "0.1", "--steps", 60]
+    trained_by(2, *options, "--out", tmp_path / "whole")
+    out = tmp_path / "killed"
+    process = started(2, *TRAIN, *options, "--out", out)
+    assert process.stdout is not None
+    for line in iter(process.stdout.readline, ""):
+        if line.startswith("step 10/"):
+            break
+    ranks = list(children_of(process.pid))
+    os.kill(ranks[-1], signal.SIGKILL)
+    begun = time.monotonic()
+    told, _ = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 10
+    assert process.returncode != 0
+    assert "TERMINATION" in told or "signal" in told.lower()
+    trained_by(2, "--resume", out)
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    assert losses(out) == losses(tmp_path / "whole")
+
+
+def children_of(pid: int) -> Iterator[int]:
+    """The Python processes below `pid`, in the order in which they were started (Linux)."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text(encoding="ascii").split()):
+            below = list(children_of(child))
+            yield from below or [child]
+
+
+FAILING = """
+import sys, tt_core
+from tinygpt.distributed import world
+with tt_core.use("data-parallel"), world().ending_together():
+    layer = tt_core.Linear(3, 3)
+    for step in range(1000):
+        if sys.argv[1] == "loader" and step == 5 and world().rank == 1:
+            raise OSError("a damaged file")
+        loss = layer(tt_core.ones(2, 3)).sum()
+        if sys.argv[1] == "backward" and step == 5 and world().rank == 1:
+            loss = loss + layer.weight.sum()
+        loss.backward()
+"""
+
+
+@mpi
+@pytest.mark.parametrize(("where", "message"), [("loader", "rank 1 of 2"), ("backward", "different graphs")])
+def test_a_failure_in_one_process_ends_all(where: str, message: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FAILING, encoding="utf-8")
+    process = started(2, script, where)
+    told, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert message in told
+
+
+@mpi
+def test_a_failure_before_mpi_begins_ends_all(corpus: Path, tmp_path: Path) -> None:
+    """One of two processes is refused before it reaches MPI, where the other one waits for it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\nfrom tinygpt.cli import main\nsecond = os.environ.get('PMI_RANK', os.environ.get("
+        "'OMPI_COMM_WORLD_RANK')) == '1'\nsys.exit(main(['train', '--steps', 'many'] if second else sys.argv[1:]))",
+        encoding="utf-8",
+    )
+    process = started(2, script, *TRAIN[2:], *SHAPE, *SHORT, "--corpus", corpus, "--out", tmp_path / "run")
+    told, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "'many' is not a valid integer" in told
+
+
+@mpi
+def test_more_processes_than_windows_are_refused(corpus: Path, tmp_path: Path) -> None:
+    options = [*SHAPE, "--corpus", corpus, "--batch-size", 1]
+    process = started(2, *TRAIN, *options, "--out", tmp_path / "run")
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "batch_size is 1 for 2 processes" in told
