@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tinygpt.capstone import TinyGPT
 from tinygpt.capstone.bench import bench
 from tinygpt.cli import main
 from tt_core.engine import plugins
@@ -53,3 +54,11 @@ def test_a_plugin_that_waits_is_measured(trained: Path, monkeypatch: pytest.Monk
 
 def test_more_tokens_than_the_context_are_refused(trained: Path, refused: Callable[..., str]) -> None:
     assert "more than the model's context of 16" in refused("bench", trained, "--prompt-tokens", 15, "--new-tokens", 2)
+
+
+def test_info_tells_what_a_model_takes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(trained), "--layers"]) == 0
+    told = capsys.readouterr().out
+    assert f"{TinyGPT.load(trained).model.num_parameters():,} parameters in 1 MB" in told
+    assert "256 bytes of cache" in told
+    assert "attention: MultiHeadAttention" in told

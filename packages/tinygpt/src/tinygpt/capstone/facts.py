@@ -1,0 +1,53 @@
+"""Module 20, capstone: what is known of a run: options and figures that it recorded, and what its model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tinygpt.capstone.callbacks import flops_per_token
+from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.needs import size
+from tinygpt.runs import RunFolder
+from tt_core import tensor
+from tt_core.engine.errors import TinyTorchError
+from tt_language import GPT
+from tt_perf import summary
+from tt_perf.quantization.report import nbytes
+
+
+def about(folder: RunFolder, layers: bool = False) -> Iterator[str]:
+    """Lines that describe a run, with `layers` also each layer of its model; raises `FileError` for a damaged one."""
+    config = folder.read_config()
+    parts = {"model": config} if "model_type" in config else config  # in Hugging Face's format, all is of the model
+    yield f"run: {folder.path}"
+    for part in ("model", "training", "corpus", "versions"):
+        yield f"{part}: {_told(parts.get(part, {}), f'{folder.config} is damaged: {part} is no object')}"
+    yield f"last figures: {folder.last_figures() or 'none'}"
+    if folder.model.exists():
+        model = TinyGPT.load(folder.path).model
+        yield f"size: {sizes(model)}"
+        if layers:
+            yield str(summary(model, tensor([[0] * model.config.block_size])))
+
+
+def sizes(model: GPT) -> str:
+    """Parameters and bytes of a model, and what a token costs.
+
+    >>> from tt_language import GPTConfig
+    >>> sizes(GPT(GPTConfig(vocab_size=100, block_size=64, n_layer=2, n_head=2, n_embd=32, bias=False)))
+    '29,984 parameters in 1 MB; a token: 0.1 MFLOP written, 0.2 MFLOP trained, 512 bytes of cache'
+    """
+    config = model.config
+    cache = 2 * config.n_layer * (config.n_kv_head or config.n_head) * config.head_size * 4  # a key and a value in each layer
+    trained = flops_per_token(model)
+    return (
+        f"{model.num_parameters():,} parameters in {size(nbytes(model))}; a token: {trained / 3e6:,.1f} MFLOP written, "
+        f"{trained / 1e6:,.1f} MFLOP trained, {cache:,} bytes of cache"
+    )
+
+
+def _told(entries: Any, damaged: str) -> str:
+    if not isinstance(entries, dict):
+        raise TinyTorchError(damaged)
+    return ", ".join(f"{name}={value}" for name, value in entries.items() if value is not None) or "unknown"
