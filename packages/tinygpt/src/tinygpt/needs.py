@@ -18,6 +18,8 @@ from tt_core.engine.errors import TinyTorchError
 
 _TRAINED, _SAVED = 16, 24
 """Bytes a weight: itself, its gradient and two moments; and twice what a checkpoint holds of them while it is saved."""
+_READ = 16
+"""Bytes of a token that is read: itself and the one to predict."""
 _KEPT_SCORES = 256
 """Up to this context, attention keeps its weights for backward (`tt_language.kernels.attention`)."""
 
@@ -32,10 +34,12 @@ class Needs:
     """While a checkpoint is written, when there are no activations."""
     activations: int
     """Of one batch."""
+    reading: int
+    """The tokens of all batches of a step."""
 
     @property
     def total(self) -> int:
-        return self.weights + max(self.saving, self.activations)
+        return self.weights + max(self.saving, self.activations) + self.reading
 
 
 def needs(config: TrainConfig, vocab_size: int) -> Needs:
@@ -51,7 +55,7 @@ def needs(config: TrainConfig, vocab_size: int) -> Needs:
     scores = config.n_head * config.block_size if config.block_size <= _KEPT_SCORES else 0
     token = layers * (floats * width + scores) + 3 * vocab_size  # logits, their exponentials, their gradient
     activations = 4 * token * config.batch_size * config.block_size
-    return Needs(_TRAINED * weights, _SAVED * weights, activations)
+    return Needs(_TRAINED * weights, _SAVED * weights, activations, _READ * config.tokens_per_step)
 
 
 def check_memory(config: TrainConfig, vocab_size: int) -> Needs:
@@ -60,7 +64,9 @@ def check_memory(config: TrainConfig, vocab_size: int) -> Needs:
     if free is None or wanted.total <= free:
         return wanted
     room = (free - wanted.weights) * config.batch_size // wanted.activations
-    if room >= 1 and wanted.weights + wanted.saving <= free:
+    if wanted.reading > free:
+        advice = "choose a smaller --accumulate or --batch-size"
+    elif room >= 1 and wanted.weights + wanted.saving <= free:
         advice = f"choose a smaller --batch-size (up to {room}) or --block-size"
     else:
         advice = "choose a smaller --n-embd, --n-layer, --vocab-size or --block-size"
