@@ -131,4 +131,4 @@ def cores_faster() -> float:
 @number(1, 256, ".0f")
 def cores() -> float:
     """How many cores there are."""
-    return threads.cores()
+    return threads.get_num_threads()

@@ -7,17 +7,16 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from tt_core.engine import blas
+from tt_core.engine import threads
 from tt_data import spatial
 
 
 def test_the_gradient_of_the_weight_is_added_up_over_cores(monkeypatch):
-    monkeypatch.setattr(blas, "THREADS_REST", True)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(threads._chosen, "number", 3)
     rng = np.random.default_rng(0)
     g, x = rng.standard_normal((7, 16, 32, 32)), rng.standard_normal((7, 8, 32, 32))
     shared = spatial.conv2d_weight.kernel(g, x, kernel_size=(3, 3), padding=1)
-    monkeypatch.setattr(blas, "THREADS_REST", False)
+    monkeypatch.setattr(threads._chosen, "number", 1)
     alone = spatial.conv2d_weight.kernel(g, x, kernel_size=(3, 3), padding=1)
     np.testing.assert_allclose(shared, alone, rtol=1e-10, atol=1e-10)
 
@@ -37,28 +36,26 @@ def _pooled(y):
     return pooled, index, back
 
 
-@pytest.mark.parametrize("cores", ["1", "2", "3"])
-def test_the_same_number_of_threads_gives_the_same_bits(monkeypatch, cores):
-    monkeypatch.setattr(blas, "THREADS_REST", True)
-    monkeypatch.setenv("OMP_NUM_THREADS", cores)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_same_number_of_threads_gives_the_same_bits(monkeypatch, number):
+    monkeypatch.setattr(threads._chosen, "number", number)
     assert all((a == b).all() for a, b in zip(_passes(), _passes()))
 
 
 def test_pooling_gives_the_same_bits_and_convolution_the_same_up_to_rounding_for_any_number_of_threads(monkeypatch):
     """BLAS rounds an element by its position in the matrix, and how images are split decides about that."""
-    monkeypatch.setattr(blas, "THREADS_REST", True)
     found = []
-    for cores in ("1", "2", "3"):
-        monkeypatch.setenv("OMP_NUM_THREADS", cores)
+    for number in (1, 2, 3):
+        monkeypatch.setattr(threads._chosen, "number", number)
         found.append(_passes())
     for others in found[1:]:
         for a, b in zip(found[0], others):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(a).max())
     image = found[0][0]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(threads._chosen, "number", 1)
     alone = _pooled(image)
-    for cores in ("2", "3"):
-        monkeypatch.setenv("OMP_NUM_THREADS", cores)
+    for number in (2, 3):
+        monkeypatch.setattr(threads._chosen, "number", number)
         assert all((a == b).all() for a, b in zip(alone, _pooled(image)))
 
 
@@ -69,7 +66,7 @@ def _in_child(queue):
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform does not fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that it is multi-threaded is the point
 def test_a_forked_child_has_threads_of_its_own(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(threads._chosen, "number", 2)
     expected = float(_passes()[0].sum())
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

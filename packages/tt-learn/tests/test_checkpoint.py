@@ -109,8 +109,9 @@ def test_thread_count_and_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoints.environment_changes(checkpoints.environment()) == []
     changes = checkpoints.environment_changes({**checkpoints.environment(), "threads": 99})
     assert changes == [f"threads 99 -> {checkpoints.thread_count()}"]
-    monkeypatch.setattr(threads, "_blas", lambda: SimpleNamespace(info=list))  # a BLAS that cannot be asked
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(threads.blas, "LIMITED", False)
+    monkeypatch.setattr(threads.blas, "LIBRARIES", SimpleNamespace(info=list))  # a BLAS that cannot be asked
+    monkeypatch.setattr(threads._chosen, "number", 3)
     assert checkpoints.thread_count() == 3
 
 

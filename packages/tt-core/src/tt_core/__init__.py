@@ -31,6 +31,7 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.later import absent
 from tt_core.engine.phases import phase
 from tt_core.engine.plugins import disable, hookimpl, hookspec, manager, use
+from tt_core.engine.threads import get_num_threads, set_num_threads
 from tt_core.layers import (
     GELU,
     Dropout,
@@ -233,6 +234,7 @@ __all__ = [
     "ge",
     "gelu",
     "generator",
+    "get_num_threads",
     "get_rng_state",
     "gt",
     "hookimpl",
@@ -288,6 +290,7 @@ __all__ = [
     "replace_layers",
     "reshape",
     "roll",
+    "set_num_threads",
     "set_rng_state",
     "sigmoid",
     "sign",

@@ -1,14 +1,102 @@
-"""Tuned kernel of `tt_core.tensor.products`. The figures are shares of the formula's time."""
+"""Tuned kernel of `tt_core.tensor.products`, and `product`, which decides where a matrix product is computed.
+
+The figures are shares of the formula's time.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from tt_core.engine import blas
 from tt_core.engine.dispatch import Array, tuned
+from tt_core.engine.threads import at_once, get_num_threads, split
 from tt_core.tensor import products as P
 from tt_core.tensor.dtypes import HALF, through_float32
+
+LARGE = 10_000_000
+"""Multiplications (half the FLOPs) from which several threads share a product: about 0.1 ms on one core."""
+LONG = 1 << 20
+"""The same for products of up to `FEW` rows or columns, which read each element of the other matrix once or twice: 4 MB
+of float32 take 0.1 to 0.4 ms on one core, depending on the cache that they are in."""
+FEW = 8
+PIECES = 4
+"""At most so many pieces for each thread, so that a thread that another program holds up leaves its work to others."""
+WIDTH = 16
+"""Pieces are whole multiples of so many rows or columns, which are what BLAS computes at a time."""
+
+
+def product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """`a @ b` for arrays, in `out` if it is given: small products on the calling core, large ones shared over threads.
+
+    Raises `ValueError` for shapes that do not fit, as NumPy does.
+
+    >>> product(np.ones((2, 3)), np.ones((3, 1)))
+    array([[3.],
+           [3.]])
+    """
+    if a.ndim > 1 and b.ndim > 1:
+        if a.size * b.shape[-1] < LONG and a.ndim >= b.ndim:
+            return np.matmul(a, b, out=out)
+        return _shared(a, b, out)
+    if b.ndim == 1 and a.ndim == 2 and a.size >= LONG:
+        return _shared(a, b[:, None], None if out is None else out[:, None])[:, 0]
+    if a.ndim == 1 and b.ndim == 2 and b.size >= LONG:
+        return _shared(a[None], b, None if out is None else out[None])[0]
+    return np.matmul(a, b, out=out)
+
+
+def _shared(a: Array, b: Array, out: Array | None) -> Array:
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    batch = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    pieces = _pieces(math.prod(batch) * m * k * n, min(m, n))
+    if pieces == 1 or k != b.shape[-2]:
+        return np.matmul(a, b, out=out)
+    axis, parts = _axis((*batch, m, n), pieces)
+    dtype = np.result_type(a, b)
+    a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)  # once, and not for each piece
+    result = np.empty((*batch, m, n), dtype) if out is None else out
+
+    def multiply(part: slice) -> None:
+        left = a if axis == -1 else _part(a, axis, part)
+        right = b if axis == -2 else _part(b, axis, part)
+        np.matmul(left, right, out=_part(result, axis, part))
+
+    at_once(multiply, parts)
+    return result
+
+
+def _pieces(multiplications: int, narrow: int) -> int:
+    """Into how many pieces a product is split: none are worth handing over where this gives 1."""
+    threads = get_num_threads()
+    least = LONG if narrow <= FEW else LARGE
+    if threads == 1 or multiplications < least or not blas.LIMITED:
+        return 1
+    return threads * min(PIECES, max(1, multiplications // threads // least))
+
+
+def _axis(shape: Sequence[int], pieces: int) -> tuple[int, list[slice]]:
+    """The dimension of the result, counted from the end, that is split, and its slices.
+
+    Entries of the batch if they are enough, since each is a product of its own; else rows or columns, of which there
+    are more: what is not split is prepared by BLAS once for each piece.
+    """
+    *batch, rows, columns = shape
+    longest = max(batch, default=0)
+    if longest >= pieces or longest * WIDTH > max(rows, columns):
+        return batch.index(longest) - len(shape), split(longest, pieces)
+    return (-2, split(rows, pieces, WIDTH)) if rows >= columns else (-1, split(columns, pieces, WIDTH))
+
+
+def _part(x: Array, axis: int, part: slice) -> Array:
+    """The part of `x` along a dimension; all of it where that dimension is broadcast."""
+    if x.ndim < -axis or x.shape[axis] == 1:
+        return x
+    index: list[Any] = [..., part, *[slice(None)] * (-axis - 1)]
+    return x[tuple(index)]
 
 
 @tuned(P.matmul)
@@ -22,7 +110,7 @@ def matmul(a: Array, b: Array, /) -> Array:
     try:
         if b.ndim == 2 and a.ndim > 2:
             rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
-            return (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
-        return np.matmul(a, b)
+            return product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+        return product(a, b)
     except ValueError as error:
         raise ValueError(P.misfit(a, b) or str(error)) from None

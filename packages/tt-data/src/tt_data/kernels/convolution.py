@@ -1,8 +1,8 @@
 """Tuned kernels of `tt_data.spatial.convolution`: matrix products over columns of patches (im2col).
 
 Each kernel copies the patches of a few images into columns that stay in the cache, and calls BLAS with one product per
-block (Chellapilla et al. 2006). Each core works on its own images. There is no FFT and no Winograd. The figures are
-shares of the formula's time on two cores.
+block (Chellapilla et al. 2006). Each core takes a few images at a time. There is no FFT and no Winograd. The figures
+are shares of the formula's time on two cores.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def conv2d(
                 result += bias.reshape(groups, -1, 1)
             results[some, :, rows] = result.reshape(-1, *block.shape[3:]).swapaxes(0, 1)
 
-    on_each_core(convolve, len(x), len(x) * w.out[0] * row_bytes)
+    on_each_core(convolve, len(x), len(x) * w.out[0] * row_bytes, each=4)
     return out
 
 
@@ -94,7 +94,7 @@ def conv2d_input(
             columns = kernels @ block.reshape(groups, kernels.shape[2], -1)  # (groups, C kh [kw], images rows W)
             _scatter(columns.reshape(c * groups, kh, -1, *block.shape[-3:]), w, rows, total[some], gathered)
 
-    on_each_core(spread, n, n * w.out[0] * row_bytes)
+    on_each_core(spread, n, n * w.out[0] * row_bytes, each=4)
     return out
 
 
@@ -126,7 +126,7 @@ def conv2d_weight(
         return total
 
     # one sum for each core, added up in the order of the images
-    total = functools.reduce(np.add, on_each_core(weigh, len(x), len(x) * w.out[0] * row_bytes))
+    total = functools.reduce(np.add, on_each_core(weigh, len(x), len(x) * w.out[0] * row_bytes, each=2))
     return total.swapaxes(1, 2).reshape(o, c // groups, *w.kernel)
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
+from tt_core.kernels.products import product
 from tt_core.random import generator
 from tt_language import attention as A
 
@@ -232,7 +233,7 @@ class Problem(NamedTuple):
         """Products of keys and queries, minus infinity where a query may not look: (B, H, G, S, T), in `room`."""
         queries, keys = block.of_queries(q), block.of_keys(k)
         scores = room.reshape(block.shape_of(q))
-        np.matmul(keys, queries.swapaxes(-1, -2), out=scores)
+        product(keys, queries.swapaxes(-1, -2), out=scores)
         if self.mask is not None:
             part = block.of_mask(self.mask).swapaxes(-1, -2)
             if part.dtype == np.bool_:
@@ -278,7 +279,7 @@ def attend(problem: Problem) -> tuple[Array, Array, Array]:
         weights = problem.scores(block, q, k, memory[place])
         block.of_lse(lse)[...] = _softmax(weights, bounded)
         dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
-        np.matmul(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
+        product(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
     return out, lse, memory if problem.keeps else memory[:0].copy()
 
 
@@ -311,13 +312,13 @@ def attend_backward(
         fresh = block.queries.stop == q.shape[-2]
         _product(weights if scale is None else weights * scale, block.of_queries(g), dv, block, fresh)
         slope = slopes[: weights.size].reshape(shape)
-        np.matmul(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
+        product(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
         if scale is not None:
             _drop(slope, scale, block.of_queries(r))
         slope *= weights
         if dmask is not None:
             _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
-        np.matmul(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
+        product(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
         _product(slope, block.of_queries(q), dk, block, fresh)
     dq *= dq.dtype.type(problem.scale)  # dk has it from q
     return dq, dk, dv, dmask
@@ -375,13 +376,13 @@ def _product(a: Array, b: Array, target: Array, block: Block, fresh: bool) -> No
     """`a @ b` written to the block's keys, or added to what is there; summed over groups that share a head."""
     part = block.of_keys(target)
     if not fresh:
-        _add(part, a @ b)
+        _add(part, product(a, b))
         return
     target[block.rows, :, :, block.keys.stop :] = 0
     if part.shape[2] == a.shape[2]:
-        np.matmul(a, b, out=part)
+        product(a, b, out=part)
     else:
-        np.sum(a @ b, axis=2, keepdims=True, out=part)
+        np.sum(product(a, b), axis=2, keepdims=True, out=part)
 
 
 def _add(target: Array, part: Array) -> None:

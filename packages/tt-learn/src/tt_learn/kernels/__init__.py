@@ -10,3 +10,4 @@ from tt_learn.kernels import autograd as autograd
 from tt_learn.kernels import layers as layers
 from tt_learn.kernels import losses as losses
 from tt_learn.kernels import optimizers as optimizers
+from tt_learn.kernels import products as products

@@ -6,6 +6,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
 from tt_core.kernels.layers import layer_norm, row_means, rows_of
+from tt_core.kernels.products import product
 from tt_learn.rules import layers as R
 
 
@@ -34,5 +35,7 @@ def layer_norm_backward(
     x_gradient -= row_means(u)
     x_gradient *= rstd
     ones = np.ones(len(rows), rows.dtype)
-    weight_gradient = ones @ np.multiply(rows, normalized, out=normalized)  # as products: BLAS adds rows up faster
-    return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), (ones @ rows).reshape(shape)
+    weight_gradient = product(
+        ones, np.multiply(rows, normalized, out=normalized)
+    )  # as products: BLAS adds rows up faster
+    return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), product(ones, rows).reshape(shape)

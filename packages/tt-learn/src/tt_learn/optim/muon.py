@@ -10,6 +10,7 @@ import numpy as np
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
+from tt_core.kernels.products import product
 from tt_learn.kernels.optimizers import adam_in_place, decay_weights, lerp, step_along
 from tt_learn.optimizers.base import Optimizer, as_tuple
 from tt_learn.optimizers.blocks import State
@@ -115,18 +116,18 @@ def orthogonalize(
     array([0.7 , 1.13])
     """
     a, b, c = coefficients
-    x, x_next, product, gram, update = room
+    x, x_next, ux, gram, update = room
     np.copyto(x, u.T if u.shape[0] > u.shape[1] else u)  # the smaller Gram matrix is cheaper
     np.divide(x, max(math.sqrt(float(np.vdot(x, x))), eps), out=x)
     for _ in range(steps):
-        np.matmul(x, x.T, out=gram)
-        np.matmul(gram, gram, out=update)
+        product(x, x.T, out=gram)
+        product(gram, gram, out=update)
         np.multiply(update, c, out=update)
         np.multiply(gram, b, out=gram)
         np.add(update, gram, out=update)
-        np.matmul(update, x, out=product)
+        product(update, x, out=ux)
         np.multiply(x, a, out=x_next)
-        np.add(x_next, product, out=x_next)
+        np.add(x_next, ux, out=x_next)
         x, x_next = x_next, x
     return x.T if u.shape[0] > u.shape[1] else x
 

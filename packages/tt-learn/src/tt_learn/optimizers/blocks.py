@@ -24,7 +24,7 @@ from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
 from tt_core.engine.heap import aligned
-from tt_core.engine.threads import cores, in_parallel
+from tt_core.engine.threads import get_num_threads, in_parallel
 
 BLOCK = 65_536  # elements: parameter, gradient, two states and two scratch arrays in float32 are 1.6 MB
 SHARED = 131_072
@@ -195,7 +195,7 @@ class Blocks:
     @property
     def shares(self) -> int:
         """The number of shares, one per core, into which the blocks are divided."""
-        return min(cores(), len(self.blocks)) if self.many else 1
+        return min(get_num_threads(), len(self.blocks)) if self.many else 1
 
     def update(self, change: Callable[[Block], None]) -> None:
         """Calls `change` with each block that has gradients; each share runs in its own thread."""

@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.plugins import available, manager
-from tt_core.engine.threads import cores
+from tt_core.engine.threads import get_num_threads
 
 _PACKAGES = ("tt-core", "tt-learn", "tt-data", "tt-language", "tt-perf", "numpy", "numba")
-_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS", "TT_PLUGINS")
+_VARIABLES = (
+    "TT_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "TT_LIMIT_BLAS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TT_PLUGINS",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -27,7 +34,7 @@ def environment() -> dict[str, Any]:
     """
     return {
         "processor": processor(),
-        "cores": cores(),
+        "cores": get_num_threads(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
@@ -52,7 +59,7 @@ def processor() -> str:
 def load_per_core() -> float | None:
     """Programs that wanted a core during the last minute, for each core we may use; None where that is not known."""
     try:
-        return round(os.getloadavg()[0] / cores(), 2)
+        return round(os.getloadavg()[0] / get_num_threads(), 2)
     except (AttributeError, OSError):  # Windows, or a system without the figure
         return None
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.threads import on_each_core
+from tt_core.kernels.products import product
 from tt_learn.autograd import gradient
 from tt_perf.quantization.affine import choose_qparams, dequantize_affine, no_gradient, quantize_affine, refusing
 
@@ -171,7 +172,8 @@ def quantized_linear_input(
     g: Array, codes: Array, scale: Array, zero_point: Array | None = None, /, inputs: int = 0
 ) -> Array:
     """Gradient of `quantized_linear` for its input: `g @ weight`, (..., out) gives (..., inputs)."""
-    return g @ _unpacked(codes, scale, zero_point, operator.index(inputs)).astype(g.dtype, copy=False)
+    weight = _unpacked(codes, scale, zero_point, operator.index(inputs)).astype(g.dtype, copy=False)
+    return product(g, weight)
 
 
 @gradient(quantized_linear)
@@ -258,7 +260,8 @@ def integer_product(a: Array, b: Array, /) -> Array:
     total = np.zeros((len(a), len(b)), sum_dtype(*most, length))
     for start in range(0, length, piece):
         some = slice(start, start + piece)
-        total += (a[:, some].astype(np.float32) @ b[:, some].astype(np.float32).T).astype(total.dtype)
+        floats = a[:, some].astype(np.float32), b[:, some].astype(np.float32).T
+        total += product(*floats).astype(total.dtype)
     return total
 
 

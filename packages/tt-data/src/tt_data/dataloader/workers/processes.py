@@ -30,7 +30,7 @@ from tt_data.dataloader.workers.server import run_worker
 _FIRST_SLOT = 1 << 16  # bytes; a slot grows to the first batch that does not fit
 _MAX_SLOTS = 16  # of a worker: all waiting tasks must fit in its pipe, or both sides block each other
 _GRACE = 0.5  # seconds that a worker has to end by itself before it is terminated, then killed
-_BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_THREADS = ("TT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 WorkerInit = Callable[[int], None]
 
@@ -73,7 +73,7 @@ class ProcessPool:
         job = _encode(setup, self._arena)
         self._sent = self._arena.segments  # the arrays of the dataset
         context = multiprocessing.get_context(method)
-        with _single_threaded_blas():
+        with _single_threaded():
             for index in range(count):
                 self._workers.append(_Worker(index, [_Slot(i, self._arena) for i in range(slots)], context))
         # after all of them were started, so that they import the package at the same time
@@ -293,10 +293,10 @@ def _encode(job: Any, arena: Arena) -> memoryview:
 
 
 @contextlib.contextmanager
-def _single_threaded_blas() -> Iterator[None]:
-    """Processes that are started in this block have one BLAS thread each: the cores are for training."""
-    before = {name: os.environ.get(name) for name in _BLAS_THREADS}
-    os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
+def _single_threaded() -> Iterator[None]:
+    """Processes that are started in this block have one thread each: the cores are for training."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield
     finally:
