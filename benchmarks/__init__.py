@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-import tt_core  # noqa: F401 - before NumPy, as a program that trains would
+import tt_core  # noqa: F401 - before NumPy, so that BLAS starts no threads

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import tt_core  # before NumPy, as a program that trains would
+import tt_core  # before NumPy, so that BLAS starts no threads
 
 # isort: split
 import numpy as np

@@ -28,7 +28,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: times then depend less on what else runs
+os.environ.setdefault("TT_NUM_THREADS", "1")  # times then depend less on what else runs
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"\{\{ (\w+) ([^}]+?) \}\}")

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-from tt_core.engine.blas import SETTING
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ def peak_memory() -> int:
 
 def measure(command: Sequence[str], timeout: float = 600) -> Measurement:
     """Run one worker. Raises `RuntimeError` with what it wrote where it fails."""
-    environment = {**SETTING, **os.environ}  # the workers' scripts import NumPy first
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr.strip()}")
     return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))

@@ -22,7 +22,7 @@ PROGRAM = "import sys; from tinygpt.cli import main; sys.exit(main())"
 OPTIONS = ["--preset", "tiny", "--tokenizer", "char", "--n-layer", "1", "--n-embd", "32", "--block-size", "16"]
 MANY = ["--steps", "1000000", "--eval-interval", "1000000"]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor these devices")
-HERE = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+HERE = {**os.environ, "TT_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
 pytestmark = pytest.mark.filterwarnings("default:resume. last bits may differ")  # this process has its own threads
 
 

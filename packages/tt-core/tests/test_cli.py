@@ -15,7 +15,9 @@ import click
 import pytest
 
 import tt_core
-from tt_core.command.common import output_may_end, run
+from tt_core.command.cli import cli
+from tt_core.command.common import output_may_end, run, threads_option
+from tt_core.engine import threads
 
 PLUGIN = """
 from tt_core import tensor
@@ -320,3 +322,26 @@ def test_a_reader_that_has_gone_is_no_error_to_speak_of() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 1
+
+
+# --- threads
+
+
+def test_the_option_threads_sets_their_number(monkeypatch, capsys):
+    monkeypatch.setattr(threads._chosen, "number", 2)
+
+    @click.command()
+    @threads_option
+    def job():
+        click.echo(tt_core.get_num_threads())
+
+    assert [run(job, "job", given) for given in ([], ["--threads", "3"], ["--threads", "0"])] == [0, 0, 2]
+    told = capsys.readouterr()
+    assert told.out == "2\n3\n"
+    assert "error: Invalid value for '--threads'" in told.err
+
+
+def test_commands_that_compute_take_threads():
+    for command in cli.commands.values():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert ("--plugin" in options) <= ("--threads" in options), command.name

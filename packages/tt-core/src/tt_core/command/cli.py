@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line
+from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module, TryIt, deferred
 from tt_core.course.commands import add_to as add_course_to
 from tt_core.course.commands import milestones, note_milestone, on_learners_code
@@ -84,6 +84,7 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
 )
 @click.option("--out", type=PathOption(), default=Path("milestones"), help="folder for pictures")
 @plugin_option
+@threads_option
 def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, ...]) -> None:
     """Run a moment of history with what is installed, and print what it reached."""
     known = {milestone.name: milestone for milestone in milestones()}

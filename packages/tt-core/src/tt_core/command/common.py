@@ -21,6 +21,7 @@ import click
 
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import manager
+from tt_core.engine.threads import set_num_threads
 
 _GONE = {errno.EPIPE, errno.EIO, errno.ESHUTDOWN} | ({errno.EINVAL} if os.name == "nt" else set())
 """The errors of writing to a closed pipe or a closed terminal; for a pipe, Windows raises EINVAL."""
@@ -43,6 +44,22 @@ plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="NAME", help="use this plugin (see: tt plugins)"
 )
 """The option of every command that computes; the command gets `plugins: tuple[str, ...]`."""
+
+
+def _use_threads(context: click.Context, parameter: click.Parameter, number: int | None) -> None:
+    if number is not None:
+        set_num_threads(number)
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    callback=_use_threads,
+    expose_value=False,
+    help="compute on so many threads [default: $TT_NUM_THREADS, else one for each core]",
+)
+"""The option of every command that computes; it calls `set_num_threads`."""
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command.common import PathOption, plugin_option, show_each_line
+from tt_core.command.common import PathOption, plugin_option, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module
 from tt_core.course import finder
 from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
 from tt_core.engine.plugins import use as use_plugins
+from tt_core.engine.threads import get_num_threads
 
 if TYPE_CHECKING:
     from tt_core.course.exercises import Exercise
@@ -289,6 +290,7 @@ def use(whose: str, module: Module, file: Path | None) -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--tuned", is_flag=True, help="let the framework's tuned kernels run in place of your formulas")
 @plugin_option
+@threads_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], tuned: bool, plugins: tuple[str, ...]) -> None:
     """Run a Python file, or a command such as `tinygpt train`, on your code.
@@ -307,7 +309,7 @@ def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False, pl
     """Run a command with the learner's files in place, and with plugins; returns its exit code."""
     from tt_core.course.process import environment
 
-    environ = {**environment(workspace.root, tuned=tuned)}
+    environ = {**environment(workspace.root, tuned=tuned), "TT_NUM_THREADS": str(get_num_threads())}
     wanted = [*filter(None, os.environ.get("TT_PLUGINS", "").split(",")), *plugins]
     if wanted:
         environ["TT_PLUGINS"] = ",".join(wanted)

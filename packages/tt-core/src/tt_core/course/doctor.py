@@ -18,6 +18,8 @@ from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 from tt_core.command.journey import ACTS
 from tt_core.course.folder import Workspace
 from tt_core.engine.errors import TinyTorchError
+from tt_core.engine.threads import get_num_threads
+from tt_core.kernels.products import product
 
 Finding = tuple[str, str, str]
 """What was looked at, what was found, and what to do; nothing to do where the third is empty."""
@@ -43,9 +45,9 @@ def packages() -> Iterator[Finding]:
 def blas() -> Iterator[Finding]:
     """NumPy, its matrix library, and how fast a product is."""
     libraries = [info for info in threadpool_info() if info.get("user_api") == "blas"]
-    named = ", ".join(f"{x['internal_api']} {x.get('version') or ''} ({x['num_threads']} threads)" for x in libraries)
+    named = ", ".join(f"{x['internal_api']} {x.get('version') or ''}" for x in libraries)
     a = np.ones((512, 512), np.float32)
-    best = min(_seconds(lambda: a @ a) for _ in range(5))
+    best = min(_seconds(lambda: product(a, a)) for _ in range(5))
     speed = 2 * 512**3 / best / 1e9
     slow = "reinstall NumPy from its wheel: pip install --force-reinstall numpy" if speed < 2 else ""
     yield "NumPy", f"{np.__version__}, {named or 'no matrix library found'}, {speed:.0f} GFLOP/s", slow
@@ -54,7 +56,7 @@ def blas() -> Iterator[Finding]:
 def cores() -> Iterator[Finding]:
     """The cores that this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield "cores", f"{allowed} of {os.cpu_count()}", ""
+    yield "cores", f"{allowed} of {os.cpu_count()}, {get_num_threads()} threads", ""
 
 
 def memory() -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tt_core import layers as L
 from tt_core.engine.dispatch import Array, tuned
-from tt_core.kernels.products import product
+from tt_core.kernels.products import LONG, product, row_means
 from tt_core.tensor.elementwise import HALF, through_float32
 
 # --- linear
@@ -24,7 +24,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
         return linear(x, weight[None], bias)[..., 0]
     rows = x if x.ndim <= 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     try:
-        result = _few_rows_product(rows, weight) if _few_rows(rows, weight) else product(rows, weight.T)
+        result = rows @ weight.T if rows.size * len(weight) < LONG else _large_product(rows, weight)
     except ValueError:  # checking first would take 0.15 us
         _check(x, weight)
         raise
@@ -41,19 +41,16 @@ def _check(x: Array, weight: Array) -> None:
         L.linear.check(x, weight)
 
 
-def _few_rows(rows: Array, weight: Array) -> bool:
-    """Whether a few long rows meet a weight stored by rows, in a product that is not small."""
-    few = rows.ndim == 2 and 2 <= len(rows) <= rows.shape[1] // 16
-    return few and len(rows) * weight.size > 1 << 20 and weight.flags.c_contiguous
+def _large_product(rows: Array, weight: Array) -> Array:
+    """`rows @ weight.T`; by its transpose if there are few long rows and the weight is stored by rows.
 
-
-def _few_rows_product(rows: Array, weight: Array) -> Array:
-    """`rows @ weight.T` by its transpose: OpenBLAS prepares a left matrix faster than one on the right.
-
-    Including the transposition of the result, 4 rows of 768 times (768, 768) take 0.5 of the time and 32 rows of 784
-    times (128, 784) 0.8; from 64 rows on there is nothing to gain.
+    OpenBLAS prepares a left matrix faster than one on the right. Including the transposition of the result, 4 rows of
+    768 times (768, 768) take 0.5 of the time and 32 rows of 784 times (128, 784) 0.8; from 64 rows on there is nothing
+    to gain.
     """
-    return np.ascontiguousarray(product(weight, rows.T).T)
+    if rows.ndim == 2 and 2 <= len(rows) <= rows.shape[1] // 16 and weight.flags.c_contiguous:
+        return np.ascontiguousarray(product(weight, rows.T).T)
+    return product(rows, weight.T)
 
 
 # --- layer normalization
@@ -85,9 +82,3 @@ def layer_norm(
 def rows_of(x: Array, dims: int) -> Array:
     """`x` as a matrix with its last `dims` dimensions in each row."""
     return x.reshape(math.prod(x.shape[: x.ndim - dims]), math.prod(x.shape[x.ndim - dims :]))
-
-
-def row_means(rows: Array) -> Array:
-    """Mean of each row, (n, 1); as a product with 1/m, which is four times as fast as `mean(1)`."""
-    m = rows.shape[1]
-    return product(rows, np.full(m, 1 / m if m else 0, rows.dtype))[:, None]

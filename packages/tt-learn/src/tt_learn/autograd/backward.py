@@ -66,7 +66,8 @@ class Backward:
             if edge is not None and g is not None:
                 at, output = edge
                 shape, dtype = at.outputs[output] if isinstance(at, Node) else (at.data.shape, at.data.dtype)
-                if g.data.shape != shape or g.data.dtype != dtype:
+                array = g.data
+                if array.shape != shape or array.dtype != dtype:
                     g = fit(node.name, g, (shape, dtype))
                 self.add(edge, g)
         if not self.retain_graph:

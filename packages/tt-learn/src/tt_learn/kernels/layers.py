@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
-from tt_core.kernels.layers import layer_norm, row_means, rows_of
-from tt_core.kernels.products import product
+from tt_core.kernels.layers import layer_norm, rows_of
+from tt_core.kernels.products import column_sums, row_means
 from tt_learn.rules import layers as R
 
 
@@ -34,8 +34,5 @@ def layer_norm_backward(
     np.subtract(u, x_gradient, out=x_gradient)
     x_gradient -= row_means(u)
     x_gradient *= rstd
-    ones = np.ones(len(rows), rows.dtype)
-    weight_gradient = product(
-        ones, np.multiply(rows, normalized, out=normalized)
-    )  # as products: BLAS adds rows up faster
-    return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), product(ones, rows).reshape(shape)
+    weight_gradient = column_sums(np.multiply(rows, normalized, out=normalized))
+    return x_gradient.reshape(g.shape), weight_gradient.reshape(shape), column_sums(rows).reshape(shape)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command.common import PathOption, show_each_line
+from tt_core.command.common import PathOption, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module, deferred
 from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import check_folder, in_order, make_folder, write_atomic
@@ -155,6 +155,7 @@ def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack:
 @click.option("--size", type=click.IntRange(16, 4096), default=128, show_default=True, help="of the usual calls")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=15, show_default=True, help="turns of each form")
 @click.option("--json", "path", type=PathOption(), metavar="FILE", help="write the table as JSON")
+@threads_option
 def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: int, path: Path | None) -> None:
     """Compare the forms of each OP: naive loops, formula, NumPy kernel, compiled; time, limit, error.
 
@@ -176,6 +177,7 @@ def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: i
 @contestants
 @rounds
 @click.option("--out", type=PathOption(), help="folder for comparison.json and distribution.svg")
+@threads_option
 def compare(job: str | None, plugins: tuple[str, ...], rounds: int, out: Path | None) -> None:
     """Measure a built-in JOB without plugins and with each one, in turn; without JOB, list the jobs."""
     from tt_perf.benchmarking.charts import comparison_chart
@@ -204,6 +206,7 @@ def olympics() -> None:
 @own_model
 @rounds
 @click.option("--out", type=PathOption(), default=Path("olympics"), show_default=True, help="folder for the result")
+@threads_option
 def run_olympics(plugins: tuple[str, ...], model: Path | None, rounds: int, out: Path) -> None:
     """Hold all events and write a result file."""
     from tt_perf.benchmarking.olympics import run

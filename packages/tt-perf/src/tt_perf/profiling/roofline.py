@@ -21,6 +21,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import registry
 from tt_core.engine.errors import is_number, shown
+from tt_core.kernels.products import product
 from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ class Machine:
 def measure_machine() -> Machine:
     """The limits of this machine, measured once in a process; takes less than a second."""
     a = np.full((_SIDE, _SIDE), 0.5, np.float32)
-    product, source = np.empty_like(a), np.ones(_COPIED, np.uint8)  # zeros would all be one page of memory
+    result, source = np.empty_like(a), np.ones(_COPIED, np.uint8)  # zeros would all be one page of memory
     copy, one, negate = np.ones_like(source), np.ones(1, np.float32), registry["neg"].base
     return Machine(
-        flops_per_second=2 * _SIDE**3 / _best(lambda: np.matmul(a, a, out=product)),
+        flops_per_second=2 * _SIDE**3 / _best(lambda: product(a, a, out=result)),
         bytes_per_second=2 * _COPIED / _best(lambda: np.copyto(copy, source)),
         seconds_per_call=_best(lambda: [negate(one) for _ in range(1000)]) / 1000,
     )
