@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tt_core.engine.threads import set_num_threads
 from tt_core.random import manual_seed
 from tt_data.dataloader.dataset import IterableDataset
 from tt_data.dataloader.seeding import seed_globals
@@ -27,6 +28,7 @@ def run_worker(index: int, connection: Connection) -> None:
     # blocking reads of the pipe do not notice a killed main process while a batch is prepared
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _yield_to_training()
+    set_num_threads(1)  # a forked worker has its parent's number
     with contextlib.suppress(EOFError, OSError):  # the main process has closed the pipe
         fetcher = _set_up(index, connection, connection.recv_bytes())
         if fetcher is not None:
