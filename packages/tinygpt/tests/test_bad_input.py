@@ -145,7 +145,7 @@ def test_a_run_without_model_or_checkpoint(refused: Refused, run: Path) -> None:
 
 def test_resuming_with_other_options(refused: Refused, run: Path) -> None:
     for option in (("--seed", 1), ("--preset", "docs"), ("--out", "other")):
-        assert "only --steps and --plugin" in refused("train", "--resume", run, *option)
+        assert "only --steps, --plugin and --threads" in refused("train", "--resume", run, *option)
 
 
 def test_the_tokenizer_of_another_run(refused: Refused, run: Path) -> None:

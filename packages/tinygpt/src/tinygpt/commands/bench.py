@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, print_json, run_argument, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 
 
 @click.command(
@@ -21,6 +21,7 @@ from tt_core.command.common import plugin_option, reported
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(5, 1000), help="times that all is measured")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 @plugin_option
+@threads_option
 def command(
     run_folder: Path | None, prompt_tokens: int, new_tokens: int, rounds: int, as_json: bool, plugins: tuple[str, ...]
 ) -> None:

@@ -11,7 +11,7 @@ from tinygpt.capstone.presets import PRESETS, preset
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
 from tinygpt.commands.train import train_options
 from tinygpt.distributed import world
-from tt_core.command.common import output_may_end, plugin_option, reported
+from tt_core.command.common import output_may_end, plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -29,6 +29,7 @@ from tt_core.engine.plugins import use
 @click.option("--alpha", type=float, default=0.5, show_default=True, help="the teacher's share of the loss")
 @click.option("--out", type=path_option, help="the student's folder [default: a dated one under runs/]")
 @plugin_option
+@threads_option
 @train_options
 def command(
     run_folder: Path | None,

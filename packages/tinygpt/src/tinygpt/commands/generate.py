@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -33,6 +33,7 @@ from tt_core.engine.plugins import use
     "--prompt-cache", type=path_option, metavar="FILE", help="keep what was read here, to go on from it later"
 )
 @plugin_option
+@threads_option
 def command(
     run_folder: Path | None, prompt: str, plugins: tuple[str, ...], prompt_cache: Path | None, **options: Any
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -33,6 +33,7 @@ from tt_core.engine.plugins import use
 )
 @click.option("--out", type=path_option, help="the new folder [default: RUN-pruned]")
 @plugin_option
+@threads_option
 def command(run_folder: Path | None, amount: float, method: str, out: Path | None, plugins: tuple[str, ...]) -> None:
     """Set a model's least important weights to zero.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -24,6 +24,7 @@ from tt_core.engine.plugins import use
 @click.option("--group-size", type=int, help="weights that share a scale, for --int4: 32, 64 or 128 [default: 64]")
 @click.option("--out", type=path_option, help="the new folder [default: RUN-int8 or RUN-int4]")
 @plugin_option
+@threads_option
 def command(
     run_folder: Path | None, bits: int, group_size: int | None, out: Path | None, plugins: tuple[str, ...]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
 
@@ -26,6 +26,7 @@ share = click.FloatRange(0, 1, max_open=True)
 @click.option("--heads", type=share, default=0.0, show_default=True, help="share of the attention heads to remove")
 @click.option("--out", type=path_option, help="the new folder [default: RUN-shrunk]")
 @plugin_option
+@threads_option
 def command(run_folder: Path | None, neurons: float, heads: float, out: Path | None, plugins: tuple[str, ...]) -> None:
     """Remove a model's least important neurons and heads.
 

@@ -10,7 +10,7 @@ import click
 from tinygpt.capstone.presets import PRESETS, preset
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
 from tinygpt.commands.train import train_options
-from tt_core.command.common import output_may_end, plugin_option, reported
+from tt_core.command.common import output_may_end, plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
 
@@ -25,6 +25,7 @@ from tt_core.engine.plugins import use
 @click.option("--corpus", type=path_option, help="the new model's text [default: Python's documentation]")
 @click.option("--out", type=path_option, default=Path("story.html"), show_default=True, help="the page")
 @plugin_option
+@threads_option
 @train_options
 def command(
     run_folder: Path | None,

@@ -12,7 +12,7 @@ import click
 from tinygpt.capstone.presets import PRESETS, TrainConfig, preset, read_options
 from tinygpt.commands.options import NamesOptions, examples, path_option, say
 from tinygpt.distributed import world
-from tt_core.command.common import output_may_end, plugin_option, reported
+from tt_core.command.common import output_may_end, plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
 
@@ -51,6 +51,7 @@ def meaning(field: dataclasses.Field[Any]) -> str:
 @click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
 @click.option("--resume", type=path_option, metavar="RUN", help="go on with this run")
 @plugin_option
+@threads_option
 @train_options
 def command(
     name: str | None,
@@ -76,7 +77,7 @@ def command(
             changed = [key for key, value in changes.items() if value is not None and key != "steps"]
             if changed or name or depth or file or corpus or out:
                 raise TinyTorchError(
-                    "--resume takes the run's own options; only --steps and --plugin can be given with it"
+                    "--resume takes the run's own options; only --steps, --plugin and --threads can be given with it"
                 )
             folder = job.resume(resume, changes["steps"], say)
         world().only_first(say)(f"let it write: tinygpt generate {folder.path}")
