@@ -85,6 +85,7 @@ def test_slices_for_each_core_come_in_order(use_threads, count):
     assert len(slices) == 3
     assert [i for part in slices for i in range(count)[part]] == list(range(count))
     assert len(threads.on_each_core(lambda part: part, 64, nbytes=1 << 30, each=4)) == 12
+    assert len(threads.on_each_core(lambda part: part, 64, nbytes=6 << 20, each=4)) == 6
 
 
 def test_little_work_and_a_blas_with_threads_get_one_slice(use_threads, monkeypatch):

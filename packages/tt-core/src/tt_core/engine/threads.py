@@ -133,10 +133,11 @@ def in_parallel(work: Callable[[slice], object], count: int, nbytes: int) -> Non
 
 
 def on_each_core(work: Callable[[slice], Result], count: int, nbytes: int, each: int = 1) -> list[Result]:
-    """What `work`, which calls BLAS, gives for slices that together are `range(count)`, `each` for a core, in order.
+    """What `work`, which calls BLAS, gives for slices that together are `range(count)`, in order.
 
-    What a slice copies is in the cache of the core that multiplies it. `work` is called once, and BLAS may use its
-    threads, for next to no work and where BLAS has threads of its own (`tt_core.engine.blas`).
+    There are up to `each` slices for a core, each of at least `PIECE` bytes if there is more than one. What a slice
+    copies is in the cache of the core that multiplies it. `work` is called once for next to no work, and where BLAS has
+    threads of its own (`tt_core.engine.blas`).
 
     >>> on_each_core(lambda part: part.stop - part.start, 8, nbytes=0)
     [8]
@@ -144,7 +145,7 @@ def on_each_core(work: Callable[[slice], Result], count: int, nbytes: int, each:
     threads = get_num_threads()
     if threads == 1 or nbytes < SMALL or not blas.LIMITED:
         return [work(slice(0, count))]
-    return at_once(work, split(count, threads * each))
+    return at_once(work, split(count, threads * max(1, min(each, nbytes // PIECE // threads))))
 
 
 def split(count: int, parts: int, multiple: int = 1) -> list[slice]:
