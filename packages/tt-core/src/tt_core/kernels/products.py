@@ -42,7 +42,8 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
            [3.]])
     """
     if a.ndim > 1 and b.ndim > 1:
-        if a.size * b.shape[-1] < LONG and a.ndim >= b.ndim:
+        size = a.size * b.shape[-1] if a.ndim >= b.ndim else LARGE
+        if size < LONG or (size < LARGE and a.shape[-2] > FEW < b.shape[-1]):
             return np.matmul(a, b, out=out)
         return _shared(a, b, out)
     if b.ndim == 1 and a.ndim == 2 and a.size >= LONG:
