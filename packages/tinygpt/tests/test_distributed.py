@@ -163,7 +163,7 @@ def test_without_mpi_the_plugin_says_what_to_install() -> None:
 
 def started(ranks: int, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     command = [str(MPIEXEC), "-n", str(ranks), sys.executable, *map(str, arguments)]
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    env = {**os.environ, "TT_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, env=env, start_new_session=True, **pipes, **options)
 

@@ -82,7 +82,7 @@ def test_a_bowl_is_descended(make: Callable[[Any], optimizers.Optimizer]) -> Non
 def test_blocks_change_no_bit(make: Callable[[Any], optimizers.Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Large and small blocks, in one parameter or across several, in one thread or three, give the same numbers."""
     results = []
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(threads._chosen, "number", 3)
     monkeypatch.setattr(threads, "SMALL", 0)
     for size, small, many in ((64, 16, 1 << 30), (1 << 20, 1 << 10, 1 << 30), (64, 16, 0)):
         monkeypatch.setattr(blocks, "BLOCK", size)
@@ -105,7 +105,7 @@ def test_parameters_without_gradients_stay_where_blocks_are_shared_out(
     make: Callable[[Any], optimizers.Optimizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = []
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(threads._chosen, "number", 3)
     monkeypatch.setattr(threads, "SMALL", 0)
     monkeypatch.setattr(blocks, "SHARED", blocks.BLOCK)
     for many in (1 << 30, 0):
