@@ -835,6 +835,7 @@ SKIPPED = {
     "datasets.FashionMNIST": "downloads",
     "datasets.CIFAR10": "downloads",
     "datasets.read_cifar_batch": "reads a pickle",
+    "set_num_threads": "changes the process; test_threads tries its arguments",
     "enable_grad": "a decorator",
     "no_grad": "a decorator",
     "formula": "fills a table at import",
