@@ -19,7 +19,7 @@ SUMMARIES = {
     "shrink": "Remove a model's least important neurons and heads.",
     "prune": "Set a model's least important weights to zero.",
     "distill": "Train a smaller model on what a larger one finds likely.",
-    "bench": "Measure how fast a model reads and writes, with and without plugins.",
+    "bench": "Measure how fast a model reads and writes.",
     "story": "Train, profile, quantize, shrink and compare; one page tells it.",
 }
 """What each command does, in the order of `tinygpt --help`."""
