@@ -7,6 +7,7 @@ The lesson is `dynamic.py`. Read in this order:
     storage.py    where keys and values lie, as floats or as int8
     window.py     a sliding window: what a query sees, and which slot a position is kept in
     prefixes.py   prompts that begin alike are read once
+    rows.py       rows of their own lengths that come and go: what a server reads with
     files.py      the cache of a prompt on disk
     plugin.py     the plugins `kv-cache` and `kv-cache-int8`
     results.py    results of pure ops and of layers by their inputs: the plugin `memoize`
@@ -22,6 +23,7 @@ from tt_perf.memoization.dynamic import CacheError, DynamicCache
 from tt_perf.memoization.files import load_prompt_cache, save_prompt_cache
 from tt_perf.memoization.plugin import CacheOptions, KVCachePlugin, int8, kv_cache, prompt_cached
 from tt_perf.memoization.results import MemoizePlugin, memoize
+from tt_perf.memoization.rows import RowCache
 
 plugin = kv_cache
 
@@ -32,6 +34,7 @@ __all__ = [
     "KVCache",
     "KVCachePlugin",
     "MemoizePlugin",
+    "RowCache",
     "StaticCache",
     "int8",
     "kv_cache",

@@ -7,7 +7,7 @@ the token ids behind each column, by which a prompt's cache is found again (`pre
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -195,7 +195,17 @@ class KVCache(DynamicCache):
         return known and self._slots is None and all(layer.length == self.length for layer in self._layers)
 
 
-def part_of(cache: KVCache, row: int, start: int, end: int, rows: int, length: int) -> KVCache:
+class Rows(Protocol):
+    """A cache of several rows, of which `part_of` takes a part."""
+
+    dtype: str | None
+    static: bool
+    beyond: str
+    tokens: list[list[int]]
+    _layers: list[LayerMemory]
+
+
+def part_of(cache: Rows, row: int, start: int, end: int, rows: int, length: int) -> KVCache:
     """A cache of its own that begins with columns `start` to `end` of one row, for `rows` texts of `length`."""
     new = KVCache(rows, length, dtype=cache.dtype, static=cache.static, beyond=cache.beyond)
     room = max(length if cache.static else 0, end - start)

@@ -86,9 +86,10 @@ class PrefixStore:
         return best
 
     def add(self, model: Layer, cache: KVCache) -> None:
-        """Let `cache`, which may still grow, be found later."""
+        """Let `cache`, which may still grow, be found later; caches that it begins with are no longer needed."""
         with self._lock:
             self._forget_changed(model)
+            self._entries = [entry for entry in self._entries if entry.model() is not model or not _holds(cache, entry)]
             self._entries.append(_Entry(weakref.ref(model), cache))
 
     def newest(self, model: Layer) -> KVCache | None:
@@ -111,6 +112,14 @@ class PrefixStore:
             self._versions[model] = Version(model)
         owners = [(entry, entry.model()) for entry in self._entries]
         self._entries = [entry for entry, own in owners if own is not None and not (changed and own is model)]
+
+
+def _holds(cache: KVCache, entry: _Entry) -> bool:
+    """Whether the only text of an entry is one that the only text of `cache` begins with."""
+    old = entry.cache
+    if len(old.tokens) != 1 or len(cache.tokens) != 1 or not (old.is_whole and cache.is_whole):
+        return False
+    return cache.tokens[0][: len(old.tokens[0])] == old.tokens[0]
 
 
 def _copied(found: _Found, rows: int, length: int) -> KVCache | None:
