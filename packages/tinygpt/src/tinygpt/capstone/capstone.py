@@ -90,11 +90,11 @@ class TinyGPT:
         `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         Raises `TokenizerError` for a character that the tokenizer never saw, when called: before the first text.
         """
-        ids = self._opening() if prompt in ("", "\n") else self.tokenizer.encode(prompt)
+        ids = self.opening() if prompt in ("", "\n") else self.tokenizer.encode(prompt)
         return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling))
 
-    def _opening(self) -> list[int]:
-        """A line break, after which a text begins anew; where the tokenizer never saw one, its first entry."""
+    def opening(self) -> list[int]:
+        """The ids of an empty prompt: a line break, or the tokenizer's first entry where it never saw one."""
         try:
             return self.tokenizer.encode("\n")
         except TokenizerError:

@@ -18,14 +18,18 @@ from tt_language.transformers.sampling import Sampling
 class Options:
     """How a continuation is drawn, and when it ends.
 
-    logit_bias: numbers added to the logits of tokens. presence_penalty is subtracted from the logit of each token that
-    was generated already, frequency_penalty as often as it was. `logprobs` is how many alternatives are reported for
-    each token, None for no report; `prompt_logprobs` reports on the tokens of the prompt too.
+    ends: ids that end a text, beside those of the model's config.
+    logit_bias: numbers added to the logits of tokens.
+    presence_penalty: subtracted from the logit of each token that was generated already, frequency_penalty as often as
+    it was.
+    logprobs: how many alternatives are reported for each token, None for no report; `prompt_logprobs` reports on the
+    tokens of the prompt too.
     """
 
     max_tokens: int = 16
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
+    ends: frozenset[int] = frozenset()
     seed: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     presence_penalty: float = 0.0
@@ -89,7 +93,7 @@ class Continuation:
         self.ended = False
         self.last_token_at: float | None = None
         self._random = np.random.default_rng([seed, index])
-        self._ends = frozenset() if options.ignore_eos else ends
+        self._ends = options.ends | (frozenset() if options.ignore_eos else ends)
         self._stream = TextStream(tokenizer, options.stop)
         self._pending: list[Token] = []
         self.reports: list[Report] = []

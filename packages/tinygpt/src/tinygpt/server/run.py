@@ -1,0 +1,106 @@
+"""The HTTP server: uvicorn with h11, one process, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.server.answers import error_body, to_json
+from tinygpt.server.api import Server, Settings
+from tt_core.engine.errors import TinyTorchError
+
+_HEAD_SECONDS = 15.0
+"""Time to send the head of a request."""
+_CONNECTIONS = 512
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 by h11. A request's head that does not arrive, and one that is no HTTP, end the connection."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Read; wait for the rest of a head that is not complete."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._wait_for_head()
+        elif self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what was waited for."""
+        super().connection_lost(exc)
+        if self._late is not None:
+            self._late.cancel()
+
+    def _wait_for_head(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(_HEAD_SECONDS, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        self._late = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """An error in OpenAI's form, where an answer has not begun."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = to_json(error_body("this is no valid HTTP request", code="bad_http"))
+            headers = [("content-type", "application/json"), ("content-length", str(len(body))),
+                       ("connection", "close")]  # fmt: skip
+            for part in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises `TinyTorchError` where that cannot be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        if socket.has_ipv6 and family == socket.AF_INET6:
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(2048)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise TinyTorchError(f"cannot listen on {host}, port {port}: {reason}; choose another --port") from None
+    return found
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL of a server, for a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(
+    gpt: TinyGPT, settings: Settings, listener: socket.socket, ready: Callable[[uvicorn.Server], None] | None = None
+) -> None:
+    """Answer requests until a signal ends the process, or `ready`'s server is told to exit."""
+    config = uvicorn.Config(
+        Server(gpt, settings).app, http=Protocol, ws="none", lifespan="on", log_level="warning", access_log=False,
+        server_header=False, date_header=True, timeout_keep_alive=30, timeout_graceful_shutdown=5,
+        limit_concurrency=_CONNECTIONS, h11_max_incomplete_event_size=64 << 10, proxy_headers=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    if ready is not None:
+        ready(server)
+    server.run(sockets=[listener])
