@@ -22,7 +22,7 @@ ATTENTION: Schema = {
     "additionalProperties": False,
     "required": ["text"],
     "properties": {
-        "text": {"type": "string", "minLength": 1, "maxLength": 100_000, "description": "Its last tokens are read."},
+        "text": {"type": "string", "minLength": 1, "maxLength": 20_000, "description": "Its last tokens are read."},
         "layer": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000, "description": "Counted from 0."},
     },
 }
