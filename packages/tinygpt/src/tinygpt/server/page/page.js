@@ -96,7 +96,8 @@ function tokenOf(text, logprob, top, given) {
   const made = element("span", { class: "token", role: "option", "aria-selected": "false", text });
   if (given) made.classList.add("given");
   if (bits !== null) made.style.setProperty("--surprise", Math.min(1, bits / SURPRISING).toFixed(3));
-  if (text.endsWith("\n")) made.prepend(element("span", { class: "mark", text: "↵", "aria-hidden": "true" }));
+  const mark = text.endsWith("\n") ? "↵" : text ? "" : "◌"; // a part of a character has no text of its own
+  if (mark) made.prepend(element("span", { class: "mark", text: mark, "aria-hidden": "true" }));
   made.told = { text, bits, logprob, top };
   made.setAttribute("aria-label", `${visible(text)}${bits === null ? "" : `, ${bits.toFixed(1)} bits`}`);
   return made;
