@@ -176,6 +176,14 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session(requires=["wheels"])
+def serve(session: nox.Session) -> None:
+    """Ask `tinygpt serve` thousands of things, with OpenAI's client, schemathesis and a browser where they are."""
+    install(session, len(ACTS), *tools("test"), *extras("tinygpt"), optional=tools("serve"))
+    server = package("tinygpt") / "tests" / "server"
+    pytest(session, "-m", "serve or not serve", str(server))
+
+
+@nox.session(requires=["wheels"])
 def jit(session: nox.Session) -> None:
     """Run the tests of Acts I to IV with the plugin jit; skipped where Numba cannot be installed.
 
@@ -217,7 +225,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def types(session: nox.Session) -> None:
     """Run mypy over the sources of all six packages, then over a user's files, against the installed packages."""
-    install(session, len(ACTS), *tools("types"))
+    install(session, len(ACTS), *tools("types"), *extras("tinygpt"))
     session.run("mypy", *session.posargs)
     pytest(session, str(ROOT / "tests" / "typing"))
 

@@ -6,6 +6,7 @@ right for some options (`ODD`): then the command succeeds. It never shows a trac
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -68,6 +69,7 @@ NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     ("tinygpt", "info"): {"run_folder": "run"},
     ("tinygpt", "quantize"): {"run_folder": "run", "--out": "new"},
     ("tinygpt", "shrink"): {"run_folder": "run", "--out": "new"},
+    ("tinygpt", "serve"): {"run_folder": "run", "--port": "0"},
 }  # fmt: skip
 """What a command is called with beside the value in question, so that it gets as far as to look at it."""
 
@@ -158,6 +160,8 @@ def _short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setattr(comparing, "warm_up", lambda timer: [timer.seconds(1)])
     monkeypatch.setattr(olympic_task, "train", lambda model: olympic_task.Training(0.1, 1))
     monkeypatch.setattr(olympic_task, "QUESTIONS", 3)
+    with contextlib.suppress(ImportError):  # a server ends as soon as it listens
+        monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
 
 
 def call(words: tuple[str, ...], given: dict[str, str]) -> tuple[int, str, str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import random
+import string
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+import tt_core
 from tinygpt.capstone import TinyGPT
 from tinygpt.server import requests
 from tt_language import ByteTokenizer
+from tt_learn.autograd import no_grad
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -85,3 +92,60 @@ def test_schemathesis_finds_nothing(served: Any, tiny_model: Any, monkeypatch: p
         serving.settled()
     assert len(tried) > 60
     assert {200, 400} <= set(tried)
+
+
+TASK = """
+task: tiny
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: "{{answer}}"
+target_delimiter: ""
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+
+
+@pytest.mark.serve
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tokenized", [False, True])
+def test_lm_eval_judges_as_the_model_does(
+    serving: Any, tmp_path: Path, tokenized: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions whose answer is what the model finds more likely, by our own log-softmax: lm-eval must find all."""
+    lm_eval = pytest.importorskip("lm_eval")
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    gpt, draw = serving.app.gpt, random.Random(0)
+    gpt.tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}', encoding="utf-8")
+    lines = []
+    for _ in range(12):
+        question, *choices = ("".join(draw.choices(string.ascii_lowercase, k=8)) for _ in range(3))
+        choices = [f" {choice}" for choice in choices]
+        scores = [likelihood(gpt.model, question.encode(), choice.encode()) for choice in choices]
+        lines.append(json.dumps({"question": question, "choices": choices, "answer": scores.index(max(scores))}))
+    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    task = TASK.replace("DATA", json.dumps(str(tmp_path / "data.jsonl")))
+    (tmp_path / "tiny.yaml").write_text(task, encoding="utf-8")
+    found = lm_eval.simple_evaluate(
+        model="local-completions",
+        model_args={
+            "model": "tiny", "base_url": f"http://127.0.0.1:{serving.port}/v1/completions", "max_length": 128,
+            "tokenizer_backend": "huggingface", "tokenizer": str(tmp_path), "tokenized_requests": tokenized,
+        },
+        tasks=["tiny"],
+        task_manager=lm_eval.tasks.TaskManager(include_path=str(tmp_path)),
+    )  # fmt: skip
+    assert found["results"]["tiny"]["acc,none"] == 1
+
+
+def likelihood(model: Any, text: bytes, ending: bytes) -> float:
+    """The log probability of an ending of a text."""
+    ids = [*text, *ending]
+    with no_grad():
+        logits = model(tt_core.tensor([ids])).data[0].astype(np.float64)
+    logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return float(sum(logprobs[i - 1, ids[i]] for i in range(len(text), len(ids))))

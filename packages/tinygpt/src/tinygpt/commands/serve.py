@@ -24,7 +24,7 @@ from tt_core.engine.plugins import use
 @click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="a web page that may ask from elsewhere")
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="texts generated together")
 @click.option("--queue", default=256, show_default=True, type=click.IntRange(1), help="texts that may wait; then 429")
-@click.option("--timeout", default=600.0, show_default=True, type=click.FloatRange(1), help="seconds for a request")
+@click.option("--timeout", default=600, show_default=True, type=click.IntRange(1), help="seconds for a request")
 @click.option("--body", default=1024, show_default=True, type=click.IntRange(1, 1 << 20), help="largest request, in KB")
 @click.option("--reuse", default=256, show_default=True, type=click.IntRange(0), help="MB of prompts that are kept")
 @plugin_option
@@ -38,7 +38,7 @@ def command(
     origins: tuple[str, ...],
     batch: int,
     queue: int,
-    timeout: float,
+    timeout: int,
     body: int,
     reuse: int,
     plugins: tuple[str, ...],

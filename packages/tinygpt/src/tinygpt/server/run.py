@@ -69,6 +69,9 @@ class Protocol(H11Protocol):
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens; raises `TinyTorchError` where that cannot be."""
+    if not host.strip():
+        raise TinyTorchError("--host is empty; 127.0.0.1 is this machine alone, 0.0.0.0 all its addresses")
+    found = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
@@ -77,9 +80,12 @@ def listening(host: str, port: int) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
         found.listen(2048)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise TinyTorchError(f"cannot listen on {host}, port {port}: {reason}; choose another --port") from None
+    except (OSError, UnicodeError) as error:
+        if found is not None:
+            found.close()
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        advice = "choose another --host or --port"
+        raise TinyTorchError(f"cannot listen on {host[:100]!r}, port {port}: {reason}; {advice}") from None
     return found
 
 
