@@ -91,8 +91,8 @@ def install(session: nox.Session, number: int, *requirements: str, optional: tup
     stamp.unlink(missing_ok=True)
     session.install("--force-reinstall", "--no-deps", *built, log=False)  # pip keeps an equal version otherwise
     session.install(*built, *requirements, log=False)
-    if optional:
-        session.install(*optional, log=False, silent=True, success_codes=[0, 1, 2])
+    for requirement in optional:  # each by itself: one that cannot be installed must not keep the others out
+        session.install(requirement, log=False, silent=True, success_codes=[0, 1, 2])
     stamp.write_text(wanted, encoding="utf-8")
 
 
@@ -131,10 +131,10 @@ def print_results() -> None:
         print(f"{name:<8}{packages.get(name, ''):<13}{counts:<44}{seconds:>6.0f} s")
 
 
-def extras(act: str) -> tuple[str, ...]:
-    """What a package can use but does not need, such as Numba."""
+def extras(act: str, *names: str) -> tuple[str, ...]:
+    """What a package can use but does not need, such as Numba: all extras, or those of these names."""
     table = nox.project.load_toml(package(act) / "pyproject.toml")["project"].get("optional-dependencies", {})
-    return tuple(requirement for group in table.values() for requirement in group)
+    return tuple(requirement for name in names or table for requirement in table[name])
 
 
 def add_act(number: int, act: str) -> None:
@@ -178,7 +178,7 @@ def crash(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def serve(session: nox.Session) -> None:
     """Ask `tinygpt serve` thousands of things, with OpenAI's client, schemathesis and a browser where they are."""
-    install(session, len(ACTS), *tools("test"), *extras("tinygpt"), optional=tools("serve"))
+    install(session, len(ACTS), *tools("test"), *extras("tinygpt", "serve"), optional=tools("serve"))
     server = package("tinygpt") / "tests" / "server"
     pytest(session, "-m", "serve or not serve", str(server))
 
@@ -225,7 +225,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def types(session: nox.Session) -> None:
     """Run mypy over the sources of all six packages, then over a user's files, against the installed packages."""
-    install(session, len(ACTS), *tools("types"), *extras("tinygpt"))
+    install(session, len(ACTS), *tools("types"), *extras("tinygpt", "serve"))
     session.run("mypy", *session.posargs)
     pytest(session, str(ROOT / "tests" / "typing"))
 

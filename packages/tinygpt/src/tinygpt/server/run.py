@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -77,7 +78,8 @@ def listening(host: str, port: int) -> socket.socket:
         found = socket.socket(family, kind, protocol)
         if socket.has_ipv6 and family == socket.AF_INET6:
             found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # there, it would let another program take the port
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
         found.listen(2048)
     except (OSError, UnicodeError) as error:
@@ -102,7 +104,7 @@ def serve(
 ) -> None:
     """Answer requests until a signal ends the process, or `ready`'s server is told to exit."""
     config = uvicorn.Config(
-        Server(gpt, settings).app, http=Protocol, ws="none", lifespan="on", log_level="warning", access_log=False,
+        Server(gpt, settings).app, http=Protocol, ws="none", lifespan="on", log_level="error", access_log=False,
         server_header=False, date_header=True, timeout_keep_alive=30, timeout_graceful_shutdown=5,
         limit_concurrency=_CONNECTIONS, h11_max_incomplete_event_size=64 << 10, proxy_headers=False,
     )  # fmt: skip

@@ -75,14 +75,18 @@ class PrefixStore:
             return copied
 
     def _longest(self, model: Layer, beginning: list[int]) -> _Found | None:
-        best = None
+        best, longest = None, 0
         for entry in self._entries:
-            whole = entry.model() is model and entry.cache.is_whole
-            for row, tokens in enumerate(entry.cache.tokens if whole else ()):
+            for row, tokens in enumerate(entry.cache.tokens if entry.model() is model else ()):
+                if longest == len(beginning):
+                    return best
                 start = next((i for i, token in enumerate(tokens) if token >= 0), len(tokens))  # behind the padding
+                after = start + longest
+                if tokens[after : after + 1] != beginning[longest : longest + 1] or not entry.cache.is_whole:
+                    continue  # one token tells that it is not longer
                 known = common_length([tokens[start:], beginning])
-                if known > (best.known if best else 0):
-                    best = _Found(known, entry, row, start)
+                if known > longest:
+                    best, longest = _Found(known, entry, row, start), known
         return best
 
     def add(self, model: Layer, cache: KVCache) -> None:
