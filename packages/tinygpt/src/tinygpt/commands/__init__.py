@@ -15,7 +15,7 @@ SUMMARIES = {
     "train": "Train on a text and write a run folder.",
     "generate": "Continue a prompt with a trained model.",
     "serve": "Answer requests in OpenAI's form, and show a page.",
-    "info": "Say what a run holds: model, options, last figures.",
+    "info": "Say what a run holds: model, options, size, last figures.",
     "quantize": "Store a model's weights as small integers in a new folder.",
     "shrink": "Remove a model's least important neurons and heads.",
     "prune": "Set a model's least important weights to zero.",
