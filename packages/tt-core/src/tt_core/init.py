@@ -7,7 +7,9 @@ number of inputs in each sum) and from the gain, which compensates for what the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from statistics import NormalDist
 from typing import Any
 
@@ -29,6 +31,34 @@ def _write(x: Tensor, values: Any) -> Tensor:
         raise (kind_of(error) or ShapeError)(f"init: {error} (tensor {x.shape} {x.dtype})") from None
     mutation.record(x.data)
     return x
+
+
+_skipping: ContextVar[bool] = ContextVar("skipping", default=False)
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """A block in which layers are made without random values, because all of their weights are read from a file.
+
+    Their memory holds what was there before. The generator stays as it is. Constants are written as ever.
+
+    >>> from tt_core import Linear, init, random
+    >>> before = random.get_rng_state()
+    >>> with init.skipped():
+    ...     layer = Linear(1000, 1000)
+    >>> random.get_rng_state() == before
+    True
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
+
+
+def _draw(x: Tensor, values: Callable[[], Any]) -> Tensor:
+    """Writes random values, except in a block of `skipped`."""
+    return x if _skipping.get() else _write(x, values())
 
 
 def _fans(name: str, x: Tensor) -> tuple[int, int]:
@@ -95,7 +125,7 @@ def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """
     if not 0 <= b - a < math.inf:
         raise ArgumentError(f"uniform_: a must not be above b, got {a} and {b} (both must be finite)")
-    return _write(x, generator().uniform(a, b, x.shape))
+    return _draw(x, lambda: generator().uniform(a, b, x.shape))
 
 
 @checked
@@ -110,7 +140,7 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """
     if std < 0:
         raise ArgumentError(f"normal_: std must not be negative, got {std}")
-    return _write(x, quietly(_normal, x, mean, std))
+    return _draw(x, lambda: quietly(_normal, x, mean, std))
 
 
 @checked
@@ -128,10 +158,14 @@ def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.
     normal = NormalDist(mean, std)
     if not normal.cdf(b) - normal.cdf(a) >= 0.01:
         raise ArgumentError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean} and std {std}")
+    return _draw(x, lambda: _truncated(x, mean, std, a, b))
+
+
+def _truncated(x: Tensor, mean: float, std: float, a: float, b: float) -> Array:
     values = generator().normal(mean, std, x.shape)
     while (outside := (values < a) | (values > b)).any():
         values[outside] = generator().normal(mean, std, np.count_nonzero(outside))
-    return _write(x, values)
+    return values
 
 
 # --- scales from fans
@@ -239,7 +273,11 @@ def orthogonal_(x: Tensor, gain: float = 1.0) -> Tensor:
     """
     if x.ndim < 2:
         raise ShapeError(f"orthogonal_: needs at least two dimensions, got shape {x.shape}")
+    return _draw(x, lambda: _orthogonal(x, gain))
+
+
+def _orthogonal(x: Tensor, gain: float) -> Array:
     rows, columns = x.shape[0], math.prod(x.shape[1:])
     q, r = np.linalg.qr(generator().standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diagonal(r))  # makes the choice uniform (Mezzadri 2007)
-    return _write(x, gain * (q if rows >= columns else q.T).reshape(x.shape))
+    return gain * (q if rows >= columns else q.T).reshape(x.shape)

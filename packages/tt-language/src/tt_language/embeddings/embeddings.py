@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from tt_core import init
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op, quietly
 from tt_core.engine.errors import OutOfRangeError, ShapeError
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
-from tt_core.tensor.creation import from_numpy, randn, tensor
+from tt_core.tensor.creation import empty, from_numpy, tensor
 from tt_core.tensor.elementwise import half_in_float32
 from tt_language.errors import ConfigError, short
 from tt_learn.autograd import gradient
@@ -126,7 +127,7 @@ class Embedding(Layer):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm, self.norm_type = max_norm, norm_type
-        weight = randn(num_embeddings, embedding_dim) if _weight is None else _weight
+        weight = init.normal_(empty(num_embeddings, embedding_dim)) if _weight is None else _weight
         self.weight = weight.as_parameter()
         if _weight is None and self.padding_idx is not None:
             self.weight.data[self.padding_idx] = 0

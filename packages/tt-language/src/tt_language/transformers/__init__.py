@@ -2,7 +2,7 @@
 
 Read `normalization`, `feed_forward`, `blocks` and `gpt`, then `generation` with `sampling`, `window` and `beams`.
 `seq2seq` is the encoder-decoder of 2017. `config` holds the sizes of a model, `prompts` checks what is generated from;
-`pretrained`, `hf_config` and `shards` read checkpoints in Hugging Face's format.
+`pretrained`, `hf_config` and `shards` read checkpoints in Hugging Face's format, and `saving` writes them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ from tt_language.transformers.normalization import RMSNorm as RMSNorm
 from tt_language.transformers.normalization import rms_norm as rms_norm
 from tt_language.transformers.normalization import rms_norm_backward as rms_norm_backward
 from tt_language.transformers.pretrained import Pretrained as Pretrained
+from tt_language.transformers.pretrained import Source as Source
+from tt_language.transformers.pretrained import family_of as family_of
+from tt_language.transformers.pretrained import sources_of as sources_of
 from tt_language.transformers.prompts import Decoder as Decoder
 from tt_language.transformers.prompts import Stop as Stop
 from tt_language.transformers.sampling import Sampling as Sampling
+from tt_language.transformers.saving import hf_config as hf_config
+from tt_language.transformers.saving import hf_tensors as hf_tensors
 from tt_language.transformers.seq2seq import Seq2SeqTransformer as Seq2SeqTransformer
 from tt_language.transformers.shards import Checkpoint as Checkpoint
 from tt_language.transformers.shards import Entry as Entry

@@ -121,12 +121,24 @@ class GPT(Layer):
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> GPT:
         """The model in a folder in Hugging Face's format (config.json, *.safetensors), in evaluation mode.
 
-        Reads the families of GPT-2 and Llama. Raises `CheckpointError` or `ConfigError` that says what does not fit.
+        Reads the families of GPT-2 and Llama. Weights in float32 are mapped, not copied: the file is read as they are
+        used, and must not be changed meanwhile. Raises `CheckpointError` or `ConfigError` that says what does not fit.
         """
         pretrained = Pretrained(folder)
-        model = GPT(pretrained.config)
-        pretrained.copy_into(model)
+        with init.skipped():
+            model = GPT(pretrained.config)
+        pretrained.load_into(model)
         return model.eval()
+
+    @checked
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model as a folder in Hugging Face's format, which `from_pretrained` and `transformers` load.
+
+        Raises `ConfigError` for a model whose shape is neither GPT-2's nor Llama's, and `FileError`.
+        """
+        from tt_language.transformers.saving import save_pretrained
+
+        save_pretrained(self, folder)
 
 
 def _rotary_of(config: GPTConfig) -> RotaryEmbedding:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_core.layers import Layer
-from tt_language.errors import CheckpointError, first_few
+from tt_language.errors import CheckpointError, ConfigError, first_few
 from tt_language.transformers.config import GPTConfig
 from tt_language.transformers.hf_config import read_config
 from tt_language.transformers.shards import Checkpoint
@@ -35,13 +35,17 @@ class Pretrained:
         self.checkpoint = Checkpoint(folder)
         self.sources = _checked(self.config, self.checkpoint)
 
-    def copy_into(self, model: Layer) -> None:
-        """Overwrite the parameters of `model`, a `GPT` of this config."""
+    def load_into(self, model: Layer) -> None:
+        """Give the parameters of `model`, a `GPT` of this config, the values of the files.
+
+        Tensors in float32 are not copied: the parameters become views of the mapped files.
+        """
         state = dict(model.named_parameters())
         for source in self.sources:
             parts = [self.checkpoint.read(name) for name in source.tensors]
-            whole = np.concatenate([x.T if source.transposed else x for x in parts])
-            np.copyto(state[source.name].data, whole, casting="same_kind")
+            parts = [x.T if source.transposed else x for x in parts]
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            state[source.name].data = whole.astype(state[source.name].dtype, copy=False)
         if self.config.tie_weights and _HEAD in self.checkpoint.entries:
             self._check_tied(state[_TABLE].data)
 
@@ -60,7 +64,7 @@ _HEAD, _TABLE = "lm_head.weight", "wte.weight"
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A parameter of `GPT`: its name and shape, and the tensors of which it is the concatenation."""
 
     name: str
@@ -68,15 +72,17 @@ class _Source:
     tensors: tuple[str, ...]
     transposed: bool = False
     """GPT-2 stores its projections as (in, out)."""
+    rows: tuple[int, ...] = ()
+    """The rows of each tensor, where there are several."""
 
 
-def _gpt2_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
+def _gpt2_sources(c: GPTConfig, prefix: str) -> Iterator[Source]:
     width, hidden = c.n_embd, c.intermediate_size or 4 * c.n_embd
-    yield _Source(_TABLE, (c.vocab_size, width), (f"{prefix}wte.weight",))
-    yield _Source("wpe.weight", (c.block_size, width), (f"{prefix}wpe.weight",))
+    yield Source(_TABLE, (c.vocab_size, width), (f"{prefix}wte.weight",))
+    yield Source("wpe.weight", (c.block_size, width), (f"{prefix}wpe.weight",))
     yield from _pair("norm", (width,), f"{prefix}ln_f")
     if not c.tie_weights:
-        yield _Source(_HEAD, (c.vocab_size, width), (_HEAD,))
+        yield Source(_HEAD, (c.vocab_size, width), (_HEAD,))
     for i in range(c.n_layer):
         ours, theirs = f"blocks.{i}", f"{prefix}h.{i}"
         yield from _pair(f"{ours}.norm1", (width,), f"{theirs}.ln_1")
@@ -87,22 +93,23 @@ def _gpt2_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
         yield from _pair(f"{ours}.mlp.down", (width, hidden), f"{theirs}.mlp.c_proj")
 
 
-def _pair(ours: str, shape: tuple[int, ...], theirs: str) -> Iterator[_Source]:
-    yield _Source(f"{ours}.weight", shape, (f"{theirs}.weight",), transposed=len(shape) == 2)
-    yield _Source(f"{ours}.bias", shape[:1], (f"{theirs}.bias",))
+def _pair(ours: str, shape: tuple[int, ...], theirs: str) -> Iterator[Source]:
+    yield Source(f"{ours}.weight", shape, (f"{theirs}.weight",), transposed=len(shape) == 2)
+    yield Source(f"{ours}.bias", shape[:1], (f"{theirs}.bias",))
 
 
-def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
+def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[Source]:
     width, hidden = c.n_embd, c.intermediate_size or 0
-    inner, packed = c.n_head * c.head_size, (c.n_head + 2 * (c.n_kv_head or c.n_head)) * c.head_size
-    yield _Source(_TABLE, (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
-    yield _Source("norm.weight", (width,), (f"{prefix}norm.weight",))
+    inner, shared = c.n_head * c.head_size, (c.n_kv_head or c.n_head) * c.head_size
+    packed = inner + 2 * shared
+    yield Source(_TABLE, (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
+    yield Source("norm.weight", (width,), (f"{prefix}norm.weight",))
     if not c.tie_weights:
-        yield _Source(_HEAD, (c.vocab_size, width), (_HEAD,))
+        yield Source(_HEAD, (c.vocab_size, width), (_HEAD,))
     for i in range(c.n_layer):
         ours, theirs = f"blocks.{i}", f"{prefix}layers.{i}"
-        yield _Source(f"{ours}.norm1.weight", (width,), (f"{theirs}.input_layernorm.weight",))
-        yield _Source(f"{ours}.norm2.weight", (width,), (f"{theirs}.post_attention_layernorm.weight",))
+        yield Source(f"{ours}.norm1.weight", (width,), (f"{theirs}.input_layernorm.weight",))
+        yield Source(f"{ours}.norm2.weight", (width,), (f"{theirs}.post_attention_layernorm.weight",))
         linears = (
             ("attention.in_proj", (packed, width), ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
             ("attention.out_proj", (width, inner), ("self_attn.o_proj",)),
@@ -111,14 +118,16 @@ def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[_Source]:
             ("mlp.down", (width, hidden), ("mlp.down_proj",)),
         )
         for name, shape, parts in linears:
-            yield _Source(f"{ours}.{name}.weight", shape, tuple(f"{theirs}.{part}.weight" for part in parts))
+            rows = (inner, shared, shared) if len(parts) > 1 else ()
+            yield Source(f"{ours}.{name}.weight", shape, tuple(f"{theirs}.{part}.weight" for part in parts), rows=rows)
             if c.attention_bias if name.startswith("attention") else c.mlp_bias:
-                yield _Source(f"{ours}.{name}.bias", shape[:1], tuple(f"{theirs}.{part}.bias" for part in parts))
+                biases = tuple(f"{theirs}.{part}.bias" for part in parts)
+                yield Source(f"{ours}.{name}.bias", shape[:1], biases, rows=rows)
 
 
-def _checked(config: GPTConfig, checkpoint: Checkpoint) -> list[_Source]:
+def _checked(config: GPTConfig, checkpoint: Checkpoint) -> list[Source]:
     """The sources of all parameters; raises unless each exists in its shape and no tensor is left over."""
-    sources: list[_Source] = []
+    sources: list[Source] = []
     problems: list[str] = []
     used: set[str] = set()
     for source in _sources(config, checkpoint):
@@ -136,15 +145,44 @@ def _checked(config: GPTConfig, checkpoint: Checkpoint) -> list[_Source]:
     return sources
 
 
-def _sources(config: GPTConfig, checkpoint: Checkpoint) -> Iterator[_Source]:
+def _sources(config: GPTConfig, checkpoint: Checkpoint) -> Iterator[Source]:
     """The names in the files have a prefix, unless the model was saved without its head."""
-    rotary = config.position == "rotary"
-    prefix = "model." if rotary else "transformer."
+    prefix = _PREFIXES[family_of(config)]
     bare = not any(name.startswith(prefix) for name in checkpoint.entries)
-    return (_llama_sources if rotary else _gpt2_sources)(config, "" if bare else prefix)
+    return sources_of(config, "" if bare else prefix)
 
 
-def _problems(source: _Source, checkpoint: Checkpoint) -> list[str]:
+_PREFIXES = {"gpt2": "transformer.", "llama": "model."}
+
+
+def sources_of(config: GPTConfig, prefix: str | None = None) -> Iterator[Source]:
+    """Where each parameter of a `GPT` comes from, by the names of its family."""
+    family = family_of(config)
+    return (_gpt2_sources if family == "gpt2" else _llama_sources)(
+        config, _PREFIXES[family] if prefix is None else prefix
+    )
+
+
+def family_of(config: GPTConfig) -> str:
+    """ "gpt2" or "llama", by the shape; raises `ConfigError` for a model that is neither.
+
+    >>> family_of(GPTConfig())
+    'gpt2'
+    """
+    c = config
+    mixed = ", ".join(f"{name}={getattr(c, name)}" for name in ("position", "norm", "mlp", "parallel"))
+    if not c.parallel and (c.position, c.norm, c.mlp) == ("rotary", "rms", "swiglu"):
+        return "llama"
+    plain = c.n_kv_head in (None, c.n_head) and c.head_size * c.n_head == c.n_embd
+    if not c.parallel and (c.position, c.norm) == ("learned", "layer") and c.mlp != "swiglu" and plain:
+        return "gpt2"
+    raise ConfigError(
+        f"the model has neither GPT-2's shape (position=learned, norm=layer, a plain MLP, heads of their own) nor "
+        f"Llama's (position=rotary, norm=rms, mlp=swiglu), but {mixed}"
+    )
+
+
+def _problems(source: Source, checkpoint: Checkpoint) -> list[str]:
     missing = [name for name in source.tensors if name not in checkpoint.entries]
     if missing:
         return [f"{missing[0]} is missing"]
