@@ -11,8 +11,10 @@ import torch
 import transformers
 
 import tt_core
+from tinygpt import TinyGPT
+from tinygpt.chat import OWN_TEMPLATE, encode_chat
 from tt_core import init, tensor
-from tt_language import GPT, GPTConfig, generate
+from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig, generate
 
 SIZES: dict[str, Any] = {"vocab_size": 300, "block_size": 32, "n_layer": 2, "n_head": 4, "n_embd": 32}
 LLAMA: dict[str, Any] = {**SIZES, "position": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False}
@@ -54,3 +56,56 @@ def test_transformers_reproduces_logits_and_greedy_tokens(name: str, tmp_path: P
         written = theirs.generate(torch.tensor(ids), max_new_tokens=20, do_sample=False, pad_token_id=0)
     np.testing.assert_allclose(model(tensor(ids)).numpy(), logits, rtol=1e-4, atol=1e-4)
     assert generate(model, ids, 20, temperature=0)[0] == written[0, 5:].tolist()
+
+
+def test_sampling_filters_are_those_of_transformers(tmp_path: Path) -> None:
+    model = made("gpt2", eos_token_id=7)
+    model.save_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    for options in ({"no_repeat_ngram_size": 2}, {"no_repeat_ngram_size": 1}, {"repetition_penalty": 1.7},
+                    {"min_new_tokens": 12, "no_repeat_ngram_size": 3}):  # fmt: skip
+        with torch.no_grad():
+            written = theirs.generate(
+                torch.tensor([[5, 9, 5, 9]]), max_new_tokens=20, do_sample=False, pad_token_id=0, **options
+            )
+        assert generate(model, [5, 9, 5, 9], 20, temperature=0, **options)[0] == written[0, 4:].tolist()
+
+
+class TestTinyGPT:
+    """A whole folder: model, tokenizer, chat template."""
+
+    @pytest.fixture
+    def gpt(self) -> TinyGPT:
+        text = "The cat sat on the mat, and the dog sat beside it. " * 20
+        tokenizer = BPETokenizer.train(text, 290, special_tokens=["<|end|>"])
+        tokenizer.eos_token, tokenizer.chat_template = "<|end|>", OWN_TEMPLATE
+        return TinyGPT(made("llama", vocab_size=tokenizer.vocab_size, block_size=64, eos_token_id=0), tokenizer)
+
+    def test_transformers_writes_the_same_text(self, gpt: TinyGPT, tmp_path: Path) -> None:
+        gpt.save_pretrained(tmp_path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+        given = tokenizer("The cat sat", return_tensors="pt")
+        with torch.no_grad():
+            written = model.generate(**given, max_new_tokens=12, do_sample=False, pad_token_id=0)
+        theirs = tokenizer.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert "".join(gpt.generate("The cat sat", 12, temperature=0)) == theirs
+        again = TinyGPT.from_pretrained(tmp_path)
+        assert "".join(again.generate("The cat sat", 12, temperature=0)) == theirs
+
+    def test_transformers_makes_the_same_conversation(self, gpt: TinyGPT, tmp_path: Path) -> None:
+        gpt.save_pretrained(tmp_path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        talk = [{"role": "user", "content": " Where is the cat? "}, {"role": "assistant", "content": "On the mat."},
+                {"role": "user", "content": "And the dog?"}]  # fmt: skip
+        theirs = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+        assert encode_chat(talk, gpt.tokenizer) == theirs
+        assert TinyGPT.from_pretrained(tmp_path).tokenizer.chat_template == OWN_TEMPLATE
+
+    @pytest.mark.parametrize("kind", ["bytes", "characters"])
+    def test_other_tokenizers(self, kind: str, tmp_path: Path) -> None:
+        tokenizer = ByteTokenizer() if kind == "bytes" else CharTokenizer("the cat sat on mat")
+        TinyGPT(made("gpt2", vocab_size=tokenizer.vocab_size), tokenizer).save_pretrained(tmp_path)
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        assert theirs("the cat")["input_ids"] == tokenizer.encode("the cat")
+        assert theirs.decode(tokenizer.encode("the cat")) == "the cat"

@@ -303,6 +303,10 @@ def test_stops_may_be_sequences_and_strings() -> None:
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"min_p": 1.5}, "min_p is 1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size is -1, expected an integer"),
+        ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size is 1.5"),
+        ({"min_new_tokens": -1}, "min_new_tokens is -1, expected an integer"),
+        ({"num_beams": 2, "min_new_tokens": 2}, "beam search does not sample"),
         ({"temperature": None}, "temperature is None, expected 0"),
         ({"temperature": "1"}, "temperature is '1', expected 0"),
         ({"top_p": "high"}, "top_p is 'high'"),
@@ -390,6 +394,31 @@ def test_repetition_penalty_moves_seen_tokens_down() -> None:
     logits = np.array([2.0, -2.0, 1.0], np.float32)
     assert np.array_equal(sampling.penalized(logits, [0, 1, 1]), [1.0, -4.0, 1.0])
     assert np.array_equal(logits, [2.0, -2.0, 1.0])
+
+
+def test_an_ngram_of_the_text_is_not_repeated() -> None:
+    logits = np.array([3.0, 2.0, 1.0], np.float32)
+    text = [0, 1, 0, 2, 0]
+    for size, expected in ((0, [0, 1, 2]), (2, [0]), (3, [0, 1, 2]), (6, [0, 1, 2])):
+        kept = Sampling(no_repeat_ngram_size=size).without_repeats(logits, text)
+        assert np.flatnonzero(np.isfinite(kept)).tolist() == expected
+    assert np.array_equal(Sampling(no_repeat_ngram_size=1).without_repeats(logits, text), logits)  # or none was left
+    assert Sampling(no_repeat_ngram_size=1, temperature=0).choose(logits, [0], np.random.default_rng(0)) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_ngram_occurs_twice(model: GPT, size: int) -> None:
+    text = [1, 2, *generate(model, [1, 2], 8, temperature=0, no_repeat_ngram_size=size)[0]]
+    ngrams = [tuple(text[i : i + size]) for i in range(len(text) - size + 1)]
+    assert len(set(ngrams)) == len(ngrams)
+
+
+def test_the_end_is_not_chosen_before_min_new_tokens() -> None:
+    first = generate(model_of(), [1], 1, temperature=0)[0][0]
+    model = model_of(eos_token_id=first)
+    assert generate(model, [1], 9, temperature=0) == [[first]]
+    found = generate(model, [[1], [1, 2]], 9, temperature=0, min_new_tokens=4)
+    assert all(first not in new[:4] and len(new) >= 4 for new in found)
 
 
 def test_extreme_logits() -> None:

@@ -1,7 +1,7 @@
 """Module 20, capstone: TinyGPT, a language model with its tokenizer, on everything the six acts brought.
 
-It adds no technique. It loads a run folder (or a folder in Hugging Face's format), turns text into ids, ids into a
-continuation, and that back into text as it comes.
+It adds no technique. It loads a folder, turns a text or a conversation into ids, ids into a continuation, and that back
+into text as it comes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tinygpt.chat import encode_chat, end_of_turn
 from tinygpt.runs import RunFolder
-from tt_core import prepare_model
+from tt_core import init, prepare_model
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import make_folder
 from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
 from tt_language.errors import ConfigError, TokenizerError
+from tt_language.tokenization import save_settings
 from tt_learn import load_tensors, save_tensors
 from tt_perf.quantization.files import KEY as QUANTIZATION
 from tt_perf.quantization.files import description_of, quantized_state, restore_
@@ -54,12 +56,32 @@ class TinyGPT:
         weights = load_tensors(folder.model)[0]
         quantized = config.get(QUANTIZATION)
         numbers = sum(array.size for array in weights.values()) * (1 if quantized is None else 2)  # int4: two a byte
-        model = new_model(folder, config, numbers)
+        with init.skipped():
+            model = new_model(folder, config, numbers)
         if quantized is None:
             model.load_state_dict(weights)
         else:
             restore_(model, quantized, weights, str(folder.path))
         return cls(_prepared(model.eval()), saved_tokenizer(folder, model))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> TinyGPT:
+        """The model of a folder in Hugging Face's format (GPT-2's or Llama's family), or of a run folder.
+
+        Raises what `load` raises.
+        """
+        return cls.load(folder)
+
+    @checked
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder in Hugging Face's format, which `transformers` loads: model, tokenizer, chat template.
+
+        Raises `ConfigError` for a model whose shape is neither GPT-2's nor Llama's, and `FileError`.
+        """
+        self.model.save_pretrained(folder)
+        self.tokenizer.save(Path(folder) / "tokenizer.json")
+        length = self.model.config.block_size
+        save_settings(self.tokenizer, folder, tokenizer_class="PreTrainedTokenizerFast", model_max_length=length)
 
     @checked
     def save(self, folder: RunFolder | str | os.PathLike[str]) -> None:
@@ -69,6 +91,8 @@ class TinyGPT:
         """
         folder = folder if isinstance(folder, RunFolder) else RunFolder(make_folder(folder))
         self.tokenizer.save(folder.tokenizer)
+        if self.tokenizer.eos_token is not None or self.tokenizer.chat_template is not None:
+            save_settings(self.tokenizer, folder.path)
         described = folder.read_config() if folder.config.exists() else None
         if is_quantized(self.model):
             save_tensors(folder.model, quantized_state(self.model))
@@ -87,11 +111,30 @@ class TinyGPT:
     ) -> Iterator[str]:
         """Continue `prompt`; yields the text as it comes, never half a character, without special tokens.
 
-        `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty, seed.
-        Raises `TokenizerError` for a character that the tokenizer never saw, when called: before the first text.
+        `sampling` is what `tt_language.stream` takes: temperature, top_k, top_p, min_p, repetition_penalty,
+        no_repeat_ngram_size, min_new_tokens, ignore_eos, seed. Raises `TokenizerError` for a character that the
+        tokenizer never saw, when called: before the first text.
         """
         ids = self.opening() if prompt in ("", "\n") else self.tokenizer.encode(prompt)
         return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling))
+
+    @checked
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_new_tokens: int = 200,
+        *,
+        stop: Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Answer a conversation by the model's chat template; yields the text as it comes, as `generate` does.
+
+        `messages` are objects with a `role` (system, user, assistant) and a `content`. Raises `ChatError` for other
+        messages and for a model without a chat template.
+        """
+        ids, ends = encode_chat(messages, self.tokenizer), end_of_turn(self.tokenizer)
+        stops: list[Any] = [*stop, ends] if ends else [*stop]
+        return self._texts(stream(self.model, ids, max_new_tokens, stop=stops, tokenizer=self.tokenizer, **sampling))
 
     def opening(self) -> list[int]:
         """The ids of an empty prompt: a line break, or the tokenizer's first entry where it never saw one."""
@@ -120,7 +163,7 @@ def _advice(folder: RunFolder) -> str:
 
 def saved_tokenizer(folder: RunFolder, model: GPT) -> Tokenizer:
     """The tokenizer of a run; raises `FileError` for one that its `model` was not trained with."""
-    tokenizer, known = load_tokenizer(folder.tokenizer), model.config.vocab_size
+    tokenizer, known = load_tokenizer(folder.path), model.config.vocab_size
     if tokenizer.vocab_size != known:
         raise FileError(
             f"{folder.tokenizer} has {tokenizer.vocab_size} entries, the model knows {known}; put back the run's own"

@@ -32,6 +32,8 @@ def generate(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
+    min_new_tokens: int = 0,
     stop: Stop | Sequence[Stop] | None = None,
     ignore_eos: bool = False,
     tokenizer: Decoder | None = None,
@@ -43,7 +45,8 @@ def generate(
 
     prompts: ids of one text, or of several of any lengths. Of a prompt longer than the context, only the last
     `block_size` tokens are read, with a warning.
-    temperature, top_k, top_p, min_p, repetition_penalty: see `Sampling`.
+    temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size: see `Sampling`.
+    min_new_tokens: the `eos_token_id` of the model's config is not chosen before a text has so many new tokens.
     stop: ids, lists of ids or strings. A text ends as soon as its new tokens end with one of the ids, or their text
     contains one of the strings, which `tokenizer` decodes. The result includes what stopped it.
     ignore_eos: continues after the `eos_token_id` of the model's config, which otherwise stops a text.
@@ -60,16 +63,18 @@ def generate(
     >>> [len(new) for new in generate(model, [[1, 2, 3], [4]], max_new_tokens=5, seed=0)]
     [5, 5]
     """
-    _check_numbers(max_new_tokens, seed, num_beams)
+    _check_numbers(max_new_tokens, min_new_tokens, seed, num_beams)
     check_option("length_penalty", length_penalty, np.isfinite, "a finite number")
     if num_beams == 1 and length_penalty != 1:
         raise ConfigError("generate: length_penalty ranks beams; it needs num_beams above 1")
-    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p, no_repeat_ngram_size)
     texts, allowed = texts_of(model, prompts), allowed_ids(model, tokenizer)
     model = _prepared(model)
     ended = stopping(model, stop, tokenizer, ignore_eos)
-    if num_beams > 1 and sampling not in (Sampling(), Sampling(temperature=0)):
-        raise ConfigError("generate: beam search does not sample; leave out temperature, top_k, top_p, min_p, penalty")
+    if num_beams > 1 and (min_new_tokens or sampling not in (Sampling(), Sampling(temperature=0))):
+        raise ConfigError(
+            "generate: beam search does not sample; leave out all options of sampling, and min_new_tokens"
+        )
     if num_beams > 1:
         found = []
         for i, text in enumerate(texts):
@@ -78,7 +83,7 @@ def generate(
         return found
     reader = Reader(model, texts, len(texts), max_new_tokens, allowed)
     new: list[list[int]] = [[] for _ in texts]
-    for row, token in _steps(reader, max_new_tokens, sampling, ended, seed):
+    for row, token in _steps(reader, max_new_tokens, sampling, ended, seed, min_new_tokens):
         new[row].append(token)
     return new
 
@@ -93,6 +98,8 @@ def stream(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
+    min_new_tokens: int = 0,
     stop: Stop | Sequence[Stop] | None = None,
     ignore_eos: bool = False,
     tokenizer: Decoder | None = None,
@@ -107,15 +114,15 @@ def stream(
     >>> list(stream(model, [1], 4, seed=0)) == generate(model, [1], 4, seed=0)[0]
     True
     """
-    _check_numbers(max_new_tokens, seed)
-    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    _check_numbers(max_new_tokens, min_new_tokens, seed)
+    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p, no_repeat_ngram_size)
     texts, allowed = texts_of(model, prompt), allowed_ids(model, tokenizer)
     model = _prepared(model)
     ended = stopping(model, stop, tokenizer, ignore_eos)
     if len(texts) > 1:
         raise ArgumentError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
     reader = Reader(model, texts, 1, max_new_tokens, allowed)
-    return (token for _, token in _steps(reader, max_new_tokens, sampling, ended, seed))
+    return (token for _, token in _steps(reader, max_new_tokens, sampling, ended, seed, min_new_tokens))
 
 
 def _prepared(model: Any) -> Any:
@@ -123,15 +130,21 @@ def _prepared(model: Any) -> Any:
     return prepare_model(model) if isinstance(model, Layer) else model
 
 
-def _check_numbers(max_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:
-    seed = 0 if seed is None else seed
-    for name, value, least in (("max_new_tokens", max_new_tokens, 0), ("seed", seed, 0), ("num_beams", num_beams, 1)):
+def _check_numbers(max_new_tokens: int, min_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:
+    wholes = (("max_new_tokens", max_new_tokens, 0), ("min_new_tokens", min_new_tokens, 0),
+              ("seed", 0 if seed is None else seed, 0), ("num_beams", num_beams, 1))  # fmt: skip
+    for name, value, least in wholes:
         if not is_integer(value, least):
             raise ConfigError(f"generate: {name} is {short(value)}, expected an integer, {least} or more")
 
 
 def _steps(
-    reader: Reader, max_new_tokens: int, sampling: Sampling, ended: Callable[[list[int]], bool], seed: int | None
+    reader: Reader,
+    max_new_tokens: int,
+    sampling: Sampling,
+    ended: Callable[[list[int]], bool],
+    seed: int | None,
+    min_new_tokens: int = 0,
 ) -> Iterator[tuple[int, int]]:
     """(row, new token) for each row of each step; rows that have ended leave the batch."""
     texts = reader.prompts
@@ -139,9 +152,13 @@ def _steps(
     random = [np.random.default_rng([base, row]) for row in range(len(texts))]
     alive = list(range(len(texts)))
     new: list[list[int]] = [[] for _ in texts]
-    for _ in range(max_new_tokens):
+    ends = list(getattr(reader.model.config, "end_ids", ()))
+    for step in range(max_new_tokens):
         with evaluating(reader.model):
             logits = reader.logits([texts[row] + new[row] for row in alive])  # (alive, vocab)
+        if step < min_new_tokens and ends:
+            logits = logits.copy()
+            logits[:, ends] = -np.inf
         for row, its_logits in zip(alive, logits):
             token = sampling.choose(its_logits, texts[row] + new[row], random[row])
             new[row].append(token)

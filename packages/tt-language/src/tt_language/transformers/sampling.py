@@ -23,6 +23,8 @@ class Sampling:
     top_k: keeps the k most likely tokens.
     top_p: keeps the most likely tokens that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
     min_p: keeps tokens with at least this share of the largest probability (Nguyen et al. 2024, arXiv:2407.01082).
+    no_repeat_ngram_size: never completes a sequence of so many tokens that the text already has, applied after the
+    penalty. 0 allows repetition. Where it would leave no token, it is ignored.
 
     Raises `ConfigError` for values out of range.
 
@@ -35,6 +37,7 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
         check_option("repetition_penalty", self.repetition_penalty, lambda x: 0 < x < np.inf, "above 0 and finite")
@@ -45,10 +48,13 @@ class Sampling:
             check_option("top_p", self.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1")
         if self.min_p is not None:
             check_option("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1")
+        check_option(
+            "no_repeat_ngram_size", self.no_repeat_ngram_size, lambda x: is_integer(x, 0), "an integer, 0 or more"
+        )
 
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
         """A token for logits (vocab,) after `text`. Raises `ConfigError` where no logit is finite."""
-        logits = self.penalized(logits, text)
+        logits = self.without_repeats(self.penalized(logits, text), text)
         likeliest = int(logits.argmax())  # the first nan, if there is one
         check_largest(logits[likeliest])
         if self.temperature == 0:
@@ -66,6 +72,20 @@ class Sampling:
         penalty = logits.dtype.type(min(self.repetition_penalty, float(np.finfo(logits.dtype).max)))
         logits[seen] = quietly(lambda: np.where(old > 0, old / penalty, old * penalty))
         return logits
+
+    @checked
+    def without_repeats(self, logits: Array, text: Sequence[int]) -> Array:
+        """Logits (vocab,) with -inf for each token that would repeat an n-gram of `text`."""
+        n = self.no_repeat_ngram_size
+        if n == 0 or len(text) < n:
+            return logits
+        before = list(text[len(text) - n + 1 :])
+        ids = np.asarray(text)
+        windows = np.lib.stride_tricks.sliding_window_view(ids, n)  # (len(text) - n + 1, n)
+        followers = windows[(windows[:, :-1] == before).all(1), -1]
+        blocked = logits.copy()
+        blocked[followers] = -np.inf
+        return logits if np.isneginf(blocked).all() else blocked
 
     @checked
     def probabilities(self, logits: Array) -> Array:
