@@ -19,6 +19,10 @@ from tt_perf.compression import low_rank_ as low_rank_
 from tt_perf.compression import prune_ as prune_
 from tt_perf.compression import remove_masks_ as remove_masks_
 from tt_perf.compression import shrink_ as shrink_
+from tt_perf.lora import LoraConfig as LoraConfig
+from tt_perf.lora import get_peft_model as get_peft_model
+from tt_perf.lora import load_adapter as load_adapter
+from tt_perf.lora import save_adapter as save_adapter
 from tt_perf.memoization import CacheError as CacheError
 from tt_perf.memoization import CacheOptions as CacheOptions
 from tt_perf.memoization import DynamicCache as DynamicCache

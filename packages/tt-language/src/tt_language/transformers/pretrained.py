@@ -99,7 +99,8 @@ def _pair(ours: str, shape: tuple[int, ...], theirs: str) -> Iterator[Source]:
 
 
 def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[Source]:
-    width, hidden = c.n_embd, c.intermediate_size or 0
+    width, hidden = c.n_embd, c.intermediate_size or 8 * c.n_embd // 3
+    attention_bias, mlp_bias = (c.bias if x is None else x for x in (c.attention_bias, c.mlp_bias))
     inner, shared = c.n_head * c.head_size, (c.n_kv_head or c.n_head) * c.head_size
     packed = inner + 2 * shared
     yield Source(_TABLE, (c.vocab_size, width), (f"{prefix}embed_tokens.weight",))
@@ -120,7 +121,7 @@ def _llama_sources(c: GPTConfig, prefix: str) -> Iterator[Source]:
         for name, shape, parts in linears:
             rows = (inner, shared, shared) if len(parts) > 1 else ()
             yield Source(f"{ours}.{name}.weight", shape, tuple(f"{theirs}.{part}.weight" for part in parts), rows=rows)
-            if c.attention_bias if name.startswith("attention") else c.mlp_bias:
+            if attention_bias if name.startswith("attention") else mlp_bias:
                 biases = tuple(f"{theirs}.{part}.bias" for part in parts)
                 yield Source(f"{ours}.{name}.bias", shape[:1], biases, rows=rows)
 

@@ -6,7 +6,6 @@ SwiGLU are Llama's. Biases that GPT-2 has and the model lacks are written as zer
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -88,7 +87,7 @@ def hf_tensors(model: GPT) -> dict[str, Array]:
     state = {name: entry.data for name, entry in model.state_dict().items()}
     tensors: dict[str, Array] = {}
     used: set[str] = set()
-    for source in sources_of(_complete(model.config)):
+    for source in sources_of(model.config):
         used.add(source.name)
         tensors |= _parts(source, state.get(source.name))
     left = sorted(set(state) - used - ({"lm_head.weight"} if model.config.tie_weights else set()))
@@ -98,15 +97,6 @@ def hf_tensors(model: GPT) -> dict[str, Array]:
             "quantized or pruned, and merge adapters"
         )
     return tensors
-
-
-def _complete(c: GPTConfig) -> GPTConfig:
-    """The config with the biases that the family always has, and its sizes written out."""
-    if family_of(c) == "gpt2":
-        return c
-    hidden = c.intermediate_size or 8 * c.n_embd // 3
-    biases: dict[str, Any] = {"attention_bias": _biased(c, c.attention_bias), "mlp_bias": _biased(c, c.mlp_bias)}
-    return dataclasses.replace(c, intermediate_size=hidden, **biases)
 
 
 def _parts(source: Source, whole: Array | None) -> dict[str, Array]:
