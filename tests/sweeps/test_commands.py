@@ -66,6 +66,12 @@ NEEDED: dict[tuple[str, ...], dict[str, str]] = {
         "--n-embd": "16", "--block-size": "8", "--steps": "2", "--eval-interval": "1", "--eval-windows": "2",
     },
     ("tinygpt", "generate"): {"run_folder": "run", "--max-new-tokens": "3"},
+    ("tinygpt", "finetune"): {
+        "run_folder": "run", "--data": "text.txt", "--out": "new", "--steps": "2", "--batch-size": "2",
+    },
+    ("tinygpt", "merge"): {"adapter": "run", "--out": "new"},
+    ("tinygpt", "chat"): {"run_folder": "run", "--max-new-tokens": "3"},
+    ("tinygpt", "eval"): {"run_folder": "run", "--data": "text.txt"},
     ("tinygpt", "info"): {"run_folder": "run"},
     ("tinygpt", "quantize"): {"run_folder": "run", "--out": "new"},
     ("tinygpt", "shrink"): {"run_folder": "run", "--out": "new"},

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tinygpt.capstone.presets import TrainConfig
 from tt_core.engine.errors import TinyTorchError
+from tt_language import GPTConfig
 
 _TRAINED, _SAVED = 16, 24
 """Bytes a weight: itself, its gradient and two moments; and twice what a checkpoint holds of them while it is saved."""
@@ -60,20 +61,42 @@ def needs(config: TrainConfig, vocab_size: int) -> Needs:
 
 def check_memory(config: TrainConfig, vocab_size: int) -> Needs:
     """What training needs; raises `TinyTorchError` where that is more memory than there is."""
-    wanted, free = needs(config, vocab_size), available_memory()
+    smaller = "a smaller --n-embd, --n-layer, --vocab-size or --block-size"
+    return checked(needs(config, vocab_size), config.batch_size, smaller)
+
+
+def checked(wanted: Needs, batch_size: int, smaller: str) -> Needs:
+    """The needs themselves; raises `TinyTorchError` where they are more memory than there is, with advice."""
+    free = available_memory()
     if free is None or wanted.total <= free:
         return wanted
-    room = (free - wanted.weights) * config.batch_size // wanted.activations
+    room = (free - wanted.weights) * batch_size // wanted.activations
     if wanted.reading > free:
         advice = "choose a smaller --accumulate or --batch-size"
     elif room >= 1 and wanted.weights + wanted.saving <= free:
         advice = f"choose a smaller --batch-size (up to {room}) or --block-size"
     else:
-        advice = "choose a smaller --n-embd, --n-layer, --vocab-size or --block-size"
+        advice = f"choose {smaller}"
     raise TinyTorchError(
         f"this training needs {size(wanted.total)} of memory ({size(wanted.weights)} for the weights, "
         f"{size(wanted.activations)} for a batch), and {size(free)} are free; {advice}"
     )
+
+
+def tuning_needs(shape: GPTConfig, weights: int, trained: int, batch_size: int, block_size: int) -> Needs:
+    """The memory that fine-tuning takes, of a model of so many `weights`, of which `trained` are trained.
+
+    Weights that are not trained have neither gradients nor moments, and no checkpoint holds them.
+
+    >>> from tt_language import GPTConfig
+    >>> shape = GPTConfig(vocab_size=1000, block_size=64, n_layer=2, n_head=2, n_embd=64)
+    >>> [tuning_needs(shape, 170_000, trained, 8, 64).weights for trained in (170_000, 5000)]
+    [2720000, 740000]
+    """
+    floats = 16 + 2 * (shape.mlp == "swiglu") + 4 * (trained < weights)  # an adapter adds its inputs and outputs
+    scores = shape.n_head * block_size if block_size <= _KEPT_SCORES else 0
+    token = shape.n_layer * (floats * shape.n_embd + scores) + 3 * shape.vocab_size
+    return Needs(4 * weights + (_TRAINED - 4) * trained, _SAVED * trained, 4 * token * batch_size * block_size)
 
 
 def size(count: int) -> str:

@@ -2,7 +2,7 @@
 
 config.json         the model's and the training's options, the corpus, the versions
 tokenizer.json      Hugging Face's format
-model.safetensors   the weights at the last save
+model.safetensors   the weights at the last save; of a LoRA run, adapter_model.safetensors and adapter_config.json
 metrics.jsonl       one object a line: step, train_loss, val_loss, tokens_per_second, seconds
 samples.jsonl       one object a validation: step, text that the model wrote then
 loss.svg            the loss curve
@@ -45,6 +45,15 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter_model.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The file that a training writes last: the model, or its adapter."""
+        return self.adapter if self.adapter.exists() else self.model
 
     @property
     def metrics(self) -> Path:
@@ -121,15 +130,19 @@ class RunFolder:
             remove_stale(self.path)  # now none is being written to
             yield
 
+    def has_model(self) -> bool:
+        """Whether there is something to generate with: a model, or an adapter of one."""
+        return self.model.exists() or self.adapter.exists()
+
     def _is_saved(self) -> bool:
-        return self.model.exists() or self.last_checkpoint.exists()
+        return self.has_model() or self.last_checkpoint.exists()
 
     def _holds_a_run(self) -> bool:
         """Whether a run is here that is not to be written over; one that was killed before it saved anything may be."""
         if not os.path.exists(self.config):
             return False
         try:
-            return self._is_saved() or "training" not in self.read_config()
+            return self._is_saved() or not {"training", "finetuning"} & set(self.read_config())
         except FileError:
             return True
 
@@ -143,12 +156,13 @@ class RunFolder:
         """
         if path is None:
             return _newest(Path("runs"), with_model)
-        folder = cls(path.parent if path.name == "model.safetensors" and os.path.isfile(path) else path)
+        weights = path.name in ("model.safetensors", "adapter_model.safetensors")
+        folder = cls(path.parent if weights and os.path.isfile(path) else path)
         if not os.path.isdir(folder.path):
             runs = [str(config.parent) for config in folder.path.parent.glob("*/config.json")]
             near = difflib.get_close_matches(str(folder.path), runs)
             raise FileError(f"no run folder {folder.path}; {_instead(folder.path, near)}")
-        if not folder.config.exists():
+        if not folder.config.exists() and not folder.adapter.exists():
             raise FileError(f"{folder.path} is no run: it has no config.json; train one with: tinygpt train --out ...")
         return folder
 
@@ -226,12 +240,12 @@ def _dated(runs: Path) -> Path:
 
 def _newest(runs: Path, with_model: bool) -> RunFolder:
     found = [RunFolder(path.parent) for path in runs.glob("*/config.json")]
-    usable = [folder for folder in found if folder.model.exists()] if with_model else found
+    usable = [folder for folder in found if folder.has_model()] if with_model else found
     if not usable:
         lacking = "no run under runs/ has a model yet: a training writes it at its first validation"
         none = "no run was named and there is none under runs/; train one with: tinygpt train"
         raise FileError(lacking if found else none)
-    return max(usable, key=lambda folder: _changed(folder.model if with_model else folder.path))
+    return max(usable, key=lambda folder: _changed(folder.weights if with_model else folder.path))
 
 
 def _changed(path: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,11 @@ class Sample(Callback):
 
     def _line(self) -> str:
         """About 64 tokens; line breaks are spaces, and so are bytes that are no character."""
-        text = "".join(
-            self.gpt.generate(max_new_tokens=min(64, self.gpt.model.config.block_size), temperature=0.8, seed=0)
-        )
+        text = "".join(self._pieces(min(64, self.gpt.model.config.block_size)))
         return " ".join("".join(x if x.isprintable() and x != "\ufffd" else " " for x in text).split())
+
+    def _pieces(self, most: int) -> Iterator[str]:
+        return self.gpt.generate(max_new_tokens=most, temperature=0.8, seed=0)
 
 
 def flops_per_token(model: GPT) -> int:

@@ -6,6 +6,7 @@ into text as it comes.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from tinygpt.chat import encode_chat, end_of_turn
 from tinygpt.runs import RunFolder
 from tt_core import init, prepare_model
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import FileError
+from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import make_folder
 from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
 from tt_language.errors import ConfigError, TokenizerError
 from tt_language.tokenization import save_settings
 from tt_learn import load_tensors, save_tensors
+from tt_perf.lora import PeftModel, load_adapter, read_adapter_config
 from tt_perf.quantization.files import KEY as QUANTIZATION
 from tt_perf.quantization.files import description_of, quantized_state, restore_
 from tt_perf.quantization.layers import is_quantized
@@ -39,6 +41,8 @@ class TinyGPT:
     @checked
     def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.adapter: PeftModel | None = None
+        """The LoRA adapter of the model, if it was loaded with one."""
 
     @classmethod
     @checked
@@ -47,10 +51,18 @@ class TinyGPT:
 
         Raises `FileError` for a missing model and what the readers raise for damaged files.
         """
-        folder = RunFolder.open(None if path is None else Path(path), with_model=True)
+        gpt = cls.read(RunFolder.open(None if path is None else Path(path), with_model=True))
+        gpt.model = cast(GPT, prepare_model(gpt.model, in_place=True))  # what plugins make of it
+        return gpt
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> TinyGPT:
+        """The model of a folder as it is stored, before plugins prepare it to generate; raises what `load` raises."""
+        if folder.adapter.exists() and not folder.model.exists():
+            return read_adapted(folder)
         config = folder.read_config()
         if "model_type" in config:  # Hugging Face's way to say what it is
-            return cls(_prepared(GPT.from_pretrained(folder.path)), load_tokenizer(folder.path))
+            return cls(GPT.from_pretrained(folder.path), load_tokenizer(folder.path))
         if not folder.model.exists():
             raise FileError(f"{folder.path} holds no model.safetensors; {_advice(folder)}")
         weights = load_tensors(folder.model)[0]
@@ -62,7 +74,7 @@ class TinyGPT:
             model.load_state_dict(weights)
         else:
             restore_(model, quantized, weights, str(folder.path))
-        return cls(_prepared(model.eval()), saved_tokenizer(folder, model))
+        return cls(model.eval(), saved_tokenizer(folder, model, padded="finetuning" in config))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> TinyGPT:
@@ -82,6 +94,25 @@ class TinyGPT:
         self.tokenizer.save(Path(folder) / "tokenizer.json")
         length = self.model.config.block_size
         save_settings(self.tokenizer, folder, tokenizer_class="PreTrainedTokenizerFast", model_max_length=length)
+
+    def merge(self) -> dict[str, float]:
+        """Put the adapter's updates into the weights, in float64; returns what rounding changed, by layer.
+
+        Raises `TinyTorchError` for a model without an adapter, and `LoraError` where weights would not be finite.
+        """
+        if self.adapter is None:
+            raise TinyTorchError("the model has no adapter to merge")
+        rounding = self.adapter.merge_adapter(safe_merge=True)
+        self.model, self.adapter = self.adapter.merge_and_unload(), None
+        return rounding
+
+    def stop_at(self, ids: Sequence[int]) -> None:
+        """Let generation end at these ids too."""
+        known = self.model.config.end_ids
+        if not set(ids) <= set(known):
+            self.model.config = dataclasses.replace(
+                self.model.config, eos_token_id=tuple(dict.fromkeys([*ids, *known]))
+            )
 
     @checked
     def save(self, folder: RunFolder | str | os.PathLike[str]) -> None:
@@ -116,7 +147,7 @@ class TinyGPT:
         tokenizer never saw, when called: before the first text.
         """
         ids = self.opening() if prompt in ("", "\n") else self.tokenizer.encode(prompt)
-        return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, **sampling))
+        return self.continued(ids, max_new_tokens, stop=stop, **sampling)
 
     @checked
     def chat(
@@ -134,7 +165,11 @@ class TinyGPT:
         """
         ids, ends = encode_chat(messages, self.tokenizer), end_of_turn(self.tokenizer)
         stops: list[Any] = [*stop, ends] if ends else [*stop]
-        return self._texts(stream(self.model, ids, max_new_tokens, stop=stops, tokenizer=self.tokenizer, **sampling))
+        return self.continued(ids, max_new_tokens, stop=stops, **sampling)
+
+    def continued(self, ids: Sequence[int], max_new_tokens: int = 200, **sampling: Any) -> Iterator[str]:
+        """The text that follows `ids`, as it comes, without special tokens."""
+        return self._texts(stream(self.model, ids, max_new_tokens, tokenizer=self.tokenizer, **sampling))
 
     def opening(self) -> list[int]:
         """The ids of an empty prompt: a line break, or the tokenizer's first entry where it never saw one."""
@@ -150,9 +185,30 @@ class TinyGPT:
         yield decoder.finish()
 
 
-def _prepared(model: GPT) -> GPT:
-    """What plugins make of a model that was loaded to generate, and that nobody else holds."""
-    return cast(GPT, prepare_model(model, in_place=True))
+def read_adapted(folder: RunFolder) -> TinyGPT:
+    """The model that the adapter in a folder is for, with the adapter; the tokenizer is the adapter's, if it has one.
+
+    Raises `FileError` where that model is not on this machine: nothing is downloaded.
+    """
+    base = read_adapter_config(folder.path)[1]
+    if base is None:
+        raise FileError(f"{folder.path}/adapter_config.json does not name the model that the adapter is for")
+    beside = [path for path in (Path(base), folder.path / base) if os.path.isdir(path)]
+    if not beside:
+        raise FileError(
+            f"{folder.path} is an adapter for {base}, which is no folder here; "
+            "put the folder in base_model_name_or_path of its adapter_config.json"
+        )
+    source = RunFolder.open(beside[0], with_model=True)
+    if source.adapter.exists() and not source.model.exists():
+        raise FileError(f"{folder.path} is an adapter for {base}, which is an adapter too; merge that one first")
+    gpt = TinyGPT.read(source)
+    gpt.adapter = load_adapter(gpt.model, folder.path)
+    if folder.tokenizer.exists():
+        gpt.tokenizer = saved_tokenizer(folder, gpt.model, padded=True)
+    gpt.stop_at(end_of_turn(gpt.tokenizer))
+    gpt.model.eval()
+    return gpt
 
 
 def _advice(folder: RunFolder) -> str:
@@ -161,10 +217,13 @@ def _advice(folder: RunFolder) -> str:
     return "its training writes it at the first validation; if it was stopped before that, train anew"
 
 
-def saved_tokenizer(folder: RunFolder, model: GPT) -> Tokenizer:
-    """The tokenizer of a run; raises `FileError` for one that its `model` was not trained with."""
+def saved_tokenizer(folder: RunFolder, model: GPT, padded: bool = False) -> Tokenizer:
+    """The tokenizer of a run; raises `FileError` for one that its `model` was not trained with.
+
+    With `padded`, the model may know more ids than the tokenizer, as models in Hugging Face's format often do.
+    """
     tokenizer, known = load_tokenizer(folder.path), model.config.vocab_size
-    if tokenizer.vocab_size != known:
+    if tokenizer.vocab_size > known or (tokenizer.vocab_size < known and not padded):
         raise FileError(
             f"{folder.tokenizer} has {tokenizer.vocab_size} entries, the model knows {known}; put back the run's own"
         )

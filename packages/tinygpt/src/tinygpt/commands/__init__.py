@@ -13,7 +13,11 @@ import click
 
 SUMMARIES = {
     "train": "Train on a text and write a run folder.",
+    "finetune": "Train a model further on a text, on prompts with answers, or on conversations.",
+    "merge": "Put a LoRA adapter into the weights of its model.",
     "generate": "Continue a prompt with a trained model.",
+    "chat": "Talk with a model that was trained on conversations.",
+    "eval": "Say how well a model predicts a text: loss, perplexity, bits per byte.",
     "serve": "Answer requests in OpenAI's form, and show a page.",
     "info": "Say what a run holds: model, options, size, last figures.",
     "quantize": "Store a model's weights as small integers in a new folder.",

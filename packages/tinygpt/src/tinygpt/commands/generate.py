@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument
+from tinygpt.commands.options import NamesOptions, examples, path_option, print_json, run_argument, sampling_options
 from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
@@ -22,24 +23,28 @@ from tt_core.engine.plugins import use
 )
 @run_argument
 @click.option("--prompt", default="\n", help="text to continue")
-@click.option("--max-new-tokens", default=200, show_default=True, type=click.IntRange(min=1))
-@click.option("--temperature", default=0.8, show_default=True, type=float, help="0 takes the likeliest token")
-@click.option("--top-k", type=int, help="choose among the k likeliest tokens")
-@click.option("--top-p", type=float, help="choose among the likeliest tokens of this total probability")
-@click.option("--repetition-penalty", default=1.0, show_default=True, type=float)
-@click.option("--stop", multiple=True, help="end at this text")
-@click.option("--seed", type=click.IntRange(min=0), help="write the same again")
+@sampling_options
+@click.option("-n", "--samples", default=1, show_default=True, type=click.IntRange(min=1), help="texts to write")
+@click.option("--json", "as_json", is_flag=True, help="one object a line: prompt, text, tokens, finish_reason")
 @click.option(
     "--prompt-cache", type=path_option, metavar="FILE", help="keep what was read here, to go on from it later"
 )
 @plugin_option
 @threads_option
 def command(
-    run_folder: Path | None, prompt: str, plugins: tuple[str, ...], prompt_cache: Path | None, **options: Any
+    run_folder: Path | None,
+    prompt: str,
+    plugins: tuple[str, ...],
+    prompt_cache: Path | None,
+    samples: int,
+    as_json: bool,
+    seed: int | None,
+    **options: Any,
 ) -> None:
     """Continue a prompt with a trained model.
 
-    RUN is a run folder, or a folder in Hugging Face's format; by default the newest run with a model.
+    RUN is a run folder, or a folder in Hugging Face's format; by default the newest run with a model. Sample number i
+    is written with seed + i - 1.
     """
     with use(*plugins, report=False), reported():
         from tinygpt.capstone.capstone import TinyGPT
@@ -47,8 +52,24 @@ def command(
 
         gpt = TinyGPT.load(run_folder)
         with nullcontext() if prompt_cache is None else prompt_cached(prompt_cache, gpt.model):
-            pieces = gpt.generate(prompt, **options)
-            click.echo(prompt.lstrip("\n"), nl=False)
-            for text in pieces:
-                click.echo(text, nl=False)  # which flushes: the text appears as it comes
-            click.echo()
+            for number in range(samples):
+                pieces = gpt.generate(prompt, seed=None if seed is None else seed + number, **options)
+                if as_json:
+                    _print_object(prompt, list(pieces), options["max_new_tokens"])
+                else:
+                    _print_text(prompt, pieces, number)
+
+
+def _print_text(prompt: str, pieces: Iterator[str], number: int) -> None:
+    if number:
+        click.echo("---")
+    click.echo(prompt.lstrip("\n"), nl=False)
+    for text in pieces:
+        click.echo(text, nl=False)  # which flushes: the text appears as it comes
+    click.echo()
+
+
+def _print_object(prompt: str, pieces: list[str], most: int) -> None:
+    tokens = len(pieces) - 1  # the last piece is what was held back of a character
+    reason = "length" if tokens == most else "stop"
+    print_json({"prompt": prompt, "text": "".join(pieces), "tokens": tokens, "finish_reason": reason})

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tinygpt.capstone.presets import PRESETS, TrainConfig, preset, read_options
-from tinygpt.commands.options import NamesOptions, examples, path_option, say
+from tinygpt.commands.options import NamesOptions, examples, field_options, path_option, say
 from tinygpt.distributed import world
 from tt_core.command.common import output_may_end, plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
-
-Command = Callable[..., Any]
-
-
-def train_options(command: Command) -> Command:
-    """One option for each field of TrainConfig, so that a preset can be changed at any point."""
-    for field in reversed(dataclasses.fields(TrainConfig)):
-        kind = {"str": str, "int": int, "float": float, "bool": bool}[str(field.type)]
-        name = "--" + field.name.replace("_", "-")
-        declared = f"{name}/--no-{name[2:]}" if kind is bool else name
-        command = click.option(declared, field.name, type=kind, default=None, help=meaning(field))(command)
-    return command
 
 
 def meaning(field: dataclasses.Field[Any]) -> str:
@@ -35,6 +22,10 @@ def meaning(field: dataclasses.Field[Any]) -> str:
     same = len(set(values.values())) == 1
     known = f"default: {field.default}" if same else ", ".join(f"{name}: {value}" for name, value in values.items())
     return f"{field.metadata.get('meaning', '')} [{known}]".lstrip()
+
+
+train_options = field_options(TrainConfig, meaning)
+"""One option for each field of TrainConfig, so that a preset can be changed at any point."""
 
 
 @click.command(

@@ -175,6 +175,20 @@ class BPETokenizer(Tokenizer):
         return tuple(merge_pairs(ids, self._rank, self._merged))
 
     @checked
+    def with_special_tokens(self, tokens: Sequence[str]) -> BPETokenizer:
+        """The same tokenizer with further special tokens, which get the next ids.
+
+        >>> tokenizer = BPETokenizer.train("low low", 257)
+        >>> tokenizer.with_special_tokens(["<|end|>"]).encode("lo<|end|>")
+        [256, 257]
+        """
+        special, added = ([self._options[token] for token in kind] for kind in (self.special_tokens, self.added_tokens))
+        return BPETokenizer(
+            self.vocab, self.merges, self.pattern, [*special, *tokens], added, self.ignore_merges,
+            self.prefix_tokens, self.suffix_tokens, self.normalizer, self.add_prefix_space,
+        )  # fmt: skip
+
+    @checked
     def save(self, path: PathLike) -> None:
         """Write a tokenizer.json file, with which the `tokenizers` library gives the same ids."""
         special, added = ([self._options[token] for token in kind] for kind in (self.special_tokens, self.added_tokens))

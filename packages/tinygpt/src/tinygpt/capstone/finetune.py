@@ -1,0 +1,287 @@
+"""Module 20, capstone: fine-tuning, from a model and examples to a run folder.
+
+Read from top to bottom, it is the way of the data: model -> tokenizer with an end -> examples -> batches -> loss.
+What a run holds is the whole model, or with `lora` an adapter in PEFT's format and the name of its base.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tt_core
+from tinygpt.__about__ import __version__
+from tinygpt.capstone.callbacks import Sample, SaveModel, Say, duration
+from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.capstone.corpus import CorpusError
+from tinygpt.capstone.ending import with_end
+from tinygpt.capstone.examples import (
+    IGNORED,
+    Data,
+    digest,
+    is_jsonl,
+    made_examples,
+    read_records,
+    read_windows,
+)
+from tinygpt.capstone.recorded import saved_weights
+from tinygpt.capstone.tuning import TuneConfig
+from tinygpt.chat import OWN_TEMPLATE
+from tinygpt.needs import available_memory, checked, size, tuning_needs
+from tinygpt.runs import RunFolder
+from tt_core import from_numpy
+from tt_core.engine.errors import FileError, TinyTorchError
+from tt_core.engine.heap import aligned
+from tt_core.layers import Layer
+from tt_language import next_token_loss
+from tt_language.tokenization import save_settings
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, evaluating
+from tt_learn.training import Callback
+from tt_perf.lora import LoraConfig, get_peft_model, save_adapter
+from tt_perf.quantization.layers import is_quantized
+
+
+def start(model: Path | None, data: Path, config: TuneConfig, out: Path | None, say: Say = print) -> RunFolder:
+    """Fine-tune the model of a folder on a file. Returns the run folder; raises `TinyTorchError` for what cannot be.
+
+    Everything that can be refused is refused before the folder is made.
+    """
+    source = RunFolder.open(model, with_model=True)
+    out = source.path.with_name(f"{source.path.name}-tuned") if out is None else out
+    RunFolder.check_new(out)
+    known = digest(data)
+    gpt = _opened(source)
+    records = read_records(data) if is_jsonl(data) else None
+    if records is not None:
+        gpt = with_end(gpt, extend=not config.lora)
+        if any("messages" in record for record in records) and gpt.tokenizer.chat_template is None:
+            gpt.tokenizer.chat_template = OWN_TEMPLATE
+    config, batches = _data(gpt, data, records, config, say)
+    with RunFolder.begun(out) as folder:
+        described = {
+            "model": gpt.model.config.to_dict(),
+            "finetuning": dataclasses.asdict(config),
+            "base": str(source.path.resolve()),
+            "data": {"path": str(data.resolve()), "sha256": known},
+            "versions": {"tinygpt": __version__, "python": platform.python_version()},
+        }
+        folder.write_config(described)
+        return _run(_Tuned(gpt, config, folder, str(source.path.resolve())), batches, config, None, say)
+
+
+def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
+    """Go on with a fine-tuning from its last checkpoint, to the same bits as if it had never stopped.
+
+    Raises `FileError` where there is none, and for data that are no longer those of the run.
+    """
+    folder = RunFolder.open(path)
+    with folder.writing():
+        described = folder.read_config()
+        config, base, data = _recorded(folder, described)
+        config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
+        saved_weights(folder, config.steps)
+        if digest(data) != described["data"].get("sha256"):
+            raise CorpusError(f"{data} is not what {folder.path} was fine-tuned on; put it back as it was")
+        gpt = _opened(RunFolder.open(base, with_model=True))
+        records = read_records(data) if is_jsonl(data) else None
+        if records is not None:
+            gpt = with_end(gpt, extend=not config.lora)
+            if any("messages" in record for record in records) and gpt.tokenizer.chat_template is None:
+                gpt.tokenizer.chat_template = OWN_TEMPLATE
+        _, batches = _data(gpt, data, records, config, say)
+        folder.write_config({**described, "finetuning": dataclasses.asdict(config)})
+        return _run(_Tuned(gpt, config, folder, str(base)), batches, config, folder.last_checkpoint, say)
+
+
+def _recorded(folder: RunFolder, described: Mapping[str, Any]) -> tuple[TuneConfig, Path, Path]:
+    """Options, base and data of a run."""
+    if "finetuning" not in described:
+        raise FileError(f"{folder.config} holds no fine-tuning; a training goes on with: tinygpt train --resume")
+    try:
+        return TuneConfig(**described["finetuning"]), Path(described["base"]), Path(described["data"]["path"])
+    except (TypeError, KeyError, TinyTorchError) as error:
+        raise FileError(f"{folder.config} is damaged: its fine-tuning does not fit ({error})") from None
+
+
+def _opened(source: RunFolder) -> TinyGPT:
+    gpt = TinyGPT.read(source)
+    if gpt.adapter is not None:
+        raise TinyTorchError(f"{source.path} is an adapter; merge it first with: tinygpt merge {source.path}")
+    if is_quantized(gpt.model):
+        raise TinyTorchError(f"{source.path} is quantized, and integers are not trained; name the run it was made from")
+    return gpt
+
+
+def _data(
+    gpt: TinyGPT, path: Path, records: list[dict[str, Any]] | None, config: TuneConfig, say: Say
+) -> tuple[TuneConfig, Data]:
+    """Batches of the file, and the options with values in place of the zeros."""
+    context = gpt.model.config.block_size
+    length = min(config.block_size or 512, context)
+    if config.block_size > context:
+        raise TinyTorchError(f"block_size is {config.block_size}, the model's context has {context}")
+    sizes = (gpt.tokenizer, config.batch_size, length, config.val_fraction, config.seed)
+    if records is None:
+        windows = read_windows(path, *sizes)
+        say(f"data: {path}, {len(windows.parts.train):,} tokens to train on, {len(windows.parts.val):,} to validate on")
+        return config.completed(len(windows.parts.train) // length, context), windows
+    examples, cut = made_examples(records, *sizes)
+    trained = sum(sum(example.trained) for example in examples.train)
+    say(
+        f"data: {path}, {len(examples.train):,} examples to train on ({trained:,} tokens of answers), "
+        f"{len(examples.val):,} to validate on"
+    )
+    if cut:
+        say(f"{cut:,} examples are longer than {length} tokens; of these, the end is used")
+    return config.completed(len(examples.train), context), examples
+
+
+class _Tuned:
+    """A model in training, whole or by an adapter, and its folder."""
+
+    def __init__(self, gpt: TinyGPT, config: TuneConfig, folder: RunFolder, base: str) -> None:
+        self.gpt, self.folder, self.base = gpt, folder, base
+        tt_core.manual_seed(config.seed)
+        self.trained: Layer = gpt.model
+        if config.lora:
+            options = LoraConfig(config.lora_r, config.lora_alpha, config.targets, config.lora_dropout)
+            gpt.adapter = get_peft_model(gpt.model, options)
+            self.trained = gpt.adapter
+        self.parameters = [entry for entry in gpt.model.parameters() if entry.requires_grad]
+        for entry in self.parameters:  # what is mapped from a file, and turned around, is trained in memory of its own
+            own = aligned(entry.shape, entry.dtype)
+            np.copyto(own, entry.data)
+            entry.data = own
+
+    def save(self) -> None:
+        """Write what `TinyGPT.load` reads: the whole model, or the adapter with its base's name, and the tokenizer."""
+        if self.gpt.adapter is None:
+            self.gpt.save(self.folder)
+            return
+        save_adapter(self.gpt.adapter, self.folder.path, self.base)
+        self.gpt.tokenizer.save(self.folder.tokenizer)
+        save_settings(self.gpt.tokenizer, self.folder.path)
+
+
+def _run(tuned: _Tuned, data: Data, config: TuneConfig, checkpoint: Path | None, say: Say) -> RunFolder:
+    gpt, folder = tuned.gpt, tuned.folder
+    counts = (gpt.model.num_parameters(), sum(entry.data.size for entry in tuned.parameters))
+    _introduce(tuned, counts, config, say)
+    optimizer = _optimizer(tuned, config)
+    trainer = Trainer(
+        tuned.trained,
+        optimizer,
+        compute_loss=lambda model, batch: next_token_loss(model(from_numpy(batch[0])), from_numpy(batch[1])),
+        scheduler=CosineWarmupLR(optimizer, min(config.steps // 10, 100), config.steps, config.learning_rate / 10),
+        clip_grad_norm=config.grad_clip or None,
+        tokens_per_step=max(1, round(data.tokens)),
+        callbacks=[
+            ProgressBar(),
+            JSONLog(folder.metrics),
+            LossCurve(folder.loss_curve, f"TinyGPT, fine-tuned, {counts[1]:,} of {counts[0]:,} parameters"),
+            SaveTuned(tuned),
+            TimeLeft(config.steps, len(data.validation()), config.eval_interval, say),
+            Answer(gpt, folder, data.prompt, say),
+            Checkpoints(
+                folder.checkpoint,
+                every=config.eval_interval,
+                resume_hint=f"go on with: tinygpt finetune --resume {folder.path}",
+            ),
+        ],
+    )
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    trainer.fit(
+        data.batch,
+        steps=config.steps,
+        val=lambda: validate(gpt.model, data),
+        val_every=config.eval_interval,
+    )
+    say(f"validation loss: {validate(gpt.model, data):.4f} ({trainer.seconds:.0f} s of training)")
+    return folder
+
+
+def _optimizer(tuned: _Tuned, config: TuneConfig) -> AdamW:
+    """AdamW that decays matrices alone."""
+    groups = [
+        {"params": [p for p in tuned.parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in tuned.parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], config.learning_rate, (0.9, 0.99))
+
+
+def validate(model: Layer, data: Data) -> float:
+    """Mean loss over the trained tokens of the held-out data."""
+    total = count = 0.0
+    with evaluating(model):
+        for x, y in data.validation():
+            trained = int((y != IGNORED).sum())
+            total += next_token_loss(model(from_numpy(x)), from_numpy(y)).item() * trained
+            count += trained
+    return total / count
+
+
+def _introduce(tuned: _Tuned, counts: tuple[int, int], config: TuneConfig, say: Say) -> None:
+    needed = tuning_needs(tuned.gpt.model.config, *counts, config.batch_size, config.block_size)
+    checked(needed, config.batch_size, "a smaller --block-size, or --lora")
+    free = available_memory()
+    there = "" if free is None else f" ({size(free)} are free)"
+    say(f"model: {counts[0]:,} parameters, {counts[1]:,} are trained; it takes about {size(needed.total)}{there}")
+    say(f"run: {tuned.folder.path}, {config.steps:,} steps of {config.batch_size}")
+
+
+class SaveTuned(SaveModel):
+    """Writes the model, or its adapter, after each validation and at the end."""
+
+    def __init__(self, tuned: _Tuned) -> None:
+        self.tuned = tuned
+
+    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self.tuned.save()
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self.tuned.save()
+
+
+class Answer(Sample):
+    """Shows the answer to a held-out prompt after each validation; of plain text, a line as `tinygpt train` does."""
+
+    def __init__(self, gpt: TinyGPT, folder: RunFolder, prompt: list[int], say: Say) -> None:
+        super().__init__(gpt, folder, say)
+        self.prompt = prompt
+
+    def _pieces(self, most: int) -> Iterator[str]:
+        if not self.prompt:
+            yield from super()._pieces(most)
+            return
+        yield self.gpt.tokenizer.decode(self.prompt, skip_special_tokens=True)
+        yield " -> "
+        yield from self.gpt.continued(self.prompt, most, temperature=0)
+
+
+class TimeLeft(Callback):
+    """Says how long training will take, once some steps have been measured."""
+
+    def __init__(self, steps: int, validation: int, every: int, say: Say) -> None:
+        self.steps, self.validation, self.every, self.say = steps, validation, every, say
+        self._first: tuple[int, float] | None = None
+        self._said = False
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self._said:
+            return
+        if self._first is None:  # the first step also allocates
+            self._first = trainer.step, trainer.seconds
+            return
+        done, seconds = trainer.step - self._first[0], trainer.seconds - self._first[1]
+        if seconds > 1 or done >= 5:
+            self._said = True
+            step, left = seconds / done, self.steps - trainer.step
+            validations = (left // self.every + 1) * self.validation / 4  # forward alone: a quarter of a step
+            total = step * (left + validations)
+            self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")
