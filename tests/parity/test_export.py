@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
@@ -13,6 +15,9 @@ import transformers
 import tt_core
 from tinygpt import TinyGPT
 from tinygpt.chat import OWN_TEMPLATE, encode_chat
+from tinygpt.export.gguf_file import write_gguf
+from tinygpt.export.onnx_check import largest_difference, logits_in_two
+from tinygpt.export.onnx_graph import onnx_model
 from tt_core import init, tensor
 from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig, generate
 
@@ -109,3 +114,91 @@ class TestTinyGPT:
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
         assert theirs("the cat")["input_ids"] == tokenizer.encode("the cat")
         assert theirs.decode(tokenizer.encode("the cat")) == "the cat"
+
+
+# --- ONNX
+
+ONNX_SHAPES: dict[str, dict[str, Any]] = {
+    **SHAPES,
+    "erf": {**SIZES, "mlp": "gelu", "tie_weights": False},
+    "relu, parallel": {**SIZES, "mlp": "relu", "parallel": True, "bias": False},
+    "no positions": {**SIZES, "position": "none", "norm": "rms"},
+    "yarn": {**LLAMA, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+}
+
+
+@pytest.mark.parametrize("name", ONNX_SHAPES)
+def test_onnxruntime_computes_the_same(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    SHAPES.setdefault(name, ONNX_SHAPES[name])
+    model = made(name)
+    proto = onnx_model(model)
+    onnx.checker.check_model(proto, full_check=True)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    for batch in (1, 3):
+        for length in (1, 7, 32):
+            ids = random.integers(300, size=(batch, length))
+            expected = model(tensor(ids)).numpy()
+            for cut in sorted({0, 1, length - 1} & set(range(length))):
+                np.testing.assert_allclose(logits_in_two(session, model, ids, cut), expected, atol=1e-4, rtol=1e-4)
+    found = largest_difference(path, model)
+    assert found is not None
+    assert found < 1e-4
+
+
+def test_an_onnx_file_is_as_large_as_the_weights(tmp_path: Path) -> None:
+    model = made("gpt2", n_embd=192, n_layer=4, vocab_size=2000)
+    model.save_pretrained(tmp_path)
+    size = onnx_model(model).ByteSize()
+    assert size <= 1.02 * (tmp_path / "model.safetensors").stat().st_size
+
+
+# --- GGUF, read by the package gguf and by transformers, which puts the rows back in their order
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama3-rope"])
+def test_gguf_is_read_back(name: str, dtype: str, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    SHAPES.setdefault("gpt2-untied", {**SIZES, "tie_weights": False})
+    text = "The cat sat on the mat, and the dog sat beside it. " * 20
+    tokenizer = BPETokenizer.train(text, 290, special_tokens=["<|end|>"])
+    tokenizer.eos_token, tokenizer.chat_template = "<|end|>", OWN_TEMPLATE
+    changes: dict[str, Any] = {"head_dim": None, "attention_bias": False} if name == "llama-tied" else {}
+    if name.startswith("gpt2"):  # transformers takes 1024 for the context of any GPT-2 in this format
+        changes["block_size"] = 1024
+    gpt = TinyGPT(made(name, vocab_size=300, eos_token_id=0, **changes), tokenizer)
+    write_gguf(gpt, tmp_path / "model.gguf", dtype)
+
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    fields = {key: field.contents() for key, field in reader.fields.items()}
+    family = "gpt2" if name.startswith("gpt2") else "llama"
+    assert fields["general.architecture"] == family
+    assert fields[f"{family}.context_length"] == gpt.model.config.block_size
+    assert fields["tokenizer.ggml.eos_token_id"] == 0
+    assert fields["tokenizer.chat_template"] == OWN_TEMPLATE
+    assert fields["tokenizer.ggml.tokens"][: tokenizer.vocab_size] == sorted(
+        tokenizer.vocab, key=tokenizer.vocab.__getitem__
+    )
+    assert len(fields["tokenizer.ggml.tokens"]) == 300
+    known = {gguf.TENSOR_NAMES[kind] for kind in gguf.MODEL_TENSORS[getattr(gguf.MODEL_ARCH, family.upper())]}
+    for stored in reader.tensors:
+        pattern = re.sub(r"^blk\.\d+\.", "blk.{bid}.", stored.name.rpartition(".")[0])
+        assert pattern in known, stored.name
+        narrow = len(stored.shape) == 2 and dtype == "float16" and not stored.name.startswith("position")
+        assert stored.tensor_type == (gguf.GGMLQuantizationType.F16 if narrow else gguf.GGMLQuantizationType.F32)
+    table = next(stored for stored in reader.tensors if stored.name == "token_embd.weight")
+    np.testing.assert_allclose(table.data, gpt.model.wte.weight.data, rtol=1e-3, atol=1e-4)
+
+    if name != "llama3-rope":  # transformers does not read the frequencies' factors
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path, gguf_file="model.gguf", dtype=torch.float32
+        ).eval()
+        ids = [[5, 7, 250, 9, 13]]
+        with torch.no_grad():
+            logits = theirs(torch.tensor(ids)).logits.numpy()
+        loose = 1e-4 if dtype == "float32" else 0.1
+        np.testing.assert_allclose(gpt.model(tensor(ids)).numpy(), logits, rtol=loose, atol=loose)

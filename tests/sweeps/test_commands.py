@@ -174,13 +174,13 @@ def call(words: tuple[str, ...], given: dict[str, str]) -> tuple[int, str, str]:
     """Run a command in this process. Gives its exit code, standard output and standard error."""
     arguments = [*words[1:], *(f"{name}={value}" for name, value in given.items() if name.startswith("--"))]
     arguments += ["--", *(value for name, value in given.items() if not name.startswith("--"))]
-    before = sys.stdout, sys.stderr
+    before = sys.stdin, sys.stdout, sys.stderr
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
-    sys.stdout, sys.stderr = out, err
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO("hello\n"), out, err
     try:
         code = run(ROOTS[words[0]], words[0], arguments)
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdin, sys.stdout, sys.stderr = before
     return code, *(stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
 
 

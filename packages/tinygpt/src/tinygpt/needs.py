@@ -96,7 +96,8 @@ def tuning_needs(shape: GPTConfig, weights: int, trained: int, batch_size: int, 
     floats = 16 + 2 * (shape.mlp == "swiglu") + 4 * (trained < weights)  # an adapter adds its inputs and outputs
     scores = shape.n_head * block_size if block_size <= _KEPT_SCORES else 0
     token = shape.n_layer * (floats * shape.n_embd + scores) + 3 * shape.vocab_size
-    return Needs(4 * weights + (_TRAINED - 4) * trained, _SAVED * trained, 4 * token * batch_size * block_size)
+    activations = 4 * token * batch_size * block_size
+    return Needs(4 * weights + (_TRAINED - 4) * trained, _SAVED * trained, activations, _READ * batch_size * block_size)
 
 
 def size(count: int) -> str:

@@ -18,6 +18,7 @@ SUMMARIES = {
     "generate": "Continue a prompt with a trained model.",
     "chat": "Talk with a model that was trained on conversations.",
     "eval": "Say how well a model predicts a text: loss, perplexity, bits per byte.",
+    "export": "Write a model in another program's format: ONNX, Hugging Face's, GGUF.",
     "serve": "Answer requests in OpenAI's form, and show a page.",
     "info": "Say what a run holds: model, options, size, last figures.",
     "quantize": "Store a model's weights as small integers in a new folder.",

@@ -1,0 +1,76 @@
+"""Module 20, capstone: the job of `tinygpt export`: a model in another program's format, checked where that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.export.gguf_file import write_gguf
+from tinygpt.export.onnx_check import largest_difference
+from tinygpt.export.onnx_graph import ExportError, onnx_model
+from tinygpt.needs import size
+from tinygpt.runs import RunFolder
+from tt_core.engine.errors import FileError
+from tt_core.engine.files import make_folder, write_atomic
+from tt_perf.quantization.layers import is_quantized
+
+Say = Callable[[str], None]
+FORMATS = ("onnx", "hf", "gguf")
+_NAMES = {"onnx": "model.onnx", "hf": "model.safetensors", "gguf": "model.gguf"}
+_MOST = (1 << 31) - (1 << 20)
+"""Bytes of one protobuf message, which an ONNX file is."""
+TOLERANCE = 1e-4
+"""The largest difference of logits that is taken for rounding."""
+
+
+def export(run: Path | None, form: str, out: Path | None, dtype: str, say: Say = print) -> Path:
+    """Write the model of a folder in another format into a folder; returns the folder.
+
+    Raises `ExportError` for a model that the format cannot hold, for a package that is missing, and where onnxruntime
+    computes other logits; and `FileError`.
+    """
+    source = RunFolder.open(run, with_model=True)
+    out = source.path.with_name(f"{source.path.name}-{form}") if out is None else out
+    file = out / _NAMES[form]
+    if file.exists() or RunFolder(out).has_model():
+        raise FileError(f"{out} holds a model already; name another --out")
+    if form != "gguf" and dtype != "float32":
+        raise ExportError(f"--dtype {dtype} is for --format gguf; {form} is written in float32")
+    gpt = TinyGPT.read(source)
+    if is_quantized(gpt.model):
+        raise ExportError(f"{source.path} is quantized; export the run that it was made from")
+    if gpt.adapter is not None:
+        gpt.merge()
+        say("the adapter is merged into the weights")
+    {"onnx": _onnx, "hf": _hf, "gguf": _gguf}[form](gpt, out, dtype, say)
+    say(f"wrote {file}, {size(file.stat().st_size)}")
+    return out
+
+
+def _hf(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
+    gpt.save_pretrained(out)
+    say("transformers loads it: AutoModelForCausalLM.from_pretrained, AutoTokenizer.from_pretrained")
+
+
+def _gguf(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
+    write_gguf(gpt, make_folder(out) / _NAMES["gguf"], dtype)
+
+
+def _onnx(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
+    model = onnx_model(gpt.model)
+    if model.ByteSize() > _MOST:
+        raise ExportError(
+            f"the model has {size(model.ByteSize())}, and an ONNX file holds 2 GB; export it with --format hf"
+        )
+    path = make_folder(out) / _NAMES["onnx"]
+    write_atomic(path, model.SerializeToString())
+    gpt.tokenizer.save(out / "tokenizer.json")
+    different = largest_difference(path, gpt.model)
+    if different is None:
+        say("not checked: onnxruntime is not installed (pip install onnxruntime)")
+    elif different > TOLERANCE:
+        path.unlink()
+        raise ExportError(f"onnxruntime's logits differ by {different:.1e}, more than rounding; nothing is written")
+    else:
+        say(f"checked: onnxruntime's logits differ by {different:.1e} at most (batches of 1 and 3, with past)")
