@@ -72,6 +72,7 @@ NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     ("tinygpt", "merge"): {"adapter": "run", "--out": "new"},
     ("tinygpt", "chat"): {"run_folder": "run", "--max-new-tokens": "3"},
     ("tinygpt", "eval"): {"run_folder": "run", "--data": "text.txt"},
+    ("tinygpt", "export"): {"run_folder": "run", "--format": "hf", "--out": "new"},
     ("tinygpt", "info"): {"run_folder": "run"},
     ("tinygpt", "quantize"): {"run_folder": "run", "--out": "new"},
     ("tinygpt", "shrink"): {"run_folder": "run", "--out": "new"},

@@ -20,7 +20,7 @@ from tt_core.engine.plugins import use
 @run_argument
 @click.option("--data", type=path_option, help="a text or a folder of texts; of .jsonl, the answers are scored")
 @click.option("--stride", type=int, help="from one window to the next; smaller gives more context [default: all of it]")
-@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096))
 @click.option("--json", "as_json", is_flag=True, help="one object: loss, perplexity, bits_per_byte, tokens, bytes")
 @plugin_option
 def command(

@@ -24,7 +24,7 @@ from tt_core.engine.plugins import use
 @run_argument
 @click.option("--prompt", default="\n", help="text to continue")
 @sampling_options
-@click.option("-n", "--samples", default=1, show_default=True, type=click.IntRange(min=1), help="texts to write")
+@click.option("-n", "--samples", default=1, show_default=True, type=click.IntRange(1, 10_000), help="texts to write")
 @click.option("--json", "as_json", is_flag=True, help="one object a line: prompt, text, tokens, finish_reason")
 @click.option(
     "--prompt-cache", type=path_option, metavar="FILE", help="keep what was read here, to go on from it later"
