@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, run_argument, sampling_options
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -21,6 +21,7 @@ from tt_core.engine.plugins import use
 @click.option("--system", help="what the model is told before the conversation")
 @sampling_options
 @plugin_option
+@threads_option
 def command(run_folder: Path | None, system: str | None, plugins: tuple[str, ...], **options: Any) -> None:
     """Talk with a model that was trained on conversations.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, print_json, run_argument
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
 
@@ -23,6 +23,7 @@ from tt_core.engine.plugins import use
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1, 4096))
 @click.option("--json", "as_json", is_flag=True, help="one object: loss, perplexity, bits_per_byte, tokens, bytes")
 @plugin_option
+@threads_option
 def command(
     run_folder: Path | None,
     data: Path | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, run_argument, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -26,6 +26,7 @@ from tt_core.engine.plugins import use
 )
 @click.option("--out", type=path_option, help="the new folder [default: RUN-onnx, RUN-hf or RUN-gguf]")
 @plugin_option
+@threads_option
 def command(run_folder: Path | None, form: str, dtype: str, out: Path | None, plugins: tuple[str, ...]) -> None:
     """Write a model in another program's format: ONNX, Hugging Face's, GGUF.
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, field_options, path_option, run_argument, say
-from tt_core.command.common import output_may_end, plugin_option, reported
+from tt_core.command.common import output_may_end, plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
 
@@ -36,6 +36,7 @@ def _options(command: Any) -> Any:
 @click.option("--out", type=path_option, help="the new folder [default: RUN-tuned]")
 @click.option("--resume", type=path_option, metavar="TUNED", help="go on with this fine-tuning")
 @plugin_option
+@threads_option
 @_options
 def command(
     run_folder: Path | None,

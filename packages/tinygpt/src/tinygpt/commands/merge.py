@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, path_option, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.plugins import use
 
 
@@ -17,6 +17,7 @@ from tt_core.engine.plugins import use
 @click.argument("adapter", type=path_option)
 @click.option("--out", type=path_option, help="the new folder [default: ADAPTER-merged]")
 @plugin_option
+@threads_option
 def command(adapter: Path, out: Path | None, plugins: tuple[str, ...]) -> None:
     """Put a LoRA adapter into the weights of its model.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinygpt.commands.options import NamesOptions, examples, run_argument, say
-from tt_core.command.common import plugin_option, reported
+from tt_core.command.common import plugin_option, reported, threads_option
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import use
 
@@ -28,6 +28,7 @@ from tt_core.engine.plugins import use
 @click.option("--body", default=1024, show_default=True, type=click.IntRange(1, 1 << 20), help="largest request, in KB")
 @click.option("--reuse", default=256, show_default=True, type=click.IntRange(0), help="MB of prompts that are kept")
 @plugin_option
+@threads_option
 def command(
     run_folder: Path | None,
     host: str,
