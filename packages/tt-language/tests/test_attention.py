@@ -65,7 +65,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         monkeypatch.setattr(blocks, "_TILE", 1)
         monkeypatch.setattr(blocks, "_STEP", (2, 2))
     if request.param == "blocks computed again":
-        monkeypatch.setattr(blocks, "_KEPT", -1)
+        monkeypatch.setattr(blocks, "KEPT", -1)
     return str(request.param)
 
 

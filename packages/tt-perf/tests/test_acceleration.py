@@ -34,7 +34,7 @@ random = np.random.default_rng(18)
 @pytest.fixture(params=["plain", pytest.param("compiled", marks=NUMBA)])
 def jit(request: pytest.FixtureRequest) -> Iterator[str]:
     """The plugin, with its loops as they stand there or compiled."""
-    functions = (lambda: dict(vars(loops))) if request.param == "plain" else acceleration.compiled
+    functions = acceleration.plain if request.param == "plain" else acceleration.compiled
     manager.register(JitPlugin(functions), "jit")
     with np.errstate(all="ignore"):
         yield request.param
@@ -289,14 +289,14 @@ def test_a_nan_among_the_logits_and_infinite_inputs_of_gelu_are_not_hidden(jit: 
 @NUMBA
 def test_the_check_of_plugins_finds_no_difference() -> None:
     kernels = acceleration.JitPlugin()._bound()
-    known = manager.is_registered(act)
-    if not known:
-        manager.register(act)  # as the command `tt` does: it has the samples
+    absent = [plugin for plugin in (act, act_3, act_4) if not manager.is_registered(plugin)]
+    for plugin in absent:
+        manager.register(plugin)  # as the command `tt` does: they have the samples
     try:
         rows = checking.compare(kernels)
     finally:
-        if not known:
-            manager.unregister(act)
+        for plugin in absent:
+            manager.unregister(plugin)
     assert [str(row) for row in rows if row.difference] == []
     assert {row.op for row in rows if row.calls > 100} == set(kernels)
 

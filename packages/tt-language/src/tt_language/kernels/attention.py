@@ -24,7 +24,7 @@ from tt_core.kernels.products import product
 from tt_core.random import generator
 from tt_language import attention as A
 
-_KEPT = 256 * 256
+KEPT = 256 * 256
 """Up to so many scores per head, backward finds the weights in memory; beyond, it computes them again."""
 _ONE = 128 * 128
 """Up to so many scores per head, all queries are one block."""
@@ -89,7 +89,7 @@ def scaled_dot_product_attention_backward(
     """In blocks, with the weights that forward kept: 0.25 of the time on (12, 4, 64, 32), 0.4 on (1, 4, 1024, 64)."""
     options = (dropout_p, is_causal, causal_offset, 0 if seed is None else int(seed))
     problem = Problem.of(query, key, value, attn_mask, scale, enable_gqa, options)
-    if lse is None or kept is None:
+    if lse is None or kept is None or kept.ndim != 1:  # of another kernel's forward
         exact, lse, kept = attend(problem)
     else:
         exact = problem.inside(out)
@@ -101,6 +101,39 @@ def scaled_dot_product_attention_backward(
     if max(query.ndim, key.ndim, value.ndim) == 2:
         gradients = [x[0] for x in gradients]
     return (*gradients, mask_part)
+
+
+@tuned(A.join_heads)
+def join_heads(*parts: Array) -> Array:
+    """Returns the memory in which the parts lie side by side, where they do; else the same time as the formula.
+
+    Gradients of attention do, so the gradient of the projection to queries, keys and values is never copied.
+    """
+    whole = _side_by_side(parts) if len(parts) > 1 else None
+    return A.join_heads.formula(*parts) if whole is None else whole
+
+
+def _side_by_side(parts: tuple[Array, ...]) -> Array | None:
+    """The array whose heads the parts are, all and in order; None if there is none."""
+    first, base = parts[0], parts[0].base
+    if not isinstance(base, np.ndarray) or first.ndim < 3 or any(x.base is not base for x in parts):
+        return None
+    heads, (*lead, _, length, size) = sum(x.shape[-3] for x in parts), first.shape
+    shape = (*lead, length, heads, size)
+    if base.dtype != first.dtype or base.size != math.prod(shape) or not base.flags.c_contiguous:
+        return None
+    whole, at = base.reshape(shape), 0
+    for x in parts:
+        expected = whole[..., at : at + x.shape[-3], :].swapaxes(-2, -3)
+        at += x.shape[-3]
+        if (x.shape, x.strides) != (expected.shape, expected.strides) or _address(x) != _address(expected):
+            return None
+    return whole.reshape(*lead, length, heads * size)
+
+
+def _address(x: Array) -> int:
+    address, _ = x.__array_interface__["data"]  # ctypes.data takes twice as long
+    return int(address)
 
 
 # --- one call, and its blocks
@@ -216,7 +249,7 @@ class Problem(NamedTuple):
     @property
     def keeps(self) -> bool:
         """Whether backward finds the weights in memory."""
-        return self.q.shape[-2] * self.k.shape[-2] <= _KEPT
+        return self.q.shape[-2] * self.k.shape[-2] <= KEPT
 
     @property
     def bounded(self) -> bool:
@@ -293,7 +326,7 @@ def attend_backward(
         dv = w^T g      d score = w (g v^T - r)      dq = scale * d score k      dk = scale * d score^T q
     """
     q, k, blocks = problem.scaled_q, problem.k, problem.blocks()
-    dq, dk, dv = (heads_inside(x.shape, x.dtype) for x in (q, k, problem.v))
+    dq, dk, dv = heads_beside(problem)
     if not blocks:
         dk.fill(0)
         dv.fill(0)
@@ -340,6 +373,23 @@ def heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
     """(B, H, G, T, n) on memory ordered (B, T, H, G, n), so that joining heads afterwards copies nothing."""
     batch, heads, groups, length, size = shape
     return np.empty((batch, length, heads, groups, size), dtype).transpose(0, 2, 3, 1, 4)
+
+
+def heads_beside(problem: Problem) -> tuple[Array, Array, Array]:
+    """Arrays for the gradients of q, k and v, side by side in memory as a projection has them, if their shapes allow.
+
+    Then `join_heads` copies nothing in backward.
+    """
+    q, k, v = problem.q, problem.k, problem.v
+    if q.shape[3:] != k.shape[3:] or k.shape != v.shape:
+        q, k, v = (heads_inside(x.shape, x.dtype) for x in (q, k, v))
+        return q, k, v
+    batch, heads, groups, length, size = q.shape
+    whole = np.empty((batch, length, heads * (groups + 2), size), q.dtype)
+    ends = heads * groups, heads * (groups + 1)
+    dq, dk, dv = (whole[:, :, part] for part in (slice(ends[0]), slice(*ends), slice(ends[1], None)))
+    dq = dq.reshape(batch, length, heads, groups, size).transpose(0, 2, 3, 1, 4)
+    return dq, dk.swapaxes(1, 2)[:, :, None], dv.swapaxes(1, 2)[:, :, None]
 
 
 def _softmax(scores: Array, bounded: bool) -> Array:

@@ -17,7 +17,8 @@ machine's limit it reaches, and its error.
 
 from __future__ import annotations
 
+from tt_perf.acceleration.compiling import compiled as compiled
+from tt_perf.acceleration.compiling import plain as plain
 from tt_perf.acceleration.jit import JitPlugin as JitPlugin
-from tt_perf.acceleration.jit import compiled as compiled
 from tt_perf.acceleration.jit import plugin as plugin
 from tt_perf.acceleration.naive import NaivePlugin as NaivePlugin

@@ -19,6 +19,8 @@ from tt_core.kernels.losses import reduced_rows
 from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses
+from tt_perf.acceleration.attention import attention_kernels
+from tt_perf.acceleration.uncovered import unfit
 from tt_perf.quantization import packed
 from tt_perf.quantization.layers import dynamic_linear, static_linear
 
@@ -28,7 +30,7 @@ number = np.float32
 
 def fits(*arrays: Any) -> bool:
     """Whether the loops are made for these arrays: float32 and contiguous."""
-    return all(type(x) is np.ndarray and x.dtype == number and x.flags.c_contiguous for x in arrays)
+    return not unfit(*arrays)
 
 
 def _by_element(loop: Call, *arrays: Array) -> None:
@@ -161,7 +163,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     made: tuple[Call, ...] = (gelu, gelu_backward, relu_backward, layer_norm, layer_norm_backward)
     made += (cross_entropy, cross_entropy_backward)
-    return {kernel.__name__: kernel for kernel in made} | _integer_kernels(loop)
+    return {kernel.__name__: kernel for kernel in made} | _integer_kernels(loop) | attention_kernels(loop)
 
 
 FEW_ROWS = {8: 16, 4: 2}
@@ -209,7 +211,8 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         if not (whole and signed and (short or centred) and 0 < len(a) <= FEW_ROWS[8]):
             return packed.integer_product.kernel(a, b)
         out = np.empty((len(a), len(b)), np.int32)
-        in_parallel(lambda part: loop["integer_product"](a, b[part], out[:, part]), len(b), b.nbytes * 4)
+        wide = a.astype(np.int16, copy=False)
+        in_parallel(lambda part: loop["integer_product"](wide, b[part], out[:, part]), len(b), b.nbytes * 4)
         return out
 
     def int8_linear_dynamic(x: Array, codes: Array, scale: Array, bias: Array | None = None, /) -> Array:

@@ -16,6 +16,20 @@ import math
 import numpy as np
 
 from tt_core.engine.dispatch import Array
+from tt_perf.acceleration.arrays import (
+    Bytes2,
+    In1,
+    In2,
+    In3,
+    Int8_2,
+    Int16_2,
+    Labels,
+    Out1,
+    Out2,
+    StridedInt32Out2,
+    StridedOut2,
+    any_order,
+)
 
 Number = np.float32
 
@@ -48,7 +62,7 @@ _THREE_CUBIC = Number(3 * 0.044715)
 _SATURATED = Number(16)  # beyond it the gate is 0 or 1 and its slope 0, which infinity times 0 is not
 
 
-def gelu_tanh(x: Array, out: Array) -> None:
+def gelu_tanh(x: In1, out: Out1) -> None:
     """`x gate`, where the gate is `(1 + tanh(u / 2)) / 2 = 1 / (1 + e^-u)` with `u = 2 sqrt(2/pi) (x + 0.0447 x^3)`."""
     for i in range(x.size):
         u = _TWO_ROOT * (x[i] + _CUBIC * x[i] * x[i] * x[i])
@@ -56,7 +70,7 @@ def gelu_tanh(x: Array, out: Array) -> None:
         out[i] = x[i] * ((ONE if u > ZERO else e) / (ONE + e))
 
 
-def gelu_tanh_backward(g: Array, x: Array, out: Array) -> None:
+def gelu_tanh_backward(g: In1, x: In1, out: Out1) -> None:
     """`g (gate + x gate (1 - gate) u')`."""
     for i in range(x.size):
         u = _TWO_ROOT * (x[i] + _CUBIC * x[i] * x[i] * x[i])
@@ -67,7 +81,7 @@ def gelu_tanh_backward(g: Array, x: Array, out: Array) -> None:
         out[i] = g[i] * ((share if u > ZERO else e * share) + x[i] * slope)  # nan at infinity, as the formula
 
 
-def relu_backward(g: Array, result: Array, out: Array) -> None:
+def relu_backward(g: In1, result: In1, out: Out1) -> None:
     """`g` where the result is above 0, or nan."""
     for i in range(g.size):
         out[i] = g[i] if result[i] != ZERO else ZERO
@@ -76,7 +90,8 @@ def relu_backward(g: Array, result: Array, out: Array) -> None:
 # --- layer normalization
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, eps: Number, out: Array, mean: Array, rstd: Array) -> None:
+@any_order
+def layer_norm(x: In2, weight: In1, bias: In1, eps: Number, out: Out2, mean: Out2, rstd: Out2) -> None:
     """Rows of mean 0 and variance 1, scaled and shifted; `mean` and `rstd`, (rows, 1), are kept for the gradient."""
     rows, columns = x.shape
     each = ONE / Number(columns)
@@ -94,8 +109,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: Number, out: Array, me
         mean[i, 0], rstd[i, 0] = middle, scale
 
 
+@any_order
 def layer_norm_backward(
-    g: Array, x: Array, mean: Array, rstd: Array, weight: Array, dx: Array, dweight: Array, dbias: Array
+    g: In2, x: In2, mean: In2, rstd: In2, weight: In1, dx: Out2, dweight: Out1, dbias: Out1
 ) -> None:
     """`dx = rstd (u - mean(u) - n mean(u n))` with u = g weight and n = (x - mean) rstd; adds to `dweight`, `dbias`."""
     rows, columns = x.shape
@@ -118,6 +134,7 @@ def layer_norm_backward(
 # --- cross entropy
 
 
+@any_order
 def total_of(x: Array) -> Number:
     """The sum of a row; apart from what rests on the order of its operations, since this may be added in any."""
     total = ZERO
@@ -126,7 +143,7 @@ def total_of(x: Array) -> Number:
     return total
 
 
-def cross_entropy(x: Array, labels: Array, loss: Array, peak: Array, total: Array) -> bool:
+def cross_entropy(x: In2, labels: Labels, loss: Out1, peak: Out1, total: Out1) -> bool:
     """`log(sum(exp(x))) - x[label]` of each row; False, with nothing said of the rest, at a label that is no class."""
     rows, classes = x.shape
     exponentials = np.empty(classes, np.float32)
@@ -147,7 +164,7 @@ def cross_entropy(x: Array, labels: Array, loss: Array, peak: Array, total: Arra
     return True
 
 
-def cross_entropy_backward(x: Array, labels: Array, peak: Array, total: Array, g: Number, out: Array) -> bool:
+def cross_entropy_backward(x: In2, labels: Labels, peak: In1, total: In1, g: Number, out: Out2) -> bool:
     """`g (softmax(x) - onehot(label))` of each row; False at a label that is no class."""
     rows, classes = x.shape
     for i in range(rows):
@@ -163,7 +180,8 @@ def cross_entropy_backward(x: Array, labels: Array, peak: Array, total: Array, g
 # --- products with few rows: the weight goes through memory as integers, and once
 
 
-def int8_linear(x: Array, codes: Array, scale: Array, out: Array) -> None:
+@any_order
+def int8_linear(x: In2, codes: Int8_2, scale: In1, out: StridedOut2) -> None:
     """`x @ (codes scale).T` for x (rows, in) and int8 codes (out, in)."""
     rows, inputs = x.shape
     for o in range(codes.shape[0]):
@@ -174,7 +192,8 @@ def int8_linear(x: Array, codes: Array, scale: Array, out: Array) -> None:
             out[r, o] = total * scale[o]
 
 
-def int4_linear(x: Array, codes: Array, scale: Array, zero_point: Array, sums: Array, out: Array) -> None:
+@any_order
+def int4_linear(x: In3, codes: Bytes2, scale: In2, zero_point: Bytes2, sums: In2, out: StridedOut2) -> None:
     """The same for codes (out, in / 2) of two numbers each, scale and zero point (out, groups).
 
     `x` (rows, 2, in / 2) has its even columns apart from its odd ones, `sums` (rows, groups) are its sums by group.
@@ -192,7 +211,7 @@ def int4_linear(x: Array, codes: Array, scale: Array, zero_point: Array, sums: A
             out[r, o] = whole
 
 
-def integer_product(a: Array, b: Array, out: Array) -> None:
+def integer_product(a: Int16_2, b: Int8_2, out: StridedInt32Out2) -> None:
     """`a @ b.T` in int32, which must hold the sums."""
     rows, inputs = a.shape
     for o in range(b.shape[0]):
@@ -212,10 +231,10 @@ def _decayed(g: Number, p: Number, decay: Number) -> Number:
 
 
 def adam(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
+    p: Out1,
+    g: In1,
+    m: Out1,
+    v: Out1,
     rate1: Number,
     beta2: Number,
     rate2: Number,
@@ -235,7 +254,7 @@ def adam(
         p[i] = p[i] * shrink - lr * (m[i] / (np.sqrt(v[i]) + eps))
 
 
-def sgd_momentum(p: Array, g: Array, b: Array, momentum: Number, lr: Number, decay: Number) -> None:
+def sgd_momentum(p: Out1, g: In1, b: Out1, momentum: Number, lr: Number, decay: Number) -> None:
     """`b = momentum b + g + decay p`, `p -= lr b`."""
     for i in range(p.size):
         b[i] = momentum * b[i] + _decayed(g[i], p[i], decay)

@@ -25,7 +25,7 @@ from tt_core.engine.dispatch import Array, Op, with_residuals
 from tt_core.engine.hookspecs import hookimpl
 from tt_data import avg_pool2d, conv2d, max_pool2d
 from tt_language import scaled_dot_product_attention
-from tt_perf.acceleration import loops
+from tt_perf.acceleration.compiling import plain
 from tt_perf.acceleration.kernels import kernels_from
 
 Call = Callable[..., Any]
@@ -279,7 +279,7 @@ class NaivePlugin:
 
     def __init__(self) -> None:
         self._kernels: dict[str, Call] = {
-            **kernels_from(dict(vars(loops))),
+            **kernels_from(plain()),
             "matmul": _matmul,
             "linear": _linear,
             "conv2d": _conv2d,

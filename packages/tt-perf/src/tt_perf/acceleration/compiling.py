@@ -1,0 +1,226 @@
+"""Part of module 18: Numba compiles a loop when a kernel first needs it, and keeps it on disk.
+
+The type hints of a loop say which arrays it takes (`arrays.py`), so it is compiled once, for one set of types. The next
+process loads it in a few milliseconds. File names contain a digest of all that compiled code was made of: the sources
+of the loops, the versions of Python and Numba, the processor. So a newer source never meets old code, and processes
+that start at once write files with the same content, each by renaming a finished one.
+
+Where no folder can be written to, or the disk is full, each process compiles its loops again, and says so once.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from tt_core.engine.errors import PluginError
+from tt_perf.acceleration import arrays, attention_loops, blas, loops, views
+
+Call = Callable[..., Any]
+
+MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops)
+"""The files of loops."""
+
+
+def plain() -> dict[str, Any]:
+    """The loops by name as they are, in plain Python."""
+    return {name: value for module in MODULES for name, value in vars(module).items()}
+
+
+def compiled() -> Loops:
+    """The loops by name, each compiled when it is looked up. Raises `PluginError` without Numba."""
+    return Loops(*MODULES)
+
+
+def import_numba() -> Any:
+    """Numba, which is told to use whole vector registers; raises `PluginError` without it.
+
+    On Intel's processors with AVX-512, LLVM uses half of each register unless it is told otherwise; GELU takes 0.8 of
+    the time with whole ones. On AMD's, it uses them already. A NUMBA_CPU_FEATURES that is set stays as it is.
+    """
+    try:
+        import llvmlite.binding as llvm  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import numba  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError as error:
+        raise PluginError(f"jit needs Numba ({error}): pip install numba") from None
+    config: Any = numba.config
+    if not config.CPU_FEATURES and not llvm.get_host_cpu_name().startswith("znver"):
+        features = llvm.get_host_cpu_features().flatten()
+        if "+avx512f" in features:
+            config.CPU_FEATURES = f"{features},-prefer-256-bit"
+    return numba
+
+
+class Loops(dict[str, Any]):
+    """The loops of some modules by name, each compiled when it is first looked up."""
+
+    def __init__(self, *modules: types.ModuleType) -> None:
+        super().__init__()
+        self.modules = modules
+        self._numba = import_numba()
+        self._lock = threading.RLock()
+        self._globals = {module.__name__: dict(vars(module)) for module in modules}
+        self._sources = {
+            name: value
+            for module in modules
+            for name, value in vars(module).items()
+            if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
+        }
+        called: dict[str, Any] = {"gemm": blas.compiled_gemm(), "line": views.compiled_line()}
+        called |= {name: self._dispatcher(name) for name in self._sources}
+        for names in self._globals.values():  # loops call the compiled form of other loops
+            names.update({name: loop for name, loop in called.items() if name in names})
+        self.ahead = [name for name, source in self._sources.items() if arrays.signature(source)]
+        """Names of the loops that can be compiled ahead of their first call."""
+        self.progress = Progress({name: len(self._sources[name].__code__.co_code) for name in self.ahead})
+
+    def __missing__(self, name: str) -> Any:
+        with self._lock:
+            if name not in self:
+                if name not in self._sources:
+                    raise KeyError(name)
+                self[name] = self._compiled(name) if name in self.ahead else self._dispatcher(name, cache=True)
+            return self[name]
+
+    @property
+    def folder(self) -> Path | None:
+        """Where compiled code is kept; None if it is not."""
+        cache = self._cache(self._dispatcher(self.ahead[0])) if self.ahead else None
+        return None if cache is None else Path(cache.cache_path)
+
+    def _dispatcher(self, name: str, cache: bool = False) -> Any:
+        """Numba's form of a loop, which compiles it for what it is called with."""
+        source = self._sources[name]
+        function = types.FunctionType(source.__code__, self._globals[source.__module__], name)
+        order = {"reassoc"} if getattr(source, "any_order", False) else set()
+        options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *order}}
+        try:
+            return self._numba.njit(function, cache=cache, **options)
+        except RuntimeError:  # no folder to keep it in
+            return self._numba.njit(function, **options)
+
+    def _compiled(self, name: str) -> Any:
+        """A loop compiled for the types of its hints, or loaded."""
+        loop = self._dispatcher(name)
+        cache = self._cache(loop)
+        if cache is None:
+            self.progress.begin(name)
+        else:
+            loop._cache = cache
+        loop.compile(_numba_types(arrays.signature(self._sources[name])))
+        loop.disable_compile()
+        self.progress.end(name)
+        return loop
+
+    def _cache(self, loop: Any) -> Any:
+        try:
+            return _cache_type()(loop.py_func, self._digest, self.progress)
+        except RuntimeError:
+            self.progress.say_once("folder", "found no folder to keep compiled kernels in; set NUMBA_CACHE_DIR to one")
+            return None
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """Of what compiled code depends on; Numba adds the processor."""
+        numba, files = self._numba, [*self.modules, blas, views, arrays]
+        made = [f"{sys.version} {numba.__version__} {numba.config.CPU_NAME} {numba.config.CPU_FEATURES}".encode()]
+        made += [Path(str(file.__file__)).read_bytes() for file in files]
+        return hashlib.sha256(b"\0".join(made)).hexdigest()[:16]
+
+
+def _numba_types(kinds: tuple[arrays.Kind | str, ...]) -> tuple[Any, ...]:
+    from numba.core import types as kind_of
+
+    tools: Any = kind_of  # Numba has type hints, but not on these
+
+    def one(kind: arrays.Kind | str) -> Any:
+        if isinstance(kind, str):
+            return tools.UniTuple(tools.int64, 2) if kind == "blas" else getattr(tools, kind)
+        layout = "A" if kind.strided else "C"
+        return tools.Array(getattr(tools, kind.dtype), kind.ndim, layout, readonly=not kind.written)
+
+    return tuple(one(kind) for kind in kinds)
+
+
+@functools.cache
+def _cache_type() -> Any:
+    """Numba's cache of a function, with files named by our digest, and without errors of a full disk."""
+    from numba.core import caching
+
+    tools: Any = caching
+
+    class Files(tools.CompileResultCacheImpl):  # type: ignore[misc]
+        digest = ""
+
+        def get_filename_base(self, fullname: str, abiflags: str) -> str:
+            return f"{super().get_filename_base(fullname, abiflags)}-{self.digest}"
+
+    class Cache(tools.FunctionCache):  # type: ignore[misc]
+        def __init__(self, function: Call, digest: str, progress: Progress) -> None:
+            self._impl_class = type("Files", (Files,), {"digest": digest})
+            self._progress, self._loop = progress, function.__name__
+            super().__init__(function)
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                found = super().load_overload(sig, target_context)
+            except Exception:  # a damaged file, which is then written again
+                found = None
+            if found is None:
+                self._progress.begin(self._loop)
+            return found
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            try:
+                super().save_overload(sig, data)
+            except OSError as error:
+                self._progress.say_once("disk", f"cannot keep compiled kernels in {self.cache_path} ({error.strerror})")
+
+    return Cache
+
+
+class Progress:
+    """Says on stderr what is being compiled, and how long it may take; nothing while loops are loaded from disk."""
+
+    _SPEED = 400.0  # bytes of Python's code that are compiled in a second, until this process has measured it
+
+    def __init__(self, sizes: dict[str, int], stream: TextIO | None = None) -> None:
+        self._left, self._all, self._stream = dict(sizes), len(sizes), stream
+        self._compiling, self._began = "", 0.0
+        self._bytes, self._seconds = 0, 0.0
+        self._said: set[str] = set()
+
+    def begin(self, name: str) -> None:
+        """A loop is about to be compiled."""
+        self._compiling, self._began = name, time.perf_counter()
+        speed = self._bytes / self._seconds if self._seconds else self._SPEED
+        left = f"at most {sum(self._left.values()) / speed:.0f} s left; `tt jit warm` does it ahead"
+        text = f"compiling kernel {self._all - len(self._left) + 1} of {self._all}, {name}, {left}"
+        out = self._stream or sys.stderr
+        if out.isatty():  # one line, written over for each loop
+            print(f"\rjit: {text}\x1b[K", end="", file=out, flush=True)
+        else:
+            self.say_once("compiling", text)
+
+    def end(self, name: str) -> None:
+        """A loop is ready, compiled or loaded."""
+        size = self._left.pop(name, 0)
+        if self._compiling != name:
+            return
+        self._bytes, self._seconds = self._bytes + size, self._seconds + time.perf_counter() - self._began
+        self._compiling, out = "", self._stream or sys.stderr
+        if out.isatty():
+            print("\r\x1b[K", end="", file=out, flush=True)
+
+    def say_once(self, subject: str, text: str) -> None:
+        """A line on stderr, the first time that something is said on the subject."""
+        if subject not in self._said:
+            self._said.add(subject)
+            print(f"jit: {text}", file=self._stream or sys.stderr, flush=True)
