@@ -10,6 +10,7 @@ Where no folder can be written to, or the disk is full, each process compiles it
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import sys
@@ -56,6 +57,15 @@ def import_numba() -> Any:
         if "+avx512f" in features:
             config.CPU_FEATURES = f"{features},-prefer-256-bit"
     return numba
+
+
+def warm() -> str:
+    """Compiles all loops that are not on disk yet; says how many, and where they are."""
+    loops = compiled()
+    for name in loops.ahead:
+        loops[name]
+    made, where = loops.progress.compiled, loops.folder or "memory alone, which is lost when this process ends"
+    return f"{len(loops.ahead)} kernels in {where}; {made} compiled now, in {loops.progress.seconds:.0f} s"
 
 
 class Loops(dict[str, Any]):
@@ -171,8 +181,10 @@ def _cache_type() -> Any:
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
                 found = super().load_overload(sig, target_context)
-            except Exception:  # a damaged file, which is then written again
+            except Exception:  # of a damaged file
                 found = None
+                with contextlib.suppress(OSError):
+                    self.flush()
             if found is None:
                 self._progress.begin(self._loop)
             return found
@@ -194,13 +206,13 @@ class Progress:
     def __init__(self, sizes: dict[str, int], stream: TextIO | None = None) -> None:
         self._left, self._all, self._stream = dict(sizes), len(sizes), stream
         self._compiling, self._began = "", 0.0
-        self._bytes, self._seconds = 0, 0.0
+        self._bytes, self.seconds, self.compiled = 0, 0.0, 0
         self._said: set[str] = set()
 
     def begin(self, name: str) -> None:
         """A loop is about to be compiled."""
         self._compiling, self._began = name, time.perf_counter()
-        speed = self._bytes / self._seconds if self._seconds else self._SPEED
+        speed = self._bytes / self.seconds if self.seconds else self._SPEED
         left = f"at most {sum(self._left.values()) / speed:.0f} s left; `tt jit warm` does it ahead"
         text = f"compiling kernel {self._all - len(self._left) + 1} of {self._all}, {name}, {left}"
         out = self._stream or sys.stderr
@@ -214,7 +226,8 @@ class Progress:
         size = self._left.pop(name, 0)
         if self._compiling != name:
             return
-        self._bytes, self._seconds = self._bytes + size, self._seconds + time.perf_counter() - self._began
+        self._bytes, self.compiled = self._bytes + size, self.compiled + 1
+        self.seconds += time.perf_counter() - self._began
         self._compiling, out = "", self._stream or sys.stderr
         if out.isatty():
             print("\r\x1b[K", end="", file=out, flush=True)

@@ -1,4 +1,4 @@
-"""What Act V adds to the command `tt`: the rows of its modules, `tt profile`, `tt compare`, `tt olympics`.
+"""What Act V adds to the command `tt`: the rows of its modules, `tt profile`, `tt compare`, `tt jit`, `tt olympics`.
 
 Imports nothing heavy.
 """
@@ -110,11 +110,25 @@ class ActPlugin:
     def tt_commands(self, cli: click.Group) -> None:
         cli.add_command(profile)
         cli.add_command(kernels)
+        cli.add_command(jit)
         cli.add_command(compare)
         cli.add_command(olympics)
 
 
 plugin = ActPlugin()
+
+
+@click.group()
+def jit() -> None:
+    """Look after the kernels that the plugin jit compiles."""
+
+
+@jit.command()
+def warm() -> None:
+    """Compile all kernels of the plugin jit, so that no later run waits for them."""
+    from tt_perf.acceleration.compiling import warm as compile_all
+
+    click.echo(compile_all())
 
 
 def _sets(plugins: Sequence[str]) -> list[list[str]]:
