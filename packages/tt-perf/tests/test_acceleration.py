@@ -183,7 +183,7 @@ def test_optimizers_take_the_same_steps(jit: str, name: str, options: dict[str, 
     found = learn()
     manager.unregister(name="jit")
     wanted = learn()
-    manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+    manager.register(JitPlugin(acceleration.plain), "jit")
     for a, b in zip(wanted, found, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
 
@@ -230,7 +230,7 @@ def test_a_model_learns_the_same(jit: str) -> None:
     found = losses()
     manager.unregister(name="jit")
     assert losses() == pytest.approx(found, rel=1e-5)
-    manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+    manager.register(JitPlugin(acceleration.plain), "jit")
 
 
 @NUMBA
@@ -253,7 +253,7 @@ def test_large_arrays_are_shared_out_and_come_out_the_same_each_time() -> None:
 
 
 def test_the_exponential_function(jit: str) -> None:
-    exp = (vars(loops) if jit == "plain" else acceleration.compiled())["exp_below_0"]
+    exp = (acceleration.plain() if jit == "plain" else acceleration.compiled())["exp_below_0"]
     x = np.linspace(-100, 0, 5001, dtype=np.float32)
     found = np.array([exp(one) for one in x])
     wanted = np.where(x < -87.33654, 0, np.exp(x.astype(np.float64)))
@@ -268,7 +268,7 @@ def test_unplugged_everything_is_as_before(jit: str) -> None:
     manager.unregister(name="jit")
     assert all(manager.hook.tt_kernel(op=op) is None for op in registry.values())
     assert manager.hook.tt_update(optimizer=tt_learn.Adam) is None
-    manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+    manager.register(JitPlugin(acceleration.plain), "jit")
 
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_the_check_of_plugins_finds_no_difference() -> None:
         for plugin in absent:
             manager.unregister(plugin)
     assert [str(row) for row in rows if row.difference] == []
-    assert {row.op for row in rows if row.calls > 100} == set(kernels)
+    assert {row.op for row in rows if row.calls > 10} == set(kernels)
 
 
 def test_products_of_integers_are_exact(jit: str) -> None:
@@ -379,7 +379,7 @@ def test_naive_is_selected_by_name_and_runs_what_it_brings(monkeypatch: pytest.M
 
 def test_naive_and_jit_exclude_each_other() -> None:
     with tt.use("naive"), pytest.raises(PluginError, match="plugin jit and plugin naive exclude each other"):
-        manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+        manager.register(JitPlugin(acceleration.plain), "jit")
 
 
 def test_a_network_learns_the_same_with_plain_loops() -> None:
@@ -465,7 +465,7 @@ def _loops(test: Callable[..., None], *arguments: Any) -> Callable[[], None]:
     """A test of the loops in plain Python."""
 
     def check() -> None:
-        manager.register(JitPlugin(lambda: dict(vars(loops))), "jit")
+        manager.register(JitPlugin(acceleration.plain), "jit")
         try:
             with np.errstate(all="ignore"):
                 test("plain", *arguments)

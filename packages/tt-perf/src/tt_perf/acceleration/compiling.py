@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tt_core.engine.errors import PluginError
-from tt_perf.acceleration import arrays, attention_loops, blas, loops, views
+from tt_perf.acceleration import arrays, attention_loops, blas, loops, row_loops, views
 
 Call = Callable[..., Any]
 
-MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops)
+MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops, row_loops)
 """The files of loops."""
 
 
 def plain() -> dict[str, Any]:
     """The loops by name as they are, in plain Python."""
-    return {name: value for module in MODULES for name, value in vars(module).items()}
+    # in reverse, so that a name is that of its own file, not of one that imports it
+    return {name: value for module in reversed(MODULES) for name, value in vars(module).items()}
 
 
 def compiled() -> Loops:

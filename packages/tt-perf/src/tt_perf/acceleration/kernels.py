@@ -20,7 +20,8 @@ from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses
 from tt_perf.acceleration.attention import attention_kernels
-from tt_perf.acceleration.uncovered import unfit
+from tt_perf.acceleration.rows import row_kernels, shared_loss, shared_slopes
+from tt_perf.acceleration.uncovered import leave, unfit
 from tt_perf.quantization import packed
 from tt_perf.quantization.layers import dynamic_linear, static_linear
 
@@ -44,6 +45,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     def gelu(x: Array, /, approximate: str = "none") -> Array:
         if approximate != "tanh" or not fits(x):
+            leave("gelu", unfit(x) or "approximate is not tanh")
             return activations.gelu.kernel(x, approximate=approximate)
         out = np.empty_like(x)
         _by_element(loop["gelu_tanh"], x, out)
@@ -51,6 +53,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
         if approximate != "tanh" or not fits(g, x) or g.shape != x.shape:
+            leave("gelu_backward", unfit(g, x) or "approximate is not tanh, or broadcast")
             return gradients.gelu_backward.kernel(g, x, out, approximate=approximate)
         result = np.empty_like(x)
         _by_element(loop["gelu_tanh_backward"], g, x, result)
@@ -58,6 +61,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     def relu_backward(g: Array, out: Array, /) -> Array:
         if not fits(g, out) or g.shape != out.shape:
+            leave("relu_backward", unfit(g, out) or "broadcast")
             return gradients.relu_backward.kernel(g, out)
         result = np.empty_like(g)
         _by_element(loop["relu_backward"], g, out, result)
@@ -69,6 +73,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
     ) -> tuple[Array, Array, Array]:
         shape, given = x.shape[x.ndim - dims :], [p for p in (weight, bias) if p is not None]
         if not (fits(x, *given) and x.size and 1 <= dims <= x.ndim and all(p.shape == shape for p in given)):
+            leave("layer_norm", unfit(x, *given) or "empty, or shape")
             return layers.layer_norm.kernel(x, weight, bias, dims=dims, eps=eps)
         columns = math.prod(shape)
         rows, out = x.reshape(-1, columns), np.empty(x.shape, number)
@@ -100,6 +105,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         scaled = weight is None or (fits(weight) and weight.shape == shape)
         whole = mean is not None and rstd is not None and g.shape == x.shape and mean.shape == rstd.shape == each_row
         if mean is None or rstd is None or not (fits(g, x, mean, rstd) and g.size and whole and scaled):
+            leave("layer_norm_backward", unfit(g, x, mean, rstd, weight) or "empty, shape, or no residuals")
             kernel = of_layers.layer_norm_backward.kernel
             return kernel(g, x, mean, rstd, weight, dims=dims, eps=eps)
         upstream, dx = g.reshape(-1, columns), np.empty(g.shape, number)
@@ -126,10 +132,17 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> Any:
-        if weight is None and not label_smoothing and _are_classes(x, target, ignore_index):
+        reason = _unlike_classes(x, target, weight, ignore_index, label_smoothing)
+        if not reason and weight is None and not label_smoothing:
             loss, peak, total = np.empty((3, len(x)), number)
             if loop["cross_entropy"](x, target, loss, peak, total):
                 return reduced_rows(loss, None, reduction, target.shape), peak, total
+        if not reason and reduction in ("none", "mean", "sum"):
+            found = shared_loss(loop, x, target, weight, ignore_index, reduction, label_smoothing)
+            if found is not None:
+                return found
+            reason = "infinite or nan, or a label that is no class"
+        leave("cross_entropy", reason or "reduction")
         return losses.cross_entropy.kernel(x, target, weight, ignore_index, reduction, label_smoothing)
 
     def cross_entropy_backward(
@@ -144,26 +157,34 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> Array:
-        if (
-            peak is not None
-            and total is not None
-            and fits(peak, total)
-            and weight is None
-            and not label_smoothing
-            and g.size == 1
-            and peak.shape == total.shape == x.shape[:1]
-            and _are_classes(x, target, ignore_index)
-        ):
-            each = g.reshape(())[()] / (len(x) if reduction == "mean" else 1)
-            out = np.empty(x.shape, number)
-            if loop["cross_entropy_backward"](x, target, peak, total, number(each), out):
-                return out
+        reason = _unlike_classes(x, target, weight, ignore_index, label_smoothing)
+        if peak is None or total is None or unfit(peak, total) or not peak.shape == total.shape == x.shape[:1]:
+            reason = reason or "no residuals"
+        elif g.size != 1 and (reduction != "none" or g.shape != target.shape):
+            reason = reason or "shape"
+        elif not reason:
+            if weight is None and not label_smoothing and g.size == 1:
+                each = g.reshape(())[()] / (len(x) if reduction == "mean" else 1)
+                out = np.empty(x.shape, number)
+                if loop["cross_entropy_backward"](x, target, peak, total, number(each), out):
+                    return out
+            options = ignore_index, reduction, label_smoothing
+            found = shared_slopes(loop, g, x, target, peak, total, weight, *options)
+            if found is not None:
+                return found
+            reason = "a label that is no class"
+        leave("cross_entropy_backward", reason)
         kernel = of_losses.cross_entropy_backward.kernel
         return kernel(g, x, target, peak, total, weight, ignore_index, reduction, label_smoothing)
 
     made: tuple[Call, ...] = (gelu, gelu_backward, relu_backward, layer_norm, layer_norm_backward)
     made += (cross_entropy, cross_entropy_backward)
-    return {kernel.__name__: kernel for kernel in made} | _integer_kernels(loop) | attention_kernels(loop)
+    return (
+        {kernel.__name__: kernel for kernel in made}
+        | _integer_kernels(loop)
+        | attention_kernels(loop)
+        | row_kernels(loop)
+    )
 
 
 FEW_ROWS = {8: 16, 4: 2}
@@ -180,6 +201,7 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         ours = fits(x, scale) and x.ndim and codes.flags.c_contiguous and codes.ndim == 2 and x.size and codes.size
         few = ours and x.size // x.shape[-1] <= FEW_ROWS[8 if zero_point is None else 4]
         if not few:
+            leave("quantized_linear", unfit(x, scale) or "many rows, empty, or not contiguous")
             return packed.quantized_linear.kernel(x, codes, scale, zero_point, bias)
         inputs = x.shape[-1]
         packed.check_inputs(inputs, codes, zero_point)
@@ -192,6 +214,9 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
             groups, padded = scale.shape[1], np.zeros((len(rows), 2 * codes.shape[1]), number)
             padded[:, :inputs] = rows
             sums = padded.reshape(len(rows), groups, -1).sum(2)
+            if not np.isfinite(sums).all():  # the loop takes two sums apart, and infinity - infinity is nan
+                leave("quantized_linear", "infinite or nan")
+                return packed.quantized_linear.kernel(x, codes, scale, zero_point, bias)
             halves = np.ascontiguousarray(padded.reshape(len(rows), -1, 2).swapaxes(1, 2))
 
             def multiply(part: slice) -> None:
@@ -209,6 +234,7 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         short = whole and a.shape[1] <= (1 << 17 if a.dtype == np.int8 else 1 << 8) - 1
         centred = whole and a.dtype == np.int16 and a.shape[1] < 1 << 15 and packed.largest(a) <= 256
         if not (whole and signed and (short or centred) and 0 < len(a) <= FEW_ROWS[8]):
+            leave("integer_product", "many rows, or other integers")
             return packed.integer_product.kernel(a, b)
         out = np.empty((len(a), len(b)), np.int32)
         wide = a.astype(np.int16, copy=False)
@@ -233,7 +259,14 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
     return {kernel.__name__: kernel for kernel in made}
 
 
-def _are_classes(x: Array, target: Array, ignore_index: int) -> bool:
-    """Whether the loops of cross entropy are made for these: rows of logits, and a label for each that counts."""
-    shaped = fits(x) and x.ndim == 2 and x.size > 0 and target.shape == x.shape[:1]
-    return shaped and target.dtype == np.int64 and target.flags.c_contiguous and not 0 <= ignore_index < x.shape[1]
+def _unlike_classes(x: Array, target: Array, weight: Any, ignore_index: Any, label_smoothing: Any) -> str:
+    """Why the loops of cross entropy are not made for these; empty for rows of logits with a label each."""
+    if unfit(x):
+        return unfit(x)
+    if x.ndim != 2 or not x.size or target.shape != x.shape[:1] or target.dtype != np.int64:
+        return "shape or dtype of the labels"
+    if unfit(weight) or (weight is not None and weight.shape != x.shape[1:]):
+        return "weight"
+    if not target.flags.c_contiguous or type(ignore_index) is not int or 0 <= ignore_index < x.shape[1]:
+        return "labels"
+    return "" if isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1 else "label_smoothing"
