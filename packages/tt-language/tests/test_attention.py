@@ -60,6 +60,7 @@ OPTIONS = {
 @pytest.fixture(params=["one block", "kept blocks", "blocks computed again"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run in one block, and in blocks of one row and two queries, with and without keeping their weights."""
+    monkeypatch.setattr(blocks, "_FEW", 0)
     if request.param != "one block":
         monkeypatch.setattr(blocks, "_ONE", -1)
         monkeypatch.setattr(blocks, "_TILE", 1)
@@ -359,3 +360,39 @@ def test_all_initial_values_are_drawn_again() -> None:
 def test_weights_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="must be finite"):
         heat_map(np.array([[np.nan, 1.0]]), tmp_path / "a.svg")
+
+
+@pytest.mark.parametrize("queries", [1, 4, 5])
+def test_few_queries_have_the_results_and_gradients_of_many(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(3)
+    q, k, v = (draw.standard_normal((2, 3, n, 4)).astype(np.float32) for n in (queries, 9, 9))
+    results = []
+    for few in (4, 0):
+        monkeypatch.setattr(blocks, "_FEW", few)
+        inputs = [tt_core.tensor(x, requires_grad=True) for x in (q, k, v)]
+        tt_core.manual_seed(1)
+        out = scaled_dot_product_attention(*inputs, dropout_p=0.3, is_causal=True, causal_offset=9 - queries)
+        (out * out).sum().backward()
+        results.append([out.data, *[x.grad.data for x in inputs]])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_joining_copies_nothing_where_heads_lie_side_by_side() -> None:
+    whole = np.arange(2 * 5 * 12, dtype=np.float32).reshape(2, 5, 12)
+    parts = split_heads.kernel(whole, heads=(2, 1, 1))
+    assert np.shares_memory(join_heads.kernel(*parts), whole)
+    np.testing.assert_array_equal(join_heads.kernel(*parts), whole)
+    others = [
+        parts[::-1],  # in another order
+        parts[:2],  # not all
+        (parts[0], parts[2], parts[2]),  # one twice
+        tuple(part[:1] for part in parts),  # of a part of the batch
+        tuple(part.copy() for part in parts),
+        tuple(part[:, :, ::-1] for part in parts),
+        split_heads.kernel(whole[:, :, :8], heads=(1, 1)),  # of a part of the features
+    ]
+    for given in others:
+        joined = join_heads.kernel(*given)
+        assert not np.shares_memory(joined, whole)
+        np.testing.assert_array_equal(joined, join_heads.formula(*given))

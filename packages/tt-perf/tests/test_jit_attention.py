@@ -56,7 +56,8 @@ CASES: dict[str, tuple[Shape, dict[str, Any]]] = {
     "fewer keys": ((1, 2, 2, 70, 33, 8), {"is_causal": True}),
     "first queries see nothing": ((1, 2, 2, 90, 60, 8), {"is_causal": True, "causal_offset": -70}),
     "no query sees anything": ((1, 2, 2, 5, 5, 8), {"is_causal": True, "causal_offset": -5}),
-    "one query": ((2, 4, 4, 1, 40, 8), {"is_causal": True, "causal_offset": 39}),
+    "two queries": ((2, 4, 4, 2, 40, 8), {"is_causal": True, "causal_offset": 38}),
+    "one query, groups": ((2, 4, 2, 1, 40, 8), {"is_causal": True, "causal_offset": 39, "enable_gqa": True}),
     "groups": ((2, 6, 2, 33, 33, 8), {"is_causal": True, "enable_gqa": True}),
     "one key-value head": ((1, 4, 1, 9, 9, 8), {"enable_gqa": True}),
     "one feature": ((1, 2, 2, 9, 9, 1), {}),
@@ -113,7 +114,7 @@ def test_agrees_with_the_formula(kernels: dict[str, Any], case: str) -> None:
     check(kernels, arrays_of(shape), **options)
 
 
-@pytest.mark.parametrize("case", ["causal", "causal, blocks", "groups", "one query"])
+@pytest.mark.parametrize("case", ["causal", "causal, blocks", "groups", "two queries"])
 def test_large_scores(kernels: dict[str, Any], case: str) -> None:
     """Their exponentials overflow unless the largest is subtracted."""
     shape, options = CASES[case]
@@ -197,6 +198,7 @@ def test_what_is_left_to_numpy(kernels: dict[str, Any]) -> None:
     assert left(FORWARD, kernels, q[..., ::-1], k, v) == "features that are not contiguous"
     assert left(FORWARD, kernels, q[:, :, :0], k, v) == "empty"
     assert left(FORWARD, kernels, q, k[:, :, :0], v[:, :, :0]) == "empty"
+    assert left(FORWARD, kernels, q[:, :, :1], k, v) == "one query"
     out = A.scaled_dot_product_attention.kernel(q, k, v)[0]
     assert left(BACKWARD, kernels, g, q, k, v, out) == "no residuals"
     mask = normal(9, 9)

@@ -70,7 +70,7 @@ def _exponentials(rows: Array) -> tuple[Array, Array]:
         peaks, totals = zip(*[_exponentials(rows[block]) for block in row_blocks(rows)])
         return np.concatenate(peaks), np.concatenate(totals)
     if rows.shape[1] > _SHORT:
-        peak = np.maximum.reduce(rows, axis=1)
+        peak = np.maximum.reduce(rows, axis=1, initial=-np.inf)  # see peaks() of activations for the initial value
         shifted = rows - peak[:, None]
         return peak, np.einsum("nc->n", np.exp(shifted, out=shifted))  # adds up in half the time of sum
     columns = np.array(rows.T, order="C")  # always a copy, because it is changed in place

@@ -49,6 +49,8 @@ def attention_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         0.35 of the time of NumPy's kernel on (12, 4, 64, 32) and on (4, 6, 256, 64), causal, on two cores.
         """
         reason = "dropout" if dropout_p else _unfit(query, key, value)
+        if not reason and query.shape[-2] == 1 and not enable_gqa:
+            reason = "one query"  # BLAS is slow at products with one row
         if not reason:
             p = Problem.of(query, key, value, attn_mask, scale, enable_gqa, (0.0, is_causal, causal_offset, 0))
             mask, masked, hides = _added(p)
