@@ -370,8 +370,7 @@ def test_few_queries_have_the_results_and_gradients_of_many(queries: int, monkey
     for few in (4, 0):
         monkeypatch.setattr(blocks, "_FEW", few)
         inputs = [tt_core.tensor(x, requires_grad=True) for x in (q, k, v)]
-        tt_core.manual_seed(1)
-        out = scaled_dot_product_attention(*inputs, dropout_p=0.3, is_causal=True, causal_offset=9 - queries)
+        out = scaled_dot_product_attention(*inputs, is_causal=True, causal_offset=9 - queries)
         (out * out).sum().backward()
         results.append([out.data, *[x.grad.data for x in inputs]])
     for a, b in zip(*results, strict=True):

@@ -208,15 +208,44 @@ def test_what_is_left_to_numpy(kernels: dict[str, Any]) -> None:
     )
 
 
-def test_dropout_has_numpys_bits(kernels: dict[str, Any]) -> None:
-    q, k, v, _ = arrays_of((1, 2, 2, 9, 9, 8))
+@pytest.mark.parametrize("p", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("case", ["whole", "causal, blocks", "groups", "two queries", "no query sees anything"])
+def test_dropout_drops_what_numpys_kernel_drops(kernels: dict[str, Any], case: str, p: float) -> None:
+    shape, options = CASES[case]
+    q, k, v, g = arrays_of(shape)
     uncovered.calls.clear()
-    tt.manual_seed(3)
-    found = kernels[FORWARD](q, k, v, dropout_p=0.5)
-    tt.manual_seed(3)
-    wanted = registry[FORWARD].kernel(q, k, v, dropout_p=0.5)
-    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, atol=1e-6)
-    assert found[1] == wanted[1]
+    results = []
+    for forward, backward in (
+        (registry[FORWARD].kernel, registry[BACKWARD].kernel),
+        (kernels[FORWARD], kernels[BACKWARD]),
+    ):
+        tt.manual_seed(3)
+        out, seed, lse, *rest = forward(q, k, v, dropout_p=p, **options)
+        kept = rest[1] if forward is kernels[FORWARD] else rest[0]
+        slopes = backward(g, q, k, v, out, lse, kept, seed, dropout_p=p, **options)
+        results.append((out, seed, *slopes[:3], tt.random.generator().random()))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+    assert not uncovered.calls
+
+
+def test_dropout_that_is_left_to_numpy(kernels: dict[str, Any]) -> None:
+    q, k, v, g = arrays_of((1, 1, 1, 300, 300, 4))
+    infinite = q.copy()
+    infinite[0, 0, 3, 1] = np.inf
+    for query, reason in ((q, "dropout in a long text"), (infinite[:, :, :9], "infinite or nan")):
+        results = []
+        uncovered.calls.clear()
+        for kernel in (registry[FORWARD].kernel, kernels[FORWARD]):
+            tt.manual_seed(3)
+            results.append([*quietly(kernel, query, k, v, dropout_p=0.5)[:2], tt.random.generator().random()])
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert uncovered.calls[FORWARD, reason] == 1
+    out, seed, lse, kept, _ = registry[FORWARD].kernel(q[:, :, :9], k, v, dropout_p=0.5)
+    uncovered.calls.clear()
+    kernels[BACKWARD](g[:, :, :9], q[:, :, :9], k, v, out, lse, kept, seed, dropout_p=0.5)
+    assert uncovered.calls[BACKWARD, "dropout without weights"] == 1
 
 
 @pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
+from tt_core.engine.threads import in_parallel
 from tt_core.kernels.products import product
 from tt_core.random import generator
 from tt_language import attention as A
@@ -60,7 +61,7 @@ def scaled_dot_product_attention(
     Residuals: the dropout seed, log(sum(exp(score))) of each query, the weights where they are kept, and the result
     before it was rounded to float16: with the rounded one, the gradients of peaked scores are off by 4 %.
     """
-    if query.shape[-2] <= _FEW and not enable_gqa and query.dtype != np.float16:
+    if query.shape[-2] <= _FEW and not (enable_gqa or dropout_p) and query.dtype != np.float16:
         options = (dropout_p, is_causal, scale, enable_gqa, causal_offset)
         result, seed_of_dropout = A.scaled_dot_product_attention.formula(query, key, value, attn_mask, *options)
         return result, seed_of_dropout, None, None, result[:0]
@@ -298,13 +299,26 @@ class Problem(NamedTuple):
 
         NumPy seeds [seed, 0, 0] and [seed] alike, so the first block is drawn as the formula draws all.
         """
-        scale = np.empty_like(weights)
-        random = np.random.default_rng([self.seed, block.rows.start, block.queries.start])
-        random.random(out=scale, dtype=scale.dtype)
+        scale = self.draws(weights.shape, block)
         np.greater_equal(scale, self.dropout_p, out=scale, casting="unsafe")
         if self.dropout_p < 1:
             scale *= scale.dtype.type(1 / (1 - self.dropout_p))
         return scale
+
+    def draws(self, shape: tuple[int, ...], block: Block) -> Array:
+        """A number in [0, 1) for each weight of a block (B, H, G, S, T); dropout drops those below p.
+
+        Each core draws a share: a generator can skip what the others draw. A step of it gives two float32.
+        """
+        drawn, seed = np.empty(shape, self.q.dtype), [self.seed, block.rows.start, block.queries.start]
+        flat, each = drawn.reshape(-1), max(1, 8 // drawn.itemsize)
+
+        def draw(part: slice) -> None:
+            steps = np.random.PCG64(seed).advance(part.start)
+            np.random.Generator(steps).random(out=flat[part.start * each : part.stop * each], dtype=drawn.dtype)
+
+        in_parallel(draw, -(-flat.size // each), flat.nbytes)
+        return drawn
 
 
 # --- forward and backward over blocks

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.acceleration.arrays import In2, Out2, StridedIn5, StridedOut5, any_order
+from tt_perf.acceleration.arrays import In2, Out2, StridedBytes5, StridedIn5, StridedOut5, any_order
 from tt_perf.acceleration.blas import Blas, gemm
 from tt_perf.acceleration.loops import ONE, ZERO, Number, exp_below_0
 from tt_perf.acceleration.views import line
@@ -181,16 +181,19 @@ def scores_of(
 
 def attend(
     blas: Blas, q: StridedIn5, k: StridedIn5, v: StridedIn5, mask: StridedIn5, masked: bool, hides: bool, scale: Number,
-    causal: bool, offset: int, out: StridedOut5, lse: Out2, kept: Out2, keeps: bool, first: int, last: int,
+    causal: bool, offset: int, dropped: StridedBytes5, factor: Number, out: StridedOut5, lse: Out2, kept: Out2,
+    keeps: bool, first: int, last: int,
 ) -> bool:  # fmt: skip
     """`softmax(scale q k^T + mask) v` for key-value heads `first` to `last` of all B * H.
 
     `mask` (B, H, G, T, S) is added if `masked`; `hides` says that it holds nothing but 0 and minus infinity. `kept`
-    (B * H * G, n) receives the weights if `keeps`, with n of `weights_of_head`. `lse` is (B * H * G, T).
+    (B * H * G, n) receives the weights if `keeps`, with n of `weights_of_head`. `lse` is (B * H * G, T). If the factor
+    is above 0, weights are dropped where `dropped` (B, H, G, S, T) is 1, and the others multiplied by it.
     """
     _, heads, groups, queries, _ = q.shape
     keys = k.shape[3]
     room = np.empty(0 if keeps else min(BLOCK, queries) * widened(keys), np.float32)
+    spare = np.empty(min(BLOCK, queries) * widened(keys) if factor > ZERO else 0, np.float32)
     for pair in range(first, last):
         b, h = pair // heads, pair % heads
         longest = longest_of(k[b, h, 0]) * scale * scale
@@ -219,7 +222,12 @@ def attend(
                 hide(scores, start, seen, causal, offset)
                 if not weigh(scores, bounded, lse[n, start:end]):
                     return False
-                gemm(blas, scores[:, :seen], v[b, h, 0, :seen], result, ONE, ZERO)
+                used = scores
+                if factor > ZERO:
+                    used = spare[:size].reshape(end - start, widened(seen))
+                    for i in range(end - start):
+                        drop_row(line(scores, i), dropped[b, h, group, :seen, start + i], factor, line(used, i))
+                gemm(blas, used[:, :seen], v[b, h, 0, :seen], result, ONE, ZERO)
                 for i in range(end - start):
                     if not is_finite(line(result, i)):
                         return False
@@ -233,6 +241,26 @@ def weigh_again(scores: Array, lse: Array) -> None:
     exponentials(scores.reshape(-1))
 
 
+def drop_row(weights: Array, dropped: Array, factor: Number, used: Array) -> None:
+    """`used = factor weights`, 0 where dropped; there, the weights change their sign, which tells backward."""
+    for j in range(dropped.size):
+        used[j] = ZERO if dropped[j] else factor * weights[j]
+        weights[j] = -weights[j] if dropped[j] else weights[j]
+
+
+def used_row(weights: Array, factor: Number, used: Array) -> None:
+    """What `drop_row` used, from the weights that it left."""
+    for j in range(weights.size):
+        used[j] = max(weights[j], ZERO) * factor
+
+
+def slope_of_dropped_row(slope: Array, weights: Array, share: Number, scale: Number, factor: Number) -> None:
+    """`slope_of_row` for weights that `drop_row` left."""
+    for j in range(slope.size):
+        passed = slope[j] * factor if weights[j] > ZERO else ZERO
+        slope[j] = abs(weights[j]) * (passed - share) * scale
+
+
 def slope_of_row(slope: Array, weights: Array, share: Number, scale: Number) -> None:
     """`scale w (a - sum(w a))` in place, for the gradient a of the weights and its mean, the share."""
     for j in range(slope.size):
@@ -241,14 +269,14 @@ def slope_of_row(slope: Array, weights: Array, share: Number, scale: Number) -> 
 
 def attend_backward(
     blas: Blas, g: StridedIn5, q: StridedIn5, k: StridedIn5, v: StridedIn5, out: StridedIn5, mask: StridedIn5,
-    masked: bool, scale: Number, causal: bool, offset: int, lse: In2, kept: Out2, keeps: bool, dq: StridedOut5,
-    dk: StridedOut5, dv: StridedOut5, first: int, last: int,
+    masked: bool, scale: Number, causal: bool, offset: int, factor: Number, lse: In2, kept: Out2, keeps: bool,
+    dq: StridedOut5, dk: StridedOut5, dv: StridedOut5, first: int, last: int,
 ) -> bool:  # fmt: skip
     """Gradients for q, k and v; the last block comes first, because it writes all keys that the others add to."""
     _, heads, groups, queries, _ = q.shape
     keys = k.shape[3]
     half = min(BLOCK, queries) * widened(keys)
-    slopes, room = np.empty(half, np.float32), np.empty(0 if keeps else half, np.float32)
+    slopes, room = np.empty(half, np.float32), np.empty(0 if keeps and factor == ZERO else half, np.float32)
     for pair in range(first, last):
         b, h = pair // heads, pair % heads
         fresh = ZERO  # 0: the gradients of keys and values are written; 1: added to
@@ -278,13 +306,21 @@ def attend_backward(
                     hide(weights, start, seen, causal, offset)
                     weigh_again(weights, lse[n, start:end])
                 slope = slopes[:size].reshape(end - start, wide)
-                gemm(blas, weights[:, :seen].T, upstream, dv[b, h, 0, :seen], ONE, fresh)
+                used = weights
+                if factor > ZERO:
+                    used = room[:size].reshape(end - start, wide)
+                    for i in range(end - start):
+                        used_row(line(weights, i), factor, line(used, i))
+                gemm(blas, used[:, :seen].T, upstream, dv[b, h, 0, :seen], ONE, fresh)
                 gemm(blas, upstream, v[b, h, 0, :seen].T, slope[:, :seen], ONE, ZERO)
                 for i in range(end - start):
                     share = product_of(line(upstream, i), line(result, i))
                     if not np.isfinite(share):
                         return False
-                    slope_of_row(line(slope, i), line(weights, i), share, scale)
+                    if factor > ZERO:
+                        slope_of_dropped_row(line(slope, i), line(weights, i), share, scale, factor)
+                    else:
+                        slope_of_row(line(slope, i), line(weights, i), share, scale)
                 gemm(blas, slope[:, :seen], k[b, h, 0, :seen], dq[b, h, group, start:end], ONE, ZERO)
                 gemm(blas, slope[:, :seen].T, queried, dk[b, h, 0, :seen], ONE, fresh)
                 fresh = ONE
