@@ -7,11 +7,16 @@ Read in this order:
     kernels.py    how loops take the place of ops' kernels: checks, results, threads
     updates.py    the same for steps of optimizers
     jit.py        Numba compiles the loops: the plugin `jit`
+    blas.py       how a loop multiplies matrices: it calls BLAS by its address
+    attention_loops.py, attention.py    attention in blocks of queries, with products inside the loops
+    row_loops.py, rows.py               softmax, cross entropy and others, and several ops in one loop
+    arrays.py, views.py, compiling.py   which arrays a loop takes, and how it is compiled and kept on disk
+    uncovered.py  what is left to NumPy's kernels, and why
 
 NumPy runs a formula of ten operations as ten passes over memory on one core. A compiled loop makes one pass, in vector
 instructions, and large arrays are split across the cores. The result is the same up to rounding. What the loops do not
-cover (other dtypes, arrays that are not contiguous, rare options) goes to the framework's kernel. Matrix products stay
-with BLAS, whose blocks keep their data in the cache: `tt kernels` shows what each form takes, which share of the
+cover (other dtypes, arrays that are not contiguous, rare options) goes to the framework's kernel, and is reported when
+the program ends. Matrix products stay with BLAS, whose blocks keep their data in the cache: `tt kernels` shows what each form takes, which share of the
 machine's limit it reaches, and its error.
 """
 

@@ -22,11 +22,11 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
     """Kernels for ops, by the ops' names; arguments and results are those of the kernels that they replace."""
 
     def softmax(x: Array, /, dim: int = -1) -> Array:
-        """One pass in place of five: 0.3 of the time of NumPy's kernel on (1024, 128), one core."""
+        """One pass in place of five: 0.32 of the time of NumPy's kernel on (1024, 128), one core."""
         return _normalized("softmax", activations.softmax.kernel, x, dim)
 
     def log_softmax(x: Array, /, dim: int = -1) -> Array:
-        """One pass in place of five: 0.3 of the time of NumPy's kernel on (1024, 128), one core."""
+        """One pass in place of five: 0.46 of the time of NumPy's kernel on (1024, 128), one core."""
         return _normalized("log_softmax", activations.log_softmax.kernel, x, dim)
 
     def _normalized(name: str, numpys: Call, x: Array, dim: int) -> Array:
@@ -42,7 +42,7 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         return numpys(x, dim=dim)
 
     def softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
-        """One pass in place of three: 0.5 of the time of NumPy's kernel on (1024, 128), one core."""
+        """One pass in place of three: 0.46 of the time of NumPy's kernel on (1024, 128), one core."""
         return _slopes("softmax_backward", gradients.softmax_backward.kernel, g, out, dim)
 
     def log_softmax_backward(g: Array, out: Array, /, dim: int = -1) -> Array:
@@ -60,7 +60,7 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         return result
 
     def embedding_backward(g: Array, ids: Array, /, size: int, padding_idx: int | None = None) -> Array:
-        """A loop over rows in vector instructions: 0.1 of the time of NumPy's kernel on 1024 ids and 128 features."""
+        """A loop over rows in vector instructions: 0.12 of the time of NumPy's kernel on 1024 ids and 128 features, 0.1 for 384."""
         reason = unfit(g) or ("ids" if ids.dtype.kind not in "iu" or not ids.size or not g.shape[-1] else "")
         if not reason:
             total = np.zeros((size, g.shape[-1]), np.float32)
@@ -75,7 +75,7 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
     @with_residuals("scale")
     def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, Array]:
-        """Draws as NumPy's kernel does, and one pass in place of four: 0.8 of its time on (768, 128), one core."""
+        """Draws as NumPy's kernel does, which takes most of the time; then one pass on all cores: 0.97 on (768, 128)."""
         reason = unfit(x)
         if reason or not training:
             if reason:
@@ -112,7 +112,7 @@ def shared_loss(
 ) -> tuple[Array, Array, Array] | None:  # fmt: skip
     """Cross entropy with weights, smoothed labels and classes that do not count; None if NumPy's kernel is to do it.
 
-    One pass in place of ten: 0.3 of the time of NumPy's kernel on (768, 65) with smoothed labels, one core.
+    One pass in place of ten: 0.15 of the time of NumPy's kernel on (768, 65) with smoothed labels, one core.
     """
     classes = np.ones(x.shape[1], np.float32) if weight is None else weight
     loss, counted, peak, total = np.empty((4, len(x)), np.float32)
@@ -130,7 +130,7 @@ def shared_slopes(
     loop: dict[str, Call], g: Array, x: Array, target: Array, peak: Array, total: Array, weight: Array | None,
     ignore_index: int, reduction: str, label_smoothing: float,
 ) -> Array | None:  # fmt: skip
-    """The gradient of `shared_loss`; None if NumPy's kernel is to do it."""
+    """The gradient of `shared_loss`, in 0.13 of the time; None if NumPy's kernel is to do it."""
     classes = np.ones(x.shape[1], np.float32) if weight is None else weight
     each = np.broadcast_to(g.reshape(-1), target.shape)
     if reduction == "mean":
