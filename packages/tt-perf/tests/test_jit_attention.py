@@ -178,6 +178,21 @@ def test_arrays_that_cannot_be_written_to(kernels: dict[str, Any]) -> None:
     check(kernels, tuple(map(read_only, arrays_of((1, 2, 2, 9, 9, 8)))), read_only(normal(9, 9)))
 
 
+def unaligned(x: np.ndarray) -> np.ndarray:
+    """A copy that begins one byte after the start of a number, as arrays in files may."""
+    memory = np.empty(x.nbytes + 1, np.uint8)[1:]
+    copy = np.ndarray(x.shape, x.dtype, memory)
+    copy[...] = x
+    assert not copy.flags.aligned
+    return copy
+
+
+def test_arrays_that_begin_anywhere(kernels: dict[str, Any]) -> None:
+    q, k, v, g = arrays_of((1, 2, 2, 9, 9, 8))
+    check(kernels, (q, k, v, g), unaligned(normal(9, 9)))
+    assert left(FORWARD, kernels, unaligned(q), k, v) == "features that are not contiguous"
+
+
 def left(name: str, kernels: dict[str, Any], *inputs: Any, **options: Any) -> str:
     """Why this call is left to NumPy's kernel, whose results it must have."""
     uncovered.calls.clear()

@@ -131,6 +131,13 @@ def test_the_gradient_of_an_embedding(jit: JitPlugin, shape: tuple[int, ...], dt
         agree(jit, "embedding_backward", normal(*shape, 9), np.asarray(ids), size=6, padding_idx=padding)
 
 
+def test_labels_and_ids_that_begin_anywhere(jit: JitPlugin) -> None:
+    at_odd = np.ndarray(3, np.int64, np.zeros(25, np.uint8)[1:])
+    at_odd[:] = [1, 0, 2]
+    agree(jit, "embedding_backward", normal(3, 5), at_odd, size=4)
+    agree(jit, "cross_entropy", normal(3, 4), at_odd, left="labels")
+
+
 def test_ids_that_have_no_row(jit: JitPlugin) -> None:
     agree(jit, "embedding_backward", normal(2, 3), np.array([-1, 1]), size=4, left="ids")
     with pytest.raises(IndexError):

@@ -147,9 +147,9 @@ def attention_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
 
 def _on_cores(work: Callable[[slice], bool], p: Problem) -> bool:
-    """Whether each share of the key-value heads came out finite."""
-    queries, keys = p.q.shape[3], p.k.shape[3]
-    return all(on_each_core(work, p.q.shape[0] * p.q.shape[1], p.q.size // p.q.shape[4] * keys * 4 + queries))
+    """Runs `work` on shares of the key-value heads, with BLAS on one thread; whether all results are finite."""
+    batch, heads, groups, queries, _ = p.q.shape
+    return all(on_each_core(work, batch * heads, 4 * batch * heads * groups * queries * p.k.shape[3]))
 
 
 def _unfit(*arrays: Array) -> str:
@@ -193,4 +193,5 @@ def _added(p: Problem) -> tuple[Array, bool, bool]:
         return p.q, False, True  # an array of five dimensions that is not looked at
     hides = p.mask.dtype == np.bool_
     mask = np.where(p.mask, np.float32(0), np.float32(-np.inf)) if hides else p.mask.astype(np.float32, copy=False)
+    mask = np.require(mask, requirements=["ALIGNED"])
     return np.broadcast_to(mask, (*p.q.shape[:4], p.k.shape[3])), True, hides

@@ -202,7 +202,7 @@ def _cache_type() -> Any:
 class Progress:
     """Says on stderr what is being compiled, and how long it may take; nothing while loops are loaded from disk."""
 
-    _SPEED = 400.0  # bytes of Python's code that are compiled in a second, until this process has measured it
+    _SPEED = 800.0  # bytes of Python's code that are compiled in a second, until this process has measured it
 
     def __init__(self, sizes: dict[str, int], stream: TextIO | None = None) -> None:
         self._left, self._all, self._stream = dict(sizes), len(sizes), stream

@@ -267,6 +267,10 @@ def _unlike_classes(x: Array, target: Array, weight: Any, ignore_index: Any, lab
         return "shape or dtype of the labels"
     if unfit(weight) or (weight is not None and weight.shape != x.shape[1:]):
         return "weight"
-    if not target.flags.c_contiguous or type(ignore_index) is not int or 0 <= ignore_index < x.shape[1]:
+    if (
+        not (target.flags.c_contiguous and target.flags.aligned)
+        or type(ignore_index) is not int
+        or 0 <= ignore_index < x.shape[1]
+    ):
         return "labels"
     return "" if isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1 else "label_smoothing"
