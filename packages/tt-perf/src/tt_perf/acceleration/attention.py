@@ -149,7 +149,7 @@ def attention_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 def _on_cores(work: Callable[[slice], bool], p: Problem) -> bool:
     """Runs `work` on shares of the key-value heads, with BLAS on one thread; whether all results are finite."""
     batch, heads, groups, queries, _ = p.q.shape
-    return all(on_each_core(work, batch * heads, 4 * batch * heads * groups * queries * p.k.shape[3]))
+    return all(on_each_core(work, batch * heads, 4 * batch * heads * groups * queries * p.k.shape[3], each=4))
 
 
 def _unfit(*arrays: Array) -> str:
