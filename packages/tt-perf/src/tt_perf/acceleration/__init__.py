@@ -5,6 +5,9 @@ Read in this order:
     naive.py      one number at a time in plain Python: what a formula says, and the plugin `naive`
     loops.py      loops again, written to be compiled: one pass over memory for a whole formula
     kernels.py    how loops take the place of ops' kernels: checks, results, threads
+    tiles.py      products that stay in vector registers
+    planes.py     convolution as such products; convolution.py has its geometry and kernels
+    image_loops.py  pooling, ReLU and batch normalization; pooling.py has their kernels
     updates.py    the same for steps of optimizers
     jit.py        Numba compiles the loops: the plugin `jit`
     blas.py       how a loop multiplies matrices: it calls BLAS by its address

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tt_core.engine.errors import PluginError
-from tt_perf.acceleration import arrays, attention_loops, blas, loops, row_loops, views
+from tt_perf.acceleration import arrays, attention_loops, blas, image_loops, loops, planes, row_loops, tiles, views
 
 Call = Callable[..., Any]
 
-MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops, row_loops)
+MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops, image_loops, planes, row_loops)
 """The files of loops."""
 
 
@@ -85,6 +85,7 @@ class Loops(dict[str, Any]):
             if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
         }
         called: dict[str, Any] = {"gemm": blas.compiled_gemm(), "line": views.compiled_line()}
+        called |= tiles.compiled_tiles()
         called |= {name: self._dispatcher(name) for name in self._sources}
         for names in self._globals.values():  # loops call the compiled form of other loops
             names.update({name: loop for name, loop in called.items() if name in names})
@@ -140,7 +141,7 @@ class Loops(dict[str, Any]):
     @functools.cached_property
     def _digest(self) -> str:
         """Of what compiled code depends on; Numba adds the processor."""
-        numba, files = self._numba, [*self.modules, blas, views, arrays]
+        numba, files = self._numba, [*self.modules, blas, views, tiles, arrays]
         made = [f"{sys.version} {numba.__version__} {numba.config.CPU_NAME} {numba.config.CPU_FEATURES}".encode()]
         made += [Path(str(file.__file__)).read_bytes() for file in files]
         return hashlib.sha256(b"\0".join(made)).hexdigest()[:16]

@@ -13,7 +13,9 @@ from tt_core.engine.hookspecs import hookimpl
 from tt_learn.optimizers import Optimizer
 from tt_perf.acceleration import uncovered
 from tt_perf.acceleration.compiling import compiled
+from tt_perf.acceleration.convolution import convolutions_from
 from tt_perf.acceleration.kernels import kernels_from
+from tt_perf.acceleration.pooling import batch_norms_from, pools_from
 from tt_perf.acceleration.updates import updates_from
 
 Call = Callable[..., Any]
@@ -47,7 +49,9 @@ class JitPlugin:
     def _bound(self) -> dict[str, Call]:
         if self._kernels is None:
             functions = self._functions()
-            self._kernels, self._updates = kernels_from(functions), updates_from(functions)
+            self._updates = updates_from(functions)
+            every = kernels_from, convolutions_from, pools_from, batch_norms_from
+            self._kernels = {name: kernel for made in every for name, kernel in made(functions).items()}
         return self._kernels
 
 
