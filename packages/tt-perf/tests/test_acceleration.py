@@ -22,7 +22,7 @@ from tt_data import Conv2d, Flatten, MaxPool2d
 from tt_data.command.cli import plugin as act_3
 from tt_language.command.cli import plugin as act_4
 from tt_perf import acceleration
-from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive
+from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive, update_loops
 from tt_perf.acceleration import kernels as kernels_of_loops
 from tt_perf.command.cli import plugin as act
 from tt_perf.quantization.packed import pack_int4, pack_int8
@@ -431,8 +431,9 @@ def _next_label(x: np.ndarray, labels: np.ndarray, *results: Any) -> bool:
     return CROSS_ENTROPY(x, (labels + 1) % x.shape[1], *results)
 
 
-def _own_decay(p: Any, g: Any, m: Any, v: Any, rate1: Any, beta2: Any, rate2: Any, *rest: Any) -> None:
-    ADAM(p, g, m, v, rate1, beta2, rate1, *rest)
+def _own_decay(*arguments: Any) -> None:
+    *others, how = arguments
+    ADAM(*others, how[[0, 1, 0, *range(3, len(how))]])
 
 
 def _wrapping(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -456,7 +457,7 @@ def _sees_all(query: Any, key: Any, value: Any, scale: float, mask: naive.Matrix
     return ATTENTION(query, key, value, scale, [[0.0] * len(row) for row in mask], every)
 
 
-CROSS_ENTROPY, ADAM = loops.cross_entropy, loops.adam
+CROSS_ENTROPY, ADAM = loops.cross_entropy, update_loops.adam
 PRODUCT, CONVOLUTION, LARGEST, MEAN = naive.product, naive.convolution, naive.largest, naive.mean
 ATTENTION = naive.attention
 
@@ -497,9 +498,10 @@ SABOTAGES: dict[str, Sabotage] = {
     "half the slope of cross entropy": (
         loops, "cross_entropy_backward", _then("cross_entropy_backward", _halve),
         _loops(test_cross_entropy, (6, 10), "sum")),
-    "one beta for both averages": (loops, "adam", _own_decay, _loops(test_optimizers_take_the_same_steps, "Adam", {})),
+    "one beta for both averages": (
+        update_loops, "adam", _own_decay, _loops(test_optimizers_take_the_same_steps, "Adam", {})),
     "an optimizer that does nothing": (
-        loops, "sgd_momentum", _nothing, _loops(test_optimizers_take_the_same_steps, *OPTIMIZERS[6])),
+        update_loops, "sgd_momentum", _nothing, _loops(test_optimizers_take_the_same_steps, *OPTIMIZERS[6])),
     "sums of 16 bits": (loops, "integer_product", _wrapping, _loops(test_products_of_integers_are_exact)),
     "the exponential of a neighbour": (
         loops, "exp_below_0", lambda x: np.float32(math.exp(x) * 1.001), _loops(test_the_exponential_function)),

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tt_perf.acceleration import arrays, compiling, loops, plain
+from tt_perf.acceleration import arrays, compiling, image_loops, loops, plain, planes
 from tt_perf.acceleration.compiling import Loops, Progress, compiled, import_numba
 from tt_perf.command.cli import jit
 
@@ -147,7 +148,7 @@ def test_every_loop_that_a_kernel_calls_can_be_compiled_ahead() -> None:
     names = [name for name, loop in plain().items() if callable(loop) and getattr(loop, "__module__", "") in __loops()]
     hinted = {name for name in names if arrays.signature(plain()[name])}
     assert hinted == set(compiled().ahead)
-    assert {"attend", "attend_backward", "adam", "gelu_tanh", "layer_norm"} <= hinted
+    assert {"attend", "attend_backward", "adam_group", "correlate", "gelu_tanh", "layer_norm"} <= hinted
 
 
 def __loops() -> set[str]:
@@ -218,10 +219,21 @@ def test_whole_vectors(
 def test_hints() -> None:
     assert arrays.signature(loops.exp_below_0) == ()
     assert arrays.signature(loops.total_of) == ()
-    kinds = arrays.signature(loops.sgd_momentum)
-    assert [kind if isinstance(kind, str) else kind.written for kind in kinds] == [
-        True, False, True, "float32", "float32", "float32",
-    ]  # fmt: skip
+    kinds = arrays.signature(image_loops.avg_pool_2x2)
+    assert [kind.written if isinstance(kind, arrays.Kind) else kind for kind in kinds] == [False, "float32", True]
+    pairs = [kind for kind in arrays.signature(planes.correlate) if not isinstance(kind, arrays.Kind)]
+    assert pairs == [4, 2, 5, "int64", "int64", "int64"]
+
+
+def test_no_two_loops_share_a_name() -> None:
+    """A loop calls others by name, whatever file they are in."""
+    names = [
+        name
+        for module in compiling.MODULES
+        for name, value in vars(module).items()
+        if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
+    ]
+    assert len(names) == len(set(names))
 
 
 def test_the_class_is_a_mapping_of_what_is_compiled() -> None:

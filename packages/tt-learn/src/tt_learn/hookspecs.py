@@ -22,6 +22,10 @@ def tt_update(optimizer: type[Optimizer]) -> Callable[..., Any] | None:
 
     It changes `p` and `state` in place as `optimizer.update` does, and may use the two arrays `state.work` as scratch
     memory. The first answer wins.
+
+    The function may have an attribute `together`, a function `(optimizer, group, blocks, due)` that updates many blocks
+    in one call: `due` lists those of `blocks` (`tt_learn.optimizers.blocks`) that have gradients. It counts their
+    steps, and returns the blocks that it leaves to the update itself.
     """
 
 

@@ -175,11 +175,12 @@ class Optimizer(Saved):
             with enable_grad():
                 loss = closure()
         update = _update_of(type(self))
+        many = getattr(update, "together", None)
         for group, every in zip(self.param_groups, self._blocks):
             names, change = self.state_names(group), functools.partial(self._change, update, group)
             for blocks in every:
                 blocks.prepare(names)
-                blocks.update(change)
+                blocks.update(change, many and functools.partial(many, self, group))
                 blocks.changed()
         self._tell_observers()
         return loss

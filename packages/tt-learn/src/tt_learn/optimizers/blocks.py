@@ -150,6 +150,10 @@ class Block:
         return singles
 
 
+Together = Callable[["Blocks", list[Block]], list[Block]]
+"""Updates blocks of one group that have gradients, and returns those that it left as they are."""
+
+
 class Blocks:
     """All blocks of the parameters of one group that have one dtype, with their state.
 
@@ -197,13 +201,18 @@ class Blocks:
         """The number of shares, one per core, into which the blocks are divided."""
         return min(get_num_threads(), len(self.blocks)) if self.many else 1
 
-    def update(self, change: Callable[[Block], None]) -> None:
-        """Calls `change` with each block that has gradients; each share runs in its own thread."""
+    def update(self, change: Callable[[Block], None], together: Together | None = None) -> None:
+        """Calls `change` with each block that has gradients; each share runs in its own thread.
+
+        If `together` is given, it updates many blocks at once, and `change` those that it leaves.
+        """
+        due = list(self.due())  # which may split blocks
+        if together is not None:
+            due = together(self, due)
         if not self.many:
-            for block in self.due():
+            for block in due:
                 change(block)
             return
-        due = list(self.due())  # which may split blocks
         shares = [list(share) for _, share in itertools.groupby(due, key=lambda block: block.share)]
 
         def work(part: slice) -> None:

@@ -8,7 +8,7 @@ Read in this order:
     tiles.py      products that stay in vector registers
     planes.py     convolution as such products; convolution.py has its geometry and kernels
     image_loops.py  pooling, ReLU and batch normalization; pooling.py has their kernels
-    updates.py    the same for steps of optimizers
+    update_loops.py  steps of optimizers; optimizers.py hands them whole groups
     jit.py        Numba compiles the loops: the plugin `jit`
     blas.py       how a loop multiplies matrices: it calls BLAS by its address
     attention_loops.py, attention.py    attention in blocks of queries, with products inside the loops

@@ -34,24 +34,36 @@ class Kind:
 In1 = Annotated[Array, Kind("float32", 1)]
 In2 = Annotated[Array, Kind("float32", 2)]
 In3 = Annotated[Array, Kind("float32", 3)]
+In4 = Annotated[Array, Kind("float32", 4)]
 Out1 = Annotated[Array, Kind("float32", 1, written=True)]
 Out2 = Annotated[Array, Kind("float32", 2, written=True)]
+Out3 = Annotated[Array, Kind("float32", 3, written=True)]
+Out4 = Annotated[Array, Kind("float32", 4, written=True)]
 StridedIn5 = Annotated[Array, Kind("float32", 5, strided=True)]
 StridedBytes5 = Annotated[Array, Kind("uint8", 5, strided=True)]
 StridedOut2 = Annotated[Array, Kind("float32", 2, written=True, strided=True)]
 StridedOut5 = Annotated[Array, Kind("float32", 5, written=True, strided=True)]
 Labels = Annotated[Array, Kind("int64", 1)]
+Int64_2 = Annotated[Array, Kind("int64", 2)]
 Bytes1 = Annotated[Array, Kind("uint8", 1)]
 Bytes2 = Annotated[Array, Kind("uint8", 2)]
+Bytes3 = Annotated[Array, Kind("uint8", 3)]
+BytesOut3 = Annotated[Array, Kind("uint8", 3, written=True)]
+Bytes4 = Annotated[Array, Kind("uint8", 4)]
+BytesOut4 = Annotated[Array, Kind("uint8", 4, written=True)]
+Ints2 = tuple[int, int]
+Ints4 = tuple[int, int, int, int]
+Ints5 = tuple[int, int, int, int, int]
 Int8_2 = Annotated[Array, Kind("int8", 2)]
 Int16_2 = Annotated[Array, Kind("int16", 2)]
 StridedInt32Out2 = Annotated[Array, Kind("int32", 2, written=True, strided=True)]
 
-_SCALARS: dict[Any, str] = {np.float32: "float32", int: "int64", bool: "boolean", Blas: "blas"}
+_SCALARS: dict[Any, str | int] = {np.float32: "float32", int: "int64", bool: "boolean", Blas: 2, Ints4: 4, Ints5: 5}
+"""What Numba calls a number; of a tuple, how many integers it has."""
 
 
 @functools.cache
-def signature(loop: types.FunctionType) -> tuple[Kind | str, ...]:
+def signature(loop: types.FunctionType) -> tuple[Kind | str | int, ...]:
     """What each parameter of a loop is; empty if a hint leaves it open, or no parameter is an array.
 
     >>> from tt_perf.acceleration.loops import exp_below_0, gelu_tanh
@@ -66,7 +78,7 @@ def signature(loop: types.FunctionType) -> tuple[Kind | str, ...]:
     return tuple(found) if None not in found and any(isinstance(kind, Kind) for kind in found) else ()  # type: ignore[arg-type]
 
 
-def _known(hint: Any) -> Kind | str | None:
+def _known(hint: Any) -> Kind | str | int | None:
     for note in getattr(hint, "__metadata__", ()):
         if isinstance(note, Kind):
             return note

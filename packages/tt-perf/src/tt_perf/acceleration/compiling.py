@@ -22,11 +22,22 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tt_core.engine.errors import PluginError
-from tt_perf.acceleration import arrays, attention_loops, blas, image_loops, loops, planes, row_loops, tiles, views
+from tt_perf.acceleration import (
+    arrays,
+    attention_loops,
+    blas,
+    image_loops,
+    loops,
+    planes,
+    row_loops,
+    tiles,
+    update_loops,
+    views,
+)
 
 Call = Callable[..., Any]
 
-MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops, image_loops, planes, row_loops)
+MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops, image_loops, planes, row_loops, update_loops)
 """The files of loops."""
 
 
@@ -147,14 +158,16 @@ class Loops(dict[str, Any]):
         return hashlib.sha256(b"\0".join(made)).hexdigest()[:16]
 
 
-def _numba_types(kinds: tuple[arrays.Kind | str, ...]) -> tuple[Any, ...]:
+def _numba_types(kinds: tuple[arrays.Kind | str | int, ...]) -> tuple[Any, ...]:
     from numba.core import types as kind_of
 
     tools: Any = kind_of  # Numba has type hints, but not on these
 
-    def one(kind: arrays.Kind | str) -> Any:
+    def one(kind: arrays.Kind | str | int) -> Any:
         if isinstance(kind, str):
-            return tools.UniTuple(tools.int64, 2) if kind == "blas" else getattr(tools, kind)
+            return getattr(tools, kind)
+        if isinstance(kind, int):
+            return tools.UniTuple(tools.int64, kind)
         layout = "A" if kind.strided else "C"
         return tools.Array(getattr(tools, kind.dtype), kind.ndim, layout, readonly=not kind.written)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array
+from tt_perf.acceleration.arrays import Bytes3, BytesOut3, In1, In3, Out1, Out3, any_order
 
 Number = np.float32
 Place = np.uint64
@@ -21,7 +22,7 @@ UNIT, TWO = Place(1), Place(2)
 FIRST, SECOND, THIRD, FOURTH = Byte(0), Byte(1), Byte(2), Byte(3)
 
 
-def relu(x: Array, out: Array) -> None:
+def relu(x: In1, out: Out1) -> None:
     """`x` where it is above 0, or nan."""
     for i in range(x.size):
         out[i] = ZERO if x[i] <= ZERO else x[i]
@@ -30,7 +31,7 @@ def relu(x: Array, out: Array) -> None:
 # --- windows of 2x2 beside each other: (planes, H, W) and (planes, H // 2, W // 2)
 
 
-def max_pool_2x2(x: Array, out: Array, index: Array) -> None:
+def max_pool_2x2(x: In3, out: Out3, index: BytesOut3) -> None:
     """The maximum of each window and its place in it: the first of equals, or the last nan.
 
     Comparisons become masks, so there are no branches and vectors can do them.
@@ -51,7 +52,7 @@ def max_pool_2x2(x: Array, out: Array, index: Array) -> None:
                 results[to + j], places[to + j] = d if later else largest, FOURTH if later else place
 
 
-def max_pool_2x2_backward(g: Array, index: Array, out: Array) -> None:
+def max_pool_2x2_backward(g: In3, index: Bytes3, out: Out3) -> None:
     """Each number of `g` at the place that `index` names, and 0 elsewhere; 4 is no place in the window."""
     height, rows, columns, width = out.shape[1], g.shape[1], Place(g.shape[2]), Place(out.shape[2])
     pixels, given, places = out.reshape(-1), g.reshape(-1), index.reshape(-1)
@@ -73,7 +74,7 @@ def max_pool_2x2_backward(g: Array, index: Array, out: Array) -> None:
             pixels[i] = ZERO
 
 
-def avg_pool_2x2(x: Array, divisor: Number, out: Array) -> None:
+def avg_pool_2x2(x: In3, divisor: Number, out: Out3) -> None:
     """The sum of each window over `divisor`."""
     height, width, rows, columns = x.shape[1], Place(x.shape[2]), out.shape[1], Place(out.shape[2])
     pixels, results = x.reshape(-1), out.reshape(-1)
@@ -85,7 +86,7 @@ def avg_pool_2x2(x: Array, divisor: Number, out: Array) -> None:
                 results[to + j] = (upper + pixels[at + width + TWO * j] + pixels[at + width + TWO * j + UNIT]) / divisor
 
 
-def avg_pool_2x2_backward(g: Array, divisor: Number, out: Array) -> None:
+def avg_pool_2x2_backward(g: In3, divisor: Number, out: Out3) -> None:
     """Each number of `g` over `divisor` in all places of its window, and 0 in no window."""
     height, rows, columns, width = out.shape[1], g.shape[1], Place(g.shape[2]), Place(out.shape[2])
     pixels, given = out.reshape(-1), g.reshape(-1)
@@ -107,8 +108,9 @@ def avg_pool_2x2_backward(g: Array, divisor: Number, out: Array) -> None:
 # --- batch normalization: one channel after the other, which stays in the cache for all passes
 
 
+@any_order
 def batch_norm(
-    x: Array, weight: Array, bias: Array, eps: Number, out: Array, mean: Array, var: Array, first: int, last: int
+    x: In3, weight: In1, bias: In1, eps: Number, out: Out3, mean: Out1, var: Out1, first: int, last: int
 ) -> None:
     """Channels `first` to `last` of (N, C, L): mean 0 and variance 1, scaled and shifted."""
     images, channels, length = x.shape
@@ -141,23 +143,24 @@ def batch_norm_channel(x: Array, mean: Number, scale: Number, shift: Number, out
 
 
 def batch_norm_inference(
-    x: Array, mean: Array, var: Array, weight: Array, bias: Array, eps: Number, out: Array, first: int, last: int
+    x: In3, mean: In1, var: In1, weight: In1, bias: In1, eps: Number, out: Out3, first: int, last: int
 ) -> None:
     """Channels `first` to `last` with a given mean and variance."""
     for c in range(first, last):
         batch_norm_channel(x, mean[c], weight[c] * (ONE / np.sqrt(var[c] + eps)), bias[c], out, c)
 
 
+@any_order
 def batch_norm_backward(
-    g: Array,
-    x: Array,
-    mean: Array,
-    var: Array,
-    weight: Array,
+    g: In3,
+    x: In3,
+    mean: In1,
+    var: In1,
+    weight: In1,
     eps: Number,
-    dx: Array,
-    dweight: Array,
-    dbias: Array,
+    dx: Out3,
+    dweight: Out1,
+    dbias: Out1,
     first: int,
     last: int,
 ) -> None:

@@ -15,8 +15,8 @@ from tt_perf.acceleration import uncovered
 from tt_perf.acceleration.compiling import compiled
 from tt_perf.acceleration.convolution import convolutions_from
 from tt_perf.acceleration.kernels import kernels_from
+from tt_perf.acceleration.optimizers import updates_from
 from tt_perf.acceleration.pooling import batch_norms_from, pools_from
-from tt_perf.acceleration.updates import updates_from
 
 Call = Callable[..., Any]
 

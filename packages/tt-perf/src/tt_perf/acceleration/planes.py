@@ -20,11 +20,10 @@ other. The products are done by tiles (`tiles.py`). What this file does not do: 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tt_core.engine.dispatch import Array
+from tt_perf.acceleration.arrays import In1, In4, Int64_2, Ints2, Ints4, Ints5, Labels, Out1, Out4
 from tt_perf.acceleration.tiles import LANES, ROWS, tiles
 
 Number = np.float32
@@ -37,7 +36,7 @@ gram_tile, half_gram_tile = tiles()["gram_tile"], tiles()["half_gram_tile"]
 transpose_tile = tiles()["transpose_tile"]
 
 
-def fill(image: Array, sources: Array, step: Any, top: int, lines: int, width: int, size: int, planes: Array) -> None:
+def fill(image: Array, sources: Array, step: Ints2, top: int, lines: int, width: int, size: int, planes: Array) -> None:
     """Copy `lines` lines of each channel of an image (C, H, W) into its planes, which begin `size` numbers apart.
 
     A row (y, x, start, stop) of `sources` says: line l of this plane has in columns start to stop every `step`-th
@@ -80,7 +79,7 @@ def multiply(
                 half_correlate_tile(weights, first, planes, begin + place, offsets, count, out, to, ld)
 
 
-def spread(scratch: Array, ld: int, width: int, lines: int, bias: Array, out: Array, top: int, placed: Any) -> None:
+def spread(scratch: Array, ld: int, width: int, lines: int, bias: Array, out: Array, top: int, placed: Ints5) -> None:
     """Write `lines` lines of results plus `bias` into images (O, H, W), without their garbage.
 
     `placed` (columns, row, rows apart, column, columns apart): where line `top` and its columns are in the image.
@@ -107,16 +106,16 @@ def room(channels: int, sources: int, size: int, width: int) -> Array:
 
 
 def correlate(
-    x: Array,
-    weights: Array,
-    offsets: Array,
-    sources: Array,
-    shape: Any,
-    step: Any,
-    placed: Any,
-    bias: Array,
+    x: In4,
+    weights: In1,
+    offsets: Labels,
+    sources: Int64_2,
+    shape: Ints4,
+    step: Ints2,
+    placed: Ints5,
+    bias: In1,
     groups: int,
-    out: Array,
+    out: Out4,
     first: int,
     last: int,
 ) -> None:
@@ -159,7 +158,7 @@ def turn(g: Array, top: int, lines: int, width: int, groups: int, padded: int, p
                     out[to + places[p] + channel] = flat[source + channel * height * columns + p]
 
 
-def weigh(
+def add_gradient(
     planes: Array, offsets: Array, turned: Array, length: int, groups: int, padded: int, apart: int, total: Array
 ) -> None:
     """Add the gradient for the weights (groups, len(offsets), `padded`) of one strip to `total`.
@@ -182,16 +181,16 @@ def weigh(
 
 
 def correlate_weights(
-    x: Array,
-    g: Array,
-    offsets: Array,
-    sources: Array,
-    shape: Any,
-    step: Any,
+    x: In4,
+    g: In4,
+    offsets: Labels,
+    sources: Int64_2,
+    shape: Ints4,
+    step: Ints2,
     groups: int,
     padded: int,
-    places: Array,
-    total: Array,
+    places: Labels,
+    total: Out1,
     first: int,
     last: int,
 ) -> None:
@@ -211,4 +210,4 @@ def correlate_weights(
         turn(g[n], top, some, width, groups, padded, places, turned)
         length = (some - 1) * width + g.shape[3]
         apart = (x.shape[1] // groups) * len(sources) * size
-        weigh(planes, offsets, turned, length, groups, padded, apart, total)
+        add_gradient(planes, offsets, turned, length, groups, padded, apart, total)

@@ -10,6 +10,7 @@ the limit of the processor, where OpenBLAS reaches 120 on large matrices.
     correlate_tile    out = a b for packed `a` and rows of `b` at the places in a table: convolution
     gram_tile         out += a b for rows of `a` at the places in a table and plain rows of `b`: gradients of weights
     transpose_tile    columns become rows
+    numbers_at        the numbers at an address, as an array
 
 `tiles()` has each as a NumPy function for loops that run without a compiler, `compiled_tiles()` as a function for loops
 that Numba compiles. Arrays have one dimension and are float32; positions and steps count elements. Nothing checks them.
@@ -17,6 +18,7 @@ that Numba compiles. Arrays have one dimension and are float32; positions and st
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import inspect
 from collections.abc import Callable
@@ -68,7 +70,10 @@ def tiles() -> dict[str, Call]:
         for place, column in zip(places[:LANES], _view(source, source_at, LANES, LANES, ld).T):
             out[at + place : at + place + LANES] = column
 
-    made: dict[str, Call] = {"transpose_tile": transpose_tile}
+    def numbers_at(address: int, count: int) -> Array:
+        return np.ctypeslib.as_array((ctypes.c_float * int(count)).from_address(int(address)))
+
+    made: dict[str, Call] = {"transpose_tile": transpose_tile, "numbers_at": numbers_at}
     for name, function in (("correlate_tile", correlate), ("gram_tile", gram)):
         made[name] = functools.partial(function, 2 * LANES)
         made[f"half_{name}"] = functools.partial(function, LANES)
@@ -92,6 +97,7 @@ def compiled_tiles() -> dict[str, Call]:
     vector, undefined = ir.VectorType(number, LANES), ir.Constant(ir.VectorType(number, LANES), ir.Undefined)
     first_everywhere = ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
     loose: Any = cgutils  # Numba has type hints, but not on these
+    loose_arrays: Any = arrayobj
     make_array: Any = arrayobj.make_array
 
     def as_function(emit: Call) -> Call:
@@ -211,7 +217,19 @@ def compiled_tiles() -> dict[str, Call]:
         for r, row in enumerate(x):
             store(b, row, out, at, b.load(element(b, places, r)))
 
+    @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
+    def numbers_at(typing: Any, address: Any, count: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            array = make_array(signature.return_type)(context, builder)
+            size, data = whole(4), builder.inttoptr(values[0], array.data.type)
+            loose_arrays.populate_array(array, data, [values[1]], [size], size, None)
+            return array._getvalue()
+
+        make: Any = types.Array
+        return make(types.float32, 1, "C")(types.int64, types.int64), generate
+
     return {
+        "numbers_at": numbers_at,
         "correlate_tile": as_function(correlate(2)),
         "half_correlate_tile": as_function(correlate(1)),
         "gram_tile": as_function(gram(2)),
