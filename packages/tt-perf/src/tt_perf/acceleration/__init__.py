@@ -7,6 +7,7 @@ Read in this order:
     kernels.py    how loops take the place of ops' kernels: checks, results, threads
     tiles.py      products that stay in vector registers
     planes.py     convolution as such products; convolution.py has its geometry and kernels
+    stage_loops.py  convolution, bias, ReLU and pooling in one; stages.py for a whole step's plugin
     image_loops.py  pooling, ReLU and batch normalization; pooling.py has their kernels
     update_loops.py  steps of optimizers; optimizers.py hands them whole groups
     jit.py        Numba compiles the loops: the plugin `jit`

@@ -30,6 +30,7 @@ from tt_perf.acceleration import (
     loops,
     planes,
     row_loops,
+    stage_loops,
     tiles,
     update_loops,
     views,
@@ -37,7 +38,15 @@ from tt_perf.acceleration import (
 
 Call = Callable[..., Any]
 
-MODULES: tuple[types.ModuleType, ...] = (loops, attention_loops, image_loops, planes, row_loops, update_loops)
+MODULES: tuple[types.ModuleType, ...] = (
+    loops,
+    attention_loops,
+    image_loops,
+    planes,
+    row_loops,
+    stage_loops,
+    update_loops,
+)
 """The files of loops."""
 
 

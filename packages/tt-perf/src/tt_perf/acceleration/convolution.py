@@ -153,8 +153,8 @@ def packed(weight: Array) -> Array:
     return np.ascontiguousarray(out.swapaxes(2, 3)).reshape(-1)
 
 
-def on_cores(work: Callable[[int, int, int], None], pieces: int, multiplications: float) -> int:
-    """Calls `work(share, first, last)` for equal shares of `pieces`, one for each core; returns how many."""
+def on_cores(work: Callable[[int, int, int], None], pieces: int, multiplications: float) -> None:
+    """Calls `work(share, first, last)` for shares of `pieces`, one for each core."""
     shares = min(cores(), pieces) if multiplications >= SMALL else 1
     edges = [i * pieces // shares for i in range(shares + 1)]
 
@@ -163,7 +163,13 @@ def on_cores(work: Callable[[int, int, int], None], pieces: int, multiplications
             work(share, edges[share], edges[share + 1])
 
     in_parallel(each, shares, int(1e9))
-    return shares
+
+
+def sum_of_weights(work: Callable[[Array, int, int], None], pieces: int, size: int, multiplications: float) -> Array:
+    """The sum of what `work(total, first, last)` adds to arrays of `size`, one for each core, in one order."""
+    totals = np.zeros((min(cores(), pieces), size), np.float32)
+    on_cores(lambda share, first, last: work(totals[share], first, last), pieces, multiplications)
+    return functools.reduce(np.add, totals)
 
 
 def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
@@ -252,15 +258,15 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         strip = plan.lines(len(x), x.shape[1], padded * groups)
         offsets = plan.offsets(channels, strip, ROWS)
         places = (np.arange(strip)[:, None] * plan.width + np.arange(w.out[1])).reshape(-1) * (groups * padded)
-        totals = np.zeros((cores(), groups, len(offsets), padded), np.float32)
         run = loop["correlate_weights"]
 
-        def work(share: int, first: int, last: int) -> None:
+        def work(total: Array, first: int, last: int) -> None:
             how = plan.sources, plan.shape(strip), plan.step
-            run(x, g, offsets, *how, groups, padded, places, totals[share].reshape(-1), first, last)
+            run(x, g, offsets, *how, groups, padded, places, total, first, last)
 
-        shares = on_cores(work, plan.pieces(len(x), strip), g.size * count)
-        total = totals[:shares].sum(0)[:, :count, : outputs // groups]  # the shares in one order
+        size = groups * len(offsets) * padded
+        total = sum_of_weights(work, plan.pieces(len(x), strip), size, g.size * count)
+        total = total.reshape(groups, -1, padded)[:, :count, : outputs // groups]
         if not math.isfinite(float(total.sum())):  # an infinite pixel met the zeros of garbage columns
             return C.conv2d_weight.kernel(g, x, kernel_size, stride, padding, dilation, groups)
         return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(outputs, channels, *w.kernel)
