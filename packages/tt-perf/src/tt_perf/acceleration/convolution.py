@@ -17,8 +17,8 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.threads import cores, in_parallel
 from tt_data.spatial import convolution as C
 from tt_data.spatial.windows import IntOrPair, Pair, Windows, windows
-from tt_perf.acceleration.kernels import fits
 from tt_perf.acceleration.tiles import LANES, ROWS
+from tt_perf.acceleration.uncovered import leave, unfit
 
 Call = Callable[..., Any]
 
@@ -185,8 +185,9 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair = 1,
         groups: int = 1,
     ) -> Array:
-        given = [p for p in (x, weight, bias) if p is not None]
-        if not (fits(*given) and x.ndim == 4 and x.size and weight.size):
+        reason = unfit(x, weight, bias) or _unlike_images(x, weight)
+        if reason:
+            leave("conv2d", reason)
             return C.conv2d.kernel(x, weight, bias, stride, padding, dilation, groups)
         w = windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
         plan, outputs = forward(w), len(weight)
@@ -214,9 +215,11 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair = 1,
         groups: int = 1,
     ) -> Array:
-        ours = fits(g, weight) and g.ndim == 4 and g.size and weight.size
-        # a weight that is infinite would meet the border of zeros
-        if not (ours and math.isfinite(float(weight.sum()))):
+        reason = unfit(g, weight) or _unlike_images(g, weight)
+        if not reason and not math.isfinite(float(weight.sum())):  # it would meet the border of zeros
+            reason = "a weight that is not finite"
+        if reason:
+            leave("conv2d_input", reason)
             return C.conv2d_input.kernel(g, weight, size, stride, padding, dilation, groups)
         w = windows(size, weight.shape[2:], stride, padding, dilation)
         each = weight.shape[1]
@@ -250,7 +253,9 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair = 1,
         groups: int = 1,
     ) -> Array:
-        if not (fits(g, x) and x.ndim == g.ndim == 4 and g.size and x.size):
+        reason = unfit(g, x) or _unlike_images(g, x)
+        if reason:
+            leave("conv2d_weight", reason)
             return C.conv2d_weight.kernel(g, x, kernel_size, stride, padding, dilation, groups)
         w = windows(x.shape[2:], kernel_size, stride, padding, dilation)
         plan, outputs, channels = forward(w), g.shape[1], x.shape[1] // groups
@@ -268,7 +273,15 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         total = sum_of_weights(work, plan.pieces(len(x), strip), size, g.size * count)
         total = total.reshape(groups, -1, padded)[:, :count, : outputs // groups]
         if not math.isfinite(float(total.sum())):  # an infinite pixel met the zeros of garbage columns
+            leave("conv2d_weight", "a result that is not finite")
             return C.conv2d_weight.kernel(g, x, kernel_size, stride, padding, dilation, groups)
         return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(outputs, channels, *w.kernel)
 
     return {kernel.__name__: kernel for kernel in (conv2d, conv2d_input, conv2d_weight)}
+
+
+def _unlike_images(*arrays: Array) -> str:
+    """Why the loops are not made for images and kernels of four dimensions."""
+    if any(x.ndim != 4 for x in arrays):
+        return "one image"
+    return "" if all(x.size for x in arrays) else "nothing"

@@ -19,6 +19,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.threads import in_parallel
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum, State, own_update
 from tt_learn.optimizers.blocks import Block, Blocks
+from tt_perf.acceleration.uncovered import leave, unfit
 
 Call = Callable[..., Any]
 number = np.float32
@@ -73,13 +74,9 @@ def _fits(block: Block) -> bool:
     """Whether the loops are made for the parameters of a block, and for their gradients."""
     for part in block.parts:
         data, g = part.parameter.data, part.parameter._grad.data
-        if not (_plain(data) and _plain(g) and data.shape == g.shape == part.seen.shape and data.flags.writeable):
+        if unfit(data, g) or not (data.shape == g.shape == part.seen.shape and data.flags.writeable):
             return False
     return True
-
-
-def _plain(x: Any) -> bool:
-    return type(x) is np.ndarray and x.dtype == number and x.flags.c_contiguous and x.flags.aligned
 
 
 def _address(x: Array) -> int:
@@ -158,6 +155,7 @@ def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
 
     def made(kind: type[Optimizer], run: Call) -> Call:
         def update(optimizer: Any, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+            leave(f"{kind.__name__}.update", unfit(p, g) or "memory that is read-only, shared or of another shape")
             own_update(type(optimizer))(optimizer, p, g, state, step, group)
 
         update.together = together(run)  # type: ignore[attr-defined]

@@ -18,8 +18,11 @@ from tt_data.spatial import normalization as N
 from tt_data.spatial import pooling as P
 from tt_data.spatial.windows import IntOrPair, Pair
 from tt_perf.acceleration.kernels import fits, number
+from tt_perf.acceleration.uncovered import leave, unfit
 
 Call = Callable[..., Any]
+
+_OTHER, _SHAPES = "windows other than 2x2 beside each other", "shapes"
 
 
 def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
@@ -27,6 +30,7 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     def relu(x: Array, /) -> Array:
         if not fits(x):
+            leave("relu", unfit(x))
             return activations.relu.kernel(x)
         out = np.empty_like(x)
         flat, results = x.reshape(-1), out.reshape(-1)
@@ -45,6 +49,7 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
     ) -> tuple[Array, Array]:
         out_size = _halves(x, kernel_size, stride, padding, dilation, ceil_mode)
         if out_size is None:
+            leave("max_pool2d", unfit(x) or _OTHER)
             return P.max_pool2d.kernel(x, kernel_size, stride, padding, dilation, ceil_mode)
         planes, out = _planes(x), np.empty((*x.shape[:2], *out_size), number)
         index = np.empty(out.shape, np.uint8)
@@ -67,6 +72,7 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
         ours = fits(g) and index.shape == g.shape and index.flags.c_contiguous and index.dtype == np.uint8
         out = np.empty((*g.shape[:2], *size), number) if ours and g.ndim == 4 else np.empty(0, number)
         if not ours or _halves(out, kernel_size, stride, padding, dilation, ceil_mode) != g.shape[2:]:
+            leave("max_pool2d_backward", unfit(g) or _OTHER)
             kernel = P.max_pool2d_backward.kernel
             return kernel(g, index, size, kernel_size, stride, padding, dilation, ceil_mode)
         given, places, results = _planes(g), _planes(index), _planes(out)
@@ -86,6 +92,7 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
     ) -> Array:
         out_size = _halves(x, kernel_size, stride, padding, 1, ceil_mode)
         if out_size is None or divisor_override == 0:
+            leave("avg_pool2d", unfit(x) or _OTHER)
             kernel = P.avg_pool2d.kernel
             return kernel(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         planes, out = _planes(x), np.empty((*x.shape[:2], *out_size), number)
@@ -107,6 +114,7 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
     ) -> Array:
         out = np.empty((*g.shape[:2], *size), number) if fits(g) and g.ndim == 4 else np.empty(0, number)
         if _halves(out, kernel_size, stride, padding, 1, ceil_mode) != g.shape[2:] or divisor_override == 0:
+            leave("avg_pool2d_backward", unfit(g) or _OTHER)
             options = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
             return P.avg_pool2d_backward.kernel(g, size, *options)
         given, results, divisor = _planes(g), _planes(out), number(divisor_override or 4)
@@ -149,6 +157,7 @@ def batch_norms_from(loop: dict[str, Call]) -> dict[str, Call]:
         x: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
     ) -> tuple[Array, Array, Array]:
         if not _one_kind(x, weight, bias):
+            leave("batch_norm_training", unfit(x, weight, bias) or _SHAPES)
             return N.batch_norm_training.kernel(x, weight, bias, eps=eps)
         flat, out = _rows(x), np.empty(x.shape, number)
         mean, var = np.empty((2, x.shape[1]), number)
@@ -164,6 +173,7 @@ def batch_norms_from(loop: dict[str, Call]) -> dict[str, Call]:
         x: Array, mean: Array, var: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
     ) -> Array:
         if not _one_kind(x, mean, var, weight, bias):
+            leave("batch_norm_inference", unfit(x, mean, var, weight, bias) or _SHAPES)
             return N.batch_norm_inference.kernel(x, mean, var, weight, bias, eps=eps)
         flat, out = _rows(x), np.empty(x.shape, number)
         results, scale, shift = _rows(out), _or_ones(weight, x), _or_zeros(bias, x)
@@ -179,6 +189,7 @@ def batch_norms_from(loop: dict[str, Call]) -> dict[str, Call]:
         g: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, /, eps: float = 1e-5
     ) -> tuple[Array, Array, Array]:
         if not (_one_kind(x, mean, var, weight) and fits(g) and g.shape == x.shape):
+            leave("batch_norm_backward", unfit(g, x, mean, var, weight) or _SHAPES)
             return N.batch_norm_backward.kernel(g, x, mean, var, weight, eps=eps)
         upstream, flat, out = _rows(g), _rows(x), np.empty(x.shape, number)
         by_weight, by_bias = np.empty((2, x.shape[1]), number)
