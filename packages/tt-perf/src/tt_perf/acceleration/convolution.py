@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_core.engine.threads import cores, in_parallel
+from tt_core.engine.threads import at_once, get_num_threads, split
 from tt_data.spatial import convolution as C
 from tt_data.spatial.windows import IntOrPair, Pair, Windows, windows
 from tt_perf.acceleration.tiles import LANES, ROWS
@@ -102,7 +102,7 @@ class Correlation:
         """Lines of a strip: what fits into the cache, and enough strips for all cores."""
         inputs *= len(self.sources)
         most = (CACHE // 4 // self.width - inputs * self.rows.reach) // max(inputs + outputs, 1)
-        strips = max(-(-self.rows.count // max(most, 1)), min(-(-cores() // images), self.rows.count))
+        strips = max(-(-self.rows.count // max(most, 1)), min(-(-get_num_threads() // images), self.rows.count))
         return -(-self.rows.count // strips)
 
     def shape(self, strip: int) -> tuple[int, int, int, int]:
@@ -153,23 +153,21 @@ def packed(weight: Array) -> Array:
     return np.ascontiguousarray(out.swapaxes(2, 3)).reshape(-1)
 
 
-def on_cores(work: Callable[[int, int, int], None], pieces: int, multiplications: float) -> None:
-    """Calls `work(share, first, last)` for shares of `pieces`, one for each core."""
-    shares = min(cores(), pieces) if multiplications >= SMALL else 1
-    edges = [i * pieces // shares for i in range(shares + 1)]
-
-    def each(part: slice) -> None:
-        for share in range(part.start, part.stop):
-            work(share, edges[share], edges[share + 1])
-
-    in_parallel(each, shares, int(1e9))
+def on_cores(work: Callable[[slice], Any], pieces: int, multiplications: float, each: int = 4) -> list[Any]:
+    """What `work` gives for `each` slices of `range(pieces)` a core, in order; for one if there is little to do."""
+    threads = get_num_threads() if multiplications >= SMALL else 1
+    return at_once(work, split(pieces, threads * each if threads > 1 else 1))
 
 
-def sum_of_weights(work: Callable[[Array, int, int], None], pieces: int, size: int, multiplications: float) -> Array:
-    """The sum of what `work(total, first, last)` adds to arrays of `size`, one for each core, in one order."""
-    totals = np.zeros((min(cores(), pieces), size), np.float32)
-    on_cores(lambda share, first, last: work(totals[share], first, last), pieces, multiplications)
-    return functools.reduce(np.add, totals)
+def sum_of_weights(work: Callable[[Array, slice], None], pieces: int, size: int, multiplications: float) -> Array:
+    """The sum of what `work(total, some)` adds to arrays of `size` for slices of `range(pieces)`, in their order."""
+
+    def part(some: slice) -> Array:
+        total = np.zeros(size, np.float32)
+        work(total, some)
+        return total
+
+    return functools.reduce(np.add, on_cores(part, pieces, multiplications, each=2))
 
 
 def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
@@ -198,9 +196,9 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         out = np.empty((len(x), outputs, *w.out), np.float32)
         run = loop["correlate"]
 
-        def work(_: int, first: int, last: int) -> None:
+        def work(some: slice) -> None:
             how = plan.sources, plan.shape(strip), plan.step, plan.placed
-            run(x, weights, offsets, *how, shift, groups, out, first, last)
+            run(x, weights, offsets, *how, shift, groups, out, some.start, some.stop)
 
         on_cores(work, plan.pieces(len(x), strip), out.size * weight[0].size)
         return out
@@ -236,9 +234,9 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
             strip = plan.lines(len(g), g.shape[1], each * groups)
             offsets = plan.offsets(len(weight) // groups, strip)
 
-            def work(_: int, first: int, last: int) -> None:
+            def work(some: slice) -> None:
                 how = plan.sources, plan.shape(strip), plan.step, plan.placed  # noqa: B023
-                run(g, weights, offsets, *how, nothing, groups, out, first, last)  # noqa: B023
+                run(g, weights, offsets, *how, nothing, groups, out, some.start, some.stop)  # noqa: B023
 
             on_cores(work, plan.pieces(len(g), strip), out.size * weights.size / weight.shape[1])
         return out
@@ -265,9 +263,9 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         places = (np.arange(strip)[:, None] * plan.width + np.arange(w.out[1])).reshape(-1) * (groups * padded)
         run = loop["correlate_weights"]
 
-        def work(total: Array, first: int, last: int) -> None:
+        def work(total: Array, some: slice) -> None:
             how = plan.sources, plan.shape(strip), plan.step
-            run(x, g, offsets, *how, groups, padded, places, total, first, last)
+            run(x, g, offsets, *how, groups, padded, places, total, some.start, some.stop)
 
         size = groups * len(offsets) * padded
         total = sum_of_weights(work, plan.pieces(len(x), strip), size, g.size * count)

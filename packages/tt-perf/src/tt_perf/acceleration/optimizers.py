@@ -70,13 +70,18 @@ class Table:
             block.state.unset.clear()
 
 
-def _fits(block: Block) -> bool:
-    """Whether the loops are made for the parameters of a block, and for their gradients."""
+def _unfit(block: Block) -> str:
+    """Why the loops are not made for the parameters of a block or for their gradients; empty if they are."""
     for part in block.parts:
         data, g = part.parameter.data, part.parameter._grad.data
-        if unfit(data, g) or not (data.shape == g.shape == part.seen.shape and data.flags.writeable):
-            return False
-    return True
+        reason = unfit(data, g)
+        if not reason and not data.flags.writeable:
+            reason = "read-only"
+        if not reason and not data.shape == g.shape == part.seen.shape:
+            reason = "shapes"
+        if reason:
+            return reason
+    return ""
 
 
 def _address(x: Array) -> int:
@@ -99,17 +104,26 @@ def _tables_of(blocks: Blocks, due: list[Block]) -> Iterator[tuple[int, bool, Ta
         yield step, first, kept[i]
 
 
-def together(run: Callable[[Any, Group, Blocks, Table, int, bool], None]) -> Call:
-    """`run(optimizer, group, blocks, table, step, first)` as the attribute `together` of an update (`tt_update`)."""
+def together(name: str, run: Callable[[Any, Group, Blocks, Table, int, bool], None]) -> Call:
+    """`run(optimizer, group, blocks, table, step, first)` as the attribute `together` of an update (`tt_update`).
+
+    Blocks that are left to NumPy's update are counted under `name`.
+    """
 
     def update(optimizer: Any, group: Group, blocks: Blocks, due: list[Block]) -> list[Block]:
-        ours = [block for block in due if _fits(block)] if blocks.dtype == number else []
-        left = [block for block in due if block not in ours] if len(ours) < len(due) else []
+        ours: list[Block] = []
+        left: list[Block] = []
+        for block in due:
+            reason = _unfit(block)
+            (left if reason else ours).append(block)
+            if reason:
+                leave(name, reason)
         for step, first, table in _tables_of(blocks, ours):
             if table.look():
                 run(optimizer, group, blocks, table, step, first)
                 table.counted()
             else:
+                leave(name, "shared memory")
                 left += table.due
         return left
 
@@ -155,10 +169,9 @@ def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
 
     def made(kind: type[Optimizer], run: Call) -> Call:
         def update(optimizer: Any, p: Array, g: Array, state: State, step: int, group: Group) -> None:
-            leave(f"{kind.__name__}.update", unfit(p, g) or "memory that is read-only, shared or of another shape")
             own_update(type(optimizer))(optimizer, p, g, state, step, group)
 
-        update.together = together(run)  # type: ignore[attr-defined]
+        update.together = together(f"{kind.__name__}.update", run)  # type: ignore[attr-defined]
         return update
 
     return {kind: made(kind, adam if issubclass(kind, Adam) else sgd) for kind in (Adam, AdamW, SGD, SGDMomentum)}

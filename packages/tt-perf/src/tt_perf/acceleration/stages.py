@@ -62,8 +62,8 @@ def conv_relu_pool(
     how = plan.offsets(x.shape[1], strip), plan.sources, plan.shape(strip), plan.step, w.out[1]
     run = loops["convolve_and_pool"]
 
-    def work(_: int, first: int, last: int) -> None:
-        run(x, weights, *how, shift, out, place, first, last)
+    def work(some: slice) -> None:
+        run(x, weights, *how, shift, out, place, some.start, some.stop)
 
     on_cores(work, plan.pieces(len(x), strip), len(x) * outputs * math.prod(w.out) * weight[0].size)
     return out, place
@@ -100,9 +100,9 @@ def conv_relu_pool_backward(
     for_input = back.offsets(outputs, strip_back), back.sources, back.shape(strip_back), back.placed
     run = loops["convolve_and_pool_backward"]
 
-    def work(total: Array, first: int, last: int) -> None:
+    def work(total: Array, some: slice) -> None:
         sums, by_bias = total[:-outputs], total[-outputs:]
-        run(x, g, place, *forth, sums, by_bias, weights, *for_input, dx, first, last)
+        run(x, g, place, *forth, sums, by_bias, weights, *for_input, dx, some.start, some.stop)
 
     passes = 2 if input_needed else 1
     multiplications = len(x) * outputs * math.prod(w.out) * count * passes
