@@ -226,3 +226,11 @@ def test_an_empty_parameter_is_skipped(jit: JitPlugin) -> None:
     with tt.use(jit):
         learn(parameters, optimizer, range(2))
     assert (parameters[1].data != 1).all()
+
+
+def test_gradients_in_any_layout_are_read(jit: JitPlugin) -> None:
+    weight = tt.tensor(np.zeros((3, 70), np.float32)).as_parameter()
+    weight.grad = tt.tensor(np.asfortranarray(np.arange(210, dtype=np.float32).reshape(3, 70)))
+    with tt.use(jit):
+        tt_learn.SGD([weight], lr=1.0).step()
+    np.testing.assert_array_equal(weight.data, -np.arange(210).reshape(3, 70))

@@ -41,6 +41,7 @@ class Table:
         self.begins = np.array([0, *np.cumsum([part.stop - part.start for part in self.parts])], np.int64)
         self.p, self.g = np.empty((2, len(self.parts)), np.int64)
         self.seen: list[Array | None] = [None] * len(self.parts)
+        self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held until the next step
 
     @property
     def count(self) -> int:
@@ -48,13 +49,17 @@ class Table:
 
     def look(self) -> bool:
         """Reads the addresses of parameters and gradients; False if parameters share memory."""
-        moved = False
+        moved, self.copies = False, {}
+        copies = self.copies
         for row, parameter in enumerate(self.parameters):
             data = parameter.data
             if data is not self.seen[row]:
                 self.seen[row], moved = data, True
                 self.p[row] = _address(data) + self.skipped[row]
-            self.g[row] = _address(parameter._grad.data) + self.skipped[row]
+            g = parameter._grad.data
+            if not g.flags.c_contiguous:
+                g = copies.setdefault(id(parameter), np.ascontiguousarray(g))
+            self.g[row] = _address(g) + self.skipped[row]
         return not moved or self._apart()
 
     def _apart(self) -> bool:
@@ -74,7 +79,7 @@ def _unfit(block: Block) -> str:
     """Why the loops are not made for the parameters of a block or for their gradients; empty if they are."""
     for part in block.parts:
         data, g = part.parameter.data, part.parameter._grad.data
-        reason = unfit(data, g)
+        reason = unfit(data) or ("" if type(g) is np.ndarray and g.dtype == number else str(g.dtype))
         if not reason and not data.flags.writeable:
             reason = "read-only"
         if not reason and not data.shape == g.shape == part.seen.shape:
