@@ -154,9 +154,12 @@ def test_parameters_that_share_memory_take_both_steps(jit: JitPlugin) -> None:
     tied = [tt.tensor(memory[:3]).as_parameter(), tt.tensor(memory[1:]).as_parameter()]
     for p, part in zip(tied, (memory[:3], memory[1:])):
         p.data, p.grad = part, tt.ones(3)
+    optimizer = tt_learn.SGD(tied, lr=1.0)
     with tt.use(jit):
-        tt_learn.SGD(tied, lr=1.0).step()
-    assert memory.tolist() == [-1, -2, -2, -1]
+        for steps in (1, 2):
+            optimizer.step()
+            assert memory.tolist() == [-steps, -2 * steps, -2 * steps, -steps]
+    assert uncovered.calls["SGD.update", "shared memory"] == 2
 
 
 def test_a_subclass_with_its_own_update_runs_it(jit: JitPlugin) -> None:

@@ -41,7 +41,8 @@ class Table:
         self.begins = np.array([0, *np.cumsum([part.stop - part.start for part in self.parts])], np.int64)
         self.p, self.g = np.empty((2, len(self.parts)), np.int64)
         self.seen: list[Array | None] = [None] * len(self.parts)
-        self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held until the next step
+        self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held during a step
+        self.apart = True
 
     @property
     def count(self) -> int:
@@ -49,8 +50,7 @@ class Table:
 
     def look(self) -> bool:
         """Reads the addresses of parameters and gradients; False if parameters share memory."""
-        moved, self.copies = False, {}
-        copies = self.copies
+        moved = False
         for row, parameter in enumerate(self.parameters):
             data = parameter.data
             if data is not self.seen[row]:
@@ -58,11 +58,13 @@ class Table:
                 self.p[row] = _address(data) + self.skipped[row]
             g = parameter._grad.data
             if not g.flags.c_contiguous:
-                g = copies.setdefault(id(parameter), np.ascontiguousarray(g))
+                g = self.copies[row] = np.ascontiguousarray(g)
             self.g[row] = _address(g) + self.skipped[row]
-        return not moved or self._apart()
+        if moved:
+            self.apart = self._are_apart()
+        return self.apart
 
-    def _apart(self) -> bool:
+    def _are_apart(self) -> bool:
         """Whether no two rows share memory: one update would be lost if two threads change them."""
         order = np.argsort(self.p)
         ends = self.p + 4 * np.diff(self.begins)
@@ -70,6 +72,7 @@ class Table:
 
     def counted(self) -> None:
         """One step more for each block."""
+        self.copies.clear()
         for block in self.due:
             block.step += 1
             block.state.unset.clear()
