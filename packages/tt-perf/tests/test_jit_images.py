@@ -86,7 +86,7 @@ def test_tiles_compute_what_they_say(name: str, count: int) -> None:
     if name.endswith("correlate_tile"):
         arguments = (a, 5, b, 3, places, count)
     elif name.endswith("gram_tile"):
-        arguments = (a, 5, places, b, 3, 40, count)
+        arguments = (a, 5, places, 1, b, 3, 40, count)
     found, wanted = (np.full(4000, 2, np.float32) for _ in range(2))
     last = (7, places) if name == "transpose_tile" else (7, 100)
 

@@ -9,6 +9,7 @@ Read in this order:
     planes.py     convolution as such products; convolution.py has its geometry and kernels
     stage_loops.py  convolution, bias, ReLU and pooling in one; stages.py for a whole step's plugin
     image_loops.py  pooling, ReLU and batch normalization; pooling.py has their kernels
+    product_loops.py  matrix products by tiles; products.py says when they are faster than BLAS
     update_loops.py  steps of optimizers; optimizers.py hands them whole groups
     jit.py        Numba compiles the loops: the plugin `jit`
     blas.py       how a loop multiplies matrices: it calls BLAS by its address

@@ -29,6 +29,7 @@ from tt_perf.acceleration import (
     image_loops,
     loops,
     planes,
+    product_loops,
     row_loops,
     stage_loops,
     tiles,
@@ -44,6 +45,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     image_loops,
     planes,
     row_loops,
+    product_loops,
     stage_loops,
     update_loops,
 )

@@ -17,6 +17,7 @@ from tt_perf.acceleration.convolution import convolutions_from
 from tt_perf.acceleration.kernels import kernels_from
 from tt_perf.acceleration.optimizers import updates_from
 from tt_perf.acceleration.pooling import batch_norms_from, pools_from
+from tt_perf.acceleration.products import products_from
 
 Call = Callable[..., Any]
 
@@ -50,7 +51,7 @@ class JitPlugin:
         if self._kernels is None:
             functions = self._functions()
             self._updates = updates_from(functions)
-            every = kernels_from, convolutions_from, pools_from, batch_norms_from
+            every = kernels_from, convolutions_from, pools_from, batch_norms_from, products_from
             self._kernels = {name: kernel for made in every for name, kernel in made(functions).items()}
         return self._kernels
 

@@ -172,11 +172,11 @@ def add_gradient(
                 at = (group * count + k) * padded + o
                 if padded - o > LANES:
                     gram_tile(
-                        planes, group * apart, offsets[k:], turned, group * padded + o, ld, length, total, at, padded
+                        planes, group * apart, offsets[k:], 1, turned, group * padded + o, ld, length, total, at, padded
                     )
                 else:
                     half_gram_tile(
-                        planes, group * apart, offsets[k:], turned, group * padded + o, ld, length, total, at, padded
+                        planes, group * apart, offsets[k:], 1, turned, group * padded + o, ld, length, total, at, padded
                     )
 
 

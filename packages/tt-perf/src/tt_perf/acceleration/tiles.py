@@ -8,7 +8,8 @@ since a compiler does not find it in a loop over numbers. On one core with vecto
 the limit of the processor, where OpenBLAS reaches 120 on large matrices.
 
     correlate_tile    out = a b for packed `a` and rows of `b` at the places in a table: convolution
-    gram_tile         out += a b for rows of `a` at the places in a table and plain rows of `b`: gradients of weights
+    gram_tile         out += a b for rows of `a` at the places in a table, whose numbers are `a_step` apart, and rows of
+                      `b`, one after the other: gradients of convolution's weights, and any matrix product
     transpose_tile    columns become rows
     numbers_at        the numbers at an address, as an array
 
@@ -60,13 +61,15 @@ def tiles() -> dict[str, Call]:
         _view(out, at, ROWS, width, ld)[...] = packed.T @ rows
 
     def gram(
-        width: int, a: Array, a_at: int, offsets: Array, b: Array, b_at: int, ldb: int, count: int, out: Array, at: int,
-        ld: int,
+        width: int, a: Array, a_at: int, offsets: Array, a_step: int, b: Array, b_at: int, ldb: int, count: int,
+        out: Array, at: int, ld: int,
     ) -> None:  # fmt: skip
-        rows = np.stack([a[a_at + place : a_at + place + count] for place in offsets[:ROWS]])
+        numbers = a if a.ndim == 1 else _memory(a)
+        rows = np.stack([numbers[a_at + place :][: count * a_step : a_step] for place in offsets[:ROWS]])
         _view(out, at, ROWS, width, ld)[...] += rows @ _view(b, b_at, count, width, ldb)
 
     def transpose_tile(source: Array, source_at: int, ld: int, out: Array, at: int, places: Array) -> None:
+        source = source if source.ndim == 1 else _memory(source)
         for place, column in zip(places[:LANES], _view(source, source_at, LANES, LANES, ld).T):
             out[at + place : at + place + LANES] = column
 
@@ -78,6 +81,12 @@ def tiles() -> dict[str, Call]:
         made[name] = functools.partial(function, 2 * LANES)
         made[f"half_{name}"] = functools.partial(function, LANES)
     return made
+
+
+def _memory(x: Array) -> Array:
+    """All numbers from the first of `x` to its last, whatever its strides."""
+    size = 1 + sum((n - 1) * step // x.itemsize for n, step in zip(x.shape, x.strides))
+    return np.lib.stride_tricks.as_strided(x, (size,), (x.itemsize,))
 
 
 def _view(x: Array, at: int, rows: int, columns: int, ld: int) -> Array:
@@ -185,15 +194,15 @@ def compiled_tiles() -> dict[str, Call]:
 
     def gram(vectors: int) -> Call:
         def emit(
-            b: Any, a: Any, a_at: Any, offsets: Any, rows: Any, rows_at: Any, ldb: Any, count: Any, out: Any, at: Any,
-            ld: Any,
+            b: Any, a: Any, a_at: Any, offsets: Any, a_step: Any, rows: Any, rows_at: Any, ldb: Any, count: Any,
+            out: Any, at: Any, ld: Any,
         ) -> None:  # fmt: skip
             begins = [element(b, a, a_at, b.load(element(b, offsets, r))) for r in range(ROWS)]
             rows = element(b, rows, rows_at)
             start = [[load(b, out, at, b.mul(ld, whole(r)), v * LANES) for v in range(vectors)] for r in range(ROWS)]
 
             def column(k: Any) -> list[Any]:
-                return [b.load(element(b, begin, k)) for begin in begins]
+                return [b.load(element(b, begin, b.mul(k, a_step))) for begin in begins]
 
             def row(k: Any) -> list[Any]:
                 return [load(b, rows, b.mul(k, ldb), v * LANES) for v in range(vectors)]
