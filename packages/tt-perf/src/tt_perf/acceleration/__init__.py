@@ -21,8 +21,7 @@ Read in this order:
 NumPy runs a formula of ten operations as ten passes over memory on one core. A compiled loop makes one pass, in vector
 instructions, and large arrays are split across the cores. The result is the same up to rounding. What the loops do not
 cover (other dtypes, arrays that are not contiguous, rare options) goes to the framework's kernel, and is reported when
-the program ends. Matrix products stay with BLAS, whose blocks keep their data in the cache. `tt kernels` shows the time
-of each form, which share of the machine's limit it reaches, and its error.
+the program ends. `tt kernels` shows what each form takes, which share of the machine's limit it reaches, and its error.
 """
 
 from __future__ import annotations
