@@ -22,6 +22,7 @@ from tt_core import Layer, Linear, Tensor, hookimpl, hookspec, manager, op, relu
 from tt_core.command.checking import compare
 from tt_core.engine import plugins
 from tt_core.engine.dispatch import Array, Op, registry, tuned, with_residuals
+from tt_core.engine.effects import effect
 from tt_core.engine.errors import DTypeError, OutOfRangeError, PluginError, ShapeError
 from tt_core.engine.hookspecs import hookspec as core_hookspec
 from tt_core.layers import dropout
@@ -453,6 +454,24 @@ def test_a_plugin_that_cannot_start_leaves_no_trace() -> None:
     with pytest.raises(PluginError, match="asked tt_plugged: ValueError: nothing to start with"):
         manager.register(broken)
     assert not manager.is_registered(broken)
+
+
+def test_tt_wrap_effect_wraps_changes_beside_the_ops() -> None:
+    @effect(0)
+    def double_(x: Tensor) -> None:
+        x.mul_(2)
+
+    seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def wrap_effect(effect: Any, call: Any) -> Any:
+        return lambda *given: (seen.append((effect.__name__, effect.writes)), call(*given))[1]
+
+    x = tensor([1.0])
+    with use(plugin(tt_wrap_effect=wrap_effect)):
+        double_(x)
+    double_(x)
+    assert x.item() == 4
+    assert seen == [("double_", (0,))]
 
 
 def test_every_hook_has_a_test_and_says_what_it_does() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -78,6 +78,28 @@ def test_a_plugin_wraps_a_backward_pass_and_each_visit() -> None:
         tt_learn.grad(x.exp().sum(), x)
     (x * 2).sum().backward()
     assert walks.seen == ["sum", "sin", "mul", "done", "sum", "exp", "done"]
+
+
+def test_a_plugin_wraps_a_step_of_a_trainer() -> None:
+    class Counts:
+        losses: ClassVar[list[float]] = []
+
+        @hookimpl
+        def tt_wrap_train_step(self, call: Any) -> Any:
+            def step(trainer: Any, batches: Any) -> float:
+                self.losses.append(call(trainer, batches))
+                return self.losses[-1]
+
+            return step
+
+    model = tt_core.Linear(1, 1)
+    trainer = tt_learn.Trainer(model, tt_learn.SGD(model.parameters()), lambda out, y: ((out - y) ** 2).mean())
+    data = [(tt_core.ones(2, 1), tt_core.ones(2, 1))]
+    with tt_core.use(Counts()) as counts:
+        trainer.fit(data, steps=2)
+        assert counts.losses[-1] == trainer.loss
+    trainer.fit(data, steps=3)
+    assert len(counts.losses) == 2
 
 
 @pytest.fixture

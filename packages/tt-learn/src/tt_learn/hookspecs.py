@@ -14,6 +14,7 @@ from tt_core.engine.hookspecs import hookspec
 if TYPE_CHECKING:
     from tt_learn.autograd.backward import Backward, Roots
     from tt_learn.optimizers import Optimizer
+    from tt_learn.training import Trainer
 
 
 @hookspec(firstresult=True)
@@ -40,6 +41,11 @@ def tt_observe_step(optimizer: type[Optimizer]) -> Callable[[Optimizer], None] |
 @hookspec
 def tt_wrap_step(optimizer: type[Optimizer], call: Callable[..., Any]) -> Callable[..., Any] | None:
     """`call(optimizer, closure)`, a step of an optimizer of this class, wrapped; or None. Chained."""
+
+
+@hookspec
+def tt_wrap_train_step(call: Callable[[Trainer, list[Any]], float]) -> Callable[[Trainer, list[Any]], float] | None:
+    """`call(trainer, batches)`, a step of a `Trainer` that returns the loss, wrapped; or None. Chained."""
 
 
 @hookspec

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tt_core.engine.later import absent as _absent
 from tt_perf.__about__ import __version__ as __version__
+from tt_perf.acceleration import Captured as Captured
+from tt_perf.acceleration import CaptureWarning as CaptureWarning
+from tt_perf.acceleration import capture as capture
 from tt_perf.benchmarking import Measurement as Measurement
 from tt_perf.benchmarking import Timer as Timer
 from tt_perf.benchmarking import compare as compare

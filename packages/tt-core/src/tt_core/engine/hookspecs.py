@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tt_core.command.journey import Milestone, Module
     from tt_core.engine.dispatch import Op
+    from tt_core.engine.effects import Effect
     from tt_core.layers import Layer
     from tt_core.samples import Draw, Samples
     from tt_core.tensor.tensor import Tensor
@@ -54,6 +55,11 @@ def tt_observe_op(op: Op) -> Callable[..., None] | None:
 @hookspec
 def tt_wrap_layer(layer_type: type[Layer], call: Callable[..., Any]) -> Callable[..., Any] | None:
     """`call(layer, *inputs)`, the forward of every layer of this type, wrapped; or None. Chained."""
+
+
+@hookspec
+def tt_wrap_effect(effect: Effect, call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """`call`, a function beside the ops that changes tensors in place, such as clipping, wrapped; or None. Chained."""
 
 
 @hookspec

@@ -19,9 +19,9 @@ from tt_data.spatial.normalization import (
     batch_norm,
     batch_norm_training,
     check_channels,
-    move_statistics,
     normalized_nothing,
     per_channel,
+    track_statistics,
 )
 
 
@@ -54,8 +54,8 @@ def instance_norm(
         return normalized_nothing(x, weight, bias)
     # each channel of each image is a channel of a batch of one: (1, N C, L)
     y, mean, var = batch_norm_training(x.reshape(1, n * channels, count), eps=eps)
-    move_statistics(running_mean, mean.data.reshape(n, channels).mean(0), momentum)
-    move_statistics(running_var, var.data.reshape(n, channels).mean(0) * (count / (count - 1)), momentum)
+    track_statistics(running_mean, mean, momentum, images=n)
+    track_statistics(running_var, var, momentum, count / (count - 1), images=n)
     return _scale_and_shift(y.reshape(x.shape), weight, bias)
 
 

@@ -16,6 +16,7 @@ from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
 from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.dispatch import Array, op, quietly
+from tt_core.engine.effects import effect
 from tt_core.engine.errors import ArgumentError, ShapeError, check_floats
 from tt_core.layers import Layer
 from tt_core.tensor import elementwise as E
@@ -208,8 +209,8 @@ def batch_norm(
         return normalized_nothing(x, weight, bias)
     y, mean, var = batch_norm_training(x, weight, bias, eps=eps)
     # the running variance is unbiased, as in PyTorch, while the batch is normalized by the biased one
-    move_statistics(running_mean, mean.data, momentum)
-    move_statistics(running_var, var.data * (count / (count - 1)), momentum)
+    track_statistics(running_mean, mean, momentum)
+    track_statistics(running_var, var, momentum, count / (count - 1))
     return y
 
 
@@ -234,6 +235,21 @@ def move_statistics(running: Tensor | None, new: Array, momentum: float) -> None
         moved = quietly(lambda: running.data * (1 - momentum) + new * momentum)
         np.copyto(running.data, moved, casting="same_kind")
         mutation.record(running.data)
+
+
+@effect(0)
+def track_statistics(
+    running: Tensor | None, new: Tensor, momentum: float, factor: float = 1.0, images: int = 1
+) -> None:
+    """`move_statistics` towards `factor` times the mean over `images` of the statistics `new`, one for each channel."""
+    statistics = new.data if images == 1 else new.data.reshape(images, -1).mean(0)
+    move_statistics(running, statistics if factor == 1 else statistics * factor, momentum)
+
+
+@effect(0)
+def count_batch(batches: Tensor) -> None:
+    """Add 1 to the number of batches that running statistics have seen, in place."""
+    np.add(batches.data, 1, out=batches.data)
 
 
 # --- layers
@@ -283,7 +299,7 @@ class Normalization(Layer):
         """The weight of the new batch: `momentum`, or 1 / batches if it is None, for the mean of all batches."""
         if self.num_batches_tracked is None:
             return self.momentum or 0.0
-        self.num_batches_tracked.data += 1
+        count_batch(self.num_batches_tracked)
         return self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
 
     def extra_repr(self) -> str:

@@ -96,8 +96,8 @@ class Recalled(Tensor):
 
     @staticmethod
     def of(x: Tensor) -> Recalled:
-        """The stand-in for `x`."""
-        recalled = object.__new__(Recalled)
+        """The stand-in for `x`, of the kind that the class of `x` has."""
+        recalled = object.__new__(x.recalled)
         recalled.data = x.data
         return recalled
 
@@ -107,3 +107,6 @@ class Recalled(Tensor):
 
     def detach(self) -> Tensor:  # type: ignore[override]
         return cast(Tensor, wrap(self.data))
+
+
+Tensor.recalled = Recalled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, cast
 
 import tt_core
 from tt_core.engine.arguments import checked
@@ -36,6 +36,8 @@ class Tensor(tt_core.Tensor):
     _requires_grad: bool = False  # read at each call, where a property would cost 30 ns more
     _output = 0  # which output of grad_fn this is
     _retains = False
+    recalled: ClassVar[Any]
+    """The class of what stands for an output of this class inside the rule that computed it (see `record.py`)."""
     _hooks: list[Hook] | None = None  # a leaf's hooks; other tensors keep theirs at the node
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:

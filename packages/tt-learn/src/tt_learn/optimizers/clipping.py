@@ -12,11 +12,13 @@ import tt_core
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
+from tt_core.engine.effects import effect
 from tt_core.engine.errors import ArgumentError, shown
 from tt_learn.autograd import GradientError, Tensor
 from tt_learn.optimizers.blocks import BLOCK
 
 
+@effect()
 @checked
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
@@ -47,6 +49,7 @@ def clip_grad_norm_(
     return Tensor(np.asarray(total, dtype))
 
 
+@effect()
 @checked
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Clips each element of each gradient to [-clip_value, clip_value].

@@ -21,6 +21,7 @@ from typing import Any
 
 import tt_core
 from tt_core.engine.arguments import checked
+from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
 from tt_learn.autograd import Tensor
 from tt_learn.optim.plateau import ReduceLROnPlateau
@@ -157,7 +158,7 @@ class Trainer(Resumable):
         while not self._finished(plan):
             for batches in self._steps_of_epoch(plan.batches):
                 started = time.perf_counter()
-                self.loss = train_step(self.optimizer, self._loss, batches, self.clip_grad_norm)
+                self.loss = _wrapped.step(self, batches)
                 self._after_step(plan, batches, time.perf_counter() - started)
                 if self._finished(plan):
                     return
@@ -186,9 +187,22 @@ class Trainer(Resumable):
                 return
         raise TrainingError("fit: the loader gave no batches; a generator is used up after one epoch, a list is not")
 
+    def _step(self, batches: list[Any]) -> float:
+        """What plugins wrap: one step on the mean loss of some batches; returns that loss."""
+        return train_step(self.optimizer, self._loss, batches, self.clip_grad_norm)
+
     def _loss(self, batch: Any) -> Tensor:
         """The loss of one training batch, checked before it can spoil the weights."""
-        loss = self.compute_loss(self.model, batch) if self.compute_loss else self._output_and_loss(batch)[1]
+        loss: Tensor = self.loss_of(batch)
+        self.check_loss(loss, batch)
+        return loss
+
+    def loss_of(self, batch: Any) -> Any:
+        """The loss of one batch, as `loss_fn` or `compute_loss` returns it."""
+        return self.compute_loss(self.model, batch) if self.compute_loss else self._output_and_loss(batch)[1]
+
+    def check_loss(self, loss: Any, batch: Any) -> None:
+        """Raises `TrainingError` for a loss that is not a tensor or not finite."""
         if not isinstance(loss, Tensor):
             what = f"a {type(loss).__name__}, expected a tensor of one number that has a gradient"
             raise TrainingError(f"fit: the loss is {what}")
@@ -199,7 +213,6 @@ class Trainer(Resumable):
                 f"fit: the loss is {value} after {self.step} steps; lower the learning rate, clip gradients, "
                 f"or look for bad values in the data"
             )
-        return loss
 
     def _output_and_loss(self, batch: Any) -> tuple[Any, Any]:
         try:
@@ -347,6 +360,20 @@ class Trainer(Resumable):
         if first is nothing:
             raise TrainingError("fit: the loader gave no batches")
         return lambda step: first
+
+
+class _Wrapped:
+    """A step in the wraps of plugins; without them, the step itself."""
+
+    step: Callable[[Trainer, list[Any]], float] = staticmethod(Trainer._step)
+
+    def bind(self) -> None:
+        """Ask plugins what they wrap around a step."""
+        self.step = manager.chained("tt_wrap_train_step", Trainer._step, into="call")
+
+
+_wrapped = _Wrapped()
+manager.rebinders.append((_wrapped.bind, {"tt_wrap_train_step"}))
 
 
 @contextlib.contextmanager

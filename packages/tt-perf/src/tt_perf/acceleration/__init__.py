@@ -17,6 +17,7 @@ Read in this order:
     row_loops.py, rows.py               softmax, cross entropy and others, and several ops in one loop
     arrays.py, views.py, compiling.py   which arrays a loop takes, and how it is compiled and kept on disk
     uncovered.py  what is left to NumPy's kernels, and why
+    capture/      a whole step without Python between its kernels: `capture` and the plugin `capture`
 
 NumPy runs a formula of ten operations as ten passes over memory on one core. A compiled loop makes one pass, in vector
 instructions, and large arrays are split across the cores. The result is the same up to rounding. What the loops do not
@@ -26,6 +27,9 @@ the program ends. `tt kernels` shows what each form takes, which share of the ma
 
 from __future__ import annotations
 
+from tt_perf.acceleration.capture import Captured as Captured
+from tt_perf.acceleration.capture import CaptureWarning as CaptureWarning
+from tt_perf.acceleration.capture import capture as capture
 from tt_perf.acceleration.compiling import compiled as compiled
 from tt_perf.acceleration.compiling import plain as plain
 from tt_perf.acceleration.jit import JitPlugin as JitPlugin

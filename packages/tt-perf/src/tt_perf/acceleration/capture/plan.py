@@ -1,0 +1,75 @@
+"""Part of `capture`: how long each array of a tape lives.
+
+Without a graph nobody but the plan holds an array between two kernels. So each array is dropped after the last kernel
+that reads it, and its memory serves the next one: a captured step needs no more memory than the step itself, whose
+graph keeps what a rule names until the whole node is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tt_perf.acceleration.capture.record import Call, Change, Finite, Instruction, SetGradient, Slot, Tape
+
+
+def last_uses(tape: Tape) -> list[tuple[int, ...]]:
+    """For each instruction the slots that nothing after it reads; constants are not among them.
+
+    >>> last_uses(Tape())
+    []
+    """
+    kept = {*tape.constants, *slots_in(tape.result)}
+    found: list[tuple[int, ...]] = []
+    for instruction in reversed(tape.instructions):
+        touched = dict.fromkeys((*reads(instruction), *writes(instruction)))
+        last = tuple([slot for slot in touched if slot not in kept])
+        kept.update(last)
+        found.append(last)
+    return found[::-1]
+
+
+def live(tape: Tape) -> Tape:
+    """The tape without calls whose results nobody reads; what draws random numbers or changes a tensor stays."""
+    needed = set(slots_in(tape.result))
+    kept: list[Instruction] = []
+    for instruction in reversed(tape.instructions):
+        idle = isinstance(instruction, Call) and not instruction.op.random and needed.isdisjoint(instruction.results)
+        if not idle:
+            needed.update(reads(instruction))
+            kept.append(instruction)
+    tape.instructions = kept[::-1]
+    return tape
+
+
+def reads(instruction: Instruction) -> Iterator[int]:
+    """The slots that an instruction reads."""
+    if isinstance(instruction, Call):
+        yield from instruction.inputs
+    elif isinstance(instruction, SetGradient):
+        if instruction.slot is not None:
+            yield instruction.slot
+    elif isinstance(instruction, Finite):
+        yield instruction.slot
+    elif isinstance(instruction, Change):
+        yield from slots_in((instruction.arguments, instruction.options))
+
+
+def writes(instruction: Instruction) -> tuple[int, ...]:
+    """The slots that an instruction fills."""
+    if isinstance(instruction, Call):
+        return instruction.results
+    if isinstance(instruction, Change) and instruction.result is not None:
+        return (instruction.result,)
+    return ()
+
+
+def slots_in(value: Any) -> Iterator[int]:
+    """The slots in nested containers."""
+    if isinstance(value, Slot):
+        yield value.number
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from slots_in(part)
+    elif isinstance(value, dict):
+        yield from slots_in(tuple(value.values()))

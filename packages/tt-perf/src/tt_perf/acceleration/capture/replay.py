@@ -1,0 +1,258 @@
+"""Part of `capture`: a tape becomes a flat list of functions on a list of arrays, and runs.
+
+Between two kernels there is nothing but the reading and writing of that list: no tensors, no graph, no dispatch. The
+checks of ops run again, because they may depend on values (a label out of range). Whatever does not go as recorded, an
+error included, undoes what was changed before the optimizer's step and hands the step back to be run as usual.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import tt_core
+from tt_core.engine.dispatch import Array, quietly, wrap
+from tt_core.random import generator
+from tt_perf.acceleration.capture.plan import last_uses
+from tt_perf.acceleration.capture.record import (
+    Add,
+    Call,
+    Change,
+    Finite,
+    Instruction,
+    SetGradient,
+    Slot,
+    Step,
+    Tape,
+    _replaced,
+)
+
+Values = list[Any]
+Run = Callable[[Values], None]
+
+
+class Stale(Exception):
+    """Something is not as it was when the step was recorded."""
+
+
+class Replay:
+    """A tape that can be run."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._template = [tape.constants.get(slot) for slot in range(tape.slots)]
+        self._arguments = tape.arguments
+        self._result = tape.result
+        first_step = next((i for i, each in enumerate(tape.instructions) if isinstance(each, Step)), None)
+        runs = [(_function_of(each), drop) for each, drop in zip(tape.instructions, last_uses(tape))]
+        self._safe, self._final = runs[:first_step], runs[first_step:] if first_step is not None else []
+        self._random = any(isinstance(each, Call) and each.op.random for each in tape.instructions)
+        self._gradients = list(
+            {id(each.tensor): each.tensor for each in tape.instructions if isinstance(each, SetGradient)}.values()
+        )
+        self._changed = [x for each in tape.instructions if isinstance(each, Change) for x in _written(each)]
+
+    def run(self, arrays: Sequence[Array]) -> Any:
+        """What the step returns for these arguments; raises `Stale`, after undoing everything, if it cannot tell."""
+        return quietly(self._run, arrays)
+
+    def _run(self, arrays: Sequence[Array]) -> Any:
+        values = self._template.copy()
+        for slot, array in zip(self._arguments, arrays):
+            values[slot] = array
+        before = generator().bit_generator.state if self._random else None
+        gradients = [x._grad for x in self._gradients]
+        contents = [x.data.copy() for x in self._changed]
+        try:
+            for run, drop in self._safe:
+                run(values)
+                for slot in drop:
+                    values[slot] = None
+        except BaseException as error:
+            if before is not None:
+                generator().bit_generator.state = before
+            for x, gradient in zip(self._gradients, gradients):
+                x._grad = gradient
+            for x, array in zip(self._changed, contents):
+                np.copyto(x.data, array)
+            if isinstance(error, Exception):
+                raise Stale(str(error)) from error
+            raise
+        del gradients, contents
+        for run, drop in self._final:  # from here on, an error leaves what it leaves in an ordinary step
+            run(values)
+            for slot in drop:
+                values[slot] = None
+        if type(self._result) is Slot:
+            return wrap(values[self._result.number])
+        return _replaced(self._result, lambda x: wrap(values[x.number]) if isinstance(x, Slot) else x)
+
+
+def _written(change: Change) -> list[Any]:
+    """The tensors from before the step that a function changes."""
+    given = [change.arguments[i] for i in change.effect.writes if i < len(change.arguments)]
+    return [x for x in given if isinstance(x, tt_core.Tensor)]
+
+
+# --- one function for each instruction
+
+
+def _function_of(instruction: Instruction) -> Run:
+    return _MAKERS[type(instruction)](instruction)
+
+
+def _call(call: Call) -> Run:
+    check = None if getattr(call.kernel, "checks", False) else call.op.check
+    kernel = functools.partial(call.kernel, **call.attributes) if call.attributes else call.kernel
+    checked = functools.partial(check, **call.attributes) if check is not None else None
+    if len(call.results) > 1 or call.shapes == (None,):
+        return _with_several_results(kernel, checked, call)
+    if checked is None and len(call.inputs) == 1:
+        return _unary(kernel, *call.inputs, *call.results, *call.shapes)
+    if checked is None and len(call.inputs) == 2:
+        return _binary(kernel, *call.inputs, *call.results, *call.shapes)
+    return _with_one_result(kernel, checked, call.inputs, *call.results, *call.shapes)
+
+
+def _unary(kernel: Callable[..., Any], a: int, out: int, shape: Any) -> Run:
+    def run(values: Values) -> None:
+        result = kernel(values[a])
+        if type(result) is not np.ndarray:
+            result = np.asarray(result)
+        if result.shape != shape:
+            raise Stale
+        values[out] = result
+
+    return run
+
+
+def _binary(kernel: Callable[..., Any], a: int, b: int, out: int, shape: Any) -> Run:
+    def run(values: Values) -> None:
+        result = kernel(values[a], values[b])
+        if type(result) is not np.ndarray:
+            result = np.asarray(result)
+        if result.shape != shape:
+            raise Stale
+        values[out] = result
+
+    return run
+
+
+def _with_one_result(
+    kernel: Callable[..., Any], check: Callable[..., Any] | None, inputs: tuple[int, ...], out: int, shape: Any
+) -> Run:
+    def run(values: Values) -> None:
+        given = [values[i] for i in inputs]
+        if check is not None:
+            check(*given)
+        result = kernel(*given)
+        if type(result) is not np.ndarray:
+            result = np.asarray(result)
+        if result.shape != shape:
+            raise Stale
+        values[out] = result
+
+    return run
+
+
+def _with_several_results(kernel: Callable[..., Any], check: Callable[..., Any] | None, call: Call) -> Run:
+    inputs, out, shapes = call.inputs, call.results, call.shapes
+
+    def run(values: Values) -> None:
+        given = [values[i] for i in inputs]
+        if check is not None:
+            check(*given)
+        results = _flat(kernel(*given))
+        if len(results) != len(out):
+            raise Stale
+        for slot, result, shape in zip(out, results, shapes):
+            if result is not None and type(result) is not np.ndarray:
+                result = np.asarray(result)
+            if getattr(result, "shape", None) != shape:
+                raise Stale
+            values[slot] = result
+
+    return run
+
+
+def _flat(returned: Any) -> list[Any]:
+    if type(returned) is not tuple:
+        return [returned]
+    if tuple not in map(type, returned):
+        return list(returned)
+    return [leaf for part in returned for leaf in _flat(part)]
+
+
+def _set_gradient(instruction: SetGradient) -> Run:
+    tensor, slot = instruction.tensor, instruction.slot
+    if slot is None:
+
+        def clear(values: Values) -> None:
+            tensor._grad = None
+
+        return clear
+
+    def set_(values: Values) -> None:
+        tensor._grad = wrap(values[slot])
+
+    return set_
+
+
+def _add(instruction: Add) -> Run:
+    tensor = instruction.tensor
+
+    def check(values: Values) -> None:
+        if tensor._grad is not None:
+            raise Stale
+
+    return check
+
+
+def _change(instruction: Change) -> Run:
+    effect, arguments, options, result = (
+        instruction.effect,
+        instruction.arguments,
+        instruction.options,
+        instruction.result,
+    )
+
+    def run(values: Values) -> None:
+        def as_tensor(x: Any) -> Any:
+            return wrap(values[x.number]) if isinstance(x, Slot) else x
+
+        returned = effect(*_replaced(arguments, as_tensor), **_replaced(options, as_tensor))
+        if result is not None:
+            values[result] = returned.data
+
+    return run
+
+
+def _step(instruction: Step) -> Run:
+    step = instruction.optimizer.step
+
+    def run(values: Values) -> None:
+        step()
+
+    return run
+
+
+def _finite(instruction: Finite) -> Run:
+    slot = instruction.slot
+
+    def check(values: Values) -> None:
+        if not np.isfinite(values[slot]).all():
+            raise Stale
+
+    return check
+
+
+_MAKERS: dict[type[Any], Callable[[Any], Run]] = {
+    Call: _call,
+    SetGradient: _set_gradient,
+    Add: _add,
+    Change: _change,
+    Step: _step,
+    Finite: _finite,
+}

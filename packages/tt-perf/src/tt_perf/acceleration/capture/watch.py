@@ -1,0 +1,321 @@
+"""Part of `capture`: the Python state that a step may read, and whether it is still what it was.
+
+A recorded step has no Python left in it, so whatever its Python read must be as it was at recording: the attributes of
+layers, the variables of closures, the globals that a function names, the arrays that parameters hold. `Watch` walks
+from the step to everything it can reach and keeps the identity of each thing. What belongs to the framework, NumPy or
+the standard library is taken as fixed, and optimizers are not watched, because a replay calls them.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import tt_core
+from tt_core.engine.dispatch import Array
+from tt_core.layers import Layer
+from tt_learn.autograd import Tensor
+from tt_learn.optimizers import Optimizer
+from tt_perf.acceleration.capture.traced import Traced
+
+_FIXED = ("tt_core", "tt_learn", "tt_data", "tt_language", "tt_perf", "tinygpt", "numpy", "numba", "builtins")
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, np.generic, type(Ellipsis), slice, range)
+_MOST = 20_000  # things that are watched
+_AT_CREATION = {"__init__", "__new__", "__init_subclass__", "__del__", "__repr__", "__str__"}
+_SMALL = 4096  # bytes up to which the contents of an array are compared
+
+
+class Transparent:
+    """What holds nothing that a step reads but the function `step`."""
+
+    step: Callable[..., Any]
+
+
+class Unwatchable(Exception):
+    """Says what a step reads that cannot be watched."""
+
+
+class Watch:
+    """Everything that `roots` reach, as it is now.
+
+    >>> alpha = [1, 2]
+    >>> watch = Watch([lambda x: x * alpha[0]])
+    >>> watch.holds()
+    True
+    >>> alpha[0] = 3
+    >>> watch.holds(), watch.changed()
+    (False, 'alpha')
+    """
+
+    def __init__(self, roots: Sequence[Any]) -> None:
+        self.tensors: dict[int, Any] = {}  # by id
+        self.arrays: dict[int, Array] = {}  # by id, those that are reached without a tensor
+        self._states: list[tuple[Any, Array, bool, str]] = []  # a tensor, its array, whether it requires a gradient
+        self._containers: list[tuple[Any, str]] = []  # lists, sets, and the keys and values of dicts
+        self._cells: list[tuple[Any, str]] = []
+        self._reads: list[tuple[Callable[[], list[Any]], list[Any], str]] = []  # objects to read, and what they were
+        self._values: list[tuple[Callable[[], Any], Any, str]] = []  # a value to read, and what it was
+        self._held: list[Any] = []  # so that no id is used again
+        self._seen: set[int] = set()
+        self._objects: list[tuple[Any, str]] = []  # of which attributes that some function names are watched
+        self._names: set[str] = set()
+        self._roots = roots
+        for root in roots:
+            self._visit(root, getattr(root, "__name__", type(root).__name__))
+        self._visit_named_attributes()
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Lays everything out so that comparing it takes a few calls."""
+        self._all = [container for container, _ in self._containers]
+        self._sizes, self._entries = [*map(len, self._all)], [*itertools.chain.from_iterable(self._all)]
+        self._variables = [cell for cell, _ in self._cells]
+        self._contents = [cell.cell_contents for cell in self._variables]
+
+    def holds(self) -> bool:
+        """Whether everything is as it was."""
+        try:
+            variables = [cell.cell_contents for cell in self._variables]
+        except ValueError:  # one was deleted
+            return False
+        for x, array, requires_grad, _ in self._states:
+            if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
+                return False
+        return (
+            [*map(len, self._all)] == self._sizes
+            and all(map(operator.is_, itertools.chain.from_iterable(self._all), self._entries))
+            and all(map(operator.is_, variables, self._contents))
+            and all(_are(read(), found) for read, found, _ in self._reads)
+            and all(read() == value for read, value, _ in self._values)
+        )
+
+    def changed(self) -> str | None:
+        """The name of the first thing that is not as it was."""
+        for x, array, requires_grad, name in self._states:
+            if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
+                return name
+        entries = iter(self._entries)
+        for (container, name), size in zip(self._containers, self._sizes):
+            if not _are(list(container), [*itertools.islice(entries, size)]):
+                return name
+        for (cell, name), content in zip(self._cells, self._contents):
+            if not _is_filled(cell) or cell.cell_contents is not content:
+                return name
+        found = (name for read, objects, name in self._reads if not _are(read(), objects))
+        return next(found, next((name for read, value, name in self._values if read() != value), None))
+
+    # --- the walk
+
+    def _visit(self, value: Any, name: str) -> None:
+        if isinstance(value, _PLAIN) or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        self._held.append(value)
+        if len(self._held) > _MOST:
+            raise Unwatchable(f"reaches more than {_MOST:,} objects")
+        for kinds, visit in _VISITS:
+            if isinstance(value, kinds):
+                return visit(self, value, name)
+        if hasattr(type(value), "__next__"):
+            raise Unwatchable(f"reads {name}, an iterator")
+        if not _is_fixed(type(value).__module__) or type(value).__module__.startswith("tt_"):
+            self._object(value, name)  # objects of NumPy and of the standard library hold nothing that a step sees
+
+    def _tensor(self, x: Any, name: str) -> None:
+        if type(x) not in (Tensor, Traced):  # another thread may record a step that has it too
+            raise Unwatchable(f"reads {name}, a tensor of the class {type(x).__name__}")
+        if x.grad_fn is not None:
+            raise Unwatchable(f"reads {name}, a tensor with history from outside")
+        if x._hooks:
+            raise Unwatchable(f"{name} has hooks")
+        self.tensors[id(x)] = x
+        self._states.append((x, x.data, x._requires_grad, name))
+
+    def _array(self, array: Array, name: str) -> None:
+        self.arrays[id(array)] = array
+        if array.nbytes <= _SMALL:
+            self._equal(array.tobytes, name)
+
+    def _layer(self, layer: Layer, name: str) -> None:
+        if layer._hooks is not None:
+            raise Unwatchable(f"{name} has hooks")
+        self._dict(layer.__dict__, name)
+        self._class(type(layer), type(layer).__name__)
+
+    def _optimizer(self, optimizer: Optimizer, name: str) -> None:
+        """Its parameters are watched; a replay calls it, so that everything else is read when it is used."""
+        for i, p in enumerate(optimizer._parameters()):
+            self._visit(p, f"{name}.{i}")
+
+    def _object(self, value: Any, name: str) -> None:
+        """All attributes, or of a class that is the user's alone, those that the user's functions name."""
+        attributes = getattr(value, "__dict__", None)
+        if any(_is_fixed(base.__module__) for base in type(value).__mro__[:-1]):
+            if attributes is not None:
+                self._dict(attributes, name)
+        else:
+            self._objects.append((value, name))
+        self._class(type(value), type(value).__name__)
+
+    def _class(self, kind: type, name: str) -> None:
+        """The methods and class variables of a user's class and of its bases."""
+        for base in kind.__mro__:
+            if not _is_fixed(base.__module__) and id(base) not in self._seen:
+                self._seen.add(id(base))
+                self._objects.append((base, name))
+
+    def _function(self, function: types.FunctionType, name: str) -> None:
+        fixed = _is_fixed(function.__module__ or "") and all(function is not root for root in self._roots)
+        for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            if _is_filled(cell):
+                self._cells.append((cell, variable))
+                self._visit(cell.cell_contents, variable)
+            else:
+                self._equal(functools.partial(_is_filled, cell), variable)
+        self._visit(function.__defaults__, name)
+        self._visit(function.__kwdefaults__, name)
+        if not fixed:
+            self._globals(function)
+
+    def _globals(self, function: types.FunctionType) -> None:
+        names = set(_names_in(function.__code__))
+        self._names |= names
+        known = tuple(sorted(names & function.__globals__.keys()))
+        self._check(functools.partial(_values_of, function.__globals__, known), " or ".join(known))
+        for key in known:
+            self._visit(function.__globals__[key], key)
+
+    def _module(self, module: types.ModuleType, name: str) -> None:
+        if not _is_fixed(module.__name__):
+            self._objects.append((module, name))
+
+    def _dict(self, values: Mapping[Any, Any], name: str) -> None:
+        self._containers += [(values.keys(), name), (values.values(), name)]
+        for key, value in tuple(values.items()):
+            self._visit(value, f"{name}.{key}")
+
+    def _several(self, values: Any, name: str) -> None:
+        if not isinstance(values, (tuple, frozenset)):
+            self._containers.append((values, name))
+        for value in tuple(values):
+            self._visit(value, name)
+
+    def _visit_named_attributes(self) -> None:
+        """Watches attributes of objects, classes and modules; what these reach may name more attributes."""
+        before = (-1, -1)
+        while before != (len(self._names), len(self._objects)):
+            before = len(self._names), len(self._objects)
+            for value, name in tuple(self._objects):
+                for key in self._named(value):
+                    self._visit(value.__dict__[key], f"{name}.{key}")
+        for value, name in self._objects:
+            if hasattr(value, "__dict__"):
+                names = tuple(sorted({*self._named(value), *self._names}))
+                self._check(functools.partial(_values_of, value.__dict__, names), name)
+
+    def _named(self, value: Any) -> list[str]:
+        """The attributes of `value` that functions name, or that Python calls by itself."""
+        attributes = getattr(value, "__dict__", {})
+        if self._names & {"__dict__", "vars", "getattr", "asdict"}:
+            return sorted(name for name in attributes if not _is_automatic(name))
+        named = self._names & attributes.keys()
+        if isinstance(value, type):
+            named |= {name for name in attributes if name == "forward" or name.startswith("__")} - _AT_CREATION
+        return sorted(name for name in named if not _is_automatic(name))
+
+    def _check(self, read: Callable[[], list[Any]], name: str) -> None:
+        """Watches the identity of what `read` returns."""
+        self._reads.append((read, read(), name))
+
+    def _equal(self, read: Callable[[], Any], name: str) -> None:
+        """Watches the value that `read` returns."""
+        self._values.append((read, read(), name))
+
+
+class RandomState:
+    """Python's and NumPy's global generators, which a step must not draw from: a replay would not.
+
+    >>> before = RandomState()
+    >>> _ = random.random()
+    >>> before == RandomState()
+    False
+    """
+
+    def __init__(self) -> None:
+        self._states = random.getstate(), str(np.random.get_state())  # noqa: NPY002
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RandomState) and self._states == other._states
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+_VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
+    (Transparent, lambda watch, each, name: watch._visit(each.step, name)),
+    (tt_core.Tensor, Watch._tensor),
+    (np.ndarray, Watch._array),
+    (Layer, Watch._layer),
+    (Optimizer, Watch._optimizer),
+    (types.FunctionType, Watch._function),
+    (types.MethodType, lambda watch, method, name: watch._several((method.__self__, method.__func__), name)),
+    (functools.partial, lambda watch, f, name: watch._several((f.func, f.args, f.keywords), name)),
+    ((staticmethod, classmethod), lambda watch, f, name: watch._visit(f.__func__, name)),
+    (property, lambda watch, f, name: watch._several((f.fget, f.fset), name)),
+    (type, Watch._class),
+    (types.ModuleType, Watch._module),
+    ((dict, types.MappingProxyType), Watch._dict),
+    ((list, tuple, set, frozenset), Watch._several),
+    (
+        (np.random.Generator, random.Random),
+        lambda watch, rng, name: watch._equal(lambda: str(_generator_state(rng)), name),
+    ),
+)
+
+
+def _is_fixed(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top in _FIXED or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _is_automatic(name: str) -> bool:
+    """Whether Python sets this member of a class by itself, and may change it."""
+    return name in ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "_chain") or (
+        name.startswith(("_abc_", "__annotat", "__static_attr", "__firstlineno"))
+    )
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """The globals and attributes that a function names, those of functions inside of it included, and its texts."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
+        elif isinstance(constant, str) and constant.isidentifier():  # for getattr(x, "name")
+            yield constant
+
+
+def _values_of(values: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    return [*map(values.get, names)]
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is cell.cell_contents
+    except ValueError:
+        return False
+
+
+def _are(found: list[Any], objects: list[Any]) -> bool:
+    return len(found) == len(objects) and all(map(operator.is_, found, objects))
+
+
+def _generator_state(rng: Any) -> Any:
+    return rng.getstate() if isinstance(rng, random.Random) else rng.bit_generator.state
