@@ -326,6 +326,30 @@ def test_an_attribute_of_an_object_is_recorded() -> None:
     assert (captured.recorded, captured.replayed) == (4, 4)
 
 
+def test_a_changed_array_is_recorded() -> None:
+    weights = np.ones(3, np.float32)
+    model, twin = network(), network()
+
+    def make(model: Any) -> Step:
+        optimizer = SGD(model.parameters(), lr=0.1)
+
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            loss = tt.cross_entropy(model(x) * tt.tensor(weights), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    plain, captured, data = make(model), capture(make(twin)), batches(5)
+    for factor in (1, 2):
+        weights *= factor
+        assert run(plain, data) == run(captured, data)
+    assert state_of(model) == state_of(twin)
+    assert captured.recorded == 4
+
+
 # --- what runs as usual
 
 
@@ -565,6 +589,12 @@ def test_a_constant_needs_two_batches() -> None:
     finally:
         del registry["_shifted"]
         forget_rule(_shifted)
+
+
+def test_a_large_array_runs_as_usual() -> None:
+    table = np.zeros((200, 100))
+    with pytest.warns(CaptureWarning, match="reads table, an array of 160,000 bytes"):
+        capture(lambda x: x + tt.tensor(table[0, 0]))(tt.ones(2))
 
 
 def test_says_so_for_arrays_as_arguments() -> None:

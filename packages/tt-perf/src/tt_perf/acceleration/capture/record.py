@@ -111,7 +111,7 @@ class Tape:
     fresh: set[int] = field(default_factory=set)
     """Slots of constants that the step made."""
     doubtful: set[int] = field(default_factory=set)
-    """Of these, the ones that may depend on the arguments in a way that the recorder cannot see."""
+    """Of these, and of results, the ones that may depend on the arguments in a way that the recorder cannot see."""
     result: Any = None
     """What the step returned, with `Slot` for its tensors."""
     slots: int = 0
@@ -237,7 +237,7 @@ class Recorder:
         results = tuple([self._result(leaf) for leaf in leaves])
         shapes = tuple([getattr(leaf, "shape", None) for leaf in leaves])
         if any(_holds_array(value) for value in attributes.values()):
-            self.refuse(f"{op.name} has an array as an attribute")
+            self.tape.doubtful.update(results)
         self.tape.instructions.append(Call(op, kernel, inputs, dict(attributes), results, shapes, views))
 
     def _source(self, leaf: Any, arrays: Sequence[Any], slots: tuple[int, ...]) -> int | None:
@@ -258,9 +258,9 @@ class Recorder:
         slot = None
         if gradient is not None:
             array = gradient.__dict__["data"]
-            if id(array) not in self._known or gradient._requires_grad:
-                return self.refuse("it sets a gradient that no recorded call computed, or one that has history")
-            slot = self._known[id(array)][0]
+            if gradient._requires_grad or id(array) in self._there:
+                return self.refuse("it sets a gradient that has history, or that was there before")
+            slot = self._slot_of(array)
         self.tape.instructions.append(SetGradient(tensor, slot))
 
     def backward(self, call: Callable[[Backward, Roots], None], walk: Backward, roots: Roots) -> None:

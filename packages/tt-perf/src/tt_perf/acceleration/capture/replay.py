@@ -16,7 +16,7 @@ import numpy as np
 import tt_core
 from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.random import generator
-from tt_perf.acceleration.capture.plan import last_uses
+from tt_perf.acceleration.capture.plan import last_uses, slots_in
 from tt_perf.acceleration.capture.record import (
     Add,
     Call,
@@ -45,13 +45,13 @@ class Replay:
         self._template = [tape.constants.get(slot) for slot in range(tape.slots)]
         self._arguments = tape.arguments
         self._result = tape.result
+        leaving = [each.slot for each in tape.instructions if isinstance(each, SetGradient)] + [*slots_in(tape.result)]
+        self._copied = [slot for slot in leaving if slot in tape.fresh]  # constants that others may write to
         first_step = next((i for i, each in enumerate(tape.instructions) if isinstance(each, Step)), None)
         runs = [(_function_of(each), drop) for each, drop in zip(tape.instructions, last_uses(tape))]
         self._safe, self._final = runs[:first_step], runs[first_step:] if first_step is not None else []
         self._random = any(isinstance(each, Call) and each.op.random for each in tape.instructions)
-        self._gradients = list(
-            {id(each.tensor): each.tensor for each in tape.instructions if isinstance(each, SetGradient)}.values()
-        )
+        self._set = [each.tensor if isinstance(each, SetGradient) else None for each in tape.instructions]
         self._changed = [x for each in tape.instructions if isinstance(each, Change) for x in _written(each)]
 
     def run(self, arrays: Sequence[Array]) -> Any:
@@ -62,25 +62,27 @@ class Replay:
         values = self._template.copy()
         for slot, array in zip(self._arguments, arrays):
             values[slot] = array
+        for slot in self._copied:
+            values[slot] = np.array(values[slot])
         before = generator().bit_generator.state if self._random else None
-        gradients = [x._grad for x in self._gradients]
         contents = [x.data.copy() for x in self._changed]
+        position = 0
         try:
-            for run, drop in self._safe:
+            for position, (run, drop) in enumerate(self._safe):  # noqa: B007 - read after an error
                 run(values)
                 for slot in drop:
                     values[slot] = None
         except BaseException as error:
             if before is not None:
                 generator().bit_generator.state = before
-            for x, gradient in zip(self._gradients, gradients):
-                x._grad = gradient
+            for x in self._set[: position + 1]:  # each was cleared first, or was not there
+                if x is not None:
+                    x._grad = None
             for x, array in zip(self._changed, contents):
                 np.copyto(x.data, array)
             if isinstance(error, Exception):
                 raise Stale(str(error)) from error
             raise
-        del gradients, contents
         for run, drop in self._final:  # from here on, an error leaves what it leaves in an ordinary step
             run(values)
             for slot in drop:

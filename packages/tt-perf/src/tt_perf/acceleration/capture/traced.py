@@ -99,6 +99,7 @@ Traced.recalled = TracedRecalled
 _OF_TENSOR = {"shape", "ndim", "dtype", "nbytes", "strides", "numel", "element_size", "detach"}
 _OF_TENSOR |= {"is_contiguous", "is_floating_point"}
 _TRUSTED = ("tt_core.engine.", "tt_learn.autograd.", "tt_learn.rules.", "tt_perf.acceleration.capture.")
+_FRAMEWORK = ("tt_core.", "tt_learn.", "tt_perf.acceleration.capture.", "functools")
 _READERS = ("tt_learn.autograd.finite_differences", "tt_learn.autograd.drawing", "tt_core.engine.heap")
 _trusted: dict[types.CodeType, bool] = {}
 
@@ -120,7 +121,7 @@ def _place(frame: types.FrameType) -> str:
     """Where a value is read: the innermost code that is not the framework's, or its own function."""
     outer: types.FrameType | None = frame
     while outer is not None:
-        if not str(outer.f_globals.get("__name__", "")).startswith(("tt_core.", "tt_learn.", "functools")):
+        if not str(outer.f_globals.get("__name__", "")).startswith(_FRAMEWORK):
             return f"{outer.f_code.co_name} (line {outer.f_lineno})"
         outer = outer.f_back
     return frame.f_code.co_name

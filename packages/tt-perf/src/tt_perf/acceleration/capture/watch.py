@@ -30,7 +30,7 @@ _FIXED = ("tt_core", "tt_learn", "tt_data", "tt_language", "tt_perf", "tinygpt",
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, np.generic, type(Ellipsis), slice, range)
 _MOST = 20_000  # things that are watched
 _AT_CREATION = {"__init__", "__new__", "__init_subclass__", "__del__", "__repr__", "__str__"}
-_SMALL = 4096  # bytes up to which the contents of an array are compared
+_SMALL = 65_536  # bytes up to which an array is watched, by comparing its contents
 
 
 class Transparent:
@@ -140,9 +140,10 @@ class Watch:
         self._states.append((x, x.data, x._requires_grad, name))
 
     def _array(self, array: Array, name: str) -> None:
+        if array.nbytes > _SMALL:
+            raise Unwatchable(f"reads {name}, an array of {array.nbytes:,} bytes; make a tensor of it")
         self.arrays[id(array)] = array
-        if array.nbytes <= _SMALL:
-            self._equal(array.tobytes, name)
+        self._equal(array.tobytes, name)
 
     def _layer(self, layer: Layer, name: str) -> None:
         if layer._hooks is not None:
