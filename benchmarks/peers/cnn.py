@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from side_by_side import main
@@ -39,7 +40,7 @@ def tinytorch_step(_: str) -> tuple[Callable[[], object], str]:
     optimizer, loss = Adam(model.parameters()), C.CrossEntropyLoss()
     images, labels = map(C.tensor, batch())
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad()
         error = loss(model(images), labels)
         error.backward()

@@ -90,7 +90,7 @@ def table(found: Mapping[str, list[Measurement]], against: str) -> str:
 
 
 MakeStep = Callable[[str], tuple[Callable[[], object], str]]
-"""From the name of a size to one training step, and a word on what runs it."""
+"""From the name of a size to one training step that returns its loss, and a word on what runs it."""
 
 
 def main(script: str, doc: str, tinytorch: MakeStep, torch: MakeStep, repeats: Mapping[str, int]) -> None:
@@ -98,7 +98,7 @@ def main(script: str, doc: str, tinytorch: MakeStep, torch: MakeStep, repeats: M
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--size", choices=sorted(repeats), default=next(iter(repeats)))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plugin", action="append", default=[], help="also measure with this plugin of tt-perf")
+    parser.add_argument("--plugin", action="append", default=[], help="one more side: jit, or several as jit+capture")
     parser.add_argument("--side", choices=("pytorch", "tinytorch"), help="measure one side here and print JSON")
     options = parser.parse_args()
     if options.side == "pytorch":
@@ -108,15 +108,18 @@ def main(script: str, doc: str, tinytorch: MakeStep, torch: MakeStep, repeats: M
         return _report_tinytorch(tinytorch, options.size, options.plugin, repeats[options.size])
     me = [sys.executable, script, "--size", options.size]
     sides = {side: [*me, "--side", side] for side in ("pytorch", "tinytorch")}
-    if options.plugin:
-        named = [argument for plugin in options.plugin for argument in ("--plugin", plugin)]
-        sides[f"tinytorch {'+'.join(options.plugin)}"] = [*sides["tinytorch"], *named]
+    for names in options.plugin:
+        named = [argument for name in names.split("+") for argument in ("--plugin", name)]
+        sides[f"tinytorch {names}"] = [*sides["tinytorch"], *named]
     print(table(compare(sides, options.rounds), against="pytorch"))
 
 
 def _report_tinytorch(tinytorch: MakeStep, size: str, plugins: list[str], repeats: int) -> None:
     from tt_core import use
+    from tt_perf import capture
 
-    with use(*plugins):
+    with use(*plugins, report=False):
         step, detail = tinytorch(size)
-        report(step, repeats=repeats, detail=detail)
+        if "capture" in plugins:  # by itself, the plugin captures the steps of a Trainer
+            step = capture(step)
+        report(lambda: step().item(), repeats=repeats, detail=detail)

@@ -22,7 +22,7 @@ from tt_core.engine.plugins import manager
 from tt_learn import SGD, Adam, Function, Tensor, checkpoint, clip_grad_norm_
 from tt_learn.autograd import forget_rule, gradient
 from tt_learn.training import Trainer, TrainingError
-from tt_perf.acceleration.capture import CaptureWarning, capture
+from tt_perf.acceleration.capture import Captured, CaptureWarning, capture
 from tt_perf.acceleration.capture import plugin as capture_plugin
 
 Step = Callable[..., Any]
@@ -155,6 +155,139 @@ def test_captures_a_forward_pass() -> None:
     x = batches(1)[0][0]
     with pytest.warns(CaptureWarning, match="history"):
         assert forward(x).requires_grad
+
+
+# --- what is fused
+
+
+def classifier() -> tuple[Any, Step]:
+    tt.manual_seed(0)
+    parts = [tt_data.Conv2d(2, 3, 3, padding=1), tt.ReLU(), tt_data.MaxPool2d(2), tt_data.Conv2d(3, 4, 3), tt.ReLU()]
+    model = tt.Sequential(*parts, tt_data.MaxPool2d(2), tt_data.Flatten(), tt.Linear(16, 3))
+    return model, training(model)
+
+
+def images(count: int = 6, nan: bool = False) -> list[tuple[Any, Any]]:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        x = rng.standard_normal((4, 2, 12, 12)).astype(np.float32).round(0)  # many are equal
+        x[0, 0, 0, 0] = np.nan if nan else 0
+        found.append((tt.tensor(x), tt.tensor(rng.integers(3, size=4))))
+    return found
+
+
+def ops_of(captured: Any) -> list[str]:
+    """The ops of the newest plan, in order."""
+    plan = next(reversed(captured._plans.values()))[0]
+    return [each.op.name for each in plan.tape.instructions if hasattr(each, "op")]
+
+
+def test_pools_before_relu() -> None:
+    captured = both(classifier, images())
+    assert captured.replayed == 4
+    names = ops_of(captured)
+    assert names[:6] == ["conv2d", "max_pool2d", "relu", "conv2d", "max_pool2d", "relu"]
+    first = names.index("relu_backward")
+    assert names[first + 1] == "max_pool2d_backward"
+
+
+def test_pools_before_relu_in_a_forward_pass() -> None:
+    model = classifier()[0].eval()
+    forward = capture(model)
+    with tt_learn.no_grad():
+        for x, _ in images(4):
+            assert forward(x).data.tobytes() == model(x).data.tobytes()
+    assert ops_of(forward)[1:3] == ["max_pool2d", "relu"]
+
+
+def test_leaves_relu_where_others_read_it() -> None:
+    def make() -> tuple[Any, Step]:
+        tt.manual_seed(0)
+        conv, pool, last = tt_data.Conv2d(2, 3, 3), tt_data.MaxPool2d(2), tt.Linear(75, 3)
+        model = tt.Sequential(conv, pool, last)
+
+        def forward(x: Any) -> Any:
+            cut = tt.relu(conv(x))
+            return last(pool(cut).flatten(1)) + cut.mean()
+
+        optimizer = SGD(model.parameters(), lr=0.1)
+
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            loss = tt.cross_entropy(forward(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return model, step
+
+    captured = both(make, images())
+    assert captured.replayed == 4
+    assert ops_of(captured)[:3] == ["conv2d", "relu", "max_pool2d"]
+
+
+def test_nan_passes_through_what_is_fused() -> None:
+    (model, plain), (twin, step) = classifier(), classifier()
+    captured = capture(step)
+    run(captured, images(3)), run(plain, images(3))
+    assert np.isnan(run(captured, images(1, nan=True))) == np.isnan(run(plain, images(1, nan=True)))
+    for p, q in zip(model.parameters(), twin.parameters()):
+        np.testing.assert_array_equal(p.grad.data, q.grad.data)
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("options", [{}, {"ignore_index": 1}, {"reduction": "sum"}, {"label_smoothing": 0.1}])
+def test_the_loss_with_its_gradient(classes: int, dtype: str, options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    found, captured = [], None
+    for wrapped in (lambda step: step, capture):
+        x = tt.tensor(rng.standard_normal((900, classes)).astype(dtype), requires_grad=True)
+        rng = np.random.default_rng(0)
+        x = tt.tensor(rng.standard_normal((900, classes)).astype(dtype), requires_grad=True)
+
+        def step(y: Any, x: Any = x) -> Any:
+            x.grad = None
+            loss = tt.cross_entropy(x, y, **options)
+            loss.backward()
+            return loss
+
+        captured = wrapped(step)
+        for _ in range(4):
+            loss = captured(tt.tensor(rng.integers(classes, size=900)))
+            found.append((loss.data.tobytes(), x.grad.data.tobytes()))
+    assert found[:4] == found[4:]
+    assert isinstance(captured, Captured)
+    assert captured.replayed == 2
+    assert ("cross_entropy_backward" in ops_of(captured)) == ("label_smoothing" in options or dtype == "float16")
+
+
+def test_a_plugin_fuses_a_product_with_its_activation() -> None:
+    """Its kernel runs for pairs alone, in training and in a forward pass, and may leave arrays to the two kernels."""
+    sizes: list[int] = []
+
+    class Fuses:
+        @hookimpl
+        def tt_fused(self, first: Op, second: Op) -> Any:
+            return kernel if (first.name, second.name) == ("linear", "gelu") else None
+
+    def kernel(inputs: Any, attributes: Any, others: Any, more: Any) -> Any:
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) == 5:
+            return None
+        h = tt.linear.kernel(*inputs)
+        return h, tt.gelu.kernel(h, **more)
+
+    def make() -> tuple[Any, Step]:
+        tt.manual_seed(0)
+        model = tt.Sequential(tt.Linear(5, 7), tt.GELU(), tt.Linear(7, 3))
+        return model, training(model)
+
+    with tt.use(Fuses()):
+        assert both(make, batches(6)).replayed == 4
+        assert both(make, batches(6, rows=5)).replayed == 4
+    assert sizes == [8] * 4 + [5] * 4
 
 
 # --- what is recorded again
@@ -793,4 +926,5 @@ def test_validation_and_parts_that_are_replaced() -> None:
         trainer.fit(batches(5), steps=8, val=batches(2), val_every=2)
         trainer.loss_fn = lambda out, y: tt.cross_entropy(out, y) * 2
         trainer.fit(batches(5), steps=12)
-    assert capture_plugin.tt_report() == "capture: 8 steps replayed, 4 recorded"
+    reason = "runs as usual: Twice has its own _loss"
+    assert capture_plugin.tt_report() == f"capture: 0 steps replayed, 0 recorded\n  {reason}"

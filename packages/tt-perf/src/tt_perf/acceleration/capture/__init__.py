@@ -6,6 +6,7 @@ writes down which kernels ran on which arrays, and from then on runs these alone
 
     record.py     what ran: a tape of kernels and slots for arrays; `traced.py` notices who reads values
     plan.py       how long each array lives
+    fuse.py       neighbours that are cheaper together, by a table
     replay.py     a tape becomes a list of functions on a list of arrays
     watch.py      what a step's Python can read, and whether it is as it was
     captured.py   when to record, when to replay, and when to do neither

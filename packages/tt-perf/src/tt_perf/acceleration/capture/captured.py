@@ -16,6 +16,7 @@ from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
 from tt_learn.autograd import Tensor, is_grad_enabled
 from tt_learn.autograd import plugin as autograd
+from tt_perf.acceleration.capture.fuse import fused
 from tt_perf.acceleration.capture.plan import live
 from tt_perf.acceleration.capture.record import LOOKS_ON, RecordingHooks, Tape, plugins, record
 from tt_perf.acceleration.capture.replay import Replay, Stale
@@ -164,7 +165,8 @@ class _Plan:
     """A tape that can be run, and all that must still hold for it."""
 
     def __init__(self, tape: Tape, watch: Watch) -> None:
-        self.replay, self.watch = Replay(live(tape)), watch
+        self.tape = live(fused(live(tape)))
+        self.replay, self.watch = Replay(self.tape), watch
         self._plugins = plugins.changes
 
     def holds(self) -> bool:

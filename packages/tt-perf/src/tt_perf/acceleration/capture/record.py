@@ -419,7 +419,8 @@ class Plugins:
 
 plugins = Plugins()
 LOOKS_ON = ("tt_wrap_op", "tt_observe_op", "tt_wrap_layer", "tt_wrap_backward", "tt_wrap_step", "tt_wrap_effect")
-manager.rebinders.append((plugins.note, {*LOOKS_ON, "tt_kernel", "tt_tensor_type", "tt_update", "tt_observe_step"}))
+_BOUND = {*LOOKS_ON, "tt_kernel", "tt_tensor_type", "tt_update", "tt_observe_step", "tt_fused"}
+manager.rebinders.append((plugins.note, _BOUND))
 _hooks = RecordingHooks()
 _one_at_a_time = threading.Lock()
 _kernels: dict[tuple[str, Kernel], Kernel] = {}  # the same functions each time, so that calls of ops are found again

@@ -31,8 +31,9 @@ class CapturePlugin:
     @hookimpl
     def tt_wrap_train_step(self, call: TrainStep) -> TrainStep:
         def step(trainer: Trainer, batches: list[Any]) -> float:
-            if len(batches) != 1:
-                self._reasons["gradients of several batches are accumulated"] = None
+            reason = _objection(trainer, batches)
+            if reason is not None:
+                self._reasons[reason] = None
                 return call(trainer, batches)
             captured = self._step_of(trainer)
             recorded, replayed = captured.recorded, captured.replayed
@@ -44,6 +45,10 @@ class CapturePlugin:
             return loss
 
         return step
+
+    @hookimpl
+    def tt_unplugged(self) -> None:
+        self._steps.clear()
 
     @hookimpl
     def tt_report(self) -> str | None:
@@ -59,6 +64,15 @@ class CapturePlugin:
         if known is None or any(a is not b for a, b in zip(known[0], parts)):
             known = self._steps[trainer] = parts, Captured(step_of(trainer), watched=(type(trainer), *parts[:4]))
         return known[1]
+
+
+def _objection(trainer: Trainer, batches: list[Any]) -> str | None:
+    if len(batches) != 1:
+        return "gradients of several batches are accumulated"
+    for name in ("_step", "_loss", "loss_of", "check_loss", "_output_and_loss"):
+        if getattr(type(trainer), name) is not getattr(Trainer, name):
+            return f"{type(trainer).__name__} has its own {name}"
+    return None
 
 
 def step_of(trainer: Trainer) -> Callable[[Any], Tensor]:

@@ -1,0 +1,24 @@
+"""The hooks of tt_perf: kernels that compute two ops at once.
+
+The specifications are added to the plugin manager when `tt_perf` is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tt_core.engine.hookspecs import hookspec
+
+if TYPE_CHECKING:
+    from tt_core.engine.dispatch import Op
+
+
+@hookspec(firstresult=True)
+def tt_fused(first: Op, second: Op) -> Callable[..., Any] | None:
+    """A kernel for a call of `first` and a call of `second` whose first input is the result of `first`, or None.
+
+    Asked when a step is captured. It is called as `kernel(inputs, attributes, others, more)`: the inputs and attributes
+    of the first call, the other inputs and the attributes of the second. It returns a tuple of what the two kernels
+    return, residuals included, with the same bits; or None for arrays that it does not cover. The first answer wins.
+    """
