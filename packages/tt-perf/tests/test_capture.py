@@ -24,6 +24,7 @@ from tt_learn.autograd import forget_rule, gradient
 from tt_learn.training import Trainer, TrainingError
 from tt_perf.acceleration.capture import Captured, CaptureWarning, capture
 from tt_perf.acceleration.capture import plugin as capture_plugin
+from tt_perf.acceleration.capture.watch import Watch
 
 Step = Callable[..., Any]
 
@@ -926,5 +927,30 @@ def test_validation_and_parts_that_are_replaced() -> None:
         trainer.fit(batches(5), steps=8, val=batches(2), val_every=2)
         trainer.loss_fn = lambda out, y: tt.cross_entropy(out, y) * 2
         trainer.fit(batches(5), steps=12)
+    assert capture_plugin.tt_report() == "capture: 8 steps replayed, 4 recorded"
+
+
+def test_a_trainer_with_its_own_loss_runs_as_usual() -> None:
+    class Twice(Trainer):
+        def _loss(self, batch: Any) -> Any:
+            return super()._loss(batch) * 2
+
+    capture_plugin.tt_plugged()
+    with tt.use("capture", report=False):
+        model = network()
+        Twice(model, SGD(model.parameters(), lr=0.1), tt.cross_entropy).fit(batches(5), steps=5)
     reason = "runs as usual: Twice has its own _loss"
     assert capture_plugin.tt_report() == f"capture: 0 steps replayed, 0 recorded\n  {reason}"
+
+
+def test_moved_entries_are_noticed() -> None:
+    """What leaves one list and begins the next one, and what comes into an empty one."""
+    first, second, empty = [1000, 2000], [3000], []
+    watch = Watch([lambda: (first, second, empty)])
+    second.insert(0, first.pop())
+    assert not watch.holds()
+    first.append(second.pop(0))
+    assert watch.holds()
+    empty.append(4000)
+    assert not watch.holds()
+    assert watch.changed() is not None

@@ -30,6 +30,7 @@ _FIXED = ("tt_core", "tt_learn", "tt_data", "tt_language", "tt_perf", "tinygpt",
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, np.generic, type(Ellipsis), slice, range)
 _MOST = 20_000  # things that are watched
 _AT_CREATION = {"__init__", "__new__", "__init_subclass__", "__del__", "__repr__", "__str__"}
+_END = object()  # stands after the entries of each container, so that none can move to the next one
 _SMALL = 65_536  # bytes up to which an array is watched, by comparing its contents
 
 
@@ -75,8 +76,11 @@ class Watch:
 
     def _freeze(self) -> None:
         """Lays everything out so that comparing it takes a few calls."""
-        self._all = [container for container, _ in self._containers]
-        self._sizes, self._entries = [*map(len, self._all)], [*itertools.chain.from_iterable(self._all)]
+        self._empty = [container for container, _ in self._containers if not container]
+        self._containers = [(container, name) for container, name in self._containers if container]
+        self._all = [part for container, _ in self._containers for part in (container, (_END,))]
+        self._sizes = [len(container) for container, _ in self._containers]
+        self._entries = [*itertools.chain.from_iterable(self._all)]
         self._variables = [cell for cell, _ in self._cells]
         self._contents = [cell.cell_contents for cell in self._variables]
 
@@ -90,8 +94,8 @@ class Watch:
             if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
                 return False
         return (
-            [*map(len, self._all)] == self._sizes
-            and all(map(operator.is_, itertools.chain.from_iterable(self._all), self._entries))
+            all(map(operator.is_, itertools.chain.from_iterable(self._all), self._entries))
+            and not any(self._empty)
             and all(map(operator.is_, variables, self._contents))
             and all(_are(read(), found) for read, found, _ in self._reads)
             and all(read() == value for read, value, _ in self._values)
@@ -102,9 +106,11 @@ class Watch:
         for x, array, requires_grad, name in self._states:
             if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
                 return name
+        if any(self._empty):
+            return "an empty container"
         entries = iter(self._entries)
         for (container, name), size in zip(self._containers, self._sizes):
-            if not _are(list(container), [*itertools.islice(entries, size)]):
+            if not _are([*container, _END], [*itertools.islice(entries, size + 1)]):
                 return name
         for (cell, name), content in zip(self._cells, self._contents):
             if not _is_filled(cell) or cell.cell_contents is not content:
@@ -148,7 +154,7 @@ class Watch:
     def _layer(self, layer: Layer, name: str) -> None:
         if layer._hooks is not None:
             raise Unwatchable(f"{name} has hooks")
-        self._dict(layer.__dict__, name)
+        self._attributes(layer.__dict__, name)
         self._class(type(layer), type(layer).__name__)
 
     def _optimizer(self, optimizer: Optimizer, name: str) -> None:
@@ -161,7 +167,7 @@ class Watch:
         attributes = getattr(value, "__dict__", None)
         if any(_is_fixed(base.__module__) for base in type(value).__mro__[:-1]):
             if attributes is not None:
-                self._dict(attributes, name)
+                self._attributes(attributes, name)
         else:
             self._objects.append((value, name))
         self._class(type(value), type(value).__name__)
@@ -200,6 +206,12 @@ class Watch:
 
     def _dict(self, values: Mapping[Any, Any], name: str) -> None:
         self._containers += [(values.keys(), name), (values.values(), name)]
+        for key, value in tuple(values.items()):
+            self._visit(value, f"{name}.{key}")
+
+    def _attributes(self, values: dict[str, Any], name: str) -> None:
+        """The values of all attributes, in the order in which they were set."""
+        self._containers.append((values.values(), name))
         for key, value in tuple(values.items()):
             self._visit(value, f"{name}.{key}")
 
