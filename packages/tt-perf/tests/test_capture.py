@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import os
 import random
 import threading
 import types
@@ -484,6 +487,61 @@ def test_a_changed_array_is_recorded() -> None:
     assert captured.recorded == 4
 
 
+class Slotted:
+    __slots__ = ("scale",)
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        (argparse.Namespace(scale=1.0), lambda options: setattr(options, "scale", 2.0)),
+        (types.SimpleNamespace(scale=1.0), lambda options: setattr(options, "scale", 2.0)),
+        (Slotted(), lambda options: setattr(options, "scale", 2.0)),
+        (collections.UserDict(scale=1.0), lambda options: options.update(scale=2.0)),
+        (collections.deque([1.0]), lambda options: options.appendleft(2.0)),
+        ([[1.0]], lambda options: options[0].__setitem__(0, 2.0)),
+    ],
+)
+def test_options_in_any_form_are_watched(options: Any, change: Any) -> None:
+    def scale() -> float:
+        if hasattr(options, "scale"):
+            return float(options.scale)
+        first = options["scale"] if isinstance(options, collections.UserDict) else options[0]
+        return float(first[0] if isinstance(first, list) else first)
+
+    double = capture(lambda x: x * scale())
+    for _ in range(3):
+        assert double(tt.ones(1)).item() == 1
+    assert double.replayed == 1
+    change(options)
+    for _ in range(3):
+        assert double(tt.ones(1)).item() == 2
+    assert double.replayed == 2
+
+
+def test_a_gradient_that_a_step_looks_at_is_recorded() -> None:
+    model = network()
+
+    @capture
+    def step(x: Any, y: Any) -> Any:
+        first = model[0].weight.grad is None
+        model.zero_grad()
+        loss = tt.cross_entropy(model(x), y)
+        loss.backward()
+        return loss.detach() * 0 + 1 if first else loss.detach() * 0
+
+    data = batches(5)
+    with tt.use():
+        found = [step(x, y).item() for x, y in data]
+    assert found == [1, 0, 0, 0, 0]
+    assert step.replayed == 2
+    model.zero_grad()
+    assert step(*data[0]).item() == 1
+
+
 # --- what runs as usual
 
 
@@ -729,6 +787,16 @@ def test_a_large_array_runs_as_usual() -> None:
     table = np.zeros((200, 100))
     with pytest.warns(CaptureWarning, match="reads table, an array of 160,000 bytes"):
         capture(lambda x: x + tt.tensor(table[0, 0]))(tt.ones(2))
+
+
+def test_what_comes_from_outside_runs_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALE", "1")
+    scaled = capture(lambda x: x * float(os.environ["SCALE"]))
+    with pytest.warns(CaptureWarning, match="names environ"):
+        assert scaled(tt.ones(1)).item() == 1
+    numbers = iter([1.0, 2.0])
+    with pytest.warns(CaptureWarning, match="reads numbers, an iterator"):
+        assert capture(lambda x: x * next(numbers))(tt.ones(1)).item() == 1
 
 
 def test_says_so_for_arrays_as_arguments() -> None:

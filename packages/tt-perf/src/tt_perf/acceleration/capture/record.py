@@ -59,10 +59,11 @@ class SetGradient:
 
 
 @dataclass
-class Add:
-    """A gradient must not be there yet: backward would add to it."""
+class Expect:
+    """Whether a gradient is there, which the step looked at before it set it."""
 
     tensor: Tensor
+    there: bool
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Slot:
     number: int
 
 
-Instruction = Call | SetGradient | Add | Change | Step | Finite
+Instruction = Call | SetGradient | Expect | Change | Step | Finite
 
 
 @dataclass
@@ -149,6 +150,7 @@ class Recorder:
         self._known: dict[int, tuple[int, weakref.ref[Array]]] = {}  # by an array's id: its slot
         self._owners: dict[int, weakref.ref[Array]] = {}  # arrays whose memory a known array is a view of
         self._there = {id(x.data): x.data for x in watch.tensors.values()} | watch.arrays
+        self._with_gradient: set[int] = set()  # tensors whose gradient the step has set or looked at
         self._traced: list[weakref.ref[Any]] = []
         self._moment = mutation.now()
         self._random = tt_core.get_rng_state()
@@ -249,12 +251,19 @@ class Recorder:
                 return slot
         return None
 
+    def look(self, tensor: Traced, gradient: Tensor | None) -> None:
+        """Notes that somebody reads a gradient; if the step has not set it, it must be there again, or not."""
+        if self._watched(tensor) and id(tensor) not in self._with_gradient:
+            self._with_gradient.add(id(tensor))
+            self.tape.instructions.append(Expect(tensor, gradient is not None))
+
     def gradient(self, tensor: Traced, gradient: Tensor | None) -> None:
         """Notes that a gradient is set."""
         if not self._watched(tensor):
             if gradient is not None:
                 self.refuse("it sets the gradient of a tensor that cannot be watched")
             return
+        self._with_gradient.add(id(tensor))
         slot = None
         if gradient is not None:
             array = gradient.__dict__["data"]
@@ -280,8 +289,6 @@ class Recorder:
                     self.refuse("a tensor that cannot be watched gets a gradient")
                 elif leaf._grad is not None:
                     self.refuse("gradients are accumulated; call zero_grad() in the step")
-                else:
-                    self.tape.instructions.append(Add(leaf))
             finish(leaf, g)
 
         walk.visit, walk.finish = visited, finished  # type: ignore[method-assign]
@@ -485,6 +492,7 @@ def record(
     """
     recorder, states = Recorder(watch), RandomState()
     swapped, before = [*watch.tensors.values(), *tensors], plugins.changes
+    swapped += [x._grad for x in watch.tensors.values() if type(x._grad) is Tensor]
     with _one_at_a_time, _plugged_in():
         arrays = [x.data for x in tensors]
         for array in arrays:
@@ -591,7 +599,7 @@ def _same(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b):
         return False
-    if isinstance(a, (Call, SetGradient, Add, Change, Step, Finite)):
+    if isinstance(a, (Call, SetGradient, Expect, Change, Step, Finite)):
         return _same(vars(a), vars(b))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())

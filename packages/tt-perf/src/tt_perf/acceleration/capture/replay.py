@@ -18,9 +18,9 @@ from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.random import generator
 from tt_perf.acceleration.capture.plan import last_uses, slots_in
 from tt_perf.acceleration.capture.record import (
-    Add,
     Call,
     Change,
+    Expect,
     Finite,
     Instruction,
     SetGradient,
@@ -202,11 +202,11 @@ def _set_gradient(instruction: SetGradient) -> Run:
     return set_
 
 
-def _add(instruction: Add) -> Run:
-    tensor = instruction.tensor
+def _expect(instruction: Expect) -> Run:
+    tensor, there = instruction.tensor, instruction.there
 
     def check(values: Values) -> None:
-        if tensor._grad is not None:
+        if (tensor._grad is not None) is not there:
             raise Stale
 
     return check
@@ -253,7 +253,7 @@ def _finite(instruction: Finite) -> Run:
 _MAKERS: dict[type[Any], Callable[[Any], Run]] = {
     Call: _call,
     SetGradient: _set_gradient,
-    Add: _add,
+    Expect: _expect,
     Change: _change,
     Step: _step,
     Finite: _finite,

@@ -77,7 +77,11 @@ class Traced(_Watching, Tensor):
 
         @property
         def _grad(self) -> Tensor | None:
-            return self.__dict__.get("_grad")
+            gradient = self.__dict__.get("_grad")
+            recorder = recording.here()
+            if recorder is not None:
+                recorder.look(self, gradient)
+            return gradient
 
         @_grad.setter
         def _grad(self, gradient: Tensor | None) -> None:

@@ -8,13 +8,15 @@ the standard library is taken as fixed, and optimizers are not watched, because 
 
 from __future__ import annotations
 
+import collections
 import functools
 import itertools
 import operator
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array as PackedNumbers
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, MutableSet, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from tt_perf.acceleration.capture.traced import Traced
 _FIXED = ("tt_core", "tt_learn", "tt_data", "tt_language", "tt_perf", "tinygpt", "numpy", "numba", "builtins")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, np.generic, type(Ellipsis), slice, range)
 _MOST = 20_000  # things that are watched
+_OUTSIDE = {"environ", "getenv", "input", "open", "eval", "exec", "globals", "locals"}
 _AT_CREATION = {"__init__", "__new__", "__init_subclass__", "__del__", "__repr__", "__str__"}
 _END = object()  # stands after the entries of each container, so that none can move to the next one
 _SMALL = 65_536  # bytes up to which an array is watched, by comparing its contents
@@ -132,8 +135,10 @@ class Watch:
                 return visit(self, value, name)
         if hasattr(type(value), "__next__"):
             raise Unwatchable(f"reads {name}, an iterator")
-        if not _is_fixed(type(value).__module__) or type(value).__module__.startswith("tt_"):
-            self._object(value, name)  # objects of NumPy and of the standard library hold nothing that a step sees
+        if hasattr(value, "__wrapped__"):  # such as a cached function
+            self._visit(value.__wrapped__, name)
+        if not type(value).__module__.startswith(("numpy", "numba", "builtins")):
+            self._object(value, name)
 
     def _tensor(self, x: Any, name: str) -> None:
         if type(x) not in (Tensor, Traced):  # another thread may record a step that has it too
@@ -163,11 +168,13 @@ class Watch:
             self._visit(p, f"{name}.{i}")
 
     def _object(self, value: Any, name: str) -> None:
-        """All attributes, or of a class that is the user's alone, those that the user's functions name."""
-        attributes = getattr(value, "__dict__", None)
-        if any(_is_fixed(base.__module__) for base in type(value).__mro__[:-1]):
-            if attributes is not None:
-                self._attributes(attributes, name)
+        """Attributes: those that the user's functions name, or all where the framework's functions may read them."""
+        slots = [slot for kind in type(value).__mro__ for slot in _slots_of(kind)]
+        if slots:
+            self._check(lambda: [getattr(value, slot, None) for slot in slots], name)
+            self._several(tuple([getattr(value, slot, None) for slot in slots]), name)
+        if _is_read_by_others(value) and hasattr(value, "__dict__"):
+            self._attributes(value.__dict__, name)
         else:
             self._objects.append((value, name))
         self._class(type(value), type(value).__name__)
@@ -194,6 +201,10 @@ class Watch:
 
     def _globals(self, function: types.FunctionType) -> None:
         names = set(_names_in(function.__code__))
+        for doubtful in names & _OUTSIDE:
+            raise Unwatchable(f"names {doubtful} in {function.__name__}, which reads what cannot be watched")
+        for module in names & sys.modules.keys():  # imported by the function itself
+            self._visit(sys.modules[module], module)
         self._names |= names
         known = tuple(sorted(names & function.__globals__.keys()))
         self._check(functools.partial(_values_of, function.__globals__, known), " or ".join(known))
@@ -275,6 +286,7 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
     (Transparent, lambda watch, each, name: watch._visit(each.step, name)),
     (tt_core.Tensor, Watch._tensor),
     (np.ndarray, Watch._array),
+    ((bytearray, PackedNumbers), lambda watch, data, name: watch._equal(lambda: bytes(data), name)),
     (Layer, Watch._layer),
     (Optimizer, Watch._optimizer),
     (types.FunctionType, Watch._function),
@@ -285,7 +297,7 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
     (type, Watch._class),
     (types.ModuleType, Watch._module),
     ((dict, types.MappingProxyType), Watch._dict),
-    ((list, tuple, set, frozenset), Watch._several),
+    ((list, tuple, set, frozenset, collections.deque), Watch._several),
     (
         (np.random.Generator, random.Random),
         lambda watch, rng, name: watch._equal(lambda: str(_generator_state(rng)), name),
@@ -296,6 +308,17 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
 def _is_fixed(module: str) -> bool:
     top = module.partition(".")[0]
     return top in _FIXED or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _is_read_by_others(value: Any) -> bool:
+    """Whether methods that are not the user's may read any attribute: objects of the framework, and containers."""
+    ours = any(base.__module__.startswith("tt_") for base in type(value).__mro__)
+    return ours or isinstance(value, (Mapping, MutableSequence, MutableSet))
+
+
+def _slots_of(kind: type) -> list[str]:
+    slots = vars(kind).get("__slots__", ())
+    return [slots] if isinstance(slots, str) else [slot for slot in slots if slot not in ("__dict__", "__weakref__")]
 
 
 def _is_automatic(name: str) -> bool:
