@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .support import activate, applicable, integers, normal, plugins, speedup
+from .support import activate, applicable, faster, integers, normal, plugins, speedup
 
 
 def bytes_of(model: Any) -> int:
@@ -36,6 +36,31 @@ class Generation:
         return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
 
     track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
+
+
+class CapturedStep:
+    """A training step of 784-128-10 on 64 images, and of a GPT of 4 layers on 12 x 64 tokens, recorded and replayed."""
+
+    params = (["none", "jit"], ["mlp", "gpt"])
+    param_names = ("plugin", "model")
+
+    def setup(self, plugin: str, model: str) -> None:
+        with applicable():
+            from tt_perf import capture
+            from tt_perf.benchmarking.jobs import JOBS
+        activate(plugin)
+        self.plain = JOBS[f"{model}-step"].build()
+        self.step = capture(JOBS[f"{model}-step"].build())
+        for _ in range(3):  # two are recorded
+            self.step()
+
+    def time_step(self, plugin: str, model: str) -> None:
+        self.step()
+
+    def track_speedup_step(self, plugin: str, model: str) -> float:
+        return faster(self.plain, self.step)
+
+    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
 
 
 class Prefix:

@@ -28,6 +28,7 @@ from tt_learn.training import Trainer, TrainingError
 from tt_perf.acceleration.capture import Captured, CaptureWarning, capture
 from tt_perf.acceleration.capture import plugin as capture_plugin
 from tt_perf.acceleration.capture.watch import Watch
+from tt_perf.benchmarking.jobs import JOBS
 
 Step = Callable[..., Any]
 
@@ -1022,3 +1023,12 @@ def test_moved_entries_are_noticed() -> None:
     empty.append(4000)
     assert not watch.holds()
     assert watch.changed() is not None
+
+
+def test_jobs_of_tt_compare_are_captured() -> None:
+    with tt.use("capture", report=False):
+        step = JOBS["mlp-step"].build()
+        assert isinstance(step, Captured)
+        for _ in range(4):
+            step()
+    assert step.replayed == 2

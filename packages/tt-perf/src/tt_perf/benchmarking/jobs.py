@@ -21,6 +21,7 @@ from tt_core.engine.plugins import manager
 from tt_data import Conv2d
 from tt_language import GPT, GPTConfig, generate, next_token_loss
 from tt_learn import AdamW, no_grad
+from tt_perf.acceleration import capture
 from tt_perf.benchmarking.comparing import Comparison, compare
 from tt_perf.benchmarking.timer import BenchmarkError, Timer
 
@@ -70,7 +71,7 @@ def _training_step(model: Any, loss: Callable[[], Any]) -> Call:
         loss().backward()
         optimizer.step()
 
-    return step
+    return capture(step) if manager.has_plugin("capture") else step
 
 
 def prepared(model: Any) -> Any:
