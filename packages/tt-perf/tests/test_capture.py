@@ -488,6 +488,27 @@ def test_a_changed_array_is_recorded() -> None:
     assert captured.recorded == 4
 
 
+def test_what_a_gradient_rule_reads_is_watched() -> None:
+    strength = [1.0]
+
+    @op
+    def _reversed(x: Any, /) -> Any:
+        return x.copy()
+
+    gradient(_reversed, lambda out, x: (lambda g: g * -strength[0],))
+    try:
+        plain = around(lambda model, x, y: tt.cross_entropy(_reversed(model(x)), y))
+        (model, step), (twin, other), data = plain(), plain(), batches(4)
+        captured = capture(other)
+        for strength[0] in (1.0, 2.0):
+            assert run(step, data) == run(captured, data)
+        assert state_of(model) == state_of(twin)
+        assert (captured.recorded, captured.replayed) == (4, 4)
+    finally:
+        del registry["_reversed"]
+        forget_rule(_reversed)
+
+
 class Slotted:
     __slots__ = ("scale",)
 

@@ -98,6 +98,16 @@ def rule_of(of: Op) -> Rule | None:
     return entry and entry.rule
 
 
+def has_rule(of: Op) -> bool:
+    """Whether an op has a row in the table: a rule, or the note that it has no gradient.
+
+    >>> import tt_core
+    >>> has_rule(tt_core.relu)
+    True
+    """
+    return of.name in _rules
+
+
 def entry_of(of: Op) -> Entry | None:
     """The op's row of the table; raises `GradientError` if there is none."""
     try:

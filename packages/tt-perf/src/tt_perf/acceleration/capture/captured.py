@@ -14,14 +14,15 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ArgumentError, shown
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
-from tt_learn.autograd import Tensor, is_grad_enabled
+from tt_learn.autograd import Tensor, is_grad_enabled, rule_of
 from tt_learn.autograd import plugin as autograd
+from tt_learn.autograd.rules import has_rule
 from tt_perf.acceleration.capture.fuse import fused
 from tt_perf.acceleration.capture.plan import live
-from tt_perf.acceleration.capture.record import LOOKS_ON, RecordingHooks, Tape, plugins, record
+from tt_perf.acceleration.capture.record import LOOKS_ON, Call, RecordingHooks, Tape, plugins, record
 from tt_perf.acceleration.capture.replay import Replay, Stale
 from tt_perf.acceleration.capture.traced import Traced, recording
-from tt_perf.acceleration.capture.watch import Transparent, Unwatchable, Watch
+from tt_perf.acceleration.capture.watch import Transparent, Unwatchable, Watch, is_framework
 
 _PLANS = 4  # of one signature: two modes of a model, for example
 _TRIES = 6  # recordings without a replay in between
@@ -79,7 +80,7 @@ class Captured(Transparent):
                 self.replayed += 1
                 self._fruitless, self._change = 0, None
                 return result
-            self._change = self._change or plan.watch.changed()
+            self._change = self._change or plan.changed()
         if self._fruitless > _TRIES or (signature in self._rests and self._rests[signature].goes_on()):
             return self.step(*arguments, **options)
         if not self._recording.acquire(blocking=False):
@@ -107,17 +108,20 @@ class Captured(Transparent):
             self._fruitless -= 1
             self._rest(signature, tape)
         else:
-            self._keep(signature, tape, watch)
+            try:
+                self._keep(signature, tape, [watch, Watch(_rules_of_users(tape))])
+            except Unwatchable as error:
+                self._rest(signature, f"a gradient rule {error}")
         return result
 
-    def _keep(self, signature: Any, tape: Tape, watch: Watch) -> None:
+    def _keep(self, signature: Any, tape: Tape, watches: list[Watch]) -> None:
         """Makes a plan of a tape, once a second one has confirmed it."""
-        changed, first = watch.changed(), self._first.get(signature)
+        changed, first = watches[0].changed(), self._first.get(signature)
         difference = None if first is None else first.difference(tape)
         if changed is None and difference is None and first is not None and _is_confirmed(first, tape):
             del self._first[signature]
             plans = self._plans.setdefault(signature, [])
-            plans.insert(0, _Plan(tape, watch))
+            plans.insert(0, _Plan(tape, watches))
             del plans[_PLANS:]
             return
         self._first[signature] = tape
@@ -164,13 +168,18 @@ class _Rest:
 class _Plan:
     """A tape that can be run, and all that must still hold for it."""
 
-    def __init__(self, tape: Tape, watch: Watch) -> None:
+    def __init__(self, tape: Tape, watches: list[Watch]) -> None:
         self.tape = live(fused(live(tape)))
-        self.replay, self.watch = Replay(self.tape), watch
+        self.replay = Replay(self.tape)
+        self.watches = [watch for watch in watches if watch]
         self._plugins = plugins.changes
 
     def holds(self) -> bool:
-        return self._plugins == plugins.changes and self.watch.holds()
+        return self._plugins == plugins.changes and all(watch.holds() for watch in self.watches)
+
+    def changed(self) -> str | None:
+        """The name of the first thing that is not as it was."""
+        return next(filter(None, (watch.changed() for watch in self.watches)), None)
 
 
 def capture(step: Callable[..., Any]) -> Captured:
@@ -201,6 +210,13 @@ def capture(step: Callable[..., Any]) -> Captured:
     (True, <captured step: recorded 2 times, replayed 8 times>)
     """
     return Captured(step)
+
+
+def _rules_of_users(tape: Tape) -> list[Any]:
+    """The gradient rules on a tape that are not the framework's: they may read what the step does not reach."""
+    ops = {id(each.op): each.op for each in tape.instructions if isinstance(each, Call)}.values()
+    found = (rule_of(op) for op in ops if has_rule(op))
+    return [rule for rule in found if rule is not None and not is_framework(rule)]
 
 
 def _is_confirmed(first: Tape, second: Tape) -> bool:

@@ -77,6 +77,9 @@ class Watch:
         self._visit_named_attributes()
         self._freeze()
 
+    def __bool__(self) -> bool:
+        return bool(self._held or self._containers or self._reads or self._values)
+
     def _freeze(self) -> None:
         """Lays everything out so that comparing it takes a few calls."""
         self._empty = [container for container, _ in self._containers if not container]
@@ -308,6 +311,11 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
 def _is_fixed(module: str) -> bool:
     top = module.partition(".")[0]
     return top in _FIXED or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def is_framework(function: Any) -> bool:
+    """Whether a function is the framework's and holds none of the user's."""
+    return _is_fixed(getattr(function, "__module__", "") or "") and not getattr(function, "__closure__", None)
 
 
 def _is_read_by_others(value: Any) -> bool:
