@@ -10,16 +10,28 @@ from typing import Any
 
 from tt_core.engine.dispatch import Op
 from tt_core.engine.hookspecs import hookimpl
+from tt_core.layers import Layer
+from tt_language import GPT
 from tt_learn.optimizers import Optimizer
 from tt_perf.acceleration import uncovered
+from tt_perf.acceleration.blas import Blas, find_blas
 from tt_perf.acceleration.compiling import compiled
 from tt_perf.acceleration.convolution import convolutions_from
+from tt_perf.acceleration.decoding.hook import Decoding
 from tt_perf.acceleration.kernels import kernels_from
 from tt_perf.acceleration.optimizers import updates_from
 from tt_perf.acceleration.pooling import batch_norms_from, pools_from
 from tt_perf.acceleration.products import products_from
 
 Call = Callable[..., Any]
+
+
+def compiled_token() -> Call:
+    """The compiled function that works on one token of a GPT; see `decoding`. Raises `PluginError` without Numba."""
+    compiled()
+    from tt_perf.acceleration.decoding.machine import compiled_run
+
+    return compiled_run()
 
 
 class JitPlugin:
@@ -29,6 +41,8 @@ class JitPlugin:
         self._functions = functions
         self._kernels: dict[str, Call] | None = None
         self._updates: dict[type[Optimizer], Call] = {}
+        self._blas: Blas | None = None
+        self._decoding = Decoding(compiled_token)
 
     @hookimpl
     def tt_kernel(self, op: Op) -> Call | None:
@@ -40,15 +54,21 @@ class JitPlugin:
         return self._updates.get(optimizer)
 
     @hookimpl
+    def tt_wrap_layer(self, layer_type: type[Layer], call: Call) -> Call:
+        return self._decoding.wrap(call) if layer_type is GPT and self._functions is compiled else call
+
+    @hookimpl
     def tt_plugged(self) -> None:
         uncovered.calls.clear()
 
     @hookimpl
     def tt_report(self) -> str | None:
-        return uncovered.report()
+        told = [text for text in (uncovered.report(), self._decoding.report()) if text]
+        return "\n".join(told) or None
 
     def _bound(self) -> dict[str, Call]:
-        if self._kernels is None:
+        if self._kernels is None or self._blas != find_blas():
+            self._blas = find_blas()
             functions = self._functions()
             self._updates = updates_from(functions)
             every = kernels_from, convolutions_from, pools_from, batch_norms_from, products_from

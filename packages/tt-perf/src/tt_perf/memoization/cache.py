@@ -141,6 +141,25 @@ class KVCache(DynamicCache):
             )
         return self._layers[index]
 
+    def column(self) -> tuple[Array, int]:
+        """Where the position goes that `begin` was told of: a slot for each row, and how many are in use then."""
+        if self._slots is None or self._plan is None:
+            return np.full(self.rows, self.length), self.length + 1
+        return self._plan.slots[:, 0], self._plan.used
+
+    def with_room(self, layers: Sequence[Any], columns: int) -> list[LayerMemory]:
+        """The memory of each attention layer, with room for `columns`; for who writes there without `extend`.
+
+        Whoever does notes in each memory's `length` what was written. Raises `CacheError` for a layer that is unknown.
+        """
+        found = []
+        for layer in layers:
+            memory = self._memory_of(layer, 0)
+            if columns > memory.room:
+                memory.make_room(columns)
+            found.append(memory)
+        return found
+
     @checked
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was: beams that fork, rows that are finished."""

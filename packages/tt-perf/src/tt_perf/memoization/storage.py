@@ -161,8 +161,23 @@ class LayerMemory:
         self.values.write((row, slice(None), slot), v[row, :, at])
         self.length = plan.used
 
+    @property
+    def room(self) -> int:
+        """How many positions there is memory for."""
+        return self.keys.parts[0].shape[2] if self.keys.parts else 0
+
+    def make_room(self, end: int) -> None:
+        """Allocate memory for `end` positions of what is kept already."""
+        if self.static and end > self.most:
+            raise CacheError(f"StaticCache: {end} positions, but it was made for {self.most}; make it longer")
+        k, v = (
+            np.empty((self.rows, kind.like.shape[1], 1, kind.like.shape[3]), kind.like.dtype)
+            for kind in (self.keys, self.values)
+        )
+        self._make_room(k, v, end)
+
     def _make_room(self, k: Array, v: Array, end: int) -> None:
-        capacity, room = (self.keys.parts[0].shape[0], self.keys.parts[0].shape[2]) if self.keys.parts else (0, 0)
+        capacity, room = self.keys.parts[0].shape[0] if self.keys.parts else 0, self.room
         if self.length:
             check_alike(self.rows, self.keys.like, k)
             check_alike(self.rows, self.values.like, v)
