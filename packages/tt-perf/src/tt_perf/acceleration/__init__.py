@@ -17,6 +17,8 @@ Read in this order:
     row_loops.py, rows.py               softmax, cross entropy and others, and several ops in one loop
     arrays.py, views.py, compiling.py   which arrays a loop takes, and how it is compiled and kept on disk
     uncovered.py  what is left to NumPy's kernels, and why
+    decoding/     a token of a GPT as one compiled call, which `jit` brings to `kv-cache`
+    mkl.py        another library for matrix products: the plugin `mkl`
     capture/      a whole step without Python between its kernels: `capture` and the plugin `capture`
 
 NumPy runs a formula of ten operations as ten passes over memory on one core. A compiled loop makes one pass, in vector

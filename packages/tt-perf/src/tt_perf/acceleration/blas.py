@@ -23,6 +23,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,unused-ignore]
 
 from tt_core.engine.dispatch import Array
+from tt_core.engine.plugins import manager
 
 Blas = tuple[int, int]
 """The address of `cblas_sgemm` and the bytes of its integers, 4 or 8; `gemm`'s first argument."""
@@ -38,16 +39,25 @@ _SYMBOLS: Final[dict[str, int | None]] = {
 }
 """Names of `cblas_sgemm` in the order they are looked for, and the bytes of its integers."""
 
-_ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # of cblas.h
+ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112  # of cblas.h
 
 
-@functools.cache
 def find_blas() -> Blas | None:
-    """The `cblas_sgemm` that NumPy uses: its address and the bytes of its integers; None if there is none to call.
+    """The `cblas_sgemm` for compiled loops: its address and the bytes of its integers; None if there is none to call.
+
+    It is NumPy's, unless an active plugin has another one in its attribute `blas` (`mkl`). Loops are bound again when
+    such a plugin comes or goes, so they ask here when they are bound.
 
     >>> find_blas() is None or find_blas()[1] in (4, 8)
     True
     """
+    given = (getattr(plugin, "blas", None) for plugin in manager.get_plugins())
+    return next((found for found in given if found), None) or blas_of_numpy()
+
+
+@functools.cache
+def blas_of_numpy() -> Blas | None:
+    """The `cblas_sgemm` that NumPy uses; None if there is none to call."""
     for library in _libraries():
         found = blas_of(library)
         if found:
@@ -94,15 +104,20 @@ def _integer_size(library: ctypes.CDLL) -> int:
 
 def _multiplies(blas: Blas) -> bool:
     """Whether the function multiplies two small matrices as NumPy does."""
+    a, b = np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(12, dtype=np.float32).reshape(3, 4)
+    out = np.full((2, 4), np.nan, np.float32)
+    matrices = 2.0, a.ctypes.data, 3, b.ctypes.data, 4, 0.0, out.ctypes.data, 4
+    function_of(blas)(ROW_MAJOR, AS_IS, AS_IS, 2, 4, 3, *matrices)
+    return bool(np.array_equal(out, 2 * (a @ b)))
+
+
+def function_of(blas: Blas) -> Callable[..., None]:
+    """The function for Python, with the arguments of `cblas_sgemm`; it lets other threads run meanwhile."""
     address, size = blas
     whole = ctypes.c_int64 if size == 8 else ctypes.c_int32
     matrix, scalar, setting = ctypes.c_void_p, ctypes.c_float, ctypes.c_int
     types = [setting] * 3 + [whole] * 3 + [scalar, matrix, whole, matrix, whole, scalar, matrix, whole]
-    a, b = np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(12, dtype=np.float32).reshape(3, 4)
-    out = np.full((2, 4), np.nan, np.float32)
-    call = ctypes.CFUNCTYPE(None, *types)(address)
-    call(_ROW_MAJOR, _AS_IS, _AS_IS, 2, 4, 3, 2.0, a.ctypes.data, 3, b.ctypes.data, 4, 0.0, out.ctypes.data, 4)
-    return bool(np.array_equal(out, 2 * (a @ b)))
+    return ctypes.CFUNCTYPE(None, *types)(address)
 
 
 def gemm(blas: Blas, a: Array, b: Array, out: Array, alpha: Any, beta: Any) -> None:
@@ -144,12 +159,12 @@ def compiled_gemm() -> Callable[..., None]:
         m, k, n = a.shape[0], a.shape[1], b.shape[1]
         if b.shape[0] != k or out.shape[0] != m or out.shape[1] != n:
             raise ValueError("gemm: shapes must be (m, k), (k, n) and (m, n)")
-        kind_a, lda = _AS_IS, step(m, k, a.strides[0], a.strides[1])
+        kind_a, lda = AS_IS, step(m, k, a.strides[0], a.strides[1])
         if lda < 0:
-            kind_a, lda = _TRANSPOSED, step(k, m, a.strides[1], a.strides[0])
-        kind_b, ldb = _AS_IS, step(k, n, b.strides[0], b.strides[1])
+            kind_a, lda = TRANSPOSED, step(k, m, a.strides[1], a.strides[0])
+        kind_b, ldb = AS_IS, step(k, n, b.strides[0], b.strides[1])
         if ldb < 0:
-            kind_b, ldb = _TRANSPOSED, step(n, k, b.strides[1], b.strides[0])
+            kind_b, ldb = TRANSPOSED, step(n, k, b.strides[1], b.strides[0])
         ldc = step(m, n, out.strides[0], out.strides[1])
         if lda < 0 or ldb < 0 or ldc < 0:
             raise ValueError("gemm: rows or columns must be contiguous, and the rows of the result")
@@ -182,7 +197,7 @@ def _intrinsic() -> Any:
         builder.call(function, [narrow.get(i, v) for i, v in enumerate(values)])
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values = [setting(_ROW_MAJOR)]
+        values = [setting(ROW_MAJOR)]
         for kind, value in zip(signature.args[1:], args[1:]):
             if isinstance(kind, types.Array):
                 value = builder.bitcast(make_array(kind)(context, builder, value).data, matrix)
