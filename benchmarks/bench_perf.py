@@ -63,6 +63,34 @@ class CapturedStep:
     track_speedup_step.unit = "x"  # type: ignore[attr-defined]
 
 
+class Decoding:
+    """32 tokens after a prompt of 16 with the plugin kv-cache, from a GPT of 6 layers, 6 heads and 384 dimensions."""
+
+    params = (plugins("none", "jit"), ["float", "int8", "int4"])
+    param_names = ("plugin", "weights")
+
+    def setup(self, plugin: str, weights: str) -> None:
+        with applicable():
+            from tt_core import use
+            from tt_language import GPT, GPTConfig, generate
+            from tt_perf import Int4WeightOnly, Int8WeightOnly, KVCachePlugin, quantize_
+        activate(plugin)
+        self.model = GPT(GPTConfig(vocab_size=1024, block_size=128, n_layer=6, n_head=6, n_embd=384)).eval()
+        if weights != "float":
+            quantize_(self.model, Int8WeightOnly() if weights == "int8" else Int4WeightOnly(64), verbose=False)
+        self.generate, self.prompt = generate, integers(1024, 1, 16).tolist()
+        self.plugged = use(KVCachePlugin())
+        generate(self.model, self.prompt, 2)  # compiles what a plugin compiles at the first call
+
+    def time_32_tokens(self, plugin: str, weights: str) -> None:
+        self.generate(self.model, self.prompt, 32, temperature=0.0)
+
+    def track_speedup_32_tokens(self, plugin: str, weights: str) -> float:
+        return speedup(plugin, lambda: self.time_32_tokens(plugin, weights))
+
+    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
+
+
 class Prefix:
     """The first token after 192, of which the first 160 were read before: by the cache of that text, or again."""
 

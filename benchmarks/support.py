@@ -44,8 +44,10 @@ def activate(plugin: str) -> None:
         raise NotImplementedError(str(error)) from None
 
 
-def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15) -> float:
+def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15, seconds: float = 2.0) -> float:
     """How many times as fast `work` is with `plugin`: the median over rounds in which both ways run once, in turn.
+
+    No round begins after `seconds`, but for the first three.
 
     What else the machine does slows down both, so the curve is steadier than that of a time; the one of "none" shows
     what noise is left. It stands here and not in `tt_perf.benchmarking` because it also measures commits without that
@@ -54,17 +56,20 @@ def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15) -> float:
     from tt_core import use
 
     _plugged.close()
-    ratios = []
+    ratios: list[float] = []
+    end = perf_counter() + seconds
     for i in range(rounds):
-        seconds = {}
+        if i > 2 and perf_counter() > end:
+            break
+        times = {}
         for active in (i % 2 == 0, i % 2 == 1):
             names = [plugin] if active and plugin != "none" else []
             with redirect_stderr(io.StringIO()), use(*names):  # the profiler reports there when it is unplugged
                 work()  # plugging in binds the ops again
                 start = perf_counter()
                 work()
-                seconds[active] = perf_counter() - start
-        ratios.append(seconds[False] / seconds[True])
+                times[active] = perf_counter() - start
+        ratios.append(times[False] / times[True])
     return statistics.median(ratios)
 
 
