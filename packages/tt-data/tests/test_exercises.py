@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from tt_core.command.journey import Module
-from tt_core.course.exercises import exercises_of
-from tt_core.course.testing import described_badly, failures, missed, new_workspace, verdicts, written
+from tt_core.course.testing import CourseTests
 from tt_data.command.cli import Act
 
 MODULES = {module.name: module for module in Act().tt_modules()}
-every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
-
-
-@every_module
-def test_every_exercise_is_in_its_file_with_hints_points_and_checks(module: Module) -> None:
-    assert 4 <= len(exercises_of(module)) <= 14
-    assert described_badly(module) == []
-
-
-@every_module
-def test_the_frameworks_own_text_passes(module: Module, tmp_path: Path) -> None:
-    workspace = new_workspace(tmp_path)
-    written(workspace, module, {})
-    assert failures(workspace, module) == {}
-
-
-@every_module
-@pytest.mark.parametrize("body", [None, "pass", "return None"])
-def test_what_is_not_written_fails_by_name(module: Module, body: str | None, tmp_path: Path) -> None:
-    workspace = new_workspace(tmp_path)
-    names = [exercise.name for exercise in exercises_of(module)]
-    if body is None:
-        workspace.start(module)
-    else:
-        written(workspace, module, dict.fromkeys(names, body))
-    found = verdicts(workspace, module)
-    assert list(found) == names
-    assert [name for name, verdict in found.items() if verdict.passed or not verdict.lines] == []
-
 
 WRONG: dict[str, dict[str, list[str]]] = {
     "dataloader": {
@@ -275,6 +240,5 @@ WRONG: dict[str, dict[str, list[str]]] = {
 }
 
 
-@every_module
-def test_plausible_wrong_solutions_are_caught(module: Module, tmp_path: Path) -> None:
-    assert missed(new_workspace(tmp_path), module, WRONG[module.name]) == []
+class TestExercises(CourseTests):
+    modules, wrong = MODULES, WRONG

@@ -12,10 +12,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tinygpt.capstone.presets import TrainConfig
 from tt_core.engine.errors import TinyTorchError
 from tt_language import GPTConfig
+
+if TYPE_CHECKING:
+    from tinygpt.capstone.presets import TrainConfig
 
 _TRAINED, _SAVED = 16, 24
 """Bytes a weight: itself, its gradient and two moments; and twice what a checkpoint holds of them while it is saved."""

@@ -71,8 +71,13 @@ def _array_difference(wanted: Any, found: Any, rtol: float, atol: float) -> str 
         return "in dtype"
     if wanted.dtype.kind != "f":
         return None if np.array_equal(wanted, found) else _share(wanted != found)
-    close = np.isclose(found, wanted, rtol=rtol, atol=atol, equal_nan=True)
+    close = np.isclose(found, wanted, rtol=rtol, atol=atol * _size(wanted), equal_nan=True)
     return None if close.all() else _share(~close)
+
+
+def _size(wanted: Any) -> float:
+    """The largest finite number, at least 1: where large terms cancel, the rounding error is a share of it."""
+    return max(1.0, float(np.abs(wanted, where=np.isfinite(wanted), out=np.zeros(wanted.shape)).max(initial=0.0)))
 
 
 def _share(wrong: Any) -> str:

@@ -1,4 +1,7 @@
-"""Helpers for tests of exercises: a module written with some bodies replaced, and the verdicts on it."""
+"""Helpers for tests of exercises: a module written with some bodies replaced, and the verdicts on it.
+
+`CourseTests` holds the tests that are alike for all acts. This file is used by tests alone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import ast
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from tt_core.command.journey import Module
 from tt_core.course.blanks import blank, definitions
@@ -78,3 +82,58 @@ def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[st
 def new_workspace(folder: Path) -> Workspace:
     """A workspace in a new folder."""
     return Workspace.create(folder / "journey")
+
+
+class CourseTests:
+    """The tests that hold for the exercises of each act; a subclass in `tests/test_exercises.py` names its modules.
+
+    `wrong` has plausible wrong bodies by module and exercise, at least six a module, and `right` other right ones.
+    pytest calls each test once for each module.
+    """
+
+    modules: ClassVar[Mapping[str, Module]]
+    wrong: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]]
+    right: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Tell pytest the modules, and the bodies that are no solution."""
+        if "module" in metafunc.fixturenames:
+            metafunc.parametrize("module", self.modules.values(), ids=self.modules.keys())
+        if "body" in metafunc.fixturenames:
+            metafunc.parametrize("body", [None, "pass", "return None"])
+
+    def test_every_exercise_is_in_its_file_with_hints_points_and_checks(self, module: Module) -> None:
+        same(4 <= len(exercises_of(module)) <= 14, True)
+        same(described_badly(module), [])
+
+    def test_the_frameworks_own_text_passes(self, module: Module, tmp_path: Path) -> None:
+        workspace = new_workspace(tmp_path)
+        written(workspace, module, {})
+        same(failures(workspace, module), {})
+
+    def test_what_is_not_written_fails_by_name(self, module: Module, body: str | None, tmp_path: Path) -> None:
+        workspace = new_workspace(tmp_path)
+        names = [exercise.name for exercise in exercises_of(module)]
+        if body is None:
+            workspace.start(module)
+        else:
+            written(workspace, module, dict.fromkeys(names, body))
+        found = verdicts(workspace, module)
+        same(list(found), names)
+        same([name for name, verdict in found.items() if verdict.passed or not verdict.lines], [])
+
+    def test_plausible_wrong_solutions_are_caught(self, module: Module, tmp_path: Path) -> None:
+        wrong = self.wrong[module.name]
+        same(sum(map(len, wrong.values())) >= 6, True)
+        same(missed(new_workspace(tmp_path), module, wrong), [])
+
+    def test_other_right_solutions_pass(self, module: Module, tmp_path: Path) -> None:
+        workspace = new_workspace(tmp_path)
+        written(workspace, module, self.right.get(module.name, {}))
+        same(failures(workspace, module), {})
+
+
+def same(found: Any, expected: Any) -> None:
+    """Fail a test where two values differ; pytest explains `assert` in files of tests alone, and this is none."""
+    if found != expected:
+        raise AssertionError(f"{found!r}, expected {expected!r}")

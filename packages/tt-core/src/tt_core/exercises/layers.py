@@ -47,9 +47,11 @@ def linear_layer_uses_its_weights(t: Trial) -> None:
 def linear_starts_small(t: Trial) -> None:
     """Weights and biases start uniform between -1/sqrt(in) and 1/sqrt(in)."""
     tt.manual_seed(7)
-    layer = tt.Linear(100, 50)
+    layer = tt.Linear(100, 500)
     bound = 0.1
-    t.see("the largest weight of Linear(100, 50) is at most 0.1", bool(np.abs(layer.weight.data).max() <= bound + 1e-6))
+    t.see(
+        "the largest weight of Linear(100, 500) is at most 0.1", bool(np.abs(layer.weight.data).max() <= bound + 1e-6)
+    )
     t.see("... and above 0.099", bool(np.abs(layer.weight.data).max() > 0.099), why="the bound is 1 / sqrt(100)")
     bias: Any = layer.bias
     t.see("the largest bias is between 0.09 and 0.1", bool(0.09 < np.abs(bias.data).max() <= bound + 1e-6))

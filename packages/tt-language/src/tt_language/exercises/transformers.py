@@ -258,9 +258,9 @@ def tokens_are_drawn(t: Trial) -> None:
         made, random = sampling.Sampling(**options), rng(5)
         return lambda: np.bincount([made.choose(logits, [], random) for _ in range(3000)], minlength=4) / 3000
 
-    t.show("share of each token in 3000 draws", shares(), why="self.probabilities; their sum is not 1", atol=0.04)
-    t.show("with top_k=2", shares(top_k=2), atol=0.04)
-    t.show("with temperature=0.5", shares(temperature=0.5), atol=0.04)
+    t.show("share of each token in 3000 draws", shares(), why="self.probabilities; their sum is not 1", atol=0.06)
+    t.show("with top_k=2", shares(top_k=2), atol=0.06)
+    t.show("with temperature=0.5", shares(temperature=0.5), atol=0.06)
     t.show(
         "whether the same generator draws the same",
         lambda: (
