@@ -47,11 +47,20 @@ WRONG: dict[str, dict[str, list[str]]] = {
         ],
         "split_tokens": [
             "ids = np.asarray(tokenizer.encode(corpus.text), dtype=np.int64)\nat = int(len(ids) * val_fraction)\n"
-            "return Tokens(ids[:at], ids[at:])",
+            "return Tokens(ids[:at], ids[at:], len(tokenizer.decode(ids[at:].tolist()).encode()))",
             "ids = np.asarray(tokenizer.encode(corpus.text), dtype=np.int64)\nat = int(len(ids) * val_fraction)\n"
-            "return Tokens(ids[at:], ids[:at])",
+            "return Tokens(ids[at:], ids[:at], len(tokenizer.decode(ids[:at].tolist()).encode()))",
             "ids = np.asarray(tokenizer.encode(corpus.text), dtype=np.int64)\n"
-            "return Tokens(ids, ids[int(len(ids) * (1 - val_fraction)) :])",
+            "at = int(len(ids) * (1 - val_fraction))\n"
+            "return Tokens(ids, ids[at:], len(tokenizer.decode(ids[at:].tolist()).encode()))",
+            "ids = np.asarray(tokenizer.encode(corpus.text), dtype=np.int64)\n"
+            "at = int(len(ids) * (1 - val_fraction))\nreturn Tokens(ids[:at], ids[at:], len(ids) - at)",
+        ],
+        "Tokens.bits_per_byte": [
+            "return loss / math.log(2)",
+            "return loss * len(self.val) / max(self.val_bytes, 1)",
+            "return loss / math.log(2) * self.val_bytes / max(len(self.val), 1)",
+            "return loss / math.log(2) * len(self.val) / self.val_bytes",
         ],
         "optimizer_for": [
             "return AdamW(model.parameters(), config.learning_rate, (config.beta1, config.beta2),"

@@ -54,7 +54,7 @@ def starts_of(t: Trial, tokens: Any, step: int, batch: int, block: int, first: f
 
 def batches_are_spread(t: Trial) -> None:
     """Each window starts a golden section further through the text than the one before."""
-    tokens = Tokens(np.arange(101), np.arange(10))
+    tokens = Tokens(np.arange(101), np.arange(10), 0)
     starts_of(t, tokens, 0, 1, 1, 0.0, "the first window starts `first` of the way through the text")
     starts_of(t, tokens, 0, 4, 1, 0.0, "GOLDEN_SECTION further each time, % 1, times the number of possible starts")
     starts_of(t, tokens, 0, 3, 21, 0.25, "a window must fit: the last possible start is len(train) - block_size - 1")
@@ -62,7 +62,7 @@ def batches_are_spread(t: Trial) -> None:
 
 def batches_go_on(t: Trial) -> None:
     """A step begins where the one before ended."""
-    tokens = Tokens(ids(t, 500, 99), np.arange(10))
+    tokens = Tokens(ids(t, 500, 99), np.arange(10), 0)
     first = float(t.rng.random())
     starts_of(t, tokens, 1, 4, 8, first, "windows are counted through all steps: step * batch_size + 0, 1, 2, ...")
     starts_of(t, tokens, 1000, 3, 16, first)
@@ -71,7 +71,7 @@ def batches_go_on(t: Trial) -> None:
 
 def validation_side_by_side(t: Trial) -> None:
     """Windows that do not overlap, in batches."""
-    tokens = Tokens(np.arange(9), np.arange(100, 114))
+    tokens = Tokens(np.arange(9), np.arange(100, 114), 0)
 
     def show(batch: int, block: int, most: int | None, why: str) -> None:
         text = f"Tokens(14 tokens to validate on).validation({batch}, {block}{f', {most}' if most else ''})"
@@ -90,13 +90,30 @@ def the_end_is_held_out(t: Trial) -> None:
 
     def parts(block: int, *fraction: float) -> Any:
         tokens = corpus.split_tokens(text, ByteTokenizer(), block, *fraction)
-        return [tokens.train, tokens.val]
+        return [tokens.train, tokens.val, tokens.val_bytes]
 
     t.show("split_tokens(200 letters, ByteTokenizer(), 8)", lambda: parts(8),
            why="a tenth: a random tenth would have been seen, since it overlaps what is trained on")  # fmt: skip
     t.show("split_tokens(200 letters, ByteTokenizer(), 8, 0.25)", lambda: parts(8, 0.25))
+    accents = Corpus("ab\u00e9\u20ac" * 40, "a text")
+    t.show("bytes of the last 16 of 160 characters, of which a quarter has 2 bytes and a quarter 3",
+           lambda: corpus.split_tokens(accents, CharTokenizer(accents.text), 8).val_bytes,
+           why="len(tokenizer.decode(ids).encode()) of the ids to validate on")  # fmt: skip
     letters = CharTokenizer(text.text)
     t.show("the dtype of ids", lambda: corpus.split_tokens(text, letters, 8).train[:9], why="int64, for the embedding")
+
+
+def losses_of_tokenizers(t: Trial) -> None:
+    """A loss by token becomes one by byte, in bits, which does not depend on the tokenizer."""
+
+    def bits(count: int, size: int, loss: float, why: str) -> None:
+        tokens = Tokens(np.arange(9), np.arange(count), size)
+        t.show(f"bits_per_byte({loss:.4g}) of {count} tokens and {size} bytes", lambda: tokens.bits_per_byte(loss), why)
+
+    bits(10, 10, 5.545177, "the logarithm to base 2 of 256 is 8; the loss is one to base e")
+    bits(10, 40, 5.545177, "a token of 4 bytes spreads its bits over them")
+    bits(30, 10, float(t.rng.random()), "loss / log(2) * tokens / bytes")
+    bits(0, 0, 1.0, "no text has no bits, and must not divide by 0")
 
 
 # --- training
@@ -122,7 +139,7 @@ def validation_is_a_mean(t: Trial) -> None:
     """The mean loss over all tokens, also where the last batch is smaller."""
     config = TrainConfig(batch_size=1, block_size=8)
     model = small(16)
-    tokens = Tokens(ids(t, 20, 16), ids(t, 30, 16))
+    tokens = Tokens(ids(t, 20, 16), ids(t, 30, 16), 0)
 
     def loss(windows: int | None) -> float:
         return train.validate(model, tokens, config, windows)
@@ -138,7 +155,7 @@ def validation_does_not_train(t: Trial) -> None:
     config = TrainConfig(batch_size=1, block_size=8)
     model = small(16, dropout=0.5)
     model.train()
-    tokens = Tokens(ids(t, 20, 16), ids(t, 30, 16))
+    tokens = Tokens(ids(t, 20, 16), ids(t, 30, 16), 0)
     why = "with evaluating(model): ..."
     t.show("validate(a model with dropout)", lambda: train.validate(model, tokens, config, None), why)
     t.see("the model is in training afterwards", model.training, why)
@@ -294,10 +311,21 @@ EXERCISES = (
         (
             "Encode the text, and cut the row of ids once.",
             "The last val_fraction is held out. ids are int64.",
-            "at = int(len(ids) * (1 - val_fraction)); Tokens(ids[:at], ids[at:]). The framework's version also raises "
-            "CorpusError where a part is shorter than a window.",
+            "at = int(len(ids) * (1 - val_fraction)); Tokens(ids[:at], ids[at:], bytes of the text behind ids[at:]). "
+            "The framework's version also raises CorpusError where a part is shorter than a window.",
         ),
         (the_end_is_held_out,),
+    ),
+    Exercise(
+        "Tokens.bits_per_byte",
+        CORPUS,
+        3,
+        (
+            "A tokenizer with long tokens has a larger loss by token and fewer tokens. What is the same for both?",
+            "The surprise of the whole text: loss * tokens. By byte of the text, and in bits: divide by log(2).",
+            "loss / math.log(2) * len(self.val) / max(self.val_bytes, 1)",
+        ),
+        (losses_of_tokenizers,),
     ),
     Exercise(
         "optimizer_for",
