@@ -88,6 +88,53 @@ WRONG: dict[str, dict[str, list[str]]] = {
     },
 }  # fmt: skip
 
+RIGHT: dict[str, dict[str, str]] = {
+    "tensor": {
+        "mean": "return sum(x, dim, keepdim) / count(x, dim)",
+        "var": "d = x - mean(x, dim, True)\n"
+        "return mean(d * d, dim, keepdim) * count(x, dim) / (count(x, dim) - correction)",
+        "logsumexp": "m = x.max(axis=dim, keepdims=True)\nm = np.where(np.isfinite(m), m, 0)\n"
+        "r = m + np.log(np.sum(np.exp(x - m), axis=dim, keepdims=True))\n"
+        "return r if keepdim else np.squeeze(r, axis=dim)",
+        "matmul": "return a @ b",
+        "transpose": "order = list(range(x.ndim))\norder[dim0], order[dim1] = order[dim1], order[dim0]\n"
+        "return x.transpose(order)",
+        "expand": "new = list(shape)\noffset = len(shape) - x.ndim\nfor i, n in enumerate(shape):\n"
+        "    if n == -1:\n        new[i] = x.shape[i - offset]\nreturn np.broadcast_to(x, new)",
+    },
+    "activations": {
+        "relu": "return np.where(x < 0, 0, x).astype(x.dtype)",
+        "tanh": "return 2 * sigmoid.formula(2 * x) - 1",
+        "gelu": "if approximate == 'tanh':\n"
+        "    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))\n"
+        "return 0.5 * x * (1 + erf(x / math.sqrt(2)))",
+        "log_softmax": "z = x - x.max(axis=dim, keepdims=True)\n"
+        "return z - np.log(np.exp(z).sum(axis=dim, keepdims=True))",
+    },
+    "layers": {
+        "linear": "y = x @ weight.T\nreturn y if bias is None else y + bias",
+        "Sequential.forward": "for layer in self:\n    x = layer(x)\nreturn x",
+        "Linear.reset_parameters": "k = 1 / math.sqrt(self.in_features)\nif self.bias is not None:\n"
+        "    init.uniform_(self.bias, -k, k)\ninit.uniform_(self.weight, -k, k)",
+        "dropout": "if not training:\n    return x, np.ones_like(x)\n"
+        "keep = generator().random(x.shape) >= p\n"
+        "scale = keep.astype(x.dtype) / x.dtype.type(1 - p if p < 1 else 1)\n"
+        "return x * scale, scale",
+        "Dropout.forward": "return dropout(x, self.p, self.training)",
+    },
+    "losses": {
+        "squared_error": "return (x - t) ** 2",
+        "smoothed_error": "d = E.abs(x - t)\nreturn E.where(d < beta, d * d / (2 * beta), d - beta / 2)",
+        "binary_cross_entropy": "with np.errstate(divide='ignore'):\n"
+        "    a, b = np.maximum(np.log(input), -100), np.maximum(np.log1p(-input), -100)\n"
+        "loss = -(target * a + (1 - target) * b)\nif weight is not None:\n"
+        "    loss = loss * weight\nif reduction == 'mean':\n    return loss.mean()\n"
+        "return loss.sum() if reduction == 'sum' else loss",
+        "pulled_or_pushed": "missing = E.maximum(margin - E.sqrt(squared), 0.0)\n"
+        "return (1 - target) * squared / 2 + target * missing * missing / 2",
+    },
+}
+
 
 class TestExercises(CourseTests):
-    modules, wrong = MODULES, WRONG
+    modules, wrong, right = MODULES, WRONG, RIGHT

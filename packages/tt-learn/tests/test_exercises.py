@@ -136,9 +136,66 @@ WRONG: dict[str, dict[str, list[str]]] = {
     },
 }  # fmt: skip
 
+RIGHT: dict[str, dict[str, str]] = {
+    "autograd": {
+        "div_rule": "return lambda g: g / b, lambda g: -g * a / (b * b)",
+        "sum_to": "while x.ndim > len(shape):\n    x = x.sum(0)\nfor i, n in enumerate(shape):\n"
+        "    if n == 1:\n        x = x.sum(i, keepdims=True)\nreturn x",
+        "edges_of": "edges = []\nfor x in inputs:\n    needed = getattr(x, '_requires_grad', False)\n"
+        "    edges.append(edge_of(x) if needed else None)\nreturn edges",
+        "Backward.add": "place, i = edge\nif isinstance(place, Node):\n    n = place.number\n"
+        "    if n not in self.arrived:\n"
+        "        self.arrived[n] = (place, [None] * len(place.outputs))\n"
+        "        heapq.heappush(self.waiting, -n)\n    gs = self.arrived[n][1]\n"
+        "    gs[i] = g if gs[i] is None else gs[i] + g\nelse:\n    if id(place) in self.leaves:\n"
+        "        g = self.leaves[id(place)][1] + g\n    self.leaves[id(place)] = (place, g)",
+        "Backward.visit": "for edge, g in node.propagate(gradients):\n    if edge is not None and g is not None:\n"
+        "        at, i = edge\n"
+        "        want = at.outputs[i] if isinstance(at, Node) else (at.data.shape, at.data.dtype)\n"
+        "        self.add(edge, fit(node.name, g, want))\nif not self.retain_graph:\n"
+        "    node.functions = None",
+        "Cube.backward": "(x,) = ctx.saved_tensors\nreturn 3 * x**2 * g",
+        "StraightThroughRound.backward": "(x,) = ctx.saved_tensors\nreturn g * (tt_core.abs(x) <= ctx.limit)",
+    },
+    "optimizers": {
+        "penalized": "if group['maximize']:\n    g = -g\nreturn g + group['weight_decay'] * p",
+        "SGD.update": "g = penalized(p, g, group)\nif group['momentum']:\n    b = momentum(g, state, group)\n"
+        "    g = g + group['momentum'] * b if group['nesterov'] else b\np -= group['lr'] * g",
+        "AdamW.update": "p -= group['lr'] * group['weight_decay'] * p\n"
+        "adam(p, -g if group['maximize'] else g, state, step, group)",
+        "total_norm": "if not gradients:\n    return 0.0\n"
+        "everything = np.concatenate([np.ravel(g) for g in gradients])\n"
+        "return float(np.linalg.norm(everything, norm_type))",
+        "scale_down": "f = max_norm / (total + 1e-6)\nif f < 1:\n    for g in gradients:\n        g *= f\nreturn f",
+        "linear": "return start + (end - start) * done",
+        "CosineWarmupLR.lr_at": "if t < self.warmup_steps:\n    return base * (t + 1) / (self.warmup_steps + 1)\n"
+        "if t > self.total_steps:\n    return self.min_lr\n"
+        "return cosine(base, self.min_lr, (t - self.warmup_steps) / (self.total_steps - self.warmup_steps))",
+    },
+    "training": {
+        "perplexity": "try:\n    return math.exp(loss)\nexcept OverflowError:\n    return math.inf",
+        "confusion_matrix": "s, y = as_array(output), as_array(target)\n"
+        "m = np.zeros((s.shape[1], s.shape[1]), int)\nfor i, j in zip(y, s.argmax(1)):\n"
+        "    m[i, j] += 1\nreturn m",
+        "accumulate": "total = 0.0\nfor batch in batches:\n    loss = loss_of(batch) / len(batches)\n"
+        "    loss.backward()\n    total += loss.item()\nreturn total",
+        "evaluating": "modes = [(layer, layer.training) for layer in model.layers()]\nmodel.eval()\ntry:\n"
+        "    with no_grad():\n        yield\nfinally:\n    for layer, mode in modes:\n"
+        "        layer.training = mode",
+        "evaluate": "sums, n = {}, 0\nwith evaluating(model):\n    for batch in batches:\n"
+        "        if k := examples_in(batch):\n            n += k\n"
+        "            for name, value in measure(batch).items():\n"
+        "                sums[name] = sums.get(name, 0) + as_number(name, value) * k\n"
+        "return {name: value / n for name, value in sums.items()}",
+        "snapshot": "states = {}\nfor name, part in parts.items():\n"
+        "    states[name] = part.state_dict() if hasattr(part, 'state_dict') else part\n"
+        "return {'parts': states, 'generator': tt_core.get_rng_state()}",
+    },
+}
+
 
 class TestExercises(CourseTests):
-    modules, wrong = MODULES, WRONG
+    modules, wrong, right = MODULES, WRONG, RIGHT
 
 
 def test_files_and_methods_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

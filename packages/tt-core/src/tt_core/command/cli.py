@@ -27,7 +27,28 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+SECTIONS = {
+    "The course": "journey init start next check watch hint solution reset use run milestone certificate doctor",
+    "Teaching": "grade export-course",
+}
+"""Commands by the headings under which `tt --help` lists them; all others come last."""
+
+
+class Sections(click.Group):
+    """A group whose help lists the commands under headings, in the order of their use."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        left = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
+        width = max(map(len, left))
+        for heading, names in (*SECTIONS.items(), ("Tools", " ".join(left))):
+            rows = [(name, self.commands[name]) for name in names.split() if name in left]
+            left = [name for name in left if name not in names.split()]
+            with formatter.section(heading):
+                limit = formatter.width - width - 4
+                formatter.write_dl([(name.ljust(width), command.get_short_help_str(limit)) for name, command in rows])
+
+
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="tt-core")
 def cli() -> None:
     """TinyTorch in six acts: the journey, its milestones, and the plugins."""

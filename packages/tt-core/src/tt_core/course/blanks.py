@@ -74,3 +74,13 @@ def solution(source: str, name: str) -> str:
     node = dict(definitions(ast.parse(source)))[name]
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
     return "\n".join(source.splitlines()[first : node.end_lineno])
+
+
+def line_of(source: str, name: str) -> int | None:
+    """The first line of a function's body after its docstring; None where it is not defined.
+
+    >>> line_of("def one():\n    '''Gives 1.'''\n    return 1", "one")
+    3
+    """
+    node = dict(definitions(ast.parse(source))).get(name)
+    return None if node is None else _body(node)[0] + 1

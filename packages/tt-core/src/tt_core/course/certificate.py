@@ -11,7 +11,7 @@ import click
 from tt_core.command.common import PathOption
 from tt_core.command.journey import Milestone, Module
 from tt_core.course.commands import installed, milestones
-from tt_core.course.exercises import exercises_of
+from tt_core.course.exercises import count_of
 from tt_core.course.folder import Workspace, key
 from tt_core.engine.files import write_atomic
 
@@ -30,7 +30,7 @@ def page(name: str, workspace: Workspace, modules: Sequence[Module], moments: Se
     """The page: passed modules in black, the others pale."""
     rows, y = [], 190
     for module in modules:
-        total, passed = len(exercises_of(module)), len(workspace.passed(module))
+        total, passed = count_of(module), len(workspace.passed(module))
         done = bool(total) and passed == total
         told = f"{passed} of {total} exercises" if total else ""
         rows.append(_line(y, done, f"{key(module)}  {module.name}", f"I can {module.capability}", told))

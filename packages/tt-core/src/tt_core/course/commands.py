@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import subprocess
@@ -64,16 +65,23 @@ MODULE = ModuleArgument()
 
 
 @click.command()
-@click.argument("folder", type=PathOption())
-def init(folder: Path) -> None:
-    """Make a workspace: the folder in which you write your own modules."""
-    from tt_core.course.folder import Workspace
+@click.argument("folder", type=PathOption(), required=False)
+def init(folder: Path | None) -> None:
+    """Make a workspace, the folder in which you write your modules.
 
-    workspace = Workspace.create(folder)
+    Without FOLDER, the current folder becomes one; it must be empty then.
+    """
+    from tt_core.course.folder import MARK, Workspace
+
+    here = Path.cwd()
+    if folder is None and any(here.iterdir()) and not (here / MARK).exists():
+        raise TinyTorchError("this folder is not empty; make a new one: tt init my-journey")
+    workspace = Workspace.create(folder or here)
     first = next((module for module in installed() if _exercises(module)), None)
     click.echo(f"made {workspace.root}")
     if first:
-        click.echo(f"begin with: cd {workspace.root} && tt start {first.number:02}")
+        go = f"cd {workspace.root} && " if folder else ""
+        click.echo(f"begin with: {go}tt start {first.number:02}")
 
 
 @click.command()
@@ -125,7 +133,7 @@ def check(module: Module | None, exercises: tuple[str, ...], every: bool, as_jso
                 _recheck(workspace, earlier)
             except TinyTorchError as error:  # its file cannot be checked; this module's can
                 click.echo(f"{key(earlier)} {earlier.name} changed: {error}")
-    names = [_exercise_called(f"{key(module)}.{name}")[1].name for name in exercises]
+    names = [_exercise_called(name, workspace, [module])[1].name for name in exercises]
     verdicts = _check(workspace, module, stop=not every and not as_json, quiet=as_json, names=names)
     passed = all(verdict.passed for verdict in verdicts) and len(verdicts) == len(names or _exercises(module))
     if as_json:
@@ -161,6 +169,8 @@ def _check(
         if not quiet:
             _print(verdict)
         if stop and not verdict.passed:
+            if not quiet:
+                click.echo(f"      {_where(workspace, module, verdict.name)}; a hint: tt hint {verdict.name}")
             break
     workspace.note(module, {verdict.name: verdict.passed for verdict in verdicts})
     return verdicts
@@ -188,6 +198,19 @@ def _look_at_imports(workspace: Workspace, module: Module) -> None:
             raise TinyTorchError(f"{_shown(path)} {found[0]}; a module may use only what came before it")
 
 
+def _where(workspace: Workspace, module: Module, name: str) -> str:
+    """The file and the line at which a learner writes an exercise."""
+    from tt_core.course.blanks import line_of
+
+    exercise = next(exercise for exercise in _exercises(module) if exercise.name == name)
+    path = workspace.files(module)[exercise.file]
+    try:
+        line = line_of(path.read_text(encoding="utf-8"), name)
+    except (OSError, ValueError):
+        line = None
+    return f"in       {_shown(path)}{f', line {line}' if line else ''}"
+
+
 def _print(verdict: Verdict) -> None:
     mark = click.style("pass", fg="green") if verdict.passed else click.style("FAIL", fg="red")
     speed = ""
@@ -199,18 +222,37 @@ def _print(verdict: Verdict) -> None:
 
 
 @click.command()
-@click.argument("exercise")
-def hint(exercise: str) -> None:
-    """Show the next hint of an exercise, from a nudge to an outline."""
+@click.argument("exercise", required=False)
+def hint(exercise: str | None) -> None:
+    """Show the next hint of an exercise, from a nudge to an outline.
+
+    Without EXERCISE, of the first one that does not pass yet.
+    """
     from tt_core.course.folder import Workspace
 
     workspace = Workspace.find()
-    module, found = _exercise_called(exercise)
+    if exercise is None:
+        module = _current(workspace)
+        found = _waiting(workspace, module)
+    else:
+        module, found = _exercise_called(exercise, workspace)
+    click.echo(next_hint(workspace, module, found))
+
+
+def next_hint(workspace: Workspace, module: Module, exercise: Exercise) -> str:
+    """The next hint of an exercise, which is noted as shown."""
     hints = workspace.started(module)["hints"]
-    shown = min(hints.get(found.name, 0) + 1, len(found.hints))
-    hints[found.name] = shown
+    shown = min(hints.get(exercise.name, 0) + 1, len(exercise.hints))
+    hints[exercise.name] = shown
     workspace.save()
-    click.echo(f"{shown}/{len(found.hints)}  {found.hints[shown - 1]}")
+    return f"{exercise.name} {shown}/{len(exercise.hints)}  {exercise.hints[shown - 1]}"
+
+
+def _waiting(workspace: Workspace, module: Module) -> Exercise:
+    """The first exercise of a module that has not passed, or the last one."""
+    exercises = _exercises(module)
+    passed = workspace.passed(module)
+    return next((exercise for exercise in exercises if exercise.name not in passed), exercises[-1])
 
 
 @click.command()
@@ -222,7 +264,7 @@ def solution(exercise: str, yes: bool) -> None:
     from tt_core.course.folder import Workspace, reference_text
 
     workspace = Workspace.find()
-    module, found = _exercise_called(exercise)
+    module, found = _exercise_called(exercise, workspace)
     if not yes:
         click.confirm(f"Show the solution of {found.name}? It will be noted in your progress.", abort=True)
     looked = workspace.started(module)["solutions"]
@@ -254,7 +296,12 @@ def next_() -> None:
     from tt_core.course.folder import Workspace, key
 
     workspace = Workspace.find()
+    reached = workspace.progress.get("milestones", {})
+    ready = [milestone for milestone in milestones() if milestone.name not in reached]
     for module in installed():
+        if found := next((milestone for milestone in ready if milestone.act < module.act), None):
+            click.echo(f"act {found.act} is done; run its milestone on your code: tt milestone {found.name}")
+            return
         exercises = _exercises(module)
         passed = workspace.passed(module)
         waiting = [exercise for exercise in exercises if exercise.name not in passed]
@@ -383,19 +430,29 @@ def _exercises(module: Module) -> tuple[Exercise, ...]:
     return exercises_of(module)
 
 
-def _exercise_called(name: str) -> tuple[Module, Exercise]:
-    """The exercise of a name, such as `softmax`, `02.softmax`, or `forward` for `Linear.forward`."""
-    known: dict[str, tuple[Module, Exercise]] = {}
-    every = [(module, exercise) for module in installed() for exercise in _exercises(module)]
-    for short in (False, True):  # a whole name before a method's without its class
-        for module, exercise in every:
-            called = exercise.name.rpartition(".")[2] if short else exercise.name
-            for alias in (called, f"{module.number:02}.{called}", f"{module.name}.{called}"):
-                known.setdefault(alias, (module, exercise))
-    if name not in known:
-        names = [exercise.name for _, exercise in every]
-        raise TinyTorchError(f"no exercise is called {name}; {did_you_mean(name.rpartition('.')[2], names)}")
-    return known[name]
+def _exercise_called(
+    name: str, workspace: Workspace, modules: Sequence[Module] | None = None
+) -> tuple[Module, Exercise]:
+    """The exercise of a name, such as `softmax`, `02.softmax`, or `forward` for `Linear.forward`.
+
+    It is looked for in the modules that are started, then in all, whose packages take seconds to import.
+    """
+    every = installed() if modules is None else modules
+    started = [module for module in every if workspace.state(module)]
+    for some in (started, every):
+        known: dict[str, tuple[Module, Exercise]] = {}
+        pairs = [(module, exercise) for module in some for exercise in _exercises(module)]
+        for short in (False, True):  # a whole name before a method's without its class
+            for module, exercise in pairs:
+                called = exercise.name.rpartition(".")[2] if short else exercise.name
+                for alias in (called, f"{module.number:02}.{called}", f"{module.name}.{called}"):
+                    known.setdefault(alias, (module, exercise))
+        if name in known:
+            return known[name]
+    names = {exercise.name.rpartition(".")[2]: exercise.name for _, exercise in pairs}
+    near = difflib.get_close_matches(name.rpartition(".")[2], names, 1)
+    advice = f"did you mean {names[near[0]]}?" if near else "`tt start 02` lists those of module 02"
+    raise TinyTorchError(f"no exercise is called {name}; {advice}")
 
 
 def _current(workspace: Workspace) -> Module:

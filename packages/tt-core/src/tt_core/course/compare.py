@@ -57,6 +57,8 @@ def difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
         return next((part for part in parts if part is not None), None)
     if isinstance(wanted, np.ndarray | np.generic):
         return _array_difference(np.asarray(wanted), found, rtol, atol)
+    if isinstance(wanted, bool | int | float) and isinstance(found, np.ndarray | np.generic):
+        return f"in kind: a Python number is expected, not one of NumPy; {type(wanted).__name__}(...) makes one"
     if isinstance(wanted, float) and isinstance(found, float | int) and not isinstance(found, bool):
         return None if np.isclose(found, wanted, rtol=rtol, atol=atol, equal_nan=True) else ""
     return None if type(wanted) is type(found) and wanted == found else ""
@@ -64,7 +66,7 @@ def difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
 
 def _array_difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
     if not isinstance(found, np.ndarray | np.generic):
-        return "in kind"
+        return "in kind: an array or a tensor is expected"
     if wanted.shape != found.shape:
         return "in shape"
     if wanted.dtype != found.dtype:

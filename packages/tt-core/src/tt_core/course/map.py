@@ -11,7 +11,7 @@ import click
 from tt_core.command.journey import ACTS, TIERS, Milestone, Module
 from tt_core.course.commands import installed
 from tt_core.course.commands import milestones as installed_milestones
-from tt_core.course.exercises import exercises_of
+from tt_core.course.exercises import count_of
 from tt_core.course.folder import Workspace
 from tt_core.engine.errors import TinyTorchError
 
@@ -70,7 +70,7 @@ def show_modules(modules: list[Module], progress: Progress, details: bool) -> No
             continue
         click.echo(click.style(f"Act {act.name}", bold=True) + f"  {act.hours} hours: {act.shift}")
         for module in rows:
-            total = len(exercises_of(module)) if progress.workspace else 0
+            total = count_of(module) if progress.workspace else 0
             done = f"{progress.passed(module)}/{total}" if total else ""
             click.echo(f"  {module.number:02} {module.name:<13} {done:>5}  {module.builds}")
             if details:
@@ -94,7 +94,7 @@ def show_checkpoints(modules: list[Module], progress: Progress) -> None:
     """A question for each module, answered by its checks."""
     click.echo(f"00 Can I {CHECKPOINT_0}?  measured by: tt doctor")
     for module in modules:
-        total, passed = len(exercises_of(module)), progress.passed(module)
+        total, passed = count_of(module), progress.passed(module)
         answer = "yes" if total and passed == total else f"{passed} of {total} exercises" if total else "no exercises"
         click.echo(f"{module.number:02} Can I {module.capability}?  {answer}")
 
@@ -112,8 +112,7 @@ def as_data(modules: list[Module], milestones: list[Milestone], progress: Progre
     return {
         "acts": [asdict(act) for act in ACTS],
         "modules": [
-            asdict(module)
-            | {"tier": module.tier, "passed": progress.passed(module), "exercises": len(exercises_of(module))}
+            asdict(module) | {"tier": module.tier, "passed": progress.passed(module), "exercises": count_of(module)}
             for module in modules
         ],
         "milestones": [

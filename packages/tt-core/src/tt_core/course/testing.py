@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from tt_core.command.journey import Module
 from tt_core.course.blanks import blank, definitions
-from tt_core.course.exercises import exercises_of
-from tt_core.course.folder import Workspace, reference_text
+from tt_core.course.exercises import count_of, exercises_of
+from tt_core.course.folder import Workspace, blanked, reference_text
 from tt_core.course.judge import Verdict, judge
 
 
@@ -50,7 +50,10 @@ def failures(workspace: Workspace, module: Module) -> dict[str, list[str]]:
 
 
 def described_badly(module: Module) -> list[str]:
-    """Exercises that are not in their file, or lack a hint, points or a described check; empty where all is well."""
+    """Exercises that are not in their file, or lack a hint, points or a described check; empty where all is well.
+
+    And helpers that the file needs without the exercise, which would be undefined there.
+    """
     found = []
     for exercise in exercises_of(module):
         names = dict(definitions(ast.parse(reference_text(exercise.file))))
@@ -58,7 +61,14 @@ def described_badly(module: Module) -> list[str]:
         described = all(check.__doc__ for check in exercise.checks)
         if not ({exercise.name, *exercise.helpers} <= names.keys() and complete and described):
             found.append(exercise.name)
+        found += [helper for helper in exercise.helpers if _is_used(helper, blanked(module, exercise.file))]
     return found
+
+
+def _is_used(name: str, source: str) -> bool:
+    """Whether a name without its class occurs in a file."""
+    called = name.rpartition(".")[2]
+    return any(called in (getattr(node, "id", ""), getattr(node, "attr", "")) for node in ast.walk(ast.parse(source)))
 
 
 def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[str]]) -> list[str]:
@@ -104,6 +114,7 @@ class CourseTests:
 
     def test_every_exercise_is_in_its_file_with_hints_points_and_checks(self, module: Module) -> None:
         same(4 <= len(exercises_of(module)) <= 14, True)
+        same(count_of(module), len(exercises_of(module)))
         same(described_badly(module), [])
 
     def test_the_frameworks_own_text_passes(self, module: Module, tmp_path: Path) -> None:

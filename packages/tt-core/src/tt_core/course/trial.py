@@ -143,9 +143,19 @@ def attempt(check: Callable[[Trial], None], seed: int, report: Callable[[Seen], 
     try:
         check(trial)
     except Exception as error:
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == mine]
-        place = f"line {lines[-1].lineno}" if lines else ""
+        line = _line_in(error, mine)
+        place = f"line {line}" if line else ""
         call, why = trial.calling
         first = finder.unwritten(error) or error
         return Raised(type(first).__name__, " ".join(str(first).split())[:400], place, call, why)
+    return None
+
+
+def _line_in(error: BaseException | None, file: str) -> int | None:
+    """The innermost line of `file` that led to an error, or to the errors that it was made of."""
+    while error is not None:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        if lines:
+            return lines[-1]
+        error = error.__cause__ or error.__context__
     return None

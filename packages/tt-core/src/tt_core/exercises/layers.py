@@ -19,6 +19,15 @@ def floats(*values: Any) -> Any:
     return np.array(values, np.float32)
 
 
+def linear_of(t: Trial, inputs: int, outputs: int, **options: Any) -> Any:
+    """A Linear layer with these weights, however it draws its own."""
+    layer = tt.Linear(inputs, outputs, **options)
+    layer.weight.data[...] = t.normal(outputs, inputs)
+    if layer.bias is not None:
+        layer.bias.data[...] = t.normal(outputs)
+    return layer
+
+
 # --- linear
 
 
@@ -37,10 +46,9 @@ def linear_of_many_dimensions(t: Trial) -> None:
 
 def linear_layer_uses_its_weights(t: Trial) -> None:
     """The layer multiplies by its own weight and adds its own bias."""
-    tt.manual_seed(1)
-    layer, x = tt.Linear(3, 2), t.normal(4, 3)
+    layer, x = linear_of(t, 3, 2), t.normal(4, 3)
     t.see("Linear(3, 2)(x)", layer(tt.tensor(x)), why="linear(x, self.weight, self.bias)")
-    layer = tt.Linear(3, 2, bias=False)
+    layer = linear_of(t, 3, 2, bias=False)
     t.see("Linear(3, 2, bias=False)(x)", layer(tt.tensor(x)))
 
 
@@ -54,6 +62,8 @@ def linear_starts_small(t: Trial) -> None:
     )
     t.see("... and above 0.099", bool(np.abs(layer.weight.data).max() > 0.099), why="the bound is 1 / sqrt(100)")
     bias: Any = layer.bias
+    t.step("Linear(2, 3, bias=False)", "without a bias, self.bias is None")
+    t.see("the bias of Linear(2, 3, bias=False)", tt.Linear(2, 3, bias=False).bias)
     t.see("the largest bias is between 0.09 and 0.1", bool(0.09 < np.abs(bias.data).max() <= bound + 1e-6))
     t.see("the mean of the weights", float(np.round(layer.weight.data.mean(), 2)), why="it is about 0", atol=0.011)
 
@@ -63,8 +73,7 @@ def linear_starts_small(t: Trial) -> None:
 
 def sequential_runs_in_order(t: Trial) -> None:
     """The output of each layer is the input of the next."""
-    tt.manual_seed(2)
-    first, second = tt.Linear(2, 3), tt.Linear(3, 1)
+    first, second = linear_of(t, 2, 3), linear_of(t, 3, 1)
     x = tt.tensor(t.normal(4, 2))
     t.see("Sequential(first, second)(x)", tt.Sequential(first, second)(x), why="second(first(x))")
     t.see("Sequential(first, Tanh(), second)(x)", tt.Sequential(first, tt.Tanh(), second)(x))
@@ -98,7 +107,8 @@ def layer_norm_of_equal_numbers(t: Trial) -> None:
 
 def dropout_is_off_outside_training(t: Trial) -> None:
     """Outside training, x comes out."""
-    t.call(tt.dropout, floats(1, 2, 3), training=False)
+    why = "a pair: return x and a scale of ones, np.ones((), x.dtype); callers receive x alone"
+    t.call(tt.dropout, floats(1, 2, 3), training=False, why=why)
 
 
 def dropout_keeps_the_mean(t: Trial) -> None:
@@ -145,17 +155,6 @@ EXERCISES = (
         (linear_multiplies_and_adds, linear_of_many_dimensions),
     ),
     Exercise(
-        "Linear.forward",
-        LINEAR,
-        2,
-        (
-            "The function `linear` does the work.",
-            "Which two attributes hold what it needs?",
-            "return linear(x, self.weight, self.bias)",
-        ),
-        (linear_layer_uses_its_weights,),
-    ),
-    Exercise(
         "Linear.reset_parameters",
         LINEAR,
         4,
@@ -165,6 +164,17 @@ EXERCISES = (
             "bound = 1 / math.sqrt(self.in_features) for the weight and, where there is one, for the bias.",
         ),
         (linear_starts_small,),
+    ),
+    Exercise(
+        "Linear.forward",
+        LINEAR,
+        2,
+        (
+            "The function `linear` does the work.",
+            "Which two attributes hold what it needs?",
+            "return linear(x, self.weight, self.bias)",
+        ),
+        (linear_layer_uses_its_weights,),
     ),
     Exercise(
         "Sequential.forward",

@@ -362,18 +362,6 @@ EXERCISES = (
         helpers=("_find_pairs",),
     ),
     Exercise(
-        "_PairTable.merge",
-        TRAINING,
-        5,
-        (
-            "Only the words in `where` have the pair, so only these change.",
-            "merge_word gives the new word and the changes; each change counts as often as the word occurs.",
-            "For each w: self.words[w], changes = merge_word(self.words[w], pair, new); self.counts[changed] += sign * "
-            "self.weights[w]; note w for each pair that was made (sign > 0), and give these to self._push.",
-        ),
-        (table_counts_pairs,),
-    ),
-    Exercise(
         "_PairTable.pop",
         TRAINING,
         5,
@@ -384,6 +372,18 @@ EXERCISES = (
             "Otherwise push the entry with the actual count, and go on. None when the heap is empty.",
         ),
         (most_frequent_first,),
+    ),
+    Exercise(
+        "_PairTable.merge",
+        TRAINING,
+        5,
+        (
+            "Only the words in `where` have the pair, so only these change.",
+            "merge_word gives the new word and the changes; each change counts as often as the word occurs.",
+            "For each w: self.words[w], changes = merge_word(self.words[w], pair, new); self.counts[changed] += sign * "
+            "self.weights[w]; note w for each pair that was made (sign > 0), and give these to self._push.",
+        ),
+        (table_counts_pairs,),
     ),
     Exercise(
         "learn_merges",

@@ -52,21 +52,27 @@ def unrecorded() -> Iterator[None]:
 # --- sum_to
 
 
+def summed(t: Trial, x: Any, shape: tuple[int, ...], why: str = "") -> None:
+    """Call sum_to without recording, which comes later."""
+    with unrecorded():
+        t.call(sum_to, x, shape, why=why)
+
+
 def sum_to_adds_new_dimensions(t: Trial) -> None:
     """A vector that was added to each row of a matrix gets the sum of the gradients of all rows."""
-    t.call(sum_to, np.array([[1, 2], [10, 20]], np.float32), (2,), why="a new dimension stands in front; sum over it")
-    t.call(sum_to, t.normal(4, 2, 3), (3,))
-    t.call(sum_to, t.normal(2, 3), (), why="a number without dimensions gets the sum of everything")
+    summed(t, np.array([[1, 2], [10, 20]], np.float32), (2,), why="a new dimension stands in front; sum over it")
+    summed(t, t.normal(4, 2, 3), (3,))
+    summed(t, t.normal(2, 3), (), why="a number without dimensions gets the sum of everything")
 
 
 def sum_to_keeps_dimensions_of_one(t: Trial) -> None:
     """A dimension of size 1 that was stretched stays, with size 1."""
-    t.call(sum_to, t.normal(2, 3), (2, 1), why="the second dimension was stretched from 1 to 3; keepdims=True keeps it")
-    t.call(sum_to, t.normal(2, 3), (1, 3))
-    t.call(sum_to, t.normal(5, 2, 3), (2, 1), why="new dimensions and stretched ones at once")
-    t.call(sum_to, t.normal(2, 3), (2, 3), why="nothing was repeated")
-    t.call(sum_to, np.ones((1, 3), np.float32), (3,), why="the shape of the result is the shape that is asked for")
-    t.call(sum_to, np.zeros((0, 3), np.float32), (1, 3), why="the sum of nothing is 0")
+    summed(t, t.normal(2, 3), (2, 1), why="the second dimension was stretched from 1 to 3; keepdims=True keeps it")
+    summed(t, t.normal(2, 3), (1, 3))
+    summed(t, t.normal(5, 2, 3), (2, 1), why="new dimensions and stretched ones at once")
+    summed(t, t.normal(2, 3), (2, 3), why="nothing was repeated")
+    summed(t, np.ones((1, 3), np.float32), (3,), why="the shape of the result is the shape that is asked for")
+    summed(t, np.zeros((0, 3), np.float32), (1, 3), why="the sum of nothing is 0")
 
 
 # --- rules
@@ -74,7 +80,8 @@ def sum_to_keeps_dimensions_of_one(t: Trial) -> None:
 
 def in_order(t: Trial, name: str, functions: Any, g: Tensor, whys: Sequence[str]) -> None:
     """Record what each function of a rule makes of g."""
-    t.see(f"the number of functions of {name}", len(functions), why="one function for each input")
+    why = "a rule returns a tuple, with a function for each input: (f,) for one input"
+    t.show(f"the number of functions of {name}", lambda: len(functions), why)
     for i, (function, why) in enumerate(zip(functions, whys, strict=True)):
         t.step(f"function {i + 1} of {name}, with g = {g.tolist()}", why)
         with unrecorded():
@@ -354,6 +361,17 @@ def walk_through_real_ops(t: Trial) -> None:
     t.see("b.grad", b.grad, why="b was added to four rows")
 
 
+def walk_leaves_what_it_was_given(t: Trial) -> None:
+    """The gradient that a user gave belongs to the user, and stays as it was."""
+    leaf, g = tensor(1, requires_grad=True), tensor(10)
+    why = "note id(mutation.owner(g.data)) of the roots' gradients in self.foreign, so that finish() copies them"
+    t.step("walk([(result, g)]), and another walk", why)
+    walk(by_hand("same", [leaf], (lambda g: g,)), g)
+    walk(by_hand("same", [leaf], (lambda g: g,)), tensor(5))
+    t.see("leaf.grad after walks with gradients of 10 and 5", leaf.grad)
+    t.see("the gradient of 10 that was given", g, why)
+
+
 def walk_is_not_recorded(t: Trial) -> None:
     """Gradients have no history, unless create_graph asks for one."""
     seen: list[bool] = []
@@ -399,17 +417,6 @@ def rounding_lets_the_gradient_through(t: Trial) -> None:
 
 EXERCISES = (
     Exercise(
-        "mul_rule",
-        RULES,
-        2,
-        (
-            "What is the derivative of a b by a, when b is a constant?",
-            "Return two functions of g. Each one returns g times a derivative.",
-            "return lambda g: g * b, and for the second input: lambda g: g * SOMETHING",
-        ),
-        (mul_exchanges_the_factors,),
-    ),
-    Exercise(
         "add_rule",
         RULES,
         2,
@@ -419,6 +426,17 @@ EXERCISES = (
             "return lambda g: g, lambda g: g",
         ),
         (add_passes_the_gradient_on,),
+    ),
+    Exercise(
+        "mul_rule",
+        RULES,
+        2,
+        (
+            "What is the derivative of a b by a, when b is a constant?",
+            "Return two functions of g. Each one returns g times a derivative.",
+            "return lambda g: g * b, and for the second input: lambda g: g * SOMETHING",
+        ),
+        (mul_exchanges_the_factors,),
     ),
     Exercise(
         "div_rule",
@@ -538,7 +556,13 @@ EXERCISES = (
             "self.foreign); while self.waiting: newest = -heapq.heappop(self.waiting), "
             "self.visit(*self.arrived.pop(newest)); then for leaf, g in self.leaves.values(): self.finish(leaf, g).",
         ),
-        (walk_through_a_chain, walk_visits_each_call_once, walk_is_not_recorded, walk_through_real_ops),
+        (
+            walk_through_a_chain,
+            walk_visits_each_call_once,
+            walk_is_not_recorded,
+            walk_through_real_ops,
+            walk_leaves_what_it_was_given,
+        ),
     ),
     Exercise(
         "Cube.backward",

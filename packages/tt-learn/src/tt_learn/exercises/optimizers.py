@@ -234,7 +234,11 @@ def scale_all_by_one_factor(t: Trial) -> None:
 def scale_leaves_small_gradients(t: Trial) -> None:
     """Gradients below the limit stay as they are."""
     a = floats(0.3, 0.4)
-    t.see("scale_down([[0.3, 0.4]], max_norm=1, total=0.5)", clipping.scale_down([a], 1.0, 0.5), why="about 2")
+    t.see(
+        "scale_down([[0.3, 0.4]], max_norm=1, total=0.5)",
+        clipping.scale_down([a], 1.0, 0.5),
+        why="the factor is returned as it is, here about 2, and nothing is multiplied",
+    )
     t.see("the gradient", a, why="a factor of 1 or more changes nothing")
     bad = floats(1, np.nan)
     clipping.scale_down([bad], 1.0, float("nan"))
@@ -343,7 +347,8 @@ EXERCISES = (
             "Momentum and RMSprop together: running means of g and of g^2.",
             "m and v begin at 0, so they are too small at first: divide by 1 - beta^step, but keep them undivided.",
             "m[...] = beta1 * m + (1 - beta1) * g, v with g**2; m_hat = m / (1 - beta1**step), v_hat with beta2; "
-            "p -= lr * m_hat / (np.sqrt(v_hat) + eps).",
+            "p -= lr * m_hat / (np.sqrt(v_hat) + eps). With amsgrad, max_exp_avg_sq keeps the largest v, for its "
+            "place.",
         ),
         (adam_takes_a_first_step_of_lr, adam_follows_running_means, adam_with_the_largest_v),
         timed=on_many(lambda w: O.Adam(w)),

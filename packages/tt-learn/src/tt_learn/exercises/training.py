@@ -286,7 +286,6 @@ EXERCISES = (
             "best == classes[..., None], then .any(-1).mean(), as a Python float. as_array makes arrays of tensors.",
         ),
         (accuracy_counts_hits,),
-        helpers=("_share",),
     ),
     Exercise(
         "confusion_matrix",

@@ -184,7 +184,8 @@ def adam(p: Array, g: Array, state: State, step: int, group: Group) -> None:
     """One step of Adam: m and v are running means of g and g^2, and m_hat and v_hat their bias-corrected values.
 
     m and v start at 0, so after the first step they are (1 - beta) g and (1 - beta) g^2, far too small. Dividing by
-    1 - beta^step makes up for it. All arrays have the same shape.
+    1 - beta^step makes up for it. With `amsgrad`, the largest v so far takes the place of v (Reddi et al. 2018). All
+    arrays have the same shape.
 
     >>> p, state = np.ones(1), State({"exp_avg": np.zeros(1), "exp_avg_sq": np.zeros(1)})
     >>> adam(p, np.array([5.0]), state, 1, {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8})
