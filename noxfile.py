@@ -184,6 +184,12 @@ def serve(session: nox.Session) -> None:
 
 
 @nox.session(requires=["wheels"])
+def knockouts(session: nox.Session) -> None:
+    """Spoil every exercise of the course by a rule, and see that its check and the milestones notice it."""
+    all_tests(session, "knockouts")
+
+
+@nox.session(requires=["wheels"])
 def jit(session: nox.Session) -> None:
     """Run the tests of Acts I to IV with the plugin jit; skipped where Numba cannot be installed.
 

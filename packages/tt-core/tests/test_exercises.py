@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tt_core.command.cli import plugin
-from tt_core.course.testing import CourseTests
+from tt_core.course.testing import CourseTests, KnockoutTests
 
 MODULES = {module.name: module for module in plugin.tt_modules()}
 
@@ -138,3 +140,8 @@ RIGHT: dict[str, dict[str, str]] = {
 
 class TestExercises(CourseTests):
     modules, wrong, right = MODULES, WRONG, RIGHT
+
+
+@pytest.mark.knockouts
+class TestKnockouts(KnockoutTests):
+    modules = MODULES

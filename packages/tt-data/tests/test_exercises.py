@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tt_core.course.testing import CourseTests
+import pytest
+
+from tt_core.course.testing import CourseTests, KnockoutTests
 from tt_data.command.cli import Act
 
 MODULES = {module.name: module for module in Act().tt_modules()}
@@ -242,3 +244,8 @@ WRONG: dict[str, dict[str, list[str]]] = {
 
 class TestExercises(CourseTests):
     modules, wrong = MODULES, WRONG
+
+
+@pytest.mark.knockouts
+class TestKnockouts(KnockoutTests):
+    modules = MODULES

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tt_core.command.cli import cli, load_acts
+from tt_core.command.journey import Module
 from tt_core.course import finder
-from tt_core.course.testing import CourseTests, new_workspace
+from tt_core.course.commands import module_called
+from tt_core.course.exercises import Exercise, exercises_of
+from tt_core.course.folder import Workspace
+from tt_core.course.process import environment
+from tt_core.course.sabotage import sabotages
+from tt_core.course.testing import CourseTests, KnockoutTests, new_workspace, written
 from tt_learn.command.cli import Act
 
 MODULES = {module.name: module for module in Act().tt_modules()}
@@ -196,6 +204,43 @@ RIGHT: dict[str, dict[str, str]] = {
 
 class TestExercises(CourseTests):
     modules, wrong, right = MODULES, WRONG, RIGHT
+
+
+@pytest.mark.knockouts
+class TestKnockouts(KnockoutTests):
+    modules = MODULES
+    harmless = (("add_rule", "reversed"), *(("evaluating", kind) for kind in ("half", "negated", "reversed")))
+
+
+def reaches(workspace: Workspace, milestone: str, module: Module, bodies: dict[str, str]) -> bool:
+    """Whether the milestone is reached on a module with these bodies."""
+    written(workspace, module, bodies)
+    command = [sys.executable, "-m", "tt_core.command.cli", "milestone", milestone]
+    environ = environment(workspace.root, workspace.files(module))
+    return subprocess.run(command, env=environ, cwd=workspace.root, capture_output=True, timeout=120).returncode == 0
+
+
+def unwritten(exercise: Exercise) -> str:
+    """The body that `tt start` leaves."""
+    return f'raise NotImplementedError("{exercise.name}")'
+
+
+@pytest.mark.knockouts
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("milestone", ["perceptron", "xor"])
+def test_a_milestone_needs_what_it_runs(milestone: str, number: int, tmp_path: Path) -> None:
+    load_acts()
+    module, workspace = module_called(str(number)), new_workspace(tmp_path)
+    needed = [x for x in exercises_of(module) if not reaches(workspace, milestone, module, {x.name: unwritten(x)})]
+    spoilt = {x.name: next(iter(sabotages(x).values())) for x in needed}
+    assert [name for name, body in spoilt.items() if reaches(workspace, milestone, module, {name: body})] == []
+
+
+def test_xor_needs_gradients(tmp_path: Path) -> None:
+    load_acts()
+    module, workspace = module_called("05"), new_workspace(tmp_path)
+    assert reaches(workspace, "xor", module, {})
+    assert not reaches(workspace, "xor", module, {"mul_rule": "return lambda g: g * 0, lambda g: g * 0"})
 
 
 def test_files_and_methods_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

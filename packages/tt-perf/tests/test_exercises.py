@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tt_core.command.cli import load_acts
 from tt_core.course.commands import installed
 from tt_core.course.exercises import exercises_of
-from tt_core.course.testing import CourseTests
+from tt_core.course.testing import CourseTests, KnockoutTests
 
 load_acts()
 MODULES = {m.name: m for m in installed() if m.path.startswith("tt_perf.") and exercises_of(m)}
@@ -560,3 +562,8 @@ RIGHT: dict[str, dict[str, str]] = {
 
 class TestExercises(CourseTests):
     modules, wrong, right = MODULES, WRONG, RIGHT
+
+
+@pytest.mark.knockouts
+class TestKnockouts(KnockoutTests):
+    modules = MODULES

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from tt_core.course.blanks import blank, definitions
 from tt_core.course.exercises import count_of, exercises_of
 from tt_core.course.folder import Workspace, blanked, reference_text
 from tt_core.course.judge import Verdict, judge
+from tt_core.course.sabotage import sabotages
 
 
 def written(workspace: Workspace, module: Module, bodies: Mapping[str, str]) -> None:
@@ -94,16 +95,10 @@ def new_workspace(folder: Path) -> Workspace:
     return Workspace.create(folder / "journey")
 
 
-class CourseTests:
-    """The tests that hold for the exercises of each act; a subclass in `tests/test_exercises.py` names its modules.
-
-    `wrong` has plausible wrong bodies by module and exercise, at least six a module, and `right` other right ones.
-    pytest calls each test once for each module.
-    """
+class ModuleTests:
+    """Tests that pytest calls once for each module."""
 
     modules: ClassVar[Mapping[str, Module]]
-    wrong: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]]
-    right: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Tell pytest the modules, and the bodies that are no solution."""
@@ -111,6 +106,16 @@ class CourseTests:
             metafunc.parametrize("module", self.modules.values(), ids=self.modules.keys())
         if "body" in metafunc.fixturenames:
             metafunc.parametrize("body", [None, "pass", "return None"])
+
+
+class CourseTests(ModuleTests):
+    """The tests that hold for the exercises of each act; a subclass in `tests/test_exercises.py` names its modules.
+
+    `wrong` has plausible wrong bodies by module and exercise, at least six a module, and `right` other right ones.
+    """
+
+    wrong: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]]
+    right: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     def test_every_exercise_is_in_its_file_with_hints_points_and_checks(self, module: Module) -> None:
         same(4 <= len(exercises_of(module)) <= 14, True)
@@ -138,10 +143,30 @@ class CourseTests:
         same(sum(map(len, wrong.values())) >= 6, True)
         same(missed(new_workspace(tmp_path), module, wrong), [])
 
+    def test_a_sample_of_sabotages_is_caught(self, module: Module, tmp_path: Path) -> None:
+        exercises = exercises_of(module)
+        sample = (exercises[0], exercises[len(exercises) // 2])
+        wrong = {exercise.name: list(sabotages(exercise).values())[:2] for exercise in sample}
+        same(missed(new_workspace(tmp_path), module, wrong), [])
+
     def test_other_right_solutions_pass(self, module: Module, tmp_path: Path) -> None:
         workspace = new_workspace(tmp_path)
         written(workspace, module, self.right.get(module.name, {}))
         same(failures(workspace, module), {})
+
+
+class KnockoutTests(ModuleTests):
+    """Each sabotage of each exercise makes its check fail; `nox -s knockouts` runs it, since it takes minutes."""
+
+    harmless: ClassVar[Collection[tuple[str, str]]] = ()
+    """Exercises and kinds of sabotage that change nothing, such as another order of what is in random order."""
+
+    def test_each_sabotage_is_caught(self, module: Module, tmp_path: Path) -> None:
+        bodies = {exercise.name: sabotages(exercise) for exercise in exercises_of(module)}
+        for name, kind in self.harmless:
+            bodies.get(name, {}).pop(kind, None)
+        wrong = {name: list(each.values()) for name, each in bodies.items()}
+        same(missed(new_workspace(tmp_path), module, wrong), [])
 
 
 def same(found: Any, expected: Any) -> None:

@@ -135,7 +135,7 @@ def dropout_differs_from_call_to_call(t: Trial) -> None:
 
 def dropout_layer_listens_to_its_mode(t: Trial) -> None:
     """The layer drops in training, and not in evaluation."""
-    x = tt.ones(50)
+    x = tt.tensor(t.normal(50))
     layer = tt.Dropout(0.5)
     t.see("Dropout(0.5).eval()(x)", tt.Dropout(0.5).eval()(x), why="self.training is False after eval()")
     tt.manual_seed(5)
