@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygpt.locks import locked
 from tt_core.engine.errors import FileError, did_you_mean
 from tt_core.engine.files import check_folder, make_folder, remove_stale, write_atomic
+from tt_core.engine.locks import locked
 
 
 @dataclass(frozen=True)

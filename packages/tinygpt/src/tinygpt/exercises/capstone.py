@@ -215,7 +215,7 @@ def texts_of_whole_characters(t: Trial) -> None:
            why="\u00e9 has two bytes: decoder.feed keeps the first back until the second comes")  # fmt: skip
     t.show("the pieces of half a character", lambda: pieces(gpt, "\u20ac".encode()[:2]),
            why="decoder.finish() gives what is left")  # fmt: skip
-    special = BPETokenizer.train("abab", 257, special_tokens=["<end>"])
+    special = BPETokenizer.train("abab", 258, special_tokens=["<end>"])
     end = special.special_tokens["<end>"]
     t.show("the pieces of 'ab' and the token <end>",
            lambda: pieces(TinyGPT(small(special.vocab_size), special), [*special.encode("ab"), end]),

@@ -96,12 +96,12 @@ def start(module: Module) -> None:
         click.echo(f"wrote {_shown(path)}")
     for path in [path for path in workspace.paths(module) if path not in written]:
         click.echo(f"kept {_shown(path)} (to begin again: tt reset {key(module)})")
-    for line in _table(module):
+    for line in table(module):
         click.echo(line)
     click.echo(f"then: tt check {key(module)}")
 
 
-def _table(module: Module) -> Iterator[str]:
+def table(module: Module, passed: Sequence[str] = ()) -> Iterator[str]:
     """The exercises of a module with their points, under the files that hold them where these are several."""
     from tt_core.course.exercises import files_of
 
@@ -111,7 +111,8 @@ def _table(module: Module) -> Iterator[str]:
             yield f"{file.rpartition('.')[2]}.py"
         for exercise in _exercises(module):
             if exercise.file == file:
-                yield f"  {exercise.name:<32} {exercise.points} points"
+                mark = "  pass" if exercise.name in passed else ""
+                yield f"  {exercise.name:<32} {exercise.points} points{mark}"
 
 
 @click.command()
@@ -134,7 +135,7 @@ def check(module: Module | None, exercises: tuple[str, ...], every: bool, as_jso
             except TinyTorchError as error:  # its file cannot be checked; this module's can
                 click.echo(f"{key(earlier)} {earlier.name} changed: {error}")
     names = [_exercise_called(name, workspace, [module])[1].name for name in exercises]
-    verdicts = _check(workspace, module, stop=not every and not as_json, quiet=as_json, names=names)
+    verdicts = check_module(workspace, module, stop=not every and not as_json, quiet=as_json, names=names)
     passed = all(verdict.passed for verdict in verdicts) and len(verdicts) == len(names or _exercises(module))
     if as_json:
         import json
@@ -149,14 +150,14 @@ def check(module: Module | None, exercises: tuple[str, ...], every: bool, as_jso
 def _recheck(workspace: Workspace, module: Module) -> None:
     """Check an earlier module whose file changed; only what no longer passes is told."""
     before = set(workspace.passed(module))
-    broken = before - {v.name for v in _check(workspace, module, stop=False, quiet=True) if v.passed}
+    broken = before - {v.name for v in check_module(workspace, module, stop=False, quiet=True) if v.passed}
     for name in sorted(broken):
         click.echo(
             f"{module.number:02} {module.name} changed, and {name} no longer passes: tt check {module.number:02}"
         )
 
 
-def _check(
+def check_module(
     workspace: Workspace, module: Module, stop: bool, quiet: bool = False, names: Sequence[str] = ()
 ) -> list[Verdict]:
     """Check a module, or some of its exercises, print each verdict, and note the results."""
@@ -233,7 +234,7 @@ def hint(exercise: str | None) -> None:
     workspace = Workspace.find()
     if exercise is None:
         module = _current(workspace)
-        found = _waiting(workspace, module)
+        found = waiting(workspace, module) or _exercises(module)[-1]
     else:
         module, found = _exercise_called(exercise, workspace)
     click.echo(next_hint(workspace, module, found))
@@ -248,11 +249,15 @@ def next_hint(workspace: Workspace, module: Module, exercise: Exercise) -> str:
     return f"{exercise.name} {shown}/{len(exercise.hints)}  {exercise.hints[shown - 1]}"
 
 
-def _waiting(workspace: Workspace, module: Module) -> Exercise:
-    """The first exercise of a module that has not passed, or the last one."""
-    exercises = _exercises(module)
+def waiting(workspace: Workspace, module: Module) -> Exercise | None:
+    """The first exercise of a module that has not passed; None where all have."""
     passed = workspace.passed(module)
-    return next((exercise for exercise in exercises if exercise.name not in passed), exercises[-1])
+    return next((exercise for exercise in _exercises(module) if exercise.name not in passed), None)
+
+
+def with_exercises() -> Iterator[Module]:
+    """The installed modules that have exercises, in order."""
+    return (module for module in installed() if _exercises(module))
 
 
 @click.command()
@@ -414,14 +419,17 @@ def whose_code(workspace: Workspace) -> str:
 @click.command()
 @click.argument("module", type=MODULE, required=False)
 def watch(module: Module | None) -> None:
-    """Check a module each time you save it, until Ctrl-C."""
+    """Check a module each time you save it.
+
+    Keys: n next, h hint, l list, r reset, q quit.
+    """
     in_the_framework()
     from tt_core.course.folder import Workspace
     from tt_core.course.watching import watch as watched
 
     show_each_line()
     workspace = Workspace.find()
-    watched(workspace, module or _current(workspace), _check)
+    watched(workspace, module or _current(workspace))
 
 
 def _exercises(module: Module) -> tuple[Exercise, ...]:

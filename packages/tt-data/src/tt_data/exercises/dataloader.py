@@ -69,17 +69,17 @@ def samples_end(t: Trial) -> None:
 
 def index_finds_its_dataset(t: Trial) -> None:
     """Indices go on from one dataset to the next."""
-    joined = ConcatDataset([["a", "b"], ["c"], ["d", "e"]])
-    t.show("joined = ConcatDataset([['a', 'b'], ['c'], ['d', 'e']]); joined[0]", lambda: joined[0])
+    joined = ConcatDataset([[10, 11], [20], [30, 31]])
+    t.show("joined = ConcatDataset([[10, 11], [20], [30, 31]]); joined[0]", lambda: joined[0])
     t.show(
         "[joined[i] for i in range(5)]",
         lambda: [joined[i] for i in range(5)],
         why="which dataset has sample i? cumulative_sizes is [2, 3, 5]; then subtract where it starts",
     )
     t.show("joined[-1], joined[-5]", lambda: [joined[-1], joined[-5]], why="count from the end of all: wrap_index")
-    gaps: Any = ConcatDataset([[], ["a"], [], [], ["b"]])
+    gaps: Any = ConcatDataset([[], [10], [], [], [11]])
     t.show(
-        "list of ConcatDataset([[], ['a'], [], [], ['b']])",
+        "list of ConcatDataset([[], [10], [], [], [11]])",
         lambda: list(gaps),
         why="an empty dataset has no sample: the first cumulative size that is larger than i",
     )

@@ -225,6 +225,7 @@ def filters_in_order(t: Trial) -> None:
     """Temperature, then top_k, top_p and min_p."""
     logits = floats(1, 3, 2, 0)
     t.show("probabilities([1, 3, 2, 0]), divided by their sum", lambda: normalized(logits), why="exp(logits)")
+    t.show("whether one of them is negative", lambda: bool((sampling.Sampling().probabilities(logits) < 0).any()))
     t.show("temperature=0.5", lambda: normalized(logits, temperature=0.5), why="logits / temperature, before exp")
     t.show("top_k=2", lambda: normalized(logits, top_k=2), why="below the second largest, the logit becomes -inf")
     t.show("top_k=9", lambda: normalized(logits, top_k=9), why="there are only four")

@@ -270,7 +270,7 @@ def row(value: float, count: int = 2) -> Tensor:
 def get_finds_what_was_put(t: Trial) -> None:
     """A copy of the result, or None."""
     results = Results(100)
-    results._kept["a"], results.nbytes = row(1).data, 8
+    results._kept["a"], results.nbytes = np.array([1, 2], np.float32), 8
     t.step("get of a key that is there, and of one that is not", "wrap(_copied(...)) makes tensors")
     t.see("get('a')", results.get("a"))
     t.see("get('b')", results.get("b"), "None where there is none")

@@ -197,7 +197,7 @@ def products_that_float32_adds_exactly(t: Trial) -> None:
 
 def average_moves_a_part_of_the_way(t: Trial) -> None:
     """Each end moves towards that of the batch by the part `averaging_constant`."""
-    for part, batches in ((0.5, ([0, 2], [0, 4])), (0.1, ([-1, 1], [-2, 3], [0, 10]))):
+    for part, batches in ((0.5, ([0, 2], [0, 4])), (0.1, ([-1, 1], [-2, 3], [-1, 10]))):
         observer = MovingAverageMinMaxObserver(averaging_constant=part)
         why = "old + part * (new - old), for both ends"
         t.step(f"MovingAverageMinMaxObserver({part}) after {batches}", why)

@@ -1,4 +1,4 @@
-"""Module 20, capstone: a lock that one process holds and that ends with the process, however it ends.
+"""A lock that one process holds and that ends with the process, however it ends.
 
 The operating system holds it (`flock` on POSIX, `LockFile` on Windows), so a crash leaves an empty file at most, and
 no number of a process that another one may have by now.
