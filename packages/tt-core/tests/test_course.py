@@ -499,3 +499,30 @@ def test_what_a_file_must_not_import_is_named(
     workspace.start(ACTIVATIONS)
     workspace.paths(ACTIVATIONS)[0].write_text(f"{line}\n", encoding="utf-8")
     assert told in str(run("check", "02").exception)
+
+
+def test_a_workspace_of_an_older_version_goes_on(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    written(workspace)
+    old = {"modules": {"02": {"passed": {"relu": True, "gone": True}, "use": "mine"}}}  # no format, hints or files
+    (workspace.root / "progress.json").write_text(json.dumps(old), encoding="utf-8")
+    assert run("hint", "softmax").output.startswith("softmax 1/3")
+    assert run("check", "02").exit_code == 0
+    assert "gone" not in Workspace(workspace.root).passed(ACTIVATIONS)
+    (workspace.root / "progress.json").write_text('{"format": 9, "modules": {}}', encoding="utf-8")
+    assert "made by a newer version" in str(run("next").exception)
+
+
+def test_a_workspace_may_be_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    (tmp_path / "other.txt").write_text("", encoding="utf-8")
+    assert "not empty" in str(run("init").exception)
+    (tmp_path / "other.txt").unlink()
+    assert "begin with: tt start 01" in run("init").output
+    assert run("start", "01").exit_code == 0
+    failed = run("check").output
+    assert f"in       {Path('01_tensor', 'elementwise.py')}, line " in failed
+    assert "a hint: tt hint add" in failed
+    assert run("hint").output.startswith("add 1/3")

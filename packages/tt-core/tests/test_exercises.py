@@ -17,7 +17,9 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "x[mask] = value\nreturn x",
             "return np.where(mask, value, x) + 0.0",
         ],
-        "mean": ["return sum.formula(x, dim, keepdim) / x.size", "return sum.formula(x, dim, True) / count(x, dim)"],
+        "mean": [
+            "return sum(x, dim, keepdim) / count(x, dim)",
+            "return sum.formula(x, dim, keepdim) / x.size", "return sum.formula(x, dim, True) / count(x, dim)"],
         "var": [
             "return mean.formula(x**2, dim, keepdim) - mean.formula(x, dim, keepdim) ** 2",
             "centred = x - mean.formula(x, dim, keepdim=True)\nreturn mean.formula(centred**2, dim, keepdim)",
@@ -92,7 +94,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
 
 RIGHT: dict[str, dict[str, str]] = {
     "tensor": {
-        "mean": "return sum(x, dim, keepdim) / count(x, dim)",
+        "mean": "return sum.formula(x, dim, True).reshape(sum.formula(x, dim, keepdim).shape) / count(x, dim)",
         "var": "d = x - mean(x, dim, True)\n"
         "return mean(d * d, dim, keepdim) * count(x, dim) / (count(x, dim) - correction)",
         "logsumexp": "m = x.max(axis=dim, keepdims=True)\nm = np.where(np.isfinite(m), m, 0)\n"

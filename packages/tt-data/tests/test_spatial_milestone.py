@@ -98,6 +98,20 @@ def test_the_same_seed_trains_the_same_network():
     assert any((states[2][name] != value).any() for name, value in states[0].items())
 
 
+def test_the_network_can_be_tried(monkeypatch):
+    monkeypatch.setattr(milestones, "_find", lambda *_: drawn_digits(400))
+    recipe = milestones.Recipe(epochs=1, max_lr=0.05, batch_size=25)
+    monkeypatch.setattr(milestones, "Recipe", lambda **_: recipe)
+    monkeypatch.setattr(milestones, "require", lambda *_: None)
+    tried = milestones.digits()
+    *drawn, told = tried.answer("7").splitlines()
+    assert tried.question == "the number of a test image, 0 to 199"
+    assert len(drawn) > 10
+    assert "@" in "".join(drawn)
+    assert told.endswith(f"it is a {int(GeneratedDigits(200, 1)[7][1])}")
+    assert tried.answer("207") == tried.answer("7")
+
+
 def test_what_was_not_reached_is_not_claimed(monkeypatch, capsys):
     monkeypatch.setattr(milestones, "_find", lambda *_: drawn_digits(200, real=True))
     hasty = milestones.Recipe(epochs=1, max_lr=1e-4, batch_size=20)

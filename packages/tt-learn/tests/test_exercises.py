@@ -172,9 +172,10 @@ RIGHT: dict[str, dict[str, str]] = {
         "AdamW.update": "p -= group['lr'] * group['weight_decay'] * p\n"
         "adam(p, -g if group['maximize'] else g, state, step, group)",
         "total_norm": "if not gradients:\n    return 0.0\n"
-        "everything = np.concatenate([np.ravel(g) for g in gradients])\n"
+        "everything = np.concatenate([np.ravel(g).astype(float) for g in gradients])\n"
         "return float(np.linalg.norm(everything, norm_type))",
-        "scale_down": "f = max_norm / (total + 1e-6)\nif f < 1:\n    for g in gradients:\n        g *= f\nreturn f",
+        "scale_down": "f = max_norm / (total + 1e-6)\n"
+        "if not f >= 1:\n    for g in gradients:\n        g *= f\nreturn f",
         "linear": "return start + (end - start) * done",
         "CosineWarmupLR.lr_at": "if t < self.warmup_steps:\n    return base * (t + 1) / (self.warmup_steps + 1)\n"
         "if t > self.total_steps:\n    return self.min_lr\n"

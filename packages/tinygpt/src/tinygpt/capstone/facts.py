@@ -39,7 +39,9 @@ def sizes(model: GPT) -> str:
     '29,984 parameters in 1 MB; a token: 0.1 MFLOP written, 0.2 MFLOP trained, 512 bytes of cache'
     """
     config = model.config
-    cache = 2 * config.n_layer * (config.n_kv_head or config.n_head) * config.head_size * 4  # a key and a value in each layer
+    cache = (
+        2 * config.n_layer * (config.n_kv_head or config.n_head) * config.head_size * 4
+    )  # a key and a value in each layer
     trained = flops_per_token(model)
     return (
         f"{model.num_parameters():,} parameters in {size(nbytes(model))}; a token: {trained / 3e6:,.1f} MFLOP written, "

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tt_core.command.journey import Module
 
 if TYPE_CHECKING:
@@ -37,6 +39,21 @@ class Exercise:
     """Functions that only the solution needs; they are taken out too."""
     timed: Callable[[], Callable[[], Any]] | None = field(default=None, repr=False)
     """Makes a call of the function at a size where its speed shows."""
+
+
+def timing(function: Callable[..., Any], *given: Any, **options: Any) -> Callable[[], Callable[[], Any]]:
+    """What to time: a call of `function` on random float32 arrays of these shapes, and on what is no shape as it is.
+
+    >>> timing(np.matmul, (2, 3), (3, 2))()().shape
+    (2, 2)
+    """
+
+    def make() -> Callable[[], Any]:
+        draw = np.random.default_rng(0)
+        inputs = [draw.standard_normal(x).astype(np.float32) if isinstance(x, tuple) else x for x in given]
+        return lambda: function(*inputs, **options)
+
+    return make
 
 
 def exercises_of(module: Module) -> tuple[Exercise, ...]:

@@ -48,8 +48,8 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.progress: dict[str, Any] = finder.read_progress(root) or {"format": FORMAT, "modules": {}}
-        if self.progress.get("format", FORMAT) > FORMAT:
+        self.progress: dict[str, Any] = brought_up(finder.read_progress(root))
+        if self.progress["format"] > FORMAT:
             raise TinyTorchError(f"{root} was made by a newer version of tt-core; upgrade: pip install -U tt-core")
 
     @classmethod
@@ -161,7 +161,8 @@ class Workspace:
     def note(self, module: Module, results: dict[str, bool]) -> None:
         """Keep which exercises passed with the files as they are now."""
         state = self.state(module)
-        state["passed"].update(results)
+        names = {exercise.name for exercise in exercises_of(module)}  # some may have had another name before
+        state["passed"] = {name: passed for name, passed in {**state["passed"], **results}.items() if name in names}
         state["digest"] = self.digest(module)
         self.save()
 
@@ -173,6 +174,20 @@ class Workspace:
         """Whether the learner's files changed since they were checked."""
         state = self.state(module)
         return "digest" in state and state["digest"] != self.digest(module)
+
+
+def brought_up(progress: dict[str, Any]) -> dict[str, Any]:
+    """Progress as this version writes it: what an older version did not keep yet is there, and empty.
+
+    >>> brought_up({"modules": {"02": {"passed": {"relu": True}, "use": "mine"}}})["modules"]["02"]["hints"]
+    {}
+    """
+    modules = {}
+    for name, state in progress.get("modules", {}).items():
+        if isinstance(state, dict):
+            modules[name] = {"passed": {}, "hints": {}, "solutions": [], "use": "mine", "files": {}, **state}
+    written = progress.get("format", FORMAT)
+    return {**progress, "format": written if isinstance(written, int) else FORMAT, "modules": modules}
 
 
 def key(module: Module) -> str:

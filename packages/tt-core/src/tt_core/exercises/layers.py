@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import tt_core as tt
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 
 LINEAR, CONTAINERS = "tt_core.layers.linear", "tt_core.layers.containers"
@@ -153,6 +153,7 @@ EXERCISES = (
             "x @ weight.T + bias; without the addition where bias is None.",
         ),
         (linear_multiplies_and_adds, linear_of_many_dimensions),
+        timed=timing(tt.linear, (64, 128), (96, 128), (96,)),
     ),
     Exercise(
         "Linear.reset_parameters",
@@ -197,6 +198,7 @@ EXERCISES = (
             "y = (x - mean) / np.sqrt(var + eps), then * weight and + bias where they are not None.",
         ),
         (layer_norm_has_mean_0_and_variance_1, layer_norm_scales_and_shifts, layer_norm_of_equal_numbers),
+        timed=timing(tt.layer_norm, (512, 512)),
     ),
     Exercise(
         "dropout",
@@ -209,6 +211,7 @@ EXERCISES = (
             "return x * scale, scale. Outside training: return x, np.ones((), x.dtype).",
         ),
         (dropout_is_off_outside_training, dropout_keeps_the_mean, dropout_differs_from_call_to_call),
+        timed=timing(tt.dropout, (512, 512)),
     ),
     Exercise(
         "Dropout.forward",

@@ -8,7 +8,7 @@ import numpy as np
 
 import tt_core as tt
 from tt_core import losses as L
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 
 REGRESSION, CLASSIFICATION = "tt_core.losses.regression", "tt_core.losses.classification"
@@ -159,6 +159,7 @@ EXERCISES = (
             cross_entropy_counts_what_counts,
             cross_entropy_of_impossible_classes,
         ),
+        timed=timing(tt.cross_entropy, (512, 512), np.arange(512)),
     ),
     Exercise(
         "binary_cross_entropy",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import tt_core as tt
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_core.tensor import shapes as S
 
@@ -58,6 +58,8 @@ def mean_divides_by_how_many(t: Trial) -> None:
     t.call(tt.mean, x, dim=1, why="the divisor is the size of dim, not of x")
     t.call(tt.mean, x, dim=(0, 2), keepdim=True, why="keepdim leaves reduced dimensions with size 1")
     t.call(tt.mean, x)
+    why = "in an op, compute with arrays: sum.formula(x, ...); the op sum(x, ...) gives a tensor"
+    t.show("the type of mean.formula(x, 0)", lambda: type(tt.mean.formula(x, 0)).__name__, why)
 
 
 def var_of_a_sample(t: Trial) -> None:
@@ -197,6 +199,7 @@ EXERCISES = (
             "centred = x - mean.formula(x, dim, keepdim=True); its squares added up, over count(x, dim) - correction",
         ),
         (var_of_a_sample, var_far_from_zero),
+        timed=timing(tt.var, (512, 512), dim=1),
     ),
     Exercise(
         "logsumexp",
@@ -209,6 +212,7 @@ EXERCISES = (
             "without keepdim, squeeze it before it is added.",
         ),
         (logsumexp_is_the_logarithm_of_the_sum, logsumexp_of_large_numbers),
+        timed=timing(tt.logsumexp, (512, 512), dim=1),
     ),
     Exercise(
         "matmul",
@@ -220,6 +224,7 @@ EXERCISES = (
             "return np.matmul(a, b); the framework's version also explains shapes that do not fit, with `misfit`.",
         ),
         (matmul_multiplies_rows_by_columns, matmul_of_many_matrices),
+        timed=timing(tt.matmul, (96, 96), (96, 96)),
     ),
     Exercise(
         "transpose",

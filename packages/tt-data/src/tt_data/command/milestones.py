@@ -16,7 +16,7 @@ import numpy as np
 
 import tt_core
 from tt_core import Layer, Linear, ReLU, Sequential, Tensor
-from tt_core.command.journey import require
+from tt_core.command.journey import TryIt, numbers_in, require
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import make_folder, write_atomic
@@ -26,6 +26,7 @@ from tt_data.dataloader import DataLoader
 from tt_data.datasets import CIFAR10, MNIST, DownloadError, GeneratedDigits, GeneratedShapes
 from tt_data.spatial import BatchNorm2d, Conv2d, Flatten, MaxPool2d
 from tt_learn import evaluating, no_grad
+from tt_learn.command.milestones import as_text
 from tt_learn.optim.schedules import OneCycleLR
 from tt_learn.optimizers import SGD
 from tt_learn.training import Callback, Trainer
@@ -87,23 +88,43 @@ def _stage(channels: int, out: int) -> tuple[Layer, ...]:
 # --- the milestone
 
 
-def cnn(data_dir: Path | None = None, out: Path | None = None) -> None:
+def cnn(data_dir: Path | None = None, out: Path | None = None) -> TryIt:
     """LeNet-5 must classify 99 % of the test images of MNIST, the small network 75 % of those of CIFAR-10.
 
     On generated digits and shapes, which replace missing data, both must reach 95 %. Raises `Shortfall` otherwise.
     """
-    digits(data_dir, out)
+    reader = digits(data_dir, out)
     things(data_dir, out)
+    return reader
 
 
-def digits(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> float:
-    """Train LeNet-5 on MNIST; returns its accuracy on the test images."""
+def digits(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> TryIt:
+    """Train LeNet-5 on MNIST; returns a way to let it read test images."""
     found = _find("cnn: digits", MNIST, data_dir, lambda count, seed: GeneratedDigits(count, seed))
     augment = transforms.Compose([transforms.RandomCrop(28, padding=2), transforms.Normalize(0.13, 0.31)])
-    recipe = Recipe(epochs=8, max_lr=0.1)
-    reached = _train("LeNet-5", lenet5, found, recipe, augment, transforms.Normalize(0.13, 0.31), out, seed)
+    recipe, normalize, built = Recipe(epochs=8, max_lr=0.1), transforms.Normalize(0.13, 0.31), list[Layer]()
+
+    def build(classes: int) -> Layer:
+        built.append(lenet5(classes))
+        return built[0]
+
+    reached = _train("LeNet-5", build, found, recipe, augment, normalize, out, seed)
     require("cnn", f"accuracy of LeNet-5 on {found.name}", reached, 0.99 if found.real else 0.95)
-    return reached
+    return _reading(built[0], found.test, normalize)
+
+
+def _reading(model: Layer, images: Any, normalize: Callable[[Array], Array]) -> TryIt:
+    """Lets a user choose a test image (1, H, W), and shows it, what the network reads, and what it is."""
+
+    def read(text: str) -> str:
+        image, label = images[int(numbers_in(text, 1)[0]) % len(images)]
+        with no_grad(), evaluating(model):
+            scores = model(tt_core.tensor(normalize(image[None]))).softmax(-1).numpy()[0]
+        found, shades = int(scores.argmax()), image[0] / max(float(image.max()), 1e-9)
+        drawn = as_text((shades * 255).astype(np.uint8))
+        return f"{drawn}\nread as {found} ({scores[found]:.1%}); it is a {int(label)}"
+
+    return TryIt(f"the number of a test image, 0 to {len(images) - 1}", read)
 
 
 def things(data_dir: Path | None = None, out: Path | None = None, seed: int = 0) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import Tensor
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_data.spatial import convolution as C
 from tt_data.spatial import normalization as N
@@ -367,6 +367,7 @@ EXERCISES = (
             "where w = windows(x.shape[2:], kernel_size, stride, padding, dilation).",
         ),
         (unfold_makes_columns,),
+        timed=timing(C.unfold, (4, 4, 12, 12), kernel_size=3),
     ),
     Exercise(
         "conv2d",
@@ -380,6 +381,7 @@ EXERCISES = (
             "reshape to (N, O, H', W') and add bias[:, None, None] if there is one.",
         ),
         (convolution_is_a_sum, convolution_with_options),
+        timed=timing(C.conv2d, (4, 4, 12, 12), (8, 4, 3, 3)),
     ),
     Exercise(
         "conv2d_input",
@@ -415,6 +417,7 @@ EXERCISES = (
             "dimensions.",
         ),
         (maximum_of_each_window,),
+        timed=timing(P.max_pool2d, (8, 16, 32, 32), kernel_size=2),
     ),
     Exercise(
         "max_pool2d_backward",
@@ -451,6 +454,7 @@ EXERCISES = (
             "the result. Return it with mean and var.",
         ),
         (channels_are_normalized, far_from_zero),
+        timed=timing(N.batch_norm_training, (64, 16, 16, 16)),
     ),
     Exercise(
         "batch_norm_backward",

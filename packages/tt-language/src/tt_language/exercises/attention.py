@@ -8,7 +8,7 @@ import numpy as np
 
 import tt_core
 from tt_core import Tensor
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_language.attention import attention as A
 from tt_language.attention import heads as H
@@ -353,6 +353,7 @@ EXERCISES = (
             "seed) @ value; return the result and np.asarray(seed).",
         ),
         (attention_is_a_mean, weights_are_dropped),
+        timed=timing(A.scaled_dot_product_attention, (8, 64, 32), (8, 64, 32), (8, 64, 32)),
     ),
     Exercise(
         "sum_groups",

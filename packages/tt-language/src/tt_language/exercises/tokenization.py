@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from tt_core.course.exercises import Exercise
@@ -280,6 +282,13 @@ def long_pieces(t: Trial) -> None:
     t.show("merge_pairs of 300 ids with 36 merges", lambda: list(bpe_encoding.merge_pairs(list(ids), rank, merged)))
 
 
+def of_many_words() -> Callable[[], Any]:
+    """Thirty merges of 300 random words."""
+    letters = np.random.default_rng(0).integers(97, 107, (300, 6))
+    words = {tuple(int(letter) for letter in word): 1 + number % 7 for number, word in enumerate(letters)}
+    return lambda: bpe_training.learn_merges(dict(words), [chr(i) for i in range(256)], 286)
+
+
 EXERCISES = (
     Exercise(
         "CharTokenizer.encode",
@@ -396,6 +405,7 @@ EXERCISES = (
             "and the spelling is appended. Then table.merge(pair, new, where), and pair is one of the merges.",
         ),
         (merges_are_learned,),
+        timed=of_many_words,
     ),
     Exercise(
         "merge_pairs",

@@ -8,7 +8,7 @@ import numpy as np
 
 import tt_core
 from tt_core import Tensor
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_core.layers import Dropout, LayerNorm
 from tt_language.transformers import blocks, generation, gpt, sampling
@@ -350,6 +350,7 @@ EXERCISES = (
             "y = x / np.sqrt(...); then y * weight, if there is one.",
         ),
         (vectors_get_one_length,),
+        timed=timing(N.rms_norm, (512, 512)),
     ),
     Exercise(
         "rms_norm_backward",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_learn.autograd import Cube, Node, StraightThroughRound, Tensor, first_rules, is_grad_enabled, sum_to
 from tt_learn.autograd.backward import Backward
@@ -470,6 +470,7 @@ EXERCISES = (
             "x.sum(repeated, keepdims=True), then reshape to the shape; mind the case where nothing was repeated.",
         ),
         (sum_to_adds_new_dimensions, sum_to_keeps_dimensions_of_one),
+        timed=timing(sum_to, (64, 128, 64), shape=(128, 1)),
     ),
     Exercise(
         "edges_of",

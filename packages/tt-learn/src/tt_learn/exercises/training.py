@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_learn.autograd import Tensor, is_grad_enabled
 from tt_learn.optimizers import SGD, Adam, StepLR
@@ -286,6 +286,7 @@ EXERCISES = (
             "best == classes[..., None], then .any(-1).mean(), as a Python float. as_array makes arrays of tensors.",
         ),
         (accuracy_counts_hits,),
+        timed=timing(metrics.top_k_accuracy, (5000, 10), np.arange(5000) % 10, 2),
     ),
     Exercise(
         "confusion_matrix",
@@ -297,6 +298,7 @@ EXERCISES = (
             "np.bincount(classes * n + scores.argmax(-1), minlength=n * n).reshape(n, n)",
         ),
         (confusions_are_counted,),
+        timed=timing(metrics.confusion_matrix, (5000, 10), np.arange(5000) % 10),
     ),
     Exercise(
         "accumulate",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_perf.benchmarking import Comparison, Measurement, comparing
 from tt_perf.benchmarking import statistics as S
@@ -290,6 +290,7 @@ EXERCISES = (
             "The median of each series (axis=1); of these the percentiles 50 * (1 - confidence) and 100 minus that.",
         ),
         (bootstrap_of_equal_values, bootstrap_of_medians, bootstrap_confidence, bootstrap_is_repeatable),
+        timed=timing(S.bootstrap_interval, (101,)),
     ),
     Exercise(
         "ratio_interval",
@@ -312,6 +313,7 @@ EXERCISES = (
             "(U - m * n / 2) / sqrt(m * n * (m + n + 1) / 12)",
         ),
         (rank_test_counts_pairs, rank_test_of_ties),
+        timed=timing(S.rank_test, (200,), (200,)),
     ),
     Exercise(
         "slow_start",

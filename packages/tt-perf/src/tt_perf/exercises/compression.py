@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_learn.autograd import Tensor
 from tt_perf.compression import low_rank, pruning
@@ -234,6 +234,7 @@ EXERCISES = (
             "Ones of dtype bool; set those at the first `pruned` indices to False; reshape to the shape of scores.",
         ),
         (keep_best_drops_the_lowest, keep_best_is_exact),
+        timed=timing(pruning.keep_best, (512, 512), pruned=100_000),
     ),
     Exercise(
         "keep_best_of_rows",
@@ -252,6 +253,7 @@ EXERCISES = (
             "np.put_along_axis(keep, places, True, axis=1) on an array of False; reshape to the shape of scores.",
         ),
         (keep_two_of_four, keep_n_of_m),
+        timed=timing(pruning.keep_best_of_groups, (512, 512), n=2, m=4),
     ),
     Exercise(
         "gradual_amount",

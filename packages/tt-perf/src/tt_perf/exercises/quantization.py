@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_perf.quantization import MovingAverageMinMaxObserver, packed
 from tt_perf.quantization import affine as A
@@ -295,6 +295,7 @@ EXERCISES = (
             "the shape of the weight; Packed(codes, scale).",
         ),
         (pack_int8_has_a_scale_for_each_row, pack_int8_of_other_shapes),
+        timed=timing(packed.pack_int8, (512, 512)),
     ),
     Exercise(
         "pack_nibbles",
@@ -306,6 +307,7 @@ EXERCISES = (
             "The even columns | the odd columns << 4",
         ),
         (pack_two_numbers_to_a_byte,),
+        timed=timing(packed.pack_nibbles, np.arange(512 * 512, dtype=np.uint8).reshape(512, 512) % 16),
     ),
     Exercise(
         "unpack_nibbles",
