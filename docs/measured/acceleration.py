@@ -65,7 +65,7 @@ def strided(step: int) -> float:
     return a / b
 
 
-@number(1.5, 100, ".1f")
+@number(1.1, 300, ".1f")
 def stride_of_a_line() -> float:
     """The same number of additions, each in a cache line of its own."""
     return strided(LINE)
@@ -94,7 +94,7 @@ def in_blocks(x: Any, size: int = 1 << 14) -> Any:
     return out
 
 
-@number(0.9, 30, ".1f")
+@number(0.7, 100, ".1f")
 def blocks_faster() -> float:
     """How many times as fast the formula is in blocks."""
     whole, blocks = fastest(lambda: polynomial(X), lambda: in_blocks(X), rounds=9)

@@ -11,7 +11,7 @@ from tt_learn.svg import line_chart
 X = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
 
 
-@number(1.5, 200, ".0f")
+@number(1.1, 500, ".0f")
 def gelu_times_relu() -> float:
     """How many times as long GELU takes as ReLU, with NumPy's kernels, on a million numbers."""
     return seconds(lambda: tt.gelu.kernel(X)) / seconds(lambda: tt.relu.kernel(X))

@@ -34,7 +34,7 @@ def times() -> tuple[float, float]:
     return tuple(fastest(lambda: attend(short), lambda: attend(long), rounds=25))  # type: ignore[return-value]
 
 
-@number(2.2, 15, ".1f")
+@number(1.5, 40, ".1f")
 def doubled_time() -> float:
     """How many times as long attention takes over twice as many tokens."""
     return times()[1] / times()[0]
@@ -65,7 +65,7 @@ def memory_formula_times_kernel() -> float:
     return peak_bytes(lambda: scaled_dot_product_attention.formula(x, x, x)) / peak_bytes(lambda: attend(x))
 
 
-@number(0.3, 1, ".2f")
+@number(0.1, 1.3, ".2f")
 def causal_time() -> float:
     """The time of causal attention as a share of that of full attention, over 768 tokens."""
     x = queries(768, heads=1)

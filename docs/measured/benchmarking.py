@@ -152,7 +152,7 @@ def product_by_relu() -> float:
     return float(measured().ratios[0].ratio)
 
 
-@number(0.5, 2, ".3f")
+@number(0.3, 3, ".3f")
 def control() -> float:
     """The time of relu as a multiple of itself."""
     return float(measured().control_ratio.ratio)

@@ -181,7 +181,7 @@ def token_cached() -> float:
     return milliseconds()[1]
 
 
-@number(0.3, 2.5, ".2f")
+@number(0.2, 6, ".2f")
 def small_cache_speedup() -> float:
     """How many times as fast generation is with the KV cache: about as fast, for so small a model."""
     return token_plain() / token_cached()

@@ -115,19 +115,19 @@ def time_after(how: str) -> float:
     return after / before
 
 
-@number(0.6, 1.6, ".2f")
+@number(0.3, 3, ".2f")
 def time_of_masks() -> float:
     """Time with 90 % of the weights set to zero, as a share of the time before."""
     return time_after("masks")
 
 
-@number(0.25, 0.9, ".2f")
+@number(0.1, 1, ".2f")
 def time_of_half() -> float:
     """Time with half of the hidden neurons removed, as a share of the time before."""
     return time_after("shrunk")
 
 
-@number(0.08, 0.8, ".2f")
+@number(0.03, 1, ".2f")
 def time_of_rank_64() -> float:
     """Time with both weights as products of rank 64, as a share of the time before."""
     return time_after("low rank")

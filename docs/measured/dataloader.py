@@ -45,13 +45,13 @@ def waiting_share(prefetch: int) -> float:
 _WORK = np.ones((128, 128), np.float32)
 
 
-@number(0.2, 0.7, ".0%")
+@number(0.1, 0.9, ".0%")
 def waiting_without_prefetch() -> float:
     """The share of time in which the loop waits when it reads each batch itself."""
     return waiting_share(0)
 
 
-@number(0, 0.35, ".0%")
+@number(0, 0.6, ".0%")
 def waiting_with_prefetch() -> float:
     """The same when a thread has two batches in preparation."""
     return min(waiting_share(2) for _ in range(3))

@@ -118,7 +118,7 @@ def intensity(name: str) -> float:
     return next(each.intensity for each in profiler.verdicts(machine()) if each.name == name)
 
 
-@number(0.8, 6, ".1f")
+@number(0.7, 20, ".1f")
 def profiled_times_plain() -> float:
     """How many times as long a training step takes under the profiler."""
     step = Step()

@@ -36,7 +36,7 @@ def copy_megabytes() -> float:
     return kept_bytes(lambda: x.T.contiguous()) / 1e6
 
 
-@number(1.2, 40, ".1f")
+@number(1.1, 500, ".1f")
 def columns_times_rows() -> float:
     """How many times as long summing each column by itself takes as summing each row by itself."""
 

@@ -46,19 +46,19 @@ def shares() -> dict[str, float]:
     return dict(zip(("forward", "backward", "optimizer"), (np.array(best) / sum(best)).tolist(), strict=True))
 
 
-@number(0.08, 0.6, ".0%")
+@number(0.03, 0.8, ".0%")
 def forward_share() -> float:
     """The share of forward in a step."""
     return shares()["forward"]
 
 
-@number(0.15, 0.7, ".0%")
+@number(0.1, 0.85, ".0%")
 def backward_share() -> float:
     """The share of backward."""
     return shares()["backward"]
 
 
-@number(0.05, 0.7, ".0%")
+@number(0.02, 0.85, ".0%")
 def optimizer_share() -> float:
     """The share of Adam."""
     return shares()["optimizer"]

@@ -79,7 +79,7 @@ def solution(source: str, name: str) -> str:
 def line_of(source: str, name: str) -> int | None:
     """The first line of a function's body after its docstring; None where it is not defined.
 
-    >>> line_of("def one():\n    '''Gives 1.'''\n    return 1", "one")
+    >>> line_of("def one():\\n    'Gives 1.'\\n    return 1", "one")
     3
     """
     node = dict(definitions(ast.parse(source))).get(name)
