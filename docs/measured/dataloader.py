@@ -61,7 +61,7 @@ ROWS = TensorDataset(np.zeros((4096, 784), np.float32), np.zeros(4096, np.int64)
 BATCH = np.random.default_rng(0).permutation(4096)[:256]
 
 
-@number(1.5, 100, ".0f")
+@number(1.1, 1000, ".0f")
 def rows_times_batch() -> float:
     """How many times as long it takes to fetch 256 rows one by one and stack them as to fetch them in one call."""
     one_by_one = lambda: default_collate([ROWS[int(i)] for i in BATCH])  # noqa: E731

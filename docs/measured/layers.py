@@ -38,7 +38,7 @@ def first_layer_share() -> float:
     return mlp()[0].num_parameters() / mlp_parameters()
 
 
-@number(1.5, 100, ".0f")
+@number(1.1, 1000, ".0f")
 def batch_gain() -> float:
     """How many times as long 64 calls with one image take as one call with 64 images."""
     x = tt.randn(64, 784)

@@ -56,7 +56,7 @@ def time_by_length() -> str:
     return line_chart(curves, x_label="tokens before", y_label="milliseconds")
 
 
-@number(2, 200, ".0f")
+@number(1.5, 2000, ".0f")
 def cache_speedup() -> float:
     """How many times as fast the token after 255 is with a cache."""
     plain, short = seconds_of_a_token(255)
@@ -139,7 +139,7 @@ def hit_and_call(op: Any) -> Iterator[float]:
     yield from (hit, call)
 
 
-@number(1.5, 300, ".0f")
+@number(1.1, 3000, ".0f")
 def hit_of_relu() -> float:
     """How many times as long a kept result of relu takes to find as relu takes to compute, on 512 x 512 numbers."""
     hit, call = hit_and_call(tt_core.relu)

@@ -108,19 +108,19 @@ def times(config: str, rows: int) -> float:
     return after / before
 
 
-@number(0.1, 20, ".1f")
+@number(0.05, 100, ".1f")
 def int8_time_of_a_row() -> float:
     """Time of an int8 Linear(1024, 1024) on one row, as a multiple of the float one's."""
     return times("int8", 1)
 
 
-@number(0.3, 10, ".1f")
+@number(0.1, 50, ".1f")
 def int8_time_of_many_rows() -> float:
     """The same for 256 rows."""
     return times("int8", 256)
 
 
-@number(2, 200, ".0f")
+@number(1.1, 2000, ".0f")
 def int4_time_of_a_row() -> float:
     """Time of an int4 Linear(1024, 1024) on one row, as a multiple of the float one's."""
     return times("int4", 1)

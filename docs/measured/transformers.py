@@ -74,7 +74,7 @@ def token_seconds() -> tuple[float, float, float]:
     return whole, slow, cached
 
 
-@number(5, 2000, ".0f")
+@number(3, 20000, ".0f")
 def generation_times_pass() -> float:
     """How many times as long 64 tokens take one by one as in one pass."""
     return token_seconds()[1] / token_seconds()[0]
