@@ -104,7 +104,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "token = layers * (floats * width + scores) + 3 * vocab_size\n"
             "return Needs(_TRAINED * weights, _SAVED * weights, 4 * token * config.batch_size * config.block_size)",
         ],
-        "TinyGPT._opening": ["return [0]", "return self.tokenizer.encode('\\n')"],
+        "TinyGPT.opening": ["return [0]", "return self.tokenizer.encode('\\n')"],
         "TinyGPT._texts": [
             "for token in tokens:\n    yield self.tokenizer.decode([token])",
             "yield self.tokenizer.decode(list(tokens), skip_special_tokens=True)",
@@ -114,14 +114,14 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "yield decoder.finish()",
         ],
         "TinyGPT.generate": [
-            "ids = self._opening() if prompt in ('', '\\n') else self.tokenizer.encode(prompt)\n"
+            "ids = self.opening() if prompt in ('', '\\n') else self.tokenizer.encode(prompt)\n"
             "yield from self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer,"
             " **sampling))",
             "return self._texts(stream(self.model, self.tokenizer.encode(prompt), max_new_tokens, stop=stop,"
             " tokenizer=self.tokenizer, **sampling))",
-            "ids = self._opening() if prompt in ('', '\\n') else self.tokenizer.encode(prompt)\n"
+            "ids = self.opening() if prompt in ('', '\\n') else self.tokenizer.encode(prompt)\n"
             "return self._texts(stream(self.model, ids, max_new_tokens, **sampling))",
-            "ids = self._opening() if prompt in ('', '\\n') else self.tokenizer.encode(prompt)\n"
+            "ids = self.opening() if prompt in ('', '\\n') else self.tokenizer.encode(prompt)\n"
             "return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer))",
         ],
     }
@@ -140,8 +140,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "        sizes.append(len(x))\nreturn float(np.average(losses, weights=sizes))",
         "TinyGPT._texts": "decoder = StreamDecoder(self.tokenizer, skip_special_tokens=True)\nfor token in tokens:\n"
         "    if piece := decoder.feed(token):\n        yield piece\nyield decoder.finish()",
-        "TinyGPT._opening": "try:\n    ids = self.tokenizer.encode('\\n')\nexcept Exception:\n    ids = [0]\n"
-        "return ids",
+        "TinyGPT.opening": "try:\n    ids = self.tokenizer.encode('\\n')\nexcept Exception:\n    ids = [0]\nreturn ids",
     }
 }
 

@@ -407,14 +407,6 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "        for i in range(x.shape[1]):\n            out[r, o] += x[r, i] * Number(codes[o, i]) * scale[o]",
         ],
         "integer_product": ["out[...] = a @ b.T", "out += a.astype(np.int32) @ b.T.astype(np.int32)"],
-        "sgd_momentum": [
-            "for i in range(p.size):\n    p[i] -= lr * b[i]\n    b[i] = momentum * b[i] + _decayed(g[i], p[i], decay)",
-            "for i in range(p.size):\n    b[i] = momentum * b[i] + (ONE - momentum) * _decayed(g[i], p[i], decay)\n"
-            "    p[i] -= lr * b[i]",
-            "for i in range(p.size):\n    b[i] = momentum * b[i] + g[i] + decay * p[i]\n    p[i] -= lr * b[i]",
-            "for i in range(p.size):\n    b[i] = momentum * b[i] + g[i]\n"
-            "    p[i] -= lr * (b[i] + _decayed(ZERO, p[i], decay))",
-        ],
     },
     "benchmarking": {
         "median": [

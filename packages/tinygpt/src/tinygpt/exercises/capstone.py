@@ -194,11 +194,11 @@ def needed(t: Trial, what: str, config: TrainConfig, vocab_size: int, why: str) 
 def a_text_begins(t: Trial) -> None:
     """A line break, or the first entry where the tokenizer never saw one."""
     with_break, without = CharTokenizer("b\n\ta"), CharTokenizer("ba")
-    t.show("the opening with a vocabulary of \\t, \\n, a, b", lambda: TinyGPT(small(4), with_break)._opening(),
+    t.show("the opening with a vocabulary of \\t, \\n, a, b", lambda: TinyGPT(small(4), with_break).opening(),
            why='self.tokenizer.encode("\\n")')  # fmt: skip
-    t.show("the opening with a vocabulary of a, b", lambda: TinyGPT(small(2), without)._opening(),
+    t.show("the opening with a vocabulary of a, b", lambda: TinyGPT(small(2), without).opening(),
            why="encode raises TokenizerError for a character that is not in the vocabulary")  # fmt: skip
-    t.show("the opening with bytes", lambda: TinyGPT(small(), ByteTokenizer())._opening())
+    t.show("the opening with bytes", lambda: TinyGPT(small(), ByteTokenizer()).opening())
 
 
 def pieces(gpt: TinyGPT, tokens: Iterable[int]) -> list[str]:
@@ -248,7 +248,7 @@ def prompts_are_continued(t: Trial) -> None:
 
     t.show("generate('Hi', 6, temperature=0)", lambda: text("Hi", temperature=0.0), why="stream(self.model, ids, ...)")
     t.show("generate('Hi', 6, seed=1)", lambda: text("Hi", seed=1), why="**sampling goes on to stream")
-    t.show("generate('', 6, seed=1)", lambda: text("", seed=1), why="an empty prompt begins with self._opening()")
+    t.show("generate('', 6, seed=1)", lambda: text("", seed=1), why="an empty prompt begins with self.opening()")
     t.show("generate('\\n', 6, seed=1)", lambda: text("\n", seed=1), why="a line break is the opening")
     whole = text("Hi", seed=1)
     t.show("generate('Hi', 6, seed=1, stop=[the third character])", lambda: text("Hi", seed=1, stop=(whole[2],)),
@@ -366,7 +366,7 @@ EXERCISES = (
         (memory_of_weights, memory_of_activations),
     ),
     Exercise(
-        "TinyGPT._opening",
+        "TinyGPT.opening",
         CAPSTONE,
         2,
         (
@@ -394,7 +394,7 @@ EXERCISES = (
         (
             "Ids, tokens, texts: three steps, and two of them exist already.",
             "stream(self.model, ids, max_new_tokens, ...) gives the tokens, self._texts makes text of them. An empty "
-            'prompt, or "\\n", begins with self._opening().',
+            'prompt, or "\\n", begins with self.opening().',
             "return self._texts(stream(self.model, ids, max_new_tokens, stop=stop, tokenizer=self.tokenizer, "
             "**sampling)); without yield, so that encode runs when generate is called.",
         ),

@@ -243,26 +243,6 @@ def integers_of_both_sides(t: Trial) -> None:
     see_loop(t, "integer_product of 3 and 2 rows", loops.integer_product, (a, b), np.full((3, 2), 7, np.int32), why)
 
 
-def momentum_in_one_pass(t: Trial) -> None:
-    """b = momentum b + g + decay p, then p -= lr b, number by number."""
-    stepped(t, floats(1, 2), floats(0.5, -1), floats(0, 0), (0.9, 0.1, 0.0), "a first step moves by lr g")
-    stepped(t, t.normal(5), t.normal(5), t.normal(5), (0.9, 0.1, 0.0), "b keeps 0.9 of what it was")
-    stepped(t, t.normal(5), t.normal(5), t.normal(5), (0.5, 0.2, 0.3), "decay p belongs to the gradient")
-    stepped(t, floats(np.inf), floats(1), floats(0), (0.9, 0.1, 0.0), "0 times infinity is nan: use _decayed")
-
-
-def stepped(t: Trial, p: Any, g: Any, b: Any, options: tuple[float, float, float], why: str) -> None:
-    """Record a step of SGD with momentum."""
-    momentum, lr, decay = (number(x) for x in options)
-    text = f"sgd_momentum of {p.size} numbers, momentum={options[0]}, lr={options[1]}, decay={options[2]}"
-    t.step(text, why)
-    with np.errstate(all="ignore"):
-        loops.sgd_momentum(p, g, b, momentum, lr, decay)
-    t.see(f"b after {text}", b, why)
-    t.see(f"p after {text}", p, "p -= lr b, with the new b")
-    t.see(f"g after {text}", g, "a step must not change the gradient")
-
-
 # --- what is timed
 
 
@@ -446,16 +426,5 @@ EXERCISES = (
             "total = np.int32(total + np.int32(a[r, i]) * np.int32(b[o, i]))",
         ),
         (integers_of_both_sides,),
-    ),
-    Exercise(
-        "sgd_momentum",
-        LOOPS,
-        3,
-        (
-            "NumPy would go over memory five times for this formula. How often must a loop?",
-            "Both b and p change in place, b first. `_decayed` adds decay p to the gradient.",
-            "b[i] = momentum * b[i] + _decayed(g[i], p[i], decay); p[i] -= lr * b[i]",
-        ),
-        (momentum_in_one_pass,),
     ),
 )
