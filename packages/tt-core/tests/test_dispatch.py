@@ -430,7 +430,8 @@ def test_tt_report_collects_what_plugins_measured() -> None:
     manager.register(plugin(tt_report=lambda: "measured"))
     manager.register(plugin(tt_report=lambda: None))
     reports = manager.hook.tt_report()  # a plugin of TT_PLUGINS may have one too
-    assert "measured" in reports and None not in reports
+    assert "measured" in reports
+    assert None not in reports
 
 
 @pytest.mark.parametrize("hook", ["tt_plugged", "tt_unplugged"])
