@@ -436,8 +436,8 @@ def test_a_walk_from_init_to_a_passed_exercise(tmp_path: Path, monkeypatch: pyte
     failed = run("check", "02")
     assert failed.exit_code == 1
     assert "not written yet" in failed.output
-    assert run("hint", "relu").output.startswith("1/3")
-    assert run("hint", "02.relu").output.startswith("2/3")
+    assert run("hint", "relu").output.startswith("relu 1/3")
+    assert run("hint", "02.relu").output.startswith("relu 2/3")
     assert "begin module 01 tensor: tt start 01" in run("next").output
     assert "np.maximum(x, 0)" in run("solution", "relu", "--yes").output
     path = tmp_path / "journey" / "02_activations" / "activations.py"

@@ -259,5 +259,5 @@ def test_files_and_methods_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     started = run("start", "05").splitlines()
     assert started.index("backward.py") < started.index("  Backward.walk                    8 points")
-    assert run("hint", "walk").startswith("1/3")
-    assert run("hint", "05.Backward.walk").startswith("2/3")
+    assert run("hint", "walk").startswith("Backward.walk 1/3")
+    assert run("hint", "05.Backward.walk").startswith("Backward.walk 2/3")
