@@ -1,4 +1,4 @@
-"""The page: three files of this package, sent as they are. Nothing is fetched from anywhere else."""
+"""The page: three files in the folder `web`, sent as they are. Nothing is fetched from anywhere else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-_FOLDER = Path(__file__).parent / "page"
+_FOLDER = Path(__file__).parent / "web"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _HEADERS = {
     "content-security-policy": (
