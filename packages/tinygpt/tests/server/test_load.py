@@ -21,7 +21,6 @@ import tt_core
 from tinygpt.capstone import TinyGPT
 from tinygpt.server.continuation import Ended, Options
 from tinygpt.server.engine import Engine
-from tt_core.engine.threads import blas_threads
 from tt_language import GPT, ByteTokenizer, GPTConfig, generate
 
 CLIENT = Path(__file__).parent / "load_client.py"
@@ -108,7 +107,7 @@ def speed(engine: Engine, streams: int, tokens: int) -> float:
 
 def test_sixteen_streams_give_four_times_the_tokens_of_one() -> None:
     model = GPT(GPTConfig(vocab_size=1024, block_size=256, n_layer=4, n_head=4, n_embd=128)).eval()
-    with blas_threads(1), Engine(model, ByteTokenizer()) as engine:
+    with Engine(model, ByteTokenizer()) as engine:
         speed(engine, 16, 10)
         ratios = [speed(engine, 16, 40) / speed(engine, 1, 40) for _ in range(7)]
     assert statistics.median(ratios) >= 4, ratios
