@@ -74,7 +74,7 @@ def checked(wanted: Needs, batch_size: int, smaller: str) -> Needs:
     if free is None or wanted.total <= free:
         return wanted
     room = (free - wanted.weights) * batch_size // wanted.activations
-    if wanted.reading > free:
+    if wanted.total - wanted.reading <= free:
         advice = "choose a smaller --accumulate or --batch-size"
     elif room >= 1 and wanted.weights + wanted.saving <= free:
         advice = f"choose a smaller --batch-size (up to {room}) or --block-size"
