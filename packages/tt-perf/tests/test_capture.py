@@ -1053,3 +1053,15 @@ def test_jobs_of_tt_compare_are_captured() -> None:
         for _ in range(4):
             step()
     assert step.replayed == 2
+
+
+def test_a_plugin_may_be_captured_through_a_hook() -> None:
+    class Wraps:
+        captured_through = ("tt_wrap_layer",)
+
+        @hookimpl
+        def tt_wrap_layer(self, layer_type: Any, call: Any) -> Any:
+            return lambda layer, *inputs, **options: call(layer, *inputs, **options)
+
+    with tt.use(Wraps()):
+        assert both(simple(), batches(5)).replayed == 3

@@ -44,6 +44,8 @@ class JitPlugin:
         self._blas: Blas | None = None
         self._decoding = Decoding(compiled_token)
 
+    captured_through = ("tt_wrap_layer",)  # in a training step, GPT's call is only passed on
+
     @hookimpl
     def tt_kernel(self, op: Op) -> Call | None:
         return self._bound().get(op.name)

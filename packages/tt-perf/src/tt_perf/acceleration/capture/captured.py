@@ -33,10 +33,15 @@ class CaptureWarning(UserWarning):
 
 
 def onlooker() -> str | None:
-    """The name of an active plugin that wants to see each call, and would not see those of a replay."""
+    """The name of an active plugin that wants to see each call, and would not see those of a replay.
+
+    A plugin whose attribute `captured_through` names a hook does not mind.
+    """
     for hook in LOOKS_ON:
         for implementation in getattr(manager.hook, hook).get_hookimpls():
-            if implementation.plugin is not autograd and not isinstance(implementation.plugin, RecordingHooks):
+            plugin = implementation.plugin
+            ours = plugin is autograd or isinstance(plugin, RecordingHooks)
+            if not ours and hook not in getattr(plugin, "captured_through", ()):
                 return str(implementation.plugin_name)
     return None
 
