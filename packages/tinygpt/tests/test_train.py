@@ -20,6 +20,7 @@ from tinygpt.capstone import TinyGPT
 from tinygpt.capstone.corpus import Corpus, Tokens, read_corpus, split_tokens
 from tinygpt.capstone.documentation import documentation
 from tinygpt.capstone.presets import preset
+from tinygpt.capstone.showcase import sample, usual_opening
 from tinygpt.capstone.train import Estimate, Sample
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
@@ -324,3 +325,32 @@ def test_without_sources_another_text_is_asked_for(
 ) -> None:
     monkeypatch.setattr("tinygpt.capstone.corpus.documentation", lambda: "")
     assert "name a --corpus FILE" in refused("train", "--preset", "tiny")
+
+
+def test_training_ends_with_a_sample_and_says_how_many_of_its_words_are_real(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run") == 0
+    told = capsys.readouterr().out
+    known, words, share = map(int, re.findall(r"\[(\d+) of its (\d+) words occur in the text \((\d+)%\)\]", told)[0])
+    assert 0 < known <= words
+    assert share == round(100 * known / words)
+    assert share > 50  # it has learnt to spell the twelve words of this text
+
+
+def test_words_that_the_text_does_not_have_are_counted() -> None:
+    class Writes(TinyGPT):
+        def generate(self, prompt: str = "", *given: Any, **options: Any) -> Iterator[str]:
+            yield from (" The cat zat", " on the mat, frob", " cu")
+
+    gpt = TinyGPT.__new__(Writes)
+    gpt.tokenizer = ByteTokenizer()
+    shown = sample(gpt, "the cat sat on\nthe mat")
+    assert shown.text == " The cat zat on the mat, frob"
+    assert (shown.known, shown.words) == (5, 7)
+
+
+def test_the_usual_opening_is_the_one_of_most_paragraphs() -> None:
+    text = "\n\n".join(["Return the sum of all.", "Return the mean.", "A list of numbers."] * 9)
+    assert usual_opening(text) == "Return the"
+    assert usual_opening("one two three") == usual_opening("") == "\n"

@@ -28,12 +28,12 @@ class TrainConfig:
     """Everything that decides a training run but the text. Names are nanoGPT's where it has them."""
 
     tokenizer: str = _option("bpe", "char, byte or bpe")
-    vocab_size: int = _option(1024, "entries that bpe learns; char and byte find theirs")
+    vocab_size: int = _option(1536, "entries that bpe learns; char and byte find theirs")
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 192
     block_size: int = _option(128, "tokens that the model sees at once")
-    dropout: float = 0.0
+    dropout: float = 0.05
     bias: bool = _option(False, "in linear layers and norms")
     mlp: str = _option("gelu_tanh", "gelu, gelu_tanh, relu or swiglu")
     steps: int = 1200
@@ -83,6 +83,7 @@ PRESETS: dict[str, TrainConfig] = {
     "docs": TrainConfig(),
     "nanogpt-cpu": TrainConfig(
         tokenizer="char",
+        dropout=0.0,
         n_layer=4,
         n_head=4,
         n_embd=128,
@@ -94,6 +95,7 @@ PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
         tokenizer="bpe",
         vocab_size=512,
+        dropout=0.0,
         n_layer=2,
         n_head=2,
         n_embd=64,

@@ -27,6 +27,7 @@ from tinygpt.capstone.recorded import (
     saved_weights,
     train_config,
 )
+from tinygpt.capstone.showcase import sample
 from tinygpt.distributed import world
 from tinygpt.needs import Needs, available_memory, check_memory, size
 from tinygpt.runs import RunFolder
@@ -76,12 +77,16 @@ def train_new(
     model = GPT(gpt_config(config, tokenizer.vocab_size))
     gpt = TinyGPT(model, tokenizer)
     if not world().first:  # another process writes
-        return _run(gpt, tokens, config, RunFolder(Path()), None, loss_of(described), say)
+        folder = RunFolder(Path())
+        _run(gpt, tokens, config, folder, None, loss_of(described), say)
+        return folder
     with RunFolder.begun(out) as folder:
         folder.write_config(described_run(config, model.config) | dict(described))
         tokenizer.save(folder.tokenizer)
         _introduce(gpt, tokens, needed, folder, say)
-        return _run(gpt, tokens, config, folder, None, loss_of(described), say)
+        _run(gpt, tokens, config, folder, None, loss_of(described), say)
+        say(str(sample(gpt, corpus.text)))
+        return folder
 
 
 def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
@@ -108,7 +113,10 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
         if world().first:
             folder.write_config({**described, "training": dataclasses.asdict(config)})
         _introduce(gpt, tokens, needed, folder, say)
-        return _run(gpt, tokens, config, folder, folder.last_checkpoint, loss_of(described), say)
+        _run(gpt, tokens, config, folder, folder.last_checkpoint, loss_of(described), say)
+        if world().first:
+            say(str(sample(gpt, corpus.text)))
+        return folder
 
 
 def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
@@ -151,7 +159,7 @@ def _run(
     checkpoint: Path | None,
     loss: Callable[[Layer, Any], Any],
     say: Say,
-) -> RunFolder:
+) -> None:
     optimizer = optimizer_for(gpt.model, config)
     writes = [
         ProgressBar(),
@@ -194,7 +202,6 @@ def _run(
         f"validation loss over all of the held-out text: {whole['val_loss']:.4f}, {whole['val_bpb']:.4f} bits per byte "
         f"({trainer.seconds:.0f} s of training)"
     )
-    return folder
 
 
 def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, Any]]:
