@@ -239,7 +239,7 @@ class Progress:
         """A loop is about to be compiled."""
         self._compiling, self._began = name, time.perf_counter()
         speed = self._bytes / self.seconds if self.seconds else self._SPEED
-        left = f"at most {sum(self._left.values()) / speed:.0f} s left; `tt jit warm` does it ahead"
+        left = f"at most {max(1, round(sum(self._left.values()) / speed))} s left; `tt jit warm` does it ahead"
         text = f"compiling kernel {self._all - len(self._left) + 1} of {self._all}, {name}, {left}"
         out = self._stream or sys.stderr
         if out.isatty():  # one line, written over for each loop
