@@ -334,6 +334,7 @@ LEFT = {
     "Sampling.choose.random": "set by generate",
     "Sampling.choose.text": "set by generate",
     "Sampling.choose.logits": "set by generate, from the model",
+    "Sampling.without_repeats.logits": "set by generate, from the model",
     "Sampling.penalized.logits": "set by generate, from the model",
     "Sampling.probabilities.logits": "set by generate, from the model",
     "upsample.scale": "set by the layer",

@@ -77,6 +77,7 @@ class TinyGPT:
         return cls(model.eval(), saved_tokenizer(folder, model, padded="finetuning" in config))
 
     @classmethod
+    @checked
     def from_pretrained(cls, folder: str | Path) -> TinyGPT:
         """The model of a folder in Hugging Face's format (GPT-2's or Llama's family), or of a run folder.
 
@@ -106,6 +107,7 @@ class TinyGPT:
         self.model, self.adapter = self.adapter.merge_and_unload(), None
         return rounding
 
+    @checked
     def stop_at(self, ids: Sequence[int]) -> None:
         """Let generation end at these ids too."""
         known = self.model.config.end_ids

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.capstone.corpus import Tokens, split_tokens
+from tinygpt.capstone.corpus import split_tokens
 from tinygpt.capstone.presets import TrainConfig
 from tinygpt.capstone.recorded import same_corpus, train_config
 from tinygpt.capstone.train import loss_of, train_new, validate
@@ -62,8 +62,11 @@ def prune(run: Path | None, amount: float, method: str, out: Path | None, say: S
     The zeros are kept as numbers like any others, without masks. "wanda" reads the text that the run was trained on.
     Raises `CompressionError` for an amount that would empty a layer, `FileError` where a text is needed and missing.
     """
-    with _smaller(run, out, "pruned") as (gpt, original, folder):
-        tokens, config = _text_of(gpt, folder)
+    source = RunFolder.open(run, with_model=True)
+    described = source.read_config()
+    config, corpus = train_config(source, described), same_corpus(source, described)
+    with _smaller(source.path, out, "pruned") as (gpt, original, folder):
+        tokens = split_tokens(corpus, gpt.tokenizer, config.block_size, config.val_fraction)
         seen = [from_numpy(x) for x, _ in tokens.validation(config.batch_size, config.block_size, 32)]
         report = prune_(gpt.model, amount, method=method, calibration=seen if method == "wanda" else None)
         remove_masks_(gpt.model)
@@ -101,13 +104,6 @@ def distill(
     known = {"teacher": settings, "corpus": described["corpus"]}
     loss_of(known)  # refuses settings before a folder is made
     return train_new(config, corpus, gpt.tokenizer, out, say, known)
-
-
-def _text_of(gpt: TinyGPT, folder: RunFolder) -> tuple[Tokens, TrainConfig]:
-    """The text that a run was trained on, as tokens, and how it was read."""
-    described = folder.read_config() if folder.config.exists() else {}
-    config = train_config(folder, described)
-    return split_tokens(same_corpus(folder, described), gpt.tokenizer, config.block_size, config.val_fraction), config
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ def _parts_of(model: GPT) -> Iterator[tuple[str, str, tuple[int, int] | None]]:
                 start += size
 
 
+@checked
 def get_peft_model(model: GPT, config: LoraConfig) -> PeftModel:
     """Adapt a model in place; returns what trains, saves, merges and removes the adapter.
 
