@@ -57,8 +57,7 @@ class LoraConfig:
         self._need(
             type(self.lora_dropout) in (int, float) and 0 <= self.lora_dropout < 1, "lora_dropout", "0 to below 1"
         )
-        known = isinstance(self.bias, str) and self.bias in ("none", "all", "lora_only")
-        self._need(known, "bias", "none, all or lora_only")
+        self._need(str(self.bias) in ("none", "all", "lora_only"), "bias", "none, all or lora_only")
         for flag in ("fan_in_fan_out", "use_rslora"):
             self._need(type(getattr(self, flag)) is bool, flag, "True or False")
         for name in ("target_modules", "modules_to_save"):
