@@ -154,7 +154,7 @@ def uses_of_leaves(roots: Roots) -> dict[int, tuple[Any, int]]:
 
 
 def _in_place() -> Any:
-    from mpi4py import MPI
+    from mpi4py import MPI  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     return MPI.IN_PLACE
 
@@ -172,7 +172,7 @@ class DataParallel:
         if self._world is None:
             if self._comm is None:
                 try:
-                    from mpi4py import MPI
+                    from mpi4py import MPI  # type: ignore[import-not-found,import-untyped,unused-ignore]
                 except (ImportError, RuntimeError) as error:
                     why = str(error).splitlines()[0]
                     raise PluginError(

@@ -113,7 +113,7 @@ def end_others(code: int) -> None:
     """End the other processes that mpiexec started: this one failed, maybe before MPI began, where they wait for it."""
     if started():
         with contextlib.suppress(ImportError, RuntimeError):
-            from mpi4py import MPI
+            from mpi4py import MPI  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
             sys.stderr.flush()
             MPI.COMM_WORLD.Abort(code)

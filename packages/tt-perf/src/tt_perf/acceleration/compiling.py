@@ -170,7 +170,7 @@ class Loops(dict[str, Any]):
 
 
 def _numba_types(kinds: tuple[arrays.Kind | str | int, ...]) -> tuple[Any, ...]:
-    from numba.core import types as kind_of
+    from numba.core import types as kind_of  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     tools: Any = kind_of  # Numba has type hints, but not on these
 
