@@ -122,4 +122,4 @@ def _report_tinytorch(tinytorch: MakeStep, size: str, plugins: list[str], repeat
         step, detail = tinytorch(size)
         if "capture" in plugins:  # by itself, the plugin captures the steps of a Trainer
             step = capture(step)
-        report(lambda: step().item(), repeats=repeats, detail=detail)
+        report(step, repeats=repeats, detail=detail)
