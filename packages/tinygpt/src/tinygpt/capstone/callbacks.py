@@ -116,11 +116,14 @@ _LONG = 20
 """Seconds of training from which on it pays to measure the machine, which takes about one."""
 
 
-class Estimate(Callback):
-    """Says how long training will take, once some steps have been measured, and of a long one how well it runs."""
+class TimeLeft(Callback):
+    """Says how long training will take, once some steps have been measured.
 
-    def __init__(self, model: GPT, config: TrainConfig, tokens: Tokens, say: Say) -> None:
-        self.model, self.config, self.tokens, self.say = model, config, tokens, say
+    `validations(done)` is what the validations after so many steps will cost, in steps.
+    """
+
+    def __init__(self, steps: int, validations: Callable[[int], float], say: Say) -> None:
+        self.steps, self.validations, self.say = steps, validations, say
         self._first: tuple[int, float] | None = None
         self._said = False
 
@@ -134,12 +137,26 @@ class Estimate(Callback):
         if seconds > 1 or done >= 5:
             self._said = True
             step = seconds / done
-            total = step * (self.config.steps - trainer.step) + step * self._validations(trainer.step)
-            self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")
-            if total > _LONG:
-                rate = self.config.tokens_per_step * flops_per_token(self.model) / step
-                peak = measure_machine().flops_per_second
-                self.say(f"speed: {rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of what this machine's products reach")
+            self.tell(step, step * (self.steps - trainer.step + self.validations(trainer.step)))
+
+    def tell(self, step: float, total: float) -> None:
+        """Say what a step takes, and all that is left, in seconds."""
+        self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")
+
+
+class Estimate(TimeLeft):
+    """Says how long training will take, and of a long one how well it runs."""
+
+    def __init__(self, model: GPT, config: TrainConfig, tokens: Tokens, say: Say) -> None:
+        super().__init__(config.steps, self._validations, say)
+        self.model, self.config, self.tokens = model, config, tokens
+
+    def tell(self, step: float, total: float) -> None:
+        super().tell(step, total)
+        if total > _LONG:
+            rate = self.config.tokens_per_step * flops_per_token(self.model) / step
+            peak = measure_machine().flops_per_second
+            self.say(f"speed: {rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of what this machine's products reach")
 
     def _validations(self, done: int) -> float:
         """What the validations to come cost, in steps: they run forward alone, which is a quarter of a step."""

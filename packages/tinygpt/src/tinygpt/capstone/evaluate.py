@@ -15,10 +15,9 @@ import numpy as np
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import CorpusError, read_corpus
 from tinygpt.capstone.examples import IGNORED, Batch, example_of, is_jsonl, padded, read_records
-from tt_core import from_numpy
+from tinygpt.capstone.scoring import scored
 from tt_core.engine.errors import TinyTorchError
-from tt_language import Tokenizer, next_token_loss
-from tt_learn.training import evaluating
+from tt_language import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,11 @@ def evaluate(gpt: TinyGPT, data: Path, stride: int | None = None, batch_size: in
         raise TinyTorchError(f"stride is {stride}, expected 1 to {context}, the model's context")
     batches = _answers(gpt, data, batch_size) if is_jsonl(data) else _windows(gpt, data, stride or context, batch_size)
     total, tokens, size = 0.0, 0, 0
-    with evaluating(gpt.model):
-        for x, y in batches:
-            scored = y[y != IGNORED]
-            total += next_token_loss(gpt.model(from_numpy(x)), from_numpy(y)).item() * scored.size
-            tokens += scored.size
-            size += _bytes(gpt.tokenizer, scored)
+    for loss, _, y in scored(gpt.model, batches):
+        counted = y[y != IGNORED]
+        total += loss * counted.size
+        tokens += counted.size
+        size += _bytes(gpt.tokenizer, counted)
     return Score(total / tokens, tokens, size)
 
 

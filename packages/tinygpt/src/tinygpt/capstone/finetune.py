@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ import numpy as np
 
 import tt_core
 from tinygpt.__about__ import __version__
-from tinygpt.capstone.callbacks import Sample, SaveModel, Say, duration
+from tinygpt.capstone.callbacks import Sample, SaveModel, Say, TimeLeft
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import CorpusError
 from tinygpt.capstone.ending import with_end
 from tinygpt.capstone.examples import (
-    IGNORED,
     Data,
     digest,
     is_jsonl,
@@ -30,6 +29,7 @@ from tinygpt.capstone.examples import (
     read_windows,
 )
 from tinygpt.capstone.recorded import saved_weights
+from tinygpt.capstone.scoring import summed_loss
 from tinygpt.capstone.tuning import TuneConfig
 from tinygpt.chat import OWN_TEMPLATE
 from tinygpt.needs import available_memory, checked, size, tuning_needs
@@ -40,8 +40,7 @@ from tt_core.engine.heap import aligned
 from tt_core.layers import Layer
 from tt_language import next_token_loss
 from tt_language.tokenization import save_settings
-from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, evaluating
-from tt_learn.training import Callback
+from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer
 from tt_perf.lora import LoraConfig, get_peft_model, save_adapter
 from tt_perf.quantization.layers import is_quantized
 
@@ -185,7 +184,7 @@ def _run(tuned: _Tuned, data: Data, config: TuneConfig, checkpoint: Path | None,
             JSONLog(folder.metrics),
             LossCurve(folder.loss_curve, f"TinyGPT, fine-tuned, {counts[1]:,} of {counts[0]:,} parameters"),
             SaveTuned(tuned),
-            TimeLeft(config.steps, len(data.validation()), config.eval_interval, say),
+            TimeLeft(config.steps, _validations(data, config), say),
             Answer(gpt, folder, data.prompt, say),
             Checkpoints(
                 folder.checkpoint,
@@ -217,13 +216,14 @@ def _optimizer(tuned: _Tuned, config: TuneConfig) -> AdamW:
 
 def validate(model: Layer, data: Data) -> float:
     """Mean loss over the trained tokens of the held-out data."""
-    total = count = 0.0
-    with evaluating(model):
-        for x, y in data.validation():
-            trained = int((y != IGNORED).sum())
-            total += next_token_loss(model(from_numpy(x)), from_numpy(y)).item() * trained
-            count += trained
+    total, count = summed_loss(model, data.validation())
     return total / count
+
+
+def _validations(data: Data, config: TuneConfig) -> Callable[[int], float]:
+    """What the validations to come cost, in steps, when some are done: they run forward alone, a quarter of a step."""
+    each = len(data.validation()) / 4
+    return lambda done: ((config.steps - done) // config.eval_interval + 1) * each
 
 
 def _introduce(tuned: _Tuned, counts: tuple[int, int], config: TuneConfig, say: Say) -> None:
@@ -262,26 +262,3 @@ class Answer(Sample):
         yield self.gpt.tokenizer.decode(self.prompt, skip_special_tokens=True)
         yield " -> "
         yield from self.gpt.continued(self.prompt, most, temperature=0)
-
-
-class TimeLeft(Callback):
-    """Says how long training will take, once some steps have been measured."""
-
-    def __init__(self, steps: int, validation: int, every: int, say: Say) -> None:
-        self.steps, self.validation, self.every, self.say = steps, validation, every, say
-        self._first: tuple[int, float] | None = None
-        self._said = False
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        if self._said:
-            return
-        if self._first is None:  # the first step also allocates
-            self._first = trainer.step, trainer.seconds
-            return
-        done, seconds = trainer.step - self._first[0], trainer.seconds - self._first[1]
-        if seconds > 1 or done >= 5:
-            self._said = True
-            step, left = seconds / done, self.steps - trainer.step
-            validations = (left // self.every + 1) * self.validation / 4  # forward alone: a quarter of a step
-            total = step * (left + validations)
-            self.say(f"time: about {duration(total)}, at {step * 1000:,.3g} ms a step; Ctrl-C saves, --resume goes on")

@@ -25,13 +25,13 @@ from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens, split_tokens
 from tinygpt.capstone.presets import TrainConfig
 from tinygpt.capstone.recorded import same_corpus, train_config
-from tinygpt.capstone.train import loss_of, optimizer_for, reader, start, validate
+from tinygpt.capstone.scoring import scored
+from tinygpt.capstone.train import loss_of, optimizer_for, reader, start
 from tinygpt.needs import size
 from tinygpt.runs import RunFolder
-from tt_core import from_numpy
 from tt_core.engine.files import write_atomic
 from tt_language import generate, next_token_loss
-from tt_learn import Trainer, evaluating
+from tt_learn import Trainer
 from tt_perf import Int4WeightOnly, Int8WeightOnly, Profiler, Timer, compare, quantize_, shrink_
 from tt_perf.benchmarking.charts import pareto_chart, pareto_front
 from tt_perf.benchmarking.environment import environment
@@ -141,13 +141,12 @@ def _write(model: Any, ids: list[int], new: int) -> None:
 
 def _quality(gpt: TinyGPT, tokens: Tokens, config: TrainConfig) -> tuple[float, float]:
     """Bits per byte and accuracy on windows of the held-out text."""
-    loss = validate(gpt.model, tokens, config, _WINDOWS)
-    right = total = 0
-    with evaluating(gpt.model):
-        for x, y in tokens.validation(config.batch_size, config.block_size, _WINDOWS):
-            right += int((np.argmax(gpt.model(from_numpy(x)).data, axis=-1) == y).sum())
-            total += y.size
-    return tokens.bits_per_byte(loss), right / total
+    loss = right = total = 0.0
+    for mean, logits, y in scored(gpt.model, tokens.validation(2 * config.batch_size, config.block_size, _WINDOWS)):
+        loss += mean * y.size
+        right += int((np.argmax(logits, axis=-1) == y).sum())
+        total += y.size
+    return tokens.bits_per_byte(loss / total), right / total
 
 
 def _text(gpt: TinyGPT) -> str:

@@ -39,10 +39,8 @@ def command(
 
     With RUN, the story is that of a model that is trained already. The page is one file that a browser opens.
     """
-    changed = any(value is not None for value in changes.values())
-    if name is None and (changed or corpus is not None):
-        name = "docs"
-    if run_folder is not None and name is not None:
+    trains = name is not None or corpus is not None or any(value is not None for value in changes.values())
+    if run_folder is not None and trains:
         raise TinyTorchError("a run is trained already; give either a run or options of a training")
     with use(*plugins, report=False), output_may_end(), reported():
         from tinygpt.capstone.story import story as job
