@@ -58,7 +58,7 @@ def bench(
     ids = np.random.default_rng(0).integers(model.config.vocab_size, size=prompt).tolist()
     used = dict.fromkeys([(), tuple(plugins)])
     reading = _measured([_reading(model, ids, names) for names in used], rounds)
-    writing = _measured([_writing(model, ids, new, names) for names in used], rounds)
+    writing = _measured([writing_timer(model, ids, new, names) for names in used], rounds)
     found = []
     for (read, first), (write, second) in zip(reading, writing):
         ratios = None if first is None or second is None else (first, second)
@@ -71,15 +71,15 @@ def _reading(model: GPT, ids: list[int], plugins: tuple[str, ...]) -> Timer:
     return Timer(lambda: next(stream(model, ids, 1, temperature=0.0)), label=_name(plugins), plugins=plugins)
 
 
-def _writing(model: GPT, ids: list[int], new: int, plugins: tuple[str, ...]) -> Timer:
-    """The tokens after the first: the prompt is read outside the clock."""
+def writing_timer(model: GPT, ids: list[int], new: int, plugins: tuple[str, ...], label: str = "") -> Timer:
+    """A timer of the `new` tokens after the first: the prompt is read outside the clock."""
     texts: deque[Iterator[int]] = deque(maxlen=1)
 
     def read() -> None:
         texts.append(stream(model, ids, new + 1, temperature=0.0, ignore_eos=True))
         next(texts[0])
 
-    return Timer(lambda: deque(texts[0], maxlen=0), read, label=_name(plugins), plugins=plugins)
+    return Timer(lambda: deque(texts[0], maxlen=0), read, label=label or _name(plugins), plugins=plugins)
 
 
 def _name(plugins: tuple[str, ...]) -> str:
@@ -90,10 +90,10 @@ def _measured(timers: list[Timer], rounds: int) -> list[tuple[Measurement, Ratio
     """The times of each, in turn, and the ratio to the first; the first has none."""
     if len(timers) == 1:
         timers = [*timers, timers[0]]  # the comparison needs two
-        return [(compare(*timers, rounds=rounds, min_block_time=_ONE_CALL).measurements[0], None)]
-    found = compare(*timers, rounds=rounds, min_block_time=_ONE_CALL)
+        return [(compare(*timers, rounds=rounds, min_block_time=ONE_CALL).measurements[0], None)]
+    found = compare(*timers, rounds=rounds, min_block_time=ONE_CALL)
     return list(zip(found.measurements, (None, *found.ratios)))
 
 
-_ONE_CALL = 1e-9
+ONE_CALL = 1e-9
 """Seconds that a block must last at least, so that it is one call: a text is written once."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from tinygpt.capstone.bench import ONE_CALL, writing_timer
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import split_tokens
 from tinygpt.capstone.presets import TrainConfig
@@ -15,8 +15,7 @@ from tinygpt.capstone.train import loss_of, train_new, validate
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy, manual_seed, tensor
 from tt_core.engine.errors import TinyTorchError
-from tt_language import generate
-from tt_perf import Int4WeightOnly, Int8WeightOnly, Timer, compare, prune_, quantize_, shrink_
+from tt_perf import Int4WeightOnly, Int8WeightOnly, compare, prune_, quantize_, shrink_
 from tt_perf.benchmarking.timer import duration
 from tt_perf.compression import remove_masks_
 from tt_perf.quantization.layers import is_quantized
@@ -124,10 +123,7 @@ def _smaller(run: Path | None, out: Path | None, suffix: str) -> Iterator[tuple[
 
 def _times(before: TinyGPT, after: TinyGPT) -> str:
     """What a token takes in both, measured in turn."""
-
-    def write(gpt: TinyGPT) -> Callable[[], Any]:
-        return lambda: generate(gpt.model, [0], _TOKENS, temperature=0.0, ignore_eos=True)
-
-    found = compare(Timer(write(before)), Timer(write(after)), rounds=5, min_block_time=1e-3)
+    timers = [writing_timer(gpt.model, [0], _TOKENS, ()) for gpt in (before, after)]
+    found = compare(*timers, rounds=5, min_block_time=ONE_CALL)
     first, second = (duration(measured.median / _TOKENS) for measured in found.measurements)
     return f"a token takes {first} before, {second} after"

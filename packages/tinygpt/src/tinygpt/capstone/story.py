@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
+from tinygpt.capstone.bench import ONE_CALL, writing_timer
 from tinygpt.capstone.callbacks import Say
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens, split_tokens
@@ -30,9 +31,9 @@ from tinygpt.capstone.train import loss_of, optimizer_for, reader, start
 from tinygpt.needs import size
 from tinygpt.runs import RunFolder
 from tt_core.engine.files import write_atomic
-from tt_language import generate, next_token_loss
+from tt_language import next_token_loss
 from tt_learn import Trainer
-from tt_perf import Int4WeightOnly, Int8WeightOnly, Profiler, Timer, compare, quantize_, shrink_
+from tt_perf import Int4WeightOnly, Int8WeightOnly, Profiler, compare, quantize_, shrink_
 from tt_perf.benchmarking.charts import pareto_chart, pareto_front
 from tt_perf.benchmarking.environment import environment
 from tt_perf.benchmarking.timer import duration
@@ -103,13 +104,10 @@ def _forms(folder: RunFolder, gpt: TinyGPT, tokens: Tokens, config: TrainConfig,
         change(smaller)
         made.append((f"{name}, {with_plugins}", smaller, plugins))
     ids = tokens.val[: max(1, config.block_size // 4)].tolist()
-    new = min(_NEW, config.block_size - len(ids))
+    new = max(1, min(_NEW, config.block_size - len(ids) - 1))
     say("measuring: time, quality and bytes of each")
-    timers = [
-        Timer(lambda model=each.model: _write(model, ids, new), label=name, plugins=used)  # type: ignore[misc]
-        for name, each, used in made
-    ]
-    times = compare(*timers, rounds=_ROUNDS, min_block_time=1e-9).measurements
+    timers = [writing_timer(each.model, ids, new, used, name) for name, each, used in made]
+    times = compare(*timers, rounds=_ROUNDS, min_block_time=ONE_CALL).measurements
     return [
         Form(name, nbytes(each.model), *_quality(each, tokens, config), t.median / new, _text(each))
         for (name, each, _), t in zip(made, times)
@@ -133,10 +131,6 @@ def _shrunk(gpt: TinyGPT, tokens: Tokens, config: TrainConfig) -> None:
     trainer = Trainer(gpt.model, optimizer, compute_loss=loss_of({}), clip_grad_norm=config.grad_clip or None)
     trainer.fit(reader(tokens, config), steps=max(1, config.steps // 10))
     gpt.model.eval()
-
-
-def _write(model: Any, ids: list[int], new: int) -> None:
-    generate(model, ids, new, temperature=0.0, ignore_eos=True)
 
 
 def _quality(gpt: TinyGPT, tokens: Tokens, config: TrainConfig) -> tuple[float, float]:

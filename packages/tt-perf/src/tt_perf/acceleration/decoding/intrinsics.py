@@ -59,11 +59,6 @@ def _uint8_at(context: Any, address: Any) -> Any:
 
 
 @_intrinsic
-def _int32_at(context: Any, address: Any) -> Any:
-    return types.CPointer(types.int32)(types.int64), _to_pointer
-
-
-@_intrinsic
 def _int64_at(context: Any, address: Any) -> Any:
     return types.CPointer(types.int64)(types.int64), _to_pointer
 
@@ -88,12 +83,6 @@ def int8_at(address: int, count: int) -> Any:
 def uint8_at(address: int, count: int) -> Any:
     """The same for uint8."""
     return numba.carray(_uint8_at(address), (count,))
-
-
-@compiled()
-def int32_at(address: int, count: int) -> Any:
-    """The same for int32."""
-    return numba.carray(_int32_at(address), (count,))
 
 
 @compiled()
