@@ -1,13 +1,15 @@
 """Counts what there is to read: code lines of the twenty modules, of the wings beside them, and lengths of functions.
 
 `python tools/reading.py` prints the table, `--write` puts it into README.md. A code line is one that holds code: no
-docstring, comment, blank line or import.
+docstring, comment, blank line or import. The lesson of a module is the files that hold its exercises. The six packages
+must be installed, because the course is asked where its exercises are.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import io
 import statistics
 import sys
@@ -49,6 +51,13 @@ class Count:
     longest: int = 0
     """Code lines of the longest file."""
 
+    def add(self, other: Count) -> None:
+        """Counts what was counted elsewhere as well."""
+        self.code += other.code
+        self.comments += other.comments
+        self.lines += other.lines
+        self.longest = max(self.longest, other.longest)
+
 
 def unread(tree: ast.Module) -> Iterator[int]:
     """The numbers of the lines that hold docstrings and imports."""
@@ -79,10 +88,7 @@ def counted(files: list[Path]) -> Count:
     for file in files:
         source = file.read_text(encoding="utf-8")
         code = len(code_lines(source))
-        total.code += code
-        total.comments += comment_lines(source)
-        total.lines += source.count("\n")
-        total.longest = max(total.longest, code)
+        total.add(Count(code, comment_lines(source), source.count("\n"), code))
     return total
 
 
@@ -92,6 +98,13 @@ def module_files(package: Path, name: str) -> list[Path]:
         return [package / f"{name}.py"]
     files = sorted((package / name).rglob("*.py"))
     return [file for file in files if not set(file.relative_to(package / name).parts[:-1]) & set(BELOW)]
+
+
+def lesson_files(package: Path, name: str) -> list[Path]:
+    """The files of one module that hold its exercises: what a learner reads first, and writes."""
+    exercises = importlib.import_module(f"{package.name}.exercises.{name}").EXERCISES
+    dotted = sorted({exercise.file.replace(".", "/") for exercise in exercises})
+    return [package.parent / f"{name}.py" for name in dotted]
 
 
 def body_lengths(files: list[Path]) -> list[int]:
@@ -109,24 +122,27 @@ def body_lengths(files: list[Path]) -> list[int]:
 
 def table() -> str:
     """The table as Markdown."""
-    rows = ["| act | module | code lines | longest file |", "|---|---|---|---|"]
-    modules, everything = Count(), []
+    rows = ["| act | module | the lesson | the whole module | longest file |", "|---|---|---|---|---|"]
+    modules, lessons, everything = Count(), Count(), []
     for act, names in ACTS.items():
         package = ROOT / "packages" / act / "src" / act.replace("-", "_")
         everything += sorted(package.rglob("*.py"))
         for name in names:
             count = counted(module_files(package, name.split()[1]))
-            modules.code += count.code
-            rows.append(f"| {act} | {name} | {count.code:,} | {count.longest:,} |")
+            lesson = counted(lesson_files(package, name.split()[1]))
+            modules.add(count)
+            lessons.add(lesson)
+            rows.append(f"| {act} | {name} | {lesson.code:,} | {count.code:,} | {count.longest:,} |")
     whole = counted(everything)
     lengths = body_lengths(everything)
     tenth = statistics.quantiles(lengths, n=10)[-1]
     rows += [
-        f"| | all twenty modules | {modules.code:,} | |",
-        f"| | the whole house, with kernels, engine and commands | {whole.code:,} | {whole.longest:,} |",
+        f"| | all twenty modules | {lessons.code:,} | {modules.code:,} | {modules.longest:,} |",
+        f"| | the whole house, with kernels, engine and commands | | {whole.code:,} | {whole.longest:,} |",
         "",
         f"A function's body has {statistics.median(lengths):.0f} code lines in the median, nine in ten at most "
-        f"{tenth:.0f}; comments are {whole.comments / whole.lines:.1%} of all lines.",
+        f"{tenth:.0f}. Comments are {lessons.comments / lessons.lines:.1%} of the lessons' lines and "
+        f"{whole.comments / whole.lines:.1%} of all lines.",
     ]
     return "\n".join(rows)
 
