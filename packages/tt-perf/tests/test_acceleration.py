@@ -22,9 +22,10 @@ from tt_data import Conv2d, Flatten, MaxPool2d
 from tt_data.command.cli import plugin as act_3
 from tt_language.command.cli import plugin as act_4
 from tt_perf import acceleration
-from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive, update_loops
-from tt_perf.acceleration import kernels as kernels_of_loops
+from tt_perf.acceleration import JitPlugin, NaivePlugin, loops, naive
 from tt_perf.command.cli import plugin as act
+from tt_perf.kernels import ops as kernels_of_loops
+from tt_perf.kernels import update_loops
 from tt_perf.quantization.packed import pack_int4, pack_int8
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")

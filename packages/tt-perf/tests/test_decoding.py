@@ -28,8 +28,8 @@ from tt_perf import (
     quantize_,
 )
 from tt_perf.acceleration import JitPlugin
-from tt_perf.acceleration.decoding import hook, session
-from tt_perf.acceleration.decoding.hook import Decoding
+from tt_perf.kernels.decoding import hook, session
+from tt_perf.kernels.decoding.hook import Decoding
 
 pytest.importorskip("numba")
 

@@ -18,7 +18,8 @@ import tt_core as tt
 from tt_core.engine.dispatch import quietly, registry
 from tt_core.engine.plugins import manager
 from tt_language import attention as A
-from tt_perf.acceleration import JitPlugin, attention, blas, plain, uncovered
+from tt_perf.acceleration import JitPlugin, blas, plain, uncovered
+from tt_perf.kernels import attention
 
 numba = pytest.importorskip("numba")
 pytestmark = pytest.mark.skipif(blas.find_blas() is None, reason="NumPy's BLAS is not one that can be called")

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tt_perf.acceleration import arrays, compiling, image_loops, loops, plain, planes
+from tt_perf.acceleration import compiling, loops, plain
 from tt_perf.acceleration.compiling import Loops, Progress, compiled, import_numba
 from tt_perf.command.cli import jit
+from tt_perf.kernels import arrays, image_loops, planes
 
 numba = pytest.importorskip("numba")
 

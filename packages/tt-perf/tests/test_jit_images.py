@@ -12,10 +12,11 @@ import pytest
 import tt_core as tt
 from tt_core.engine.dispatch import quietly, registry
 from tt_data import BatchNorm2d, Conv2d, Flatten, MaxPool2d
-from tt_perf.acceleration import compiled, image_loops, plain, planes, stage_loops, stages, tiles, uncovered
-from tt_perf.acceleration.convolution import convolutions_from
-from tt_perf.acceleration.kernels import kernels_from
-from tt_perf.acceleration.pooling import batch_norms_from, pools_from
+from tt_perf.acceleration import compiled, plain, uncovered
+from tt_perf.kernels import image_loops, planes, stage_loops, stages, tiles
+from tt_perf.kernels.convolution import convolutions_from
+from tt_perf.kernels.ops import kernels_from
+from tt_perf.kernels.pooling import batch_norms_from, pools_from
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 random = np.random.default_rng(9)

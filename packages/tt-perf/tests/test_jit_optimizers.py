@@ -16,7 +16,8 @@ import tt_learn
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import manager
 from tt_learn.optimizers import Optimizer
-from tt_perf.acceleration import JitPlugin, compiled, optimizers, plain, uncovered
+from tt_perf.acceleration import JitPlugin, compiled, plain, uncovered
+from tt_perf.kernels import optimizers
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 

@@ -11,7 +11,8 @@ import pytest
 
 import tt_core as tt
 from tt_core.engine.dispatch import quietly, registry
-from tt_perf.acceleration import compiled, plain, product_loops, products
+from tt_perf.acceleration import compiled, plain
+from tt_perf.kernels import product_loops, products
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 random = np.random.default_rng(4)

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tt_core.engine.errors import PluginError
-from tt_perf.acceleration import (
+from tt_perf.acceleration import blas, loops
+from tt_perf.kernels import (
     arrays,
     attention_loops,
-    blas,
     image_loops,
-    loops,
     planes,
     product_loops,
     row_loops,

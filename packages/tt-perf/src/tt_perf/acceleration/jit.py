@@ -16,12 +16,12 @@ from tt_learn.optimizers import Optimizer
 from tt_perf.acceleration import uncovered
 from tt_perf.acceleration.blas import Blas, find_blas
 from tt_perf.acceleration.compiling import compiled
-from tt_perf.acceleration.convolution import convolutions_from
-from tt_perf.acceleration.decoding.hook import Decoding
-from tt_perf.acceleration.kernels import kernels_from
-from tt_perf.acceleration.optimizers import updates_from
-from tt_perf.acceleration.pooling import batch_norms_from, pools_from
-from tt_perf.acceleration.products import products_from
+from tt_perf.kernels.convolution import convolutions_from
+from tt_perf.kernels.decoding.hook import Decoding
+from tt_perf.kernels.ops import kernels_from
+from tt_perf.kernels.optimizers import updates_from
+from tt_perf.kernels.pooling import batch_norms_from, pools_from
+from tt_perf.kernels.products import products_from
 
 Call = Callable[..., Any]
 
@@ -29,7 +29,7 @@ Call = Callable[..., Any]
 def compiled_token() -> Call:
     """The compiled function that works on one token of a GPT; see `decoding`. Raises `PluginError` without Numba."""
     compiled()
-    from tt_perf.acceleration.decoding.machine import compiled_run
+    from tt_perf.kernels.decoding.machine import compiled_run
 
     return compiled_run()
 

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.acceleration.arrays import (
+from tt_perf.kernels.arrays import (
     Bytes2,
     In1,
     In2,

@@ -26,7 +26,7 @@ from tt_core.engine.hookspecs import hookimpl
 from tt_data import avg_pool2d, conv2d, max_pool2d
 from tt_language import scaled_dot_product_attention
 from tt_perf.acceleration.compiling import plain
-from tt_perf.acceleration.kernels import kernels_from
+from tt_perf.kernels.ops import kernels_from
 
 Call = Callable[..., Any]
 Row = list[float]

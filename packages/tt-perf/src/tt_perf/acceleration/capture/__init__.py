@@ -4,13 +4,20 @@ A step of a small network spends two fifths of its time outside of NumPy: making
 looking for the next kernel. All of that decides the same thing in each step. `capture` runs the step once as usual,
 writes down which kernels ran on which arrays, and from then on runs these alone. Read in this order:
 
-    record.py     what ran: a tape of kernels and slots for arrays; `traced.py` notices who reads values
+    tape.py       what a recording consists of: calls of kernels, and slots for arrays
+    record.py     one step runs as usual and is written on a tape
     plan.py       how long each array lives
     fuse.py       neighbours that are cheaper together, by a table
     replay.py     a tape becomes a list of functions on a list of arrays
-    watch.py      what a step's Python can read, and whether it is as it was
     captured.py   when to record, when to replay, and when to do neither
     training.py   the plugin: every `Trainer` captures its step
+
+and what keeps a recording honest as needed:
+
+    hooks.py      the plugin that is active while a step is recorded
+    slots.py      which slot an array belongs to
+    traced.py     who reads the values of a tensor
+    watch.py      what a step's Python can read, and whether it is as it was
 
 PyTorch calls this CUDA graphs, and with rewriting of the tape `torch.compile`; JAX's `jit` is its relative.
 """

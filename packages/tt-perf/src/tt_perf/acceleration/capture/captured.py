@@ -18,9 +18,11 @@ from tt_learn.autograd import Tensor, is_grad_enabled, rule_of
 from tt_learn.autograd import plugin as autograd
 from tt_learn.autograd.rules import has_rule
 from tt_perf.acceleration.capture.fuse import fused
+from tt_perf.acceleration.capture.hooks import LOOKS_ON, RecordingHooks, plugins
 from tt_perf.acceleration.capture.plan import live
-from tt_perf.acceleration.capture.record import LOOKS_ON, Call, RecordingHooks, Tape, plugins, record
+from tt_perf.acceleration.capture.record import record
 from tt_perf.acceleration.capture.replay import Replay, Stale
+from tt_perf.acceleration.capture.tape import Call, Tape
 from tt_perf.acceleration.capture.traced import Traced, recording
 from tt_perf.acceleration.capture.watch import Transparent, Unwatchable, Watch, is_framework
 

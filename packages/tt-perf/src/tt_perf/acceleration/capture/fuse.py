@@ -27,7 +27,7 @@ from tt_learn.rules import activations as backward_of
 from tt_learn.rules import losses as backward_of_losses
 from tt_perf import hookspecs
 from tt_perf.acceleration.capture.plan import reads, slots_in
-from tt_perf.acceleration.capture.record import Call, Instruction, Tape
+from tt_perf.acceleration.capture.tape import Call, Instruction, Tape
 
 Kernel = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tt_perf.acceleration.capture.record import Call, Change, Finite, Instruction, SetGradient, Slot, Tape
+from tt_perf.acceleration.capture.tape import Call, Change, Finite, Instruction, SetGradient, Slot, Tape
 
 
 def last_uses(tape: Tape) -> list[tuple[int, ...]]:

@@ -17,7 +17,7 @@ import tt_core
 from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.random import generator
 from tt_perf.acceleration.capture.plan import last_uses, slots_in
-from tt_perf.acceleration.capture.record import (
+from tt_perf.acceleration.capture.tape import (
     Call,
     Change,
     Expect,
@@ -27,7 +27,7 @@ from tt_perf.acceleration.capture.record import (
     Slot,
     Step,
     Tape,
-    _replaced,
+    replaced,
 )
 
 Values = list[Any]
@@ -89,7 +89,7 @@ class Replay:
                 values[slot] = None
         if type(self._result) is Slot:
             return wrap(values[self._result.number])
-        return _replaced(self._result, lambda x: wrap(values[x.number]) if isinstance(x, Slot) else x)
+        return replaced(self._result, lambda x: wrap(values[x.number]) if isinstance(x, Slot) else x)
 
 
 def _written(change: Change) -> list[Any]:
@@ -224,7 +224,7 @@ def _change(instruction: Change) -> Run:
         def as_tensor(x: Any) -> Any:
             return wrap(values[x.number]) if isinstance(x, Slot) else x
 
-        returned = effect(*_replaced(arguments, as_tensor), **_replaced(options, as_tensor))
+        returned = effect(*replaced(arguments, as_tensor), **replaced(options, as_tensor))
         if result is not None:
             values[result] = returned.data
 

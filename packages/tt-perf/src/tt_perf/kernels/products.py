@@ -1,0 +1,91 @@
+"""Beside module 18: matrix products in float32 by the loops of `product_loops.py`, where they are faster than BLAS.
+
+OpenBLAS reaches 120 GFLOP/s on one core of a processor whose vectors of 512 bits can do 260, and tiles 230. With
+shorter vectors it is as near to the limit as tiles are, so there products stay with it. The result does not depend on
+the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tt_core import layers
+from tt_core.engine.dispatch import Array
+from tt_core.engine.threads import at_once, get_num_threads, split
+from tt_core.tensor import products as P
+from tt_learn.rules import products as R
+from tt_perf.kernels.product_loops import PANEL
+from tt_perf.kernels.tiles import LANES, ROWS
+
+Call = Callable[..., Any]
+number = np.float32
+
+FASTER = LANES == 16
+"""Whether tiles are faster than BLAS: with vectors of 512 bits."""
+
+SMALL, LARGE = 1 << 16, 4_000_000
+"""Multiplications from which tiles are faster than BLAS, and from which a product is shared out."""
+
+
+def covers(a: Array, b: Array) -> bool:
+    """Whether tiles multiply these matrices faster than BLAS: float32, and enough rows to make a panel worth it."""
+    kind = type(a) is type(b) is np.ndarray and a.dtype == b.dtype == number and a.ndim == b.ndim == 2
+    if not (FASTER and kind and a.shape[1] == b.shape[0] and len(a) >= 2 * ROWS and b.shape[1] >= LANES):
+        return False
+    steps = (*a.strides, *b.strides)
+    fine = min(steps) > 0 and not any(step % 4 for step in steps) and a.flags.aligned and b.flags.aligned
+    return fine and min(a.strides) == min(b.strides) == 4 and len(a) * b.size >= SMALL
+
+
+def products_from(loop: dict[str, Call]) -> dict[str, Call]:
+    """Kernels of matrix products, by the ops' names."""
+
+    def product(a: Array, b: Array, bias: Array | None = None) -> Array:
+        (m, k), n = a.shape, b.shape[1]
+        out, run = np.empty((m, n), number), loop["matrix_product"]
+        shift = np.zeros(n, number) if bias is None else bias
+        panels, threads = -(-n // PANEL), get_num_threads() if m * k * n >= LARGE else 1
+        pieces = min(4, 1 + m * k * n // (threads * LARGE)) * threads
+        if threads == 1:
+            run(a, b, shift, out, 0, panels, 0, m)
+        elif panels >= pieces:
+            at_once(lambda part: run(a, b, shift, out, part.start, part.stop, 0, m), split(panels, pieces))
+        else:  # each piece copies all panels
+            at_once(lambda part: run(a, b, shift, out, 0, panels, part.start, part.stop), split(m, pieces, ROWS))
+        return out
+
+    def linear(x: Any, weight: Any, bias: Any = None, /) -> Array:
+        if isinstance(x, np.ndarray) and x.ndim >= 2 and weight.ndim == 2:
+            rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+            shifted = bias is None or (
+                bias.dtype == number and bias.shape == weight.shape[:1] and bias.flags.c_contiguous
+            )
+            if shifted and covers(rows, weight.T):
+                return product(rows, weight.T, bias).reshape(*x.shape[:-1], len(weight))
+        found: Array = layers.linear.kernel(x, weight, bias)
+        return found
+
+    def matmul(a: Any, b: Any, /) -> Array:
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.ndim >= 2 and b.ndim == 2:
+            rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1]) if a.ndim > 2 else a
+            if covers(rows, b):
+                return product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+        found: Array = P.matmul.kernel(a, b)
+        return found
+
+    def rows_product(a: Any, b: Any, /) -> Array:
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.ndim >= 2 and b.ndim >= 2:
+            m = math.prod(a.shape[:-1])
+            if m == math.prod(b.shape[:-1]):
+                left, right = a.reshape(m, a.shape[-1]).T, b.reshape(m, b.shape[-1])
+                if covers(left, right):
+                    return product(left, right)
+        found: Array = R.rows_product.kernel(a, b)
+        return found
+
+    made: tuple[Call, ...] = (linear, matmul, rows_product)
+    return {kernel.__name__: kernel for kernel in made}

@@ -1,0 +1,115 @@
+"""Beside module 18: steps of optimizers as loops over numbers, which `jit.py` compiles.
+
+A group of parameters is a table of rows. Row r has `begins[r + 1] - begins[r]` numbers: the parameter at the address
+`p[r]`, its gradient at `g[r]`, its state from `starts[r]` in arrays over all parameters of the group. Numbers `first`
+to `last` of all rows together are one thread's share. So a step of many small parameters is one call a core.
+
+Numbers are float32; parameters and states change in place. What this file does not do: check, or hold the arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tt_core.engine.dispatch import Array
+from tt_perf.kernels.arrays import In1, Labels, Out1
+from tt_perf.kernels.tiles import tiles
+
+Number = np.float32
+ZERO, ONE = Number(0), Number(1)
+
+numbers_at = tiles()["numbers_at"]
+
+
+def decayed(g: Number, p: Number, decay: Number) -> Number:
+    """`g + decay p`, and `g` without decay also where p is infinite: 0 times that would be nan."""
+    return g + decay * p if decay != ZERO else g
+
+
+def adam(p: Array, g: Array, m: Array, v: Array, largest: Array, amsgrad: bool, how: Array) -> None:
+    """`m += rate1 (d - m)`, `v = beta2 v + rate2 d^2`, `p = shrink p - lr m / (sqrt(v) + eps)`, d = sign g + decay p.
+
+    The rates are 1 - beta, which float32 would round to five digits; bias corrections are in `eps` and `lr`. With
+    `amsgrad`, the largest v so far takes the place of v.
+    """
+    rate1, beta2, rate2, eps = how[0], how[1], how[2], how[3]
+    lr, decay, shrink, sign = how[4], how[5], how[6], how[7]
+    if amsgrad:
+        for i in range(p.size):
+            d = decayed(sign * g[i], p[i], decay)
+            m[i] += (d - m[i]) * rate1
+            v[i] = v[i] * beta2 + d * d * rate2
+            largest[i] = v[i] if not v[i] <= largest[i] else largest[i]
+            p[i] = p[i] * shrink - lr * (m[i] / (np.sqrt(largest[i]) + eps))
+    else:
+        for i in range(p.size):
+            d = decayed(sign * g[i], p[i], decay)
+            m[i] += (d - m[i]) * rate1
+            v[i] = v[i] * beta2 + d * d * rate2
+            p[i] = p[i] * shrink - lr * (m[i] / (np.sqrt(v[i]) + eps))
+
+
+def sgd(p: Array, g: Array, how: Array) -> None:
+    """`p -= lr (sign g + decay p)`."""
+    lr, decay, sign = how[0], how[1], how[2]
+    for i in range(p.size):
+        p[i] -= lr * decayed(sign * g[i], p[i], decay)
+
+
+def sgd_momentum(p: Array, g: Array, b: Array, how: Array, nesterov: bool) -> None:
+    """`b = momentum b + fresh d` and `p -= lr b`, or `p -= lr (d + ahead b)` with `nesterov`; d = sign g + decay p."""
+    lr, decay, sign = how[0], how[1], how[2]
+    momentum, fresh, ahead = how[3], how[4], how[5]
+    for i in range(p.size):
+        d = decayed(sign * g[i], p[i], decay)
+        b[i] = momentum * b[i] + fresh * d
+        p[i] -= lr * (d + ahead * b[i] if nesterov else b[i])
+
+
+def adam_group(
+    ps: Labels,
+    gs: Labels,
+    begins: Labels,
+    starts: Labels,
+    m: Out1,
+    v: Out1,
+    largest: Out1,
+    amsgrad: bool,
+    how: In1,
+    first: int,
+    last: int,
+) -> None:
+    """`adam` for numbers `first` to `last` of all rows; `largest` is read with `amsgrad` only."""
+    for row in range(len(starts)):
+        begin, end = max(first, begins[row]), min(last, begins[row + 1])
+        if begin < end:
+            skipped, count = begin - begins[row], end - begin
+            p, g = numbers_at(ps[row] + 4 * skipped, count), numbers_at(gs[row] + 4 * skipped, count)
+            at = starts[row] + skipped
+            other = largest[at : at + count] if amsgrad else largest
+            adam(p, g, m[at : at + count], v[at : at + count], other, amsgrad, how)
+
+
+def sgd_group(
+    ps: Labels,
+    gs: Labels,
+    begins: Labels,
+    starts: Labels,
+    b: Out1,
+    momentum: bool,
+    nesterov: bool,
+    how: In1,
+    first: int,
+    last: int,
+) -> None:
+    """`sgd`, or with `momentum` `sgd_momentum`, for numbers `first` to `last` of all rows."""
+    for row in range(len(starts)):
+        begin, end = max(first, begins[row]), min(last, begins[row + 1])
+        if begin < end:
+            skipped, count = begin - begins[row], end - begin
+            p, g = numbers_at(ps[row] + 4 * skipped, count), numbers_at(gs[row] + 4 * skipped, count)
+            at = starts[row] + skipped
+            if momentum:
+                sgd_momentum(p, g, b[at : at + count], how, nesterov)
+            else:
+                sgd(p, g, how)
