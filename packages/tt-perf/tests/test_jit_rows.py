@@ -164,24 +164,8 @@ def loop(jit: JitPlugin, name: str) -> Any:
 
 
 def test_bias_and_gelu(jit: JitPlugin) -> None:
-    x, bias, g = normal(6, 40), normal(40), normal(6, 40)
+    x, bias = normal(6, 40), normal(40)
     moved, out = x.copy(), np.empty_like(x)
     loop(jit, "bias_gelu")(moved, bias, out)
     np.testing.assert_array_equal(moved, x + bias)
     np.testing.assert_allclose(out, registry["gelu"].formula(x + bias, approximate="tanh"), rtol=1e-5, atol=1e-6)
-    slope, added = np.empty_like(x), np.ones(40, np.float32)
-    loop(jit, "bias_gelu_backward")(g, moved, slope, added)
-    wanted = registry["gelu_backward"].formula(g, moved, out, approximate="tanh")
-    np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(added, 1 + wanted.sum(0), rtol=1e-4, atol=1e-4)
-
-
-def test_residual_and_layer_norm(jit: JitPlugin) -> None:
-    x, part, part_bias, weight, bias = normal(6, 40), normal(6, 40), normal(40), normal(40), normal(40)
-    added, out = np.empty_like(x), np.empty_like(x)
-    mean, rstd = np.empty((2, 6, 1), np.float32)
-    loop(jit, "residual_layer_norm")(x, part, part_bias, weight, bias, np.float32(1e-5), added, out, mean, rstd)
-    np.testing.assert_allclose(added, x + part + part_bias, rtol=1e-6)
-    wanted = registry["layer_norm"].kernel(added, weight, bias)
-    for a, b in zip((out, mean, rstd), wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

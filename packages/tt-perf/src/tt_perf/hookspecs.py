@@ -12,6 +12,7 @@ from tt_core.engine.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from tt_core.engine.dispatch import Op
+    from tt_perf.acceleration.capture.tape import Tape
 
 
 @hookspec(firstresult=True)
@@ -21,4 +22,13 @@ def tt_fused(first: Op, second: Op) -> Callable[..., Any] | None:
     Asked when a step is captured. It is called as `kernel(inputs, attributes, others, more)`: the inputs and attributes
     of the first call, the other inputs and the attributes of the second. It returns a tuple of what the two kernels
     return, residuals included, with the same bits; or None for arrays that it does not cover. The first answer wins.
+    """
+
+
+@hookspec
+def tt_rewrite(tape: Tape) -> None:
+    """Put other calls in the place of calls on the tape of a captured step.
+
+    For what is more than two ops in a row; `tt_perf.acceleration.capture.fuse` has examples. The step must compute the
+    same bits. Called once for each plan, before pairs are fused.
     """

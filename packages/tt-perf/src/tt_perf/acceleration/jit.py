@@ -15,11 +15,13 @@ from tt_language import GPT
 from tt_learn.optimizers import Optimizer
 from tt_perf.acceleration import uncovered
 from tt_perf.acceleration.blas import Blas, find_blas
+from tt_perf.acceleration.capture.tape import Tape
 from tt_perf.acceleration.compiling import compiled
 from tt_perf.kernels.convolution import convolutions_from
 from tt_perf.kernels.decoding.hook import Decoding
 from tt_perf.kernels.ops import kernels_from
 from tt_perf.kernels.optimizers import updates_from
+from tt_perf.kernels.pairs import pairs_from, stages_on
 from tt_perf.kernels.pooling import batch_norms_from, pools_from
 from tt_perf.kernels.products import products_from
 
@@ -40,6 +42,8 @@ class JitPlugin:
     def __init__(self, functions: Callable[[], dict[str, Any]] = compiled) -> None:
         self._functions = functions
         self._kernels: dict[str, Call] | None = None
+        self._loops: dict[str, Any] = {}
+        self._pairs: dict[tuple[str, str], Call] = {}
         self._updates: dict[type[Optimizer], Call] = {}
         self._blas: Blas | None = None
         self._decoding = Decoding(compiled_token)
@@ -54,6 +58,16 @@ class JitPlugin:
     def tt_update(self, optimizer: type[Optimizer]) -> Call | None:
         self._bound()
         return self._updates.get(optimizer)
+
+    @hookimpl
+    def tt_fused(self, first: Op, second: Op) -> Call | None:
+        self._bound()
+        return self._pairs.get((first.name, second.name))
+
+    @hookimpl
+    def tt_rewrite(self, tape: Tape) -> None:
+        kernels = self._bound()
+        stages_on(tape, self._loops, kernels)
 
     @hookimpl
     def tt_wrap_layer(self, layer_type: type[Layer], call: Call) -> Call:
@@ -71,7 +85,8 @@ class JitPlugin:
     def _bound(self) -> dict[str, Call]:
         if self._kernels is None or self._blas != find_blas():
             self._blas = find_blas()
-            functions = self._functions()
+            functions = self._loops = self._functions()
+            self._pairs = pairs_from(functions)
             self._updates = updates_from(functions)
             every = kernels_from, convolutions_from, pools_from, batch_norms_from, products_from
             self._kernels = {name: kernel for made in every for name, kernel in made(functions).items()}

@@ -7,8 +7,9 @@ the number of threads.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,30 +42,53 @@ def covers(a: Array, b: Array) -> bool:
     return fine and min(a.strides) == min(b.strides) == 4 and len(a) * b.size >= SMALL
 
 
+def is_bias(bias: Array | None, weight: Array) -> bool:
+    """Whether a product by tiles can begin with this bias."""
+    return bias is None or (bias.dtype == number and bias.shape == weight.shape[:1] and bias.flags.c_contiguous)
+
+
+def multiply(
+    loop: Mapping[str, Call],
+    a: Array,
+    b: Array,
+    bias: Array | None = None,
+    then: Callable[[Array, int, int, int, int], object] | None = None,
+) -> Array:
+    """`a b + bias` for matrices that `covers` admits, shared over the cores if it is large.
+
+    `then(out, top, bottom, left, right)` is called for each block of rows and columns that is ready, by the thread that
+    computed it.
+    """
+    (m, k), n = a.shape, b.shape[1]
+    out, run = np.empty((m, n), number), loop["matrix_product"]
+    shift = np.zeros(n, number) if bias is None else bias
+    panels, threads = -(-n // PANEL), get_num_threads() if m * k * n >= LARGE else 1
+    pieces = min(4, 1 + m * k * n // (threads * LARGE)) * threads
+
+    def block(columns: slice, rows: slice) -> None:
+        run(a, b, shift, out, columns.start, columns.stop, rows.start, rows.stop)
+        if then is not None:
+            then(out, rows.start, rows.stop, columns.start * PANEL, min(n, columns.stop * PANEL))
+
+    everything = slice(0, panels), slice(0, m)
+    if threads == 1:
+        block(*everything)
+    elif panels >= pieces:
+        at_once(lambda columns: block(columns, everything[1]), split(panels, pieces))
+    else:  # each piece copies all panels
+        at_once(lambda rows: block(everything[0], rows), split(m, pieces, ROWS))
+    return out
+
+
 def products_from(loop: dict[str, Call]) -> dict[str, Call]:
     """Kernels of matrix products, by the ops' names."""
 
-    def product(a: Array, b: Array, bias: Array | None = None) -> Array:
-        (m, k), n = a.shape, b.shape[1]
-        out, run = np.empty((m, n), number), loop["matrix_product"]
-        shift = np.zeros(n, number) if bias is None else bias
-        panels, threads = -(-n // PANEL), get_num_threads() if m * k * n >= LARGE else 1
-        pieces = min(4, 1 + m * k * n // (threads * LARGE)) * threads
-        if threads == 1:
-            run(a, b, shift, out, 0, panels, 0, m)
-        elif panels >= pieces:
-            at_once(lambda part: run(a, b, shift, out, part.start, part.stop, 0, m), split(panels, pieces))
-        else:  # each piece copies all panels
-            at_once(lambda part: run(a, b, shift, out, 0, panels, part.start, part.stop), split(m, pieces, ROWS))
-        return out
+    product = functools.partial(multiply, loop)
 
     def linear(x: Any, weight: Any, bias: Any = None, /) -> Array:
         if isinstance(x, np.ndarray) and x.ndim >= 2 and weight.ndim == 2:
             rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-            shifted = bias is None or (
-                bias.dtype == number and bias.shape == weight.shape[:1] and bias.flags.c_contiguous
-            )
-            if shifted and covers(rows, weight.T):
+            if is_bias(bias, weight) and covers(rows, weight.T):
                 return product(rows, weight.T, bias).reshape(*x.shape[:-1], len(weight))
         found: Array = layers.linear.kernel(x, weight, bias)
         return found

@@ -1,8 +1,8 @@
 """Beside module 18: loops over rows, and formulas of several ops in one loop, written to be compiled as `loops.py` is.
 
 Softmax, its logarithm, cross entropy with all options, the sum of rows for each id (the gradient of an embedding), and
-dropout are kernels of ops. `bias_gelu`, `bias_gelu_backward` and `residual_layer_norm` compute what several ops compute
-one after the other: what goes through memory once for each op goes through once for all.
+dropout are kernels of ops. `bias_gelu` computes what two ops compute one after the other: what goes through memory once
+for each op goes through once for both.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from tt_perf.acceleration.loops import (
     Number,
     exp_below_0,
     gelu_tanh,
-    gelu_tanh_backward,
-    layer_norm,
 )
-from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2, any_order
+from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2
 from tt_perf.kernels.attention_loops import (
     exponentials,
     largest_of,
@@ -204,22 +202,7 @@ def bias_gelu(x: Out2, bias: In1, out: Out2) -> None:
         gelu_tanh(row, line(out, i))
 
 
-def bias_gelu_backward(g: In2, x: In2, out: Out2, dbias: Out1) -> None:
-    """The gradient of `gelu(x)` for x, in its tanh form; its sum over rows is added to `dbias`."""
-    for i in range(x.shape[0]):
-        row = line(out, i)
-        gelu_tanh_backward(line(g, i), line(x, i), row)
-        for j in range(row.size):
-            dbias[j] += row[j]
-
-
-@any_order
-def residual_layer_norm(
-    x: In2, part: In2, part_bias: In1, weight: In1, bias: In1, eps: Number,
-    added: Out2, out: Out2, mean: Out2, rstd: Out2,
-) -> None:  # fmt: skip
-    """`added = x + part + part_bias` and `out = layer_norm(added)`, a row at a time; keeps `mean` and `rstd`."""
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            added[i, j] = x[i, j] + part[i, j] + part_bias[j]
-        layer_norm(added[i : i + 1], weight, bias, eps, out[i : i + 1], mean[i : i + 1], rstd[i : i + 1])
+def gelu_block(x: In2, out: Out2, top: int, bottom: int, left: int, right: int) -> None:
+    """`out = gelu(x)` in its tanh form, for a block of rows and columns."""
+    for i in range(top, bottom):
+        gelu_tanh(line(x, i)[left:right], line(out, i)[left:right])

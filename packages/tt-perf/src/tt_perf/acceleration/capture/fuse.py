@@ -7,7 +7,8 @@ puts others in their place, with the same bits:
     cross entropy, its backward one pass over the logits, whose exponentials both need
 
 A plugin brings more through the hook `tt_fused`: one kernel for two ops of which the second reads what the first
-computed, such as a product with its bias and GELU, or a residual and the norm after it.
+computed, such as a product with its bias and GELU, or a residual and the norm after it. Longer rows of ops are replaced
+by a plugin itself, through the hook `tt_rewrite`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def fused(tape: Tape) -> Tape:
     for rewrite in TABLE:
         rewrite(tape)
     return tape
+
+
+def rewrites_of_plugins(tape: Tape) -> None:
+    """Calls of several ops as one kernel of a plugin, which looks for them itself."""
+    manager.hook.tt_rewrite(tape=tape)
 
 
 # --- relu and max pooling
@@ -252,21 +258,24 @@ def _seconds(uses: Uses, first: Call) -> Iterator[Call]:
 def _joined(kernel: Kernel, first: Call, second: Call) -> Kernel:
     """The plugin's kernel, or the two kernels where it returns None; the checks of both run."""
     count = len(first.inputs)
-    checks = [call.op.check if not getattr(call.kernel, "checks", False) else None for call in (first, second)]
 
     def joined(*inputs: Any) -> Any:
-        if checks[0] is not None:
-            checks[0](*inputs[:count], **first.attributes)
+        check(first, *inputs[:count])
         returned = kernel(inputs[:count], first.attributes, inputs[count:], second.attributes)
         if returned is None:
             results = _as_tuple(first.kernel(*inputs[:count], **first.attributes))
             return *results, *_as_tuple(second.kernel(results[0], *inputs[count:], **second.attributes))
-        if checks[1] is not None:
-            checks[1](returned[0], *inputs[count:], **second.attributes)
+        check(second, returned[0], *inputs[count:])
         return returned
 
     joined.checks = True  # type: ignore[attr-defined]
     return joined
+
+
+def check(call: Call, *inputs: Any) -> None:
+    """Runs the check of a call's op, unless its kernel does."""
+    if call.op.check is not None and not getattr(call.kernel, "checks", False):
+        call.op.check(*inputs, **call.attributes)
 
 
 def _as_tuple(returned: Any) -> tuple[Any, ...]:
@@ -278,4 +287,4 @@ def _new_slot(tape: Tape) -> int:
     return tape.slots - 1
 
 
-TABLE: list[Callable[[Tape], None]] = [pool_before_relu, loss_with_gradient, pairs_of_plugins]
+TABLE: list[Callable[[Tape], None]] = [pool_before_relu, loss_with_gradient, rewrites_of_plugins, pairs_of_plugins]

@@ -77,7 +77,7 @@ class Plugins:
 
 plugins = Plugins()
 LOOKS_ON = ("tt_wrap_op", "tt_observe_op", "tt_wrap_layer", "tt_wrap_backward", "tt_wrap_step", "tt_wrap_effect")
-_BOUND = {*LOOKS_ON, "tt_kernel", "tt_tensor_type", "tt_update", "tt_observe_step", "tt_fused"}
+_BOUND = {*LOOKS_ON, "tt_kernel", "tt_tensor_type", "tt_update", "tt_observe_step", "tt_fused", "tt_rewrite"}
 manager.rebinders.append((plugins.note, _BOUND))
 _hooks = RecordingHooks()
 _kernels: dict[tuple[str, Kernel], Kernel] = {}  # the same functions each time, so that calls of ops are found again
