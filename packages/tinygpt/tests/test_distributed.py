@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ import tt_core
 import tt_learn
 from tinygpt.capstone import TinyGPT
 from tinygpt.distributed import ONE, World, plugin
-from tinygpt.distributed.plugin import DataParallel
+from tinygpt.distributed.plugin import DataParallel, check_connected
+from tinygpt.distributed.world import described
 from tt_core.engine.errors import PluginError, TinyTorchError
 from tt_core.tensor import Tensor
 from tt_learn.autograd.errors import GradientError
@@ -148,8 +152,18 @@ def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert world() is ONE
     monkeypatch.setenv("PMI_SIZE", "4")
-    with pytest.raises(TinyTorchError, match="mpiexec started 4 processes; add --plugin data-parallel"):
+    with pytest.raises(TinyTorchError, match="4 processes were started; add --plugin data-parallel"):
         world()
+
+
+def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`srun` without `--mpi`, or the mpiexec of another MPI, gives each process a world of its own."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    assert described().startswith("rank 2 of 4 is process ")
+    with pytest.raises(PluginError, match="4 processes were started, but each is alone"):
+        check_connected(Fake(1))
+    check_connected(Fake(4))
 
 
 @pytest.mark.skipif(has_mpi(), reason="MPI is installed")
@@ -208,34 +222,110 @@ def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: 
         np.testing.assert_allclose(losses(resumed), losses(tmp_path / "one"), atol=1e-5)
 
 
+KILLED = ("start", "training", "saving")
+
+
 @mpi
-def test_a_killed_process_ends_the_job_and_the_run_resumes_to_the_same_bits(corpus: Path, tmp_path: Path) -> None:
-    options = [*SHAPE, *SHORT, "--corpus", corpus, "--dropout", "0.1", "--steps", 60]
-    trained_by(2, *options, "--out", tmp_path / "whole")
-    out = tmp_path / "killed"
-    process = started(2, *TRAIN, *options, "--out", out)
-    assert process.stdout is not None
-    for line in iter(process.stdout.readline, ""):
-        if line.startswith("step 10/"):
-            break
-    ranks = list(children_of(process.pid))
-    os.kill(ranks[-1], signal.SIGKILL)
-    begun = time.monotonic()
-    told, _ = process.communicate(timeout=60)
-    assert time.monotonic() - begun < 10
-    assert process.returncode != 0
-    assert "TERMINATION" in told or "signal" in told.lower()
-    trained_by(2, "--resume", out)
-    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
-    assert losses(out) == losses(tmp_path / "whole")
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.crash) for n in range(1, 17))])
+def test_killed_at_any_moment_the_job_ends_and_goes_on_to_the_same_bits(
+    seed: int, corpus: Path, tmp_path: Path, whole: Path
+) -> None:
+    """Three kills of one run, each at a random moment of one phase; then it is left to finish."""
+    chance = random.Random(seed)
+    out = tmp_path / "run"
+    for phase in chance.sample(KILLED, 3):
+        process = started(2, *TRAIN, *begun_or_resumed(out, corpus))
+        told = Output(process)
+        ranks = told.wait_for_ranks()
+        wait_for_phase(phase, told, out, chance)
+        victim = chance.choice(sorted(ranks))
+        connected = "corpus: " in told.text()
+        os.kill(ranks[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        code = told.ended()
+        assert time.monotonic() - killed < 10
+        assert code != 0, told.text()
+        assert "TERMINATION" in told.text() or "signal" in told.text().lower()
+        if connected:  # before that, MPICH's mpiexec names the first process, whichever was killed
+            assert re.search(rf"\b{ranks[victim]} RUNNING AT|rank {victim}\b.* signal", told.text()), told.text()
+    trained_by(2, *begun_or_resumed(out, corpus))
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert losses(out) == losses(whole)
+    assert not [*out.glob(".*"), *out.glob("*tmp*"), *out.glob("checkpoint/*tmp*")]
 
 
-def children_of(pid: int) -> Iterator[int]:
-    """The Python processes below `pid`, in the order in which they were started (Linux)."""
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text(encoding="ascii").split()):
-            below = list(children_of(child))
-            yield from below or [child]
+@pytest.fixture(scope="session")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("distributed") / "whole"
+    trained_by(2, *begun_or_resumed(out, corpus))
+    return out
+
+
+def begun_or_resumed(out: Path, corpus: Path) -> list[object]:
+    if (out / "checkpoint" / "last.safetensors").exists():
+        return ["--resume", out]
+    return [
+        *SHAPE,
+        *SHORT,
+        "--dropout",
+        "0.1",
+        "--steps",
+        "200",
+        "--eval-interval",
+        "20",
+        "--corpus",
+        corpus,
+        "--out",
+        out,
+    ]
+
+
+class Output:
+    """What a job prints, read by a thread."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process, self.lines = process, list[str]()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            self.lines.extend(lines)  # one by one
+
+    def ended(self) -> int:
+        """Wait for the end of the job and of its output; the exit code."""
+        code = self.process.wait(timeout=60)
+        self.reader.join(timeout=10)
+        return code
+
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def wait_for(self, met: Callable[[], bool]) -> None:
+        """Wait until it is met, or the job has ended."""
+        limit = time.monotonic() + 60
+        while not met() and self.process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.001)
+
+    def wait_for_ranks(self) -> dict[int, int]:
+        """Wait until both have told; the number of each rank's process."""
+        told = re.compile(r"rank (\d) of 2 is process (\d+) on ")
+        self.wait_for(lambda: len(told.findall(self.text())) == 2)
+        return {int(rank): int(number) for rank, number in told.findall(self.text())}
+
+
+def wait_for_phase(phase: str, told: Output, out: Path, chance: random.Random) -> None:
+    if phase == "start":  # imports, MPI, the text, the model
+        time.sleep(chance.uniform(0, 1.5))
+    elif phase == "training":
+        told.wait_for(lambda: "step 10/" in told.text() or "step 20/" in told.text())
+        time.sleep(chance.uniform(0, 0.2))
+    else:
+        number = chance.randrange(6)  # the first files are the weights', then the checkpoint's
+        seen: set[Path] = set()
+        told.wait_for(lambda: seen.update(out.rglob("*.tmp-*")) or len(seen) > number)
 
 
 FAILING = """

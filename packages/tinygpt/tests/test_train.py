@@ -25,6 +25,7 @@ from tinygpt.capstone.train import Estimate, Sample
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
 from tt_core.command.cli import main as tt
+from tt_core.engine.errors import TinyTorchError
 from tt_language import BPETokenizer, ByteTokenizer, CharTokenizer
 from tt_learn import ProgressBar, Trainer
 
@@ -99,6 +100,22 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert losses(halves) == losses(whole)
     assert RunFolder(halves).read_samples() == RunFolder(whole).read_samples()
     assert [sample["step"] for sample in RunFolder(whole).read_samples()] == [10, 20, 30]
+
+
+def test_a_run_that_ends_before_its_first_model_can_be_resumed(
+    train: Train, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint is there before the model: never a model that cannot be trained further."""
+
+    def killed(*_: object) -> None:
+        raise TinyTorchError("killed while the model is written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyGPT, "save", killed)
+        assert train(tmp_path / "run") == 1
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert losses(tmp_path / "run") == losses(trained)
 
 
 def test_training_is_the_same_bits_without_the_samples(

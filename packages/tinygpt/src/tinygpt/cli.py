@@ -8,8 +8,8 @@ import traceback
 import click
 
 from tinygpt.commands import CommandGroup
-from tinygpt.distributed.world import end_others, started
-from tt_core.command.common import run
+from tinygpt.distributed.world import described, end_others, started
+from tt_core.command.common import run, tell
 
 
 def with_hyphens(name: str) -> str:
@@ -28,6 +28,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command `tinygpt`. A process of several that mpiexec started ends the others when it fails."""
+    if started():
+        tell(described())
     try:
         code = run(cli, "tinygpt", arguments)
     except Exception:

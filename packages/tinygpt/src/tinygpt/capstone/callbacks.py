@@ -51,16 +51,27 @@ class Together(Callback):
 
 
 class SaveModel(Callback):
-    """Writes model.safetensors after each validation and at the end, whole at any moment."""
+    """Calls `write` after each validation and at the end.
 
-    def __init__(self, gpt: TinyGPT, folder: RunFolder) -> None:
-        self.gpt, self.folder = gpt, folder
+    Listed after `Checkpoints`, it runs after it: a process that is killed between the two leaves a run that can be
+    resumed, never a model without a checkpoint.
+    """
+
+    runs_last = True
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self.write, self._due = write, False
 
     def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
-        self.gpt.save(self.folder)
+        self._due = True
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self._due:
+            self.write()
+        self._due = False
 
     def on_train_end(self, trainer: Trainer) -> None:
-        self.gpt.save(self.folder)
+        self.write()
 
 
 class Sample(Callback):

@@ -215,7 +215,8 @@ def read_adapted(folder: RunFolder) -> TinyGPT:
 
 def _advice(folder: RunFolder) -> str:
     if folder.last_checkpoint.exists():
-        return f"go on with: tinygpt train --resume {folder.path}"
+        command = "finetune" if "finetuning" in folder.read_config() else "train"
+        return f"go on with: tinygpt {command} --resume {folder.path}"
     return "its training writes it at the first validation; if it was stopped before that, train anew"
 
 

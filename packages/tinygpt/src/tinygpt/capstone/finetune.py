@@ -183,7 +183,6 @@ def _run(tuned: _Tuned, data: Data, config: TuneConfig, checkpoint: Path | None,
             ProgressBar(),
             JSONLog(folder.metrics),
             LossCurve(folder.loss_curve, f"TinyGPT, fine-tuned, {counts[1]:,} of {counts[0]:,} parameters"),
-            SaveTuned(tuned),
             TimeLeft(config.steps, _validations(data, config), say),
             Answer(gpt, folder, data.prompt, say),
             Checkpoints(
@@ -191,6 +190,7 @@ def _run(tuned: _Tuned, data: Data, config: TuneConfig, checkpoint: Path | None,
                 every=config.eval_interval,
                 resume_hint=f"go on with: tinygpt finetune --resume {folder.path}",
             ),
+            SaveModel(tuned.save),
         ],
     )
     if checkpoint is not None:
@@ -233,19 +233,6 @@ def _introduce(tuned: _Tuned, counts: tuple[int, int], config: TuneConfig, say: 
     there = "" if free is None else f" ({size(free)} are free)"
     say(f"model: {counts[0]:,} parameters, {counts[1]:,} are trained; it takes about {size(needed.total)}{there}")
     say(f"run: {tuned.folder.path}, {config.steps:,} steps of {config.batch_size}")
-
-
-class SaveTuned(SaveModel):
-    """Writes the model, or its adapter, after each validation and at the end."""
-
-    def __init__(self, tuned: _Tuned) -> None:
-        self.tuned = tuned
-
-    def on_validation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
-        self.tuned.save()
-
-    def on_train_end(self, trainer: Trainer) -> None:
-        self.tuned.save()
 
 
 class Answer(Sample):

@@ -165,7 +165,6 @@ def _run(
         ProgressBar(),
         JSONLog(folder.metrics),
         LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
-        SaveModel(gpt, folder),
         Estimate(gpt.model, config, tokens, say),
         Sample(gpt, folder, say),
         Checkpoints(
@@ -173,6 +172,7 @@ def _run(
             every=config.eval_interval,
             resume_hint=f"go on with: tinygpt train --resume {folder.path}",
         ),
+        SaveModel(lambda: gpt.save(folder)),
     ]
     trainer = Trainer(
         gpt.model,

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt.distributed.world import NAME, World
+from tinygpt.distributed.world import NAME, World, started
 from tt_core.engine.dispatch import wrap
 from tt_core.engine.errors import PluginError
+from tt_core.engine.heap import aligned
 from tt_core.engine.hookspecs import hookimpl
 from tt_learn.autograd.backward import Backward, Roots
 from tt_learn.autograd.errors import GradientError
@@ -52,12 +53,12 @@ class Bucket:
         self.request.Test()
 
     def receive(self) -> Iterator[tuple[int, Any]]:
-        """Wait for all processes; the id of each leaf and its mean gradient."""
+        """Wait for all processes; the id of each leaf and its mean gradient, in memory of its own."""
         self.request.Wait()
-        self.flat /= self.world.size
         at = 0
         for leaf, g in self.gradients:
-            yield leaf, wrap(self.flat[at : at + g.data.size].reshape(g.data.shape))
+            total = self.flat[at : at + g.data.size].reshape(g.data.shape)
+            yield leaf, wrap(np.divide(total, self.world.size, out=aligned(total.shape, total.dtype)))
             at += g.data.size
 
 
@@ -159,6 +160,15 @@ def _in_place() -> Any:
     return MPI.IN_PLACE
 
 
+def check_connected(comm: Any) -> None:
+    """Raise `PluginError` if several processes were started, but each knows itself alone."""
+    if started() and comm.Get_size() == 1:
+        raise PluginError(
+            f"{NAME}: {started()} processes were started, but each is alone: mpi4py runs on another MPI than what "
+            f"started them; use that MPI's mpiexec, or srun --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI)"
+        )
+
+
 class DataParallel:
     """What `use("data-parallel")` plugs in; the communicator is mpi4py's COMM_WORLD, or the one that is given."""
 
@@ -179,6 +189,7 @@ class DataParallel:
                         f"{NAME} needs mpi4py and MPI: pip install 'tinygpt[mpi]' mpich ({why:.80})"
                     ) from None
                 self._comm = MPI.COMM_WORLD
+                check_connected(self._comm)
             self._world = World(self._comm)
         return self._world
 

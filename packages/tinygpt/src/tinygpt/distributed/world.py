@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import manager
 
 NAME = "data-parallel"
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where MPI's starters say how many processes they started."""
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Where mpiexec and srun say how many processes they started; srun is last, since mpiexec may run in a step of it."""
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
 class World:
@@ -105,12 +107,21 @@ ONE = World()
 
 
 def started() -> str:
-    """How many processes mpiexec started, as text; "" without mpiexec."""
+    """How many processes mpiexec or srun started, as text; "" for one process."""
     return next((os.environ[name] for name in _SIZES if os.environ.get(name, "1") not in ("", "1")), "")
 
 
+def described() -> str:
+    """This process's rank, number and machine.
+
+    When a process is killed, mpiexec kills the others at once, and names the process by its number alone.
+    """
+    rank = next((os.environ[name] for name in _RANKS if name in os.environ), "?")
+    return f"rank {rank} of {started() or 1} is process {os.getpid()} on {platform.node()}"
+
+
 def end_others(code: int) -> None:
-    """End the other processes that mpiexec started: this one failed, maybe before MPI began, where they wait for it."""
+    """End the other processes that were started: this one failed, maybe before MPI began, where they wait for it."""
     if started():
         with contextlib.suppress(ImportError, RuntimeError):
             from mpi4py import MPI  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -122,13 +133,13 @@ def end_others(code: int) -> None:
 def world() -> World:
     """The processes that train together: those of the plugin `data-parallel`, or this one.
 
-    Raises `TinyTorchError` where mpiexec started several processes and the plugin is not in use, which would all train
-    the same model beside each other.
+    Raises `TinyTorchError` if several processes were started and the plugin is not in use: they would all train the
+    same model beside each other.
     """
     plugin = manager.get_plugin(NAME)
     if plugin is not None:
         found: World = plugin.world
         return found
     if started():
-        raise TinyTorchError(f"mpiexec started {started()} processes; add --plugin {NAME}, so that they train together")
+        raise TinyTorchError(f"{started()} processes were started; add --plugin {NAME}, so that they train together")
     return ONE
