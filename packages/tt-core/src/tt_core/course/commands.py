@@ -179,12 +179,11 @@ def check_module(
 
 def _look_at_imports(workspace: Workspace, module: Module) -> None:
     """Raise for files that are missing, do not parse, or import what comes later in the journey."""
-    from tt_core.course.folder import key
-    from tt_core.course.imports import forward_references
+    from tt_core.course.folder import blanked, key
+    from tt_core.course.imports import forward_references, imported
 
-    if not workspace.state(module):
-        raise TinyTorchError(f"module {key(module)} is not in the workspace yet: tt start {key(module)}")
-    for path in workspace.paths(module):
+    workspace.started(module)
+    for name, path in workspace.files(module).items():
         try:
             source = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -192,7 +191,8 @@ def _look_at_imports(workspace: Workspace, module: Module) -> None:
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"cannot read {_shown(path)}: {error}") from None
         try:
-            found = forward_references(source, module, installed())
+            given = {imports for _, imports in imported(blanked(module, name))}
+            found = forward_references(source, module, installed(), given)
         except SyntaxError as error:
             raise TinyTorchError(f"{_shown(path)}, line {error.lineno}: {error.msg}") from None
         if found:

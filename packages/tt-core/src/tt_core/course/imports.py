@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tt_core.command.journey import Module
 
@@ -24,8 +24,12 @@ def imported(source: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def forward_references(source: str, module: Module, modules: Sequence[Module]) -> list[str]:
+def forward_references(
+    source: str, module: Module, modules: Sequence[Module], given: Collection[str] = ()
+) -> list[str]:
     """What is wrong with a file's imports, as ends of a sentence that begins with the file's name.
+
+    `given` are the dotted names that the file imports as `tt start` writes it; these are allowed.
 
     >>> two = Module(2, "activations", 1, "", "tt_core.activations")
     >>> forward_references("import tt_learn", two, [two])
@@ -33,7 +37,9 @@ def forward_references(source: str, module: Module, modules: Sequence[Module]) -
     """
     found = []
     for line, name in imported(source):
-        package = name.partition(".")[0]
+        if name in given:
+            continue
+        package, _, rest = name.partition(".")
         act = PACKAGES.index(package) + 1 if package in PACKAGES else 0
         later = [m for m in modules if m.number > module.number and (name + ".").startswith(m.path + ".")]
         if act > module.act:
@@ -41,6 +47,6 @@ def forward_references(source: str, module: Module, modules: Sequence[Module]) -
             found.append(f"imports {package} in line {line}, which belongs to Act {numeral}")
         elif later:
             found.append(f"imports {name} in line {line}, which belongs to module {later[0].number:02} {later[0].name}")
-        elif act and ".kernels" in name:
+        elif act and rest.partition(".")[0] == "kernels":
             found.append(f"imports {name} in line {line}: kernels hold the framework's solutions")
     return found
