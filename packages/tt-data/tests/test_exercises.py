@@ -241,9 +241,120 @@ WRONG: dict[str, dict[str, list[str]]] = {
     },
 }
 
+RIGHT: dict[str, dict[str, str]] = {
+    "dataloader": {
+        "TensorDataset.__getitem__": "sample = []\nfor values in self.arrays:\n    sample.append(values[index])\n"
+        "return tuple(sample)",
+        "ConcatDataset.__getitem__": "rest = index + len(self) if index < 0 else index\nif rest < 0:\n"
+        "    raise IndexError('too small')\nfor data in self.datasets:\n    if rest < len(data):\n"
+        "        return data[rest]\n    rest -= len(data)\nraise IndexError('too large')",
+        "map_leaves": "if isinstance(batch, Mapping):\n"
+        "    return dict(zip(batch, (map_leaves(function, part) for part in batch.values())))\n"
+        "if not isinstance(batch, (list, tuple)):\n    return function(batch)\n"
+        "return rebuild(batch, list(map(lambda part: map_leaves(function, part), batch)))",
+        "default_collate": "_check_alike(samples)\nfirst = samples[0]\nif isinstance(first, (str, bytes)):\n"
+        "    return list(samples)\nif isinstance(first, Mapping):\n    out = {}\n    for key in first:\n"
+        "        out[key] = default_collate([s[key] for s in samples])\n    return out\n"
+        "if isinstance(first, (tuple, list)):\n"
+        "    return rebuild(first, [default_collate([s[i] for s in samples]) for i in range(len(first))])\n"
+        "return _stack(samples)",
+        "stream": "return np.random.default_rng([seed, number])",
+        "RandomSampler.indices": "rng, n = seeding.generator(), len(self.data_source)\n"
+        "if self.replacement:\n    return rng.choice(n, len(self)) if n else np.empty(0, np.int64)\n"
+        "order = np.empty(0, np.int64)\nwhile n and len(order) < len(self):\n"
+        "    order = np.append(order, np.argsort(rng.random(n)))\nreturn order[: len(self)]",
+        # the inverse of the distribution function; without replacement, keys of Efraimidis and Spirakis
+        "WeightedRandomSampler.indices": "rng = seeding.generator()\nif self.replacement:\n"
+        "    return np.searchsorted(np.cumsum(self.weights), rng.random(self.num_samples), side='right')\n"
+        "with np.errstate(divide='ignore'):\n    keys = rng.exponential(size=len(self.weights)) / self.weights\n"
+        "return np.argsort(keys)[: self.num_samples]",
+        "BlockShuffleSampler.indices": "rng, order = seeding.generator(), []\nn = len(self)\n"
+        "blocks = [list(range(s, min(n, s + self.block))) for s in range(0, n, self.block)]\nrng.shuffle(blocks)\n"
+        "while blocks:\n    near = sum(blocks[: self.window], [])\n    rng.shuffle(near)\n    order += near\n"
+        "    blocks = blocks[self.window :]\nreturn np.array(order, np.int64)",
+        "BatchSampler.__iter__": "rest = iter(self.sampler)\nwhile batch := list(islice(rest, self.batch_size)):\n"
+        "    if len(batch) == self.batch_size or not self.drop_last:\n        yield np.array(batch, np.int64)",
+        "Epoch._submit_ahead": "for _ in range(self._depth - self._under_way):\n    try:\n"
+        "        found = next(self._indices)\n    except StopIteration:\n        return\n    task = self._next_task\n"
+        "    self._pool.submit(task._replace(indices=found))\n"
+        "    self._next_task, self._under_way = task._replace(number=task.number + 1), self._under_way + 1",
+        "DataLoader.state_dict": "state = dict(epoch=self._epochs_started, position=self._position, seed=self._seed)\n"
+        "state['samples'], state['batch_size'] = self._samples(), self.batch_size\nreturn state",
+        "DataLoader.load_state_dict": "own = dict(batch_size=self.batch_size, samples=self._samples())\n"
+        "for name, mine in own.items():\n"
+        "    if name in state and state[name] != mine:\n"
+        "        raise ArgumentError(f'{name} is {mine}, the state has {state[name]}')\n"
+        "if self._being_read():\n    self._pool = None\nself._epoch = None\nself._seed = state['seed']\n"
+        "self._position, self._epochs_started = state['position'], state['epoch']\n"
+        "self._resuming = state['seed'] is not None",
+    },
+    "spatial": {
+        "Windows.pad": "return np.pad(x, ((0, 0), (0, 0), *self.padding), constant_values=value)",
+        "_count": "free = sum(sides) + size - reach\ncount = free // stride + 1\nif ceil_mode:\n"
+        "    count = -(-free // stride) + 1\n    if (count - 1) * stride >= size + sides[0]:\n        count -= 1\n"
+        "return count, (sides[0], max(sides[1], (count - 1) * stride + reach - size - sides[0]))",
+        "Windows.patches": "n, c, y, x = padded.strides\n(down, right), (rows, columns) = self.stride, self.dilation\n"
+        "return np.lib.stride_tricks.as_strided(padded, (*padded.shape[:2], *self.out, *self.kernel),\n"
+        "    (n, c, y * down, x * right, y * rows, x * columns), writeable=False)",
+        "Windows.sum_patches": "(h, w), (kh, kw) = self.out, self.kernel\n"
+        "rows = np.arange(h)[:, None] * self.stride[0] + np.arange(kh) * self.dilation[0]\n"
+        "columns = np.arange(w)[:, None] * self.stride[1] + np.arange(kw) * self.dilation[1]\n"
+        "padded = np.zeros((*patches.shape[:2], *self.padded_size), patches.dtype)\n"
+        "np.add.at(padded, (slice(None), slice(None), rows[:, None, :, None], columns[None, :, None, :]), patches)\n"
+        "return self.crop(padded)",
+        "unfold": "w = windows(x.shape[2:], kernel_size, stride, padding, dilation)\npadded = w.pad(x)\n"
+        "parts = [padded[covered].reshape(*x.shape[:2], -1) for _, _, covered in w.positions()]\n"
+        "return np.stack(parts, axis=2).reshape(len(x), x.shape[1] * len(parts), -1)",
+        # one matrix product for each place in the kernel
+        "conv2d": "w = windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)\npadded = w.pad(x)\n"
+        "out = np.zeros((len(x), len(weight), *w.out), x.dtype)\n"
+        "each, own = len(weight) // groups, weight.shape[1]\nfor k in range(groups):\n"
+        "    mine, some = slice(k * each, (k + 1) * each), padded[:, k * own : (k + 1) * own]\n"
+        "    for i, j, covered in w.positions():\n"
+        "        moved = np.moveaxis(some[covered], 1, -1) @ weight[mine, :, i, j].T\n"
+        "        out[:, mine] += np.moveaxis(moved, -1, 1)\n"
+        "return out if bias is None else out + bias.reshape(-1, 1, 1)",
+        "conv2d_input": "w = windows(size, weight.shape[2:], stride, padding, dilation)\n"
+        "each, own = len(weight) // groups, weight.shape[1]\n"
+        "padded = np.zeros((len(g), groups * own, *w.padded_size), g.dtype)\nfor k in range(groups):\n"
+        "    mine, some = slice(k * each, (k + 1) * each), padded[:, k * own : (k + 1) * own]\n"
+        "    for i, j, covered in w.positions():\n"
+        "        some[covered] += np.moveaxis(np.moveaxis(g[:, mine], 1, -1) @ weight[mine, :, i, j], -1, 1)\n"
+        "return w.crop(padded)",
+        "conv2d_weight": "w = windows(x.shape[2:], kernel_size, stride, padding, dilation)\npadded = w.pad(x)\n"
+        "each, own = g.shape[1] // groups, x.shape[1] // groups\n"
+        "out = np.zeros((g.shape[1], own, *w.kernel), g.dtype)\nfor k in range(groups):\n"
+        "    mine = slice(k * each, (k + 1) * each)\n    for i, j, covered in w.positions():\n"
+        "        patch = padded[:, k * own : (k + 1) * own][covered]\n"
+        "        out[mine, :, i, j] = np.tensordot(g[:, mine], patch, axes=((0, 2, 3), (0, 2, 3)))\nreturn out",
+        "max_pool2d": "w = pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)\n"
+        "padded = w.pad(x, lowest(x.dtype))\nout = None\nfor _, _, covered in w.positions():\n"
+        "    out = padded[covered] if out is None else np.maximum(out, padded[covered])\nreturn out",
+        "max_pool2d_backward": "w = pool_windows(size, kernel_size, stride, padding, dilation, ceil_mode)\n"
+        "padded = np.zeros((*g.shape[:2], *w.padded_size), g.dtype)\nfor i, j, covered in w.positions():\n"
+        "    padded[covered] += g * (index == i * w.kernel[1] + j)\nreturn w.crop(padded)",
+        "avg_pool2d": "w = pool_windows(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)\npadded = w.pad(x)\n"
+        "total = sum(padded[covered] for _, _, covered in w.positions())\n"
+        "return total / divisors(w, padding, count_include_pad, divisor_override, x.dtype)",
+        "batch_norm_training": "flat = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)\nmean = flat.mean(1)\n"
+        "var = ((flat - mean[:, None]) ** 2).mean(1)\n"
+        "y = (x - per_channel(mean, x.ndim)) / per_channel(np.sqrt(var + var.dtype.type(eps)), x.ndim)\n"
+        "if weight is not None:\n    y = y * per_channel(weight, x.ndim)\nif bias is not None:\n"
+        "    y = y + per_channel(bias, x.ndim)\nreturn y, mean, var",
+        # through the variance and the mean, step by step
+        "batch_norm_backward": "over = over_channels(x.ndim)\nn = x.size // x.shape[1]\n"
+        "shape = lambda v: per_channel(v, x.ndim)\nd, s = x - shape(mean), np.sqrt(var + var.dtype.type(eps))\n"
+        "gn = g if weight is None else g * shape(weight)\n"
+        "gvar = (gn * d).sum(over) * -0.5 / s**3\ngmean = -(gn / shape(s)).sum(over)\n"
+        "dx = gn / shape(s) + shape(gvar) * 2 * d / n + shape(gmean) / n\n"
+        "return dx, (g * d / shape(s)).sum(over), g.sum(over)",
+        "move_statistics": "if running is None:\n    return\nrunning.data += momentum * (new - running.data)",
+    },
+}
+
 
 class TestExercises(CourseTests):
-    modules, wrong = MODULES, WRONG
+    modules, wrong, right = MODULES, WRONG, RIGHT
 
 
 @pytest.mark.knockouts

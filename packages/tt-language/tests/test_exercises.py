@@ -416,7 +416,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "if self.min_p:\n    p = np.where(p >= self.min_p * p.sum(), p, 0)\nreturn p",
         ],
         "Sampling.choose": [
-            "logits = self.penalized(logits, text)\nreturn int(logits.argmax())",
+            "logits = self.without_repeats(self.penalized(logits, text), text)\nreturn int(logits.argmax())",
             # the penalty forgotten
             "if self.temperature == 0:\n    return int(logits.argmax())\nbelow = self.probabilities(logits).cumsum()\n"
             "return int(np.searchsorted(below, random.random() * below[-1], side='right'))",
@@ -429,6 +429,24 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "p = self.probabilities(logits)\nreturn int(np.random.default_rng().choice(len(p), p=p / p.sum()))",
         ],
         "_steps": [
+            # without min_new_tokens
+            "base = int(generator().integers(1 << 62)) if seed is None else seed\n"
+            "texts = reader.prompts\n"
+            "random = [np.random.default_rng([base, row]) for row in range(len(texts))]\n"
+            "new, alive = [[] for _ in texts], list(range(len(texts)))\n"
+            "for _ in range(max_new_tokens):\n"
+            "    with evaluating(reader.model):\n"
+            "        logits = reader.logits([texts[row] + new[row] for row in alive])\n"
+            "    for row, its_logits in zip(alive, logits):\n"
+            "        token = sampling.choose(its_logits, texts[row] + new[row], random[row])\n"
+            "        new[row].append(token)\n"
+            "        yield row, token\n"
+            "    going = [i for i, row in enumerate(alive) if not ended(new[row])]\n"
+            "    if not going:\n"
+            "        return\n"
+            "    if len(going) < len(alive):\n"
+            "        reader.select(going)\n"
+            "        alive = [alive[i] for i in going]",
             # one generator for all rows
             "base = int(generator().integers(1 << 62)) if seed is None else seed\n"
             "texts = reader.prompts\n"
@@ -520,9 +538,193 @@ WRONG: dict[str, dict[str, list[str]]] = {
     },
 }
 
+RIGHT: dict[str, dict[str, str]] = {
+    "tokenization": {
+        "CharTokenizer.encode": "ids = []\nfor c in check_text(text):\n    if c not in self._ids:\n"
+        "        raise TokenizerError(f'{c!r} is not in the vocabulary')\n    ids.append(self._ids[c])\nreturn ids",
+        "ByteTokenizer.encode": "return [int(byte) for byte in bytes(check_text(text), 'utf8')]",
+        "Tokenizer.decode_bytes": "out = bytearray()\nfor i in id_list(ids):\n    if i not in self._bytes:\n"
+        "        raise TokenizerError(f'no token has the id {i}')\n"
+        "    if i in self.special_ids and skip_special_tokens:\n        continue\n    out += self._bytes[i]\n"
+        "return bytes(out)",
+        "Tokenizer.decode": "return str(self.decode_bytes(ids, skip_special_tokens), 'utf-8', 'replace')",
+        "Splitter._cut_with_gaps": "spans = [m.span() for m in self.pattern.finditer(text, timeout=timeout)]\n"
+        "cuts = [0, *(place for span in spans for place in span), len(text)]\n"
+        "return [text[a:b] for a, b in zip(cuts, cuts[1:]) if b > a]",
+        "count_pieces": "split, texts = splitter(_pattern_of(pattern)), [texts] if isinstance(texts, str) else texts\n"
+        "return Counter(piece for text in texts for piece in split(check_text(text)))",
+        # first where the pair is, then the new word
+        "merge_word": "(a, b), starts, i = pair, [], 0\nwhile i + 1 < len(word):\n"
+        "    if (word[i], word[i + 1]) == pair:\n        starts.append(i)\n        i += 1\n    i += 1\n"
+        "out, changes, end = [], [], 0\nfor i in starts:\n    out += word[end:i]\n    if out:\n"
+        "        changes += [((out[-1], a), -1), ((out[-1], new), 1)]\n    out.append(new)\n    end = i + 2\n"
+        "    if end < len(word):\n        changes += [((b, word[end]), -1), ((new, word[end]), 1)]\n"
+        "return out + word[end:], changes",
+        "_PairTable.pop": "while self.heap:\n    noted, pair, serial, words = self.heap[0]\n"
+        "    now = self.counts[pair]\n"
+        "    if now != -noted:\n        heapq.heapreplace(self.heap, (-now, pair, serial, words))\n        continue\n"
+        "    heapq.heappop(self.heap)\n    return (pair, words) if now > 0 and now >= min_frequency else None\n"
+        "return None",
+        "_PairTable.merge": "made = {}\nfor w in sorted(where):\n"
+        "    word, changes = merge_word(self.words[w], pair, new)\n"
+        "    self.words[w] = word\n    for other, by in changes:\n"
+        "        self.counts[other] = self.counts[other] + by * self.weights[w]\n        if by == 1:\n"
+        "            made.setdefault(other, set()).add(w)\nself._push(made)",
+        # every pair is counted again for each merge
+        "learn_merges": "words = [(list(word), n) for word, n in words.items()]\n"
+        "ids = {s: i for i, s in enumerate(tokens)}\n"
+        "merges = []\nwhile len(tokens) < vocab_size:\n    counts = {}\n    for word, n in words:\n"
+        "        for pair in pairwise(word):\n            counts[pair] = counts.get(pair, 0) + n\n"
+        "    best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)\n"
+        "    if best is None or counts[best] < max(min_frequency, 1):\n        break\n"
+        "    spelling = tokens[best[0]] + tokens[best[1]]\n    if spelling not in ids:\n"
+        "        ids[spelling] = len(tokens)\n        tokens.append(spelling)\n    merges.append(best)\n"
+        "    words = [(merge_word(word, best, ids[spelling])[0], n) for word, n in words]\nreturn merges",
+        "merge_pairs": "while True:\n    known = [(rank[p], i) for i, p in enumerate(pairwise(ids)) if p in rank]\n"
+        "    if not known:\n        return ids\n    best, i = min(known)\n    ids[i] = merged[best]\n"
+        "    del ids[i + 1]",
+    },
+    "embeddings": {
+        "embedding": "return np.take(weight, ids, axis=0)",
+        # a matrix with a 1 for each id, times the rows
+        "embedding_backward": "flat = np.asarray(ids).reshape(-1)\n"
+        "one_hot = (np.arange(size)[:, None] == flat).astype(g.dtype)\n"
+        "total = one_hot @ g.reshape(len(flat), g.shape[-1])\nif padding_idx is not None:\n"
+        "    total[padding_idx] = 0\nreturn total",
+        "Embedding._scale_down": "table = self.weight.data\nfor i in set(ids.reshape(-1).tolist()):\n"
+        "    norm = np.linalg.norm(table[i], self.norm_type)\n    if norm > most:\n        table[i] *= most / norm",
+        "nearest": "table = _table(source)\n"
+        "vector = table[query] if isinstance(query, int) else np.asarray(query, table.dtype)\n"
+        "sizes = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)\nscores = []\nfor i, row in enumerate(table):\n"
+        "    if not (isinstance(query, int) and i == query):\n"
+        "        scores.append((-(row @ vector) / sizes[i] if sizes[i] else 0.0, i))\n"
+        "return [(i, float(-score)) for score, i in sorted(scores)[:k]]",
+        "sine_waves": "waves = np.empty((max_length, dim))\nfor i in range(0, dim, 2):\n"
+        "    angle = np.arange(max_length) / base ** (i / dim)\n    waves[:, i] = np.sin(angle)\n"
+        "    waves[:, i + 1] = np.cos(angle)\nreturn waves",
+        "plain_frequencies": "power = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)\n"
+        "return (1 / np.float32(theta) ** power).astype(np.float32)",
+        # by complex numbers
+        "rotary": "n = x.shape[-1] // 2\nturned = (x[..., :n] + 1j * x[..., n:]) * (cos + 1j * sin)\n"
+        "return np.concatenate([turned.real, turned.imag], -1).astype(x.dtype)",
+        "RotaryEmbedding.angles": "where = np.asarray(positions)\nif where.size and (where.min() < 0\n"
+        "        or (where.max() >= self.max_length and not endless)):\n"
+        "    raise OutOfRangeError(f'a position is not below {self.max_length}')\n"
+        "where = where if where.ndim == 1 else where[:, None]\n"
+        "angle = np.expand_dims(where, -1).astype(np.float32) * self._frequencies(np.asarray(positions))\n"
+        "return tensor(np.cos(angle) * np.float32(self.magnitude)), tensor(np.sin(angle) * np.float32(self.magnitude))",
+    },
+    "attention": {
+        "scale_of": "return float(query.shape[-1]) ** -0.5 if scale is None else scale",
+        "split_heads": "all_heads, start, parts = sum(heads), 0, []\nif x.shape[-1] % all_heads:\n"
+        "    raise ValueError(f'{x.shape[-1]} features do not divide into {all_heads} heads')\n"
+        "size = x.shape[-1] // all_heads\nfor n in heads:\n    part = x[..., start * size : (start + n) * size]\n"
+        "    parts.append(np.swapaxes(part.reshape(*x.shape[:-1], n, size), -3, -2))\n    start += n\n"
+        "return tuple(parts) if len(parts) > 1 else parts[0]",
+        "join_heads": "flat = [np.moveaxis(x, -3, -2).reshape(*x.shape[:-3], x.shape[-2], -1) for x in parts]\n"
+        "return np.concatenate(flat, axis=-1)",
+        "repeat_heads": "groups = query.shape[-3] // x.shape[-3]\n"
+        "index = np.arange(query.shape[-3]) // groups\nreturn x[..., index, :, :]",
+        "attention_weights": "key = repeat_heads(key, query) if enable_gqa else key\n"
+        "scores = np.einsum('...td,...sd->...ts', query, key) * query.dtype.type(scale_of(query, scale))\n"
+        "t, s = scores.shape[-2:]\nsees = np.ones((t, s), bool)\nif is_causal:\n"
+        "    sees = np.arange(s) <= np.arange(t)[:, None] + causal_offset\nif attn_mask is not None:\n"
+        "    if attn_mask.dtype == bool:\n        sees = sees & attn_mask\n    else:\n"
+        "        scores = scores + attn_mask\nscores = np.where(sees, scores, -np.inf)\n"
+        "top = scores.max(-1, keepdims=True, initial=-np.inf)\n"
+        "e = np.exp(scores - np.where(np.isneginf(top), 0, top))\n"
+        "total = e.sum(-1, keepdims=True)\nreturn (e / np.where(total == 0, 1, total)).astype(query.dtype)",
+        "scaled_dot_product_attention": "w"
+        "eights = attention_weights.formula(query, key, attn_mask, is_causal=is_causal,\n"
+        "    scale=scale, enable_gqa=enable_gqa, causal_offset=causal_offset)\n"
+        "value = repeat_heads(value, query) if enable_gqa else value\nseed = 0\nif dropout_p > 0:\n"
+        "    seed = int(generator().integers(1 << 62))\n"
+        "    weights = weights * dropout_scale(weights, dropout_p, seed)\n"
+        "return np.einsum('...ts,...se->...te', weights, value), np.array(seed)",
+        "sum_groups": "return x if groups == 1 else sum(x[..., i::groups, :, :] for i in range(groups))",
+        "scaled_dot_product_attention_backward": "groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1\n"
+        "keys, values = (repeat_heads(x, query) if enable_gqa else x for x in (key, value))\n"
+        "w = attention_weights.formula(query, keys, attn_mask, is_causal=is_causal, scale=scale,\n"
+        "    causal_offset=causal_offset)\n"
+        "d = dropout_scale(w, dropout_p, 0 if seed is None else int(seed))\n"
+        "a = np.einsum('...te,...se->...ts', g, values) * d\n"
+        "s = w * a - w * np.einsum('...ts,...ts->...t', w, a)[..., None]\nc = scale_of(query, scale)\n"
+        "dq = np.einsum('...ts,...sd->...td', s, keys) * c\ndk = np.einsum('...ts,...td->...sd', s, query) * c\n"
+        "dv = np.einsum('...ts,...te->...se', w * d, g)\n"
+        "mask = s if mask_gradient else np.zeros(0, s.dtype)\n"
+        "mask = sum_to_shape(mask, attn_mask.shape) if mask_gradient and attn_mask is not None else mask\n"
+        "return dq, sum_groups(dk, groups), sum_groups(dv, groups), mask",
+        "MultiHeadAttention.forward": "q, k, v = self._projected(query, memory)\nif angles:\n    cos, sin = angles\n"
+        "    q, k = rotary(q, cos, sin), rotary(k, cos, sin)\nif past is not None and memory is None:\n"
+        "    k, v = past.extend(self, k, v)\nout, weights = self._attended(q, k, v, attn_mask, need_weights)\n"
+        "out = self.out_proj(out.transpose(1, 2).flatten(2))\nreturn (out, weights) if need_weights else out",
+    },
+    "transformers": {
+        "rms_norm": "wide = x.astype(np.promote_types(x.dtype, np.float32))\n"
+        "length = np.linalg.norm(wide, axis=-1, keepdims=True)\n"
+        "y = wide / np.sqrt(length * length / x.shape[-1] + eps_of(x, eps))\n"
+        "return (y if weight is None else y * weight).astype(x.dtype)",
+        "rms_norm_backward": "n = x.shape[-1]\nr = (np.square(x).sum(-1, keepdims=True) / n + eps_of(x, eps)) ** -0.5\n"
+        "u = g if weight is None else g * weight\n"
+        "dx = u * r - x * r**3 * (u * x).sum(-1, keepdims=True) / n\n"
+        "return dx, np.einsum('nd,nd->d', g.reshape(-1, n), (x * r).reshape(-1, n))",
+        "FeedForward.forward": "hidden = self.up(x)\nhidden = ACTIVATIONS[self.activation](hidden)\n"
+        "return self.down(hidden)",
+        "SwiGLU.forward": "gate = self.gate(x)\nreturn self.down(gate * gate.sigmoid() * self.up(x))",
+        "add_residual": "if not norm_first:\n    return norm(dropout(part(x)) + x)\nreturn dropout(part(norm(x))) + x",
+        "TransformerBlock.forward": "if (self.cross_attention is None) != (memory is None):\n"
+        "    raise ConfigError('memory goes with cross attention')\n"
+        "look = lambda h: self.attention(h, attn_mask=attn_mask, angles=angles, past=past)\n"
+        "if self.parallel:\n    read = self.norm1(x)\n    return x + self.dropout(self.mlp(read) + look(read))\n"
+        "parts = [(look, self.norm1)]\nif memory is not None:\n"
+        "    parts.append((lambda h: self.cross_attention(h, memory, memory_mask), self.norm_cross))\n"
+        "for part, norm in [*parts, (self.mlp, self.norm2)]:\n"
+        "    x = add_residual(x, part, norm, self.dropout, self.norm_first)\nreturn x",
+        "GPT.forward": "if not is_integer(logits_to_keep, 0):\n    raise ArgumentError('logits_to_keep is negative')\n"
+        "length = ids.shape[-1]\nbefore = 0 if past is None else past.length\n"
+        "if before + length > self.config.block_size:\n    raise ShapeError('the text is too long')\n"
+        "where = arange(before, before + length) if positions is None else positions\n"
+        "h, angles = self.wte(ids), None\nif self.wpe is not None:\n    h = h + self.wpe(where)\n"
+        "if self.rotary is not None:\n    angles = self.rotary.angles(where)\nh = self.dropout(h)\n"
+        "for block in self.blocks:\n    h = block(h, attn_mask, past=past, angles=angles)\nh = self.norm(h)\n"
+        "return self.lm_head(h if not logits_to_keep else h[:, -logits_to_keep:])",
+        "next_token_loss": "logits, targets = (x if isinstance(x, Tensor) else Tensor(x) for x in (logits, targets))\n"
+        "if logits.shape[:-1] != targets.shape:\n    raise ShapeError('a target for each position')\n"
+        "classes = logits.shape[-1]\n"
+        "return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=ignore_index)",
+        "Sampling.penalized": "found = np.array(logits)\nfor i in set(text):\n"
+        "    if self.repetition_penalty != 1:\n"
+        " "
+        "       found[i] = found[i] / self.repetition_penalty if found[i] > 0 else found[i] * self.repetition_penalty\n"
+        "return found",
+        "_nucleus": "kept, total = np.zeros_like(p), 0.0\nfor i in sorted(range(len(p)), key=lambda i: -p[i]):\n"
+        "    if total >= top_p * p.sum():\n        break\n    kept[i] = p[i]\n    total += p[i]\nreturn kept",
+        "Sampling.probabilities": "z = (logits - logits.max()) / self.temperature\np = np.exp(z)\n"
+        "if self.top_k is not None and self.top_k < len(z):\n    p[z < np.sort(z)[::-1][self.top_k - 1]] = 0\n"
+        "if self.top_p is not None:\n    p = _nucleus(p, self.top_p)\n"
+        "if self.min_p is not None:\n    p[p < self.min_p * p.max()] = 0\nreturn p",
+        "Sampling.choose": "logits = self.without_repeats(self.penalized(logits, text), text)\n"
+        "check_largest(logits.max())\n"
+        "if self.temperature == 0:\n    return int(np.argmax(logits))\np = self.probabilities(logits)\n"
+        "return int(random.choice(len(p), p=p / p.sum()))",
+        # another generator for each row
+        "_steps": "base = int(generator().integers(1 << 62)) if seed is None else seed\n"
+        "texts = [list(prompt) for prompt in reader.prompts]\nnew = [[] for _ in texts]\n"
+        "draws = [np.random.Generator(np.random.Philox(key=[row, base])) for row in range(len(texts))]\n"
+        "alive = list(range(len(texts)))\nfor n in range(max_new_tokens):\n    with evaluating(reader.model):\n"
+        "        found = np.array(reader.logits([texts[i] for i in alive]))\n"
+        "    if n < min_new_tokens:\n        for end in getattr(reader.model.config, 'end_ids', ()):\n"
+        "            found[:, end] = -np.inf\n    going = []\n    for place, i in enumerate(alive):\n"
+        "        token = sampling.choose(found[place], texts[i], draws[i])\n        texts[i].append(token)\n"
+        "        new[i].append(token)\n        yield i, token\n        if not ended(new[i]):\n"
+        "            going.append(place)\n    if not going:\n        return\n"
+        "    reader.select(going)\n    alive = [alive[place] for place in going]",
+    },
+}
+
 
 class TestExercises(CourseTests):
-    modules, wrong = MODULES, WRONG
+    modules, wrong, right = MODULES, WRONG, RIGHT
 
 
 @pytest.mark.knockouts

@@ -255,6 +255,13 @@ def tokens_are_drawn(t: Trial) -> None:
         why="self.penalized first",
     )
 
+    apart = sampling.Sampling(temperature=0, no_repeat_ngram_size=2)
+    t.show(
+        "after [1, 3, 1], where no pair may come twice",
+        lambda: int(apart.choose(floats(0, 1, 2, 3), [1, 3, 1], rng(0))),
+        why="then self.without_repeats; it gives -inf to tokens that would repeat",
+    )
+
     def shares(**options: Any) -> Any:
         made, random = sampling.Sampling(**options), rng(5)
         return lambda: np.bincount([made.choose(logits, [], random) for _ in range(3000)], minlength=4) / 3000
@@ -278,24 +285,30 @@ def tokens_are_drawn(t: Trial) -> None:
 class Counter:
     """A reader of a model that knows how to count up to 5, and notes what it reads."""
 
-    def __init__(self, prompts: list[list[int]]) -> None:
-        self.prompts, self.model, self.log = prompts, small(), []  # type: ignore[var-annotated]
+    def __init__(self, prompts: list[list[int]], end: int | None = None) -> None:
+        self.prompts, self.model, self.rows = prompts, small(eos_token_id=end), len(prompts)
+        self.log: list[Any] = []
 
     def logits(self, texts: Any) -> Any:
-        """A large logit for the number after the last."""
+        """A large logit for the number after the last, and a smaller one for 0."""
         self.log.append([list(text) for text in texts])
         self.log.append(f"training={self.model.training}")
-        return np.eye(6, dtype=np.float32)[[(text[-1] + 1) % 6 for text in texts]] * 50
+        found = np.eye(6, dtype=np.float32)[[(text[-1] + 1) % 6 for text in texts]] * 50
+        found[:, 0] += 10
+        return found
 
     def select(self, rows: Any) -> None:
-        """Note the rows that go on."""
-        self.log.append(f"select {list(rows)}")
+        """Note the rows that go on, where some do not."""
+        if len(rows) < self.rows:
+            self.log.append(f"select {[int(row) for row in rows]}")
+        self.rows = len(rows)
 
 
-def greedy(*prompts: list[int], most: int, end: int = -1) -> tuple[Any, Any]:
+def greedy(*prompts: list[int], most: int, end: int = -1, least: int = 0) -> tuple[Any, Any]:
     """The steps of a greedy generation, and what was read."""
-    reader: Any = Counter([list(prompt) for prompt in prompts])
-    steps = generation._steps(reader, most, sampling.Sampling(temperature=0), lambda new: new[-1] == end, 0)
+    reader: Any = Counter([list(prompt) for prompt in prompts], end if least else None)
+    greedily = sampling.Sampling(temperature=0)
+    steps = generation._steps(reader, most, greedily, lambda new: new[-1] == end, 0, min_new_tokens=least)
     return [list(step) for step in steps], reader.log
 
 
@@ -318,6 +331,15 @@ def rows_end(t: Trial) -> None:
         "what was read and selected",
         lambda: greedy([1], [3], most=9, end=4)[1],
         why="reader.select(positions of those that go on), when there are fewer; nothing when all have ended",
+    )
+
+
+def ends_must_wait(t: Trial) -> None:
+    """The ids that end a text are not chosen in the first `min_new_tokens` steps."""
+    t.show(
+        "after [1], where 2 ends a text, with min_new_tokens=2",
+        lambda: greedy([1], most=9, end=2, least=2)[0],
+        why="in these steps, -inf for the logits of the ids reader.model.config.end_ids, in a copy",
     )
 
 
@@ -442,8 +464,8 @@ EXERCISES = (
         (
             "Make the tokens of the text less likely, whatever the sign of their logits.",
             "Take the logits of np.unique(text): divide the positive ones, multiply the others.",
-            "logits = logits.copy(); old = logits[seen]; logits[seen] = np.where(old > 0, old / penalty, old * "
-            "penalty)",
+            "seen = np.unique(text); logits = logits.copy(); old = logits[seen]; logits[seen] = np.where(old > 0, "
+            "old / penalty, old * penalty). An empty text changes nothing.",
         ),
         (repetition_is_punished,),
     ),
@@ -482,7 +504,7 @@ EXERCISES = (
             "Add the probabilities up; a random point below the sum falls into the interval of a token.",
             "below = self.probabilities(logits).cumsum(); np.searchsorted(below, random.random() * below[-1], "
             'side="right"). '
-            "First of all, logits = self.penalized(logits, text).",
+            "First of all, logits = self.without_repeats(self.penalized(logits, text), text).",
         ),
         (tokens_are_drawn,),
     ),
@@ -494,10 +516,10 @@ EXERCISES = (
             "Read, choose, append, and again: each token depends on all before it.",
             "Keep the numbers of the rows that are alive. reader.logits takes the prompt and new tokens of each; "
             "sampling.choose(logits, text, random) gives a token.",
-            "In each step: with evaluating(reader.model): logits = reader.logits([...]); choose, append and yield "
-            "(row, "
-            "token) for each; then drop the rows that have ended, by reader.select(their places among the alive).",
+            "In each step: with evaluating(reader.model): logits = reader.logits([...]); before step min_new_tokens, "
+            "logits of reader.model.config.end_ids become -inf in a copy; choose, append and yield (row, token) for "
+            "each; then drop the rows that have ended, by reader.select(their places among the alive).",
         ),
-        (one_token_after_another, rows_end, rows_draw_apart),
+        (one_token_after_another, rows_end, rows_draw_apart, ends_must_wait),
     ),
 )

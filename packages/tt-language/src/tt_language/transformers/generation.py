@@ -146,7 +146,10 @@ def _steps(
     seed: int | None,
     min_new_tokens: int = 0,
 ) -> Iterator[tuple[int, int]]:
-    """(row, new token) for each row of each step; rows that have ended leave the batch."""
+    """(row, new token) for each row of each step; rows that have ended leave the batch.
+
+    In the first `min_new_tokens` steps, the ids that end a text are not chosen.
+    """
     texts = reader.prompts
     base = int(generator().integers(1 << 62)) if seed is None else seed
     random = [np.random.default_rng([base, row]) for row in range(len(texts))]

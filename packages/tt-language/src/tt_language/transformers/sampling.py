@@ -53,7 +53,10 @@ class Sampling:
         )
 
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
-        """A token for logits (vocab,) after `text`. Raises `ConfigError` where no logit is finite."""
+        """A token for logits (vocab,) after `text`, by all of the options.
+
+        Raises `ConfigError` where the largest logit is not finite.
+        """
         logits = self.without_repeats(self.penalized(logits, text), text)
         likeliest = int(logits.argmax())  # the first nan, if there is one
         check_largest(logits[likeliest])
