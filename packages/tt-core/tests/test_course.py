@@ -379,6 +379,22 @@ def test_tuned_kernels_step_aside(workspace: Workspace) -> None:
     assert output_of(workspace, program, tuned=True).strip() != "[3.0] True"
 
 
+def test_a_milestone_on_tuned_kernels_is_not_the_learners(workspace: Workspace) -> None:
+    written(workspace)
+    environ = {name: value for name, value in os.environ.items() if name != finder.WORKSPACE}
+
+    def reach(*options: str) -> str:
+        command = [sys.executable, "-m", "tt_core.command.cli", "milestone", "perceptron", *options]
+        done = subprocess.run(command, env=environ, cwd=workspace.root, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "not noted as run on your code" in reach("--tuned")
+    assert "milestones" not in Workspace(workspace.root).progress
+    assert "not noted" not in reach()
+    assert Workspace(workspace.root).progress["milestones"] == {"perceptron": ["tt_core.activations"]}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

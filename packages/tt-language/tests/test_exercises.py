@@ -128,10 +128,20 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "p, used = self.norm_type, np.unique(ids)\nrows = self.weight.data[used]\n"
             "norms = (np.abs(rows) ** p).sum(-1) ** (1 / p)\n"
             "self.weight.data[used] = rows * (most / np.maximum(norms, 1e-7))[:, None]",
+            # without absolute values
+            "p, used = self.norm_type, np.unique(ids)\nrows = self.weight.data[used]\n"
+            "norms = (rows**p).sum(-1) ** (1 / p)\n"
+            "self.weight.data[used] = rows * np.minimum(1, most / np.maximum(norms, 1e-7))[:, None]",
             "used = np.unique(ids)\nrows = self.weight.data[used]\nnorms = np.linalg.norm(rows, axis=-1)\n"
             "self.weight.data[used] = rows * np.minimum(1, most / np.maximum(norms, 1e-7))[:, None]",
         ],
         "nearest": [
+            # arrays alone
+            "vector = source[query] if isinstance(query, int) else np.asarray(query)\n"
+            "sizes = np.linalg.norm(source, axis=1) * np.linalg.norm(vector)\n"
+            "found = np.divide(source @ vector, sizes, out=np.zeros(len(sizes)), where=sizes > 0)\n"
+            "order = [int(i) for i in np.argsort(-found, kind='stable')]\n"
+            "return [(i, float(found[i])) for i in order if not (isinstance(query, int) and i == query)][:k]",
             # products
             "table = _table(source)\nvector = table[query] if isinstance(query, int) else np.asarray(query)\n"
             "found = table @ vector\n"
@@ -202,6 +212,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "x = np.concatenate(parts, -3).transpose(0, 2, 3, 1)\nreturn x.reshape(*x.shape[:2], -1)",
         ],
         "repeat_heads": [
+            "return np.repeat(x, query.shape[-3] // x.shape[-3], -3)",  # of a tensor, too
             "groups = query.shape[-3] // x.shape[-3]\n"
             "return np.concatenate([x] * groups, -3) if isinstance(x, np.ndarray) else x.repeat_interleave(groups, -3)",
             "groups = query.shape[-3] // x.shape[-3]\n"
@@ -266,6 +277,18 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "w = attention_weights.formula(query, key, attn_mask, is_causal, scale, enable_gqa, causal_offset)\n"
             "s = g @ values.mT\ns = w * (s - (w * s).sum(-1, keepdims=True))\n"
             "return s @ keys, sum_groups(s.mT @ query, groups), sum_groups(w.mT @ g, groups), np.empty(0)",
+            # without dropout, and with dropout in one of its two places
+            *(
+                "groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1\n"
+                "keys, values = (repeat_heads(x, query) if enable_gqa else x for x in (key, value))\n"
+                "w = attention_weights.formula(query, key, attn_mask, is_causal, scale, enable_gqa, causal_offset)\n"
+                "d, c = dropout_scale(w, dropout_p, int(seed or 0)), scale_of(query, scale)\n"
+                f"a = (g @ values.mT){first}\n"
+                "s = w * (a - (w * a).sum(-1, keepdims=True))\n"
+                "mask = sum_to_shape(s, attn_mask.shape) if mask_gradient else np.empty(0)\n"
+                f"return s @ keys * c, sum_groups(s.mT @ query * c, groups), sum_groups((w{then}).mT @ g, groups), mask"
+                for first, then in (("", ""), (" * d", ""), ("", " * d"))
+            ),
             # a mask's gradient that is not summed
             "groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1\n"
             "keys, values = (repeat_heads(x, query) if enable_gqa else x for x in (key, value))\n"
@@ -332,6 +355,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return dropout(x + part(norm(x))) if norm_first else norm(dropout(x + part(x)))",
             "return x + dropout(part(norm(x))) if norm_first else x + norm(dropout(part(x)))",
             "return x + dropout(norm(part(x))) if norm_first else norm(x + dropout(part(x)))",
+            "return x + dropout(part(norm(x))) if norm_first else norm(x + part(x))",
         ],
         "TransformerBlock.forward": [
             # both read x
@@ -341,6 +365,13 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "if memory is not None:\n"
             "    y = self._add(y, lambda h: self.cross_attention(h, memory, memory_mask), self.norm_cross)\n"
             "return y + self.mlp(self.norm2(x))",
+            # the past forgotten
+            "def attend(h):\n    return self.attention(h, None, attn_mask, angles=angles)\n"
+            "if self.parallel:\n    h = self.norm1(x)\n    return x + self.dropout(attend(h) + self.mlp(h))\n"
+            "x = self._add(x, attend, self.norm1)\n"
+            "if memory is not None:\n"
+            "    x = self._add(x, lambda h: self.cross_attention(h, memory, memory_mask), self.norm_cross)\n"
+            "return self._add(x, self.mlp, self.norm2)",
             # one norm
             "def attend(h):\n    return self.attention(h, None, attn_mask, angles=angles, past=past)\n"
             "x = self._add(x, attend, self.norm1)\nreturn self._add(x, self.mlp, self.norm2 or self.norm1)",
@@ -360,7 +391,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "positions = arange(ids.shape[-1]) if positions is None else positions\nx = self.wte(ids)\n"
             "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
             "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
-            "for block in self.blocks:\n    x = block(x, attn_mask, angles=angles, past=past)\n"
+            "x = self.dropout(x)\nfor block in self.blocks:\n    x = block(x, attn_mask, angles=angles, past=past)\n"
             "return self.lm_head(self.norm(x[:, -logits_to_keep:] if logits_to_keep else x))",
             # no mask
             "before = past.length if past else 0\n"
@@ -368,7 +399,15 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "self.wte(ids)\n"
             "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
             "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
-            "for block in self.blocks:\n    x = block(x, angles=angles, past=past)\n"
+            "x = self.dropout(x)\nfor block in self.blocks:\n    x = block(x, angles=angles, past=past)\n"
+            "return self.lm_head(self.norm(x[:, -logits_to_keep:] if logits_to_keep else x))",
+            # a past without begin
+            "before = past.length if past else 0\n"
+            "positions = arange(before, before + ids.shape[-1]) if positions is None else positions\nx = "
+            "self.wte(ids)\n"
+            "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
+            "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
+            "x = self.dropout(x)\nfor block in self.blocks:\n    x = block(x, attn_mask, angles=angles, past=past)\n"
             "return self.lm_head(self.norm(x[:, -logits_to_keep:] if logits_to_keep else x))",
         ],
         "next_token_loss": [
@@ -429,6 +468,24 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "p = self.probabilities(logits)\nreturn int(np.random.default_rng().choice(len(p), p=p / p.sum()))",
         ],
         "_steps": [
+            # the new tokens forgotten
+            "base = int(generator().integers(1 << 62)) if seed is None else seed\n"
+            "texts = reader.prompts\n"
+            "random = [np.random.default_rng([base, row]) for row in range(len(texts))]\n"
+            "new, alive = [[] for _ in texts], list(range(len(texts)))\n"
+            "for _ in range(max_new_tokens):\n"
+            "    with evaluating(reader.model):\n"
+            "        logits = reader.logits([texts[row] + new[row] for row in alive])\n"
+            "    for row, its_logits in zip(alive, logits):\n"
+            "        token = sampling.choose(its_logits, texts[row], random[row])\n"
+            "        new[row].append(token)\n"
+            "        yield row, token\n"
+            "    going = [i for i, row in enumerate(alive) if not ended(new[row])]\n"
+            "    if not going:\n"
+            "        return\n"
+            "    if len(going) < len(alive):\n"
+            "        reader.select(going)\n"
+            "        alive = [alive[i] for i in going]",
             # without min_new_tokens
             "base = int(generator().integers(1 << 62)) if seed is None else seed\n"
             "texts = reader.prompts\n"
@@ -683,6 +740,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "GPT.forward": "if not is_integer(logits_to_keep, 0):\n    raise ArgumentError('logits_to_keep is negative')\n"
         "length = ids.shape[-1]\nbefore = 0 if past is None else past.length\n"
         "if before + length > self.config.block_size:\n    raise ShapeError('the text is too long')\n"
+        "attn_mask = past.begin(ids, positions, attn_mask) if hasattr(past, 'begin') else attn_mask\n"
         "where = arange(before, before + length) if positions is None else positions\n"
         "h, angles = self.wte(ids), None\nif self.wpe is not None:\n    h = h + self.wpe(where)\n"
         "if self.rotary is not None:\n    angles = self.rotary.angles(where)\nh = self.dropout(h)\n"

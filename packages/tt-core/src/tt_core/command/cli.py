@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module, TryIt, deferred
 from tt_core.course.commands import add_to as add_course_to
-from tt_core.course.commands import milestones, note_milestone, on_learners_code
+from tt_core.course.commands import milestones, note_milestone, on_formulas, on_learners_code
 from tt_core.engine.errors import ArgumentError, FileError, PluginError, TinyTorchError, did_you_mean
 from tt_core.engine.files import check_folder
 from tt_core.engine.hookspecs import hookimpl
@@ -104,10 +104,16 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
     help="folder with data sets, such as mnist/ [default: $TT_DATA_HOME]",
 )
 @click.option("--out", type=PathOption(), default=Path("milestones"), help="folder for pictures")
+@click.option(
+    "--tuned", is_flag=True, help="in a workspace: the framework's tuned kernels run in place of your formulas"
+)
 @plugin_option
 @threads_option
-def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, ...]) -> None:
-    """Run a moment of history with what is installed, and print what it reached."""
+def milestone(name: str, data_dir: Path | None, out: Path, tuned: bool, plugins: tuple[str, ...]) -> None:
+    """Run a moment of history with what is installed, and print what it reached.
+
+    In a workspace it runs on your code for the modules that you have written.
+    """
     known = {milestone.name: milestone for milestone in milestones()}
     if name not in known:
         raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
@@ -116,12 +122,14 @@ def milestone(name: str, data_dir: Path | None, out: Path, plugins: tuple[str, .
     if given and data_dir is not None and not os.path.isdir(data_dir):  # a folder in TT_DATA_HOME is made by a download
         raise FileError(f"--data-dir {data_dir}: no such folder")
     check_folder(out)  # now, and not when the training is done
-    on_learners_code()
+    on_learners_code(tuned)
     with use(*plugins, report=False), reported():
         show_each_line()
         click.echo(f"{chosen.year}: {chosen.title}")
         if chosen.takes:
             click.echo(f"  {chosen.takes}")
+        if "minute" in chosen.takes and on_formulas():
+            click.echo("  your formulas may take many times as long; with --tuned, the framework's kernels run instead")
         tried = chosen.run(data_dir=None if data_dir is None else Path(data_dir), out=out)
         note_milestone(chosen.name)
         if tried is not None and sys.stdin.isatty() and sys.stdout.isatty():

@@ -382,7 +382,7 @@ def run_on(workspace: Workspace, command: Sequence[str], tuned: bool = False, pl
     return subprocess.run(whole, env=environ).returncode
 
 
-def on_learners_code() -> None:
+def on_learners_code(tuned: bool = False) -> None:
     """Run this command on the learner's code where a workspace is around the current folder; else do nothing."""
     from tt_core.course.folder import Workspace
 
@@ -394,14 +394,23 @@ def on_learners_code() -> None:
         return
     if finder.files_in_use(workspace.root):
         click.echo(whose_code(workspace), err=True)
-        raise click.exceptions.Exit(run_on(workspace, [sys.executable, "-m", "tt_core.command.cli", *sys.argv[1:]]))
+        raise click.exceptions.Exit(
+            run_on(workspace, [sys.executable, "-m", "tt_core.command.cli", *sys.argv[1:]], tuned)
+        )
+
+
+def on_formulas() -> bool:
+    """Whether this process runs a learner's formulas in place of the framework's tuned kernels."""
+    return finder.active is not None and bool(finder.active.files) and os.environ.get(finder.TUNED) != "1"
 
 
 def note_milestone(name: str) -> None:
-    """Keep that a milestone was reached, and with which of the learner's modules."""
+    """Keep that a milestone was reached on the learner's formulas, and with which of their modules."""
     from tt_core.course.folder import Workspace
 
-    if finder.active is not None and finder.active.files:
+    if finder.active is not None and finder.active.files and not on_formulas():
+        click.echo("it ran with the framework's tuned kernels, so it is not noted as run on your code")
+    elif finder.active is not None and finder.active.files:
         workspace = Workspace.find()
         workspace.progress.setdefault("milestones", {})[name] = sorted(finder.active.files)
         workspace.save()

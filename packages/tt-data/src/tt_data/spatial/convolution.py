@@ -76,7 +76,8 @@ def conv2d(
     """
     w = windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     patches = _in_groups(w.patches(w.pad(x)), groups)  # (N, G, C/G, H', W', kh, kw)
-    out = np.einsum("ngcyxij,gocij->ngoyx", patches, _in_groups(weight, groups, axis=0))  # (N, G, O/G, H', W')
+    kernels = _in_groups(weight, groups, axis=0)
+    out = np.einsum("ngcyxij,gocij->ngoyx", patches, kernels, optimize=True)  # (N, G, O/G, H', W')
     out = out.reshape(len(x), len(weight), *w.out)
     return out if bias is None else out + bias[:, None, None]
 
@@ -96,7 +97,8 @@ def conv2d_input(
     """Gradient of `conv2d` for its input of `size` (H, W): each element of `g` (N, O, H', W') adds its kernel."""
     w = windows(size, weight.shape[2:], stride, padding, dilation)
     # (N, G, C/G, H', W', kh, kw): what each g adds to each element of its patch
-    patches = np.einsum("ngoyx,gocij->ngcyxij", _in_groups(g, groups), _in_groups(weight, groups, axis=0))
+    kernels = _in_groups(weight, groups, axis=0)
+    patches = np.einsum("ngoyx,gocij->ngcyxij", _in_groups(g, groups), kernels, optimize=True)
     return w.sum_patches(patches.reshape(len(g), groups * weight.shape[1], *w.out, *w.kernel))
 
 
@@ -115,7 +117,7 @@ def conv2d_weight(
     """Gradient of `conv2d` for its weight: the sum of the patches of `x`, each weighted by its `g` (N, O, H', W')."""
     w = windows(x.shape[2:], kernel_size, stride, padding, dilation)
     patches = _in_groups(w.patches(w.pad(x)), groups)  # (N, G, C/G, H', W', kh, kw)
-    total = np.einsum("ngoyx,ngcyxij->gocij", _in_groups(g, groups), patches)  # (G, O/G, C/G, kh, kw)
+    total = np.einsum("ngoyx,ngcyxij->gocij", _in_groups(g, groups), patches, optimize=True)  # (G, O/G, C/G, kh, kw)
     return total.reshape(g.shape[1], x.shape[1] // groups, *w.kernel)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import tt_core
-from tt_core import Tensor
 from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_language.attention import attention as A
 from tt_language.attention import heads as H
 from tt_language.attention.multi_head import MultiHeadAttention
 from tt_language.embeddings import RotaryEmbedding
+from tt_learn import Tensor
 
 ATTENTION, HEADS, MULTI_HEAD = (f"tt_language.attention.{name}" for name in ("attention", "heads", "multi_head"))
 
@@ -154,6 +155,13 @@ def weights_are_dropped(t: Trial) -> None:
 # --- groups
 
 
+def gradient_of(function: Callable[[Any], Any], x: Any) -> Any:
+    """The gradient of the sum of a function's result for its tensor."""
+    tensor = Tensor(x).requires_grad_()
+    function(tensor).sum().backward()
+    return tensor.grad
+
+
 def heads_are_repeated(t: Trial) -> None:
     """Each head of keys serves a group of query heads that are next to each other."""
     x = counted(2, 1, 2)
@@ -161,6 +169,11 @@ def heads_are_repeated(t: Trial) -> None:
     t.call(A.repeat_heads, x, np.zeros((2, 3, 2)))
     t.call(A.repeat_heads, t.normal(2, 2, 3, 2), np.zeros((2, 6, 1, 2)), why="dimension -3 has the heads")
     t.call(A.repeat_heads, Tensor(x), np.zeros((4, 3, 2)), why="a tensor has repeat_interleave")
+    t.show(
+        "the gradient of a tensor (2, 1, 2) whose heads are repeated to 4",
+        lambda: gradient_of(lambda tensor: A.repeat_heads(tensor, np.zeros((4, 3, 2))), x),
+        why="NumPy's functions make an array of a tensor, and gradients end there; its own methods keep them",
+    )
 
 
 def gradients_of_groups(t: Trial) -> None:
@@ -169,6 +182,11 @@ def gradients_of_groups(t: Trial) -> None:
     t.call(A.sum_groups, t.normal(2, 6, 3, 2), 3)
     t.call(A.sum_groups, counted(2, 1, 2), 1)
     t.call(A.sum_groups, Tensor(counted(4, 1, 2)), 4)
+    t.show(
+        "the gradient of a tensor (4, 1, 2) that is summed in groups of 2",
+        lambda: gradient_of(lambda tensor: A.sum_groups(tensor, 2), counted(4, 1, 2)),
+        why="a tensor has reshape and sum, too",
+    )
 
 
 # --- backward
@@ -178,12 +196,12 @@ def backward_by_the_formula(t: Trial) -> None:
     """The gradients of queries, keys and values."""
 
     def back(text: str, g: Any, q: Any, k: Any, v: Any, mask: Any = None, why: str = "", **how: Any) -> None:
-        out = np.zeros(g.shape, np.float32)
+        out, seed = np.zeros(g.shape, np.float32), np.asarray(7) if "dropout_p" in how else None
         wanted = 4 if how.get("mask_gradient") else 3
         t.show(
             f"gradients of {text}",
             lambda: list(
-                A.scaled_dot_product_attention_backward.formula(g, q, k, v, out, None, None, None, mask, **how)
+                A.scaled_dot_product_attention_backward.formula(g, q, k, v, out, None, None, seed, mask, **how)
             )[:wanted],
             why=why,
             rtol=1e-3,
@@ -210,6 +228,16 @@ def backward_by_the_formula(t: Trial) -> None:
     back("random q (2, 4, 3), k (2, 5, 3), v (2, 5, 2)", g, q, k, v, why="dq = scale s k, dk = scale s^T q")
     back("the same with scale=0.7", g, q, k, v, scale=0.7, why="the scale belongs to both")
     back("with is_causal", g, q, k, v, is_causal=True)
+    back("with causal_offset=1", g, q, k, v, is_causal=True, causal_offset=1, why="the weights have all options")
+    back(
+        "with dropout",
+        g,
+        q,
+        k,
+        v,
+        dropout_p=0.5,
+        why="d = dropout_scale(w, dropout_p, int(seed)) multiplies w in dv, and the gradient g v^T of the weights",
+    )
     back(
         "with a mask, and its gradient",
         g,
@@ -373,8 +401,9 @@ EXERCISES = (
         (
             "The docstring has the formula; compute the weights again from query and key.",
             "a = g v^T is the gradient of the weights; softmax turns it into s = w (a - sum(w a)), by rows.",
-            "dq = scale s k, dk = scale s^T q, dv = w^T g; keys and values are repeated before and summed after by "
-            "sum_groups. Return (dq, dk, dv, the gradient of the mask or an empty array).",
+            "dq = scale s k, dk = scale s^T q, dv = (w d)^T g; d = dropout_scale(w, dropout_p, int(seed)) or 1. "
+            "Keys and values are repeated before and summed after by sum_groups. Return (dq, dk, dv, the gradient of "
+            "the mask or an empty array).",
         ),
         (backward_by_the_formula,),
     ),

@@ -59,12 +59,12 @@ def long_rows_are_shortened(t: Trial) -> None:
     """Rows that are used and are longer than max_norm are scaled down to it, in place."""
 
     def after(ids: Any, **options: Any) -> Any:
-        layer = E.Embedding.from_pretrained(Tensor(floats([3, 4], [0.3, 0.4], [6, 8], [0, 0])), **options)
+        layer = E.Embedding.from_pretrained(Tensor(floats([3, 4], [0.3, 0.4], [-6, 8], [0, 0])), **options)
         layer(Tensor(np.array(ids)))
         return layer.weight.data
 
     t.show(
-        "rows [3, 4], [0.3, 0.4], [6, 8], [0, 0] after ids [0, 1] with max_norm=1",
+        "rows [3, 4], [0.3, 0.4], [-6, 8], [0, 0] after ids [0, 1] with max_norm=1",
         lambda: after([0, 1], max_norm=1.0),
         why="a short row stays as it is, and so does one that is not looked up",
     )
@@ -95,6 +95,9 @@ def nearest_by_angle(t: Trial) -> None:
     )
     t.show("k=2", found(table, 0, k=2))
     t.show("nearest to the vector [0, 5]", found(table, floats(0, 5), k=2), why="a vector leaves no entry out")
+    layer = E.Embedding.from_pretrained(Tensor(table))
+    t.show("nearest to entry 0 of an Embedding", found(layer, 0, k=2), why="_table(source) is the array")
+    t.show("nearest to the list [0, 5]", found(table, [0, 5], k=2))
     t.show("nearest to entry 3 of 30 random vectors", found(t.normal(30, 4), 3, k=5))
 
 
@@ -154,6 +157,9 @@ def angles_grow(t: Trial) -> None:
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
     large = RotaryEmbedding(8, max_length=64, theta=100.0, scaling=yarn)
     t.show("with yarn scaling", lambda: large.angles(np.array([1, 60])), why="times self.magnitude")
+    t.show(
+        "the kind of both results", lambda: [type(x).__name__ for x in layer.angles([0, 1])], why="from_numpy of each"
+    )
 
 
 def distance_decides(t: Trial) -> None:
@@ -204,7 +210,7 @@ EXERCISES = (
             "Which rows are used, and which of these are too long?",
             "np.unique(ids) names each used row once. The norm is (sum |x|^p)^(1/p) with p = self.norm_type.",
             "rows = self.weight.data[used]; norms = (np.abs(rows) ** p).sum(-1) ** (1 / p); rows with norms > most are "
-            "written back, multiplied by most / norm.",
+            "written back, multiplied by most / norm. mutation.record(self.weight.data) tells autograd of the change.",
         ),
         (long_rows_are_shortened,),
     ),

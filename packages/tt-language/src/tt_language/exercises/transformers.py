@@ -75,28 +75,28 @@ def gates_open(t: Trial) -> None:
 # --- blocks
 
 
-def double(x: Any) -> Any:
+def square(x: Any) -> Any:
     """A part that is easy to follow."""
-    return x * 2
+    return x * x
 
 
 def what_is_added(t: Trial) -> None:
     """The input stays, and something is added to it."""
-    norm, keep = LayerNorm(2), Dropout(0.0)
-    x = Tensor(floats([1, 5]))
+    norm, keep = LayerNorm(3), Dropout(0.0)
+    x = Tensor(floats([1, 2, 5]))
     t.show(
-        "add_residual([1, 5], double, norm, dropout, norm_first=True)",
-        lambda: blocks.add_residual(x, double, norm, keep, True),
+        "add_residual([1, 2, 5], square, norm, dropout, norm_first=True)",
+        lambda: blocks.add_residual(x, square, norm, keep, True),
         why="x + part(norm(x)): x itself is not normalized",
     )
-    t.show("norm_first=False", lambda: blocks.add_residual(x, double, norm, keep, False), why="norm(x + part(x))")
+    t.show("norm_first=False", lambda: blocks.add_residual(x, square, norm, keep, False), why="norm(x + part(x))")
     all_gone = Dropout(1.0)
     t.show(
         "with a dropout of 1, norm_first=True",
-        lambda: blocks.add_residual(x, double, norm, all_gone, True),
+        lambda: blocks.add_residual(x, square, norm, all_gone, True),
         why="dropout is on what is added, not on the sum",
     )
-    t.show("norm_first=False", lambda: blocks.add_residual(x, double, norm, all_gone, False))
+    t.show("norm_first=False", lambda: blocks.add_residual(x, square, norm, all_gone, False))
 
 
 def blocks_in_their_forms(t: Trial) -> None:
@@ -114,6 +114,17 @@ def blocks_in_their_forms(t: Trial) -> None:
     block(norm="rms", mlp="swiglu")
     block("norm_first is in add_residual", norm_first=False)
     block("with parallel, both parts read norm1(x)", parallel=True)
+    block("self.dropout is on what is added", dropout=1.0, parallel=True)
+
+
+class Shifted:
+    """A cache that gives other keys and values."""
+
+    length = 0
+
+    def extend(self, layer: Any, k: Any, v: Any) -> Any:
+        """Twice the keys, and half the values."""
+        return k * 2, v / 2
 
 
 def blocks_with_more(t: Trial) -> None:
@@ -122,6 +133,7 @@ def blocks_with_more(t: Trial) -> None:
     x, memory = Tensor(t.normal(2, 3, 8)), Tensor(t.normal(2, 4, 8))
     block, cross = blocks.TransformerBlock(8, 2), blocks.TransformerBlock(8, 2, cross=True)
     t.show("with a mask", lambda: block(x, Tensor(np.array([True, False, True]))))
+    t.show("with a past", lambda: block(x, past=Shifted()), why="attention gets angles and past, too")
     t.show(
         "with memory", lambda: cross(x, memory=memory), why="between the two: cross_attention(h, memory, memory_mask)"
     )
@@ -154,6 +166,10 @@ def logits_of_ids(t: Trial) -> None:
     t.show("GPT(rotary positions)(ids)", lambda: turning(ids), why="angles = self.rotary.angles(positions, endless)")
     hidden = Tensor(np.array([[True, False, True], [True, True, True]])[:, None, None])
     t.show("with a mask", lambda: model(ids, attn_mask=hidden), why="each block gets attn_mask, angles and past")
+    full = Tensor(np.array([[0, 1, 2, 3, 4, 5, 6, 0]]))
+    t.show("with as many ids as block_size", lambda: model(full, logits_to_keep=1))
+    model.dropout.train().p = 1.0
+    t.show("with a dropout of 1", lambda: model(ids), why="self.dropout is on the sum of the embeddings")
 
 
 class Earlier:
@@ -166,12 +182,25 @@ class Earlier:
         return k, v
 
 
+class Choosy(Earlier):
+    """A cache that is told what is read before, and hides the second token."""
+
+    def begin(self, ids: Any, positions: Any, attn_mask: Any) -> Any:
+        """A mask in place of the given one."""
+        return Tensor(np.array([True, False, True]))
+
+
 def positions_go_on(t: Trial) -> None:
     """Positions continue those of the past."""
     ids, past = Tensor(np.array([[1, 2, 3]])), Earlier()
     model = small()
     t.show(
         "GPT(ids, past=a past of 4 tokens)", lambda: model(ids, past=past), why="positions 4, 5, 6: past.length tells"
+    )
+    t.show(
+        "with a past that has begin()",
+        lambda: model(ids, past=Choosy()),
+        why="before the blocks, attn_mask = past.begin(ids, positions, attn_mask) where the past has it",
     )
 
 
@@ -223,8 +252,8 @@ def normalized(logits: Any, **options: Any) -> Any:
 
 def filters_in_order(t: Trial) -> None:
     """Temperature, then top_k, top_p and min_p."""
-    logits = floats(1, 3, 2, 0)
-    t.show("probabilities([1, 3, 2, 0]), divided by their sum", lambda: normalized(logits), why="exp(logits)")
+    logits = floats(1, 3, 0, 2)
+    t.show("probabilities([1, 3, 0, 2]), divided by their sum", lambda: normalized(logits), why="exp(logits)")
     t.show("whether one of them is negative", lambda: bool((sampling.Sampling().probabilities(logits) < 0).any()))
     t.show("temperature=0.5", lambda: normalized(logits, temperature=0.5), why="logits / temperature, before exp")
     t.show("top_k=2", lambda: normalized(logits, top_k=2), why="below the second largest, the logit becomes -inf")
@@ -334,6 +363,18 @@ def rows_end(t: Trial) -> None:
     )
 
 
+def whole_text_counts(t: Trial) -> None:
+    """A token is chosen by the prompt and all new tokens."""
+    reader: Any = Counter([[4]])
+    once = sampling.Sampling(temperature=0, repetition_penalty=1000.0)
+    steps = generation._steps(reader, 6, once, lambda new: False, 0)
+    t.show(
+        "after [4], 6 steps, with a penalty of 1000",
+        lambda: [list(step) for step in steps],
+        why="sampling.choose is given the prompt and the new tokens",
+    )
+
+
 def ends_must_wait(t: Trial) -> None:
     """The ids that end a text are not chosen in the first `min_new_tokens` steps."""
     t.show(
@@ -439,8 +480,8 @@ EXERCISES = (
         (
             "Ids become vectors, blocks change the vectors, and a linear layer makes logits of them.",
             "Positions are arange(before, before + T), with before = past.length. Learned ones are vectors to add, "
-            "rotary "
-            "ones angles for each block.",
+            "rotary ones angles for each block. What a past may have is in hookspecs.Past: before the blocks, its "
+            "begin(ids, positions, attn_mask) gives their mask.",
             "x = self.wte(ids), + self.wpe(positions) if there is one; self.dropout; each block(x, attn_mask, "
             "angles=angles, past=past); the last logits_to_keep, if not 0; self.lm_head(self.norm(x)).",
         ),
@@ -520,6 +561,6 @@ EXERCISES = (
             "logits of reader.model.config.end_ids become -inf in a copy; choose, append and yield (row, token) for "
             "each; then drop the rows that have ended, by reader.select(their places among the alive).",
         ),
-        (one_token_after_another, rows_end, rows_draw_apart, ends_must_wait),
+        (one_token_after_another, rows_end, rows_draw_apart, whole_text_counts, ends_must_wait),
     ),
 )

@@ -86,7 +86,7 @@ class GPT(Layer):
 
         positions: (T,) or (batch, T); by default they continue those that `past` holds.
         attn_mask: broadcasts to (batch, heads, T, S); hides more than the later tokens.
-        past: keys and values of earlier calls (a KV cache).
+        past: keys and values of earlier calls (a KV cache, see `hookspecs.Past`).
 
         Raises `ShapeError` for more than `block_size` tokens, `ArgumentError` for a negative `logits_to_keep`.
         """
