@@ -21,11 +21,11 @@ from tt_language.tokenization.files import PathLike as PathLike
 from tt_language.tokenization.files import read_json as read_json
 from tt_language.tokenization.files import read_text as read_text
 from tt_language.tokenization.loading import load_tokenizer as load_tokenizer
+from tt_language.tokenization.patterns import PATTERNS as PATTERNS
 from tt_language.tokenization.report import CompressionReport as CompressionReport
 from tt_language.tokenization.report import compression_report as compression_report
 from tt_language.tokenization.settings import load_settings as load_settings
 from tt_language.tokenization.settings import save_settings as save_settings
-from tt_language.tokenization.splitting import PATTERNS as PATTERNS
 from tt_language.tokenization.splitting import SECONDS as SECONDS
 from tt_language.tokenization.splitting import splitter as splitter
 from tt_language.tokenization.streaming import StreamDecoder as StreamDecoder

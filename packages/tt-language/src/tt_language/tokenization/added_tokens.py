@@ -7,12 +7,14 @@ Each is one id wherever it occurs. The options are those of the `tokenizers` lib
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from tt_language.errors import TokenizerError, short
+from tt_language.tokenization.checks import check_text
 
 NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD")
 _WORD = regex.compile(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")
@@ -112,3 +114,22 @@ class _Search:
 def _stands_alone(text: str, start: int, stop: int) -> bool:
     before, after = text[start - 1 : start] if start else "", text[stop : stop + 1]
     return not (_WORD.match(before) or _WORD.match(after))
+
+
+def added_list(tokens: Any, normalized: bool) -> list[AddedToken]:
+    """Tokens with their options; raises `TokenizerError` for anything else."""
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+        what = "the text " if isinstance(tokens, str) else ""
+        raise TokenizerError(f"special tokens come in a list, got {what}{short(tokens)}")
+    return [
+        token if isinstance(token, AddedToken) else AddedToken(token, normalized=normalized)
+        for token in map(_check_special_token, tokens)
+    ]
+
+
+def _check_special_token(token: Any) -> str | AddedToken:
+    content = token.content if isinstance(token, AddedToken) else token
+    if not isinstance(content, str) or not content:
+        raise TokenizerError(f"a special token must be a text of one character or more, got {short(content)}")
+    check_text(content)
+    return token

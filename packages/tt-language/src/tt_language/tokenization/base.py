@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tt_core.engine.arguments import checked
 from tt_language.errors import TokenizerError, short
+from tt_language.tokenization.checks import id_list
 from tt_language.tokenization.files import PathLike
 
 
@@ -30,7 +30,8 @@ class Tokenizer(ABC):
 
     def __init__(self, token_bytes: Iterable[bytes] | Mapping[int, bytes], special_ids: Iterable[int] = ()) -> None:
         given = token_bytes.items() if isinstance(token_bytes, Mapping) else enumerate(token_bytes)
-        self._bytes = dict(given)  # in a list, a negative id would count from the end
+        self._bytes = dict(given)  # a dict, since in a list a negative id would count from the end
+        # ids may have gaps, so the number of tokens can be smaller than the rows that an embedding table needs
         self._size = max(self._bytes, default=-1) + 1
         self.special_ids = frozenset(special_ids)
 
@@ -89,6 +90,7 @@ class Tokenizer(ABC):
             dtype = np.dtype(dtype)
         except TypeError:
             raise TokenizerError(f"dtype is a NumPy dtype of integers, got {short(dtype)}") from None
+        # uint16 halves the file of a corpus, but an id beyond 65535 would wrap around silently
         if dtype.kind not in "iu" or np.iinfo(dtype).max < self.vocab_size - 1:
             raise TokenizerError(f"dtype {dtype} cannot hold ids up to {self.vocab_size - 1}; use int64 or uint32")
         return np.array(self.encode(text), dtype)
@@ -101,6 +103,8 @@ class Tokenizer(ABC):
         b'lo'
         """
         return self.decode_bytes([token_id])
+
+    # bytes, not text, are what ids stand for: a character of several bytes may be split between two ids
 
     def decode_bytes(self, ids: Iterable[int], skip_special_tokens: bool = False) -> bytes:
         """The bytes of ids; raises `TokenizerError` for an id that has no token."""
@@ -126,27 +130,3 @@ class Tokenizer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size})"
-
-
-def id_list(ids: Iterable[int]) -> list[int]:
-    """Ids from a list, array or tensor as Python ints."""
-    try:
-        values = ids.tolist() if hasattr(ids, "tolist") else ids
-        return list(map(operator.index, values))
-    except TypeError:
-        raise TokenizerError(f"ids must be a flat sequence of integers, got {short(ids)}") from None
-
-
-def check_text(text: object) -> str:
-    """The text itself; raises `TokenizerError` for anything but text, and for text that UTF-8 cannot encode."""
-    if not isinstance(text, str):
-        raise TokenizerError(f"expected a text (str), got {type(text).__name__}")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        raise TokenizerError(
-            f"text has a lone surrogate U+{code:04X} at index {error.start}, which is not a character"
-            '; clean it with text.encode("utf-8", "replace").decode()'
-        ) from None
-    return text

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
 
 from tt_core.engine.arguments import checked
 from tt_language.errors import TokenizerError, short
-from tt_language.tokenization.added_tokens import AddedToken, AddedTokenFinder
-from tt_language.tokenization.base import Tokenizer, check_text
+from tt_language.tokenization.added_tokens import AddedToken, AddedTokenFinder, added_list
+from tt_language.tokenization.base import Tokenizer
 from tt_language.tokenization.bpe_encoding import PieceCache, merge_pairs
 from tt_language.tokenization.bpe_training import learn_merges
+from tt_language.tokenization.checks import check_text
 from tt_language.tokenization.files import PathLike, write_json
-from tt_language.tokenization.splitting import PATTERNS, splitter
+from tt_language.tokenization.patterns import PATTERNS, pattern_of
+from tt_language.tokenization.splitting import splitter
 from tt_language.tokenization.tokenizer_json import BPEFields, bpe_from_json, bpe_to_json, load_as, read_gpt2
 from tt_language.tokenization.vocabulary import BYTE_ALPHABET, byte_id_list, check_vocab, number_merges, spelled_bytes
 
@@ -69,11 +70,12 @@ class BPETokenizer(Tokenizer):
             raise TokenizerError(f"a vocabulary maps tokens to ids, got {short(vocab)}")
         self.vocab, self.merges, self.ignore_merges = dict(vocab), list(merges), ignore_merges
         check_vocab(self.vocab)
-        special, added = _added_tokens(special_tokens, normalized=False), _added_tokens(added_tokens, normalized=True)
+        special, added = added_list(special_tokens, normalized=False), added_list(added_tokens, normalized=True)
         self._number_tokens(special, added)
+        # ids that encode() puts around each text
         self.prefix_tokens, self.suffix_tokens = list(prefix_tokens), list(suffix_tokens)
         self._prefix, self._suffix = map(self._special_ids_of, (self.prefix_tokens, self.suffix_tokens))
-        self.pattern, self.normalizer, self.add_prefix_space = _pattern_of(pattern), normalizer, add_prefix_space
+        self.pattern, self.normalizer, self.add_prefix_space = pattern_of(pattern), normalizer, add_prefix_space
         if add_prefix_space and self.pattern not in (None, PATTERNS["gpt2"]):
             raise TokenizerError(f"add_prefix_space goes with pattern gpt2 or None, got {short(pattern)}")
         self._split = splitter(self.pattern)
@@ -120,11 +122,13 @@ class BPETokenizer(Tokenizer):
         >>> BPETokenizer.train("abab abab", 258).merges
         [('a', 'b'), ('ab', 'ab')]
         """
-        special = _added_tokens(special_tokens, normalized=False)
+        special = added_list(special_tokens, normalized=False)
+        # the bytes come in GPT-2's order, not by value, so that ids agree with those of the tokenizers library
         tokens = list(dict.fromkeys([*(token.content for token in special), *sorted(BYTE_ALPHABET)]))
         if vocab_size < len(tokens):
             raise TokenizerError(f"vocab_size {vocab_size} is less than 256 bytes + {len(tokens) - 256} special tokens")
         byte_ids = byte_id_list({token: i for i, token in enumerate(tokens)})
+        # merges never cross pieces, so equal pieces are counted once: a text has far fewer of them than words
         pieces = count_pieces(texts, pattern)
         words = {tuple([byte_ids[byte] for byte in piece.encode("utf-8")]): n for piece, n in pieces.items()}
         pairs = learn_merges(words, tokens, vocab_size, min_frequency)
@@ -154,6 +158,7 @@ class BPETokenizer(Tokenizer):
         could otherwise end a document.
         """
         check_text(text)
+        # added tokens first: the text of an id such as <|end|> must not be split or merged with its neighbours
         parts: list[str | int] = self._find(text) if allow_special else [self._find.normalize(text)]
         ids: list[int] = []
         for part in parts:
@@ -163,11 +168,12 @@ class BPETokenizer(Tokenizer):
     def _encode_ordinary(self, text: str) -> list[int]:
         if self.add_prefix_space and text and not text.startswith(" "):
             text = " " + text
+        # the cache calls _encode_piece for pieces that are new; map and chain keep this loop out of Python
         return list(chain.from_iterable(map(self._pieces.__getitem__, self._split(text))))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
         data = piece.encode("utf-8")
-        if self.ignore_merges:
+        if self.ignore_merges:  # a token as a whole, even one that the merges would not reach
             spelling = "".join([BYTE_ALPHABET[byte] for byte in data])
             if spelling in self.vocab and spelling not in self.special_tokens and spelling not in self.added_tokens:
                 return (self.vocab[spelling],)
@@ -182,21 +188,20 @@ class BPETokenizer(Tokenizer):
         >>> tokenizer.with_special_tokens(["<|end|>"]).encode("lo<|end|>")
         [256, 257]
         """
-        special, added = ([self._options[token] for token in kind] for kind in (self.special_tokens, self.added_tokens))
-        return BPETokenizer(
-            self.vocab, self.merges, self.pattern, [*special, *tokens], added, self.ignore_merges,
-            self.prefix_tokens, self.suffix_tokens, self.normalizer, self.add_prefix_space,
-        )  # fmt: skip
+        fields = vars(self._fields())
+        return BPETokenizer(**{**fields, "special_tokens": [*fields["special_tokens"], *tokens]})
 
     @checked
     def save(self, path: PathLike) -> None:
         """Write a tokenizer.json file, with which the `tokenizers` library gives the same ids."""
+        write_json(path, bpe_to_json(self._fields()))
+
+    def _fields(self) -> BPEFields:
         special, added = ([self._options[token] for token in kind] for kind in (self.special_tokens, self.added_tokens))
-        fields = BPEFields(
+        return BPEFields(
             self.vocab, self.merges, self.pattern, special, added, self.ignore_merges,
             self.prefix_tokens, self.suffix_tokens, self.normalizer, self.add_prefix_space,
         )  # fmt: skip
-        write_json(path, bpe_to_json(fields))
 
     @classmethod
     @checked
@@ -209,44 +214,13 @@ class BPETokenizer(Tokenizer):
         return load_as(path, lambda data: cls(**vars(bpe_from_json(data))))
 
 
-def _added_tokens(tokens: Any, normalized: bool) -> list[AddedToken]:
-    """Tokens with their options; raises `TokenizerError` for anything else."""
-    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
-        what = "the text " if isinstance(tokens, str) else ""
-        raise TokenizerError(f"special tokens come in a list, got {what}{short(tokens)}")
-    return [
-        token if isinstance(token, AddedToken) else AddedToken(token, normalized=normalized)
-        for token in map(_check_special_token, tokens)
-    ]
-
-
-def _check_special_token(token: Any) -> str | AddedToken:
-    content = token.content if isinstance(token, AddedToken) else token
-    if not isinstance(content, str) or not content:
-        raise TokenizerError(f"a special token must be a text of one character or more, got {short(content)}")
-    check_text(content)
-    return token
-
-
-def _pattern_of(pattern: str | Sequence[str] | None) -> str | list[str] | None:
-    """Patterns for their names; a list of one is that one."""
-    if isinstance(pattern, (list, tuple)):
-        patterns = [_named(each) for each in pattern]
-        return patterns if len(patterns) > 1 else patterns[0] if patterns else None
-    return _named(pattern)
-
-
-def _named(pattern: Any) -> Any:
-    return PATTERNS.get(pattern, pattern) if isinstance(pattern, str) else pattern
-
-
 def count_pieces(texts: str | Iterable[str], pattern: str | Sequence[str] | None = "gpt2") -> Counter[str]:
     """The pieces into which `pattern` splits texts, with their counts.
 
     >>> count_pieces("to be or not to be")
     Counter({' be': 2, 'to': 1, ' or': 1, ' not': 1, ' to': 1})
     """
-    split = splitter(_pattern_of(pattern))
+    split = splitter(pattern_of(pattern))
     counts: Counter[str] = Counter()
     for text in [texts] if isinstance(texts, str) else texts:
         counts.update(split(check_text(text)))

@@ -39,6 +39,7 @@ class PieceCache(dict[str, tuple[int, ...]]):
         return PieceCache, (self.encode,)  # copies in other processes start empty
 
 
+# The pair of lowest rank comes first because it was learned first: later merges were learned on its result.
 _SHORT = 128  # ids; up to here, scanning a flat list is faster than a heap
 _NO_MERGE = 1 << 60
 
@@ -71,6 +72,7 @@ def _merge_short(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]
 def _merge_long(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]) -> list[int]:
     """Keeps a heap of candidates over a linked list: O(n log n)."""
     n = len(ids)
+    # a linked list: a merge removes an id without moving those behind it
     after, before = [*range(1, n), -1], list(range(-1, n - 1))
     # each entry is one int, ordered by rank, then by place
     heap = [rank[pair] * n + i for i, pair in enumerate(pairwise(ids)) if pair in rank]
@@ -84,7 +86,7 @@ def _merge_long(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int])
         after[i], after[j] = after[j], -1
         if after[i] >= 0:
             before[after[i]] = i
-        for left in (before[i], i):
+        for left in (before[i], i):  # the new id makes two new pairs, with its left and its right neighbour
             right = after[left] if left >= 0 else -1
             if right >= 0 and (found := rank.get((ids[left], ids[right]))) is not None:
                 heappush(heap, found * n + left)

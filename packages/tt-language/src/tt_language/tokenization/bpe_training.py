@@ -60,6 +60,7 @@ class _PairTable:
         self.counts: dict[Pair, int] = defaultdict(int)
         self.heap: list[tuple[int, Pair, int, set[int]]] = []
         self._pushed = 0  # a serial number, so that the heap never compares two sets
+        # which words hold a pair: a merge visits these alone, a few of the hundred thousand words of a large text
         where: dict[Pair, set[int]] = defaultdict(set)
         for w, (word, weight) in enumerate(zip(self.words, self.weights)):
             for pair in pairwise(word):
@@ -71,6 +72,7 @@ class _PairTable:
         for pair, words in where.items():
             if self.counts[pair] > 0:
                 self._pushed += 1
+                # heapq pops the smallest entry: counts are negated, and of equal counts the lowest pair comes first
                 heapq.heappush(self.heap, (-self.counts[pair], pair, self._pushed, words))
 
     def pop(self, min_frequency: int) -> tuple[Pair, set[int]] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tt_core.engine.arguments import checked
-from tt_language.errors import TokenizerError, first_few, short
-from tt_language.tokenization.base import Tokenizer, check_text
+from tt_language.errors import TokenizerError, first_few
+from tt_language.tokenization.base import Tokenizer
+from tt_language.tokenization.checks import character_list, check_text
 from tt_language.tokenization.files import PathLike, write_json
 from tt_language.tokenization.tokenizer_json import (
     BPEFields,
@@ -34,21 +34,8 @@ class CharTokenizer(Tokenizer):
 
     @checked
     def __init__(self, text_or_vocabulary: str | Sequence[str]) -> None:
-        given = text_or_vocabulary
-        if not isinstance(given, Iterable):
-            raise TokenizerError(f"a vocabulary is a text or a list of characters, got {short(given)}")
-        self.characters = sorted(set(given)) if isinstance(given, str) else list(given)
-        for c in self.characters:
-            if len(check_text(c)) != 1:
-                raise TokenizerError(f"a vocabulary of characters holds {short(c)}, which is not one character")
+        self.characters = character_list(text_or_vocabulary)
         self._ids = {c: i for i, c in enumerate(self.characters)}
-        if not self._ids or len(self._ids) < len(self.characters):
-            repeated = [c for c, n in Counter(self.characters).items() if n > 1]
-            raise TokenizerError(
-                f"the vocabulary repeats {first_few(repeated)}"
-                if repeated
-                else "a vocabulary needs at least one character, got none"
-            )
         super().__init__(c.encode("utf-8") for c in self.characters)
 
     def encode(self, text: str) -> list[int]:
@@ -109,5 +96,5 @@ class ByteTokenizer(Tokenizer):
 
 
 def byte_fields() -> BPEFields:
-    """A `ByteTokenizer` as a BPE without merges."""
+    """A `ByteTokenizer` as a BPE without merges, so that one file format serves both."""
     return BPEFields({character: byte for byte, character in enumerate(BYTE_ALPHABET)}, [])

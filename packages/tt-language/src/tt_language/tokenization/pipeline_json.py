@@ -14,7 +14,7 @@ import regex  # type: ignore[import-untyped, unused-ignore]
 
 from tt_language.errors import TokenizerError, short
 from tt_language.tokenization.added_tokens import NORMALIZERS
-from tt_language.tokenization.splitting import PATTERNS
+from tt_language.tokenization.patterns import PATTERNS
 
 _MAX_PATTERN = 4096  # characters; the longest published one has about 300
 _MAX_REPEATS = 1000  # `regex` unrolls a{n}, so nested repeats in a hostile file would fill the memory

@@ -10,14 +10,6 @@ import regex  # type: ignore[import-untyped, unused-ignore]
 
 from tt_language.errors import TokenizerError, short
 
-PATTERNS = {
-    # openai/gpt-2, src/encoder.py: contractions, then runs of letters, digits or others, each after at most one space
-    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    # meta-llama/llama3: contractions in any case, at most three digits, line breaks kept together
-    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-}
-"""Published patterns by name."""
 SECONDS = 10.0
 """The time limit for cutting a text, and one second more per 100,000 characters; GPT-2's pattern needs 1/100 of it."""
 
@@ -56,6 +48,8 @@ class Splitters:
         return pieces
 
 
+# Splitting first keeps merges inside words: otherwise "dog." and "dog!" would become tokens of their own (Radford et
+# al. 2019, section 2.2).
 @dataclass(frozen=True)
 class Splitter:
     """Cuts text at the matches of a pattern."""
@@ -75,6 +69,7 @@ class Splitter:
     def _cut(self, text: str, timeout: float) -> list[str]:
         if not self.pattern.groups:  # with groups, findall returns those
             pieces = cast("list[str]", self.pattern.findall(text, timeout=timeout))
+            # a pattern may leave out characters, which decoding must still give back
             if sum(map(len, pieces)) == len(text):
                 return pieces
         return self._cut_with_gaps(text, timeout)
