@@ -20,7 +20,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import replace
 from tt_language import BPETokenizer, ByteTokenizer, GPTConfig, Tokenizer
-from tt_language.embeddings.rope_scaling import RopeScaling
+from tt_language.embeddings.rope_config import RopeScaling
 from tt_language.tokenization import PATTERNS
 from tt_language.tokenization.characters import byte_fields
 from tt_language.transformers import family_of, hf_tensors

@@ -15,35 +15,18 @@ from tt_core import init
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op, quietly
-from tt_core.engine.errors import OutOfRangeError, ShapeError
+from tt_core.engine.errors import ShapeError
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import empty, from_numpy, tensor
 from tt_core.tensor.elementwise import half_in_float32
-from tt_language.errors import ConfigError, short
+from tt_language.embeddings.checks import check_embedding, check_ids, check_options
 from tt_learn.autograd import gradient
 
 # --- the ops
 
 
-def check_ids(ids: Array, size: int) -> None:
-    """Raise `OutOfRangeError` for an id outside 0 to `size` - 1; NumPy would count a negative one from the end."""
-    if ids.size and (ids.min() < 0 or ids.max() >= size):
-        wrong = ids[(ids < 0) | (ids >= size)].flat[0]
-        raise OutOfRangeError(f"id {wrong} is outside the vocabulary, which has {size} entries (0 to {size - 1})")
-
-
-def _check_embedding(ids: Array, weight: Array, /, padding_idx: int | None = None) -> None:
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, got {ids.dtype}")
-    if weight.ndim != 2:
-        raise ValueError(f"weight must be (entries, dim), got shape {weight.shape}")
-    if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
-        raise OutOfRangeError(f"padding_idx {padding_idx} is outside the table, which has {len(weight)} entries")
-    check_ids(ids, len(weight))
-
-
-@op(check=_check_embedding)
+@op(check=check_embedding)
 def embedding(ids: Array, weight: Array, /, padding_idx: int | None = None) -> Array:
     """Row `ids[...]` of `weight` (entries, dim) for each id: (...) gives (..., dim).
 
@@ -68,6 +51,8 @@ def embedding_backward(g: Array, ids: Array, /, size: int, padding_idx: int | No
     return total
 
 
+# A one-hot matrix (..., size) @ weight (size, dim) would give the same rows, at `size` times the cost. Its transpose is
+# the gradient: each row of g is added to the row of the table that it was taken from.
 @gradient(embedding)
 def _(out: Any, ids: Any, weight: Any, padding_idx: int | None) -> Any:
     size = weight.shape[0]
@@ -77,8 +62,8 @@ def _(out: Any, ids: Any, weight: Any, padding_idx: int | None) -> Any:
 
 @gradient(embedding_backward)
 def _(out: Any, g: Any, ids: Any, size: int, padding_idx: int | None) -> Any:
-    def for_g(u: Any) -> Any:
-        rows = embedding(ids, u)
+    def for_g(u: Any) -> Any:  # the gradient of adding rows up is looking them up
+        rows = embedding(ids, u)  # (..., dim)
         keep = None if padding_idx is None else np.asarray(ids) != padding_idx
         return rows if keep is None else rows * keep[..., None].astype(rows.dtype)
 
@@ -117,16 +102,11 @@ class Embedding(Layer):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise OutOfRangeError(f"Embedding: padding_idx {padding_idx} is outside its {num_embeddings} entries")
-        if scale_grad_by_freq or sparse:
-            raise ConfigError("Embedding: scale_grad_by_freq and sparse are not supported; leave them False")
-        for name, value in (("max_norm", max_norm), ("norm_type", norm_type)):
-            if value is not None and not (type(value) in (int, float) and value > 0):
-                raise ConfigError(f"Embedding: {name} is {short(value)}, expected a number above 0")
+        check_options(num_embeddings, padding_idx, max_norm, norm_type, scale_grad_by_freq or sparse)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm, self.norm_type = max_norm, norm_type
+        # standard normal, as in PyTorch; models that add residuals start smaller (`GPT`)
         weight = init.normal_(empty(num_embeddings, embedding_dim)) if _weight is None else _weight
         self.weight = weight.as_parameter()
         if _weight is None and self.padding_idx is not None:

@@ -29,7 +29,7 @@ class PositionalEmbedding(Embedding):
     @checked
     def __init__(self, max_length: int, dim: int) -> None:
         super().__init__(max_length, dim)
-        self.weight.data *= np.float32(0.02)
+        self.weight.data *= np.float32(0.02)  # small beside the token's vector, to which it is added
 
 
 def sine_waves(max_length: int, dim: int, base: float = 10000.0) -> Array:
@@ -65,6 +65,7 @@ class SinusoidalEmbedding(Layer):
         if dim % 2:
             raise ShapeError(f"SinusoidalEmbedding: dim {dim} is odd; a sine and a cosine share each frequency")
         self.max_length, self.dim = max_length, dim
+        # not persistent: a formula gives the table, so a checkpoint need not hold it
         self.register_buffer("table", tensor(sine_waves(max_length, dim, base), np.float32), persistent=False)
 
     def forward(self, positions: Tensor) -> Tensor:

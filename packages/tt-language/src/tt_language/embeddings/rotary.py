@@ -17,7 +17,7 @@ from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, shown
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import from_numpy, tensor
-from tt_language.embeddings.rope_scaling import RopeScaling
+from tt_language.embeddings.rope_config import RopeScaling
 from tt_language.errors import check_positive, check_sizes
 from tt_learn.autograd import gradient
 
@@ -57,6 +57,7 @@ def _(out: Any, x: Any, cos: Any, sin: Any) -> Any:
         g_a, g_b, a, b = halves(g, x)
         return g_b * a - g_a * b
 
+    # a rotation changes no length, so its gradient is the rotation back: no division, nothing to keep but the angles
     return lambda g: rotary(g, cos, -sin), for_cos, for_sin
 
 
@@ -90,7 +91,7 @@ class RotaryEmbedding(Layer):
             raise ShapeError(f"RotaryEmbedding: dim {dim} is odd; features are rotated in pairs")
         self.dim, self.max_length, self.theta = dim, max_length, theta
         self.scaling = RopeScaling.read(scaling or {}, dim, theta, max_length)
-        # Not a buffer: in float16, to which a model may be converted, it would be off by a whole turn at position 4000.
+        # not a buffer: in float16, to which a model may be converted, it would be off by a whole turn at position 4000
         frequency, self.magnitude = self.scaling.frequencies(dim, theta, 1)
         self.frequency = tensor(frequency)
 
@@ -108,7 +109,7 @@ class RotaryEmbedding(Layer):
             raise OutOfRangeError(f"RotaryEmbedding: position {wrong} is outside its {self.max_length} positions")
         frequency = self._frequencies(where)  # (dim/2,) or (batch, 1, dim/2)
         angle = where[..., None].astype(np.float32) * frequency  # (..., T, dim/2)
-        angle = angle if where.ndim < 2 else angle[:, None]
+        angle = angle if where.ndim < 2 else angle[:, None]  # (batch, 1, T, dim/2), the same for all heads
         cos, sin = np.cos(angle), np.sin(angle)
         if self.magnitude != 1:
             cos, sin = cos * np.float32(self.magnitude), sin * np.float32(self.magnitude)
@@ -116,10 +117,10 @@ class RotaryEmbedding(Layer):
 
     @checked
     def changes_at(self, length: int) -> bool:
-        """Whether a text of `length` positions has other frequencies than one that is a position shorter.
+        """Whether a text of `length` positions has other frequencies than a text that is one position shorter.
 
-        Keys that a cache holds from before do not fit then. True for "dynamic" beyond the original context, and for
-        "longrope" at its end.
+        The keys in a cache were rotated by the old frequencies, so they must be computed again. True for "dynamic"
+        beyond the original context, and for "longrope" at its end.
         """
         return self.scaling.changes_at(length)
 

@@ -221,8 +221,8 @@ EXERCISES = (
         (
             "Vectors that point in the same direction belong to tokens that are used alike.",
             "The cosine is table @ vector, divided by the length of each row and that of the vector; 0 where one is 0.",
-            "_table(source) is the array. Sort by -cosine with a stable sort, leave out the query if it is an id, and "
-            "return the first k as (int(i), float(cosine[i])).",
+            "table_of(source) is the array. Sort by -cosine with a stable sort, leave out the query if it is an id, "
+            "and return the first k as (int(i), float(cosine[i])).",
         ),
         (nearest_by_angle,),
     ),
