@@ -16,22 +16,16 @@ import numpy as np
 
 from tt_core.activations import softmax
 from tt_core.engine.dispatch import Array, op
-from tt_core.engine.errors import ArgumentError
 from tt_core.random import generator
 from tt_core.tensor.elementwise import half_in_float32
+from tt_language.attention.checks import check_attention, check_weights
 from tt_learn.autograd import GradientError, formula, gradient, wide
 from tt_learn.rules.activations import softmax_backward
 
 # --- the weights
 
 
-def _check_weights(
-    query: Array, key: Array, attn_mask: Array | None = None, /, enable_gqa: bool = False, **options: Any
-) -> None:
-    _check_arrays(query, key, key, attn_mask, enable_gqa)
-
-
-@op(check=_check_weights)
+@op(check=check_weights)
 @half_in_float32
 def attention_weights(
     query: Array,
@@ -68,13 +62,14 @@ def attention_weights(
 
 @gradient(attention_weights)
 def _(out: Any, query: Any, key: Any, attn_mask: Any, scale: float | None, enable_gqa: bool, **options: Any) -> Any:
-    groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1
+    groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1  # query heads that share a key-value head
 
     def all_inputs(g: Any) -> Any:
         q, k, weights = wide(query), wide(repeat_heads(key, query) if enable_gqa else key), out
         if query.dtype == np.float16:  # rounded to float16, weights of many keys no longer sum to 1
             weights = attention_weights(q, k, attn_mask, scale=scale, **options)
         slope = softmax_backward(wide(g), weights, dim=-1)  # (..., heads, T, S), for the scores
+        # scores = q k^T * scale: (T, S) @ (S, D) -> (T, D) for q, and (S, T) @ (T, D) -> (S, D) for k
         return slope @ k * scale_of(q, scale), sum_groups(slope.mT @ q * scale_of(q, scale), groups), slope
 
     return all_inputs
@@ -83,18 +78,7 @@ def _(out: Any, query: Any, key: Any, attn_mask: Any, scale: float | None, enabl
 # --- attention
 
 
-def _check_attention(
-    query: Array, key: Array, value: Array, attn_mask: Array | None = None, /,
-    dropout_p: float = 0.0, enable_gqa: bool = False, **options: Any,
-) -> None:  # fmt: skip
-    _check_arrays(query, key, value, attn_mask, enable_gqa)
-    if key.shape[-2] != value.shape[-2]:
-        raise ValueError(f"there are {key.shape[-2]} keys but {value.shape[-2]} values")
-    if not 0 <= dropout_p <= 1:
-        raise ArgumentError(f"dropout_p is a probability, got {dropout_p}")
-
-
-@op(residuals=("seed",), check=_check_attention, random=True)
+@op(residuals=("seed",), check=check_attention, random=True)
 @half_in_float32
 def scaled_dot_product_attention(
     query: Array,
@@ -180,6 +164,7 @@ def _(
     out: Any, query: Any, key: Any, value: Any, attn_mask: Any, seed: Any, lse: Any = None, kept: Any = None,
     exact: Any = None, **attributes: Any,
 ) -> Any:  # fmt: skip
+    # rounded to float16, the result would put the gradients of peaked scores off by 4 %
     result = out if exact is None or query.dtype != np.float16 else exact
     saved = (query, key, value, result, lse, kept, seed, attn_mask)
     mask_gradient = bool(getattr(attn_mask, "requires_grad", False))
@@ -200,20 +185,21 @@ def _(
     if dropout_p:
         raise GradientError("scaled_dot_product_attention: has no second derivatives with dropout; set dropout_p to 0")
     groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1
-    keys, values = (repeat_heads(x, query) if enable_gqa else x for x in (key, value))
+    keys, values = (repeat_heads(x, query) if enable_gqa else x for x in (key, value))  # (..., heads, S, D or E)
     weights = attention_weights(query, keys, attn_mask, scale=scale, **options)
-    slope = g @ values.mT
-    slope = weights * (slope - (slope * weights).sum(-1, keepdim=True))
+    slope = g @ values.mT  # (..., T, E) @ (..., E, S) -> (..., T, S), for the weights
+    slope = weights * (slope - (slope * weights).sum(-1, keepdim=True))  # for the scores
     dk, dv = (sum_groups(x, groups) for x in (slope.mT @ query * scale_of(query, scale), weights.mT @ g))
     mask_part = slope if mask_gradient else g.detach().narrow(-1, 0, 0)
     return slope @ keys * scale_of(query, scale), dk, dv, mask_part
 
 
-# --- the steps
+# --- the steps, for arrays and for tensors
 
 
 def scale_of(query: Any, scale: float | None) -> float:
     """What scores are multiplied by: `scale`, or 1/sqrt(D)."""
+    # a product of D independent numbers of variance 1 has variance D; without the division, softmax would saturate
     return 1 / math.sqrt(query.shape[-1] or 1) if scale is None else float(scale)
 
 
@@ -237,6 +223,7 @@ def dropout_scale(weights: Array, p: float, seed: int) -> Any:
     """0 or 1 / (1 - p) for each weight (..., T, S), which keeps the mean; drawn keys first, as in the kernel."""
     if not p:
         return 1
+    # the seed stands for the whole (T, S) pattern, so that backward draws it again instead of keeping it
     draws = np.asarray(np.random.default_rng(seed).random(weights.mT.shape, weights.dtype))
     return np.where(draws.mT >= p, weights.dtype.type(1 / (1 - p) if p < 1 else 1), 0)
 
@@ -245,40 +232,3 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     """`x` summed over the dimensions in which an array of `shape` was broadcast."""
     x = x.sum(tuple(range(x.ndim - len(shape))))
     return x.sum(tuple(i for i, n in enumerate(shape) if n == 1 != x.shape[i]), keepdims=True)
-
-
-# --- checks
-
-
-def _check_arrays(query: Array, key: Array, value: Array, attn_mask: Array | None, enable_gqa: bool) -> None:
-    if min(query.ndim, key.ndim, value.ndim) < 2:
-        raise ValueError("query, key and value must be (..., length, features)")
-    if not query.dtype.type is key.dtype.type is value.dtype.type or query.dtype.kind != "f":
-        raise TypeError(f"needs floats of one dtype, got {query.dtype}, {key.dtype} and {value.dtype}")
-    if query.shape[-1] != key.shape[-1]:
-        raise ValueError(f"query has {query.shape[-1]} features, key {key.shape[-1]}")
-    if enable_gqa:
-        _check_groups(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    if attn_mask is not None:
-        _check_mask(query, key, value, attn_mask, enable_gqa)
-
-
-def _check_groups(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]) -> None:
-    """The arguments are shapes without the last two dimensions; the last one is the number of heads."""
-    if not (query and key and value and key[-1] == value[-1] and key[-1] and query[-1] % key[-1] == 0):
-        counts = [str(shape[-1]) if shape else "no" for shape in (query, key, value)]
-        raise ValueError(
-            f"enable_gqa: {counts[0]} query heads cannot share {counts[1]} key and {counts[2]} value heads"
-        )
-
-
-def _check_mask(query: Array, key: Array, value: Array, attn_mask: Array, enable_gqa: bool) -> None:
-    if attn_mask.dtype.kind not in "bf":
-        raise TypeError(f"attn_mask must be boolean (True: may look) or floats to add, got {attn_mask.dtype}")
-    arrays = (query, key, value)
-    batch = np.broadcast_shapes(*[x.shape[:-3] for x in arrays])
-    heads = query.shape[-3:-2] if enable_gqa else np.broadcast_shapes(*[x.shape[-3:-2] for x in arrays])
-    full = (*batch, *heads, query.shape[-2], key.shape[-2])
-    shape = (1,) * (len(full) - attn_mask.ndim) + attn_mask.shape
-    if len(shape) > len(full) or any(n not in (1, m) for n, m in zip(shape, full)):
-        raise ValueError(f"attn_mask has shape {attn_mask.shape}, which does not broadcast to {full}")

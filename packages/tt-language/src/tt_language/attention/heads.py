@@ -25,7 +25,7 @@ def split_heads(x: Array, /, heads: tuple[int, ...]) -> Any:
     if rest:
         raise ValueError(f"{x.shape[-1]} features do not divide into {' + '.join(map(str, heads))} heads")
     apart = x.reshape(*x.shape[:-1], sum(heads), size).swapaxes(-2, -3)  # (batch, all heads, T, size)
-    ends = np.cumsum(heads).tolist()
+    ends = np.cumsum(heads).tolist()  # where the queries, the keys and the values end among all heads
     parts = tuple([apart[..., end - n : end, :, :] for n, end in zip(heads, ends)])
     return parts if len(parts) > 1 else parts[0]
 
@@ -50,6 +50,7 @@ def _(out: Any, x: Any, heads: tuple[int, ...]) -> Any:
 
     def for_x(g: Any) -> Any:
         parts = g if isinstance(g, tuple) else (g,)
+        # a part that nothing used has no gradient, which counts as 0
         return join_heads(*[zeros(shape, dtype=dtype) if p is None else p for p, shape in zip(parts, shapes)])
 
     return for_x

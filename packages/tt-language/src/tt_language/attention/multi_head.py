@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from tt_core import init
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ShapeError
 from tt_core.layers import Layer, Linear, dropout, linear
 from tt_core.tensor import Tensor
 from tt_language.attention.attention import attention_weights, repeat_heads, scaled_dot_product_attention
+from tt_language.attention.checks import check_inputs, check_layer
 from tt_language.attention.heads import join_heads, split_heads
 from tt_language.embeddings import rotary
-from tt_language.errors import check_probability, check_sizes
 from tt_language.hookspecs import Past
 
 
@@ -47,18 +46,11 @@ class MultiHeadAttention(Layer):
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        check_sizes("MultiHeadAttention", embed_dim=embed_dim, num_heads=num_heads, num_kv_heads=num_kv_heads)
-        check_sizes("MultiHeadAttention", head_dim=1 if head_dim is None else head_dim)
-        if head_dim is None and embed_dim % num_heads:
-            raise ShapeError(f"MultiHeadAttention: embed_dim {embed_dim} does not divide into {num_heads} heads")
-        if num_heads % num_kv_heads:
-            raise ShapeError(
-                f"MultiHeadAttention: {num_heads} heads cannot evenly share {num_kv_heads} key-value heads"
-            )
-        check_probability("MultiHeadAttention", "dropout", dropout)
+        check_layer(embed_dim, num_heads, num_kv_heads, head_dim, dropout)
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, num_kv_heads
         self.head_dim = embed_dim // num_heads if head_dim is None else head_dim
         self.dropout, self.causal = dropout, causal
+        # one matrix for all three, since one large product is faster than three small ones
         self.in_proj = Linear(embed_dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias)
         self.out_proj = Linear(num_heads * self.head_dim, embed_dim, bias)
         self._start_as_pytorch()
@@ -117,15 +109,11 @@ class MultiHeadAttention(Layer):
 
     def _projected(self, query: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         heads, shared = self.num_heads, self.num_kv_heads
-        if query.ndim != 3 or query.shape[-1] != self.embed_dim:
-            raise ShapeError(
-                f"MultiHeadAttention: expected (batch, length, {self.embed_dim}), got {tuple(query.shape)}"
-            )
-        if memory is not None and memory.ndim != 3:
-            raise ShapeError(f"MultiHeadAttention: memory is (batch, length, features), got {tuple(memory.shape)}")
-        if memory is None:
+        check_inputs(query, memory, self.embed_dim)
+        if memory is None:  # (B, T, embed_dim) -> (B, T, (heads + 2 kv_heads) D) -> three of (B, its heads, T, D)
             q, k, v = split_heads(self.in_proj(query), heads=(heads, shared, shared))
             return q, k, v
+        # queries are rows of `query`, keys and values of `memory`: the projection is applied in two parts
         weight, bias, cut = self.in_proj.weight, self.in_proj.bias, heads * self.head_dim
         q = split_heads(linear(query, weight[:cut], None if bias is None else bias[:cut]), heads=(heads,))
         kv = linear(memory, weight[cut:], None if bias is None else bias[cut:])
