@@ -1,14 +1,13 @@
 """Module 13, transformers: blocks of attention and feed-forward layers, stacked into models.
 
 Read `normalization`, `feed_forward`, `blocks` and `gpt`, then `generation` with `sampling`, `window` and `beams`.
-`seq2seq` is the encoder-decoder of 2017. `config` holds the sizes of a model, `prompts` checks what is generated from;
-`pretrained`, `hf_config` and `shards` read checkpoints in Hugging Face's format, and `saving` writes them.
+`stacks` and `seq2seq` are the encoder-decoder of 2017. `config` holds the sizes of a model, `prompts` and `checks` look
+at what callers ask for. `pretrained`, `hf_config` and `shards` read checkpoints in Hugging Face's format, and `saving`
+writes them.
 """
 
 from __future__ import annotations
 
-from tt_language.transformers.blocks import DecoderStack as DecoderStack
-from tt_language.transformers.blocks import EncoderStack as EncoderStack
 from tt_language.transformers.blocks import TransformerBlock as TransformerBlock
 from tt_language.transformers.blocks import add_residual as add_residual
 from tt_language.transformers.config import GPTConfig as GPTConfig
@@ -36,4 +35,6 @@ from tt_language.transformers.seq2seq import Seq2SeqTransformer as Seq2SeqTransf
 from tt_language.transformers.shards import Checkpoint as Checkpoint
 from tt_language.transformers.shards import Entry as Entry
 from tt_language.transformers.shards import read_json_object as read_json_object
+from tt_language.transformers.stacks import DecoderStack as DecoderStack
+from tt_language.transformers.stacks import EncoderStack as EncoderStack
 from tt_language.transformers.window import window_start as window_start

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_language.transformers.sampling import check_largest
+from tt_language.transformers.checks import check_largest
 from tt_language.transformers.window import Reader
 from tt_learn.training import evaluating
 

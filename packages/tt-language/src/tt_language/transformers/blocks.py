@@ -1,4 +1,4 @@
-"""Module 13, transformers: a block of attention and feed-forward layer, and stacks of blocks."""
+"""Module 13, transformers: a block of attention and a feed-forward layer, each added to the residual stream."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tt_core.engine.arguments import checked
-from tt_core.layers import Dropout, Layer, LayerList, LayerNorm
+from tt_core.layers import Dropout, Layer, LayerNorm
 from tt_core.tensor import Tensor
 from tt_language.attention import MultiHeadAttention
-from tt_language.errors import ConfigError, check_sizes
+from tt_language.errors import ConfigError
 from tt_language.hookspecs import Past
 from tt_language.transformers.feed_forward import FeedForward, SwiGLU
 from tt_language.transformers.normalization import RMSNorm
@@ -82,6 +82,7 @@ class TransformerBlock(Layer):
         self.attention = MultiHeadAttention(embed_dim, num_heads, dropout, causal=causal, **heads)
         self.norm_cross = norm_of(norm, embed_dim, norm_eps, bias) if cross else None
         self.cross_attention = MultiHeadAttention(embed_dim, num_heads, dropout, **heads) if cross else None
+        # with `parallel`, one normalization serves both parts, as in GPT-J
         self.norm2 = None if parallel else norm_of(norm, embed_dim, norm_eps, bias)
         self.mlp = _mlp_of(mlp, embed_dim, hidden_dim, mlp_bias)
         self.dropout = Dropout(dropout)
@@ -111,51 +112,10 @@ class TransformerBlock(Layer):
         if self.parallel:
             h = self.norm1(x)
             return x + self.dropout(attend(h) + self.mlp(h))
-        x = self._add(x, attend, self.norm1)
+        x = self._add(x, attend, self.norm1)  # positions exchange what they know
         if cross is not None:
             x = self._add(x, lambda h: cross(h, memory, memory_mask), self.norm_cross)
-        return self._add(x, self.mlp, self.norm2)
+        return self._add(x, self.mlp, self.norm2)  # each position by itself
 
     def _add(self, x: Tensor, part: Callable[[Tensor], Any], norm: Any) -> Tensor:
         return add_residual(x, part, norm, self.dropout, self.norm_first)
-
-
-class EncoderStack(Layer):
-    """`num_layers` blocks that see the whole text; the options are those of `TransformerBlock`.
-
-    With `norm_first`, a last normalization follows. Takes and returns (batch, T, embed_dim).
-
-    >>> from tt_core import ones
-    >>> EncoderStack(2, 8, num_heads=2)(ones(1, 5, 8)).shape
-    (1, 5, 8)
-    """
-
-    causal = cross = False
-
-    @checked
-    def __init__(self, num_layers: int, embed_dim: int, num_heads: int, **options: Any) -> None:
-        super().__init__()
-        check_sizes(type(self).__name__, least=0, num_layers=num_layers)
-        kinds: dict[str, Any] = {"causal": self.causal, "cross": self.cross}
-        self.blocks = LayerList(TransformerBlock(embed_dim, num_heads, **kinds, **options) for _ in range(num_layers))
-        last = options.get("norm_first", True)
-        kind, eps, bias = options.get("norm", "layer"), options.get("norm_eps", 1e-5), options.get("bias", True)
-        self.norm = norm_of(kind, embed_dim, eps, bias) if last else None
-
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:
-        for block in self.blocks:
-            x = block(x, attn_mask, **options)
-        return x if self.norm is None else self.norm(x)
-
-
-class DecoderStack(EncoderStack):
-    """`num_layers` causal blocks that attend to an encoder's output too.
-
-    Takes (batch, T, embed_dim) and `memory=` (batch, S, embed_dim), returns the shape of the first.
-
-    >>> from tt_core import ones
-    >>> DecoderStack(2, 8, num_heads=2)(ones(1, 5, 8), memory=ones(1, 3, 8)).shape
-    (1, 5, 8)
-    """
-
-    causal = cross = True

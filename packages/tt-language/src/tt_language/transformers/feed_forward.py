@@ -35,6 +35,7 @@ class FeedForward(Layer):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ConfigError(f"FeedForward: activation is {activation!r}, expected gelu, gelu_tanh or relu")
+        # up (..., embed_dim) -> (..., hidden_dim), down back again; 4 times is the width of the first transformer
         hidden_dim = 4 * embed_dim if hidden_dim is None else hidden_dim
         self.activation = activation
         self.up = Linear(embed_dim, hidden_dim, bias)
@@ -61,6 +62,7 @@ class SwiGLU(Layer):
     @checked
     def __init__(self, embed_dim: int, hidden_dim: int | None = None, bias: bool = False) -> None:
         super().__init__()
+        # three matrices instead of two, so 2/3 of 4 times the width has as many parameters
         hidden_dim = 8 * embed_dim // 3 if hidden_dim is None else hidden_dim
         self.gate = Linear(embed_dim, hidden_dim, bias)
         self.up = Linear(embed_dim, hidden_dim, bias)

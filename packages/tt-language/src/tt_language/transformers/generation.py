@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.engine.errors import ArgumentError, is_integer
+from tt_core.engine.errors import ArgumentError
 from tt_core.layers import Layer, prepare_model
 from tt_core.random import generator
-from tt_language.errors import ConfigError, short
 from tt_language.transformers.beams import beam_search
+from tt_language.transformers.checks import check_beams, check_numbers
 from tt_language.transformers.prompts import Decoder, Prompts, Stop, allowed_ids, stopping, texts_of
-from tt_language.transformers.sampling import Sampling, check_option
+from tt_language.transformers.sampling import Sampling
 from tt_language.transformers.window import Reader
 from tt_learn.training import evaluating
 
@@ -63,26 +63,20 @@ def generate(
     >>> [len(new) for new in generate(model, [[1, 2, 3], [4]], max_new_tokens=5, seed=0)]
     [5, 5]
     """
-    _check_numbers(max_new_tokens, min_new_tokens, seed, num_beams)
-    check_option("length_penalty", length_penalty, np.isfinite, "a finite number")
-    if num_beams == 1 and length_penalty != 1:
-        raise ConfigError("generate: length_penalty ranks beams; it needs num_beams above 1")
+    check_numbers(max_new_tokens, min_new_tokens, seed, num_beams)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p, no_repeat_ngram_size)
+    check_beams(num_beams, length_penalty, min_new_tokens, sampling not in (Sampling(), Sampling(temperature=0)))
     texts, allowed = texts_of(model, prompts), allowed_ids(model, tokenizer)
     model = _prepared(model)
     ended = stopping(model, stop, tokenizer, ignore_eos)
-    if num_beams > 1 and (min_new_tokens or sampling not in (Sampling(), Sampling(temperature=0))):
-        raise ConfigError(
-            "generate: beam search does not sample; leave out all options of sampling, and min_new_tokens"
-        )
-    if num_beams > 1:
+    if num_beams > 1:  # each text by itself, since its beams are the rows of the batch
         found = []
         for i, text in enumerate(texts):
             reader = Reader(model, [text], num_beams, max_new_tokens, allowed, first=i)
             found.append(beam_search(reader, max_new_tokens, ended, num_beams, length_penalty))
         return found
     reader = Reader(model, texts, len(texts), max_new_tokens, allowed)
-    new: list[list[int]] = [[] for _ in texts]
+    new: list[list[int]] = [[] for _ in texts]  # the prompts are not repeated in the result
     for row, token in _steps(reader, max_new_tokens, sampling, ended, seed, min_new_tokens):
         new[row].append(token)
     return new
@@ -114,7 +108,7 @@ def stream(
     >>> list(stream(model, [1], 4, seed=0)) == generate(model, [1], 4, seed=0)[0]
     True
     """
-    _check_numbers(max_new_tokens, min_new_tokens, seed)
+    check_numbers(max_new_tokens, min_new_tokens, seed)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p, no_repeat_ngram_size)
     texts, allowed = texts_of(model, prompt), allowed_ids(model, tokenizer)
     model = _prepared(model)
@@ -128,14 +122,6 @@ def stream(
 def _prepared(model: Any) -> Any:
     """The model that plugins prepare for generation."""
     return prepare_model(model) if isinstance(model, Layer) else model
-
-
-def _check_numbers(max_new_tokens: int, min_new_tokens: int, seed: int | None, num_beams: int = 1) -> None:
-    wholes = (("max_new_tokens", max_new_tokens, 0), ("min_new_tokens", min_new_tokens, 0),
-              ("seed", 0 if seed is None else seed, 0), ("num_beams", num_beams, 1))  # fmt: skip
-    for name, value, least in wholes:
-        if not is_integer(value, least):
-            raise ConfigError(f"generate: {name} is {short(value)}, expected an integer, {least} or more")
 
 
 def _steps(

@@ -13,7 +13,7 @@ import os
 from tt_core import init
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import ArgumentError, ShapeError, is_integer
+from tt_core.engine.errors import ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
@@ -22,6 +22,7 @@ from tt_language.embeddings import Embedding, RotaryEmbedding
 from tt_language.errors import ConfigError, short
 from tt_language.hookspecs import Past
 from tt_language.transformers.blocks import TransformerBlock, norm_of
+from tt_language.transformers.checks import check_call
 from tt_language.transformers.config import GPTConfig
 from tt_language.transformers.normalization import RMSNorm
 from tt_language.transformers.pretrained import Pretrained
@@ -55,6 +56,7 @@ class GPT(Layer):
         self.blocks = LayerList(_block_of(config) for _ in range(config.n_layer))
         self.norm = norm_of(config.norm, config.n_embd, config.norm_eps, config.bias)
         self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        # a token's vector serves twice: read at the input, and compared with the last state at the output
         if config.tie_weights:
             self.lm_head.weight = self.wte.weight
         self.reset_parameters()
@@ -69,6 +71,7 @@ class GPT(Layer):
                 init.ones_(layer.weight)
             if isinstance(layer, (Linear, LayerNorm)) and layer.bias is not None:
                 init.zeros_(layer.bias)
+        # 2 n_layer parts are added to the residual stream; without this, its variance would grow with their number
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down.weight")):
                 init.normal_(parameter, std=std / math.sqrt(2 * self.config.n_layer))
@@ -90,21 +93,13 @@ class GPT(Layer):
 
         Raises `ShapeError` for more than `block_size` tokens, `ArgumentError` for a negative `logits_to_keep`.
         """
-        if not is_integer(logits_to_keep, 0):
-            raise ArgumentError(f"GPT: logits_to_keep is {logits_to_keep}, expected 0 (all of them) or more")
-        if not ids.ndim:
-            raise ShapeError("GPT: expected ids (batch, length), got one without dimensions")
-        before, length = (0 if past is None else past.length), ids.shape[-1]
+        before = 0 if past is None else past.length  # tokens that a cache has read
         endless = getattr(past, "beyond", "crop") == "window"
-        if before + length > self.config.block_size and not endless:
-            raise ShapeError(
-                f"GPT: {before + length} tokens, but the context (block_size) has {self.config.block_size}; "
-                f"keep the last {self.config.block_size}"
-            )
+        check_call(ids, before, self.config.block_size, endless, logits_to_keep)
         if past is not None and hasattr(past, "begin"):
             attn_mask = past.begin(ids, positions, attn_mask)
         if positions is None:
-            positions = arange(before, before + length)
+            positions = arange(before, before + ids.shape[-1])
         x = self.wte(ids)  # (batch, T, n_embd)
         if self.wpe is not None:
             x = x + self.wpe(positions)

@@ -110,6 +110,7 @@ class RMSNorm(Layer):
             raise ShapeError(f"RMSNorm: input {x.shape} does not end in {self.normalized_shape}")
         if dims == 1:
             return rms_norm(x, self.weight, eps=self.eps)
+        # several dimensions count as one vector: (..., A, B) as (..., A * B)
         weight = None if self.weight is None else self.weight.flatten()
         return rms_norm(x.flatten(-dims), weight, eps=self.eps).reshape(x.shape)
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, quietly
-from tt_core.engine.errors import is_integer, is_number
-from tt_language.errors import ConfigError, short
+from tt_language.transformers.checks import check_largest, check_sampling
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How a token is drawn from logits; the filters are applied in the order of the fields.
 
-    repetition_penalty: above 1, makes tokens of the text so far less likely (Keskar et al. 2019, arXiv:1909.05858).
+    repetition_penalty: above 1, makes the tokens of the text so far less likely (Keskar et al. 2019, arXiv:1909.05858).
     temperature: divides the logits; 0 takes the most likely token.
     top_k: keeps the k most likely tokens.
     top_p: keeps the most likely tokens that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
@@ -40,23 +38,14 @@ class Sampling:
     no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
-        check_option("repetition_penalty", self.repetition_penalty, lambda x: 0 < x < np.inf, "above 0 and finite")
-        check_option("temperature", self.temperature, lambda x: 0 <= x < np.inf, "0 (the most likely) or more")
-        if self.top_k is not None:
-            check_option("top_k", self.top_k, lambda x: is_integer(x, 1), "an integer, 1 or more")
-        if self.top_p is not None:
-            check_option("top_p", self.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1")
-        if self.min_p is not None:
-            check_option("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1")
-        check_option(
-            "no_repeat_ngram_size", self.no_repeat_ngram_size, lambda x: is_integer(x, 0), "an integer, 0 or more"
-        )
+        check_sampling(self)
 
     def choose(self, logits: Array, text: Sequence[int], random: np.random.Generator) -> int:
         """A token for logits (vocab,) after `text`, by all of the options.
 
         Raises `ConfigError` where the largest logit is not finite.
         """
+        # the penalty and the n-grams look at the text, the filters of `probabilities` at the logits alone
         logits = self.without_repeats(self.penalized(logits, text), text)
         likeliest = int(logits.argmax())  # the first nan, if there is one
         check_largest(logits[likeliest])
@@ -82,6 +71,7 @@ class Sampling:
         n = self.no_repeat_ngram_size
         if n == 0 or len(text) < n:
             return logits
+        # windows whose first n - 1 tokens are the last n - 1 of the text: what followed them would repeat an n-gram
         before = list(text[len(text) - n + 1 :])
         ids = np.asarray(text)
         windows = np.lib.stride_tricks.sliding_window_view(ids, n)  # (len(text) - n + 1, n)
@@ -113,16 +103,3 @@ def _nucleus(p: Array, top_p: float) -> Array:
     result = np.zeros_like(p)
     result[kept] = p[kept]
     return result
-
-
-def check_option(name: str, value: Any, fine: Callable[[Any], bool], expected: str) -> None:
-    """Raise `ConfigError` unless an option is a number and `fine`."""
-    number = is_number(value)
-    if not number or not fine(value):
-        raise ConfigError(f"generate: {name} is {value if number else short(value)}, expected {expected}")
-
-
-def check_largest(logit: Any) -> None:
-    """Raise `ConfigError` unless the largest logit is finite; nan counts as the largest."""
-    if not np.isfinite(logit):
-        raise ConfigError(f"generate: the model returned a logit of {logit}; its weights are not usable")

@@ -20,7 +20,7 @@ from tt_core.tensor import Tensor
 from tt_core.tensor.creation import arange, tensor
 from tt_language.embeddings import Embedding, SinusoidalEmbedding
 from tt_language.errors import ConfigError, check_sizes
-from tt_language.transformers.blocks import DecoderStack, EncoderStack
+from tt_language.transformers.stacks import DecoderStack, EncoderStack
 from tt_learn.training import evaluating
 
 
