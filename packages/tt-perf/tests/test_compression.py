@@ -24,7 +24,18 @@ from tt_data.command.milestones import Residual
 from tt_language import GPT, GPTConfig, MultiHeadAttention, Seq2SeqTransformer, generate
 from tt_learn.training.checkpoints import load_tensors, save_tensors
 from tt_perf import compression
-from tt_perf.compression import CompressionError, dependencies, distillation, low_rank, pruning, reports, shrinking
+from tt_perf.compression import (
+    CompressionError,
+    dependencies,
+    distillation,
+    factoring,
+    input_norms,
+    low_rank,
+    masks,
+    pruning,
+    reports,
+    shrinking,
+)
 from tt_perf.memoization import plugin as kv_cache
 
 MHA = GPTConfig(vocab_size=31, block_size=24, n_layer=2, n_head=4, n_embd=32)
@@ -39,8 +50,8 @@ IDS = tt_core.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 def _seed() -> Iterator[None]:
     tt_core.manual_seed(0)
     yield
-    if manager.is_registered(pruning.keeper):
-        manager.unregister(pruning.keeper)
+    if manager.is_registered(masks.keeper):
+        manager.unregister(masks.keeper)
 
 
 def mlp() -> Sequential:
@@ -67,7 +78,7 @@ def zero_share(*tensors: Any) -> float:
 
 
 def weights_of(model: Layer) -> list[Any]:
-    return [w.tensor for w in pruning.prunable(model)]
+    return [w.tensor for w in masks.prunable(model)]
 
 
 def train(model: Layer, optimizer: Any, steps: int, x: Any = None, y: Any = None) -> None:
@@ -404,12 +415,12 @@ GROUPS = pruning.keep_best_of_groups
 KEEP = pruning.keep_best
 SCORE = shrinking._importance
 SABOTAGE: list[tuple[str, Any, str, Any, Callable[[], None]]] = [
-    ("a pruner that does nothing", pruning, "apply_mask", lambda p: None, check_the_smallest_weights_are_zero),
+    ("a pruner that does nothing", masks, "apply_mask", lambda p: None, check_the_smallest_weights_are_zero),
     ("the largest are pruned", pruning, "magnitude", lambda w: -np.abs(w), check_the_smallest_weights_are_zero),
     ("a wrong share", pruning, "keep_best", lambda s, n: KEEP(s, n // 2), check_the_smallest_weights_are_zero),
     ("one threshold for all", pruning, "keep_best", lambda s, n: np.abs(s) > 0.5, check_each_layer_has_its_share),
-    ("a share of the rest", pruning, "_grown", _of_the_rest, check_a_schedule_is_of_the_original),
-    ("no mask after a step", pruning.MaskKeeper, "after_step", lambda *_: None, check_masks_survive_training),
+    ("a share of the rest", pruning, "grown", _of_the_rest, check_a_schedule_is_of_the_original),
+    ("no mask after a step", masks.MaskKeeper, "after_step", lambda *_: None, check_masks_survive_training),
     ("Wanda without inputs", pruning, "wanda", lambda w, norms: np.abs(w), check_wanda_weighs_by_inputs),
     ("a pattern across", pruning, "keep_best_of_groups", _across, check_a_pattern_holds_along_inputs),
     ("a shrinker that does nothing", shrinking, "_cut", lambda *_: None, check_bytes_and_flops_go_down),
@@ -422,7 +433,7 @@ SABOTAGE: list[tuple[str, Any, str, Any, Callable[[], None]]] = [
     ("masks not cut", shrinking, "MASK", "_other", check_masks_are_cut_too),
     ("residuals not followed", dependencies, "_elementwise", dependencies._same, check_shrunk_equals_zeroed),
     ("the smallest singular values", low_rank, "factors", _smallest_factors, check_the_best_approximation),
-    ("a rank too low", low_rank, "rank_of", lambda s, **_: 2, check_the_best_approximation),
+    ("a rank too low", factoring, "rank_of", lambda s, **_: 2, check_the_best_approximation),
     ("T squared missing", distillation, "soft_loss", _loss(squared=False), check_the_loss_is_the_formula),
     ("mean over classes", distillation, "soft_loss", _loss(classes=True), check_the_loss_is_the_formula),
     ("KL the other way round", distillation, "soft_loss", _loss(-1), check_the_loss_is_the_formula),
@@ -580,9 +591,9 @@ def test_wanda_sees_channels_groups_and_transposed_convolutions() -> None:
         (Conv2d(4, 4, 3, groups=2), [[1, 2], [1, 2], [3, 4], [3, 4]]),
         (ConvTranspose2d(4, 2, 3), [[1, 1], [2, 2], [3, 3], [4, 4]]),
     ):
-        weights = pruning.prunable(layer)
-        ((norms),) = pruning.input_norms(layer, weights, [tt_core.tensor(x)]).values()
-        found = pruning._for_weight(layer, norms)
+        weights = masks.prunable(layer)
+        ((norms),) = input_norms.input_norms(layer, weights, [tt_core.tensor(x)]).values()
+        found = input_norms.for_weight(layer, norms)
         expected = 5 * np.array(channels, np.float64)[:, :, None, None]
         np.testing.assert_allclose(np.broadcast_to(found, layer.weight.shape), expected.repeat(3, 2).repeat(3, 3))
 

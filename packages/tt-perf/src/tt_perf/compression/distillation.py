@@ -5,11 +5,11 @@
 (Hinton, Vinyals and Dean 2015, arXiv:1503.02531). A temperature T above 1 shows how the teacher ranks what it finds
 unlikely. The gradient of the first term shrinks as 1 / T^2, and T^2 undoes that, so that `alpha` means the same at each
 temperature. The divergence is a sum over classes and a mean over examples (PyTorch's "batchmean"), whatever the shape.
+`teachers.py` has both as the loss of a `Trainer`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,9 @@ import numpy as np
 from tt_core.activations import log_softmax
 from tt_core.engine.arguments import checked, explained
 from tt_core.engine.errors import is_number
-from tt_core.layers import Layer
 from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
 from tt_core.tensor import elementwise as E
-from tt_learn.optimizers import Optimizer
-from tt_learn.training import Trainer, evaluating
 from tt_perf.compression.reports import CompressionError
 
 
@@ -46,6 +43,7 @@ def soft_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
 
 def _without_impossible(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     """Both with 0 where `log_p` is -inf, so that the difference there is 0; 0 * (-inf - -inf) would be nan."""
+    # lim p log p = 0 for p -> 0, which floats do not know
     impossible = log_p.data == -np.inf
     if not impossible.any():
         return log_p, log_q
@@ -85,9 +83,10 @@ def distillation_loss(
     if labels is None:
         return soft_loss(student, teacher, temperature)
     labels = labels.reshape(-1)
+    # (examples, classes) and (examples,)
     hard = cross_entropy(student, labels, ignore_index=ignore_index)
     counted = np.flatnonzero(labels.data != ignore_index)
-    if len(counted) < labels.numel():
+    if len(counted) < labels.numel():  # both terms are means over the same examples
         student, teacher = student[counted], teacher[counted]
     return alpha * soft_loss(student, teacher, temperature) + (1 - alpha) * hard
 
@@ -98,70 +97,3 @@ def check_settings(temperature: Any, alpha: Any) -> None:
         raise CompressionError(f"distillation: temperature is {temperature!r}, expected a number above 0")
     if not (is_number(alpha) and 0 <= alpha <= 1):
         raise CompressionError(f"distillation: alpha is {alpha!r}, expected a share from 0 to 1")
-
-
-class Distillation:
-    """The loss of a batch (x, labels) under a teacher, as `compute_loss` of a `Trainer` takes it.
-
-    The teacher runs in evaluation and without gradients; each of its layers is in its own mode again afterwards.
-    Raises `CompressionError` as `distillation_loss` does, and for a teacher that is no layer.
-
-    >>> import tt_core
-    >>> teacher, student = tt_core.Linear(2, 3), tt_core.Linear(2, 3)
-    >>> loss = Distillation(teacher, temperature=4.0)
-    >>> loss(student, (tt_core.ones(5, 2), tt_core.tensor([0, 1, 2, 0, 1]))).shape
-    ()
-    """
-
-    @checked
-    def __init__(
-        self, teacher: Layer, *, temperature: float = 2.0, alpha: float = 0.5, ignore_index: int = -100
-    ) -> None:
-        if not isinstance(teacher, Layer):
-            raise CompressionError(f"Distillation: the teacher is a {type(teacher).__name__}, expected a layer")
-        check_settings(temperature, alpha)
-        self.teacher = teacher
-        self.options: Mapping[str, Any] = {
-            "temperature": temperature,
-            "alpha": alpha,
-            "ignore_index": ignore_index,
-        }
-
-    @explained
-    def __call__(self, student: Layer, batch: Any) -> Tensor:
-        x, labels = batch
-        return distillation_loss(student(x), self.taught(x), labels, **self.options)
-
-    @explained
-    def taught(self, x: Any) -> Tensor:
-        """The teacher's logits."""
-        with evaluating(self.teacher):
-            return self.teacher(x).detach()
-
-
-class DistillationTrainer(Trainer):
-    """A `Trainer` whose loss is `Distillation` from `teacher`; `options` are the trainer's own.
-
-    >>> import tt_core, tt_learn
-    >>> teacher, student = tt_core.Linear(2, 3), tt_core.Linear(2, 3)
-    >>> trainer = DistillationTrainer(student, tt_learn.SGD(student.parameters(), lr=0.1), teacher)
-    >>> _ = trainer.fit([(tt_core.ones(4, 2), tt_core.tensor([0, 1, 2, 0]))], steps=2)
-    >>> trainer.step
-    2
-    """
-
-    @checked
-    def __init__(
-        self,
-        model: Layer,
-        optimizer: Optimizer,
-        teacher: Layer,
-        *,
-        temperature: float = 2.0,
-        alpha: float = 0.5,
-        ignore_index: int = -100,
-        **options: Any,
-    ) -> None:
-        loss = Distillation(teacher, temperature=temperature, alpha=alpha, ignore_index=ignore_index)
-        super().__init__(model, optimizer, compute_loss=loss, **options)
-        self.teacher = teacher

@@ -14,7 +14,7 @@ import numpy as np
 from tt_core.engine.arguments import checked, explained
 from tt_core.layers import Layer, Linear, replace_layers
 from tt_perf.compression.low_rank import LowRankLinear
-from tt_perf.compression.pruning import set_mask
+from tt_perf.compression.masks import set_mask
 from tt_perf.compression.reports import MASK, CompressionError
 from tt_perf.compression.shrinking import resize_attributes, resizer
 

@@ -4,23 +4,18 @@
 
 Its squared error is the sum of the squared singular values left out. The product costs r (in + out) multiplications in
 place of in * out, so it pays below rank in * out / (in + out), half of a square matrix; weights of trained networks
-often have more rank than that, and `low_rank_` leaves such layers as they are and says so.
+often have more rank than that, and `low_rank_` (`factoring.py`) leaves such layers as they are and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tt_core.engine.arguments import checked, explained
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import is_integer, is_number
-from tt_core.layers import Layer, Linear, replace_layers
+from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
-from tt_perf.compression.pruning import prunable
-from tt_perf.compression.reports import CompressionError, Report, cost
 
 
 def rank_of(singular: Array, *, energy: float | None = None, error: float | None = None) -> int:
@@ -30,8 +25,10 @@ def rank_of(singular: Array, *, energy: float | None = None, error: float | None
     >>> rank_of(np.array([3.0, 4.0, 0.0])[[1, 0, 2]], energy=0.6), rank_of(np.array([4.0, 3.0, 0.0]), error=0.1)
     (1, 2)
     """
+    # |W - W_r|^2 is the sum of the squared singular values that are left out, so an error is an energy in other words
     wanted = 1 - error**2 if error is not None else energy
     kept = np.cumsum(np.square(singular, dtype=np.float64))
+    # a hair less than asked for, since rounding of the sum must not cost one more rank
     return min(int(np.searchsorted(kept, wanted * kept[-1] * (1 - 1e-12))) + 1, len(singular))
 
 
@@ -43,7 +40,7 @@ def factors(weight: Array, rank: int) -> tuple[Array, Array]:
     True
     """
     u, s, vt = np.linalg.svd(weight, full_matrices=False)
-    root = np.sqrt(s[:rank])
+    root = np.sqrt(s[:rank])  # each factor gets half of it, so that both train at the same rate
     return u[:, :rank] * root, root[:, None] * vt[:rank]
 
 
@@ -61,6 +58,7 @@ class LowRankLinear(Layer):
     def __init__(self, in_features: int, out_features: int, rank: int, bias: bool = True) -> None:
         super().__init__()
         self.in_features, self.out_features, self.rank = in_features, out_features, rank
+        # r (in + out) numbers in place of in * out
         self.down = Linear(in_features, rank, bias=False)
         self.up = Linear(rank, out_features, bias)
 
@@ -85,74 +83,7 @@ class LowRankLinear(Layer):
         return self.up.bias
 
     def forward(self, x: Any) -> Any:
-        return self.up(self.down(x))
+        return self.up(self.down(x))  # (..., in) -> (..., rank) -> (..., out)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, rank={self.rank}"
-
-
-@explained
-@checked
-def low_rank_(
-    model: Layer,
-    *,
-    rank: int | None = None,
-    energy: float | None = None,
-    error: float | None = None,
-    filter_fn: Callable[[Layer, str], bool] | None = None,
-    example: Any = None,
-) -> Report:
-    """Replace each Linear layer below `model` whose low-rank product has fewer numbers, and report all of them.
-
-    Give one of `rank`, `energy` (share of the squared singular values to keep) and `error` (largest relative error of
-    a weight). `filter_fn`: which layers, by `(layer, path)`; a weight that other layers share is left alone. `example`:
-    an input, or a tuple of them, on which FLOPs and time are measured. Parameters are new: make the optimizer
-    afterwards. Raises `CompressionError` for other options, and for a layer that is masked or is the model itself.
-
-    >>> import tt_core
-    >>> model = tt_core.Sequential(tt_core.Linear(64, 64), tt_core.ReLU(), tt_core.Linear(64, 2))
-    >>> print("\\n".join(low_rank_(model, rank=8).layers))
-    0: rank 8 of 64, relative error ...
-    2: rank 2 of 2 does not pay: 132 numbers, dense has 128
-    """
-    _check_options(rank, energy, error)
-    chosen = [w for w in prunable(model, filter_fn) if type(w.layer) is Linear]
-    paths = {id(layer): path for path, layer in model.named_modules()}
-    if any(w.mask is not None or not paths[id(w.layer)] for w in chosen) or not chosen:
-        raise CompressionError(
-            "low_rank_: needs Linear layers below the model, and without masks, which a product would not keep; "
-            "choose by filter_fn, or remove_masks_ first"
-        )
-    before, rows, ranks = cost(model, example), [], dict[Layer, int]()
-    for w in chosen:
-        dense: Any = w.layer
-        singular = np.linalg.svd(dense.weight.data, compute_uv=False)
-        r = min(rank, len(singular)) if rank is not None else rank_of(singular, energy=energy, error=error)
-        path, size = paths[id(dense)], r * (dense.in_features + dense.out_features)
-        if size >= dense.weight.numel():
-            what = f"does not pay: {size:,} numbers, dense has {dense.weight.numel():,}"
-            rows.append(f"{path}: rank {r} of {len(singular)} {what}")
-            continue
-        ranks[dense] = r
-        left_out = np.sqrt(np.square(singular[r:]).sum() / max(np.square(singular).sum(), np.finfo(np.float32).tiny))
-        rows.append(f"{path}: rank {r} of {len(singular)}, relative error {left_out:.4f}")
-    replace_layers(model, lambda layer, path: layer in ranks, lambda layer: LowRankLinear.of(layer, ranks[layer]))
-    after = cost(model, example)
-    return Report("low_rank_", before, after, tuple(rows), _slower(before.seconds, after.seconds))
-
-
-def _slower(before: float | None, after: float | None) -> tuple[str, ...]:
-    """What to say where fewer numbers take more time: two calls of BLAS on thin matrices in place of one."""
-    if before is None or after is None or after < before:
-        return ()
-    return (f"does not pay in time on this example: {after / before:.2f}x",)
-
-
-def _check_options(rank: Any, energy: Any, error: Any) -> None:
-    if sum(given is not None for given in (rank, energy, error)) != 1:
-        raise CompressionError("low_rank_: give one of rank, energy and error")
-    if rank is not None and not is_integer(rank, 1):
-        raise CompressionError(f"low_rank_: rank is {rank!r}, expected a whole number of at least 1")
-    for name, share in (("energy", energy), ("error", error)):
-        if share is not None and not (is_number(share) and 0 < share <= 1):
-            raise CompressionError(f"low_rank_: {name} is {share!r}, expected a share above 0 and up to 1")

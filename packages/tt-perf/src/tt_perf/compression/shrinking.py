@@ -32,8 +32,9 @@ from tt_language.attention import MultiHeadAttention
 from tt_language.embeddings import Embedding
 from tt_language.transformers import GPT, RMSNorm
 from tt_learn.optimizers import Optimizer
+from tt_perf.compression.amounts import count_of
 from tt_perf.compression.dependencies import Labels, Running, Walk, held, is_removable, tensors_of
-from tt_perf.compression.pruning import Filter, count_of
+from tt_perf.compression.masks import Filter
 from tt_perf.compression.reports import MASK, CompressionError, Report, arguments, cost
 
 KINDS = ("neurons", "channels", "heads")
