@@ -26,7 +26,7 @@ from tt_learn.svg import (
 from tt_perf.profiling.averages import microseconds, size
 from tt_perf.profiling.memory import CATEGORIES, Holder, Memory
 from tt_perf.profiling.roofline import Machine, Verdict
-from tt_perf.profiling.tree import Call, Key
+from tt_perf.profiling.tree import Call, Key, Recording
 from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _DEEPEST = 80  # rows; what is deeper is part of its callers
 
 def flame_graph(profiler: Profiler) -> SVG:
     """Calls as boxes below their caller, as wide as they took long, in the order in which they first came."""
-    roots = [root for root in profiler._read().roots() if root.ns > 0]
+    roots = [root for root in _with_beginning(profiler._read()) if root.ns > 0]
     total = sum(root.ns for root in roots)
     if not total:
         raise ProfilerError("flame_graph: nothing was recorded yet")
@@ -69,6 +69,17 @@ def flame_graph(profiler: Profiler) -> SVG:
             name = call.key.title
             parts.append(text(x + 3, top + 14, name if len(name) <= letters else name[: letters - 1] + "…", size=11))
     return drawing(parts, _SHEET, 46 + depth * _ROW + _MARGIN)
+
+
+def _with_beginning(recording: Recording) -> list[Call]:
+    """The trees, that of the thread which began with what it did before the first call as a call of its own."""
+    roots, key = recording.roots(), Key("outside", "before the first op")
+    if roots and recording.ns_before:
+        began, home = Call(key), roots[0]
+        began.count, began.ns = 1, min(recording.ns_before, home.self_ns)
+        home.children = {key: began, **home.children}
+        home.inside += began.ns
+    return roots
 
 
 def _boxes(roots: list[Call], scale: float) -> Iterator[tuple[int, float, float, Call]]:
@@ -161,11 +172,12 @@ _NAMED = 8  # ops that get a label
 
 def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
     """FLOPs per byte to the right, GFLOP/s upwards, below the roofs of the machine; area is the share of the time."""
-    found = [each for each in profiler.verdicts(machine) if each.flops and each.bytes_moved]
+    verdicts = profiler.verdicts(machine)
+    found = [each for each in verdicts if each.flops and each.bytes_moved]
     if not found:
         raise ProfilerError("roofline: no op that computes was recorded")
     machine = found[0].machine
-    total = sum(each.seconds for each in found)
+    total = sum(each.seconds for each in verdicts)
     places = [(each.intensity, each.flops / each.seconds / 1e9) for each in found]
     low, high = min(x for x, _ in places) / 1.5, max(machine.ridge * 4, *(x * 1.5 for x, _ in places))
     bandwidth, peak = machine.bytes_per_second / 1e9, machine.flops_per_second / 1e9

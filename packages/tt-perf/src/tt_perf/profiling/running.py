@@ -19,12 +19,13 @@ import click
 from tt_core.engine.errors import FileError, did_you_mean
 from tt_core.engine.files import make_folder, write_atomic
 from tt_core.engine.hookspecs import hookimpl
-from tt_perf.profiling.averages import size
+from tt_perf.profiling.averages import microseconds, size
 from tt_perf.profiling.profiler import Profiler
 from tt_perf.profiling.watching import ProfilerError
 
 OURS = ("tt", "tinygpt")
 _PYTHON = "python"
+_LONG = 0.05  # of the whole time: a beginning worth a line of the report
 
 
 def profile_command(command: Sequence[str], out: Path, rows: int, memory: bool, stack: bool) -> int:
@@ -55,17 +56,20 @@ def report(profiler: Profiler, out: Path, rows: int) -> None:
         return
     table = profiler.key_averages(group_by_stack_n=int(profiler.with_stack))
     click.echo(table.table(sort_by="self_cpu_time_total", row_limit=rows))
+    recording = profiler._read()
+    if recording.ns_before > _LONG * recording.ns:
+        begun, whole = microseconds(recording.ns_before / 1e3), microseconds(recording.ns / 1e3)
+        click.echo(f"The first op began after {begun} of {whole}; until then the program read and prepared.")
     verdicts = profiler.verdicts()
     if verdicts:
         click.echo(f"\nWhat bounds each op, on this machine with {verdicts[0].machine}:")
-        whole = sum(each.seconds for each in verdicts)
+        seconds = sum(each.seconds for each in verdicts)
         for each in verdicts[:rows]:
-            click.echo(f"{each.seconds / whole:6.1%}  {each}")
+            click.echo(f"{each.seconds / seconds:6.1%}  {each}")
     if profiler.memory is not None and profiler.memory.samples:
         click.echo(f"\nTensors held {size(profiler.memory.peak.total)} at most")
     click.echo(f"written: {', '.join(str(path) for path in write_pictures(profiler, out))}")
-    recording = profiler.recording
-    if recording is not None and recording.dropped:
+    if recording.dropped:
         click.echo(f"the trace holds the last {len(recording.events):,} events; {recording.dropped:,} came before")
 
 

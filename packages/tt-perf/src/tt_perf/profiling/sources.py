@@ -1,7 +1,7 @@
 """Part of module 14: the line of the user's program that made a call.
 
-It is the innermost line outside of the framework, of Python's library and of installed packages. Where there is none,
-as in a command of ours, it is the innermost line of Acts III to VI, such as a line in the forward of a transformer.
+It is the innermost line outside of the framework, of Python's library, of installed packages and their commands. Where
+there is none, as in a command of ours, it is the innermost line of Acts III to VI, such as one of a transformer's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from types import CodeType, FrameType
 _USER, _ACT, _OTHER = range(3)
 _ENGINE = ("tt_core", "tt_learn", "tt_perf")
 _ACTS = ("tt_data", "tt_language", "tinygpt")
-_PLACES = ("stdlib", "platstdlib", "purelib", "platlib")  # not "data", the environment itself, which may hold a script
-_LIBRARIES = tuple({os.path.normcase(sysconfig.get_path(place)) + os.sep for place in _PLACES})
+_NAMES = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")  # "data" is all of an environment, user's files too
+_PLACES = [*map(sysconfig.get_path, _NAMES), sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))]
+_LIBRARIES = tuple({os.path.normcase(place) + os.sep for place in _PLACES})
 
 _ranks: dict[str, int] = {}
 _lines: dict[tuple[CodeType, int], str] = {}

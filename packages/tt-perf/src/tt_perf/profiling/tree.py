@@ -155,6 +155,8 @@ class Recording:
         self.home = threading.get_ident()
         self.here().root.count = 1
         self.start, self.end = perf_counter_ns(), 0
+        self.first = 0
+        """When the first call began; 0 if none has."""
 
     def here(self) -> Thread:
         """The state of the thread that asks."""
@@ -235,7 +237,13 @@ class Recording:
         for root in self.roots():
             yield from root.walk()
 
+    @property
+    def ns_before(self) -> int:
+        """How long it took until the first call began: what a program reads, prepares or compiles before any op."""
+        return self.first - self.start if self.first else 0
+
     def _new(self, children: dict[Key, Call], key: Key) -> Call:
+        self.first = self.first or perf_counter_ns()
         if self.nodes >= MOST_CALLS:
             key = key._replace(site="", shapes=())
             if key not in children:
