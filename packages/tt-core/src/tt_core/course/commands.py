@@ -179,8 +179,8 @@ def check_module(
 
 def _look_at_imports(workspace: Workspace, module: Module) -> None:
     """Raise for files that are missing, do not parse, or import what comes later in the journey."""
-    from tt_core.course.folder import blanked, key
-    from tt_core.course.imports import forward_references, imported
+    from tt_core.course.folder import key
+    from tt_core.course.imports import wrong_imports
 
     workspace.started(module)
     for name, path in workspace.files(module).items():
@@ -191,8 +191,7 @@ def _look_at_imports(workspace: Workspace, module: Module) -> None:
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"cannot read {_shown(path)}: {error}") from None
         try:
-            given = {imports for _, imports in imported(blanked(module, name))}
-            found = forward_references(source, module, installed(), given)
+            found = wrong_imports(source, module, name, installed())
         except SyntaxError as error:
             raise TinyTorchError(f"{_shown(path)}, line {error.lineno}: {error.msg}") from None
         if found:

@@ -143,19 +143,23 @@ def _told(error: Exception, path: str) -> str:
 
 
 def bound_by(code: CodeType) -> set[str]:
-    """The names that the code of a file binds at its top, read from the bytecode.
+    """The names that the code of a file binds at its top, other than by imports, read from the bytecode.
 
-    >>> sorted(bound_by(compile("import os.path as p, re\\ndef f(): y = 1\\nx.z = 2", "", "exec")))
-    ['f', 'p', 're']
+    >>> sorted(bound_by(compile("import re\\nfrom os import sep\\ndef f(): y = 1\\nx.z = w = 2", "", "exec")))
+    ['f', 'w']
     """
-    found, argument = set(), 0
+    found, argument, before = set(), 0, -1
     for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
         argument = argument << 8 | low
-        if operation == opcode.opmap["STORE_NAME"]:
+        if operation == opcode.EXTENDED_ARG:
+            continue
+        if operation == opcode.opmap["STORE_NAME"] and before not in _IMPORTS:
             found.add(code.co_names[argument])
-        if operation != opcode.EXTENDED_ARG:
-            argument = 0
+        argument, before = 0, operation
     return found
+
+
+_IMPORTS = (opcode.opmap["IMPORT_NAME"], opcode.opmap["IMPORT_FROM"])
 
 
 active: LearnersFiles | None = None

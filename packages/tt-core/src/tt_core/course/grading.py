@@ -22,7 +22,7 @@ from tt_core.command.journey import Module
 from tt_core.course.commands import in_the_framework, installed
 from tt_core.course.exercises import exercises_of, files_of
 from tt_core.course.folder import key
-from tt_core.course.imports import forward_references
+from tt_core.course.imports import wrong_imports
 from tt_core.course.judge import Verdict, judge
 from tt_core.engine.errors import ArgumentError, FileError
 from tt_core.engine.files import check_folder, make_folder, write_atomic
@@ -78,7 +78,7 @@ def submitted(workspace: Path, module: Module) -> tuple[dict[str, Path], list[st
 def flags_of(file: Path, name: str, module: Module) -> list[str]:
     """What a teacher should look at in a file: imports that it must not have."""
     try:
-        found = forward_references(file.read_text(encoding="utf-8"), module, installed())
+        found = wrong_imports(file.read_text(encoding="utf-8"), module, name, installed())
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return []
     return [f"{file.name} {reference}" for reference in found]
@@ -132,14 +132,16 @@ def as_gradescope(one: Grade) -> dict[str, Any]:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Grades</title><style>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Grades</title><style>
+:root {{ color-scheme: light dark; }} .wide {{ overflow-x: auto; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }}
 table {{ border-collapse: collapse; width: 100%; }} th, td {{ border-bottom: 1px solid #8884; padding: .3rem .6rem; }}
-td, th {{ text-align: right; }} td:first-child, th:first-child, td:last-child {{ text-align: left; }}
+td, th {{ text-align: right; }} td:first-child, th:first-child, td:last-child, th:last-child {{ text-align: left; }}
 summary {{ cursor: pointer; }} pre {{ white-space: pre-wrap; background: #8881; padding: .6rem; }}
 </style></head><body><h1>Grades</h1>
-<table><tr><th>workspace</th>{heads}<th>total of {most}</th><th>look at</th></tr>
-{rows}</table>
+<div class="wide"><table><tr><th>workspace</th>{heads}<th>total of {most}</th><th>look at</th></tr>
+{rows}</table></div>
 <h2>Details</h2>
 {details}
 </body></html>
@@ -153,7 +155,7 @@ def as_page(grades: Sequence[Grade], modules: Sequence[Module]) -> str:
         heads="".join(f"<th>{key(m)} {html.escape(m.name)}</th>" for m in modules),
         most=most,
         rows="\n".join(_row(one, modules) for one in grades),
-        details="\n".join(_details(one) for one in grades),
+        details="\n".join(_details(one, most) for one in grades),
     )
 
 
@@ -162,13 +164,14 @@ def _row(one: Grade, modules: Sequence[Module]) -> str:
     return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
 
 
-def _details(one: Grade) -> str:
+def _details(one: Grade, most: int) -> str:
     lines = []
     for number, verdicts in one.verdicts.items():
         for verdict in verdicts:
             lines.append(f"{'pass' if verdict.passed else 'FAIL'}  {number} {verdict.name}\n")
             lines += [f"      {line}\n" for line in verdict.lines]
-    return f"<details><summary>{html.escape(one.name)}</summary><pre>{html.escape(''.join(lines))}</pre></details>"
+    head = f"{html.escape(one.name)}: {one.total} of {most}"
+    return f"<details><summary>{head}</summary><pre>{html.escape(''.join(lines))}</pre></details>"
 
 
 # --- the command

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import regex  # type: ignore[import-untyped, unused-ignore]
 
+from tt_core import Tensor
 from tt_core.course.exercises import Exercise
 from tt_core.course.trial import Trial
 from tt_language.tokenization import bpe, bpe_encoding, bpe_training, splitting
@@ -43,6 +44,8 @@ def ids_have_bytes(t: Trial) -> None:
     """The bytes of all ids, joined; special tokens can be left out."""
     t.show("list(ByteTokenizer().decode_bytes([104, 105]))", lambda: list(ByteTokenizer().decode_bytes([104, 105])))
     t.show("of no ids", lambda: list(ByteTokenizer().decode_bytes([])))
+    ids: Any = Tensor([104, 105])
+    t.show("of a tensor [104, 105]", lambda: list(ByteTokenizer().decode_bytes(ids)), why="id_list(ids) gives a list")
     t.show(
         "list(CharTokenizer('aé').decode_bytes([1, 0]))",
         lambda: list(CharTokenizer("aé").decode_bytes([1, 0])),
