@@ -27,6 +27,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.utils import get_relative_url
 
 os.environ.setdefault("TT_NUM_THREADS", "1")  # times then depend less on what else runs
 
@@ -156,3 +157,21 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
         return text
 
     return SOURCE_LINK.sub(r"\1", PLACEHOLDER.sub(filled, markdown))
+
+
+SHIM = "https://unpkg.com/iframe-worker/shim"
+"""What the theme loads from the network, so that the search works on pages that are opened from disk."""
+FETCHED = re.compile(r"<(?:script|img|link rel=.stylesheet.)[^>]* (?:src|href)=.https?:[^ >]*")
+
+
+def on_post_page(output: str, page: Any, config: MkDocsConfig) -> str:
+    """Let the search of a page use the site's own script in place of `SHIM`; a page loads nothing from the network."""
+    output = output.replace(SHIM, get_relative_url("javascripts/worker.js", page.url))
+    if found := FETCHED.search(output):
+        raise PluginError(f"{page.file.src_uri}: {found[0]} is loaded from the network")
+    return output
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """The same for pages that are made from templates alone, such as 404.html."""
+    return output_content.replace(SHIM, "/javascripts/worker.js")
