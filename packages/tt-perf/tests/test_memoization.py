@@ -35,7 +35,7 @@ from tt_perf.memoization import (
     save_prompt_cache,
 )
 from tt_perf.memoization.cache import dtype_of
-from tt_perf.memoization.results import memo
+from tt_perf.memoization.memoizing import memo
 from tt_perf.quantization.report import digest_of_arrays
 
 

@@ -25,7 +25,9 @@ from tt_perf.memoization import (
     KVCachePlugin,
     MemoizePlugin,
     files,
+    formats,
     load_prompt_cache,
+    memoizing,
     prefixes,
     results,
     save_prompt_cache,
@@ -539,7 +541,7 @@ def nothing_remembered(self: Any, layer: Any, k: Any, v: Any) -> Any:
     return k, v
 
 
-def zeros_remembered(self: Any, rows: int, end: int, real: Any = storage.Floats.read) -> Array:
+def zeros_remembered(self: Any, rows: int, end: int, real: Any = formats.Floats.read) -> Array:
     return real(self, rows, end) * 0
 
 
@@ -559,12 +561,12 @@ def wrong_axis(self: Any, rows: list[int], length: int) -> None:
         ]
 
 
-def half_the_scale(self: Any, x: Array, real: Any = storage.Int8.encode) -> list[Array]:
+def half_the_scale(self: Any, x: Array, real: Any = formats.Int8.encode) -> list[Array]:
     codes, scale = real(self, x)
     return [codes, scale / 2]
 
 
-def floats_for_int8(self: Any, x: Array, real: Any = storage.Int8.encode) -> list[Array]:
+def floats_for_int8(self: Any, x: Array, real: Any = formats.Int8.encode) -> list[Array]:
     codes, scale = real(self, x)
     return [codes.astype(np.float32), scale]
 
@@ -621,22 +623,22 @@ def not_copied(arrays: Any) -> Any:
 Sabotage = tuple[Any, str, Any, Callable[..., None]]
 SABOTAGES: dict[str, Sabotage] = {
     "nothing is remembered": (KVCache, "extend", nothing_remembered, check_logits),
-    "zeros are remembered": (storage.Floats, "read", zeros_remembered, check_logits),
+    "zeros are remembered": (formats.Floats, "read", zeros_remembered, check_logits),
     "the last value for the last key": (storage.LayerMemory, "extend", values_for_keys, check_logits),
     "off by one": (KVCache, "length", property(lambda self: max(0, len(self.tokens[0]) - 1) if self.tokens else 0),
                    check_greedy),
     "padding taken for tokens": (cache_module, "_real", all_real, check_prefixes),
-    "rows along the wrong axis": (storage.Floats, "move", wrong_axis, check_rows),
-    "rows not moved": (storage.Floats, "move", lambda self, rows, length: None, check_rows),
+    "rows along the wrong axis": (formats.Floats, "move", wrong_axis, check_rows),
+    "rows not moved": (formats.Floats, "move", lambda self, rows, length: None, check_rows),
     "crop forgets to crop": (KVCache, "crop", not_cropped, check_rows),
     "the window is one too short": (window, "seen", one_position_early, check_window),
     "the window never slides": (window, "seen", never_slides, check_window),
     "the first few are dropped": (window, "seen", without_the_first, check_window),
-    "half the scale": (storage.Int8, "encode", half_the_scale, check_int8),
-    "one scale for all": (storage.Int8, "encode", one_scale_for_all, check_int8),
-    "int8 as floats": (storage.Int8, "encode", floats_for_int8, check_int8),
+    "half the scale": (formats.Int8, "encode", half_the_scale, check_int8),
+    "one scale for all": (formats.Int8, "encode", one_scale_for_all, check_int8),
+    "int8 as floats": (formats.Int8, "encode", floats_for_int8, check_int8),
     "tokens not compared": (prefixes, "common_length", lambda texts: min(map(len, texts)), check_prefixes),
-    "a prefix in shared memory": (storage.Floats, "take", shared_memory, check_prefixes),
+    "a prefix in shared memory": (formats.Floats, "take", shared_memory, check_prefixes),
     "nothing is ever found": (prefixes.PrefixStore, "add", lambda self, model, cache: None, check_prefixes),
     "a stale cache": (Version, "holds", lambda self, model: True, check_versions),
     "the clock not read": (Version, "holds", lambda self, model: len(self._layers) == len(list(model.layers())),
@@ -648,10 +650,10 @@ SABOTAGES: dict[str, Sabotage] = {
     "keys without values": (results, "key_of", by_shape_alone, check_keys),
     "-0.0 is 0.0": (results, "key_of", by_value, check_keys),
     "keys without dtype and shape": (results, "key_of", by_bytes_alone, check_keys),
-    "gradients from the cache": (results, "is_grad_enabled", lambda: False, check_gradients),
-    "a layer's gradients": (results, "_is_still", lambda layer, arguments: True, check_gradients),
-    "draws not noticed": (results, "generator", lambda: np.random.default_rng(0), check_layers),
-    "a layer's old results": (results, "Version", lambda layer: Version(tt.Layer()), check_layers),
+    "gradients from the cache": (memoizing, "is_grad_enabled", lambda: False, check_gradients),
+    "a layer's gradients": (memoizing, "_is_still", lambda layer, arguments: True, check_gradients),
+    "draws not noticed": (memoizing, "generator", lambda: np.random.default_rng(0), check_layers),
+    "a layer's old results": (memoizing, "Version", lambda layer: Version(tt.Layer()), check_layers),
     "without a bound": (results, "_size", lambda arrays: 0, check_bound),
     "the oldest stays": (results.Results, "get", newest_first, check_bound),
 }  # fmt: skip

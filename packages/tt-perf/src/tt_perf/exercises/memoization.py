@@ -12,8 +12,9 @@ from tt_core.course.trial import Trial
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import from_numpy
 from tt_perf.memoization import DynamicCache, dynamic, window
+from tt_perf.memoization.formats import Floats
 from tt_perf.memoization.results import Results, key_of
-from tt_perf.memoization.storage import Floats, LayerMemory
+from tt_perf.memoization.storage import LayerMemory
 
 DYNAMIC, RESULTS, STORAGE, WINDOW = (
     f"tt_perf.memoization.{name}" for name in ("dynamic", "results", "storage", "window")

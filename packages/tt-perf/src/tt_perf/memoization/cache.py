@@ -16,15 +16,10 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import is_integer, shown
 from tt_core.tensor import Tensor, as_array
 from tt_language import GPTConfig
-from tt_perf.memoization.dynamic import (
-    CacheError,
-    DynamicCache,
-    check_least,
-    check_new,
-    checked_rows,
-    cropped_length,
-)
-from tt_perf.memoization.storage import Floats, Int8, LayerMemory
+from tt_perf.memoization.checks import CacheError, check_least, check_new, checked_rows
+from tt_perf.memoization.dynamic import DynamicCache, cropped_length
+from tt_perf.memoization.formats import Floats, Int8
+from tt_perf.memoization.storage import LayerMemory
 from tt_perf.memoization.window import Plan, Slots
 
 BEYOND = ("crop", "error", "window")

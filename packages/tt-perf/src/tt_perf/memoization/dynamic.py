@@ -21,17 +21,10 @@ import numpy as np
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import OutOfRangeError, ShapeError, TinyTorchError, shown
+from tt_core.engine.errors import ShapeError, shown
 from tt_core.tensor import Tensor, as_array
 from tt_core.tensor.creation import from_numpy
-from tt_learn.autograd import GradientError
-
-_MOST = 1 << 16
-"""Rows for each row that is there; more is a typing error, and a list of all of them fits no memory."""
-
-
-class CacheError(TinyTorchError, ValueError):
-    """A cache that does not fit the model, the text or the option it is used with, or a damaged cache file."""
+from tt_perf.memoization.checks import MOST_REPEATS, CacheError, check_alike, check_least, check_new, checked_rows
 
 
 class DynamicCache:
@@ -51,6 +44,7 @@ class DynamicCache:
     beyond = "crop"
 
     def __init__(self) -> None:
+        # by layer: (rows, key-value heads, positions, head size)
         self._keys: dict[Hashable, Array] = {}
         self._values: dict[Hashable, Array] = {}
         self.rows = 0
@@ -83,6 +77,7 @@ class DynamicCache:
     @checked
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was; raises `OutOfRangeError` for a row that is not there."""
+        # beams: the best continuations may all come from one row, whose past they then share
         chosen = checked_rows(rows, self.rows)
         for kept in (self._keys, self._values):
             for layer in kept:
@@ -129,30 +124,9 @@ class DynamicCache:
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row becomes `repeats` rows beside each other: several samples after one prompt."""
         check_least("batch_repeat_interleave", repeats=repeats)
-        if repeats > _MOST:
-            raise CacheError(f"batch_repeat_interleave: repeats is {repeats}, expected {_MOST} or fewer")
+        if repeats > MOST_REPEATS:
+            raise CacheError(f"batch_repeat_interleave: repeats is {repeats}, expected {MOST_REPEATS} or fewer")
         self.select([row for row in range(self.rows) for _ in range(repeats)])
-
-
-def check_new(k: Tensor, v: Tensor) -> None:
-    """Raise for keys and values that no cache can keep."""
-    if getattr(k, "requires_grad", False) or getattr(v, "requires_grad", False):
-        raise GradientError("kv-cache: what is remembered gets no gradient; run the model under no_grad()")
-    if k.ndim != 4 or v.ndim != 4 or k.shape[:3] != v.shape[:3]:
-        raise CacheError(
-            f"kv-cache: keys and values are (batch, heads, positions, size), got {tuple(k.shape)} and {tuple(v.shape)}"
-        )
-
-
-def check_alike(rows: int, kept: Array, new: Array) -> None:
-    """Raise `CacheError` for a batch, heads, size or dtype other than what is remembered, (..., heads, ..., size)."""
-    if rows != len(new):  # NumPy would repeat a single one
-        raise CacheError(f"kv-cache: {rows} texts are remembered, got {len(new)}; start another cache")
-    if (kept.shape[1], kept.shape[3], kept.dtype) != (new.shape[1], new.shape[3], new.dtype):
-        raise CacheError(
-            f"kv-cache: {kept.shape[1]} heads of {kept.shape[3]} {kept.dtype} are remembered, got {new.shape[1]} "
-            f"of {new.shape[3]} {new.dtype}; the cache is of another model, or it changed"
-        )
 
 
 def cropped_length(length: int, max_length: int) -> int:
@@ -162,19 +136,3 @@ def cropped_length(length: int, max_length: int) -> int:
     (3, 4, 5)
     """
     return max(0, min(length, max_length if max_length >= 0 else length + max_length))
-
-
-def check_least(what: str, **counts: int) -> None:
-    """Raise `CacheError` for a count below 1."""
-    for name, count in counts.items():
-        if count < 1:
-            raise CacheError(f"{what}: {name} is {count}, expected 1 or more")
-
-
-def checked_rows(rows: Sequence[int], count: int) -> list[int]:
-    """Rows as a list; raises `OutOfRangeError` for one that is none of `count`."""
-    chosen = [int(row) for row in rows]
-    wrong = next((row for row in chosen if not 0 <= row < count), None)
-    if wrong is not None:
-        raise OutOfRangeError(f"select: row {wrong} is none of the {count} rows of the cache")
-    return chosen

@@ -20,7 +20,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.layers import Layer
 from tt_learn.training.checkpoints import load_tensors, save_tensors
 from tt_perf.memoization.cache import KINDS, KVCache, arrays_of, dtype_of, restored
-from tt_perf.memoization.dynamic import CacheError
+from tt_perf.memoization.checks import CacheError
 from tt_perf.quantization.report import digest_of, digest_of_arrays
 
 FORMAT = 1

@@ -20,7 +20,7 @@ from tt_core.engine.plugins import use
 from tt_core.layers import Layer
 from tt_language.hookspecs import Past
 from tt_perf.memoization.cache import KVCache, check_options
-from tt_perf.memoization.dynamic import CacheError
+from tt_perf.memoization.checks import CacheError
 from tt_perf.memoization.files import load_prompt_cache, save_prompt_cache
 from tt_perf.memoization.prefixes import PrefixStore
 

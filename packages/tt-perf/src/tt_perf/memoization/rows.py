@@ -24,7 +24,7 @@ from tt_core.tensor import Tensor
 from tt_core.tensor.creation import from_numpy, tensor
 from tt_learn.training import evaluating
 from tt_perf.memoization.cache import KINDS, KVCache, check_options, part_of
-from tt_perf.memoization.dynamic import CacheError, check_alike, check_least, check_new, checked_rows
+from tt_perf.memoization.checks import CacheError, check_alike, check_least, check_new, checked_rows
 from tt_perf.memoization.storage import LayerMemory
 
 _FIRST = 256

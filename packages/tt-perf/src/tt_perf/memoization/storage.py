@@ -1,111 +1,23 @@
-"""Part of module 17: where keys and values lie. Arrays with room for more, as floats or as int8 with scales.
+"""Part of module 17: memory for keys and values, arrays with room for more.
 
 Memory grows by doubling, so a position is copied twice at most on average, and reading what is kept copies nothing.
-It begins as zeros: a place that a mask hides is multiplied by 0, which leaves a nan that happens to lie there a nan.
+It begins as zeros: a place that a mask hides is multiplied by 0, and 0 times a nan that memory happens to hold is nan.
+`formats.py` stores the numbers, as floats or as int8.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import from_numpy
-from tt_perf.memoization.dynamic import CacheError, check_alike
+from tt_perf.memoization.checks import CacheError, check_alike
+from tt_perf.memoization.formats import Floats
 from tt_perf.memoization.window import Plan
-from tt_perf.quantization.affine import choose_qparams, quantize_affine
 
 _FIRST = 256
 """Positions allocated at first, beyond those that are there already."""
-
-
-class Floats:
-    """Keys or values of one layer, (capacity, heads, room, size), as they are."""
-
-    names: tuple[str, ...] = ("",)
-    """What each part is called in a file, behind the name of the whole."""
-
-    def __init__(self) -> None:
-        self.parts: list[Array] = []
-        self.like = np.empty((0, 0, 0, 0), np.float32)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated."""
-        return sum(part.nbytes for part in self.parts)
-
-    def encode(self, x: Array) -> list[Array]:
-        """The parts that stand for `x`."""
-        return [x]
-
-    def decode(self, parts: Sequence[Array]) -> Array:
-        """What the parts stand for; a view of them, where nothing has to be computed."""
-        return parts[0]
-
-    def write(self, index: Any, x: Array) -> None:
-        """Put `x` in a place of the arrays."""
-        for part, new in zip(self.parts, self.encode(x)):
-            part[index] = new
-
-    def read(self, rows: int, end: int) -> Array:
-        """The first rows and positions."""
-        return self.decode([part[:rows, :, :end] for part in self.parts])
-
-    def rounded(self, x: Array) -> Array:
-        """What `read` would give back of `x`."""
-        return self.decode(self.encode(x))
-
-    def reserve(self, capacity: int, room: int, like: Array, rows: int, length: int) -> None:
-        """Allocate arrays for numbers such as `like`, and move what is filled there."""
-        old, self.like = self.parts, like[:0]
-        parts = self.encode(like[:, :, :0])
-        self.parts = [np.zeros((capacity, part.shape[1], room, part.shape[3]), part.dtype) for part in parts]
-        for new, kept in zip(self.parts, old if length else ()):
-            new[:rows, :, :length] = kept[:rows, :, :length]
-
-    def move(self, rows: list[int], length: int) -> None:
-        """Row i becomes what row `rows[i]` was, in the same arrays; only rows that change are copied."""
-        moved = [i for i, row in enumerate(rows) if row != i]
-        sources = [rows[i] for i in moved]
-        for part in self.parts if moved else ():
-            part[moved, :, :length] = part[sources, :, :length]
-
-    def take(self, rows: list[int], start: int, end: int, room: int) -> list[Array]:
-        """New arrays with room for `room` positions, which begin with these rows and positions."""
-        taken = []
-        for part in self.parts:
-            new = np.zeros((len(rows), part.shape[1], room, part.shape[3]), part.dtype)
-            new[:, :, : end - start] = part[rows, :, start:end]
-            taken.append(new)
-        return taken
-
-
-class Int8(Floats):
-    """Each vector of `size` numbers as int8, with one float32 scale: (size + 4) bytes, not 4 * size.
-
-    Rounding is that of module 15: symmetric, with an error of half a scale at most.
-    """
-
-    names = ("", "_scale")
-
-    def encode(self, x: Array) -> list[Array]:
-        if not np.isfinite(x).all():
-            raise CacheError("kv-cache: keys or values are not finite, and int8 has no integer for them")
-        largest = np.abs(x).max(-1, keepdims=True, initial=0)
-        scale, zero = choose_qparams(-largest, largest, -127, 127, symmetric=True)
-        return [quantize_affine.kernel(x, scale, zero, quant_min=-127, quant_max=127), scale]
-
-    def decode(self, parts: Sequence[Array]) -> Array:
-        codes, scale = parts
-        return np.multiply(codes, scale, dtype=np.float32).astype(self.like.dtype, copy=False)
-
-    def rounded(self, x: Array) -> Array:
-        if not self.parts:
-            self.like = x[:0]
-        return super().rounded(x)
 
 
 class LayerMemory:
@@ -142,6 +54,7 @@ class LayerMemory:
         if k.shape[2] == 1:
             self._place(k, v, plan)
             return self._read(plan.used)
+        # a chunk of a prompt sees positions that its own end pushes out of the window: they are read before that
         if plan.before:
             kept = self.keys.read(self.rows, plan.before), self.values.read(self.rows, plan.before)
             found = [np.concatenate([old, kind.rounded(new)], axis=2)
@@ -155,7 +68,7 @@ class LayerMemory:
         return from_numpy(self.keys.read(self.rows, end)), from_numpy(self.values.read(self.rows, end))
 
     def _place(self, k: Array, v: Array, plan: Plan) -> None:
-        row, at = np.nonzero(plan.slots >= 0)
+        row, at = np.nonzero(plan.slots >= 0)  # (kept positions,) each; -1 is padding
         slot = plan.slots[row, at]
         self.keys.write((row, slice(None), slot), k[row, :, at])
         self.values.write((row, slice(None), slot), v[row, :, at])
@@ -182,6 +95,7 @@ class LayerMemory:
             check_alike(self.rows, self.keys.like, k)
             check_alike(self.rows, self.values.like, v)
         self.rows = len(k)
+        # (rows, heads, positions, size): heads, size and dtype must be those of the arrays
         alike = all(
             (kind.like.shape[1], kind.like.shape[3], kind.like.dtype) == (new.shape[1], new.shape[3], new.dtype)
             for kind, new in ((self.keys, k), (self.values, v))
@@ -195,6 +109,7 @@ class LayerMemory:
 
     def select(self, rows: list[int]) -> None:
         """Copies filled positions of rows that change; half as many rows or fewer give the rest of the memory back."""
+        # beams choose among the same rows at every token, which must not allocate
         if self.capacity / 2 < len(rows) <= self.capacity:
             self.keys.move(rows, self.length)
             self.values.move(rows, self.length)

@@ -95,6 +95,7 @@ class Slots:
         if not len(self.positions):
             self.positions, self.columns = np.full((2, rows, self.keep + self.window), -1, np.int64)
         before = self.used
+        # columns count what was read, padding included; positions count the tokens of each row
         fresh = np.arange(self.columns_read, self.columns_read + new)
         keys = np.concatenate([self.positions[:, :before], np.where(real, positions, -1)], axis=1)
         columns = np.concatenate([self.columns[:, :before], np.broadcast_to(fresh, (rows, new))], axis=1)
@@ -104,12 +105,14 @@ class Slots:
         visible = seen(positions[:, :, None], keys[:, None, :], self.window, self.keep)[:, None]
         if attn_mask is not None:
             return plan, from_numpy(_combined(visible, as_array(attn_mask), columns, self.columns_read))
+        # attention hides later keys by itself, without a mask to read
         causal = np.tri(new, keys.shape[1], keys.shape[1] - new, dtype=bool)
         return plan, None if (visible == causal).all() else from_numpy(visible)
 
     def _place(self, positions: Array, real: Array, fresh: Array) -> Array:
         """The slot of each new position, -1 for one that is padding or has left the window by the end of the call."""
         window, keep = self.window, self.keep
+        # of a chunk longer than the window, only the last `window` positions are still needed
         last = np.where(real, positions, -1).max(1, keepdims=True)
         kept = real & ((positions < keep) | (positions > last - window))
         slots = slot_of(positions, window, keep)

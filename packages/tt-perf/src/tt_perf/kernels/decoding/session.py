@@ -19,7 +19,8 @@ from tt_language import GPT
 from tt_perf.kernels.decoding import columns as C
 from tt_perf.kernels.decoding.programs import Program
 from tt_perf.memoization import KVCache
-from tt_perf.memoization.storage import Floats, Int8, LayerMemory
+from tt_perf.memoization.formats import Floats, Int8
+from tt_perf.memoization.storage import LayerMemory
 
 _ALONE = 1 << 20
 """Bytes of weights below which another thread (30 us until it runs) brings nothing."""
