@@ -44,9 +44,10 @@ from tt_perf import (
     save_quantized,
 )
 from tt_perf.quantization import QuantizedEmbedding, QuantizedLinear, convert, layers, observers, packed, report
+from tt_perf.quantization.counting import OBSERVERS, MSEObserver
 from tt_perf.quantization.files import description_of
 from tt_perf.quantization.layers import integer_conv2d
-from tt_perf.quantization.observers import OBSERVERS, MinMaxObserver, MSEObserver
+from tt_perf.quantization.observers import MinMaxObserver
 from tt_perf.quantization.packed import integer_product, pack_int4, pack_int8, unpack_int4
 
 CONFIG = GPTConfig(vocab_size=50, block_size=16, n_layer=2, n_head=2, n_embd=64)

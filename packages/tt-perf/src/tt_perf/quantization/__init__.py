@@ -3,7 +3,8 @@
 The lesson is `affine.py`; this file is the module's front:
 
     affine.py       scale, zero point, rounding, saturation; fake_quantize for quantization-aware training
-    observers.py    which range the integers should cover: min-max, moving average, percentile, MSE, histogram
+    observers.py    which range the integers should cover: min-max, moving average
+    counting.py     the same by the distribution of the numbers: percentile, MSE, histogram
     packed.py       int8 and packed int4 weights, and exact products of integers
     layers.py       QuantizedLinear, QuantizedConv2d, QuantizedEmbedding
     calibration.py  observers that watch a model's layers
@@ -34,16 +35,10 @@ from tt_perf.quantization.convert import (
     dequantize_,
     quantize_,
 )
+from tt_perf.quantization.counting import HistogramObserver, MSEObserver, PercentileObserver
 from tt_perf.quantization.files import load_quantized, save_quantized
 from tt_perf.quantization.layers import QuantizedConv2d, QuantizedEmbedding, QuantizedLayer, QuantizedLinear
-from tt_perf.quantization.observers import (
-    HistogramObserver,
-    MinMaxObserver,
-    MovingAverageMinMaxObserver,
-    MSEObserver,
-    Observer,
-    PercentileObserver,
-)
+from tt_perf.quantization.observers import MinMaxObserver, MovingAverageMinMaxObserver, Observer
 from tt_perf.quantization.packed import integer_product
 from tt_perf.quantization.report import Report
 

@@ -44,12 +44,12 @@ def choose_qparams(
         around = " around 0" * symmetric
         raise QuantizationError(f"choose_qparams: quant_min {quant_min} to quant_max {quant_max} is no range{around}")
     low, high = np.broadcast_arrays(_ends("low", low), _ends("high", high))
-    lowest, highest = np.minimum(low, 0), np.maximum(high, 0)
+    lowest, highest = np.minimum(low, 0), np.maximum(high, 0)  # padding and ReLU's zeros must be exact
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, expected finite numbers")
     if (low > high).any():
         raise QuantizationError(f"choose_qparams: the range is {_span(low, high)}, its ends are the wrong way round")
-    if symmetric:
+    if symmetric:  # for weights: without a zero point, a product of integers needs no correction
         scale = usable_scale(symmetric_scale(lowest, highest, quant_min, quant_max))
         return scale, np.zeros(scale.shape, np.int32)
     scale = usable_scale(affine_scale(lowest, highest, quant_min, quant_max))
@@ -122,7 +122,7 @@ def quantize_affine(
     if not info.min <= quant_min < quant_max <= info.max:
         raise ValueError(f"{quant_min} to {quant_max} is no range of {dtype}, which holds {info.min} to {info.max}")
     q = to_grid(x, scale, zero_point, quant_min, quant_max)
-    if np.isnan(q).any():
+    if np.isnan(q).any():  # NumPy would give it any integer
         raise ValueError("nan has no integer; look where it comes from before quantizing")
     return q.astype(dtype)
 
@@ -140,6 +140,7 @@ def to_grid(x: Array, scale: Array, zero_point: Array, quant_min: int, quant_max
 
 def _divided(x: Array, scale: Array) -> Array:
     """`x / scale` in float32 or float64, without warnings; the caller checks for nan."""
+    # float16 overflows above 65504, and x / scale can be large
     with np.errstate(all="ignore"):
         floats = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
         return np.asarray(np.divide(x, scale, dtype=np.result_type(floats, np.float32)))
@@ -158,7 +159,7 @@ def dequantize_affine(q: Array, scale: Array, zero_point: Array, /) -> Array:
     return (np.subtract(q, zero_point, dtype=wide) * scale).astype(np.float32)
 
 
-# --- quantization-aware training
+# --- quantization-aware training: the model learns to live with rounded numbers while it can still change
 
 
 @op
@@ -184,6 +185,7 @@ def fake_quantize_backward(
     return g * ((q >= quant_min) & (q <= quant_max))
 
 
+# scale and zero point get no gradient: observers set them, training does not
 @gradient(fake_quantize)
 def _(out: Any, x: Any, scale: Any, zero_point: Any, **ends: int) -> Any:
     return lambda g: fake_quantize_backward(g, x, scale, zero_point, **ends), None, None

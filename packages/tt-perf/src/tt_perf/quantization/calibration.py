@@ -15,8 +15,9 @@ from tt_core.layers import Layer
 from tt_language.embeddings import Embedding
 from tt_learn.training import evaluating
 from tt_perf.quantization.affine import QuantizationError
+from tt_perf.quantization.counting import OBSERVERS
 from tt_perf.quantization.layers import form_of
-from tt_perf.quantization.observers import OBSERVERS, Observer
+from tt_perf.quantization.observers import Observer
 
 
 class Calibration:

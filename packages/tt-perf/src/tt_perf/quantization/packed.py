@@ -38,6 +38,7 @@ class Packed(NamedTuple):
 
 
 # --- int8: one scale for each output row
+# A row is one neuron. Its largest weight sets its scale, so a neuron of small weights keeps its precision.
 
 
 def pack_int8(weight: Array) -> Packed:
@@ -57,11 +58,14 @@ def pack_int8(weight: Array) -> Packed:
 def unpack_int8(codes: Array, scale: Array) -> Array:
     """The weight (out, ...) in float32."""
     wide = codes.astype(np.float32)
+    # scale (out,) -> (out, 1, ...)
     wide *= scale.reshape(-1, *[1] * (codes.ndim - 1))
     return wide
 
 
 # --- int4: a scale and a zero point for each group of a row, two numbers to a byte
+# 16 values are few for a whole row: one outlier would leave two or three of them to all others. With a scale for each
+# group, it spoils its own group alone, at the price of 5 bytes a group.
 
 
 def pack_int4(weight: Array, group_size: int) -> Packed:
@@ -77,9 +81,10 @@ def pack_int4(weight: Array, group_size: int) -> Packed:
     groups = -(-inputs // group_size)
     padded = np.zeros((out, groups * group_size), np.float32)
     padded[:, :inputs] = weight
-    parts = padded.reshape(out, groups, group_size)
+    parts = padded.reshape(out, groups, group_size)  # (out, inputs) -> (out, groups, group_size)
     scale, zero_point = choose_qparams(parts.min(2), parts.max(2), 0, 15)
     how: dict[str, Any] = {"quant_min": 0, "quant_max": 15, "dtype": "uint8"}
+    # scale (out, groups) -> (out, groups, 1), the same for all inputs of a group
     q = quantize_affine.kernel(parts, scale[:, :, None], zero_point[:, :, None], **how).reshape(padded.shape)
     return Packed(pack_nibbles(q), scale, zero_point.astype(np.uint8))
 
@@ -112,6 +117,7 @@ def unpack_int4(codes: Array, scale: Array, zero_point: Array, inputs: int) -> A
     array([[ 0.,  1., 15.]], dtype=float32)
     """
     groups = scale.shape[1]
+    # (out, bytes) -> (out, 2 bytes) -> (out, groups, group_size)
     values = unpack_nibbles(codes).reshape(len(codes), groups, 2 * codes.shape[1] // groups if groups else 0)
     weight = dequantize_affine.kernel(values, scale[:, :, None], zero_point[:, :, None])
     return weight.reshape(len(codes), 2 * codes.shape[1])[:, :inputs]
@@ -138,6 +144,7 @@ def quantized_linear(
     """
     inputs = x.shape[-1] if x.ndim else 0
     check_inputs(inputs, codes, zero_point)
+    # (..., in) -> (rows, in); float16 sums overflow above 65504
     rows = x.reshape(math.prod(x.shape[:-1]), inputs).astype(np.result_type(x, np.float32), copy=False)
     out = np.empty((len(rows), len(codes)), rows.dtype)
     step = max(1, BLOCK // max(1, inputs))
@@ -146,6 +153,7 @@ def quantized_linear(
         for start in range(part.start, part.stop, step):
             some = slice(start, min(start + step, part.stop))
             if zero_point is None:  # the scale of a row is the scale of its results, which are fewer
+                # (rows, in) @ (in, some) -> (rows, some)
                 np.matmul(rows, codes[some].astype(rows.dtype).T, out=out[:, some])
                 out[:, some] *= scale[some]
             else:
@@ -172,6 +180,7 @@ def quantized_linear_input(
     g: Array, codes: Array, scale: Array, zero_point: Array | None = None, /, inputs: int = 0
 ) -> Array:
     """Gradient of `quantized_linear` for its input: `g @ weight`, (..., out) gives (..., inputs)."""
+    # (..., out) @ (out, inputs) -> (..., inputs)
     weight = _unpacked(codes, scale, zero_point, operator.index(inputs)).astype(g.dtype, copy=False)
     return product(g, weight)
 
