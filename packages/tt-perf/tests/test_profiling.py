@@ -39,6 +39,7 @@ from tt_perf import Profiler, ProfilerActivity, ProfilerError, profile, record_f
 from tt_perf.benchmarking.jobs import JOBS
 from tt_perf.profiling import (
     ProfilerAction,
+    flops,
     layers,
     measure_machine,
     pictures,
@@ -463,8 +464,8 @@ SABOTAGES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
     "self time is all time": (Call, "self_ns", property(lambda self: self.ns), check_wall_time),
     "outside left out": (Recording, "roots", without_outside, check_wall_time),
     "recursion counted twice": (profiler, "outermost", always_first, check_recursion),
-    "wrong axis": (work.FLOPS, "matmul", wrong_axis, check_flops),
-    "no factor 2": (work.FLOPS, "rows_product", lambda inputs, output, _: work.size(output) * 15, check_flops),
+    "wrong axis": (flops.FLOPS, "matmul", wrong_axis, check_flops),
+    "no factor 2": (flops.FLOPS, "rows_product", lambda inputs, output, _: work.size(output) * 15, check_flops),
     "stale": (Profiler, "entries", stale, check_twice),
     "forgotten warm-up": (profile, "_go_to", recorded_while_warming_up, check_schedule),
     "adds up over blocks": (Profiler, "tt_plugged", tt_core.hookimpl(added_up), check_afresh),
@@ -579,8 +580,8 @@ def samples() -> Iterator[tuple[str, Any, Any]]:
 def test_every_op_of_the_framework_has_known_flops() -> None:
     ours = [name for name, op in registry.items() if op.formula.__module__.split(".")[0] in ("tt_core", "tt_learn",
             "tt_data", "tt_language", "tt_perf")]  # fmt: skip
-    assert [name for name in ours if not work.known(name)] == []
-    assert work.FLOPS.keys() & work.MOVES == set()
+    assert [name for name in ours if not flops.known(name)] == []
+    assert flops.FLOPS.keys() & flops.MOVES == set()
 
 
 def test_flops_and_bytes_are_counts_for_every_sample_of_every_op() -> None:
@@ -600,7 +601,7 @@ def test_flops_that_fail_name_the_profiler_and_leave_it_usable(monkeypatch: pyte
         raise ValueError("no such shape")
 
     step = small_step()
-    monkeypatch.setitem(work.FLOPS, "gelu", fails)
+    monkeypatch.setitem(flops.FLOPS, "gelu", fails)
     with Profiler() as measured, pytest.raises(PluginError, match=r"Profiler.*no such shape"):
         step()
     monkeypatch.undo()

@@ -35,8 +35,9 @@ from tt_perf.benchmarking.comparing import BUSY, take_turns
 from tt_perf.benchmarking.environment import environment, load_per_core
 from tt_perf.benchmarking.timer import duration
 from tt_perf.profiling import Machine, measure_machine
+from tt_perf.profiling.flops import FLOPS
 from tt_perf.profiling.roofline import verdict
-from tt_perf.profiling.work import FLOPS, bytes_moved
+from tt_perf.profiling.work import bytes_moved
 from tt_perf.quantization.packed import pack_int8
 
 Call = Callable[..., Any]

@@ -1,10 +1,10 @@
 """Module 14, profiling: where time and memory go, by op, by layer, and by line of your program.
 
-Reading order: `tree` (what ran inside what), `watching` (the plugin, which sees every call from outside), `work`
-(FLOPs and bytes of a call), `profiler` (what is read afterwards), `averages` (tables), `steps` (PyTorch's `profile` and
-`record_function`), `memory` (what tensors hold), `sources` (whose line it was), `trace` (files for Perfetto and flame
-graphs), `roofline` (what this machine could do, and what holds each op back), `pictures`, `layers` (a model as a
-table), `running` (`tt profile`).
+Reading order: `tree` (what ran inside what), `watching` (the plugin, which sees every call from outside), `work` (FLOPs
+and bytes of a call), `flops` (those of each op), `profiler` (what is read afterwards), `averages` (tables), `steps`
+(PyTorch's `profile` and `record_function`), `memory` (what tensors hold), `sources` (whose line it was), `trace` (files
+for Perfetto and flame graphs), `roofline` (what this machine could do, and what holds each op back), `pictures`,
+`layers` (a model as a table), `running` (`tt profile`).
 
 Times are wall-clock. *Self* time leaves out what was called inside, so it adds up to the whole.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from tt_perf.profiling.averages import Averages as Averages
 from tt_perf.profiling.averages import FunctionEventAvg as FunctionEventAvg
+from tt_perf.profiling.flops import FLOPS as FLOPS
 from tt_perf.profiling.layers import Summary as Summary
 from tt_perf.profiling.layers import summary as summary
 from tt_perf.profiling.profiler import Entry as Entry
@@ -27,4 +28,3 @@ from tt_perf.profiling.steps import profile as profile
 from tt_perf.profiling.steps import record_function as record_function
 from tt_perf.profiling.steps import schedule as schedule
 from tt_perf.profiling.watching import ProfilerError as ProfilerError
-from tt_perf.profiling.work import FLOPS as FLOPS

@@ -71,7 +71,9 @@ def measure_machine() -> Machine:
     result, source = np.empty_like(a), np.ones(_COPIED, np.uint8)  # zeros would all be one page of memory
     copy, one, negate = np.ones_like(source), np.ones(1, np.float32), registry["neg"].base
     return Machine(
+        # a product of n x n matrices makes n^3 multiplications and as many additions
         flops_per_second=2 * _SIDE**3 / _best(lambda: product(a, a, out=result)),
+        # each byte is read once and written once
         bytes_per_second=2 * _COPIED / _best(lambda: np.copyto(copy, source)),
         seconds_per_call=_best(lambda: [negate(one) for _ in range(1000)]) / 1000,
     )

@@ -64,6 +64,7 @@ class Call:
     def __init__(self, key: Key) -> None:
         self.key = key
         self.children: dict[Key, Call] = {}
+        # `inside` is summed while calls end, so that self time needs no walk over the children
         self.count = self.ns = self.inside = 0
         self.flops = self.read = self.written = self.output = self.allocated = self.freed = 0
 
@@ -121,6 +122,7 @@ class Frame:
     def __init__(self, call: Call, label: str = "") -> None:
         self.call, self.label = call, label
         self.inside, self.node = 0, -1
+        # the last thing before the call runs, so that making the frame does not count as the call's time
         self.start = perf_counter_ns()
 
 
@@ -148,6 +150,7 @@ class Recording:
     """
 
     def __init__(self, most_events: int = MOST_EVENTS) -> None:
+        # the tree is complete however long the program runs; only single events are forgotten
         self.events: deque[Event] = deque(maxlen=most_events)
         self.ended: Call | None = None  # what threads measured that are no more
         self.nodes = 0
@@ -161,7 +164,7 @@ class Recording:
     def here(self) -> Thread:
         """The state of the thread that asks."""
         ident = threading.get_ident()
-        try:
+        try:  # every call of a thread but its first
             return self.threads[ident]
         except KeyError:
             if len(self.threads) >= MOST_THREADS:
@@ -244,6 +247,7 @@ class Recording:
 
     def _new(self, children: dict[Key, Call], key: Key) -> Call:
         self.first = self.first or perf_counter_ns()
+        # a program that calls from ever new places must not fill the memory
         if self.nodes >= MOST_CALLS:
             key = key._replace(site="", shapes=())
             if key not in children:

@@ -20,10 +20,11 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
+from tt_perf.profiling.flops import FLOPS
 from tt_perf.profiling.memory import Holder, Memory
 from tt_perf.profiling.sources import user_line
 from tt_perf.profiling.tree import MOST_EVENTS, Frame, Key, Recording
-from tt_perf.profiling.work import FLOPS, arrays, bytes_moved
+from tt_perf.profiling.work import arrays, bytes_moved
 
 if TYPE_CHECKING:
     from typing_extensions import Self
