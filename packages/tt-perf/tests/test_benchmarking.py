@@ -19,7 +19,17 @@ from tt_core.command.cli import load_acts, main
 from tt_core.engine.errors import FileError, PluginError
 from tt_learn import CheckpointError
 from tt_perf import Measurement, Timer, compare
-from tt_perf.benchmarking import BenchmarkError, charts, comparing, jobs, olympic_task, olympics, results, statistics
+from tt_perf.benchmarking import (
+    BenchmarkError,
+    charts,
+    comparing,
+    comparison_table,
+    jobs,
+    olympic_task,
+    olympics,
+    results,
+    statistics,
+)
 from tt_perf.benchmarking import timer as timer_module
 from tt_perf.benchmarking.comparing import Comparison, Ratio
 from tt_perf.benchmarking.olympic_task import Training
@@ -252,7 +262,7 @@ SABOTAGES: dict[str, tuple[Any, str, Any, Callable[..., None]]] = {
     "the ratio upside down": (statistics, "ratio_interval", upside_down, check_direction),
     "no A/A control": (Comparison, "control_ratio", property(no_control), check_control),
     "drift not looked for": (statistics, "drift", lambda times: 1.0, check_drift),
-    "a busy machine not looked for": (comparing, "BUSY", float("inf"), check_busy),
+    "a busy machine not looked for": (comparison_table, "BUSY", float("inf"), check_busy),
     "intervals too narrow": (statistics, "bootstrap_interval", lambda x, _=0: (np.median(x),) * 2, check_false_alarms),
     "intervals too wide": (statistics, "bootstrap_interval", lambda x, _=0: (-9.0, 9.0), check_power),
     "everybody on the front": (charts, "pareto_front", list, check_front),

@@ -11,9 +11,7 @@ Three things make the answer honest.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.errors import is_integer
-from tt_core.engine.files import write_atomic
 from tt_perf.benchmarking import statistics
+from tt_perf.benchmarking.comparison_table import CONTROL, ComparisonTable
 from tt_perf.benchmarking.environment import environment, load_per_core
 from tt_perf.benchmarking.timer import (
     BenchmarkError,
@@ -30,14 +28,8 @@ from tt_perf.benchmarking.timer import (
     Timer,
     calls_per_block,
     check_number,
-    doubts,
-    duration,
     warm_up,
 )
-
-CONTROL = "A/A control"
-BUSY = 0.7
-"""Load per core, before measuring, from which the machine counts as busy."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ComparisonTable):
     """What `compare` measured: the contestants, the first one again as `control`, and the machine's description.
 
     Block i of every measurement belongs to the same round. Raises `BenchmarkError` for series of different lengths.
@@ -106,73 +98,6 @@ class Comparison:
         own_error = abs(math.log(self.control_ratio.ratio))
         return Ratio(measured.label, ratio, low, high, not low <= 1 <= high and abs(math.log(ratio)) > own_error)
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Why the result should be read with care: a cold start, drift, a busy machine, a control that is off."""
-        found = [f"{measured.label}: {doubt}" for measured in self.measurements for doubt in doubts(measured)]
-        load = self.environment.get("load")
-        if load is not None and load > BUSY:
-            found.append(f"the machine was busy before: {load:.1f} programs wanted each core")
-        control = self.control_ratio
-        if control.differs:
-            found.append(
-                f"the same code measured twice differs by {abs(control.ratio - 1):.1%}: trust only larger differences"
-            )
-        return tuple(found)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the warm-up took away."""
-        found = [(measured.label, *statistics.slow_start(measured.cold_times)) for measured in self.measurements]
-        return tuple(
-            [
-                f"{label}: not counted: {count} calls of the warm-up, which took {factor:.1f} times as long"
-                for label, count, factor in found
-                if count
-            ]
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and text, for JSON."""
-        return {
-            "format": "tinytorch-comparison-1",
-            "confidence": self.confidence,
-            "measurements": [measured.as_dict() for measured in self.measurements],
-            "control": self.control.as_dict(),
-            "ratios": [vars(ratio) for ratio in (*self.ratios, self.control_ratio)],
-            "warnings": list(self.warnings),
-            "environment": self.environment,
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything as JSON; raises `FileError` when that fails."""
-        write_atomic(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
-
-    def rows(self) -> list[tuple[str, str, str, str, str, str]]:
-        """The table: label, median, spread, ratio, interval, verdict."""
-        first = self.measurements[0]
-        rows = [(first.label, duration(first.median), _spread(first), "1", "", "")]
-        contestants = [*zip(self.measurements[1:], self.ratios), (self.control, self.control_ratio)]
-        for measured, ratio in contestants:
-            verdict = "same code as the first" if ratio.label == CONTROL else ratio.verdict
-            interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-            rows.append(
-                (ratio.label, duration(measured.median), _spread(measured), f"{ratio.ratio:.3f}", interval, verdict)
-            )
-        return rows
-
-    def __str__(self) -> str:
-        rows = [("", "median", "spread", "ratio", f"{self.confidence:.0%} interval", ""), *self.rows()]
-        width = max(len(row[0]) for row in rows)
-        lines = [f"{a:{width}} {b:>9} {c:>7} {d:>6}  {e:<16}  {f}".rstrip() for a, b, c, d, e, f in rows]
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
-
-    def _repr_html_(self) -> str:
-        from tt_core.engine.notebook import table
-
-        return table(("", "median", "spread", "ratio", "interval", ""), self.rows(), "; ".join(self.warnings))
-
 
 def compare(
     *contestants: Timer | Callable[[], Any], rounds: int = 25, min_block_time: float = 0.005, confidence: float = 0.95
@@ -198,8 +123,9 @@ def compare(
     check_number("compare: min_block_time", min_block_time, 0, 60)
     check_number("compare: confidence", confidence, 0, 0.9999)
     load = load_per_core()  # before the work of this comparison adds to it
+    # (calls a block, cold times) of each; the calls are chosen so that the clock's own step, 50 ns, does not count
     prepared = [_prepared(timer, min_block_time) for timer in timers]
-    timers.append(timers[0])
+    timers.append(timers[0])  # the A/A control: what this pair differs by is the error of the measurement
     numbers = [number for number, _ in prepared]
     times = take_turns([_block(timer, number) for timer, number in zip(timers, [*numbers, numbers[0]])], int(rounds))
     *measured, control = [
@@ -232,7 +158,3 @@ def _block(timer: Timer, number: int) -> Callable[[], float]:
             return timer.seconds(number)
 
     return block
-
-
-def _spread(measured: Measurement) -> str:
-    return f"{measured.iqr / measured.median:.1%}"

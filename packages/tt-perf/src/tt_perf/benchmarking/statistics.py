@@ -14,6 +14,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 
+# The distribution of times is unknown, so no formula gives the spread of their median: the bootstrap draws it instead.
 _AT_ONCE = 1 << 20
 """Numbers that the bootstrap draws at once, so that a long series needs little memory."""
 

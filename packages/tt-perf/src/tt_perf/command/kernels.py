@@ -31,7 +31,8 @@ from tt_core.engine.errors import PluginError, did_you_mean
 from tt_core.engine.files import write_atomic
 from tt_core.samples import Arguments, Draw
 from tt_perf.benchmarking import BenchmarkError
-from tt_perf.benchmarking.comparing import BUSY, take_turns
+from tt_perf.benchmarking.comparing import take_turns
+from tt_perf.benchmarking.comparison_table import BUSY
 from tt_perf.benchmarking.environment import environment, load_per_core
 from tt_perf.benchmarking.timer import duration
 from tt_perf.profiling import Machine, measure_machine
