@@ -23,7 +23,7 @@ from tinygpt.capstone import (
     split_tokens,
     validate,
 )
-from tinygpt.capstone.corpus import Corpus
+from tinygpt.capstone.reading import Corpus
 from tinygpt.needs import needs
 from tt_core import from_numpy, use
 from tt_language import GPT, generate, next_token_loss

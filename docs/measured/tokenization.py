@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 
 from measured import number, picture
-from tinygpt.capstone.corpus import read_corpus
+from tinygpt.capstone.reading import read_corpus
 from tt_language import BPETokenizer, CharTokenizer, compression_report
 from tt_language.tokenization import count_pieces
 from tt_learn.svg import line_chart

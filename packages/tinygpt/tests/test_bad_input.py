@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-import tinygpt.capstone.corpus
+import tinygpt.capstone.reading
+import tinygpt.memory
 import tinygpt.needs
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
@@ -342,14 +343,14 @@ def test_a_text_larger_than_memory(
     refused: Refused, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tinygpt.capstone.corpus, "available_memory", lambda: 24 * 1000)
+    monkeypatch.setattr(tinygpt.capstone.reading, "available_memory", lambda: 24 * 1000)
     endless = [Path("/dev/zero")] if Path("/dev/zero").is_char_device() else []
     for path in (corpus, corpus.parent, *endless):
         assert "does not fit in memory" in refused("train", "--corpus", path)
 
 
 def test_the_system_says_how_much_memory_is_free() -> None:
-    free = tinygpt.needs.available_memory()
+    free = tinygpt.memory.available_memory()
     assert free is None or 10**6 < free < 10**15
 
 

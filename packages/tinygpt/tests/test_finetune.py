@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tinygpt.capstone.finetune
-import tinygpt.needs
+import tinygpt.memory
 import tt_core
 from tinygpt.capstone import TinyGPT
 from tinygpt.capstone.examples import IGNORED, Example, Examples, example_of, made_examples, padded, read_records
@@ -368,7 +368,7 @@ def test_what_cannot_be_resumed(
 def test_too_little_memory_is_said_before_anything_is_written(
     base: Path, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tinygpt.needs, "_of_the_system", lambda: 10**5)
+    monkeypatch.setattr(tinygpt.memory, "_of_the_system", lambda: 10**5)
     data = write(tmp_path / "data.jsonl", pairs(5))
     assert "this training needs" in refused("finetune", base, "--data", data, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()

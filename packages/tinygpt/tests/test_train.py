@@ -14,14 +14,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-import tinygpt.capstone.train
+import tinygpt.capstone.callbacks
 import tinygpt.runs
 from tinygpt.capstone import TinyGPT
-from tinygpt.capstone.corpus import Corpus, Tokens, read_corpus, split_tokens
+from tinygpt.capstone.callbacks import Estimate, Sample
+from tinygpt.capstone.corpus import Tokens, split_tokens
 from tinygpt.capstone.documentation import documentation
 from tinygpt.capstone.presets import preset
+from tinygpt.capstone.reading import Corpus, read_corpus
 from tinygpt.capstone.showcase import sample, usual_opening
-from tinygpt.capstone.train import Estimate, Sample
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
 from tt_core.command.cli import main as tt
@@ -91,7 +92,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert train(whole, "--dropout", 0.1) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(tinygpt.capstone.train, "ProgressBar", Interrupted)
+        patch.setattr(tinygpt.capstone.callbacks, "ProgressBar", Interrupted)
         assert train(halves, "--dropout", 0.1) == 130
     assert f"tinygpt train --resume {halves}" in capsys.readouterr().out
     assert TinyGPT.load(halves).model.num_parameters() > 0  # what was learnt can be used at once
@@ -123,7 +124,7 @@ def test_training_is_the_same_bits_without_the_samples(
 ) -> None:
     assert train(tmp_path / "shown", "--dropout", 0.1, "--steps", 20) == 0
     shown = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(tinygpt.capstone.train.Sample, "on_log", lambda *_: None)
+    monkeypatch.setattr(tinygpt.capstone.callbacks.Sample, "on_log", lambda *_: None)
     assert train(tmp_path / "hidden", "--dropout", 0.1, "--steps", 20) == 0
     hidden = capsys.readouterr().out.splitlines()
     assert [line[:2] for line in shown if line not in hidden].count("  ") == 2  # one a validation
@@ -340,7 +341,7 @@ def test_python_carries_a_million_characters_of_english() -> None:
 def test_without_sources_another_text_is_asked_for(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinygpt.capstone.corpus.documentation", lambda: "")
+    monkeypatch.setattr("tinygpt.capstone.reading.documentation", lambda: "")
     assert "name a --corpus FILE" in refused("train", "--preset", "tiny")
 
 

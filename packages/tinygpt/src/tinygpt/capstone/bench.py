@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygpt.capstone.callbacks import Say
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.needs import size
+from tinygpt.memory import size
 from tt_core.engine.errors import TinyTorchError
 from tt_language import GPT, stream
 from tt_perf import Timer, compare

@@ -12,10 +12,12 @@ from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens
 from tinygpt.capstone.presets import TrainConfig
 from tinygpt.distributed import World
+from tinygpt.memory import available_memory, size
+from tinygpt.needs import Needs
 from tinygpt.runs import RunFolder
 from tt_core import manual_seed
 from tt_language import GPT, GPTConfig
-from tt_learn import Trainer
+from tt_learn import Checkpoints, JSONLog, LossCurve, ProgressBar, Trainer
 from tt_learn.training import Callback
 from tt_perf.profiling.roofline import measure_machine
 
@@ -190,3 +192,32 @@ def duration(seconds: float) -> str:
         return f"{round(seconds) // 3600} h {round(seconds) // 60 % 60} min"
     days = seconds / 86400
     return f"{days:.1f} days" if days < 1000 else f"{float(f'{days / 365.25:.2g}'):,.0f} years"
+
+
+def writers(gpt: TinyGPT, tokens: Tokens, config: TrainConfig, folder: RunFolder, say: Say) -> list[Callback]:
+    """What writes a run's folder and tells about it, in the order in which they run."""
+    return [
+        ProgressBar(),
+        JSONLog(folder.metrics),
+        LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
+        Estimate(gpt.model, config, tokens, say),
+        Sample(gpt, folder, say),
+        Checkpoints(
+            folder.checkpoint,
+            every=config.eval_interval,
+            resume_hint=f"go on with: tinygpt train --resume {folder.path}",
+        ),
+        SaveModel(lambda: gpt.save(folder)),
+    ]
+
+
+def introduce(gpt: TinyGPT, tokens: Tokens, needed: Needs, folder: RunFolder, say: Say) -> None:
+    """Say how much there is to learn from, how large the model is, and where the run is written."""
+    say(
+        f"tokens: {len(tokens.train):,} to train on, {len(tokens.val):,} to validate on, "
+        f"vocabulary {gpt.tokenizer.vocab_size:,}"
+    )
+    free = available_memory()
+    there = "" if free is None else f" ({size(free)} are free)"
+    say(f"model: {gpt.model.num_parameters():,} parameters; to train it takes about {size(needed.total)}{there}")
+    say(f"run: {folder.path}")

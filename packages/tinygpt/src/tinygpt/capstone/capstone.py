@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tinygpt.capstone.loading import advice, new_model, saved_tokenizer
 from tinygpt.chat import encode_chat, end_of_turn
 from tinygpt.runs import RunFolder
 from tt_core import init, prepare_model
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import make_folder
-from tt_language import GPT, GPTConfig, StreamDecoder, Tokenizer, load_tokenizer, stream
-from tt_language.errors import ConfigError, TokenizerError
+from tt_language import GPT, StreamDecoder, Tokenizer, load_tokenizer, stream
+from tt_language.errors import TokenizerError
 from tt_language.tokenization import save_settings
 from tt_learn import load_tensors, save_tensors
 from tt_perf.lora import PeftModel, load_adapter, read_adapter_config
@@ -31,7 +32,7 @@ from tt_perf.quantization.layers import is_quantized
 class TinyGPT:
     """A GPT and the tokenizer it was trained with.
 
-    >>> from tt_language import ByteTokenizer
+    >>> from tt_language import ByteTokenizer, GPTConfig
     >>> model = GPT(GPTConfig(vocab_size=256, block_size=16, n_layer=1, n_head=2, n_embd=16))
     >>> gpt = TinyGPT(model, ByteTokenizer())
     >>> "".join(gpt.generate("Hi", max_new_tokens=4, seed=0)) == "".join(gpt.generate("Hi", max_new_tokens=4, seed=0))
@@ -64,11 +65,11 @@ class TinyGPT:
         if "model_type" in config:  # Hugging Face's way to say what it is
             return cls(GPT.from_pretrained(folder.path), load_tokenizer(folder.path))
         if not folder.model.exists():
-            raise FileError(f"{folder.path} holds no model.safetensors; {_advice(folder)}")
+            raise FileError(f"{folder.path} holds no model.safetensors; {advice(folder)}")
         weights = load_tensors(folder.model)[0]
         quantized = config.get(QUANTIZATION)
         numbers = sum(array.size for array in weights.values()) * (1 if quantized is None else 2)  # int4: two a byte
-        with init.skipped():
+        with init.skipped():  # the numbers come from the file
             model = new_model(folder, config, numbers)
         if quantized is None:
             model.load_state_dict(weights)
@@ -103,6 +104,7 @@ class TinyGPT:
         """
         if self.adapter is None:
             raise TinyTorchError("the model has no adapter to merge")
+        # W + B A is computed once, after which the adapter costs nothing
         rounding = self.adapter.merge_adapter(safe_merge=True)
         self.model, self.adapter = self.adapter.merge_and_unload(), None
         return rounding
@@ -165,6 +167,7 @@ class TinyGPT:
         `messages` are objects with a `role` (system, user, assistant) and a `content`. Raises `ChatError` for other
         messages and for a model without a chat template.
         """
+        # the template's own token for the end of a turn stops the answer
         ids, ends = encode_chat(messages, self.tokenizer), end_of_turn(self.tokenizer)
         stops: list[Any] = [*stop, ends] if ends else [*stop]
         return self.continued(ids, max_new_tokens, stop=stops, **sampling)
@@ -181,6 +184,7 @@ class TinyGPT:
             return [0]
 
     def _texts(self, tokens: Iterator[int]) -> Iterator[str]:
+        # a token may end inside a character, whose bytes wait for the next one
         decoder = StreamDecoder(self.tokenizer, skip_special_tokens=True)
         for token in tokens:
             yield decoder.feed(token)
@@ -211,42 +215,3 @@ def read_adapted(folder: RunFolder) -> TinyGPT:
     gpt.stop_at(end_of_turn(gpt.tokenizer))
     gpt.model.eval()
     return gpt
-
-
-def _advice(folder: RunFolder) -> str:
-    if folder.last_checkpoint.exists():
-        command = "finetune" if "finetuning" in folder.read_config() else "train"
-        return f"go on with: tinygpt {command} --resume {folder.path}"
-    return "its training writes it at the first validation; if it was stopped before that, train anew"
-
-
-def saved_tokenizer(folder: RunFolder, model: GPT, padded: bool = False) -> Tokenizer:
-    """The tokenizer of a run; raises `FileError` for one that its `model` was not trained with.
-
-    With `padded`, the model may know more ids than the tokenizer, as models in Hugging Face's format often do.
-    """
-    tokenizer, known = load_tokenizer(folder.path), model.config.vocab_size
-    if tokenizer.vocab_size > known or (tokenizer.vocab_size < known and not padded):
-        raise FileError(
-            f"{folder.tokenizer} has {tokenizer.vocab_size} entries, the model knows {known}; put back the run's own"
-        )
-    return tokenizer
-
-
-def new_model(folder: RunFolder, config: Mapping[str, Any], weights: int) -> GPT:
-    """A model of the shape that a run's config.json says, for a file that holds so many `weights`.
-
-    Raises `FileError` for a config.json without a shape, or with one so large that it is not worth allocating.
-    """
-    if not isinstance(config.get("model"), dict):
-        raise FileError(f"{folder.config} is damaged: it has no entry 'model'")
-    try:
-        shape = GPTConfig.from_dict(config["model"])
-    except (ConfigError, TypeError) as error:
-        raise FileError(f"{folder.config} is damaged: {error}") from None
-    described = shape.n_embd * max(shape.vocab_size, shape.n_layer, shape.intermediate_size or 1)
-    if shape.position == "learned":
-        described = max(described, shape.n_embd * shape.block_size)
-    if described > weights:
-        raise FileError(f"{folder.config} describes {described:,} weights or more, the saved model has {weights:,}")
-    return GPT(shape)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.capstone.corpus import CorpusError, read_corpus
 from tinygpt.capstone.examples import IGNORED, Batch, example_of, is_jsonl, padded, read_records
+from tinygpt.capstone.reading import CorpusError, read_corpus
 from tinygpt.capstone.scoring import scored
 from tt_core.engine.errors import TinyTorchError
 from tt_language import Tokenizer

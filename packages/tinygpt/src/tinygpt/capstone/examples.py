@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinygpt.capstone.corpus import CorpusError, Tokens, read_corpus, split_tokens
+from tinygpt.capstone.corpus import Tokens, split_tokens
+from tinygpt.capstone.reading import CorpusError, read_corpus
 from tinygpt.chat import ChatError, check_messages, encode_chat, end_of_turn
 from tt_core.engine.errors import FileError
 from tt_language import BPETokenizer, Tokenizer, read_text

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygpt.capstone.callbacks import flops_per_token
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.needs import size
+from tinygpt.memory import size
 from tinygpt.runs import RunFolder
 from tt_core import tensor
 from tt_core.engine.errors import TinyTorchError

@@ -18,7 +18,6 @@ import tt_core
 from tinygpt.__about__ import __version__
 from tinygpt.capstone.callbacks import Sample, SaveModel, Say, TimeLeft
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.capstone.corpus import CorpusError
 from tinygpt.capstone.ending import with_end
 from tinygpt.capstone.examples import (
     Data,
@@ -28,11 +27,13 @@ from tinygpt.capstone.examples import (
     read_records,
     read_windows,
 )
+from tinygpt.capstone.reading import CorpusError
 from tinygpt.capstone.recorded import saved_weights
 from tinygpt.capstone.scoring import summed_loss
 from tinygpt.capstone.tuning import TuneConfig
 from tinygpt.chat import OWN_TEMPLATE
-from tinygpt.needs import available_memory, checked, size, tuning_needs
+from tinygpt.memory import available_memory, size
+from tinygpt.needs import checked, tuning_needs
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
 from tt_core.engine.errors import FileError, TinyTorchError

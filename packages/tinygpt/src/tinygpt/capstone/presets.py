@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
+from tt_language import (
+    GPTConfig,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -170,3 +173,17 @@ def read_options(path: Path) -> dict[str, Any]:
         if type(value) not in _KINDS[kinds[name]]:
             raise TinyTorchError(f"{path}: {name} is {value!r}, expected {kinds[name]}")
     return options
+
+
+def gpt_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
+    """The model's part of the training options."""
+    return GPTConfig(
+        vocab_size=vocab_size,
+        block_size=config.block_size,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_embd=config.n_embd,
+        dropout=config.dropout,
+        bias=config.bias,
+        mlp=config.mlp,
+    )

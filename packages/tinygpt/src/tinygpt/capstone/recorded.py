@@ -10,8 +10,8 @@ from typing import Any
 
 from tinygpt.__about__ import __version__
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.capstone.corpus import Corpus, CorpusError, read_corpus
 from tinygpt.capstone.presets import TrainConfig
+from tinygpt.capstone.reading import Corpus, CorpusError, read_corpus
 from tinygpt.runs import RunFolder
 from tt_core.engine.errors import FileError, TinyTorchError
 from tt_language import GPTConfig

@@ -28,7 +28,7 @@ from tinygpt.capstone.presets import TrainConfig
 from tinygpt.capstone.recorded import same_corpus, train_config
 from tinygpt.capstone.scoring import scored
 from tinygpt.capstone.train import loss_of, optimizer_for, reader, start
-from tinygpt.needs import size
+from tinygpt.memory import size
 from tinygpt.runs import RunFolder
 from tt_core.engine.files import write_atomic
 from tt_language import next_token_loss

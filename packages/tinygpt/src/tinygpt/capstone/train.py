@@ -5,8 +5,6 @@ Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> 
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,21 +13,19 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tinygpt.capstone.callbacks import Estimate, Sample, SaveModel, Say, Together
-from tinygpt.capstone.capstone import TinyGPT, new_model, saved_tokenizer
-from tinygpt.capstone.corpus import Corpus, Tokens, read_corpus, split_tokens
-from tinygpt.capstone.presets import TrainConfig
+from tinygpt.capstone.callbacks import Say, Together, introduce, writers
+from tinygpt.capstone.capstone import TinyGPT
+from tinygpt.capstone.corpus import Tokens, split_tokens
+from tinygpt.capstone.presets import TrainConfig, gpt_config
+from tinygpt.capstone.reading import Corpus, read_corpus
 from tinygpt.capstone.recorded import (
     described_corpus,
     described_run,
     distillation,
-    same_corpus,
-    saved_weights,
-    train_config,
 )
 from tinygpt.capstone.showcase import sample
 from tinygpt.distributed import world
-from tinygpt.needs import Needs, available_memory, check_memory, size
+from tinygpt.needs import check_memory
 from tinygpt.runs import RunFolder
 from tt_core import Layer, from_numpy
 from tt_core.engine.errors import TinyTorchError
@@ -38,11 +34,10 @@ from tt_language import (
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
-    GPTConfig,
     Tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer, evaluating
+from tt_learn import AdamW, CosineWarmupLR, Trainer, evaluating
 
 
 def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: Say = print) -> RunFolder:
@@ -54,7 +49,7 @@ def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: 
     if world().first:
         RunFolder.check_new(out)
     world().check_share(config.batch_size)
-    gpt_config(config, vocab_size=256)
+    gpt_config(config, vocab_size=256)  # the real vocabulary is not known yet, but most mistakes show with any
     check_memory(config, vocab_size=256)
     tt_core.manual_seed(config.seed)
     corpus = read_corpus(corpus_path)
@@ -78,44 +73,14 @@ def train_new(
     gpt = TinyGPT(model, tokenizer)
     if not world().first:  # another process writes
         folder = RunFolder(Path())
-        _run(gpt, tokens, config, folder, None, loss_of(described), say)
+        run(gpt, tokens, config, folder, None, loss_of(described), say)
         return folder
     with RunFolder.begun(out) as folder:
         folder.write_config(described_run(config, model.config) | dict(described))
         tokenizer.save(folder.tokenizer)
-        _introduce(gpt, tokens, needed, folder, say)
-        _run(gpt, tokens, config, folder, None, loss_of(described), say)
+        introduce(gpt, tokens, needed, folder, say)
+        run(gpt, tokens, config, folder, None, loss_of(described), say)
         say(str(sample(gpt, corpus.text)))
-        return folder
-
-
-def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
-    """Go on with a run from its last checkpoint, to the same bits as if it had never stopped.
-
-    `steps` changes how many are to be done in all. Raises `FileError` without a run or a checkpoint there, and where
-    another training is writing to the run.
-    """
-    say = world().only_first(say)
-    folder = RunFolder.open(path)
-    with folder.writing() if world().first else contextlib.nullcontext():
-        described = folder.read_config()
-        config = train_config(folder, described)
-        config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
-        weights = saved_weights(folder, config.steps)
-        corpus = same_corpus(folder, described)
-        say(f"corpus: {corpus.source}, {len(corpus.text):,} characters")
-        tt_core.manual_seed(config.seed)
-        model = new_model(folder, described, weights)
-        tokenizer = saved_tokenizer(folder, model)
-        tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
-        needed = check_memory(config, tokenizer.vocab_size)
-        gpt = TinyGPT(model, tokenizer)
-        if world().first:
-            folder.write_config({**described, "training": dataclasses.asdict(config)})
-        _introduce(gpt, tokens, needed, folder, say)
-        _run(gpt, tokens, config, folder, folder.last_checkpoint, loss_of(described), say)
-        if world().first:
-            say(str(sample(gpt, corpus.text)))
         return folder
 
 
@@ -130,20 +95,6 @@ def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
     raise TinyTorchError(f"tokenizer is {config.tokenizer!r}, expected char, byte or bpe")
 
 
-def gpt_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
-    """The model's part of the training options."""
-    return GPTConfig(
-        vocab_size=vocab_size,
-        block_size=config.block_size,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_embd=config.n_embd,
-        dropout=config.dropout,
-        bias=config.bias,
-        mlp=config.mlp,
-    )
-
-
 def loss_of(described: Mapping[str, Any]) -> Callable[[Layer, Any], Any]:
     """The loss of a model on a batch of windows: of the next tokens, or of them and a teacher (`tinygpt distill`)."""
     if "teacher" in described:
@@ -151,7 +102,7 @@ def loss_of(described: Mapping[str, Any]) -> Callable[[Layer, Any], Any]:
     return lambda model, batch: next_token_loss(model(batch[0]), batch[1])
 
 
-def _run(
+def run(
     gpt: TinyGPT,
     tokens: Tokens,
     config: TrainConfig,
@@ -160,20 +111,9 @@ def _run(
     loss: Callable[[Layer, Any], Any],
     say: Say,
 ) -> None:
+    """Train to the end, from a checkpoint if one is given; says the loss on all of the held-out text."""
     optimizer = optimizer_for(gpt.model, config)
-    writes = [
-        ProgressBar(),
-        JSONLog(folder.metrics),
-        LossCurve(folder.loss_curve, f"TinyGPT, {gpt.model.num_parameters():,} parameters"),
-        Estimate(gpt.model, config, tokens, say),
-        Sample(gpt, folder, say),
-        Checkpoints(
-            folder.checkpoint,
-            every=config.eval_interval,
-            resume_hint=f"go on with: tinygpt train --resume {folder.path}",
-        ),
-        SaveModel(lambda: gpt.save(folder)),
-    ]
+    writes = writers(gpt, tokens, config, folder, say) if world().first else []  # other processes write nothing
     trainer = Trainer(
         gpt.model,
         optimizer,
@@ -182,7 +122,7 @@ def _run(
         clip_grad_norm=config.grad_clip or None,
         accumulate=config.accumulate,
         tokens_per_step=config.tokens_per_step,
-        callbacks=[Together(world(), config.seed), *(writes if world().first else [])],
+        callbacks=[Together(world(), config.seed), *writes],
     )
     if checkpoint is not None:
         trainer.resume(checkpoint)
@@ -210,7 +150,9 @@ def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, An
     calls, mine = itertools.count(), world().share(config.batch_size)
 
     def batch(step: int) -> tuple[Any, Any]:
+        # a batch of a step is a function of its number alone, so that a resumed run reads the same text
         number = step * config.accumulate + next(calls) % config.accumulate
+        # (batch, block) each, of which every process takes its own rows
         x, y = tokens.batch(number, config.batch_size, config.block_size, first)
         return from_numpy(x[mine]), from_numpy(y[mine])
 
@@ -219,6 +161,7 @@ def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, An
 
 def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
     """AdamW that decays matrices alone: biases and norms are left out, as in nanoGPT."""
+    # decay keeps the products of weights and features small; a bias or the scale of a norm has no product to limit
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -237,14 +180,3 @@ def validate(model: GPT, tokens: Tokens, config: TrainConfig, windows: int | Non
             count += x.size
     total, count = world().sum([total, count])
     return total / count
-
-
-def _introduce(gpt: TinyGPT, tokens: Tokens, needed: Needs, folder: RunFolder, say: Say) -> None:
-    say(
-        f"tokens: {len(tokens.train):,} to train on, {len(tokens.val):,} to validate on, "
-        f"vocabulary {gpt.tokenizer.vocab_size:,}"
-    )
-    free = available_memory()
-    there = "" if free is None else f" ({size(free)} are free)"
-    say(f"model: {gpt.model.num_parameters():,} parameters; to train it takes about {size(needed.total)}{there}")
-    say(f"run: {folder.path}")

@@ -56,6 +56,7 @@ def command(
 ) -> None:
     """Train on a text and write a run folder."""
     with use(*plugins, report=False), output_may_end(), reported(), world().ending_together():
+        from tinygpt.capstone import resuming
         from tinygpt.capstone import train as job
 
         if resume is None:
@@ -70,5 +71,5 @@ def command(
                 raise TinyTorchError(
                     "--resume takes the run's own options; only --steps, --plugin and --threads can be given with it"
                 )
-            folder = job.resume(resume, changes["steps"], say)
+            folder = resuming.resume(resume, changes["steps"], say)
         world().only_first(say)(f"let it write: tinygpt generate {folder.path}")

@@ -11,8 +11,9 @@ import tt_core
 from tinygpt import needs as memory
 from tinygpt.capstone import corpus, train
 from tinygpt.capstone.capstone import TinyGPT
-from tinygpt.capstone.corpus import Corpus, Tokens
+from tinygpt.capstone.corpus import Tokens
 from tinygpt.capstone.presets import TrainConfig
+from tinygpt.capstone.reading import Corpus
 from tt_core.course.exercises import Exercise
 from tt_core.course.trial import Trial
 from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig

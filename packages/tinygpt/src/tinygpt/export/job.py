@@ -9,7 +9,7 @@ from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.export.gguf_file import write_gguf
 from tinygpt.export.onnx_check import largest_difference
 from tinygpt.export.onnx_graph import ExportError, onnx_model
-from tinygpt.needs import size
+from tinygpt.memory import size
 from tinygpt.runs import RunFolder
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import make_folder, write_atomic
