@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tinygpt.capstone.presets import TrainConfig
 
 _TRAINED, _SAVED = 16, 24
-"""Bytes a weight: itself, its gradient and two moments; and twice what a checkpoint holds of them while it is saved."""
+"""Bytes per weight: itself, its gradient and two moments; and, while it is saved, twice what a checkpoint holds."""
 _READ = 16
-"""Bytes of a token that is read: itself and the one to predict."""
+"""Bytes per token that is read: the token and the one to predict."""
 _KEPT_SCORES = 256
-"""Up to this context, attention keeps its weights for backward (`tt_language.kernels.attention`)."""
+"""Up to this context length, attention keeps its weights for backward (`tt_language.kernels.attention`)."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Needs:
     weights: int
     """Weights, gradients and the optimizer's state."""
     saving: int
-    """While a checkpoint is written, when there are no activations."""
+    """Copies that exist while a checkpoint is written, when there are no activations."""
     activations: int
-    """Of one batch."""
+    """Activations of one batch that backward needs."""
     reading: int
     """The tokens of all batches of a step."""
 

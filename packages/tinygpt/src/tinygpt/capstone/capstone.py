@@ -1,4 +1,4 @@
-"""Module 20, capstone: TinyGPT, a language model with its tokenizer, on everything the six acts brought.
+"""Module 20, capstone: TinyGPT, a language model with its tokenizer, built on all six acts.
 
 It adds no technique. It loads a folder, turns a text or a conversation into ids, ids into a continuation, and that back
 into text as it comes.

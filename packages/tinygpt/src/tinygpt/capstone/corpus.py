@@ -30,15 +30,15 @@ class Tokens:
         """The windows of one step of training, and the same shifted by one: two arrays (batch, block).
 
         The first window of all starts `first` (0 to 1) of the way through the training part, each further one a golden
-        section further, around and around: any stretch of this sequence is spread over the text as evenly as can be
-        (Weyl 1916), where independent random starts read some of it often and some never.
+        section further, and the end of the text continues at its beginning. Any part of this sequence covers the text
+        evenly (Weyl 1916), whereas independent random starts read some of it often and some never.
         """
         order = step * batch_size + np.arange(batch_size)
         starts = (first + order * GOLDEN_SECTION) % 1 * (len(self.train) - block_size)
         return _windows(self.train, starts.astype(int), block_size)
 
     def bits_per_byte(self, loss: float) -> float:
-        """A mean loss over `val` by byte of its text, in bits: it compares models that have different tokenizers."""
+        """The mean loss over `val` as bits per byte of its text, which is comparable across tokenizers."""
         return loss / math.log(2) * len(self.val) / max(self.val_bytes, 1)
 
     def validation(

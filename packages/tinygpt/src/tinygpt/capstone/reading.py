@@ -14,11 +14,11 @@ from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import in_order
 
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
-"""What is read from a corpus that is a folder, but for the runs that lie in it."""
+"""The files that are read from a corpus folder; those of runs inside it are left out."""
 
 
 _MEMORY = 24
-"""Bytes of memory for a byte of text: the file, the text, and its tokens as a list and as an array of 8 bytes each."""
+"""Bytes of memory per byte of text: the file, the text, and its tokens as a list and as an array of 8 bytes each."""
 
 
 class CorpusError(TinyTorchError):
@@ -34,7 +34,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """By which a resumed run knows its text again."""
+        """The digest by which a resumed run recognizes its text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 

@@ -43,7 +43,7 @@ from tt_learn import AdamW, CosineWarmupLR, Trainer, evaluating
 def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: Say = print) -> RunFolder:
     """Train a new model on a text. Returns the run folder; raises `TinyTorchError` for what cannot be trained.
 
-    Everything that can be refused is refused before the folder is made, most of it before the text is read.
+    All checks come before the folder is made, most of them before the text is read.
     """
     say = world().only_first(say)
     if world().first:
@@ -66,7 +66,7 @@ def train_new(
     say: Say,
     described: Mapping[str, Any],
 ) -> RunFolder:
-    """Train a new model on a text whose tokenizer is known; `described` is what config.json says besides."""
+    """Train a new model on a text whose tokenizer is known; `described` is added to config.json."""
     tokens = split_tokens(corpus, tokenizer, config.block_size, config.val_fraction)
     needed = check_memory(config, tokenizer.vocab_size)
     model = GPT(gpt_config(config, tokenizer.vocab_size))
@@ -145,7 +145,7 @@ def run(
 
 
 def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, Any]]:
-    """What the trainer asks for batches: the next of the `accumulate` batches of a step, each time it is called."""
+    """A function that gives the trainer the next of the `accumulate` batches of a step at each call."""
     first = np.random.default_rng(config.seed).random()
     calls, mine = itertools.count(), world().share(config.batch_size)
 
@@ -171,7 +171,7 @@ def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
 
 
 def validate(model: GPT, tokens: Tokens, config: TrainConfig, windows: int | None) -> float:
-    """Mean loss over windows of the validation text, always the same ones; all of it without `windows`."""
+    """Mean loss over `windows` windows of the validation text, always the same ones, or over all of it."""
     total = count = 0.0
     batches = tokens.validation(2 * config.batch_size, config.block_size, windows)
     with evaluating(model):

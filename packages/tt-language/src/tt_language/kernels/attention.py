@@ -213,6 +213,7 @@ class Problem(NamedTuple):
         lead = tuple(batches)
         shared = key.shape[-3] if enable_gqa else heads
         batch, groups = math.prod(lead), heads // max(shared, 1)
+        # (*lead, heads, T, D) -> (B, H, G, T, D), and keys and values (B, H, 1, S, D or E)
         q = _expanded(query, lead, heads).reshape(batch, shared, groups, *query.shape[-2:])
         k = _expanded(key, lead, shared).reshape(batch, shared, 1, *key.shape[-2:])
         v = _expanded(value, lead, shared).reshape(batch, shared, 1, *value.shape[-2:])
@@ -275,9 +276,9 @@ class Problem(NamedTuple):
         """Products of keys and queries, minus infinity where a query may not look: (B, H, G, S, T), in `room`."""
         queries, keys = block.of_queries(q), block.of_keys(k)
         scores = room.reshape(block.shape_of(q))
-        product(keys, queries.swapaxes(-1, -2), out=scores)
+        product(keys, queries.swapaxes(-1, -2), out=scores)  # (B, H, 1, S, D) @ (B, H, G, D, T) -> (B, H, G, S, T)
         if self.mask is not None:
-            part = block.of_mask(self.mask).swapaxes(-1, -2)
+            part = block.of_mask(self.mask).swapaxes(-1, -2)  # (B or 1, H or 1, G or 1, S, T)
             if part.dtype == np.bool_:
                 np.copyto(scores, -np.inf, where=~part)
             else:
@@ -291,7 +292,7 @@ class Problem(NamedTuple):
         first = max(0, block.queries.start + self.offset + 1)
         late = np.arange(first, block.keys.stop)
         if late.size:
-            seen = np.arange(block.queries.start, block.queries.stop) + self.offset
+            seen = np.arange(block.queries.start, block.queries.stop) + self.offset  # (T,), the last key of each query
             scores[..., first:, :] += np.where(late[:, None] > seen, -np.inf, 0).astype(scores.dtype)
 
     def dropout_scale(self, weights: Array, block: Block) -> Array:
@@ -332,8 +333,9 @@ def attend(problem: Problem) -> tuple[Array, Array, Array]:
     memory = _memory(blocks, q.dtype)
     for block, place in blocks:
         weights = problem.scores(block, q, k, memory[place])
-        block.of_lse(lse)[...] = _softmax(weights, bounded)
+        block.of_lse(lse)[...] = _softmax(weights, bounded)  # weights (B, H, G, S, T) in place
         dropped = weights * problem.dropout_scale(weights, block) if problem.dropout_p else weights
+        # (B, H, G, T, S) @ (B, H, 1, S, E) -> (B, H, G, T, E)
         product(dropped.swapaxes(-1, -2), block.of_keys(v), out=block.of_queries(out))
     return out, lse, memory if problem.keeps else memory[:0].copy()
 
@@ -353,7 +355,7 @@ def attend_backward(
         dk.fill(0)
         dv.fill(0)
     dmask = np.zeros(problem.mask.shape, q.dtype) if mask_gradient and problem.mask is not None else None
-    r = np.einsum("...e,...e->...", g, out)[..., None]
+    r = np.einsum("...e,...e->...", g, out)[..., None]  # (B, H, G, T, 1)
     g_less, v_more = _with_feature(g, -r), _with_feature(problem.v, 1)  # their product is g v^T - r
     if not problem.keeps:
         kept, q_less, k_more = _memory(blocks, q.dtype), _with_feature(q, -lse.swapaxes(-1, -2)), _with_feature(k, 1)
@@ -365,14 +367,17 @@ def attend_backward(
             _exp(problem.scores(block, q_less, k_more, kept[place]))
         scale = problem.dropout_scale(weights, block) if problem.dropout_p else None
         fresh = block.queries.stop == q.shape[-2]
+        # (B, H, G, S, T) @ (B, H, G, T, E) -> (B, H, G, S, E), summed over G
         _product(weights if scale is None else weights * scale, block.of_queries(g), dv, block, fresh)
         slope = slopes[: weights.size].reshape(shape)
+        # (B, H, 1, S, E + 1) @ (B, H, G, E + 1, T) -> (B, H, G, S, T)
         product(block.of_keys(v_more), block.of_queries(g_less).swapaxes(-1, -2), out=slope)
         if scale is not None:
             _drop(slope, scale, block.of_queries(r))
         slope *= weights
         if dmask is not None:
             _add(block.of_mask(dmask), slope.swapaxes(-1, -2))
+        # (B, H, G, T, S) @ (B, H, 1, S, D) -> (B, H, G, T, D), and (B, H, G, S, T) @ (B, H, G, T, D) for the keys
         product(slope.swapaxes(-1, -2), block.of_keys(k), out=block.of_queries(dq))
         _product(slope, block.of_queries(q), dk, block, fresh)
     dq *= dq.dtype.type(problem.scale)  # dk has it from q
@@ -407,6 +412,7 @@ def heads_beside(problem: Problem) -> tuple[Array, Array, Array]:
         q, k, v = (heads_inside(x.shape, x.dtype) for x in (q, k, v))
         return q, k, v
     batch, heads, groups, length, size = q.shape
+    # queries take heads * groups heads, keys and values `heads` each
     whole = np.empty((batch, length, heads * (groups + 2), size), q.dtype)
     ends = heads * groups, heads * (groups + 1)
     dq, dk, dv = (whole[:, :, part] for part in (slice(ends[0]), slice(*ends), slice(ends[1], None)))
@@ -421,7 +427,7 @@ def _softmax(scores: Array, bounded: bool) -> Array:
         peak = scores.max(-2, keepdims=True, initial=-np.inf)
         np.copyto(peak, 0, where=np.isneginf(peak))  # no infinity may meet another
         scores -= peak
-    total = np.einsum("...st->...t", _exp(scores))[..., None, :]
+    total = np.einsum("...st->...t", _exp(scores))[..., None, :]  # (B, H, G, 1, T)
     np.copyto(total, 1, where=total == 0)
     scores *= 1 / total
     return np.log(total) if peak is None else np.log(total) + peak

@@ -23,7 +23,7 @@ from tt_language.tokenization.vocabulary import BYTE_ALPHABET
 class CharTokenizer(Tokenizer):
     """An id for each character of a text, in the order of code points, or of a list, in its order.
 
-    Lossless, but limited to the characters it was given: another one raises `TokenizerError`.
+    Lossless, but limited to the characters it was given: any other character raises `TokenizerError`.
 
     >>> tokenizer = CharTokenizer("hello")
     >>> tokenizer.encode("hole")
@@ -35,6 +35,7 @@ class CharTokenizer(Tokenizer):
     @checked
     def __init__(self, text_or_vocabulary: str | Sequence[str]) -> None:
         self.characters = character_list(text_or_vocabulary)
+        # sorted, so that the same text gives the same ids on every machine
         self._ids = {c: i for i, c in enumerate(self.characters)}
         super().__init__(c.encode("utf-8") for c in self.characters)
 
@@ -71,6 +72,7 @@ class ByteTokenizer(Tokenizer):
     """
 
     def __init__(self) -> None:
+        # every text is bytes in UTF-8, so no text is unknown; a euro sign takes three ids
         super().__init__(bytes([byte]) for byte in range(256))
 
     def encode(self, text: str) -> list[int]:

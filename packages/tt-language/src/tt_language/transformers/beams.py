@@ -50,10 +50,11 @@ def beam_search(
 
 def _extended(beams: Sequence[_Beam], logits: Array, most: int) -> list[tuple[int, _Beam]]:
     """The best continuations by one token: (row of the parent, beam), best first."""
-    wide = logits.astype(np.float64)
+    wide = logits.astype(np.float64)  # (beams, vocab); sums of many log probabilities need the precision
     peak = wide.max(-1, keepdims=True)
     check_largest(peak.max())
     scores = wide - peak - np.log(np.exp(wide - peak).sum(-1, keepdims=True))  # (beams, vocab), log softmax
+    # the best `most` of all beams together, so that one beam may have several successors and another none
     scores += np.array([beam.score for beam in beams])[:, None]
     best = np.argsort(-scores, axis=None, kind="stable")[:most]
     rows, tokens = np.unravel_index(best, scores.shape)

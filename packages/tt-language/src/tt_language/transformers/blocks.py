@@ -109,6 +109,7 @@ class TransformerBlock(Layer):
         def attend(h: Tensor) -> Tensor:
             return self.attention(h, None, attn_mask, angles=angles, past=past)
 
+        # x (B, T, embed_dim) is the residual stream: each part reads it normalized and adds to it
         if self.parallel:
             h = self.norm1(x)
             return x + self.dropout(attend(h) + self.mlp(h))

@@ -116,11 +116,13 @@ def stream(
     if len(texts) > 1:
         raise ArgumentError(f"stream: one prompt at a time, got {len(texts)}; use generate()")
     reader = Reader(model, texts, 1, max_new_tokens, allowed)
+    # the checks above run now; a generator function would raise at the first token only
     return (token for _, token in _steps(reader, max_new_tokens, sampling, ended, seed, min_new_tokens))
 
 
 def _prepared(model: Any) -> Any:
     """The model that plugins prepare for generation."""
+    # a plugin may return a smaller or faster copy, such as an int8 model; the caller's model stays as it is
     return prepare_model(model) if isinstance(model, Layer) else model
 
 

@@ -43,6 +43,7 @@ def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None)
 
 def eps_of(x: Any, eps: float | None) -> float:
     """`eps`, or the smallest relative step of the dtype of `x`, at least that of float32 for float16."""
+    # keeps the quotient finite for a vector of zeros
     return float(np.finfo(np.result_type(x.dtype, np.float32)).eps) if eps is None else eps
 
 
@@ -71,6 +72,7 @@ def _(out: Any, x: Any, weight: Any, eps: float | None, rstd: Any = None) -> Any
 @formula(rms_norm_backward)
 def _(g: Any, x: Any, rstd: Any, weight: Any, eps: float | None) -> Any:
     """From `x` alone: r depends on it too."""
+    # in ops, so that it can be differentiated again
     r = 1 / E.sqrt((x * x).mean(-1, keepdim=True) + eps_of(x, eps))
     n = x * r
     u = g if weight is None else g * weight

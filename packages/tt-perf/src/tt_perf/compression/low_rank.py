@@ -74,12 +74,12 @@ class LowRankLinear(Layer):
 
     @property
     def weight(self) -> Tensor:
-        """The product, for whoever reads the weight of a `Linear`; it has history, and is computed each time."""
+        """The product (out, in), for code that reads the weight of a `Linear`. Differentiable; computed each time."""
         return self.up.weight @ self.down.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias, None where there is none."""
+        """The bias (out,), or None."""
         return self.up.bias
 
     def forward(self, x: Any) -> Any:

@@ -56,7 +56,7 @@ def wanda(weight: Array, norms: Array) -> Array:
 
 
 def keep_best(scores: Array, pruned: int) -> Array:
-    """True but for exactly `pruned` elements, those of the lowest scores.
+    """False for exactly `pruned` elements, those with the lowest scores; True for all others.
 
     >>> keep_best(np.array([3.0, 1.0, 2.0]), 1)
     array([ True, False,  True])
@@ -68,7 +68,7 @@ def keep_best(scores: Array, pruned: int) -> Array:
 
 
 def keep_best_of_rows(scores: Array, pruned: int) -> Array:
-    """True but for `pruned` elements of each row, (out, ...), those of the lowest scores.
+    """False for the `pruned` elements with the lowest scores in each row of (out, ...); True for all others.
 
     >>> keep_best_of_rows(np.array([[3.0, 1.0, 2.0], [7.0, 8.0, 9.0]]), 1)
     array([[ True, False,  True],

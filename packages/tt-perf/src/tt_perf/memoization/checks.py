@@ -10,7 +10,7 @@ from tt_core.tensor import Tensor
 from tt_learn.autograd import GradientError
 
 MOST_REPEATS = 1 << 16
-"""Rows for each row that is there; more is a typing error, and a list of all of them fits no memory."""
+"""The most copies of a row. A larger number is a typing error, and a list of so many rows would not fit in memory."""
 
 
 class CacheError(TinyTorchError, ValueError):
@@ -18,7 +18,7 @@ class CacheError(TinyTorchError, ValueError):
 
 
 def check_new(k: Tensor, v: Tensor) -> None:
-    """Raise for keys and values that no cache can keep."""
+    """Raise `GradientError` for keys and values that require gradients, `CacheError` for shapes that do not fit."""
     if getattr(k, "requires_grad", False) or getattr(v, "requires_grad", False):
         raise GradientError("kv-cache: what is remembered gets no gradient; run the model under no_grad()")
     if k.ndim != 4 or v.ndim != 4 or k.shape[:3] != v.shape[:3]:
@@ -46,7 +46,7 @@ def check_least(what: str, **counts: int) -> None:
 
 
 def checked_rows(rows: Sequence[int], count: int) -> list[int]:
-    """Rows as a list; raises `OutOfRangeError` for one that is none of `count`."""
+    """Rows as a list; raises `OutOfRangeError` for a row outside 0 to `count` - 1."""
     chosen = [int(row) for row in rows]
     wrong = next((row for row in chosen if not 0 <= row < count), None)
     if wrong is not None:

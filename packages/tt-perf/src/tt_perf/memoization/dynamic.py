@@ -30,8 +30,8 @@ from tt_perf.memoization.checks import MOST_REPEATS, CacheError, check_alike, ch
 class DynamicCache:
     """Keys and values of each layer, joined along positions (see `tt_language.hookspecs.Past`).
 
-    It goes into a model as `model(ids, past=cache)`; method names are those of Hugging Face's caches. Layers are told
-    apart by a layer or by its number. Keys and values are (batch, key-value heads, positions, head size).
+    It goes into a model as `model(ids, past=cache)`; method names are those of Hugging Face's caches. Each layer's
+    entry is named by the layer or its number. Keys and values are (batch, key-value heads, positions, head size).
 
     >>> import tt_core
     >>> cache = DynamicCache()
@@ -63,8 +63,8 @@ class DynamicCache:
     def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Remember keys and values of new positions for one layer; returns all of that layer's, oldest first.
 
-        Raises `GradientError` for those that require gradients, which would end here, and `CacheError` for shapes
-        other than those that are remembered.
+        Raises `GradientError` for keys or values that require gradients, since these would be lost, and `CacheError`
+        for shapes other than those of the stored ones.
         """
         check_new(k, v)
         if layer in self._keys:
@@ -76,7 +76,7 @@ class DynamicCache:
 
     @checked
     def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was; raises `OutOfRangeError` for a row that is not there."""
+        """Row i becomes what row `rows[i]` was; raises `OutOfRangeError` for a row that does not exist."""
         # beams: the best continuations may all come from one row, whose past they then share
         chosen = checked_rows(rows, self.rows)
         for kept in (self._keys, self._values):
@@ -87,7 +87,7 @@ class DynamicCache:
     @checked
     def crop(self, max_length: int) -> None:
         """Keep the first `max_length` positions; a negative number removes as many from the end."""
-        end = cropped_length(self.length, max_length)
+        end = cropped_length(self.length, max_length)  # positions that stay
         if not end:  # the next texts may be others, of any number
             self.clear()
         for kept in (self._keys, self._values):
@@ -105,7 +105,7 @@ class DynamicCache:
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, cache_kwargs: Any = None
     ) -> tuple[Tensor, Tensor]:
-        """`extend` with the layer, or its number, behind; `cache_kwargs` is ignored."""
+        """`extend` with the layer or its number as the last argument; `cache_kwargs` is ignored."""
         return self.extend(layer_idx, key_states, value_states)
 
     @checked

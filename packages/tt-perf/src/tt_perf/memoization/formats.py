@@ -16,7 +16,7 @@ class Floats:
     """Keys or values of one layer, (capacity, heads, room, size), as they are."""
 
     names: tuple[str, ...] = ("",)
-    """What each part is called in a file, behind the name of the whole."""
+    """The suffix of each part's name in a file."""
 
     def __init__(self) -> None:
         self.parts: list[Array] = []
@@ -28,15 +28,15 @@ class Floats:
         return sum(part.nbytes for part in self.parts)
 
     def encode(self, x: Array) -> list[Array]:
-        """The parts that stand for `x`."""
+        """The parts in which `x` is stored."""
         return [x]
 
     def decode(self, parts: Sequence[Array]) -> Array:
-        """What the parts stand for; a view of them, where nothing has to be computed."""
+        """The numbers that the parts store; a view of them if nothing must be computed."""
         return parts[0]
 
     def write(self, index: Any, x: Array) -> None:
-        """Put `x` in a place of the arrays."""
+        """Store `x` at an index of the arrays."""
         for part, new in zip(self.parts, self.encode(x)):
             part[index] = new
 
@@ -45,7 +45,7 @@ class Floats:
         return self.decode([part[:rows, :, :end] for part in self.parts])
 
     def rounded(self, x: Array) -> Array:
-        """What `read` would give back of `x`."""
+        """`x` as `read` returns it after it was stored."""
         return self.decode(self.encode(x))
 
     def reserve(self, capacity: int, room: int, like: Array, rows: int, length: int) -> None:

@@ -28,7 +28,7 @@ class Unkeyed(Exception):
 
 
 def key_of(value: Any) -> Hashable:
-    """What tells `value` from every other argument of a call; raises `Unkeyed` for what has no such thing.
+    """A key that only equal arguments share; raises `Unkeyed` for a value that has none, such as a function.
 
     >>> key_of(0.0) == key_of(-0.0), key_of(float("nan")) == key_of(float("nan")), key_of(1) == key_of(True)
     (False, True, False)
@@ -56,7 +56,7 @@ def key_of(value: Any) -> Hashable:
 
 
 class Results:
-    """Arrays by key, at most `max_bytes` of them; the least recently used go first. Safe to use from threads."""
+    """Results by key, at most `max_bytes` in all; drops the least recently used first. Safe to use from threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -69,7 +69,7 @@ class Results:
         return len(self._kept)
 
     def get(self, key: Hashable) -> Any:
-        """A copy of the result that was kept, as tensors; None where there is none."""
+        """A copy of the stored result, as tensors; None if there is none."""
         with self._lock:
             if key not in self._kept:
                 return None
@@ -78,7 +78,7 @@ class Results:
         return wrap(_copied(kept))
 
     def put(self, key: Hashable, result: Any) -> None:
-        """Keep a copy of a tensor, or of a tuple of tensors; anything else is left out."""
+        """Store a copy of a tensor or of a tuple of tensors; other results are not stored."""
         arrays = _arrays(result)
         if arrays is None or _size(arrays) > self.max_bytes:
             return

@@ -34,7 +34,7 @@ class LayerMemory:
         return self.keys.nbytes + self.values.nbytes
 
     def extend(self, k: Array, v: Array) -> tuple[Tensor, Tensor]:
-        """Put new positions behind those that are kept; returns all of them."""
+        """Append new positions to the stored ones; returns all of them."""
         end = self.length + k.shape[2]
         if self.static and end > self.most:
             raise CacheError(f"StaticCache: {end} positions, but it was made for {self.most}; make it longer")
@@ -76,7 +76,7 @@ class LayerMemory:
 
     @property
     def room(self) -> int:
-        """How many positions there is memory for."""
+        """The number of positions that the arrays have room for."""
         return self.keys.parts[0].shape[2] if self.keys.parts else 0
 
     def make_room(self, end: int) -> None:

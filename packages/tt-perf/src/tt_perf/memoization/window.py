@@ -34,7 +34,7 @@ class Plan(NamedTuple):
 
 
 def seen(query: Array, key: Array, window: int, keep: int) -> Array:
-    """Whether the query at each position sees the key at each position; negative keys are none. Arrays broadcast.
+    """Whether the query at each position sees the key at each position; -1 is an empty slot. The arrays broadcast.
 
     >>> seen(np.array([[5]]), np.arange(6), window=3, keep=1).astype(int)
     array([[1, 0, 0, 1, 1, 1]])
@@ -82,7 +82,7 @@ class Slots:
 
     @property
     def used(self) -> int:
-        """How many slots are in use, counted to the last one."""
+        """The number of slots up to the last one in use."""
         return int(np.flatnonzero(self.positions.max(0, initial=-1) >= 0).max(initial=-1)) + 1
 
     def read(self, positions: Array, real: Array, attn_mask: Any) -> tuple[Plan, Any]:
@@ -124,7 +124,7 @@ class Slots:
 
 
 def _combined(visible: Array, mask: Array, columns: Array, read: int) -> Array:
-    """`visible`, and the mask of the user for the columns that are left."""
+    """`visible` together with the user's mask, of which only the columns still in the window count."""
     if mask.ndim != 4 or mask.shape[-1] != read:
         raise ShapeError(
             f"kv-cache: attn_mask is (batch, heads, queries, {read}), for all positions that were read, "

@@ -19,6 +19,7 @@ from tt_perf.profiling.work import (
 
 
 def _rows_product(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+    # (rows, in)^T @ (rows, out) -> (in, out): the sum runs over the rows
     return 2 * size(output) * int(prod(inputs[0].shape[:-1]))
 
 

@@ -34,7 +34,7 @@ _COPIED = 1 << 26  # bytes, more than a cache holds
 
 @dataclass(frozen=True)
 class Machine:
-    """The limits of a machine. Raises `ProfilerError` for limits that are no positive numbers.
+    """The limits of a machine. Raises `ProfilerError` for limits that are not positive numbers.
 
     >>> machine = Machine(flops_per_second=50e9, bytes_per_second=10e9, seconds_per_call=2e-6)
     >>> machine.ridge
@@ -44,17 +44,17 @@ class Machine:
     flops_per_second: float
     bytes_per_second: float
     seconds_per_call: float
-    """What calling an op on one number takes."""
+    """Seconds that calling an op on a single number takes."""
 
     def __post_init__(self) -> None:
-        """Check what was given."""
+        """Check the limits."""
         for name, value in vars(self).items():
             if not is_number(value) or not 0 < value < float("inf"):
                 raise ProfilerError(f"Machine: {name} is {shown(value)}, expected a positive number")
 
     @property
     def ridge(self) -> float:
-        """FLOPs per byte from which on computation takes longer than memory."""
+        """FLOPs per byte above which an op is limited by computation, and below which by memory."""
         return self.flops_per_second / self.bytes_per_second
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ def measure_machine() -> Machine:
 
 
 def _best(work: Callable[[], Any], seconds: float = 0.25) -> float:
-    """The shortest time of a few runs: others are disturbed, none is too fast."""
+    """The shortest of a few runs, since other programs can only make a run slower."""
     work()
     times: list[float] = []
     while len(times) < 3 or (len(times) < 20 and sum(times) < seconds):
@@ -132,7 +132,7 @@ class Verdict:
 
 
 def verdict(name: str, calls: int, seconds: float, flops: int, bytes_moved: int, machine: Machine) -> Verdict:
-    """Compare the measured time with what each limit of the machine demands.
+    """Compares the measured time with the least time that each limit of the machine allows.
 
     >>> machine = Machine(50e9, 10e9, 2e-6)
     >>> str(verdict("matmul", 1, 0.05, 2_000_000_000, 12_000_000, machine))

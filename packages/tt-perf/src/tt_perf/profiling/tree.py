@@ -31,7 +31,7 @@ MOST_THREADS = 256
 
 
 class Key(NamedTuple):
-    """What tells calls apart that were made in the same place."""
+    """Distinguishes the calls that were made in the same place."""
 
     kind: str
     """op, layer, backward, optimizer, range, step or thread"""
@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is called where forward and backward are told apart.
+        """The name in tables that list forward and backward separately.
 
         >>> Key("op", "mul").title, Key("op", "mul", "backward").title, Key("backward", "gelu", "backward").title
         ('mul', 'mul in backward', 'backward of gelu')
@@ -70,7 +70,7 @@ class Call:
 
     @property
     def self_ns(self) -> int:
-        """Time that no call inside accounts for."""
+        """Time in this call without the calls inside it."""
         return self.ns - self.inside
 
     def add(self, other: Call) -> None:
@@ -152,7 +152,7 @@ class Recording:
     def __init__(self, most_events: int = MOST_EVENTS) -> None:
         # the tree is complete however long the program runs; only single events are forgotten
         self.events: deque[Event] = deque(maxlen=most_events)
-        self.ended: Call | None = None  # what threads measured that are no more
+        self.ended: Call | None = None  # what threads that have ended measured
         self.nodes = 0
         self.threads: dict[int, Thread] = {}
         self.home = threading.get_ident()
@@ -162,7 +162,7 @@ class Recording:
         """When the first call began; 0 if none has."""
 
     def here(self) -> Thread:
-        """The state of the thread that asks."""
+        """The state of the calling thread."""
         ident = threading.get_ident()
         try:  # every call of a thread but its first
             return self.threads[ident]
@@ -184,9 +184,9 @@ class Recording:
         return frame
 
     def leave(self, frame: Frame) -> int:
-        """End a call, with those inside of it that were not ended; returns its nanoseconds.
+        """End a call and those inside it that are still running; returns its nanoseconds.
 
-        What was ended already, as a generator's block is when the call around it ends first, is left as it is.
+        A call that has already ended stays as it is: a generator's block may end after the call around it.
         """
         end, ident = perf_counter_ns(), threading.get_ident()
         thread = self.threads.get(ident)
@@ -214,12 +214,12 @@ class Recording:
 
     @property
     def ns(self) -> int:
-        """How long it took, or has taken so far."""
+        """Nanoseconds that the recording took, or has taken so far."""
         return (self.end or perf_counter_ns()) - self.start
 
     @property
     def dropped(self) -> int:
-        """How many events were forgotten because there were more than the ring holds."""
+        """How many events were dropped from the full ring."""
         return max(0, sum(call.count for call, around in self.calls() if around) - len(self.events))
 
     def roots(self) -> list[Call]:
@@ -256,7 +256,7 @@ class Recording:
         return children.setdefault(key, Call(key))
 
     def _forget_ended(self) -> None:
-        """Make one tree of those of threads that have ended."""
+        """Merge the trees of threads that have ended into one."""
         alive = {self.home, *(thread.ident for thread in threading.enumerate())}
         for ident in [ident for ident in list(self.threads) if ident not in alive]:
             if self.ended is None:
@@ -282,7 +282,7 @@ Grouping = Callable[[Key], Any]
 
 
 def outermost(calls: Iterator[tuple[Call, tuple[Key, ...]]], group: Grouping) -> Iterator[tuple[Any, Call, bool]]:
-    """Each node with its group, and whether no call of the same group is around it: there its whole time counts."""
+    """Each node with its group, and whether it is outermost: only there does its whole time count for the group."""
     for call, around in calls:
         mine = group(call.key)
         yield mine, call, all(group(key) != mine for key in around)

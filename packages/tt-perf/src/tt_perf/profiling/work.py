@@ -1,4 +1,4 @@
-"""Part of module 14: the work of one call of an op, worked out from shapes: FLOPs, bytes read, bytes written.
+"""Part of module 14: the work of one call of an op, computed from shapes: FLOPs, bytes read, bytes written.
 
 A multiply-add counts as 2 FLOPs; adding, dividing, comparing, a root or an exponential counts as 1. A bias, and what a
 mask hides, count as in PyTorch: a bias not at all, masked products in full. `flops.py` lists the ops: `FLOPS` has an
@@ -70,6 +70,7 @@ def attention_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[st
 def attention_backward_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
     """Twice the products of forward, and the one with the keys again where the weights were not kept."""
     g, query, key, value, kept = *inputs[:4], inputs[6]
+    # backward multiplies (T, S) gradients with keys and queries, and forms dv and the gradient of the weights
     scores = int(prod(g.shape[:-1])) * int(key.shape[-2])
     again = 0 if kept is not None and prod(kept.shape) else int(query.shape[-1])
     return 2 * scores * (2 * int(query.shape[-1] + value.shape[-1]) + again)
@@ -98,6 +99,7 @@ def bytes_moved(op: Op, inputs: tuple[Any, ...], output: Any) -> tuple[int, int]
         if op.view and _is_view(array, inputs):
             return 0, 0
         written += array.nbytes
+    # the result is written once; of a look-up, as much is read
     gathered, read = _GATHERS.get(op.name, -1), 0
     for i, x in enumerate(inputs):
         if isinstance(x, HasArray):
@@ -115,5 +117,5 @@ def stored_bytes(array: Any) -> int:
 
 
 def _is_view(array: Any, inputs: tuple[Any, ...]) -> bool:
-    memory = owner(array)
+    memory = owner(array)  # the array that holds the bytes, however many views are between
     return any(owner(x) is memory for x in arrays(inputs))

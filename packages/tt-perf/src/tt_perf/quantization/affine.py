@@ -33,8 +33,8 @@ def choose_qparams(
     """Scale (float32) and zero point (int32) that map the range from `low` to `high` to integers.
 
     The range is widened to hold 0, which becomes an integer exactly; a range of zeros alone gets the scale 1.
-    `symmetric` makes the range as wide on both sides and the zero point 0. Arrays give one pair an element. Raises
-    `QuantizationError` for a range that is not finite, which is what an observer has that saw no numbers.
+    `symmetric` makes the range equally wide on both sides and the zero point 0. Arrays give one pair per element.
+    Raises `QuantizationError` for a range that is not finite, such as that of an observer that saw no numbers.
 
     >>> scale, zero_point = choose_qparams(-1.0, 3.0)
     >>> round(float(scale), 5), int(zero_point)
@@ -111,9 +111,9 @@ def quantize_affine(
 ) -> Array:
     """`clamp(round(x / scale) + zero_point, quant_min, quant_max)` as integers of `dtype`, the shape of `x`.
 
-    `scale` and `zero_point` broadcast: numbers for one range, (out, 1) for one a row. Halves go to the even neighbour.
-    Infinities saturate. Raises `ShapeError` for nan, for which there is no integer, and for a range that the dtype
-    cannot hold.
+    `scale` and `zero_point` broadcast: numbers for one range, (out, 1) for one range per row. Halves go to the even
+    neighbour. Infinities saturate. Raises `ShapeError` for nan, which no integer represents, and for a range that the
+    dtype cannot hold.
 
     >>> quantize_affine(np.array([-1.0, 0.0, 0.26, 99.0]), np.float32(0.5), np.int32(0))
     tensor([ -2,   0,   1, 127], dtype=int8)
@@ -166,7 +166,7 @@ def dequantize_affine(q: Array, scale: Array, zero_point: Array, /) -> Array:
 def fake_quantize(x: Array, scale: Array, zero_point: Array, /, quant_min: int = -128, quant_max: int = 127) -> Array:
     """`x` as it comes back from `quantize_affine` and `dequantize_affine`: floats on the grid, to train with.
 
-    Rounding has the slope 0 nearly everywhere, with which nothing would be learnt. The straight-through estimator
+    Rounding has the slope 0 nearly everywhere, so no gradient would reach the weights. The straight-through estimator
     (Bengio, Leonard & Courville 2013, arXiv:1308.3432) takes the slope 1 inside the range and 0 where `x` saturates.
 
     >>> fake_quantize(np.array([0.26, 99.0], np.float32), np.float32(0.5), np.int32(0))
@@ -197,7 +197,7 @@ def _(out: Any, g: Any, x: Any, scale: Any, zero_point: Any, **ends: int) -> Any
 
 
 def no_gradient(name: str) -> Callable[[Any], Any]:
-    """The backward of an op that rounds its input: an error that says what to do."""
+    """The gradient of an op that rounds its input: an error that says what to do."""
 
     def refuse(g: Any) -> Any:
         raise GradientError(
@@ -209,7 +209,7 @@ def no_gradient(name: str) -> Callable[[Any], Any]:
 
 
 def refusing(name: str) -> Callable[..., Any]:
-    """The gradient rule of an op that rounds what it is given: the call goes through, its backward is refused."""
+    """The gradient rule of an op that rounds its input: the call is recorded, its backward raises `GradientError`."""
     return lambda out, *inputs, **how: (no_gradient(name),) * len(inputs)
 
 

@@ -20,8 +20,9 @@ from tt_perf.quantization.affine import QuantizationError, choose_qparams
 class Observer:
     """Base of all observers: `observe` arrays or tensors, then ask for `calculate_qparams()`.
 
-    `axis` None chooses one range for all numbers, another one a range for each index along that dimension. A subclass
-    defines `_see(rows)`, with a row for each range, and `_range()`, which gives two arrays of lowest and highest ends.
+    Without `axis`, an observer chooses one range for all numbers; with it, one for each index along that dimension. A
+    subclass defines `_see(rows)`, with a row for each range, and `_range()`, which returns the lowest and the highest
+    ends as two arrays.
     """
 
     @checked
@@ -33,7 +34,7 @@ class Observer:
 
     @checked
     def observe(self, x: Any) -> None:
-        """Take the numbers of `x` into account; raises `QuantizationError` for none, for nan and for infinities."""
+        """Take the numbers of `x` into account; raises `QuantizationError` for an empty array, nan and infinities."""
         array = as_array(x)
         name = type(self).__name__
         if not array.size:
@@ -52,7 +53,7 @@ class Observer:
         self.count += array.size
 
     def range(self) -> tuple[Any, Any]:
-        """Lowest and highest end: numbers, or arrays with `axis`; raises `QuantizationError` before any was seen."""
+        """Lowest and highest end, numbers or arrays with `axis`; raises `QuantizationError` before `observe`."""
         if not self.count:
             raise QuantizationError(f"{type(self).__name__}: saw no numbers; run the model on some data first")
         low, high = self._range()

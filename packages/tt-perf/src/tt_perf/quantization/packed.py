@@ -21,7 +21,7 @@ from tt_learn.autograd import gradient
 from tt_perf.quantization.affine import choose_qparams, dequantize_affine, no_gradient, quantize_affine, refusing
 
 BLOCK = 1 << 18
-"""Weights that are made floats at a time, so that the product finds them in the cache: a megabyte."""
+"""Weights that are converted to floats at a time, a megabyte, so that the product finds them in the cache."""
 
 
 class Packed(NamedTuple):
@@ -136,7 +136,7 @@ def quantized_linear(
 ) -> Array:
     """`x @ weight.T + bias` for a stored weight; x (..., in) gives (..., out).
 
-    Blocks of the weight become floats in the cache, one after the other: the weight goes through memory as integers.
+    One block of the weight at a time is converted to floats, in the cache, so that memory is read as integers only.
     Raises `ShapeError` where the rows of `x` do not fit.
 
     >>> quantized_linear(np.ones((1, 2), np.float32), *pack_int8(np.array([[1.0, 1.0], [0.0, 3.0]], np.float32)))
@@ -208,9 +208,9 @@ def _(out: Any, g: Any, codes: Any, scale: Any, zero_point: Any, inputs: int) ->
 def quantized_embedding(
     ids: Array, codes: Array, scale: Array, zero_point: Array | None = None, /, dim: int = 0
 ) -> Array:
-    """Rows `ids` (...) of a stored table, as float32 (..., dim); only these rows become floats.
+    """Rows `ids` (...) of a stored table, as float32 (..., dim); only these rows are converted.
 
-    Raises `DTypeError` for ids that are no integers, `OutOfRangeError` for ids outside the table.
+    Raises `DTypeError` for ids that are not integers, `OutOfRangeError` for ids outside the table.
 
     >>> quantized_embedding(np.array([1]), *pack_int8(np.array([[1.0, 1.0], [0.0, 3.0]], np.float32)))
     tensor([[0., 3.]])
@@ -254,7 +254,7 @@ def sum_dtype(a: int, b: int, length: int) -> Any:
 
 @op
 def integer_product(a: Array, b: Array, /) -> Array:
-    """`a @ b.T` of integers of 8 or 16 bits, exact: (n, K) and (m, K) give (n, m), int32, or int64 where it needs to.
+    """`a @ b.T` of integers of 8 or 16 bits, exact: (n, K) and (m, K) give (n, m) as int32, or int64 for larger sums.
 
     Raises `ShapeError` for rows of different length, `DTypeError` for wider integers and for floats.
 
