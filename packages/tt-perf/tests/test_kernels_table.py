@@ -52,6 +52,26 @@ def test_each_form_is_measured_and_near_the_formula_in_float64() -> None:
     assert cost.speedup("formula") == 1
 
 
+def test_a_captured_call_is_a_form() -> None:
+    costs = compare_kernels(["linear", "layer_norm", "cross_entropy"], ["capture"], size=16, rounds=1).costs
+    for cost in costs:
+        found = forms(cost)
+        assert list(found) == ["formula", "kernel", "capture"]
+        assert found["capture"].error == found["kernel"].error
+        assert found["capture"].seconds
+
+
+def test_an_op_that_cannot_be_captured_says_so() -> None:
+    class Sees:
+        @hookimpl
+        def tt_observe_op(self, op: Op) -> Any:
+            return lambda *_: None
+
+    with tt.use(Sees(), report=False):
+        (cost,) = compare_kernels(["linear"], ["capture"], size=16, rounds=1).costs
+    assert forms(cost)["capture"].note == "runs as usual: the plugin Sees looks at each call"
+
+
 def test_a_wrong_kernel_shows_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "kernels_of", kernels_of_halved)
     (cost,) = compare_kernels(["softmax"], ["halved"], size=16, rounds=1).costs

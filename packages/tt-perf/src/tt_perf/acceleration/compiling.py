@@ -25,12 +25,14 @@ from tt_core.engine.errors import PluginError
 from tt_perf.acceleration import blas, loops
 from tt_perf.kernels import (
     arrays,
+    atomics,
     attention_loops,
     image_loops,
     planes,
     product_loops,
     row_loops,
     stage_loops,
+    team_loops,
     tiles,
     update_loops,
     views,
@@ -46,6 +48,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     row_loops,
     product_loops,
     stage_loops,
+    team_loops,
     update_loops,
 )
 """The files of loops."""
@@ -98,6 +101,8 @@ class Loops(dict[str, Any]):
         self.modules = modules
         self._numba = import_numba()
         self._lock = threading.RLock()
+        self._addresses: dict[str, int] = {}
+        self._pieces: list[Any] = []
         self._globals = {module.__name__: dict(vars(module)) for module in modules}
         self._sources = {
             name: value
@@ -106,7 +111,7 @@ class Loops(dict[str, Any]):
             if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
         }
         called: dict[str, Any] = {"gemm": blas.compiled_gemm(), "line": views.compiled_line()}
-        called |= tiles.compiled_tiles()
+        called |= tiles.compiled_tiles() | atomics.compiled_atomics()
         called |= {name: self._dispatcher(name) for name in self._sources}
         for names in self._globals.values():  # loops call the compiled form of other loops
             names.update({name: loop for name, loop in called.items() if name in names})
@@ -121,6 +126,34 @@ class Loops(dict[str, Any]):
                     raise KeyError(name)
                 self[name] = self._compiled(name) if name in self.ahead else self._dispatcher(name, cache=True)
             return self[name]
+
+    def address(self, name: str) -> int:
+        """The address of a loop of two integers, compiled as a C function: a piece of a job (`team_loops.py`)."""
+        found = self._addresses.get(name)
+        if found is None:
+            with self._lock:
+                found = self._addresses[name] = self._compiled_piece(name)
+        return found
+
+    def _compiled_piece(self, name: str) -> int:
+        from numba.core import ccallback  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from numba.core import types as kind_of  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        kinds: Any = kind_of  # Numba has type hints, but not on these
+        make: Any = ccallback.CFunc
+        source = self._sources[name]
+        function = types.FunctionType(source.__code__, self._globals[source.__module__], name)
+        options = {"error_model": "numpy", "fastmath": {"contract"}, "nopython": True}
+        piece = make(function, ((kinds.int64, kinds.int64), kinds.void), {}, options)
+        cache = self._cache(piece)
+        if cache is None:
+            self.progress.begin(name)
+        else:
+            piece._cache = cache
+        piece.compile()
+        self.progress.end(name)
+        self._pieces.append(piece)  # which holds its code
+        return int(piece.address)
 
     @property
     def folder(self) -> Path | None:
@@ -154,7 +187,7 @@ class Loops(dict[str, Any]):
 
     def _cache(self, loop: Any) -> Any:
         try:
-            return _cache_type()(loop.py_func, self._digest, self.progress)
+            return _cache_type()(getattr(loop, "py_func", None) or loop.__wrapped__, self._digest, self.progress)
         except RuntimeError:
             self.progress.say_once("folder", "found no folder to keep compiled kernels in; set NUMBA_CACHE_DIR to one")
             return None
@@ -162,7 +195,7 @@ class Loops(dict[str, Any]):
     @functools.cached_property
     def _digest(self) -> str:
         """Of what compiled code depends on; Numba adds the processor."""
-        numba, files = self._numba, [*self.modules, blas, views, tiles, arrays]
+        numba, files = self._numba, [*self.modules, blas, views, tiles, atomics, arrays]
         made = [f"{sys.version} {numba.__version__} {numba.config.CPU_NAME} {numba.config.CPU_FEATURES}".encode()]
         made += [Path(str(file.__file__)).read_bytes() for file in files]
         return hashlib.sha256(b"\0".join(made)).hexdigest()[:16]

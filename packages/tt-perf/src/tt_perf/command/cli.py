@@ -165,7 +165,7 @@ def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack:
 
 @click.command()
 @click.argument("ops", nargs=-1, metavar="[OP]...")
-@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="whose kernels [default: naive and jit]")
+@click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="whose kernels [default: naive, jit, capture]")
 @click.option("--size", type=click.IntRange(16, 4096), default=128, show_default=True, help="of the usual calls")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=15, show_default=True, help="turns of each form")
 @click.option("--json", "path", type=PathOption(), metavar="FILE", help="write the table as JSON")

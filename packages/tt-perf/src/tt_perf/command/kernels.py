@@ -1,8 +1,9 @@
 """`tt kernels`: what each form of an op takes, beside the error of its results. Belongs to module 18.
 
-A form is a way to compute the same: the formula as it stands in the module, the framework's tuned kernel, and the
-kernels of plugins (`naive`, `jit`). All forms get the same float32 inputs. They run in turn, so that other work on the
-machine slows down all of them; the shortest time of a block counts.
+A form is a way to compute the same: the formula as it stands in the module, the framework's tuned kernel, the kernels
+of plugins (`naive`, `jit`), and `capture`, which replays a recorded call of the op, after comparing all that a replay
+rests on; it runs the kernels of `jit` where these are shown too. All forms get the same float32 inputs. They run in
+turn, so that other work on the machine slows down all of them; the shortest time of a block counts.
 
     time      of one call
     limit     share of what this machine reaches at best, see module 14's roofline: the FLOPs of a large matrix product
@@ -19,17 +20,21 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from tt_core import tensor, use
 from tt_core.command.checking import all_samples, kernels_of
 from tt_core.engine.dispatch import Array, Op, quietly, registry, residuals_of
 from tt_core.engine.errors import PluginError, did_you_mean
 from tt_core.engine.files import write_atomic
 from tt_core.samples import Arguments, Draw
+from tt_learn import no_grad
+from tt_perf.acceleration import CaptureWarning, capture
 from tt_perf.benchmarking import BenchmarkError
 from tt_perf.benchmarking.comparing import take_turns
 from tt_perf.benchmarking.comparison_table import BUSY
@@ -42,7 +47,7 @@ from tt_perf.profiling.work import bytes_moved
 from tt_perf.quantization.packed import pack_int8
 
 Call = Callable[..., Any]
-PLUGINS = ("naive", "jit")
+PLUGINS = ("naive", "jit", "capture")
 """Whose kernels are compared unless others are named."""
 PATIENCE = 10.0
 """Seconds that one call of a naive loop may take."""
@@ -183,14 +188,16 @@ def compare_kernels(
 ) -> Table:
     """Measure the forms of these ops, by default of all in `CALLS`, with the kernels of these plugins.
 
-    By default these are `naive` and `jit`, the latter where Numba is installed. Raises `BenchmarkError` as `call_of`
+    By default these are `naive`, `jit` where Numba is installed, and `capture`. Raises `BenchmarkError` as `call_of`
     does, and `PluginError` for a plugin that does not load.
     """
     calls = {name: call_of(name, size) for name in names or CALLS}
     load = load_per_core()  # before the work of this table adds to it
     brought = _brought(PLUGINS, optional=True) if plugins is None else _brought(plugins)
+    captured = "capture" in (PLUGINS if plugins is None else plugins)
     machine = measure_machine()
-    costs = [_cost(registry[name], call, brought, rounds) for name, call in calls.items()]
+    with use(*["jit"] if captured and isinstance(brought.get("jit"), dict) else [], report=False):
+        costs = [_cost(registry[name], call, brought, rounds, captured) for name, call in calls.items()]
     rates = [cost.flops / form.seconds for cost in costs for form in cost.forms if form.seconds]
     machine = replace(machine, flops_per_second=max(machine.flops_per_second, *rates))
     return Table(machine, tuple([cost.judged(machine) for cost in costs]), load)
@@ -200,6 +207,8 @@ def _brought(plugins: Sequence[str], optional: bool = False) -> dict[str, dict[s
     """The kernels of each plugin, by the ops' names; for one that does not load and may, its error."""
     found: dict[str, dict[str, Call] | str] = {}
     for name in plugins:
+        if name == "capture":  # which brings no kernels, but runs those of others
+            continue
         try:
             found[name] = kernels_of(name)
         except PluginError as error:
@@ -209,7 +218,28 @@ def _brought(plugins: Sequence[str], optional: bool = False) -> dict[str, dict[s
     return found
 
 
-def _cost(op: Op, call: Arguments, brought: Mapping[str, dict[str, Call] | str], rounds: int) -> OpCost:
+def _captured(op: Op, call: Arguments) -> Call | str:
+    """A captured call of an op, which returns an array or several; or why it cannot be captured."""
+    inputs, attributes = call
+    given = [None if x is None else tensor(x) for x in inputs]
+    step = capture(lambda *tensors: op(*tensors, **attributes))
+    with warnings.catch_warnings(), no_grad():
+        warnings.simplefilter("ignore", CaptureWarning)
+        for _ in range(3):
+            step(*given)
+    if not step.replayed:
+        return f"runs as usual: {step.reason}"
+
+    def run() -> Any:
+        with no_grad():
+            return step(*given)
+
+    return run
+
+
+def _cost(
+    op: Op, call: Arguments, brought: Mapping[str, dict[str, Call] | str], rounds: int, captured: bool = False
+) -> OpCost:
     inputs, attributes = call
     kernels: dict[str, Call] = {"formula": op.formula}
     notes = {} if op.kernel is not op.formula else {"kernel": "the formula is the kernel"}
@@ -226,14 +256,25 @@ def _cost(op: Op, call: Arguments, brought: Mapping[str, dict[str, Call] | str],
         else:
             kernels[name] = theirs[op.name]
     wanted = _exact(op, call)
-    seconds = _measured({name: lambda kernel=kernel: quietly(kernel, *inputs, **attributes)  # type: ignore[misc]
-                         for name, kernel in kernels.items()}, rounds)  # fmt: skip
+    runs: dict[str, Callable[[], Any]] = {
+        name: lambda kernel=kernel: quietly(kernel, *inputs, **attributes)  # type: ignore[misc]
+        for name, kernel in kernels.items()
+    }
+    order = [*[n for n in brought if n == "naive"], "formula", "kernel", *[n for n in brought if n != "naive"]]
+    if captured:
+        replay = _captured(op, call)
+        order.append("capture")
+        if isinstance(replay, str):
+            notes["capture"] = replay
+        else:
+            runs["capture"] = replay
+    seconds = _measured(runs, rounds)
     forms = []
-    for name in [*[n for n in brought if n == "naive"], "formula", "kernel", *[n for n in brought if n != "naive"]]:
+    for name in order:
         if name in notes:
             forms.append(Form(name, note=notes[name]))
         else:
-            found = _first(quietly(kernels[name], *inputs, **attributes), kernels[name])
+            found = _arrays(runs[name]()) if name == "capture" else _first(runs[name](), kernels[name])
             forms.append(Form(name, seconds[name], error=_error(wanted, found)))
     shapes = tuple([x.shape for x in inputs if isinstance(x, np.ndarray)])
     return OpCost(op.name, shapes, flops, moved, tuple(forms))
@@ -250,6 +291,11 @@ def _work(op: Op, call: Arguments) -> tuple[int, int]:
 def _first(result: Any, kernel: Call) -> Any:
     """The result without the residuals."""
     return result[0] if residuals_of(kernel) else result
+
+
+def _arrays(result: Any) -> Any:
+    """The arrays of tensors."""
+    return tuple([_arrays(part) for part in result]) if isinstance(result, tuple) else result.data
 
 
 def _exact(op: Op, call: Arguments) -> Any:

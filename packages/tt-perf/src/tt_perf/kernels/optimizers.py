@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_core.engine.threads import in_parallel
+from tt_core.engine.threads import get_num_threads, in_parallel
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum, State, own_update
 from tt_learn.optimizers.blocks import Block, Blocks
 from tt_perf.acceleration.uncovered import leave, unfit
+from tt_perf.kernels.team import address, has_team, team
 
 Call = Callable[..., Any]
 number = np.float32
 
-MANY = 1 << 17
-"""Numbers from which a step is shared out: 30 us of one core."""
+MANY, FEW = 1 << 17, 1 << 15
+"""Numbers from which a step is shared out by Python, 30 us of one core, and by compiled code."""
 
 
 class Table:
@@ -55,11 +56,11 @@ class Table:
             data = parameter.data
             if data is not self.seen[row]:
                 self.seen[row], moved = data, True
-                self.p[row] = _address(data) + self.skipped[row]
+                self.p[row] = address(data) + self.skipped[row]
             g = parameter._grad.data
             if not g.flags.c_contiguous:
                 g = self.copies[row] = np.ascontiguousarray(g)
-            self.g[row] = _address(g) + self.skipped[row]
+            self.g[row] = address(g) + self.skipped[row]
         if moved:
             self.apart = self._are_apart()
         return self.apart
@@ -90,11 +91,6 @@ def _unfit(block: Block) -> str:
         if reason:
             return reason
     return ""
-
-
-def _address(x: Array) -> int:
-    address: int = x.__array_interface__["data"][0]  # ctypes.data takes twice as long
-    return address
 
 
 _tables: weakref.WeakKeyDictionary[Blocks, dict[Any, Table]] = weakref.WeakKeyDictionary()
@@ -138,11 +134,15 @@ def together(name: str, run: Callable[[Any, Group, Blocks, Table, int, bool], No
     return update
 
 
-def _share_out(work: Callable[[slice], None], count: int) -> None:
-    if count < MANY:
-        work(slice(0, count))
+def _share_out(loop: Any, kind: str, count: int, *given: Any) -> None:
+    """Runs a loop over a group of so many numbers: by the team, by threads of Python, or on this core."""
+    if count >= FEW and has_team(loop):
+        pieces = max(get_num_threads(), min(4 * get_num_threads(), count // FEW))
+        loop[f"{kind}_job"](team().ready(loop, pieces), loop.address(f"{kind}_piece"), pieces, *given)
+    elif count < MANY:
+        loop[f"{kind}_group"](*given, 0, count)
     else:
-        in_parallel(work, count, 4 * count)
+        in_parallel(lambda part: loop[f"{kind}_group"](*given, part.start, part.stop), count, 4 * count)
 
 
 def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
@@ -159,8 +159,8 @@ def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         how = np.array((1 - beta1, beta2, 1 - beta2, eps * correction, rate, decay, shrink, sign), number)
         m, v = blocks.flat["exp_avg"], blocks.flat["exp_avg_sq"]
         states = m, v, blocks.flat["max_exp_avg_sq"] if amsgrad else m, amsgrad
-        rows, run = (table.p, table.g, table.begins, table.starts), loop["adam_group"]
-        _share_out(lambda part: run(*rows, *states, how, part.start, part.stop), table.count)
+        rows = table.p, table.g, table.begins, table.starts
+        _share_out(loop, "adam", table.count, *rows, *states, how)
 
     def adam(optimizer: Adam, group: Group, blocks: Blocks, table: Table, step: int, first: bool) -> None:
         apart = isinstance(optimizer, AdamW)
@@ -172,8 +172,8 @@ def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         numbers = np.array([*how, momentum, fresh, group["momentum"]], number)
         b = blocks.flat["momentum_buffer"] if group["momentum"] else numbers
         options = bool(group["momentum"]), bool(group["nesterov"]), numbers
-        rows, run = (table.p, table.g, table.begins, table.starts), loop["sgd_group"]
-        _share_out(lambda part: run(*rows, b, *options, part.start, part.stop), table.count)
+        rows = table.p, table.g, table.begins, table.starts
+        _share_out(loop, "sgd", table.count, *rows, b, *options)
 
     def made(kind: type[Optimizer], run: Call) -> Call:
         def update(optimizer: Any, p: Array, g: Array, state: State, step: int, group: Group) -> None:

@@ -9,8 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.kernels.arrays import In1, Out2, StridedIn2
+from tt_perf.acceleration.loops import gelu_tanh, relu_backward
+from tt_perf.kernels.arrays import In1, In2, LabelsOut, Out2, StridedIn2
+from tt_perf.kernels.atomics import atomics
+from tt_perf.kernels.image_loops import relu
+from tt_perf.kernels.team_loops import run_pieces
 from tt_perf.kernels.tiles import LANES, ROWS, tiles
+from tt_perf.kernels.views import line
 
 Number = np.float32
 Place = np.uint64
@@ -21,6 +26,7 @@ PANEL = 2 * LANES
 DEEP = 256
 """Rows of a panel: 32 kB with vectors of 512 bits."""
 
+integers_at, matrix_at, numbers_at = atomics()["integers_at"], atomics()["matrix_at"], tiles()["numbers_at"]
 gram_tile, transpose_tile = tiles()["gram_tile"], tiles()["transpose_tile"]
 
 
@@ -77,3 +83,56 @@ def matrix_product(
                         to = Place((i + r) * columns + left)
                         for j in range(Place(some)):
                             results[to + j] += edge[Place(r * PANEL) + j]
+
+
+NOTHING, GELU, RELU, RELU_BACKWARD = range(4)
+"""What follows a product: gelu(product), relu(product), or the product where another matrix is not 0."""
+
+
+def follow(what: int, x: In2, other: In2, out: Out2, top: int, bottom: int, left: int, right: int) -> None:
+    """What follows the product `x`, in a block of rows and columns."""
+    for i in range(top, bottom):
+        row, result = line(x, i)[left:right], line(out, i)[left:right]
+        if what == GELU:
+            gelu_tanh(row, result)
+        elif what == RELU:
+            relu(row, result)
+        else:
+            relu_backward(row, line(other, i)[left:right], result)
+
+
+def product_job(
+    mail: LabelsOut, function: int, pieces: int, by_rows: bool, a: StridedIn2, b: StridedIn2, bias: In1, out: Out2,
+    what: int, other: In2, result: Out2,
+) -> None:  # fmt: skip
+    """`out = a b + bias` and what follows, in pieces that the helpers take as well; `function` is `product_piece`."""
+    (m, k), n = a.shape, b.shape[1]
+    numbers = np.empty(16, np.int64)
+    numbers[0], numbers[1], numbers[2], numbers[3] = m, k, n, pieces
+    numbers[4], numbers[5], numbers[6] = a.ctypes.data, a.strides[0] // 4, a.strides[1] // 4
+    numbers[7], numbers[8], numbers[9] = b.ctypes.data, b.strides[0] // 4, b.strides[1] // 4
+    numbers[10], numbers[11], numbers[12], numbers[13] = bias.ctypes.data, out.ctypes.data, by_rows, what
+    numbers[14], numbers[15] = other.ctypes.data, result.ctypes.data
+    run_pieces(mail, function, numbers, pieces)
+
+
+def product_piece(arguments: int, piece: int) -> None:
+    """A piece of a `product_job`."""
+    given = integers_at(arguments, 16)
+    m, k, n, pieces = given[0], given[1], given[2], given[3]
+    a = matrix_at(given[4], m, k, given[5], given[6])
+    b = matrix_at(given[7], k, n, given[8], given[9])
+    bias, out = numbers_at(given[10], n), numbers_at(given[11], m * n).reshape(m, n)
+    panels = (n + PANEL - 1) // PANEL
+    first, last, begin, end = 0, panels, 0, m
+    if given[12]:  # rows are split; each piece copies all panels
+        steps = m // ROWS
+        begin, end = piece * steps // pieces * ROWS, (piece + 1) * steps // pieces * ROWS
+        if piece == pieces - 1:
+            end = m
+    else:
+        first, last = piece * panels // pieces, (piece + 1) * panels // pieces
+    matrix_product(a, b, bias, out, first, last, begin, end)
+    if given[13] != NOTHING:
+        other, result = numbers_at(given[14], m * n).reshape(m, n), numbers_at(given[15], m * n).reshape(m, n)
+        follow(given[13], out, other, result, begin, end, first * PANEL, min(n, last * PANEL))

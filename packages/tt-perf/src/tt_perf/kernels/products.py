@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.threads import at_once, get_num_threads, split
 from tt_core.tensor import products as P
 from tt_learn.rules import products as R
-from tt_perf.kernels.product_loops import PANEL
+from tt_perf.kernels.product_loops import NOTHING, PANEL
+from tt_perf.kernels.team import has_team, team
 from tt_perf.kernels.tiles import LANES, ROWS
 
 Call = Callable[..., Any]
@@ -29,7 +31,18 @@ FASTER = LANES == 16
 """Whether tiles are faster than BLAS: with vectors of 512 bits."""
 
 SMALL, LARGE = 1 << 16, 4_000_000
-"""Multiplications from which tiles are faster than BLAS, and from which a product is shared out."""
+"""Multiplications from which tiles are faster than BLAS, and from which a product is shared out by Python."""
+SHARED, PIECE = 2_000_000, 500_000
+"""Multiplications from which a product is worth a helper (25 us of one core), and of one piece."""
+
+
+@dataclass(frozen=True)
+class Then:
+    """What follows a product: `what` of `product_loops.py`, another matrix that it reads, and its result."""
+
+    what: int
+    out: Array
+    other: Array | None = None
 
 
 def covers(a: Array, b: Array) -> bool:
@@ -48,27 +61,26 @@ def is_bias(bias: Array | None, weight: Array) -> bool:
 
 
 def multiply(
-    loop: Mapping[str, Call],
-    a: Array,
-    b: Array,
-    bias: Array | None = None,
-    then: Callable[[Array, int, int, int, int], object] | None = None,
+    loop: Mapping[str, Call], a: Array, b: Array, bias: Array | None = None, then: Then | None = None
 ) -> Array:
-    """`a b + bias` for matrices that `covers` admits, shared over the cores if it is large.
+    """`a b + bias` for matrices that `covers` admits, shared over the cores if it is large, and what follows it.
 
-    `then(out, top, bottom, left, right)` is called for each block of rows and columns that is ready, by the thread that
-    computed it.
+    The thread that has computed a block of the product computes what follows on it.
     """
     (m, k), n = a.shape, b.shape[1]
-    out, run = np.empty((m, n), number), loop["matrix_product"]
+    out = np.empty((m, n), number)
     shift = np.zeros(n, number) if bias is None else bias
+    if m * k * n >= SHARED and has_team(loop):
+        _by_team(loop, a, b, shift, out, then)
+        return out
     panels, threads = -(-n // PANEL), get_num_threads() if m * k * n >= LARGE else 1
     pieces = min(4, 1 + m * k * n // (threads * LARGE)) * threads
 
     def block(columns: slice, rows: slice) -> None:
-        run(a, b, shift, out, columns.start, columns.stop, rows.start, rows.stop)
+        loop["matrix_product"](a, b, shift, out, columns.start, columns.stop, rows.start, rows.stop)
         if then is not None:
-            then(out, rows.start, rows.stop, columns.start * PANEL, min(n, columns.stop * PANEL))
+            place = rows.start, rows.stop, columns.start * PANEL, min(n, columns.stop * PANEL)
+            loop["follow"](then.what, out, out if then.other is None else then.other, then.out, *place)
 
     everything = slice(0, panels), slice(0, m)
     if threads == 1:
@@ -78,6 +90,17 @@ def multiply(
     else:  # each piece copies all panels
         at_once(lambda rows: block(everything[0], rows), split(m, pieces, ROWS))
     return out
+
+
+def _by_team(loop: Any, a: Array, b: Array, bias: Array, out: Array, then: Then | None) -> None:
+    (m, k), n = a.shape, b.shape[1]
+    threads, panels = get_num_threads(), -(-n // PANEL)
+    pieces = max(threads, min(4 * threads, m * k * n // PIECE))
+    by_rows = panels < threads
+    pieces = min(pieces, m // ROWS if by_rows else panels)
+    ends = (NOTHING, out, out) if then is None else (then.what, out if then.other is None else then.other, then.out)
+    how = loop.address("product_piece"), pieces, by_rows
+    loop["product_job"](team().ready(loop, pieces), *how, a, b, bias, out, *ends)
 
 
 def products_from(loop: dict[str, Call]) -> dict[str, Call]:

@@ -200,9 +200,3 @@ def bias_gelu(x: Out2, bias: In1, out: Out2) -> None:
         for j in range(row.size):
             row[j] += bias[j]
         gelu_tanh(row, line(out, i))
-
-
-def gelu_block(x: In2, out: Out2, top: int, bottom: int, left: int, right: int) -> None:
-    """`out = gelu(x)` in its tanh form, for a block of rows and columns."""
-    for i in range(top, bottom):
-        gelu_tanh(line(x, i)[left:right], line(out, i)[left:right])

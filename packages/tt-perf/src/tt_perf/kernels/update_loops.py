@@ -12,13 +12,15 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.kernels.arrays import In1, Labels, Out1
+from tt_perf.kernels.arrays import In1, Labels, LabelsOut, Out1
+from tt_perf.kernels.atomics import atomics
+from tt_perf.kernels.team_loops import run_pieces
 from tt_perf.kernels.tiles import tiles
 
 Number = np.float32
 ZERO, ONE = Number(0), Number(1)
 
-numbers_at = tiles()["numbers_at"]
+integers_at, numbers_at = atomics()["integers_at"], tiles()["numbers_at"]
 
 
 def decayed(g: Number, p: Number, decay: Number) -> Number:
@@ -113,3 +115,51 @@ def sgd_group(
                 sgd_momentum(p, g, b[at : at + count], how, nesterov)
             else:
                 sgd(p, g, how)
+
+
+# --- shared out over the cores
+
+
+def adam_job(
+    mail: LabelsOut, function: int, pieces: int, ps: Labels, gs: Labels, begins: Labels, starts: Labels,
+    m: Out1, v: Out1, largest: Out1, amsgrad: bool, how: In1,
+) -> None:  # fmt: skip
+    """`adam_group` for all numbers, in pieces that the helpers take as well; `function` is `adam_piece`."""
+    a = np.empty(12, np.int64)
+    a[0], a[1], a[2], a[3] = ps.ctypes.data, gs.ctypes.data, begins.ctypes.data, starts.ctypes.data
+    a[4], a[5], a[6], a[7] = m.ctypes.data, v.ctypes.data, largest.ctypes.data, how.ctypes.data
+    a[8], a[9], a[10], a[11] = len(starts), m.size, amsgrad, pieces
+    run_pieces(mail, function, a, pieces)
+
+
+def adam_piece(arguments: int, piece: int) -> None:
+    """A piece of an `adam_job`."""
+    a = integers_at(arguments, 12)
+    rows, size, pieces = a[8], a[9], a[11]
+    begins = integers_at(a[2], rows + 1)
+    table = integers_at(a[0], rows), integers_at(a[1], rows), begins, integers_at(a[3], rows)
+    states = numbers_at(a[4], size), numbers_at(a[5], size), numbers_at(a[6], size)
+    first, last = piece * begins[rows] // pieces, (piece + 1) * begins[rows] // pieces
+    adam_group(*table, *states, a[10] != 0, numbers_at(a[7], 8), first, last)
+
+
+def sgd_job(
+    mail: LabelsOut, function: int, pieces: int, ps: Labels, gs: Labels, begins: Labels, starts: Labels,
+    b: Out1, momentum: bool, nesterov: bool, how: In1,
+) -> None:  # fmt: skip
+    """`sgd_group` for all numbers, in pieces that the helpers take as well; `function` is `sgd_piece`."""
+    a = np.empty(11, np.int64)
+    a[0], a[1], a[2], a[3] = ps.ctypes.data, gs.ctypes.data, begins.ctypes.data, starts.ctypes.data
+    a[4], a[5], a[6], a[7], a[8] = b.ctypes.data, how.ctypes.data, len(starts), b.size, momentum
+    a[9], a[10] = nesterov, pieces
+    run_pieces(mail, function, a, pieces)
+
+
+def sgd_piece(arguments: int, piece: int) -> None:
+    """A piece of an `sgd_job`."""
+    a = integers_at(arguments, 11)
+    rows, pieces = a[6], a[10]
+    begins = integers_at(a[2], rows + 1)
+    table = integers_at(a[0], rows), integers_at(a[1], rows), begins, integers_at(a[3], rows)
+    first, last = piece * begins[rows] // pieces, (piece + 1) * begins[rows] // pieces
+    sgd_group(*table, numbers_at(a[4], a[7]), a[8] != 0, a[9] != 0, numbers_at(a[5], 6), first, last)

@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from tt_perf.kernels.atomics import compiled_atomics
+
 numba: Any = importlib.import_module("numba")  # Any, since not all of its functions have types
 llvm: Any = importlib.import_module("llvmlite.binding")
 ir: Any = importlib.import_module("llvmlite.ir")
@@ -94,38 +96,8 @@ def int64_at(address: int, count: int) -> Any:
 # --- threads
 
 
-@_intrinsic
-def atomic_add(context: Any, address: Any, value: Any) -> Any:
-    """Adds to the int64 at an address; returns what was there before. No other thread comes in between."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@_intrinsic
-def atomic_load(context: Any, address: Any) -> Any:
-    """The int64 at an address, which other threads change."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.load_atomic(pointer, "seq_cst", 8)
-
-    return types.int64(types.int64), generate
-
-
-@_intrinsic
-def call(context: Any, address: Any, argument: Any) -> Any:
-    """Calls the C function `int f(int)` at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
-        function = builder.inttoptr(arguments[0], kind.as_pointer())
-        return builder.call(function, [builder.trunc(arguments[1], ir.IntType(32))])
-
-    return types.int32(types.int64, types.int64), generate
+_atomics = compiled_atomics()
+atomic_add, atomic_load, call = _atomics["atomic_add"], _atomics["atomic_load"], _atomics["call"]
 
 
 # --- dot products of unsigned and signed bytes (VNNI)

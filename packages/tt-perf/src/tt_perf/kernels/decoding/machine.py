@@ -21,6 +21,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_perf.acceleration import loops
+from tt_perf.kernels import atomics
 from tt_perf.kernels.decoding import columns as C
 from tt_perf.kernels.decoding.attend import attend
 from tt_perf.kernels.decoding.elements import gelu, gelu_tanh, layer_norm, rms_norm, silu_times
@@ -149,5 +150,9 @@ def compiled_run() -> Callable[..., None]:
 
 def _stamp() -> int:
     """A number that changes with the files that `run` is compiled from, and becomes a part of its name on disk."""
-    files = [Path(inspect.getfile(loops.exp_below_0)), *sorted(Path(__file__).parent.glob("*.py"))]
+    files = [
+        Path(inspect.getfile(loops.exp_below_0)),
+        Path(atomics.__file__),
+        *sorted(Path(__file__).parent.glob("*.py")),
+    ]
     return zlib.crc32(b"".join(path.read_bytes() for path in files)) | 1

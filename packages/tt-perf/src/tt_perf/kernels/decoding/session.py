@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +16,7 @@ from tt_core.engine.threads import get_num_threads
 from tt_language import GPT
 from tt_perf.kernels.decoding import columns as C
 from tt_perf.kernels.decoding.programs import Program
+from tt_perf.kernels.team import waiting
 from tt_perf.memoization import KVCache
 from tt_perf.memoization.formats import Floats, Int8
 from tt_perf.memoization.storage import LayerMemory
@@ -47,7 +46,7 @@ class Session:
         self._helping = [None] * (self._threads - 1)
         self._scores: list[Array] = []
         self._now = np.zeros(C.NOW, np.int64)
-        self._now[[C.YIELD, C.SLEEP]] = _waiting()
+        self._now[[C.YIELD, C.SLEEP]] = waiting()
         self._given: list[Any] = []
 
     def token(
@@ -132,17 +131,3 @@ def _helpers() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):  # a forked child inherits the pool without its threads
     os.register_at_fork(after_in_child=_helpers.cache_clear)
-
-
-@functools.cache
-def _waiting() -> tuple[int, int]:
-    """Addresses of C functions of one int that give the core to others, and that sleep for so many microseconds."""
-    if sys.platform == "win32":
-        kernel = ctypes.windll.kernel32
-        return _address_of(kernel.SwitchToThread), _address_of(kernel.SwitchToThread)
-    library = ctypes.CDLL(None)
-    return _address_of(library.sched_yield), _address_of(library.usleep)
-
-
-def _address_of(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
