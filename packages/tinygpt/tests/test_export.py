@@ -147,6 +147,22 @@ def test_a_graph_that_computes_something_else_is_not_kept(
     assert not (tmp_path / "out" / "model.onnx").exists()
 
 
+def test_weights_of_a_large_model_are_in_a_file_of_their_own(
+    folder: Path, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a model over 2 GB. Where onnxruntime is installed, it computes the same from both files."""
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.setattr(tinygpt.export.job, "_MOST", 1000)
+    out = tmp_path / "out"
+    assert main(["export", str(folder), "--out", str(out)]) == 0
+    assert f"{out / 'model.onnx'} and {out / 'model.onnx_data'}" in capsys.readouterr().out
+    table = next(x for x in onnx.load(out / "model.onnx").graph.initializer if x.name == "wte.weight")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(table), TinyGPT.load(folder).model.wte.weight.numpy())
+    monkeypatch.setattr(tinygpt.export.job, "largest_difference", lambda *_: 0.5)
+    refused("export", folder, "--out", tmp_path / "again")
+    assert not list((tmp_path / "again").glob("model.*"))
+
+
 def test_without_onnxruntime_nothing_is_checked(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

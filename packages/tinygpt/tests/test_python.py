@@ -14,6 +14,7 @@ from tinygpt.chat import OWN_TEMPLATE, ChatError, encode_chat
 from tt_core import init, tensor
 from tt_core.engine.errors import FileError
 from tt_language import GPT, BPETokenizer, ConfigError, GPTConfig, generate
+from tt_learn import load_tensors, save_tensors
 
 TALK = [{"role": "user", "content": "the cat"}]
 
@@ -27,6 +28,21 @@ def gpt() -> TinyGPT:
     for parameter in model.parameters():
         parameter.data *= 4
     return TinyGPT(model, tokenizer)
+
+
+def test_a_shared_head_is_stored_once(gpt: TinyGPT, tmp_path: Path) -> None:
+    gpt.save(tmp_path / "run")
+    gpt.save_pretrained(tmp_path / "hf")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("run", "hf")]
+    assert sizes[0] <= 1.02 * sizes[1]
+    weights = load_tensors(tmp_path / "run" / "model.safetensors")[0]
+    assert "lm_head.weight" not in weights
+    again, ids = TinyGPT.load(tmp_path / "run").model, tensor([[1, 2, 3]])
+    assert again.lm_head.weight is again.wte.weight
+    np.testing.assert_array_equal(again(ids).numpy(), gpt.model(ids).numpy())
+    save_tensors(tmp_path / "run" / "model.safetensors", {**weights, "lm_head.weight": weights["wte.weight"]})
+    older = TinyGPT.load(tmp_path / "run").model  # as runs were stored before
+    np.testing.assert_array_equal(older(ids).numpy(), gpt.model(ids).numpy())
 
 
 def test_a_saved_folder_is_the_same_model(gpt: TinyGPT, tmp_path: Path) -> None:

@@ -84,6 +84,23 @@ def test_other_readers_see_the_weights(path: Path) -> None:
     assert set(safetensors.numpy.load_file(path)) == names
 
 
+def test_a_shared_weight_is_stored_once(path: Path) -> None:
+    first, second = tt_core.Linear(64, 64, bias=False), tt_core.Linear(64, 64, bias=False)
+    second.weight = first.weight
+    model = tt_core.Sequential(first, tt_core.ReLU(), second)
+    save_checkpoint(path, model=model, empty=[np.ones((0, 2)), np.ones((0, 2))])
+    assert list(safetensors.numpy.load_file(path)) == ["empty.0", "empty.1", "model.0.weight"]
+    saved = load_checkpoint(path)
+    np.testing.assert_array_equal(saved["model"]["2.weight"], first.weight.numpy())
+    separate = tt_core.Sequential(
+        tt_core.Linear(64, 64, bias=False), tt_core.ReLU(), tt_core.Linear(64, 64, bias=False)
+    )
+    load_checkpoint(path, model=separate)
+    for layer in (separate[0], separate[2]):
+        np.testing.assert_array_equal(layer.weight.numpy(), first.weight.numpy())
+    assert not np.shares_memory(separate[0].weight.data, separate[2].weight.data)
+
+
 def test_the_generator_may_be_left_alone(path: Path) -> None:
     save_checkpoint(path, step=1)
     tt_core.manual_seed(5)

@@ -25,7 +25,7 @@ from tt_language.tokenization import save_settings
 from tt_learn import load_tensors, save_tensors
 from tt_perf.lora import PeftModel, load_adapter, read_adapter_config
 from tt_perf.quantization.files import KEY as QUANTIZATION
-from tt_perf.quantization.files import description_of, quantized_state, restore_
+from tt_perf.quantization.files import completed_state, description_of, restore_, stored_state
 from tt_perf.quantization.layers import is_quantized
 
 
@@ -72,7 +72,7 @@ class TinyGPT:
         with init.skipped():  # the numbers come from the file
             model = new_model(folder, config, numbers)
         if quantized is None:
-            model.load_state_dict(weights)
+            model.load_state_dict(completed_state(model, weights))
         else:
             restore_(model, quantized, weights, str(folder.path))
         return cls(model.eval(), saved_tokenizer(folder, model, padded="finetuning" in config))
@@ -130,11 +130,11 @@ class TinyGPT:
             save_settings(self.tokenizer, folder.path)
         described = folder.read_config() if folder.config.exists() else None
         if is_quantized(self.model):
-            save_tensors(folder.model, quantized_state(self.model))
+            save_tensors(folder.model, stored_state(self.model))
             described = {"model": self.model.config.to_dict(), **(described or {})}
             folder.write_config({**described, QUANTIZATION: description_of(self.model)})
             return
-        save_tensors(folder.model, self.model.state_dict())
+        save_tensors(folder.model, stored_state(self.model))
         if described is None:
             folder.write_config({"model": self.model.config.to_dict()})
         elif described.pop(QUANTIZATION, None) is not None:  # the floats are no longer what it describes

@@ -18,8 +18,8 @@ from tt_perf.quantization.layers import is_quantized
 Say = Callable[[str], None]
 FORMATS = ("onnx", "hf", "gguf")
 _NAMES = {"onnx": "model.onnx", "hf": "model.safetensors", "gguf": "model.gguf"}
-_MOST = (1 << 31) - (1 << 20)
-"""Bytes of one protobuf message, which an ONNX file is."""
+_MOST = (1 << 31) - (1 << 24)
+"""Bytes of weights that are written into model.onnx itself: an ONNX file is one protobuf message, of 2 GB at most."""
 TOLERANCE = 1e-4
 """The largest difference of logits that is taken for rounding."""
 
@@ -44,7 +44,8 @@ def export(run: Path | None, form: str, out: Path | None, dtype: str, say: Say =
         gpt.merge()
         say("the adapter is merged into the weights")
     {"onnx": _onnx, "hf": _hf, "gguf": _gguf}[form](gpt, out, dtype, say)
-    say(f"wrote {file}, {size(file.stat().st_size)}")
+    written = [path for path in (file, file.with_name(f"{file.name}_data")) if path.exists()]
+    say(f"wrote {' and '.join(map(str, written))}, {size(sum(path.stat().st_size for path in written))}")
     return out
 
 
@@ -58,19 +59,25 @@ def _gguf(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
 
 
 def _onnx(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
-    model = onnx_model(gpt.model)
-    if model.ByteSize() > _MOST:
-        raise ExportError(
-            f"the model has {size(model.ByteSize())}, and an ONNX file holds 2 GB; export it with --format hf"
-        )
     path = make_folder(out) / _NAMES["onnx"]
-    write_atomic(path, model.SerializeToString())
+    data = path.with_name(f"{path.name}_data")
+    write_atomic(path, _serialized(gpt, data))
     gpt.tokenizer.save(out / "tokenizer.json")
     different = largest_difference(path, gpt.model)
     if different is None:
         say("not checked: onnxruntime is not installed (pip install onnxruntime)")
     elif different > TOLERANCE:
         path.unlink()
+        data.unlink(missing_ok=True)
         raise ExportError(f"onnxruntime's logits differ by {different:.1e}, more than rounding; nothing is written")
     else:
         say(f"checked: onnxruntime's logits differ by {different:.1e} at most (batches of 1 and 3, with past)")
+
+
+def _serialized(gpt: TinyGPT, data: Path) -> bytes:
+    """The bytes of model.onnx; the weights of a model that is too large for one file are written to `data`."""
+    if gpt.model.num_parameters() * 4 <= _MOST:
+        return bytes(onnx_model(gpt.model).SerializeToString())
+    made: list[bytes] = []
+    write_atomic(data, lambda file: made.append(onnx_model(gpt.model, file, data.name).SerializeToString()))
+    return made[0]

@@ -10,7 +10,7 @@ exporters. A weight that layers share is one initializer: a head that is the tok
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,32 +21,36 @@ from tt_language import GPT, RMSNorm, SwiGLU
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022, which all runtimes of today understand; LayerNormalization came with it."""
+_PAGE = 4096
 
 
 class ExportError(TinyTorchError, ValueError):
     """A model that a format cannot hold, or a package that is missing."""
 
 
-def onnx_model(model: GPT) -> Any:
-    """The `onnx.ModelProto` of a model; raises `ExportError` for layers and rotary scalings that have no form there."""
+def onnx_model(model: GPT, data: BinaryIO | None = None, location: str = "") -> Any:
+    """The `onnx.ModelProto` of a model; its weights are written to `data`, if that is given, a file called `location`.
+
+    Raises `ExportError` for layers and rotary scalings that have no form there.
+    """
     if model.rotary is not None and model.rotary.scaling.kind in ("dynamic", "longrope"):
         raise ExportError(
             f"rotary scaling {model.rotary.scaling.kind} depends on the text's length, which a graph cannot"
         )
-    return _Graph(model).built()
+    return _Graph(model, data, location).built()
 
 
 class _Graph:
     """Nodes and initializers in the making. A value of the graph is its name."""
 
-    def __init__(self, model: GPT) -> None:
+    def __init__(self, model: GPT, data: BinaryIO | None = None, location: str = "") -> None:
         try:
             import onnx
         except ImportError:
             raise ExportError(
                 "ONNX files need the package onnx; install it with: pip install 'tinygpt[export]'"
             ) from None
-        self.onnx, self.model = onnx, model
+        self.onnx, self.model, self.data, self.location = onnx, model, data, location
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         self._names: dict[int, str] = {}  # of weights by id, so that a shared one is stored once
@@ -78,9 +82,24 @@ class _Graph:
         if known is None:
             self._names[id(array)] = known = name
             self._kept.append(array)
-            stored = np.ascontiguousarray(array, np.float32)
-            self.initializers[name] = self.onnx.numpy_helper.from_array(stored, name)
+            stored = np.ascontiguousarray(array, "<f4")
+            inside = self.data is None or stored.nbytes < _PAGE
+            make = self.onnx.numpy_helper.from_array if inside else self.outside
+            self.initializers[name] = make(stored, name)
         return known
+
+    def outside(self, array: Array, name: str) -> Any:
+        """A weight in the other file, at the start of a page, so that it can be mapped into memory."""
+        data: Any = self.data
+        data.write(bytes(-data.tell() % _PAGE))
+        tensor = self.onnx.TensorProto(
+            name=name, data_type=self.onnx.TensorProto.FLOAT, dims=array.shape,
+            data_location=self.onnx.TensorProto.EXTERNAL,
+        )  # fmt: skip
+        for key, value in (("location", self.location), ("offset", data.tell()), ("length", array.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+        data.write(array.data)
+        return tensor
 
     # --- layers
 

@@ -1,10 +1,11 @@
 """Part of module 07: everything that a run needs to continue, in one file that is either complete or absent.
 
 `snapshot` and `restore` say what that is. A checkpoint is one `.safetensors` file. Its arrays are the tensors of all
-parts under dotted names, so other readers of the format find the weights under `model.`. Its metadata holds everything
-else as one JSON text, `tinytorch`. The file is written by `tt_core.engine.files.write_atomic` (a temporary file and a
-rename), so a process that is killed at any moment leaves the old checkpoint or the new one. Nothing in a file is ever
-executed. (`tt_learn.checkpoint` is something else: it recomputes activations instead of storing them.)
+parts under dotted names, so other readers of the format find the weights under `model.`; one that has several names is
+stored under the first. Its metadata holds everything else as one JSON text, `tinytorch`. The file is written by
+`tt_core.engine.files.write_atomic` (a temporary file and a rename), so a process that is killed at any moment leaves
+the old checkpoint or the new one. Nothing in a file is ever executed. (`tt_learn.checkpoint` is something else: it
+recomputes activations instead of storing them.)
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def save_checkpoint(path: str | os.PathLike[str], /, **parts: Any) -> None:
             "save_checkpoint: a part cannot be called environment, where load_checkpoint returns versions and threads; "
             "choose another name"
         )
-    arrays: Arrays = {}
+    arrays = _Arrays()
     saved = snapshot(parts)
     try:
         tree = {name: _pack(state, name, arrays) for name, state in saved["parts"].items()}
@@ -248,13 +249,28 @@ def _line(error: Exception) -> str:
 # --- trees of data as arrays and JSON
 
 
-def _pack(value: Any, name: str, arrays: Arrays) -> Any:
+class _Arrays(Arrays):
+    """Arrays by name. One that stands under several names, as a weight that two layers share, is kept once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[object, str] = {}
+
+    def keep(self, name: str, array: Array) -> str:
+        """Adds an array; returns its name, or that under which the same memory is here already."""
+        memory = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+        known = self._names.setdefault(memory, name) if array.size else name
+        if known == name:
+            self[name] = array  # which keeps it alive, so its address stays its own
+        return known
+
+
+def _pack(value: Any, name: str, arrays: _Arrays) -> Any:
     """`value` as JSON; arrays move to `arrays` and are replaced by their names."""
     if isinstance(value, (tt_core.Tensor, np.ndarray)):
         if name in arrays:
             raise CheckpointError(f"save_checkpoint: two tensors are both called {name}")
-        arrays[name] = as_array(value, what=f"save_checkpoint: {name}")
-        return {_TENSOR: name}
+        return {_TENSOR: arrays.keep(name, as_array(value, what=f"save_checkpoint: {name}"))}
     if isinstance(value, Mapping):
         if _TENSOR in value:
             raise CheckpointError(f"save_checkpoint: {name} has a key {_TENSOR}, which is reserved for tensors")

@@ -55,7 +55,7 @@ def save_quantized(path: str | os.PathLike[str], model: Layer) -> None:
       (0): QuantizedLinear(4, 2, bits=8)  # 2
     )  # 2 parameters
     """
-    save_tensors(path, quantized_state(model), {KEY: json.dumps(description_of(model))})
+    save_tensors(path, stored_state(model), {KEY: json.dumps(description_of(model))})
 
 
 @checked
@@ -75,7 +75,7 @@ def load_quantized(path: str | os.PathLike[str], model: Layer) -> Layer:
     return restore_(model, description, arrays, str(path))
 
 
-def quantized_state(model: Layer) -> dict[str, Any]:
+def stored_state(model: Layer) -> dict[str, Any]:
     """The state dict, with each tensor that stands under several names under the first of them alone."""
     seen: set[int] = set()
     state = {}
@@ -86,14 +86,22 @@ def quantized_state(model: Layer) -> dict[str, Any]:
     return state
 
 
+def completed_state(model: Layer, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """`arrays` with an entry for each name that `stored_state` left out: that of the tensor it shares in `model`."""
+    own = model.state_dict()
+    first = {id(entry.data): name for name, entry in reversed(own.items())}
+    shared = {name: arrays[first[id(entry.data)]] for name, entry in own.items() if first[id(entry.data)] in arrays}
+    return {**shared, **arrays}
+
+
 def description_of(model: Layer) -> dict[str, Any]:
-    """The entry `quantization` that says what the tensors of `quantized_state` mean."""
+    """The entry `quantization` that says what the tensors of `stored_state` mean."""
     specs = {name: layer.spec for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
     if not specs:
         raise QuantizationError("save_quantized: the model holds no quantized layer; quantize_() it first")
     usual = {key: Counter(spec[key] for spec in specs.values()).most_common(1)[0][0] for key in _SPECS}
     different = {name: {k: v for k, v in spec.items() if v != usual[k]} for name, spec in specs.items()}
-    arrays = {name: entry.data for name, entry in quantized_state(model).items()}
+    arrays = {name: entry.data for name, entry in stored_state(model).items()}
     return {
         "format": FORMAT,
         **usual,
@@ -144,11 +152,8 @@ def restore_(model: Layer, description: Any, arrays: Mapping[str, Array], where:
 
 def _load(model: Layer, arrays: Mapping[str, Array], where: str) -> None:
     """Copy tensors into a model of their structure, or raise with nothing changed."""
-    own = model.state_dict()
-    first = {id(entry.data): name for name, entry in reversed(own.items())}
-    state = {name: arrays[first[id(entry.data)]] for name, entry in own.items() if first[id(entry.data)] in arrays}
-    _check_dtypes(own, arrays, where)
-    model.load_state_dict(state)
+    _check_dtypes(model.state_dict(), arrays, where)
+    model.load_state_dict(completed_state(model, arrays))
 
 
 def _check_dtypes(own: Mapping[str, Any], arrays: Mapping[str, Array], where: str) -> None:
