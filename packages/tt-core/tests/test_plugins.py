@@ -227,6 +227,31 @@ def test_an_op_that_main_defines_again_replaces_the_old_one_with_one_warning() -
         tt.op(again)
 
 
+REPLACED = """
+import warnings
+import tt_core as tt
+warnings.simplefilter("ignore")
+@tt.op
+def twice(x, /): return x * 2
+first = twice
+@tt.op
+def twice(x, /): return x * 3
+print(first(tt.tensor([1.0])).tolist(), twice(tt.tensor([1.0])).tolist())
+class Doubling:
+    @tt.hookimpl
+    def tt_wrap_op(self, op, call):
+        return (lambda *inputs: call(*inputs) * 2) if op in (first, twice) else None
+with tt.use(Doubling()):
+    print(first(tt.tensor([1.0])).tolist(), twice(tt.tensor([1.0])).tolist())
+"""
+
+
+def test_an_op_that_was_replaced_still_works_for_code_that_refers_to_it() -> None:
+    """Before the first call, an op waits for the plugins of the environment; a replaced one must not wait forever."""
+    done = subprocess.run([sys.executable, "-c", REPLACED], capture_output=True, encoding="utf-8")
+    assert (done.stdout, done.stderr) == ("[2.0] [3.0]\n[4.0] [6.0]\n", "")
+
+
 def lambda_of(function: Any) -> Any:
     """A copy of a function, with its closure, that `__main__` has defined."""
     code, names = function.__code__, function.__globals__
@@ -448,7 +473,7 @@ def test_switching_asks_only_hooks_that_the_plugin_answers() -> None:
     asked = []
     with tt.use(one_hook("tt_wrap_op", lambda self, op, call: asked.append(op.name))):
         first = len(asked)
-        assert first == len(registry)
+        assert set(asked) >= set(registry)  # and ops that were replaced in another test
         with tt.use(one_hook("tt_report", lambda self: None)):
             pass
         assert len(asked) == first

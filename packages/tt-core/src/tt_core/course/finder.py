@@ -218,6 +218,19 @@ def _last_file(error: BaseException | None) -> str:
     return trace.tb_frame.f_code.co_filename if trace else ""
 
 
+def moved(old: str | None, new: str | None) -> bool:
+    """Whether two files of one module of the journey define the same thing since the learner's is older than a move.
+
+    One of the two dotted names is that of a learner's file, and the other that of a file of the framework.
+
+    >>> moved("tt_data.spatial.pooling", "tt_data.spatial.pooling_indices")  # no learner's file is in use
+    False
+    """
+    if active is None or not old or not new or (old in active.files) == (new in active.files):
+        return False
+    return old.split(".")[:2] == new.split(".")[:2]
+
+
 def runs_as_written(function: Callable[..., Any]) -> bool:
     """Whether a function comes from a learner's file, and so runs itself in place of the framework's tuned kernel."""
     return active is not None and function.__module__ in active.files and os.environ.get(TUNED) != "1"

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, KeysView
 from typing import Any, cast, overload
 
@@ -51,6 +52,8 @@ from tt_core.engine.wrapping import wrap as wrap
 
 registry: dict[str, Op] = {}
 """Every op by its name."""
+_replaced: weakref.WeakSet[Op] = weakref.WeakSet()
+"""Ops that another one took the place of, and that code which refers to them still calls."""
 
 
 @overload
@@ -145,6 +148,8 @@ def _define(
     defined.attributes = attributes
     defined.defaulted = all(default is not EMPTY for default in attributes.values())
     defined.base = _call(defined, kernel)
+    if name in registry:
+        _replaced.add(registry[name])
     registry[name] = defined
     bind(defined)
     return defined
@@ -202,7 +207,7 @@ def bind(op: Op) -> None:
 
 def bind_all() -> None:
     """Bind every op again; the plugin manager calls this when a hook below has other answers."""
-    for defined in registry.values():
+    for defined in (*registry.values(), *_replaced):
         bind(defined)
 
 

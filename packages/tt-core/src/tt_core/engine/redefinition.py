@@ -1,22 +1,31 @@
-"""Notebook cells that run twice: a definition in `__main__` replaces the old one, anywhere else it is an error."""
+"""Definitions that may replace an older one; all others are errors.
+
+A notebook cell that runs twice defines in `__main__` what it has defined before. A learner's file from an older version
+may define what the framework has moved to another file of the same module since.
+"""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
+from tt_core.course import finder
+
 _noticed: set[str] = set()
 
 
 def redefined(what: str, old: Any, new: Any) -> bool:
-    """Whether `new` defines `old` again in `__main__`, under the same qualified name; warns the first time.
+    """Whether `new` may replace `old`: it comes from the same cell in `__main__`, or one of them from a learner's file.
 
-    `what` names the thing in the warning. Functions and classes are compared themselves, other objects by their type.
+    `what` names the thing in the warning, which comes the first time that a cell replaces it. Functions and classes are
+    compared themselves, other objects by their type.
 
     >>> redefined("op double", redefined, redefined)  # not from `__main__`
     False
     """
     origin = _origin(new)
+    if finder.moved(_origin(old)[0], origin[0]):
+        return True
     if origin[0] != "__main__" or origin != _origin(old):
         return False
     if what not in _noticed:
