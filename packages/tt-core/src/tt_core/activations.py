@@ -53,6 +53,7 @@ def softplus(x: Array, /, beta: float = 1.0, threshold: float = 20.0) -> Array:
     >>> softplus(np.array([-30, 0, 30], np.float32))
     tensor([9.3576e-14, 6.9315e-01, 3.0000e+01])
     """
+    # logaddexp(0, z) is log(exp(0) + exp(z)) without overflow
     return np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta)
 
 
@@ -156,8 +157,10 @@ def log_softmax(x: Array, /, dim: int = -1) -> Array:
     tensor([-1000.,     0.])
     """
     x = x - _largest(x, dim)
+    # the logarithm of softmax's result would be -inf where exp(x) rounds to 0
     return x - np.log(np.exp(x).sum(dim, keepdims=True))
 
 
 def _largest(x: Array, dim: int) -> Array:
+    # -inf is the maximum of nothing, where NumPy would raise
     return x.max(dim, keepdims=True, initial=-np.inf)

@@ -42,9 +42,9 @@ def cross_entropy(
     if input.dtype == HALF:
         wide, peak, total = cross_entropy(input.astype(np.float32), target, weight, ignore_index, reduction)
         return wide.astype(HALF), peak, total
-    rows = class_rows(input)
+    rows = class_rows(input)  # (N, C, d1, ...) -> (N d1 ..., C)
     labels, kept, weights = counted_labels(input, target, weight, ignore_index)
-    peak, total = _exponentials(rows)
+    peak, total = _exponentials(rows)  # (rows,)
     loss = np.log(total)
     loss -= rows[np.arange(len(rows)), labels] - peak  # in this order, a loss near 0 keeps its digits
     if kept is not None:
@@ -71,9 +71,9 @@ def _exponentials(rows: Array) -> tuple[Array, Array]:
         return np.concatenate(peaks), np.concatenate(totals)
     if rows.shape[1] > _SHORT:
         peak = np.maximum.reduce(rows, axis=1, initial=-np.inf)  # see peaks() of activations for the initial value
-        shifted = rows - peak[:, None]
+        shifted = rows - peak[:, None]  # (rows, C)
         return peak, np.einsum("nc->n", np.exp(shifted, out=shifted))  # adds up in half the time of sum
-    columns = np.array(rows.T, order="C")  # always a copy, because it is changed in place
+    columns = np.array(rows.T, order="C")  # (C, rows), always a copy, because it is changed in place
     peak = np.maximum.reduce(columns, axis=0)
     columns -= peak
     return peak, np.add.reduce(np.exp(columns, out=columns), axis=0)
@@ -96,7 +96,7 @@ def counted_labels(x: Array, target: Array, weight: Any, ignore_index: int) -> t
     if weight is None and all_classes and not 0 <= ignore_index < classes:
         return labels, None, None
     kept = labels != ignore_index
-    labels = np.where(kept, labels, 0)
+    labels = np.where(kept, labels, 0)  # an ignored class may not exist
     weights = kept if weight is None else np.where(kept, np.asarray(weight)[labels], 0)
     return labels, kept, weights.astype(x.dtype)
 

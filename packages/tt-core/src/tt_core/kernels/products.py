@@ -74,7 +74,7 @@ def _shared(a: Array, b: Array, out: Array | None) -> Array:
 
 
 def _pieces(multiplications: int, narrow: int) -> int:
-    """Into how many pieces a product is split: none are worth handing over where this gives 1."""
+    """The number of pieces to split a product into; 1 if other threads would cost more than they save."""
     threads = get_num_threads()
     least = LONG if narrow <= FEW else LARGE
     if threads == 1 or multiplications < least or not blas.LIMITED:

@@ -1,7 +1,8 @@
 """Module 03, layers: one interface for everything with parameters, and the layers of Act I.
 
 Reading order: `base` (what a layer is), `parameter`, `linear`, `containers`, `activations`, `normalization`, `dropout`.
-`state` copies state dicts, `tree` shows a model as text, and `replacing` exchanges layers of a finished model.
+`collections` has lists and dictionaries of layers. `state` copies state dicts, `tree` shows a model as text, and
+`replacing` exchanges layers of a finished model.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from tt_core.layers.activations import Softmax as Softmax
 from tt_core.layers.activations import Softplus as Softplus
 from tt_core.layers.activations import Tanh as Tanh
 from tt_core.layers.base import Layer as Layer
+from tt_core.layers.collections import LayerDict as LayerDict
+from tt_core.layers.collections import LayerList as LayerList
 from tt_core.layers.containers import Identity as Identity
-from tt_core.layers.containers import LayerDict as LayerDict
-from tt_core.layers.containers import LayerList as LayerList
 from tt_core.layers.containers import Sequential as Sequential
 from tt_core.layers.dropout import Dropout as Dropout
 from tt_core.layers.dropout import dropout as dropout

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _MAY_BE_HIDDEN = ("layers", "named_layers", "add_layer", "num_parameters")
-"""Methods that PyTorch does not have: children may be called so, and the framework does not call them by name."""
+"""Methods that PyTorch does not have: children may have these names, since the framework never calls them by name."""
 
 
 class Layer(ModuleNames):

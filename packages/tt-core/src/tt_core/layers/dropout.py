@@ -35,11 +35,12 @@ def dropout(x: Array, /, p: float = 0.5, training: bool = True) -> tuple[Array, 
     """
     if not training:
         return x, np.ones((), x.dtype)
+    # drawn in float32 for every dtype, so that a seed drops the same elements
     keep = np.asarray(generator().random(x.shape, dtype=np.float32)) >= p
     scale = keep.astype(x.dtype)
-    if 0 < p < 1:
+    if 0 < p < 1:  # the mean stays what it was, so that evaluation needs no scale; p = 1 would divide by 0
         scale *= x.dtype.type(1 / (1 - p))
-    return x * scale, scale
+    return x * scale, scale  # the gradient needs the same elements, which cannot be drawn again
 
 
 class Dropout(Layer):

@@ -34,6 +34,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     >>> linear(tensor([1, 2]), tensor([[10, 1], [0, 1]]), tensor([100, 0]))
     tensor([112,   2])
     """
+    # (..., in) @ (in, out) -> (..., out); a row of weight for each output keeps the numbers of one output together
     return x @ weight.T if bias is None else x @ weight.T + bias
 
 
@@ -61,11 +62,12 @@ class Linear(Layer):
         self.in_features, self.out_features = as_size("Linear", (in_features, out_features))
         self.weight = empty(out_features, in_features).as_parameter()
         self.bias = empty(out_features).as_parameter() if bias else None
-        self.reset_parameters()
+        self.reset_parameters()  # drawn in float32 and then converted, so that a seed gives one model in each dtype
         self._made_in(device, dtype)
 
     def reset_parameters(self) -> None:
         """Draws the initial values again."""
+        # a = sqrt(5) makes the bound 1/sqrt(in): the sum of `in` products then has the size of one input, not of many
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0

@@ -44,7 +44,8 @@ def layer_norm(
     tensor([[-1.,  1.],
             [-1.,  1.]])
     """
-    axes = tuple(range(-dims, 0))
+    axes = tuple(range(-dims, 0))  # (..., *shape) -> (..., 1, ..., 1): each example has its own mean and variance
+    # the biased variance; eps keeps an example of equal numbers from a division by 0
     y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
@@ -77,11 +78,13 @@ class LayerNorm(Layer):
         super().__init__()
         shape = as_size("LayerNorm", (normalized_shape,))
         self.normalized_shape, self.eps = shape, eps
+        # 1 and 0 at the start, so that at first the layer only normalizes
         self.weight = ones(*shape).as_parameter() if elementwise_affine else None
         self.bias = zeros(*shape).as_parameter() if elementwise_affine and bias else None
         self._made_in(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        # checked here, because a weight of None fits any shape
         if tuple(x.shape[-len(self.normalized_shape) :]) != self.normalized_shape:
             raise ShapeError(f"LayerNorm: input {x.shape} does not end in {self.normalized_shape}")
         return layer_norm(x, self.weight, self.bias, dims=len(self.normalized_shape), eps=self.eps)

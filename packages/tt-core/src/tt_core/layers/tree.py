@@ -36,7 +36,7 @@ def as_html(layer: Layer, name: str = "", depth: int = 0) -> str:
 
 
 def _count(layer: Layer) -> int:
-    """What `num_parameters` says, which a user's attribute may hide."""
+    """The result of `num_parameters`, also if a user's attribute of that name hides the method."""
     return sum(parameter.numel() for _, parameter in layer._named_parameters())
 
 

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from tt_core.activations import softplus
-from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError, ShapeError, check_floats
 from tt_core.losses.base import (
-    WeightedLoss,
-    as_tensor,
     check_broadcasts,
     check_reduction,
     element_weight,
@@ -53,12 +50,14 @@ def binary_cross_entropy(input: Array, target: Array, weight: Array | None = Non
     tensor(0.1643)
     """
     x, t = _floats_of(input, target)
+    # limited to -100: at x = 0 with t = 0 the product would be 0 times -inf, which is nan
     loss = (t - 1) * np.maximum(np.log1p(-x), -100) - t * np.maximum(np.log(x), -100)
     if weight is not None:
         loss = loss * np.asarray(weight, x.dtype)
     return loss if reduction == "none" else loss.sum() / (loss.size if reduction == "mean" else 1)
 
 
+# targets are often integers, 0 or 1
 def _floats_of(x: Array, target: Array) -> tuple[Array, Array]:
     """Both arrays as floats: integers get the dtype of the other one."""
     return (x if x.dtype.kind == "f" else x.astype(target.dtype)), (
@@ -80,6 +79,7 @@ def binary_cross_entropy_with_logits(
     tensor(0.3466)
     """
     x, target = pair("binary_cross_entropy_with_logits", reduction, input, target)
+    # -log(sigmoid(x)) = softplus(-x), which neither overflows nor takes the logarithm of 0
     loss = softplus(E.neg(x), threshold=math.inf)
     if pos_weight is not None:
         loss = loss * ((element_weight("binary_cross_entropy_with_logits", pos_weight, x) - 1) * target + 1)
@@ -87,34 +87,3 @@ def binary_cross_entropy_with_logits(
     if weight is not None:
         loss = loss * element_weight("binary_cross_entropy_with_logits", weight, x)
     return reduced(loss, reduction)
-
-
-class BCELoss(WeightedLoss):
-    """Cross entropy of probabilities with targets between 0 and 1; shapes and errors as for `binary_cross_entropy`.
-
-    >>> from tt_core import tensor
-    >>> BCELoss()(tensor([0.9, 0.2]), tensor([1.0, 0.0]))
-    tensor(0.1643)
-    """
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
-
-
-class BCEWithLogitsLoss(WeightedLoss):
-    """`BCELoss` of sigmoid(input), right at any magnitude; see `binary_cross_entropy_with_logits`, also for its errors.
-
-    >>> from tt_core import tensor
-    >>> BCEWithLogitsLoss()(tensor([1e4, 0.0]), tensor([1.0, 1.0]))
-    tensor(0.3466)
-    """
-
-    pos_weight: Tensor | None
-
-    @checked
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
-        super().__init__(weight, reduction)
-        self.register_buffer("pos_weight", None if pos_weight is None else as_tensor(pos_weight))
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tt_core.activations import log_softmax
-from tt_core.engine.arguments import checked
 from tt_core.engine.classes import check_class_weight, check_labels, class_dim, class_shares
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import (
@@ -23,7 +22,7 @@ from tt_core.engine.errors import (
     is_number,
     shown,
 )
-from tt_core.losses.base import WeightedLoss, as_tensor, check_reduction, half_through_float32, like, reduced
+from tt_core.losses.base import as_tensor, check_reduction, half_through_float32, like, reduced
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
@@ -80,7 +79,8 @@ def cross_entropy(
     """
     logs = np.moveaxis(log_softmax.formula(input, class_dim(input)), class_dim(input), -1)  # (N, ..., C)
     shares, counted = class_shares(input, target, weight, ignore_index, label_smoothing)  # (N, ..., C), (N, ...)
-    loss = -np.where(shares == 0, 0, shares * logs).sum(-1)
+    # a class that does not count is left out: 0 times a logarithm of -inf would be nan
+    loss = -np.where(shares == 0, 0, shares * logs).sum(-1)  # (N, ..., C) -> (N, ...)
     return loss if reduction == "none" else loss.sum() / (counted.sum() if reduction == "mean" else 1)
 
 
@@ -116,53 +116,12 @@ def nll_loss(
     except TinyTorchError as error:
         raise type(error)(f"nll_loss: {error}") from None
     dim, kept = class_dim(x), target.data != ignore_index
-    index = np.where(kept, target.data, 0)
+    index = np.where(kept, target.data, 0)  # an ignored class may not exist, so class 0 is read in its place
     counted = as_tensor(kept.astype(x.dtype))
     if weight is not None:
         counted = E.where(kept, S.getitem(weight, index=index), np.zeros((), x.dtype))
+    # (N, C, ...) and (N, 1, ...) -> (N, ...): the log-probability of the right class
     picked = S.squeeze(S.take_along_dim(x, np.expand_dims(index, dim), dim=dim), dim=dim)
+    # chosen by `where` and not multiplied by 0, which an infinite loss would turn into nan
     loss = E.where(kept, E.neg(picked) * counted, np.zeros((), x.dtype))
     return R.sum(loss) / R.sum(counted) if reduction == "mean" else reduced(loss, reduction)
-
-
-class CrossEntropyLoss(WeightedLoss):
-    """Cross entropy of logits (N, C, ...) with class indices (N, ...) or probabilities; errors as for `cross_entropy`.
-
-    >>> from tt_core import tensor
-    >>> CrossEntropyLoss()(tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([0, 1]))
-    tensor(0.41)
-    """
-
-    @checked
-    def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
-    ) -> None:
-        super().__init__(weight, reduction)
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
-
-
-class NLLLoss(WeightedLoss):
-    """Negative log-likelihood of log-probabilities; shapes and errors as for `nll_loss`.
-
-    >>> from tt_core import tensor
-    >>> NLLLoss()(tensor([[-0.1, -2.3], [-1.6, -0.2]]), tensor([0, 1]))
-    tensor(0.15)
-    """
-
-    @checked
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
-        super().__init__(weight, reduction)
-        self.ignore_index = ignore_index
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return nll_loss(input, target, self.weight, self.ignore_index, self.reduction)

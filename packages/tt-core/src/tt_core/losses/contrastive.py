@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ShapeError
-from tt_core.losses.base import Loss, as_tensor, check_number, half_through_float32, like, pair, reduced
+from tt_core.losses.base import as_tensor, check_number, half_through_float32, like, pair, reduced
 from tt_core.losses.classification import cross_entropy
 from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
@@ -69,7 +68,7 @@ def contrastive_loss(a: Tensor, b: Tensor, target: Tensor, margin: float = 1.0, 
     if target.shape != a.shape[:-1]:
         raise ShapeError(f"contrastive_loss: target needs shape {a.shape[:-1]} for pairs {a.shape}, got {target.shape}")
     difference = E.sub(a, b)
-    squared = R.sum(E.mul(difference, difference), dim=-1)
+    squared = R.sum(E.mul(difference, difference), dim=-1)  # (..., D) -> (...)
     return reduced(pulled_or_pushed(squared, target, margin), reduction)
 
 
@@ -89,6 +88,7 @@ def info_nce_loss(query: Tensor, key: Tensor, temperature: float = 0.1, reductio
     if query.ndim != 2:
         raise ShapeError(f"info_nce_loss: embeddings are (N, D), got {query.shape}")
     check_number("info_nce_loss", "temperature", temperature, lambda t: t > 0, "must be positive")
+    # (N, D), (N, D) -> (N, N) logits: the right class of row i is column i, and the other keys are the wrong classes
     return cross_entropy(similarities(query, key) / temperature, np.arange(len(query)), reduction=reduction)
 
 
@@ -96,37 +96,3 @@ def _unit(x: Tensor) -> Tensor:
     """Scales each row to length 1; a row of zeros stays zero."""
     squared = R.sum(E.mul(x, x), dim=-1, keepdim=True)
     return x / _root(squared, _TINY**2)
-
-
-class ContrastiveLoss(Loss):
-    """Pulls similar pairs together and pushes others `margin` apart; shapes and errors as for `contrastive_loss`.
-
-    >>> from tt_core import tensor
-    >>> ContrastiveLoss()(tensor([[0.0, 0.0]]), tensor([[3.0, 4.0]]), tensor([0]))
-    tensor(12.5)
-    """
-
-    @checked
-    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.margin = margin
-
-    def forward(self, a: Tensor, b: Tensor, target: Tensor) -> Tensor:
-        return contrastive_loss(a, b, target, self.margin, self.reduction)
-
-
-class InfoNCELoss(Loss):
-    """Finds each query's own key among all keys; shapes and errors as for `info_nce_loss`.
-
-    >>> from tt_core import eye
-    >>> InfoNCELoss(temperature=1.0)(eye(3), eye(3))
-    tensor(0.5514)
-    """
-
-    @checked
-    def __init__(self, temperature: float = 0.1, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.temperature = temperature
-
-    def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        return info_nce_loss(query, key, self.temperature, self.reduction)

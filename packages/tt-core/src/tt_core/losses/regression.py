@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tt_core.engine.arguments import checked
-from tt_core.losses.base import Loss, check_number, half_through_float32, pair, reduced
+from tt_core.losses.base import check_number, half_through_float32, pair, reduced
 from tt_core.tensor import elementwise as E
 from tt_core.tensor.tensor import Tensor
 
@@ -28,7 +27,7 @@ def smoothed_error(x: Tensor, t: Tensor, beta: float) -> Tensor:
     >>> smoothed_error(tensor([1.0, 3.0]), tensor([0.5, 0.0]), 1.0)
     tensor([0.125, 2.5  ])
     """
-    distance = E.abs(E.sub(x, t))
+    distance = E.abs(E.sub(x, t))  # in the shape of x, as all of these are
     near = E.minimum(distance, beta)  # near (d - near/2) / beta covers both cases
     return E.mul(near, E.sub(distance, E.mul(near, 0.5))) / beta
 
@@ -47,6 +46,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     >>> mse_loss(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
     tensor(2.5)
     """
+    # shapes must be equal: (N, 1) with (N,) would broadcast to (N, N), and train on pairs that do not belong together
     x, target = pair("mse_loss", reduction, input, target)
     return reduced(squared_error(x, target), reduction)
 
@@ -76,47 +76,6 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     """
     check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "must not be negative")
     x, target = pair("smooth_l1_loss", reduction, input, target)
-    if beta == 0:
+    if beta == 0:  # the limit, whose formula would divide by 0
         return reduced(E.abs(E.sub(x, target)), reduction)
     return reduced(smoothed_error(x, target, float(beta)), reduction)
-
-
-class MSELoss(Loss):
-    """Mean squared error; shapes and errors as for `mse_loss`.
-
-    >>> from tt_core import tensor
-    >>> MSELoss()(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
-    tensor(2.5)
-    """
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return mse_loss(input, target, self.reduction)
-
-
-class L1Loss(Loss):
-    """Mean absolute error; shapes and errors as for `l1_loss`.
-
-    >>> from tt_core import tensor
-    >>> L1Loss(reduction="sum")(tensor([1.0, 2.0]), tensor([0.0, 4.0]))
-    tensor(3.)
-    """
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return l1_loss(input, target, self.reduction)
-
-
-class SmoothL1Loss(Loss):
-    """Squared error near 0, absolute error beyond `beta`; shapes and errors as for `smooth_l1_loss`.
-
-    >>> from tt_core import tensor
-    >>> SmoothL1Loss()(tensor([0.5]), tensor([0.0]))
-    tensor(0.125)
-    """
-
-    @checked
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.beta = beta
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return smooth_l1_loss(input, target, self.reduction, self.beta)

@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _named(create: F) -> F:
-    """Decorates a function that makes a tensor: what all of them take, and how their errors read.
+    """Decorates a function that makes a tensor: handles the options that all of them take, and names it in errors.
 
     A dtype of None is the default, as in PyTorch; one of neither numbers nor booleans is an error. `device` must be the
     CPU; `*_like` functions take the one `memory_format` that there is. Options that the function does not know go to

@@ -46,7 +46,7 @@ def sub(a: Array, b: Array, /) -> Array:
     >>> sub(np.array([3, 4]), 1)
     tensor([2, 3])
     """
-    return np.subtract(a, b)
+    return np.subtract(a, b)  # NumPy refuses two booleans, whose difference could mean several things
 
 
 @op
@@ -113,7 +113,7 @@ def pow(a: Array, b: Array | float, /) -> Array:
     >>> pow(np.array([1, 2, 3]), 2)
     tensor([1, 4, 9])
     """
-    return a**b
+    return a**b  # the operator, since np.power lacks its short cuts for 2 and 0.5
 
 
 @op
@@ -124,7 +124,7 @@ def maximum(a: Array, b: Array, /) -> Array:
     >>> maximum(np.array([1, 5]), 3)
     tensor([3, 5])
     """
-    return np.maximum(a, b)
+    return np.maximum(a, b)  # np.fmax would hide a nan, and with it the error that made it
 
 
 @op
@@ -159,7 +159,7 @@ def ne(a: Array, b: Array, /) -> Array:
     >>> ne(np.array([1.0, np.nan]), np.array([1.0, np.nan]))
     tensor([False,  True])
     """
-    return np.not_equal(a, b)
+    return np.not_equal(a, b)  # nan differs from everything (IEEE 754), so x != x finds it
 
 
 @op
@@ -312,7 +312,7 @@ def log1p(x: Array, /) -> Array:
     >>> log1p(np.float32(1e-9)), log(1 + np.float32(1e-9))
     (tensor(1.e-09), tensor(0.))
     """
-    return np.log1p(floating(x))
+    return np.log1p(floating(x))  # 1 + 1e-9 rounds to 1 in float32, whose logarithm is 0
 
 
 @op
@@ -382,9 +382,10 @@ def round(x: Array, /) -> Array:
     >>> round(np.array([0.5, 1.5, 2.6], np.float32))
     tensor([0., 2., 3.])
     """
-    return np.round(x)
+    return np.round(x)  # halves always up would push sums of rounded numbers up
 
 
+# NumPy has no error function; the tuned kernel approximates it by a quotient of polynomials
 _erf_of_each = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -423,6 +424,7 @@ def where(
     tensor([1, 0])
     """
     if input is None and other is None:
+        # (how many hold,) for each dimension
         return wrap(np.nonzero(np.atleast_1d(np.asarray(condition))))
     return where.call(condition, input, other)
 
@@ -436,7 +438,7 @@ def masked_fill(x: Array, mask: Array, value: Array | float, /) -> Array:
     >>> masked_fill(np.array([1, 2, 3]), np.array([False, True, False]), 0)
     tensor([1, 0, 3])
     """
-    return np.where(mask, np.asarray(value, dtype=x.dtype), x)
+    return np.where(mask, np.asarray(value, dtype=x.dtype), x)  # a Python float would make integers floats
 
 
 @op

@@ -21,9 +21,10 @@ class Mutable(HasArray):
     """What `Tensor` inherits to change its elements; every change goes through `_in_place`."""
 
     def _in_place(self, what: str, instead: str, source: Any, write: Callable[[Array], Any]) -> Self:
-        """The one door to a change in place: `write(data)` from `source`, noted for whoever kept this memory.
+        """Runs `write(data)`, and records that this memory has changed, so that autograd can refuse a stale value.
 
-        `what` and `instead` go into the error messages.
+        All changes in place go through this method. `source` is where the new values come from, and `what` and
+        `instead` go into the error messages.
         """
         if not self.data.flags.writeable:
             raise ShapeError(f"{what}: this tensor is a read-only view (of expand, or of a file); clone() it first")

@@ -1,4 +1,4 @@
-"""Which operations of a tensor share its memory and which copy, found out by running them (module 01).
+"""Module 01, tensor: which operations share the memory of their tensor and which copy it, found by running them.
 
 `python -m tt_core.tensor.memory_table` prints `docs/views.md`; a test holds that page against this module.
 """
@@ -69,7 +69,7 @@ ROWS = (
 
 
 def shares_memory(row: Row) -> bool:
-    """Whether the result of the operation (each part of it) lies in the memory of the tensor it is made from."""
+    """Whether the result of the operation (each part of it) shares memory with the tensor that it is made from."""
     x = arange(24.0).reshape(2, 3, 4)
     result = row.run(x)
     parts = result if isinstance(result, tuple) else (result,)

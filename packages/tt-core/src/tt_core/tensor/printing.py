@@ -48,7 +48,7 @@ def _format(array: Array) -> str:
         return _text(array, formatter={"bool": lambda value: f"{value!s:>{width}}"})
     if array.ndim == 1 and array.dtype.kind == "f" and array.size <= _SHOWN:
         finite = np.isfinite(array)
-        if not finite.all():  # in a vector, nan and inf widen no other number
+        if not finite.all():  # in a vector, nan and inf do not widen the other numbers
             numbers = _text(np.where(finite, array, 0), max_line_width=1 << 30)[1:-1].split(", ")
             words = [number if known else f"{x:>{len(number)}}" for number, known, x in zip(numbers, finite, array)]
             return _text(np.array(words, object), formatter={"all": str})

@@ -31,6 +31,7 @@ def matmul(a: Array, b: Array, /) -> Array:
     >>> matmul(np.array([[1, 2], [3, 4]]), np.array([10, 1]))
     tensor([12, 34])
     """
+    # checked only after NumPy refused: looking at the shapes first would cost every product
     try:
         return np.matmul(a, b)
     except ValueError as error:
@@ -39,6 +40,7 @@ def matmul(a: Array, b: Array, /) -> Array:
 
 @half_in_float32
 def _sum_of_products(*operands: Array, equation: str) -> Array:
+    # optimize finds an order of several products: (A B) v costs a matrix product that A (B v) does not need
     whole = all(np.asarray(x).dtype.kind in "iub" for x in operands)
     return np.einsum(equation, *operands, optimize=len(operands) > 1, dtype=np.int64 if whole else None)
 

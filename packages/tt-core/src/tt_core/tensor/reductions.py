@@ -66,7 +66,7 @@ def mean(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     tensor([[1.5],
             [4.5]])
     """
-    return sum.formula(x, dim, keepdim) / count(x, dim)
+    return sum.formula(x, dim, keepdim) / count(x, dim)  # 0 / 0 is nan for no elements
 
 
 def _check_var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> None:
@@ -81,6 +81,7 @@ def var(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False
     >>> var(np.array([1, 2, 3], np.float32)), var(np.array([1, 2, 3], np.float32), correction=0)
     (tensor(1.), tensor(0.6667))
     """
+    # mean(x^2) - mean(x)^2 needs one pass only, but is a difference of large numbers: it loses the digits that matter
     centred = x - mean.formula(x, dim, keepdim=True)
     return sum.formula(centred**2, dim, keepdim) / max(count(x, dim) - correction, 0)
 
@@ -93,7 +94,7 @@ def std(x: Array, /, dim: Dim = None, correction: int = 1, keepdim: bool = False
     >>> std(np.array([1, 3], np.float32), correction=0)
     tensor(1.)
     """
-    return np.sqrt(var.formula(x, dim, correction, keepdim))
+    return np.sqrt(var.formula(x, dim, correction, keepdim))  # in the unit of x
 
 
 @op
@@ -140,8 +141,9 @@ def logsumexp(x: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     tensor(1000.6932)
     """
     x = floating(x)
+    # log(sum(exp(x))) = m + log(sum(exp(x - m))) for any m; with the largest, no exponential is above 1
     peak = np.amax(x, axis=axes(dim), keepdims=True, initial=-np.inf)
-    peak = np.where(np.isfinite(peak), peak, 0)
+    peak = np.where(np.isfinite(peak), peak, 0)  # inf - inf would be nan
     total = np.log(np.sum(np.exp(x - peak), axis=axes(dim), keepdims=keepdim))
     return total + (peak if keepdim else np.squeeze(peak, axis=axes(dim)))
 
@@ -237,7 +239,7 @@ def argsort(x: Array, /, dim: int = -1, descending: bool = False, stable: bool =
     tensor([0, 2, 1])
     """
     kind: Any = "stable" if stable else None
-    if not x.ndim:
+    if not x.ndim:  # NumPy's argsort would return shape (1,)
         return np.argmax(x, axis=dim)
     if not descending:
         return np.argsort(x, axis=dim, kind=kind)

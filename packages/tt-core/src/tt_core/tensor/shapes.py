@@ -1,12 +1,10 @@
 """Module 01, tensor: the ops that arrange elements and compute nothing. Most return a view of the same memory.
 
-`docs/views.md` lists which ones do; `memory_table.py` prints it.
+`docs/views.md` lists which ones do; `memory_table.py` prints it. `pad` is in `padding.py`.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +12,16 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tt_core.engine.dispatch import Array, HasArray, op
-from tt_core.engine.errors import ArgumentError, DTypeError, shown
+from tt_core.engine.errors import ArgumentError, DTypeError
 from tt_core.tensor.indexing import getitem as getitem
 from tt_core.tensor.indexing import take_along_dim as take_along_dim
+from tt_core.tensor.padding import pad as pad
+from tt_core.tensor.padding import padded_places as padded_places
+from tt_core.tensor.sizes import as_size as as_size
+from tt_core.tensor.sizes import repeats_of as repeats_of
 
 if TYPE_CHECKING:
     from tt_core.tensor.tensor import Tensor
-
-
-def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
-    """The size that was given to `name`, as integers: `x.view(2, 3)` and `x.view((2, 3))` mean the same.
-
-    Raises `DTypeError` for anything but integers.
-
-    >>> as_size("view", ((2, 3),))
-    (2, 3)
-    """
-    sizes = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    try:
-        return tuple([operator.index(n) for n in sizes])
-    except TypeError:
-        raise DTypeError(f"{name}: takes integers, got {', '.join(map(shown, sizes))}") from None
 
 
 @op(view=True)
@@ -51,7 +38,7 @@ def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
 
 
 def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
-    result = np.reshape(x, shape)
+    result = np.reshape(x, shape)  # copies only if the strides cannot express the new shape
     if result.shape != shape and min(shape) < -1:  # NumPy works out any negative size
         raise ValueError(f"{shape} has a negative size; only one size may be -1")
     return result
@@ -78,7 +65,7 @@ def permute(x: Array, /, dims: tuple[int, ...]) -> Array:
     >>> permute(np.zeros((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    return np.transpose(x, dims)
+    return np.transpose(x, dims)  # strides in another order; the elements stay where they are
 
 
 @op(view=True)
@@ -89,7 +76,7 @@ def transpose(x: Array, /, dim0: int, dim1: int) -> Array:
     tensor([[1, 3],
             [2, 4]])
     """
-    return np.swapaxes(x, dim0, dim1)
+    return np.swapaxes(x, dim0, dim1)  # only the strides change, no element moves
 
 
 @op(view=True)
@@ -101,7 +88,7 @@ def squeeze(x: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     """
     if dim is None:
         return np.squeeze(x)
-    dims = normalize_axis_tuple(dim, x.ndim or 1)
+    dims = normalize_axis_tuple(dim, x.ndim or 1)  # NumPy refuses a dimension that is not 1; here it stays
     return np.squeeze(x, axis=tuple(d for d in dims if x.shape[d : d + 1] == (1,)))
 
 
@@ -125,9 +112,9 @@ def expand(x: Array, /, shape: tuple[int, ...]) -> Array:
     tensor([[1, 1, 1],
             [2, 2, 2]])
     """
-    lead = len(shape) - x.ndim
+    lead = len(shape) - x.ndim  # shapes are aligned at their ends, so new dimensions are in front
     sizes = tuple(x.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(shape))
-    return np.broadcast_to(x, sizes)
+    return np.broadcast_to(x, sizes)  # a stride of 0: all copies are one element in memory, hence read-only
 
 
 @op(view=True)
@@ -137,7 +124,7 @@ def contiguous(x: Array, /) -> Array:
     >>> contiguous(np.ones((2, 3)).T).is_contiguous()
     True
     """
-    return np.ascontiguousarray(x) if x.ndim else x
+    return np.ascontiguousarray(x) if x.ndim else x  # NumPy would give () a dimension
 
 
 @op
@@ -208,7 +195,7 @@ def stack(tensors: Sequence[Tensor | Array], dim: int = 0) -> Tensor:
     return stack.call(*_several("stack", tensors), dim=dim)
 
 
-# --- moving and widening
+# --- moving and repeating
 
 
 @op(view=True)
@@ -232,72 +219,12 @@ def roll(x: Array, /, shifts: int | Sequence[int], dims: int | Sequence[int] | N
     >>> roll(np.array([1, 2, 3, 4]), 1)
     tensor([4, 1, 2, 3])
     """
+    # NumPy broadcasts one shift to all dimensions, but PyTorch requires one for each
     steps = as_size("roll", (shifts,))
     along = None if dims is None else as_size("roll", (dims,))
     if len(steps) != (1 if along is None else len(along)):
         raise ValueError(f"needs a shift for each dimension, got {len(steps)} for {len(along or ())}")
     return np.roll(x, steps[0], axis=None) if along is None else np.roll(x, steps, axis=along)
-
-
-def _pairs(pad: Sequence[int], ndim: int) -> list[tuple[int, int]]:
-    """(before, after) for each dimension, from PyTorch's list that begins with the last dimension."""
-    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
-    return [(0, 0)] * (ndim - len(pairs)) + pairs
-
-
-def _check_pad(x: Array, /, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> None:
-    if len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise ValueError(f"pad has {len(pad)} entries; expected a (before, after) pair for at most {x.ndim} dimensions")
-    if mode != "constant" and mode not in _PAD_MODES:
-        raise ArgumentError(f"mode is one of constant, {', '.join(_PAD_MODES)}, got {mode!r}")
-    for n, (before, after) in zip(x.shape, _pairs(pad, x.ndim)):
-        if before + n + after < 0:
-            raise ValueError(f"pad {tuple(pad)} cuts off more than there is")
-        most = {"reflect": n - 1, "circular": n, "replicate": math.inf if n else 0}.get(mode, math.inf)
-        if max(before, after) > most and mode != "constant":
-            raise ValueError(f"mode {mode!r} widens a dimension of {n} by at most {most}, got {max(before, after)}")
-
-
-@op(check=_check_pad)
-def pad(x: Array, /, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Array:
-    """Widens `x` by `pad`: (before, after) pairs from the last dimension backwards; a negative width cuts entries off.
-
-    `mode` says what the new entries are: "constant" (`value`, 0 by default), "reflect" (mirrored at the edge, which is
-    not repeated), "replicate" (the edge) or "circular" (from the other end). Raises `ArgumentError` for an unknown
-    mode, `ShapeError` for a width that cuts off or mirrors more than there is, and for more or half pairs.
-
-    >>> pad(np.array([[1, 2]]), (0, 1, 1, 0))
-    tensor([[0, 0, 0],
-            [1, 2, 0]])
-    """
-    if mode != "constant":
-        return x[np.ix_(*padded_places(x.shape, pad, mode))]
-    pairs = _pairs(pad, x.ndim)
-    kept = tuple([slice(max(0, -before), n - max(0, -after)) for (before, after), n in zip(pairs, x.shape)])
-    widths = [(max(0, before), max(0, after)) for before, after in pairs]
-    return np.pad(x[kept], widths, constant_values=value or 0)
-
-
-_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-"""PyTorch's names and NumPy's."""
-
-
-def padded_places(shape: tuple[int, ...], pad: Sequence[int], mode: str) -> list[Array]:
-    """For each dimension, which entry each entry of the padded one is taken from.
-
-    >>> padded_places((3,), (1, 2), "circular")
-    [array([2, 0, 1, 2, 0, 1])]
-    """
-    return [_padded(n, before, after, mode) for n, (before, after) in zip(shape, _pairs(pad, len(shape)))]
-
-
-def _padded(size: int, before: int, after: int, mode: str) -> Array:
-    places = np.arange(size)
-    if mode == "circular":  # what is cut off is cut off first
-        places = places[max(0, -before) : size - max(0, -after)]
-    widths, known = (max(0, before), max(0, after)), _PAD_MODES[mode]
-    whole = np.pad(places, widths, mode=known)  # type: ignore[call-overload]
-    return whole if mode == "circular" else whole[max(0, -before) : len(whole) - max(0, -after)]
 
 
 def _check_matrices(x: Array, /, diagonal: int = 0) -> None:
@@ -337,15 +264,3 @@ def repeat_interleave(x: Array, /, repeats: Any, dim: int | None = None) -> Arra
     tensor([1, 1, 2, 2])
     """
     return np.repeat(x, repeats_of(repeats), axis=dim)
-
-
-def repeats_of(repeats: Any) -> Any:
-    """`repeats` as an array; raises `DTypeError` unless it holds integers.
-
-    >>> repeats_of([1, 2])
-    array([1, 2])
-    """
-    counts = np.asarray(repeats.data if isinstance(repeats, HasArray) else repeats)
-    if counts.dtype.kind not in "iu":
-        raise DTypeError(f"repeat_interleave: repeats must hold integers, got {counts.dtype}")
-    return counts

@@ -1,0 +1,38 @@
+"""Module 01, tensor: sizes and numbers of repeats as users write them."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from tt_core.engine.dispatch import HasArray
+from tt_core.engine.errors import DTypeError, shown
+
+
+def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+    """The size that was given to `name`, as integers: `x.view(2, 3)` and `x.view((2, 3))` mean the same.
+
+    Raises `DTypeError` for anything but integers.
+
+    >>> as_size("view", ((2, 3),))
+    (2, 3)
+    """
+    sizes = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    try:
+        return tuple([operator.index(n) for n in sizes])
+    except TypeError:
+        raise DTypeError(f"{name}: takes integers, got {', '.join(map(shown, sizes))}") from None
+
+
+def repeats_of(repeats: Any) -> Any:
+    """`repeats` as an array; raises `DTypeError` unless it holds integers.
+
+    >>> repeats_of([1, 2])
+    array([1, 2])
+    """
+    counts = np.asarray(repeats.data if isinstance(repeats, HasArray) else repeats)
+    if counts.dtype.kind not in "iu":
+        raise DTypeError(f"repeat_interleave: repeats must hold integers, got {counts.dtype}")
+    return counts
