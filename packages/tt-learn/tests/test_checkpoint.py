@@ -24,7 +24,7 @@ import tt_core
 import tt_core.engine.files
 from tt_core.engine import threads
 from tt_learn import AdamW, CheckpointError, load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from tt_learn.training import checkpoints
+from tt_learn.training import checkpoints, environments
 
 
 @pytest.fixture
@@ -122,14 +122,14 @@ def test_what_a_file_cannot_hold_is_refused(path: Path) -> None:
 
 
 def test_thread_count_and_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checkpoints.thread_count() >= 1
-    assert checkpoints.environment_changes(checkpoints.environment()) == []
-    changes = checkpoints.environment_changes({**checkpoints.environment(), "threads": 99})
-    assert changes == [f"threads 99 -> {checkpoints.thread_count()}"]
+    assert environments.thread_count() >= 1
+    assert environments.environment_changes(environments.environment()) == []
+    changes = environments.environment_changes({**environments.environment(), "threads": 99})
+    assert changes == [f"threads 99 -> {environments.thread_count()}"]
     monkeypatch.setattr(threads.blas, "LIMITED", False)
     monkeypatch.setattr(threads.blas, "LIBRARIES", SimpleNamespace(info=list))  # a BLAS that cannot be asked
     monkeypatch.setattr(threads._chosen, "number", 3)
-    assert checkpoints.thread_count() == 3
+    assert environments.thread_count() == 3
 
 
 # --- damaged files

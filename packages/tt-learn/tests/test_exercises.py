@@ -52,7 +52,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
         "Backward.walk": [
             # the oldest call first
             "with GradMode(self.create_graph):\n    for root, g in roots:\n"
-            "        self.add(edge_of(root), _root_gradient(root, g))\n    while self.waiting:\n"
+            "        self.add(edge_of(root), root_gradient(root, g))\n    while self.waiting:\n"
             "        number = max(self.waiting)\n        self.waiting.remove(number)\n"
             "        self.visit(*self.arrived.pop(-number))\n"
             "    for leaf, g in self.leaves.values():\n        self.finish(leaf, g)",

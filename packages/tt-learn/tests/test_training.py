@@ -291,7 +291,7 @@ def test_a_plain_list_is_resumed_at_the_end_of_epochs_only(tmp_path: Path) -> No
 
 def test_another_environment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("SGD", callbacks=[Checkpoints(tmp_path)])
-    monkeypatch.setattr("tt_learn.training.checkpoints.thread_count", lambda: 99)
+    monkeypatch.setattr("tt_learn.training.environments.thread_count", lambda: 99)
     with pytest.warns(UserWarning, match="last bits may differ.*threads .* -> 99"):
         run("SGD", resume=tmp_path)
 

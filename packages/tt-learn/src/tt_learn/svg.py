@@ -1,7 +1,7 @@
-"""Part of module 07: charts as SVG text, for a browser; no library, no script, no fonts of its own.
+"""Part of module 07: charts as SVG text for a browser, without a library, a script or fonts.
 
-`line_chart` and `scatter_chart` are whole pictures. Other modules make theirs of the pieces below: `framed` draws axes
-around what a function puts between them, `drawing` is a sheet without axes.
+`line_chart` and `scatter_chart` are whole pictures. Other modules build theirs from the functions below: `framed` draws
+axes around what a function draws between them, and `drawing` is a canvas without axes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Scale = Callable[[float], float]
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 56, 60
 COLOURS = ("#1f6fb4", "#d9541e", "#2f8f4e", "#7b4fb0", "#8a6d1b", "#5a5a5a")
-DASHES = "6 4"  # of lines whose colour another line has
+DASHES = "6 4"  # for lines that share a colour with another line
 MOST_POINTS = 1500  # a line has no more pixels; longer series are thinned
 
 
@@ -33,7 +33,7 @@ class SVG(str):
 
 
 def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "", y_label: str = "") -> SVG:
-    """The series' points (x, y) as lines with axes, ticks and a legend; what is no finite number is left out.
+    """The series' points (x, y) as lines with axes, ticks and a legend; points that are not finite are left out.
 
     >>> line_chart({"train": [(0, 1.0), (10, 0.5)]}, "Loss", "step").startswith("<svg")
     True
@@ -69,7 +69,7 @@ def scatter_chart(
 ) -> SVG:
     """Named points (x, y) as circles with their names beside; those in `marked` are filled, the others hollow.
 
-    `sizes` are numbers to which the areas of the circles are proportional. What is no finite number is left out.
+    `sizes` are numbers to which the areas of the circles are proportional. Points that are not finite are left out.
 
     >>> scatter_chart({"int8": (1.0, 0.9), "none": (2.0, 0.9)}, marked=["int8"]).count("<circle")
     2
@@ -137,7 +137,7 @@ def framed(
 
 
 def drawing(parts: Sequence[str], width: float, height: float) -> SVG:
-    """A white sheet with these pieces on it.
+    """A white canvas with these pieces on it.
 
     >>> drawing([text(10, 20, "a < b")], 100, 40).count("a &lt; b")
     1

@@ -9,9 +9,9 @@ Read in this order; each file is one sitting:
     record.py        the plugin: observes op calls and adds their nodes
     backward.py      the chain rule: from the newest node to the oldest
 
-What the lesson does not need stands apart: grad modes (`modes.py`), hooks (`hooks.py`), guards against lost gradients
-(`guards.py`), `grad()` (`partial.py`), `Function` (`function.py`, `own_functions.py`) and recomputation
-(`recompute.py`).
+What the lesson does not need stands apart: where backward starts (`roots.py`), grad modes (`modes.py`, `decorated.py`,
+`mode_variants.py`), hooks (`hooks.py`), guards against lost gradients (`guards.py`), `grad()` (`partial.py`),
+`Function` (`function.py`, `own_functions.py`) and recomputation (`recompute.py`).
 
 Nothing of tt_core is patched. A change that goes around the tensor, through `.data` or `.numpy()`, is not noticed.
 """
@@ -26,11 +26,11 @@ from tt_learn.autograd.function import Function as Function
 from tt_learn.autograd.graph import Node as Node
 from tt_learn.autograd.graph import wide as wide
 from tt_learn.autograd.hooks import HookHandle as HookHandle
+from tt_learn.autograd.mode_variants import inference_mode as inference_mode
+from tt_learn.autograd.mode_variants import set_grad_enabled as set_grad_enabled
 from tt_learn.autograd.modes import enable_grad as enable_grad
-from tt_learn.autograd.modes import inference_mode as inference_mode
 from tt_learn.autograd.modes import is_grad_enabled as is_grad_enabled
 from tt_learn.autograd.modes import no_grad as no_grad
-from tt_learn.autograd.modes import set_grad_enabled as set_grad_enabled
 from tt_learn.autograd.own_functions import Cube as Cube
 from tt_learn.autograd.own_functions import StraightThroughRound as StraightThroughRound
 from tt_learn.autograd.partial import grad as grad

@@ -16,18 +16,16 @@ from typing import Any
 
 import numpy as np
 
-import tt_core
 from tt_core.engine import mutation
-from tt_core.engine.dispatch import quietly, wrap
+from tt_core.engine.dispatch import quietly
 from tt_core.engine.heap import LINE
 from tt_core.engine.phases import in_phase
 from tt_core.engine.plugins import manager
-from tt_core.tensor import as_array
 from tt_learn import hookspecs
 from tt_learn.autograd.broadcasting import fit
-from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Edge, Node, edge_of
 from tt_learn.autograd.modes import GradMode
+from tt_learn.autograd.roots import root_gradient
 
 Roots = Sequence[tuple[Any, Any]]
 """Pairs of a result and its gradient; None stands for 1."""
@@ -41,7 +39,7 @@ class Backward:
         self.waiting: list[int] = []  # a heap of the negated numbers of the nodes below
         self.arrived: dict[int, tuple[Node, list[Any]]] = {}  # by number: a node and its outputs' gradients so far
         self.leaves: dict[int, tuple[Any, Any]] = {}  # by id: a leaf and its gradient so far
-        self.foreign: set[int] = set()  # ids of arrays that somebody else may hold
+        self.foreign: set[int] = set()  # ids of arrays that other code may hold
 
     def run(self, roots: Roots) -> None:
         """Walks from `roots` to the leaves, in what plugins wrap around it."""
@@ -51,11 +49,11 @@ class Backward:
         """Visits each recorded call once, then adds the gradients of the leaves."""
         with GradMode(self.create_graph), in_phase("backward"):
             for root, g in roots:
-                g = _root_gradient(root, g)
+                g = root_gradient(root, g)
                 self.foreign.add(id(mutation.owner(g.data)))
                 self.add(edge_of(root), g)
             while self.waiting:
-                newest = -heapq.heappop(self.waiting)
+                newest = -heapq.heappop(self.waiting)  # heapq has the smallest in front, hence the negated numbers
                 self.visit(*self.arrived.pop(newest))
             for leaf, g in self.leaves.values():
                 self.finish(leaf, g)
@@ -71,7 +69,7 @@ class Backward:
                     g = fit(node.name, g, (shape, dtype))
                 self.add(edge, g)
         if not self.retain_graph:
-            node.functions = None
+            node.functions = None  # frees what they keep at once, while the walk goes on
 
     def add(self, edge: Edge, g: Any) -> None:
         """Adds a gradient to what has arrived at an edge: gradients of several uses of a tensor sum up."""
@@ -102,7 +100,7 @@ class Backward:
                 mutation.record(total.data)
 
     def is_foreign(self, g: Any) -> bool:
-        """Whether the memory of `g` is, or will be, held by somebody else too; a second question answers True."""
+        """Whether other code holds the memory of `g`, or will hold it; True for the second call with one memory."""
         owner = mutation.owner(g.data)
         piece = owner.nbytes > g.data.nbytes + LINE  # of a larger array, which it would keep in memory
         if piece or id(owner) in self.foreign or not g.data.flags.writeable:
@@ -130,22 +128,3 @@ _one_at_a_time = threading.Lock()  # two threads may reach one leaf
 
 def _fits_into(g: Any, total: Any) -> bool:
     return total.data.dtype == g.data.dtype and total.data.shape == g.data.shape and total.data.flags.writeable
-
-
-def _root_gradient(root: Any, g: Any) -> Any:
-    if not getattr(root, "requires_grad", False):
-        raise GradientError(
-            "backward: this tensor has no history; nothing it was computed from requires a gradient"
-            " (or it was computed under no_grad())"
-        )
-    if g is None:
-        if root.data.size != 1:
-            raise GradientError(
-                f"backward: a tensor of shape {root.shape} needs a gradient of that shape; "
-                f"pass gradient=, or reduce it to one number with sum() or mean()"
-            )
-        return wrap(np.array(1, root.data.dtype).reshape(root.data.shape))  # a fifth of the time of np.ones
-    g = g.to(root.dtype) if isinstance(g, tt_core.Tensor) else wrap(as_array(g, root.dtype, "gradient"))
-    if g.shape != root.shape:
-        raise GradientError(f"backward: gradient has shape {g.shape}, the tensor has {root.shape}")
-    return g

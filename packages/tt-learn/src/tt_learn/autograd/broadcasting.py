@@ -20,6 +20,7 @@ def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
     >>> sum_to(np.ones((2, 3)), (1, 3)).shape, sum_to(np.ones((2, 3)), ()).item()
     ((1, 3), 6.0)
     """
+    # (2, 3) -> (1, 3) -> (3,): summed with the dimensions kept, then the new ones in front are dropped
     repeated = repeated_dims(x.shape, shape)
     return x.sum(repeated, x.dtype, keepdims=True).reshape(shape) if repeated else x.reshape(shape)
 
@@ -30,7 +31,7 @@ def repeated_dims(full: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
     >>> repeated_dims((5, 2, 3), (1, 3))
     (0, 1)
     """
-    lead = len(full) - len(shape)
+    lead = len(full) - len(shape)  # broadcasting aligns shapes at their ends: new dimensions are in front
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, full[lead:])):
         raise ValueError(f"a gradient of shape {full} does not fit an input of shape {shape}; the rule is wrong")
     return tuple(i for i, n in enumerate(full) if i < lead or (shape[i - lead] == 1 and n != 1))
@@ -38,7 +39,7 @@ def repeated_dims(full: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 
 def fit(name: str, g: Any, signature: Signature) -> Any:
     """Gradient `g` in the shape and dtype of its input; raises `GradientError`, naming the op, if it does not fit."""
-    shape, dtype = signature
+    shape, dtype = signature  # of the input that the gradient is for
     g = g.to(dtype)
     try:
         return g if g.data.shape == shape else sum_to(g, shape=shape)

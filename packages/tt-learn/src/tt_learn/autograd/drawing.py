@@ -1,6 +1,6 @@
 """Module 05, autograd: the recorded graph as a picture, from the leaves at the top to the result at the bottom.
 
-Each call stands one row below the last of its inputs; within a row, boxes move towards their neighbours until few
+Each call is one row below the lowest of its inputs; within a row, boxes move towards their neighbours until few
 lines cross (Sugiyama et al. 1981). It shows what `backward` will walk, in reverse: no values, and no calls that nothing
 requires a gradient of.
 """
@@ -18,7 +18,7 @@ from tt_learn.autograd import GradientError, Node, Tensor
 from tt_learn.svg import SVG
 
 MOST = 2000
-"""Boxes that a reader, and a browser, can still take in."""
+"""The number of boxes that a reader, and a browser, can handle."""
 
 _ROW, _BOX, _GAP, _MARGIN, _LETTER = 74, 40, 18, 24, 7.4  # pixels
 _SWEEPS = 12
@@ -26,7 +26,7 @@ _COLOURS = {"call": ("#ffffff", "#5a5a5a"), "leaf": ("#e3f0fb", "#1f6fb4"), "par
 
 
 class _Box:
-    """A call, a leaf, or (without a title) a bend of a line that passes a row."""
+    """A call, a leaf, or (without a title) the bend of a line in a row that it crosses."""
 
     def __init__(self, title: str = "", below: str = "", kind: str = "call") -> None:
         self.title, self.below, self.kind = title, below, kind
@@ -71,7 +71,7 @@ def draw_graph(
 
 
 def _boxes(root: Node, titles: Mapping[int, str]) -> list[_Box]:
-    """A box for each call and leaf, inputs before what was computed from them, tied to one another."""
+    """A box for each call and leaf, linked to one another; inputs come before what was computed from them."""
     found: dict[int, tuple[Any, _Box]] = {}
     stack: list[Any] = [root]
     while stack:
@@ -108,7 +108,7 @@ def _size(shape: tuple[int, ...], dtype: Any) -> str:
 
 
 def _rows(boxes: list[_Box]) -> list[list[_Box]]:
-    """Each box one row below its lowest input; leaves right above their first use; bends where a line passes."""
+    """Places each box one row below its lowest input, and each leaf above its first use; adds bends to long lines."""
     for box in boxes:
         box.row = max((above.row + 1 for above in box.above), default=0)
     for box in boxes:
@@ -127,7 +127,7 @@ def _rows(boxes: list[_Box]) -> list[list[_Box]]:
 
 
 def _bend(above: _Box, box: _Box, rows: list[list[_Box]], bends: list[_Box]) -> None:
-    """Lead the line between the two over a bend in each row; all lines from one box take the same `bends`."""
+    """Adds a bend in each row between the two boxes; all lines from one box share the same `bends`."""
     between = box.row - above.row - 1
     while len(bends) < between:
         bend, last = _Box(), bends[-1] if bends else above
@@ -146,7 +146,7 @@ def _bend(above: _Box, box: _Box, rows: list[list[_Box]], bends: list[_Box]) -> 
 
 
 def _order(rows: list[list[_Box]]) -> None:
-    """Sort each row by the mean place of what its boxes are tied to, down and up in turn."""
+    """Sorts each row by the mean position of its boxes' neighbours, downwards and upwards in turn."""
     for sweep in range(_SWEEPS):
         down = sweep % 2 == 0
         for row in rows if down else rows[::-1]:
@@ -160,7 +160,7 @@ def _mean(boxes: list[_Box], otherwise: float) -> float:
 
 
 def _place(rows: list[list[_Box]]) -> None:
-    """Move boxes towards the mean of their neighbours, never through one another."""
+    """Moves boxes towards the mean of their neighbours without changing their order."""
     for row in rows:
         _spread(row, [0.0] * len(row))
     for sweep in range(2 * _SWEEPS):
@@ -170,7 +170,7 @@ def _place(rows: list[list[_Box]]) -> None:
 
 
 def _spread(row: list[_Box], wished: list[float]) -> None:
-    """As near to the wished places as the widths allow: pushed to the right, pulled to the left, halfway between."""
+    """Positions as near to the desired ones as the widths allow: the mean of packing to the right and to the left."""
     right = list(_pushed(row, wished))
     left = [-x for x in _pushed(row[::-1], [-x for x in wished[::-1]])][::-1]
     for box, a, b in zip(row, right, left):
@@ -211,7 +211,7 @@ def _top(box: _Box) -> float:
 
 
 def _line(above: _Box, box: _Box) -> str:
-    """From the lower edge of one to the upper edge of the other, upright at both ends; through a bend in one go."""
+    """A curve from the lower edge of one box to the upper edge of the other, vertical at both ends."""
     start, end = _top(above) + _BOX, _top(box)
     middle = (start + end) / 2
     through = "" if above.title else f" M{above.x:.1f},{start - _BOX:.1f} V{start:.1f}"

@@ -1,8 +1,8 @@
-"""Module 05, autograd: gradients held against finite differences, the proof that a rule is right.
+"""Module 05, autograd: gradients compared with finite differences, to test that a rule is right.
 
 The outputs are weighted with random numbers before they are added up: a plain sum would hide every rule that is wrong
 by something that adds up to zero. What this does not do: it cannot check where a function has a kink or jumps, and it
-says nothing about float32, whose rounding drowns the differences.
+says nothing about float32, whose rounding errors are larger than the differences.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def gradgradcheck(
 ) -> bool:
     """Whether the second derivatives are right: `gradcheck` of the gradient, by the inputs and by its weights.
 
-    In an error, inputs are counted through: first those of `function`, then one weight for each of its outputs. Raises
+    Errors number the inputs of `function` first, then one weight for each of its outputs. Raises
     as `gradcheck` does.
 
     >>> x = Tensor(np.array([0.5, 2.0]), requires_grad=True)
@@ -134,7 +134,7 @@ def _check_input(position: int, x: Tensor) -> None:
 
 
 def _analytic(outputs: Sequence[Any], weights: Sequence[Array], inputs: Sequence[Tensor]) -> list[Array]:
-    """The gradients by backward; an output without history counts as constant, which differences will tell."""
+    """The gradients by backward. An output without history counts as constant; if it is not, differences show it."""
     roots = [(y, cast(Tensor, wrap(w))) for y, w in zip(outputs, weights) if _has_gradient(y)]
     if not roots:
         raise GradientError("gradcheck: no output depends on an input that requires a gradient")
@@ -143,7 +143,7 @@ def _analytic(outputs: Sequence[Any], weights: Sequence[Array], inputs: Sequence
 
 
 def _differences(value: Callable[[], float], x: Array, eps: float) -> Array:
-    """Central differences of `value()` for each entry of `x`, which is changed in place and put back."""
+    """Central differences of `value()` for each entry of `x`, which is changed in place and restored."""
     result = np.empty(x.shape)
     for at in np.ndindex(x.shape):
         result[at] = (_moved(value, x, at, eps) - _moved(value, x, at, -eps)) / (2 * eps)

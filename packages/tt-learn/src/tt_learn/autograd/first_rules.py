@@ -17,6 +17,7 @@ from tt_learn.autograd.tensor import Tensor
 @gradient(E.add)
 def add_rule(out: Tensor, a: Tensor, b: Tensor) -> Any:
     """a + b: both derivatives are 1."""
+    # without a product, the same array goes to both inputs; `backward.py` copies it where one would be written to
     return lambda g: g, lambda g: g
 
 
@@ -29,12 +30,14 @@ def mul_rule(out: Tensor, a: Tensor, b: Tensor) -> Any:
 @gradient(E.div)
 def div_rule(out: Tensor, a: Tensor, b: Tensor) -> Any:
     """a / b: the derivative by a is 1 / b, and that by b is -a / b^2."""
+    # a / b is the output, so a need not stay in memory
     return lambda g: g / b, lambda g: -g * out / b
 
 
 @gradient(E.exp)
 def exp_rule(out: Tensor, x: Tensor) -> Any:
     """e^x: the derivative is e^x, which is the output."""
+    # names `out` and not x: what an inner function names is what the graph keeps in memory
     return (lambda g: g * out,)
 
 

@@ -49,7 +49,7 @@ class Node:
     def attach(self, outputs: Sequence[Any]) -> None:
         """Makes this node the history of its outputs; integer outputs have none."""
         for i, x in enumerate(outputs):
-            if x.data.dtype.kind == "f":
+            if x.data.dtype.kind == "f":  # integers have no derivative, since they cannot change by a small amount
                 x._requires_grad, x.grad_fn = True, self
                 if i:
                     x._output = i
@@ -61,7 +61,7 @@ class Node:
         """
         if self.functions is None or mutation.now() != self.moment:
             self.check()
-        if len(gradients) == 1:
+        if len(gradients) == 1:  # most ops have one output, and a tuple of one would cost each of them
             g = gradients[0]
             if g.data.itemsize == 2 and g.data.dtype == HALF:
                 g = g.to(np.float32)

@@ -14,7 +14,7 @@ def refuse_gradients(whose: str, what: str, value: Any) -> None:
             refuse_gradients(whose, what, part)
     elif getattr(value, "_requires_grad", False):
         raise GradientError(
-            f"{whose}: {what} brings a tensor that requires a gradient, which it would not get; "
+            f"{whose}: {what} contains a tensor that requires a gradient, which would be lost; "
             f"pass it as an input of its own (stack() makes one of several), or detach() it"
         )
 
@@ -28,5 +28,5 @@ def refuse_in_place(what: str, instead: str, tensor: Any, source: Any) -> None:
             kind = "is a leaf that requires a gradient" if x.grad_fn is None else "has history"
             raise GradientError(
                 f"{what}: {whom} {kind}, and a change in place would be missing from it; "
-                f"use {instead}, or no_grad() if no gradient should know"
+                f"use {instead}, or no_grad() if it needs no gradient"
             )

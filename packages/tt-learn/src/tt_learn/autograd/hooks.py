@@ -59,7 +59,7 @@ class HookedBackward(Backward):
         super().finish(leaf, self.hooked(leaf._hooks, g) if leaf._hooks else g)
 
     def call_hooks(self, node: Node, gradients: list[Any]) -> None:
-        """Hands each output's gradient through the hooks of that output."""
+        """Calls the hooks of each output with its gradient, and keeps what they return."""
         for output, hooks in (node.hooks or {}).items():
             if gradients[output] is not None:
                 gradients[output] = self.hooked(hooks, gradients[output])

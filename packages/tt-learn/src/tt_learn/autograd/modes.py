@@ -1,20 +1,19 @@
-"""Grad modes: whether op calls are recorded, per thread, as a block or as a decorator."""
+"""Grad modes: whether op calls are recorded, per thread, as a block or as a decorator.
+
+`inference_mode` and `set_grad_enabled` are in `mode_variants.py`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import inspect
 import threading
-from collections.abc import Callable, Generator
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar
 
 from tt_core.engine.arguments import checked
+from tt_learn.autograd.decorated import F, decorated
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-class _Recording(threading.local):
+class _Recording(threading.local):  # per thread: a loader's thread must not switch the training loop's recording
     on = True
 
 
@@ -30,7 +29,7 @@ class GradMode:
         self._before: list[bool] = []  # a stack, because one object may be entered again inside itself
 
     def __enter__(self) -> None:
-        self._before.append(recording.on)
+        self._before.append(recording.on)  # the mode to return to, which need not be the opposite one
         recording.on = self._mode
 
     def __exit__(self, *_: object) -> None:
@@ -38,34 +37,8 @@ class GradMode:
 
     @checked
     def __call__(self, function: F) -> F:
-        """Decorates `function`; every call has a stack of its own, because threads may call it at the same time."""
-        decorate = _decorated_generator if inspect.isgeneratorfunction(function) else _decorated
-        return cast(F, functools.wraps(function)(decorate(function, self._mode)))
-
-
-def _decorated(function: Callable[..., Any], mode: bool) -> Callable[..., Any]:
-    def run(*inputs: Any, **options: Any) -> Any:
-        with GradMode(mode):
-            return function(*inputs, **options)
-
-    return run
-
-
-def _decorated_generator(function: Callable[..., Any], mode: bool) -> Callable[..., Any]:
-    """The generator's body runs in the mode; the code that reads from it and sends to it does not."""
-
-    def run(*inputs: Any, **options: Any) -> Generator[Any, Any, Any]:
-        sent = None
-        with contextlib.closing(function(*inputs, **options)) as steps:
-            while True:
-                try:
-                    with GradMode(mode):
-                        value = steps.send(sent)
-                except StopIteration as end:
-                    return end.value
-                sent = yield value
-
-    return run
+        """Decorates `function`: each call runs in a block of its own."""
+        return decorated(function, functools.partial(GradMode, self._mode))
 
 
 class _FixedMode(GradMode):
@@ -119,48 +92,3 @@ def is_grad_enabled() -> bool:
     False
     """
     return recording.on
-
-
-class inference_mode(GradMode):
-    """Same as `no_grad`; with `mode=False`, a block that changes nothing.
-
-    >>> from tt_learn import tensor
-    >>> x = tensor([1.0], requires_grad=True)
-    >>> with inference_mode():
-    ...     (x * 2).requires_grad
-    False
-    """
-
-    def __new__(cls, mode: Any = True) -> Any:
-        if callable(mode):  # as a decorator without parentheses
-            return cls()(mode)
-        return super().__new__(cls)
-
-    @checked
-    def __init__(self, mode: bool = True) -> None:
-        super().__init__(not mode and recording.on)
-
-
-class set_grad_enabled(GradMode):
-    """Turns recording on or off from now on, or for a block or a decorated function.
-
-    >>> with set_grad_enabled(False):
-    ...     is_grad_enabled()
-    False
-    >>> is_grad_enabled()
-    True
-    """
-
-    @checked
-    def __init__(self, mode: bool) -> None:
-        super().__init__(bool(mode))
-        super().__enter__()
-
-    def __enter__(self) -> None:
-        if not self._before:  # it was left, and is entered again
-            super().__enter__()
-
-    @checked
-    def __call__(self, function: F) -> F:
-        self.__exit__()
-        return super().__call__(function)

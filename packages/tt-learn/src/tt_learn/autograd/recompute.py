@@ -33,7 +33,7 @@ class RecomputedNode(Node):
         if self.functions is None or mutation.now() != self.moment:
             self.check()
         return [
-            (edge_of(x), g if g.shape == x.shape else g.expand(x.shape))  # an op may have summed what its formula gives
+            (edge_of(x), g if g.shape == x.shape else g.expand(x.shape))  # the op may return sums of its formula
             for x, g in zip(self.run_again(), gradients)
             if g is not None and getattr(x, "requires_grad", False)
         ]

@@ -37,7 +37,7 @@ class Tensor(tt_core.Tensor):
     _output = 0  # which output of grad_fn this is
     _retains = False
     recalled: ClassVar[Any]
-    """The class of what stands for an output of this class inside the rule that computed it (see `record.py`)."""
+    """The class of the stand-in for an output of this class inside the rule that computed it (see `record.py`)."""
     _hooks: list[Hook] | None = None  # a leaf's hooks; other tensors keep theirs at the node
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:

@@ -321,7 +321,7 @@ def walk_through_a_chain(t: Trial) -> None:
     result = by_hand("triple", [by_hand("double", [leaf], (lambda g: g * 2,))], (lambda g: g * 3,))
     t.step("walk([(result, None)])")
     walk(result)
-    t.see("leaf.grad", leaf.grad, why="a root without a gradient has 1: _root_gradient gives it")
+    t.see("leaf.grad", leaf.grad, why="a root without a gradient has 1: root_gradient gives it")
     second = by_hand("double", [leaf], (lambda g: g * 2,))
     walk(second, tensor(10))
     t.see("leaf.grad after another walk, with a gradient of 10", leaf.grad, why="finish() adds to what is there")
@@ -550,7 +550,7 @@ EXERCISES = (
         8,
         (
             "Begin at the roots, then visit the newest waiting node again and again, until none waits.",
-            "Each root has an edge, edge_of(root), and a gradient, _root_gradient(root, g). Nodes leave the heap "
+            "Each root has an edge, edge_of(root), and a gradient, root_gradient(root, g). Nodes leave the heap "
             "self.waiting by their negated number, and self.arrived gives the node and its gradients. At the end, "
             "finish() each leaf.",
             "with GradMode(self.create_graph), in_phase('backward'): add the roots (note id(mutation.owner(g.data)) in "

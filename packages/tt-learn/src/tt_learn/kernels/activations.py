@@ -134,7 +134,7 @@ def _gelu_tanh(g: Array, x: Array, result: Array, out: Array) -> None:
 
 
 def _gate(x: Array, result: Array) -> Array:
-    """`result / x`, kept off 0 / 0 by less than the dtype resolves; 1/2 at 0."""
+    """`result / x`, and 1/2 at 0: a number too small to change any other result is added to both."""
     gate = np.copysign(x.dtype.type(4) * np.finfo(x.dtype).tiny, x)
     divisor = x + gate
     gate *= 0.5

@@ -43,13 +43,13 @@ def cross_entropy_backward(
         scale = scale / (len(rows) if weights is None else weights.sum())
     if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
         scale = np.where(kept, weights * scale, 0)
-    share = scale / total
+    share = scale / total  # (rows,); multiplied by exp(x - peak), it is g softmax(x)
     result = np.empty(rows.shape, rows.dtype)
-    for block in row_blocks(rows):
+    for block in row_blocks(rows):  # a few rows go through all three steps while they are in the cache
         part = np.subtract(rows[block], peak[block, None], out=result[block])
         np.exp(part, out=part)
         part *= share[block, None]
-    result[np.arange(len(rows)), labels] -= scale
+    result[np.arange(len(rows)), labels] -= scale  # softmax - 1 for the right class
     return _from_class_rows(result, x.shape)
 
 

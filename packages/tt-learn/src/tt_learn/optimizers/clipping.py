@@ -39,6 +39,7 @@ def clip_grad_norm_(
     if norm_type <= 0:
         raise ArgumentError(f"clip_grad_norm_: norm_type is {norm_type}, expected a number above 0 or inf")
     gradients = list(_gradients("clip_grad_norm_", parameters))
+    # one norm for all: a factor for each parameter would turn the direction of the step
     total = total_norm(gradients, float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise GradientError(f"clip_grad_norm_: the gradients' norm is {total}; lower the learning rate")
@@ -85,10 +86,11 @@ def total_norm(gradients: Sequence[Array], norm_type: float) -> float:
     >>> total_norm([np.array([3.0]), np.array([[4.0]])], 2.0)
     5.0
     """
-    pieces = [piece for g in gradients for piece in _pieces(g)]
+    pieces = [piece for g in gradients for piece in _pieces(g)]  # each (BLOCK,) or shorter
     if norm_type == math.inf:
         return float(np.max([np.abs(piece).max() for piece in pieces], initial=0.0))  # nan too, unlike Python's max
     if norm_type == 2:
+        # fsum adds up in float64, since the pieces of a large model would lose digits in float32
         return math.sqrt(math.fsum(float(np.dot(piece, piece)) for piece in pieces))
     return math.fsum(float((np.abs(piece) ** norm_type).sum()) for piece in pieces) ** (1 / norm_type)
 
@@ -105,7 +107,7 @@ def scale_down(gradients: Sequence[Array], max_norm: float, total: float) -> flo
     scale = max_norm / (total + 1e-6)
     if not scale >= 1:  # also true for nan, which must not go unnoticed
         for g in gradients:
-            g *= scale
+            g *= scale  # in place: the optimizer reads these arrays
     return scale
 
 

@@ -30,7 +30,7 @@ def penalized(p: Array, g: Array, group: Group) -> Array:
     >>> penalized(np.array([2.0]), np.array([1.0]), {"weight_decay": 0.5, "maximize": False})
     array([2.])
     """
-    g = -g if group["maximize"] else g
+    g = -g if group["maximize"] else g  # uphill is downhill of the negated loss
     return g + group["weight_decay"] * p if group["weight_decay"] else g
 
 
@@ -42,6 +42,7 @@ def momentum(g: Array, state: State, group: Group) -> Array:
     array([3.])
     """
     b = state["momentum_buffer"]
+    # b starts at g and not at 0, as in PyTorch: the first step has full length, where Adam has to correct its start
     first = "momentum_buffer" in state.unset
     b[...] = g if first else group["momentum"] * b + (1 - group["dampening"]) * g
     return b
@@ -93,31 +94,9 @@ class SGD(Optimizer):
         direction = g = penalized(p, g, group)
         if group["momentum"]:
             b = momentum(g, state, group)
+            # nesterov looks one step ahead: what b will add next is in this step already
             direction = g + group["momentum"] * b if group["nesterov"] else b
         p -= group["lr"] * direction
-
-
-class SGDMomentum(SGD):
-    """`SGD` with a default momentum of 0.9; raises as `SGD` does.
-
-    >>> from tt_learn import Tensor
-    >>> SGDMomentum([Tensor([1.0], requires_grad=True)], lr=0.1).param_groups[0]["momentum"]
-    0.9
-    """
-
-    @checked
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.9,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize)
 
 
 # --- a step size for each element
@@ -160,6 +139,7 @@ class RMSprop(Optimizer):
         below_one(self.name, "alpha", group["alpha"])
 
     def state_names(self, group: Group) -> tuple[str, ...]:
+        # allocates only the arrays that the options use
         names = ("square_avg", "momentum_buffer" * bool(group["momentum"]), "grad_avg" * group["centered"])
         return tuple(filter(None, names))
 
@@ -170,6 +150,7 @@ class RMSprop(Optimizer):
             mean = state["grad_avg"]
             mean[...] = alpha * mean + (1 - alpha) * g
             v = v - mean**2  # the variance: the mean of the squares minus the square of the mean
+        # each element is divided by its own usual size, so steep and flat directions get steps of one length
         direction = g / (np.sqrt(v) + group["eps"])
         if group["momentum"]:
             b = state["momentum_buffer"]
@@ -195,8 +176,9 @@ def adam(p: Array, g: Array, state: State, step: int, group: Group) -> None:
     m, v, (beta1, beta2) = state["exp_avg"], state["exp_avg_sq"], group["betas"]
     m[...] = beta1 * m + (1 - beta1) * g
     v[...] = beta2 * v + (1 - beta2) * g**2
-    if group.get("amsgrad"):  # the largest v so far (Reddi et al. 2018)
+    if group.get("amsgrad"):  # a v that never shrinks, so that the steps never grow
         v = state["max_exp_avg_sq"][...] = np.maximum(state["max_exp_avg_sq"], v)
+    # the weights of the gradients in m add up to 1 - beta1^step; dividing by it makes m a mean
     m_hat = m / (1 - beta1**step)
     v_hat = v / (1 - beta2**step)
     p -= group["lr"] * m_hat / (np.sqrt(v_hat) + group["eps"])
@@ -275,5 +257,6 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
 
     def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        # on p itself: through the gradient, Adam would divide the decay by sqrt(v) too
         p *= 1 - group["lr"] * group["weight_decay"]
         adam(p, -g if group["maximize"] else g, state, step, group)

@@ -2,21 +2,19 @@
 
 A schedule is a formula of the number of steps done, `lr_at(t, base)`. It depends only on `t` and on the rate that the
 optimizer started with, so a run resumes by restoring `t`. Names, arguments and values are PyTorch's (`CosineWarmupLR`
-is nanoGPT's). Call `step()` after each `optimizer.step()`, or once per epoch. Further schedules are in
+is nanoGPT's). Call `step()` after each `optimizer.step()`, or once per epoch. Further schedules are in `decays.py` and
 `tt_learn/optim/schedules.py`.
 """
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections.abc import Sequence
 
 from tt_core.engine.arguments import checked
 from tt_learn.optimizers.base import Optimizer
 from tt_learn.optimizers.saving import OptimizerError
 from tt_learn.optimizers.scheduling import Scheduler as Scheduler
-from tt_learn.optimizers.scheduling import checked_count, checked_list, checked_number, checked_share
+from tt_learn.optimizers.scheduling import checked_count, checked_number, checked_share
 
 
 def linear(start: float, end: float, done: float) -> float:
@@ -34,6 +32,7 @@ def cosine(start: float, end: float, done: float) -> float:
     >>> [round(cosine(1.0, 0.0, done), 3) for done in (0, 0.25, 0.5, 1)]
     [1.0, 0.854, 0.5, 0.0]
     """
+    # (1 + cos) / 2 falls from 1 to 0, and is flat at both ends
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
@@ -50,98 +49,14 @@ class StepLR(Scheduler):
 
     @checked
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = (
-            checked_count("StepLR: step_size", step_size),
-            checked_number("StepLR: gamma", gamma),
-        )
+        self.step_size = checked_count("StepLR: step_size", step_size)
+        self.gamma = checked_number("StepLR: gamma", gamma)
         super().__init__(optimizer)
 
     @checked
     def lr_at(self, t: int, base: float) -> float:
+        # from the base and not from the last rate, so that resuming at t needs nothing else
         return float(base * self.gamma ** (t // self.step_size))
-
-
-class MultiStepLR(Scheduler):
-    """Multiplies the rate by `gamma` at each of the `milestones`: base gamma^(number of milestones up to t).
-
-    >>> from tt_learn import SGD, Tensor
-    >>> schedule = MultiStepLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), milestones=[1, 3], gamma=0.5)
-    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
-    [1.0, 0.5, 0.5, 0.25]
-    """
-
-    @checked
-    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        self.milestones = sorted(checked_list("MultiStepLR: milestones", milestones))
-        self.gamma = checked_number("MultiStepLR: gamma", gamma)
-        super().__init__(optimizer)
-
-    @checked
-    def lr_at(self, t: int, base: float) -> float:
-        return float(base * self.gamma ** bisect.bisect_right(self.milestones, t))
-
-
-class ExponentialLR(Scheduler):
-    """Multiplies the rate by `gamma` at each step: base gamma^t.
-
-    >>> from tt_learn import SGD, Tensor
-    >>> schedule = ExponentialLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), gamma=0.5)
-    >>> [schedule.lr_at(t, 1.0) for t in range(3)]
-    [1.0, 0.5, 0.25]
-    """
-
-    @checked
-    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = checked_number("ExponentialLR: gamma", gamma)
-        super().__init__(optimizer)
-
-    @checked
-    def lr_at(self, t: int, base: float) -> float:
-        return float(base * self.gamma**t)
-
-
-class PolynomialLR(Scheduler):
-    """Decays to 0 in `total_iters` steps and stays there: base (1 - t / total_iters)^power.
-
-    >>> from tt_learn import SGD, Tensor
-    >>> schedule = PolynomialLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), total_iters=2, power=2.0)
-    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
-    [1.0, 0.25, 0.0, 0.0]
-    """
-
-    @checked
-    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
-        self.total_iters = checked_count("PolynomialLR: total_iters", total_iters)
-        self.power = checked_number("PolynomialLR: power", power)
-        super().__init__(optimizer)
-
-    @checked
-    def lr_at(self, t: int, base: float) -> float:
-        return float(base * (1 - min(t / self.total_iters, 1.0)) ** self.power)
-
-
-class ConstantLR(Scheduler):
-    """Multiplies the base by `factor` for the first `total_iters` steps.
-
-    Raises `OptimizerError` for a factor outside [0, 1].
-
-    >>> from tt_learn import SGD, Tensor
-    >>> schedule = ConstantLR(SGD([Tensor([1.0], requires_grad=True)], lr=1.0), factor=0.5, total_iters=2)
-    >>> [schedule.lr_at(t, 1.0) for t in range(4)]
-    [0.5, 0.5, 1.0, 1.0]
-    """
-
-    @checked
-    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
-        self.factor, self.total_iters = (
-            checked_share("ConstantLR: factor", factor),
-            checked_number("ConstantLR", total_iters),
-        )
-        super().__init__(optimizer)
-
-    @checked
-    def lr_at(self, t: int, base: float) -> float:
-        return base * self.factor if t < self.total_iters else base
 
 
 class LinearLR(Scheduler):
@@ -168,7 +83,7 @@ class LinearLR(Scheduler):
 
     @checked
     def lr_at(self, t: int, base: float) -> float:
-        done = min(t / self.total_iters, 1.0) if self.total_iters else 1.0
+        done = min(t / self.total_iters, 1.0) if self.total_iters else 1.0  # the line ends, and the rate stays
         return base * linear(self.start_factor, self.end_factor, done)
 
 
@@ -190,7 +105,7 @@ class CosineAnnealingLR(Scheduler):
 
     @checked
     def lr_at(self, t: int, base: float) -> float:
-        return cosine(base, self.eta_min, t / self.T_max)
+        return cosine(base, self.eta_min, t / self.T_max)  # beyond T_max the cosine rises again
 
 
 class CosineWarmupLR(Scheduler):
@@ -218,6 +133,7 @@ class CosineWarmupLR(Scheduler):
 
     @checked
     def lr_at(self, t: int, base: float) -> float:
+        # Adam's running means are first computed from few gradients, and a full step could go in any direction
         if t < self.warmup_steps:
             return base * (t + 1) / (self.warmup_steps + 1)
         done = (t - self.warmup_steps) / (self.total_steps - self.warmup_steps)

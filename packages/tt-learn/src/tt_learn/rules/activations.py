@@ -156,7 +156,7 @@ def _(g: Any, x: Any, beta: float, threshold: float) -> Any:
 
 @formula(gelu_backward)
 def _(g: Any, x: Any, out: Any, approximate: str) -> Any:
-    """From `x` alone: the result that the kernel takes ready-made depends on it too."""
+    """From `x` alone, because the result that the kernel receives depends on it too."""
     if approximate == "none":
         density = E.exp(x * x * -0.5) / math.sqrt(2 * math.pi)
         return g * ((1 + E.erf(x * math.sqrt(0.5))) / 2 + x * density)

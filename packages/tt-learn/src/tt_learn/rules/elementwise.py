@@ -33,7 +33,7 @@ gradient(E.sin, lambda out, x: (lambda g: g * E.cos(x),))
 gradient(E.cos, lambda out, x: (lambda g: -g * E.sin(x),))
 gradient(E.erf, lambda out, x: (lambda g: g * E.exp(-wide(x) * x) * (2 / math.sqrt(math.pi)),))
 
-# flat almost everywhere: the gradient is 0, as in PyTorch, not missing
+# flat almost everywhere: the gradient is 0, as in PyTorch, and not None
 for flat in (E.sign, E.floor, E.ceil, E.round):
     gradient(flat, lambda out, x: (zeros_like,))
 gradient(E.floor_divide, lambda out, a, b: (zeros_like, zeros_like))

@@ -43,7 +43,7 @@ def _share(x: Any, out: Any) -> Any:
 
 @gradient(M.cumprod)
 def _(out: Any, x: Any, dim: int) -> Any:
-    """The product of all others up to each entry, without a division: right with zeros too.
+    """The product of all others up to each entry, without a division, so that zeros are right too.
 
     With b[k] the product before k, and r[k] = g[k] + x[k + 1] r[k + 1], the gradient is b[k] r[k].
     """

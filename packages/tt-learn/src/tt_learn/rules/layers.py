@@ -1,4 +1,4 @@
-"""Derivatives of the ops of `tt_core.layers` (but for `linear`, which is a product)."""
+"""Derivatives of the ops of `tt_core.layers` except `linear`, which is a product."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _(out: Any, x: Any, weight: Any, bias: Any, dims: int, eps: float, mean: Any
 
 @formula(layer_norm_backward)
 def _(g: Any, x: Any, mean: Any, rstd: Any, weight: Any, dims: int, eps: float) -> Any:
-    """From `x` alone: mean and rstd depend on it too."""
+    """From `x` alone, because mean and rstd depend on it too."""
     axes, leading = tuple(range(-dims, 0)), tuple(range(g.ndim - dims))
     centred = x - x.mean(axes, keepdim=True)
     scale = 1 / E.sqrt((centred * centred).mean(axes, keepdim=True) + eps)

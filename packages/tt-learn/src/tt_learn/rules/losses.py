@@ -33,7 +33,7 @@ def cross_entropy_backward(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Gradient of `cross_entropy` for `x`: `g (softmax(x) sum(shares) - shares)`, for the mean divided by their number.
+    """Gradient of `cross_entropy` for `x`: `g (softmax(x) sum(shares) - shares)`, divided by their number for the mean.
 
     Of a class index, the share is the weight of this class, and 0 for all other classes. `peak` and `total` (rows,)
     are the residuals of forward, which the formula does not need. `g` is one number, or has the shape of the loss
@@ -53,7 +53,7 @@ def cross_entropy_backward(
 
 @gradient(L.cross_entropy)
 def _(out: Any, x: Any, target: Any, weight: Any, peak: Any = None, total: Any = None, **attributes: Any) -> Any:
-    """Keeps the logits and two numbers a row; the probabilities are computed again.
+    """Keeps the logits and two numbers a row; the probabilities are recomputed.
 
     Probabilities as a target and class weights have gradients too, from compositions of ops.
     """
@@ -81,7 +81,7 @@ def _(
     g: Any, x: Any, target: Any, peak: Any, total: Any, weight: Any,
     ignore_index: int, reduction: str, label_smoothing: float,
 ) -> Any:  # fmt: skip
-    """From `x` alone: peak and total depend on it too."""
+    """From `x` alone, because peak and total depend on it too."""
     right, shares = _shares(x, target, ignore_index, label_smoothing)
     shares = shares * _along_classes(x, weight)
     if reduction == "mean":
@@ -92,10 +92,11 @@ def _(
 def _shares(x: Any, target: Any, ignore_index: int, label_smoothing: float) -> tuple[Any, Any]:
     """The target as probabilities in the shape of `x`, without and with smoothing; 0 for examples that do not count."""
     dim, classes = class_dim(x), x.shape[class_dim(x)]
-    right, kept = target, 1
+    right, kept = target, 1  # probabilities: (N, C, ...)
     if target.dtype.kind != "f":
         kept = S.unsqueeze(E.ne(target, ignore_index), dim=dim).to(x.dtype)
         each = S.reshape(arange(classes), shape=(-1,) + (1,) * (x.ndim - dim - 1))
+        # class indices (N, ...) compared with every class: (N, C, ...), 1 for the right one
         right = E.eq(S.unsqueeze(target, dim=dim), each).to(x.dtype) * kept
     return right, right * (1 - label_smoothing) + kept * (label_smoothing / classes)
 
@@ -129,6 +130,7 @@ def binary_cross_entropy_backward(
     >>> binary_cross_entropy_backward(np.float32(1), np.float32(0.5), np.float32(1))
     tensor(-2.)
     """
+    # d/dx of -(t log x + (1 - t) log(1 - x)) is (x - t) / (x (1 - x)); the limit keeps it finite at 0 and 1
     slope = g * (x - target) / np.maximum((1 - x) * x, 1e-12)
     slope = slope if weight is None else slope * weight
     return slope / np.size(x) if reduction == "mean" else slope

@@ -49,7 +49,7 @@ def _(out: Any, x: Any, weight: Any, bias: Any) -> Any:
 @half_in_float32
 def rows_product(a: Array, b: Array, /) -> Array:
     """`a^T b` over all rows: (..., m) and (..., n) give (m, n), as one product."""
-    rows = math.prod(a.shape[:-1])  # -1 could not be worked out where a has no columns
+    rows = math.prod(a.shape[:-1])  # -1 is ambiguous if a has no columns
     return a.reshape(rows, a.shape[-1]).T @ b.reshape(rows, b.shape[-1])
 
 

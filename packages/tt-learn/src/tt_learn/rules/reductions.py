@@ -89,7 +89,7 @@ def _(out: Any, x: Any, p: Any, dim: Any, keepdim: bool) -> Any:
 
 @gradient(R.prod)
 def _(out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
-    """The product of all others, from products of what stands before and after: right with zeros too."""
+    """The product of all others, from the products before and after each entry, which is right for zeros too."""
 
     def for_x(g: Any) -> Any:
         flat = wide(x).reshape(-1) if dim is None or not x.ndim else wide(x)
@@ -114,7 +114,7 @@ def _running_product(x: Any, axis: int) -> Any:
 def _shared(g: Any, out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     """`g` shared evenly among the elements that are equal to the extreme `out`."""
     value = _kept(out, x.shape, dim, keepdim)
-    chosen = E.eq(x, value) | (E.isnan(x) & E.isnan(value))  # where there is a nan, it is the result
+    chosen = E.eq(x, value) | (E.isnan(x) & E.isnan(value))  # if there is a nan, it is the result
     chosen = chosen.to(g.dtype)
     return chosen * (_kept(g, x.shape, dim, keepdim) / chosen.sum(dim, keepdim=True))
 

@@ -1,4 +1,4 @@
-"""Part of module 07: the training loop in sight. One step, and one evaluation.
+"""Part of module 07: the parts of the training loop: one step, and one evaluation.
 
 `loss_of(batch)` computes the loss of a batch as a tensor of one number; `measure(batch)` returns numbers by name.
 `Trainer` puts these functions together with schedules, callbacks and checkpoints.
@@ -32,8 +32,9 @@ def accumulate(loss_of: LossOf, batches: Sequence[Any]) -> float:
     """
     mean = 0.0
     for batch in batches:
-        loss = loss_of(batch)
+        loss = loss_of(batch)  # one number: backward starts from a tensor ()
         mean += loss.item() / len(batches)
+        # divided before backward: gradients of several batches sum up, and the sum is to be that of the mean loss
         (loss / len(batches) if len(batches) > 1 else loss).backward()
     return mean
 
@@ -50,9 +51,10 @@ def train_step(
     >>> train_step(SGD([w], lr=0.25), lambda batch: (w * batch).sum(), [2.0]), w
     (2.0, tensor([0.5], requires_grad=True))
     """
-    optimizer.zero_grad()
+    optimizer.zero_grad()  # backward adds to `grad`, so the last step's gradients would still be in it
     loss = accumulate(loss_of, batches)
     if clip_grad_norm is not None:
+        # between backward and the step: the norm is that of the whole gradient, and the step must see the scaled one
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         clip_grad_norm_(parameters, clip_grad_norm, error_if_nonfinite=True)
     optimizer.step()
@@ -99,7 +101,7 @@ def evaluate(model: Layer, measure: Measure, batches: Iterable[Any]) -> dict[str
     with evaluating(model):
         for batch in batches:
             examples = examples_in(batch)
-            count += examples
+            count += examples  # a mean of means would give the examples of a small last batch too much weight
             for name, value in measure(batch).items() if examples else ():
                 sums[name] = sums.get(name, 0.0) + as_number(name, value) * examples
     if not count:

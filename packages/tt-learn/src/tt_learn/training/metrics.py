@@ -36,14 +36,15 @@ def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
     >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.5, 0.4, 0.1]]), np.array([2, 2]), k=2)
     0.5
     """
-    scores, classes = as_array(output), as_array(target)
+    scores, classes = as_array(output), as_array(target)  # (..., classes), (...)
     if k < 1:
         raise ArgumentError(f"top_k_accuracy: k is {k}, expected 1 or more")
     if not scores.ndim or not scores.shape[-1] or scores.shape[:-1] != classes.shape:
         raise ShapeError(f"accuracy: scores {scores.shape} do not fit class indices {classes.shape}")
-    if k == 1:
+    if k == 1:  # argmax takes the first of equal scores, as PyTorch does
         return _share(scores.argmax(-1) == classes)
     k = min(k, scores.shape[-1])
+    # (..., k), in no order: a partition is enough, and takes linear time where sorting takes n log n
     best = np.argpartition(scores, -k, axis=-1)[..., -k:]
     return _share((best == classes[..., None]).any(-1))
 
@@ -61,7 +62,7 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
     >>> binary_accuracy(np.array([-1.0, 2.0]), np.array([0, 1]))
     1.0
     """
-    scores, truth = as_array(output), as_array(target)
+    scores, truth = as_array(output), as_array(target)  # both (...): one score for each example
     if scores.shape != truth.shape:
         raise ShapeError(f"binary_accuracy: output {scores.shape} and target {truth.shape} differ")
     return _share(quietly(np.greater, scores, threshold) == (truth > 0.5))
@@ -77,7 +78,7 @@ def confusion_matrix(output: Any, target: Any) -> Array:
     array([[0, 0],
            [1, 1]])
     """
-    scores, classes = as_array(output), as_array(target)
+    scores, classes = as_array(output), as_array(target)  # (n, classes), (n,)
     if scores.ndim != 2 or scores.shape[:1] != classes.shape:
         raise ShapeError(f"confusion_matrix: expected (n, classes) and (n,), got {scores.shape} and {classes.shape}")
     if classes.dtype.kind not in "iub":
@@ -85,6 +86,7 @@ def confusion_matrix(output: Any, target: Any) -> Array:
     n = scores.shape[1]
     if classes.size and not 0 <= classes.min() <= classes.max() < n:
         raise ShapeError(f"confusion_matrix: classes go from {classes.min()} to {classes.max()}, scores are for {n}")
+    # each pair (i, j) is one number i n + j, so one pass counts all pairs: (n n,) -> (n, n)
     counted: Array = np.bincount(classes * n + scores.argmax(-1), minlength=n * n).reshape(n, n)
     return counted
 
