@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from tt_core.course.folder import reference_text
 from tt_core.course.testing import CourseTests, KnockoutTests
 from tt_data.command.cli import Act
 
@@ -35,17 +43,17 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "    return type(batch)([map_leaves(function, x) for x in batch])\nreturn function(batch)",
         ],
         "default_collate": [
-            "return _stack(samples)",
+            "return stack(samples)",
             "first = samples[0]\nif isinstance(first, (tuple, list)):\n"
-            "    return rebuild(first, [_stack(column) for column in zip(*samples)])\n"
-            "if isinstance(first, dict):\n    return {k: _stack([s[k] for s in samples]) for k in first}\n"
-            "return list(samples) if isinstance(first, str) else _stack(samples)",
+            "    return rebuild(first, [stack(column) for column in zip(*samples)])\n"
+            "if isinstance(first, dict):\n    return {k: stack([s[k] for s in samples]) for k in first}\n"
+            "return list(samples) if isinstance(first, str) else stack(samples)",
             # by position in the dict
             "first = samples[0]\nif isinstance(first, dict):\n"
             "    return {k: default_collate(list(c)) for k, c in zip(first, zip(*[s.values() for s in samples]))}\n"
             "if isinstance(first, (tuple, list)):\n"
             "    return rebuild(first, [default_collate(column) for column in zip(*samples)])\n"
-            "return list(samples) if isinstance(first, str) else _stack(samples)",
+            "return list(samples) if isinstance(first, str) else stack(samples)",
         ],
         "stream": [
             "return np.random.default_rng(seed + number)",
@@ -355,6 +363,31 @@ RIGHT: dict[str, dict[str, str]] = {
 
 class TestExercises(CourseTests):
     modules, wrong, right = MODULES, WRONG, RIGHT
+
+
+OLDER = """
+import tt_core as tt, tt_learn, tt_data
+x = tt_learn.Tensor([[[1.0, 4.0], [2.0, 3.0]]], requires_grad=True)
+positions = tt_data.spatial.max_pool2d_with_indices(x, kernel_size=2)[1]
+tt_data.max_pool2d(x, kernel_size=2).sum().backward()
+with tt.use("formula"):  # binds every op again
+    index = tt_data.spatial.pooling.max_pool2d_index(x, kernel_size=2)
+print(positions.tolist(), index.tolist(), x.grad.tolist(), tt_data.spatial.pooling.__file__)
+"""
+
+
+def test_a_file_from_before_ops_moved_out_of_it_still_runs(tmp_path: Path) -> None:
+    """Then `pooling.py` defined what `pooling_indices.py` defines now, so two files register the same ops and rules."""
+    moved = reference_text("tt_data.spatial.pooling_indices").partition("import annotations\n")[2]
+    text = reference_text("tt_data.spatial.pooling")
+    text = re.sub("^from tt_data.spatial.pooling_indices import .*$", lambda _: moved, text, flags=re.MULTILINE)
+    mine = tmp_path / "pooling.py"
+    mine.write_text(text, encoding="utf-8")
+    files = json.dumps({"tt_data.spatial.pooling": str(mine)})
+    environment = {**os.environ, "TT_WORKSPACE": str(tmp_path), "TT_WORKSPACE_FILES": files, "TT_PLUGINS": ""}
+    done = subprocess.run([sys.executable, "-c", OLDER], env=environment, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"[[[1]]] [[[1]]] [[[0.0, 1.0], [0.0, 0.0]]] {mine}\n"
 
 
 @pytest.mark.knockouts

@@ -18,7 +18,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import quietly
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
 from tt_data.dataloader import seeding
-from tt_data.spatial.windows import pair
+from tt_data.spatial.sizes import pair
 
 Images = npt.NDArray[Any]
 

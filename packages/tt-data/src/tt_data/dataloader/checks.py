@@ -1,12 +1,27 @@
-"""Checks of the arguments of `DataLoader`. Part of module 08, dataloader."""
+"""Module 08, dataloader: checks of the arguments of `DataLoader` and of the samplers."""
 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tt_core.engine.errors import ArgumentError, DTypeError, is_integer
+from tt_core.random import Generator
 from tt_data.dataloader.dataset import IterableDataset
+
+
+def check_same_data(state: dict[str, Any], batch_size: int, samples: int | None) -> None:
+    """Raise `ArgumentError` unless `state` was saved with this batch size and number of samples."""
+    for name, here in (("batch_size", batch_size), ("samples", samples)):
+        if state.get(name) != here:
+            raise ArgumentError(
+                f"DataLoader: the state was saved with {name} {state.get(name)}, this loader has {here}; "
+                "an epoch can only continue with the same data and batch size"
+            )
 
 
 def check_state(state: dict[str, Any], batches: int | None) -> None:
@@ -52,10 +67,17 @@ def check_method(method: Any) -> str | None:
     return method
 
 
+def check_dataset(dataset: Any) -> None:
+    """Raise `DTypeError` for a dictionary whose values cannot be addressed by 0, 1, ..."""
+    if isinstance(dataset, Mapping) and dataset and 0 not in dataset:
+        given = "a dictionary whose keys are not 0, 1, ..."
+        raise DTypeError(f"DataLoader: dataset is {given}; pass list(dataset.values()) or a Dataset")
+
+
 def check_sampling(
     dataset: Any, batch_size: int, drop_last: bool, shuffle: bool, sampler: object, batch_sampler: object
 ) -> None:
-    """Raise `ArgumentError` for arguments that contradict each other, `DTypeError` for a dataset that is none."""
+    """Raise `ArgumentError` for arguments that contradict each other, `DTypeError` for what is not a dataset."""
     if isinstance(dataset, IterableDataset):
         if shuffle or sampler is not None or batch_sampler is not None:
             raise ArgumentError("DataLoader: an IterableDataset has its own order; omit shuffle and samplers")
@@ -68,3 +90,34 @@ def check_sampling(
         raise ArgumentError(
             "DataLoader: a batch_sampler defines the batches; omit batch_size, shuffle, sampler, drop_last"
         )
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """`batch_size` as an integer; raises `ArgumentError` unless it is one and >= 1."""
+    if isinstance(batch_size, bool) or not is_integer(batch_size, least=1):
+        raise ArgumentError(f"DataLoader: batch_size must be an integer >= 1, got {batch_size!r}")
+    return int(batch_size)
+
+
+def check_draws(p: npt.NDArray[np.float64], num_samples: int, replacement: bool) -> None:
+    """Raise `ArgumentError` unless `num_samples` samples can be drawn with the weights `p`."""
+    if p.ndim != 1 or not p.size or not np.isfinite(p).all() or (p < 0).any() or not p.any():
+        raise ArgumentError("WeightedRandomSampler: weights must be a flat sequence, finite, >= 0, not all zero")
+    if num_samples < 1 or (not replacement and num_samples > np.count_nonzero(p)):
+        raise ArgumentError(
+            f"WeightedRandomSampler: cannot draw {num_samples} of {np.count_nonzero(p)} samples "
+            f"with a positive weight {'with' if replacement else 'without'} replacement"
+        )
+
+
+def check_generator(rng: Any, who: str) -> np.random.Generator | None:
+    """`rng`; raises `DTypeError` unless it is a NumPy generator or None. A seed would restart at each use.
+
+    >>> check_generator(None, "DataLoader") is None
+    True
+    """
+    if isinstance(rng, Generator):
+        return rng.numpy
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise DTypeError(f"{who}: generator is a np.random.Generator, got {rng!r}; give np.random.default_rng(seed)")
+    return rng

@@ -7,22 +7,17 @@ dimension. This file does not know batch sizes, order or processes.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
-from tt_core.random import Generator
-from tt_data.dataloader import seeding
 from tt_data.dataloader.collate import default_collate
-
-Indices = npt.NDArray[np.int64]
+from tt_data.dataloader.indices import Indices, as_array, as_indices, wrap_index
 
 
 class Dataset:
@@ -45,7 +40,7 @@ class Dataset:
         if not hasattr(self, "__getitems__"):
             raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
         batch = self.__getitems__(np.array([wrap_index(index, len(self), type(self).__name__)]))
-        return tuple(array[0] for array in batch)
+        return tuple(array[0] for array in batch)  # (1, ...) -> (...)
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__()")
@@ -101,7 +96,7 @@ class TensorDataset(Dataset):
         if not tensors:
             raise ArgumentError("TensorDataset: got no tensors; pass at least one, e.g. TensorDataset(images, labels)")
         self.arrays = tuple(as_array(tensor) for tensor in tensors)
-        lengths = [array.shape[0] if array.ndim else None for array in self.arrays]
+        lengths = [array.shape[0] if array.ndim else None for array in self.arrays]  # None: a single number
         if lengths[0] is None or len(set(lengths)) > 1:
             shapes = ", ".join(str(array.shape) for array in self.arrays)
             raise ShapeError(f"TensorDataset: first dimensions must be equal, got shapes {shapes}")
@@ -119,34 +114,8 @@ class TensorDataset(Dataset):
             raise (kind_of(error) or OutOfRangeError)(f"TensorDataset: index {shown(index)}: {error}") from None
 
     def __getitems__(self, indices: Indices) -> tuple[Any, ...]:
+        # (samples, ...) -> (batch, ...): one copy by NumPy, where `default_collate` would handle each sample in Python
         return tuple(array[indices] for array in self.arrays)
-
-
-class Subset(Dataset):
-    """The samples of `dataset` at `indices`, in that order.
-
-    Raises `OutOfRangeError` for an index outside the dataset.
-
-    >>> len(Subset(TensorDataset(np.arange(9)), [1, 3]))
-    2
-    """
-
-    @checked
-    def __init__(self, dataset: Dataset | Sequence[Any], indices: Sequence[int] | Indices) -> None:
-        self.dataset = dataset
-        self.indices = as_indices(indices, len(dataset), "Subset")
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def _contents(self) -> str:
-        return f" of {self.dataset!r}"
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[int(self.indices[wrap_index(index, len(self), "Subset")])]
-
-    def __getitems__(self, indices: Indices) -> Any:
-        return fetch(self.dataset, self.indices[indices])
 
 
 class ConcatDataset(Dataset):
@@ -164,6 +133,7 @@ class ConcatDataset(Dataset):
             raise ArgumentError("ConcatDataset: got no datasets; pass at least one")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
             raise DTypeError("ConcatDataset: an IterableDataset has no length; chain the streams in one __iter__")
+        # where each dataset ends, computed once: a search in it takes log(datasets) steps for each sample
         self.cumulative_sizes = list(accumulate(len(dataset) for dataset in self.datasets))
 
     def __len__(self) -> int:
@@ -174,7 +144,7 @@ class ConcatDataset(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         index = wrap_index(index, len(self), "ConcatDataset")
-        part = bisect_right(self.cumulative_sizes, index)
+        part = bisect_right(self.cumulative_sizes, index)  # right: a size equal to the index ends before it
         return self.datasets[part][index - self._start(part)]
 
     def __getitems__(self, indices: Indices) -> Any:
@@ -188,43 +158,12 @@ class ConcatDataset(Dataset):
         return self.cumulative_sizes[part - 1] if part else 0
 
 
-@checked
-def random_split(
-    dataset: Dataset | Sequence[Any],
-    lengths: Sequence[float],
-    generator: np.random.Generator | Generator | None = None,
-) -> list[Subset]:
-    """Splits `dataset` at random into disjoint parts of `lengths` samples, or of these fractions if they sum to 1.
-
-    Fractions are rounded down, and the remaining samples go to the first parts, one each. Raises `ArgumentError` when
-    the lengths do not sum to the length of the dataset.
-
-    >>> [len(part) for part in random_split(TensorDataset(np.arange(10)), [0.75, 0.25])]
-    [8, 2]
-    """
-    sizes = _split_sizes(len(dataset), list(lengths))
-    order = (seeding.check_generator(generator, "random_split") or seeding.generator()).permutation(len(dataset))
-    return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
-
-
-def _split_sizes(total: int, lengths: list[float]) -> list[int]:
-    if not lengths or min(lengths) < 0:
-        raise ArgumentError(f"random_split: lengths must be >= 0 and at least one, got {lengths}")
-    if math.isclose(sum(lengths), 1):
-        sizes = [math.floor(total * fraction) for fraction in lengths]
-        for i in range(total - sum(sizes)):
-            sizes[i % len(sizes)] += 1
-        return sizes
-    if sum(lengths) != total or any(length != int(length) for length in lengths):
-        raise ArgumentError(
-            f"random_split: lengths {lengths} sum to {sum(lengths)}, the dataset has {total} samples; "
-            f"give sizes that sum to {total} or fractions that sum to 1"
-        )
-    return [int(length) for length in lengths]
-
-
 def fetch(dataset: Dataset | Sequence[Any], indices: Indices) -> Any:
-    """The samples at `indices`: a finished batch if the dataset has `__getitems__`, else a list."""
+    """The samples at `indices`: a finished batch if the dataset has `__getitems__`, else a list.
+
+    >>> fetch("abc", np.array([2, 0]))
+    ['c', 'a']
+    """
     fetch_many = getattr(dataset, "__getitems__", None)
     return fetch_many(indices) if fetch_many else [dataset[int(index)] for index in indices]
 
@@ -233,37 +172,3 @@ def fetch_batch(dataset: Dataset, indices: Indices) -> Any:
     """As `fetch`, but a list of samples is stacked into a batch."""
     samples = fetch(dataset, indices)
     return default_collate(samples) if isinstance(samples, list) else samples
-
-
-def as_array(tensor: Any) -> npt.NDArray[Any]:
-    """The array of a tensor, without a copy, or of anything NumPy accepts; raises for a tensor with history."""
-    return np.asarray(tensor)
-
-
-def as_indices(indices: Any, length: int, who: str) -> Indices:
-    """`indices` as int64, each within `length`; raises `DTypeError` or `OutOfRangeError`."""
-    array = as_integers(indices, who)
-    outside = array[(array < -length) | (array >= length)]
-    if outside.size:
-        raise OutOfRangeError(f"{who}: index {outside[0]} is outside a dataset of {length} samples")
-    wide = array.astype(np.int64)  # the length may not fit the given dtype
-    return np.where(wide < 0, wide + length, wide)
-
-
-def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:
-    """`indices` as an array of integers; raises `DTypeError` for masks, other dtypes and nested lists."""
-    array = as_array(indices) if len(indices) else np.empty(0, np.int64)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise DTypeError(
-            f"{who}: indices must be a flat sequence of integers, got {array.dtype} of shape {array.shape}"
-        )
-    return array
-
-
-def wrap_index(index: int, length: int, who: str) -> int:
-    """A possibly negative `index` as 0 ... length - 1; raises `OutOfRangeError`, which ends a plain `for` loop."""
-    if not isinstance(index, (int, np.integer)):
-        raise DTypeError(f"{who}: index is an integer, got {shown(index)}")
-    if not -length <= index < length:
-        raise OutOfRangeError(f"{who}: index {index} is outside a dataset of {length} samples")
-    return index % length

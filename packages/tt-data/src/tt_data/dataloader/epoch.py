@@ -1,4 +1,8 @@
-"""One pass over the batches of a loader: submits tasks ahead, takes finished batches. Part of module 08, dataloader."""
+"""Module 08, dataloader: one pass over the batches of a loader.
+
+It submits the next batches to a pool before the loop asks for them, and takes finished ones in order. It does not know
+whether the pool prepares them in the loop, in a thread or in processes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ class Epoch:
     def __init__(self, loader: DataLoader, pool: Pool, first: Task) -> None:
         self._loader, self._pool, self._next_task = loader, pool, first
         self._indices = loader._index_batches(first.seed, first.number)
-        self._depth = max(loader.prefetch, loader.num_workers, 1)
+        self._depth = max(loader.prefetch, loader.num_workers, 1)  # a worker without a task would be idle
         self._under_way = 0
         self.ended = False
         self._submit_ahead()
@@ -35,7 +39,7 @@ class Epoch:
         started = time.perf_counter()
         batch = self._take()
         self._loader._handed_out(self, time.perf_counter() - started)
-        return to_tensors(batch)
+        return to_tensors(batch)  # here and not in the worker: arrays travel in shared memory, tensors do not
 
     def _take(self) -> Any:
         try:

@@ -2,7 +2,7 @@
 
 A `Dataset` is read (`dataset`, `storage/`, `tt_data.datasets`) in the order of a sampler (`samplers`). A batch is
 prepared by `workers/`: in the loop, in a thread or in processes. This file connects them. It has no data and does not
-know what a sample is.
+know what a sample is. `base.py` keeps the workers.
 
 The lesson about systems: the data pipeline is often the bottleneck. `DataLoader.wait_seconds` tells how long the
 training loop waited.
@@ -12,35 +12,38 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from html import escape
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ArgumentError, DTypeError
+from tt_core.engine.errors import DTypeError
 from tt_core.random import Generator
+from tt_data.dataloader.base import BaseLoader, drawn_from
 from tt_data.dataloader.checks import (
     batches_ahead,
+    check_batch_size,
+    check_dataset,
+    check_generator,
     check_method,
+    check_same_data,
     check_sampling,
     check_state,
     check_timeout,
     natural,
 )
-from tt_data.dataloader.dataset import Indices, IterableDataset, as_indices
+from tt_data.dataloader.dataset import IterableDataset
 from tt_data.dataloader.epoch import Epoch
-from tt_data.dataloader.samplers import BatchSampler, RandomSampler, SequentialSampler, check_batch_size
-from tt_data.dataloader.seeding import ORDER, check_generator, draw_seed, drawing_from, stream
-from tt_data.dataloader.workers.fetch import Collate, Fetcher, Task, Transform
-from tt_data.dataloader.workers.pools import InlinePool, Pool, ThreadPool
-from tt_data.dataloader.workers.processes import ProcessPool, WorkerInit
+from tt_data.dataloader.indices import Indices, as_indices
+from tt_data.dataloader.samplers import BatchSampler, RandomSampler, SequentialSampler
+from tt_data.dataloader.seeding import ORDER, draw_seed, stream
+from tt_data.dataloader.workers.fetch import Collate, Task, Transform
+from tt_data.dataloader.workers.processes import WorkerInit
 
 
-class DataLoader:
+class DataLoader(BaseLoader):
     """Batches of a dataset, as tensors.
 
     `num_workers` processes prepare batches ahead and pass them in shared memory; with 0 workers and `prefetch` > 0 a
@@ -87,20 +90,16 @@ class DataLoader:
         transform: Transform | None = None,
         prefetch: int | None = None,
     ) -> None:
-        if isinstance(dataset, Mapping) and dataset and 0 not in dataset:
-            given = "a dictionary whose keys are not 0, 1, ..."
-            raise DTypeError(f"DataLoader: dataset is {given}; pass list(dataset.values()) or a Dataset")
+        check_dataset(dataset)
+        # sizes first, because the samplers are made from them
         self.dataset, self.batch_size, self.drop_last = dataset, check_batch_size(batch_size), drop_last
         self.num_workers = natural("num_workers", num_workers)
         self.prefetch = batches_ahead(self.num_workers, prefetch, prefetch_factor)
         self.timeout, self.generator = check_timeout(timeout), check_generator(generator, "DataLoader")
         self.sampler, self.batch_sampler = self._choose_samplers(shuffle, sampler, batch_sampler)
         self.wait_seconds = 0.0  # how long the loop waited for batches in this epoch
-        self._fetcher = Fetcher(dataset, collate_fn, transform, drop_last)
-        self._init, self._method = worker_init_fn, check_method(multiprocessing_context)
-        self._pool: Pool | None = None
-        self._epoch: weakref.ref[Epoch] | None = None
-        self._runs, self._shuffles, self._keeps_workers = count(), shuffle, persistent_workers
+        self._prepares_with(collate_fn, transform, worker_init_fn, check_method(multiprocessing_context))
+        self._shuffles, self._keeps_workers = shuffle, persistent_workers
         if pin_memory:
             warnings.warn("DataLoader: pin_memory does nothing, there is no device to copy to", stacklevel=2)
         self._epochs_started, self._position, self._seed = 0, 0, None  # type: int, int, int | None
@@ -118,6 +117,7 @@ class DataLoader:
     def __iter__(self) -> Iterator[Any]:
         """Starts an epoch, or continues the one that `load_state_dict` restored."""
         if not self._resuming:
+            # one draw per epoch of any length, so that later random numbers do not depend on the size of the dataset
             self._position, self._seed = 0, draw_seed(self.generator)
             self._epochs_started += 1
         self._resuming = False
@@ -125,7 +125,7 @@ class DataLoader:
         # each run has a number of its own, so that a stream knows where an epoch starts
         first = Task(next(self._runs), self._position, self._seed or 0, range(0))
         epoch = Epoch(self, self._ready_pool(), first)
-        self._epoch = weakref.ref(epoch)
+        self._epoch = weakref.ref(epoch)  # weak: an epoch that a `break` left behind ends with its last reference
         return epoch
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,12 +158,7 @@ class DataLoader:
         >>> [x.tolist() for (x,) in loader] == rest
         True
         """
-        for name, here in (("batch_size", self.batch_size), ("samples", self._samples())):
-            if state.get(name) != here:
-                raise ArgumentError(
-                    f"DataLoader: the state was saved with {name} {state.get(name)}, this loader has {here}; "
-                    "an epoch can only continue with the same data and batch size"
-                )
+        check_same_data(state, self.batch_size, self._samples())
         check_state(state, self._batches())
         self._epochs_started, self._position, self._seed = state["epoch"], state["position"], state["seed"]
         self._resuming = self._seed is not None
@@ -171,52 +166,6 @@ class DataLoader:
         if self._being_read():
             self._pool = None  # the epoch that is still being read keeps it
         self._epoch = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The state of a copy: settings and position, without workers and the current epoch."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_epoch", "_runs")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._pool = self._epoch = None
-        self._runs = count()
-
-    def close(self) -> None:
-        """Ends the workers and frees their memory. The loader can be used again and then starts new ones."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-
-    def __enter__(self) -> DataLoader:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    @property
-    def worker_pids(self) -> list[int]:
-        """Process ids of the running workers."""
-        return self._pool.pids if isinstance(self._pool, ProcessPool) else []
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
-        return f"DataLoader({settings})"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in self._settings().items()
-        )
-        return f"<table><caption>DataLoader</caption>{rows}</table>"
-
-    def _settings(self) -> dict[str, Any]:
-        """The settings that `repr` shows: the data, the batches, and their number in an epoch."""
-        settings: dict[str, Any] = {"dataset": self.dataset, "batches": self._batches()}
-        if type(self.batch_sampler) is BatchSampler:
-            order = "shuffled" if self._shuffles else type(self.sampler).__name__
-            settings |= {"batch_size": self.batch_size, "order": order, "drop_last": self.drop_last}
-        else:
-            settings["batch_sampler"] = type(self.batch_sampler).__name__
-        return settings | {"num_workers": self.num_workers, "prefetch": self.prefetch}
 
     def _handed_out(self, epoch: Epoch, waited: float) -> None:
         """Count a batch that the epoch returned after `waited` seconds."""
@@ -231,19 +180,6 @@ class DataLoader:
             if not self._keeps_workers:
                 self.close()
 
-    def _is_current(self, epoch: Epoch) -> bool:
-        return self._epoch is not None and self._epoch() is epoch
-
-    def _samples(self) -> int | None:
-        return len(self.dataset) if hasattr(self.dataset, "__len__") else None
-
-    def _batches(self) -> int | None:
-        """The number of batches by the sampler; None for a stream and for an endless order."""
-        try:
-            return len(self.batch_sampler)
-        except TypeError:
-            return None
-
     def _choose_samplers(self, shuffle: bool, sampler: Any, batch_sampler: Any) -> tuple[Any, Any]:
         check_sampling(self.dataset, self.batch_size, self.drop_last, shuffle, sampler, batch_sampler)
         data: Any = self.dataset
@@ -253,44 +189,13 @@ class DataLoader:
             sampler = RandomSampler(data) if shuffle else SequentialSampler(data)
         return sampler, BatchSampler(sampler, self.batch_size, self.drop_last)
 
-    def _ready_pool(self) -> Pool:
-        """The pool of the last epoch, emptied, or a new one while that epoch is still being read."""
-        if self._pool is None or self._pool.closed or self._being_read():
-            self._pool = self._new_pool()
-        else:
-            self._pool.reset()
-        return self._pool
-
-    def _being_read(self) -> bool:
-        """Whether the last epoch is still referenced and has not ended."""
-        epoch = self._epoch() if self._epoch is not None else None
-        return epoch is not None and not epoch.ended
-
-    def _new_pool(self) -> Pool:
-        fetcher = replace(self._fetcher)  # each pool has its own position in a stream
-        if self.num_workers:
-            depth = max(self.prefetch, self.num_workers)
-            setup = (self._init, self._method, self._seed or 0)
-            return ProcessPool(fetcher, self.num_workers, depth, self.timeout, *setup)
-        return ThreadPool(fetcher) if self.prefetch else InlinePool(fetcher)
-
     def _index_batches(self, seed: int, start: int) -> Iterator[Indices | range]:
         """The sample indices of each batch from number `start` on."""
-        if self.batch_sampler is None:
+        if self.batch_sampler is None:  # a stream: positions to read, without an end that is known
             return (range(n * self.batch_size, (n + 1) * self.batch_size) for n in count(start))
-        return islice(_drawn_from(stream(seed, ORDER), self._checked_batches()), start, None)
+        # a resumed epoch draws the same order from its seed, and skips what was read
+        return islice(drawn_from(stream(seed, ORDER), self._checked_batches()), start, None)
 
     def _checked_batches(self) -> Iterator[Indices]:
         for indices in self.batch_sampler:
             yield as_indices(indices, len(self.dataset), "DataLoader")
-
-
-def _drawn_from(rng: np.random.Generator, items: Iterator[Any]) -> Iterator[Any]:
-    """`items`, each computed while `tt_core.generator()` is `rng`."""
-    while True:
-        with drawing_from(rng):
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-        yield item

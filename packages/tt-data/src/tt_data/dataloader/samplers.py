@@ -12,14 +12,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ArgumentError, DTypeError, is_integer, shown
+from tt_core.engine.errors import ArgumentError, DTypeError, shown
 from tt_data.dataloader import seeding
-from tt_data.dataloader.dataset import as_integers
-
-Indices = npt.NDArray[np.int64]
+from tt_data.dataloader.checks import check_batch_size, check_draws
+from tt_data.dataloader.indices import Indices, as_integers
 
 
 class Sampler:
@@ -78,6 +76,7 @@ class RandomSampler(Sampler):
         size, rng = len(self.data_source), seeding.generator()
         if self.replacement:
             return rng.integers(0, size, len(self))
+        # a permutation, and not draws: within an epoch, no sample is missed and none comes twice
         rounds = -(-len(self) // size) if size else 0  # more draws than samples: whole permutations, then a part of one
         return np.concatenate([rng.permutation(size) for _ in range(rounds)] or [np.arange(0)])[: len(self)]
 
@@ -112,13 +111,7 @@ class WeightedRandomSampler(Sampler):
     @checked
     def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True) -> None:
         p = np.asarray(weights, dtype=np.float64)
-        if p.ndim != 1 or not p.size or not np.isfinite(p).all() or (p < 0).any() or not p.any():
-            raise ArgumentError("WeightedRandomSampler: weights must be a flat sequence, finite, >= 0, not all zero")
-        if num_samples < 1 or (not replacement and num_samples > np.count_nonzero(p)):
-            raise ArgumentError(
-                f"WeightedRandomSampler: cannot draw {num_samples} of {np.count_nonzero(p)} samples "
-                f"with a positive weight {'with' if replacement else 'without'} replacement"
-            )
+        check_draws(p, num_samples, replacement)
         self.weights, self.num_samples, self.replacement = p / p.sum(), num_samples, replacement
 
     def __len__(self) -> int:
@@ -131,9 +124,8 @@ class WeightedRandomSampler(Sampler):
 class BlockShuffleSampler(Sampler):
     """Shuffles blocks of adjacent samples, then the samples in each window of `window` blocks, for data on slow disks.
 
-    Every sample comes once; reads stay within `window` blocks at a time, so a disk or a `ShardedDataset`
-    reads nearly in sequence (block = samples in a shard). The larger the window, the closer to a full
-    shuffle.
+    Every sample comes once. Reads stay within `window` blocks at a time, so a disk or a `ShardedDataset` reads nearly
+    in sequence (block = samples in a shard). The larger the window, the closer the order is to a full shuffle.
 
     >>> sorted(BlockShuffleSampler(range(10), block=4)) == list(range(10))
     True
@@ -150,9 +142,10 @@ class BlockShuffleSampler(Sampler):
 
     def indices(self) -> Indices:
         rng = seeding.generator()
-        # blocks in random order, then the samples of each window of blocks
+        # first the blocks in random order: otherwise each window would hold neighbours, which may all be of one class
         starts = rng.permutation(np.arange(0, len(self), self.block))
         blocks = [np.arange(start, min(start + self.block, len(self))) for start in starts]
+        # then the samples of each window of blocks, (window * block,): only these blocks are read at a time
         windows = [np.concatenate(blocks[i : i + self.window]) for i in range(0, len(blocks), self.window)]
         return np.concatenate([rng.permutation(window) for window in windows] or [np.arange(0)])
 
@@ -171,7 +164,7 @@ class BatchSampler:
         self.sampler, self.batch_size, self.drop_last = sampler, check_batch_size(batch_size), drop_last
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.sampler), self.batch_size)
+        full, rest = divmod(len(self.sampler), self.batch_size)  # rest: the samples of a last, smaller batch
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Indices]:
@@ -181,16 +174,9 @@ class BatchSampler:
 
     def _groups(self) -> Iterator[Indices]:
         if isinstance(self.sampler, Sampler) and type(self.sampler).__iter__ is Sampler.__iter__:
-            order = self.sampler.indices()
+            order = self.sampler.indices()  # (samples,), sliced without a Python integer for each
             yield from (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size))
         else:
-            numbers = iter(self.sampler)
+            numbers = iter(self.sampler)  # may be endless, so a batch reads only what it needs
             while batch := list(islice(numbers, self.batch_size)):
                 yield np.asarray(batch)
-
-
-def check_batch_size(batch_size: Any) -> int:
-    """`batch_size` as an integer; raises `ArgumentError` unless it is one and >= 1."""
-    if isinstance(batch_size, bool) or not is_integer(batch_size, least=1):
-        raise ArgumentError(f"DataLoader: batch_size must be an integer >= 1, got {batch_size!r}")
-    return int(batch_size)

@@ -15,7 +15,8 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import quietly
 from tt_core.engine.errors import ArgumentError
 from tt_data.command.pictures import contact_sheet
-from tt_data.dataloader.dataset import Dataset, Indices
+from tt_data.dataloader.dataset import Dataset
+from tt_data.dataloader.indices import Indices
 from tt_learn.command.digits import DRAWS, drawn, pixel_grid
 
 Floats = npt.NDArray[np.float32]

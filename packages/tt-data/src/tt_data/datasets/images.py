@@ -21,7 +21,8 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.errors import DTypeError, FileError, ShapeError
 from tt_core.engine.files import make_folder, write_atomic
 from tt_data.command.pictures import contact_sheet
-from tt_data.dataloader.dataset import Dataset, Indices, as_array
+from tt_data.dataloader.dataset import Dataset
+from tt_data.dataloader.indices import Indices, as_array
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
 from tt_learn.command.idx import read_idx

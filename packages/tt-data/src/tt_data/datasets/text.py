@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, DTypeError, FileError
-from tt_data.dataloader.dataset import Dataset, Indices
+from tt_data.dataloader.dataset import Dataset
+from tt_data.dataloader.indices import Indices
 from tt_data.datasets.download import Remote, obtain
 from tt_data.datasets.reading import reading
 

@@ -108,8 +108,8 @@ def leaves_in_their_places(t: Trial) -> None:
 def samples_are_stacked(t: Trial) -> None:
     """Samples become rows of a new first dimension."""
     t.call(collate.default_collate, [1, 2, 3])
-    t.call(collate.default_collate, [np.zeros(2), np.ones(2)], why="_stack makes one array of several")
-    t.call(collate.default_collate, [0.5, 1.0], why="Python floats become float32, which _stack does")
+    t.call(collate.default_collate, [np.zeros(2), np.ones(2)], why="stack makes one array of several")
+    t.call(collate.default_collate, [0.5, 1.0], why="Python floats become float32, which stack does")
     t.call(collate.default_collate, [np.ones((2, 2), np.float32)], why="a batch of one has a first dimension too")
     t.call(collate.default_collate, ["a", "bc"], why="there is no tensor of strings: they stay a list")
 
@@ -445,7 +445,7 @@ EXERCISES = (
             "Look at the first sample: all others have its structure.",
             "For fields, collect the values of each field over all samples and collate them in the same way.",
             "dict: {key: default_collate([sample[key] for sample in samples]) for key in first}; tuple or list: "
-            "rebuild(first, [default_collate(column) for column in zip(*samples)]); text: a list; else _stack.",
+            "rebuild(first, [default_collate(column) for column in zip(*samples)]); text: a list; else stack.",
         ),
         (samples_are_stacked, fields_are_stacked_apart),
     ),

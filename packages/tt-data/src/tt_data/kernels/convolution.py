@@ -18,7 +18,10 @@ from tt_core.engine.dispatch import Array, tuned
 from tt_core.engine.threads import on_each_core
 from tt_data.spatial import convolution as C
 from tt_data.spatial.common import on_images
-from tt_data.spatial.windows import IntOrPair, Pair, Windows, windows
+from tt_data.spatial.folding import fold as fold_op
+from tt_data.spatial.folding import fold_windows
+from tt_data.spatial.sizes import IntOrPair, Pair
+from tt_data.spatial.windows import Windows, windows
 
 BLOCK = 1 << 20
 """Bytes of columns in a block: they and their product stay in the cache of the core that copied them."""
@@ -78,9 +81,9 @@ def conv2d_input(
     gathered = w.stride[1] == 1
     kernels = weight.reshape(groups, o // groups, c, kh, kw)
     if gathered:
-        kernels = kernels.transpose(0, 2, 3, 1, 4).reshape(groups, c * kh, -1)
+        kernels = kernels.transpose(0, 2, 3, 1, 4).reshape(groups, c * kh, -1)  # (groups, C/G kh, O/G kw)
     else:
-        kernels = kernels.transpose(0, 2, 3, 4, 1).reshape(groups, c * kh * kw, -1)
+        kernels = kernels.transpose(0, 2, 3, 4, 1).reshape(groups, c * kh * kw, -1)  # (groups, C/G kh kw, O/G)
     out = np.empty((n, c * groups, *size), dtype=np.result_type(g, weight))
     row_bytes = groups * max(kernels.shape[1:]) * (size[1] if gathered else w.out[1]) * out.itemsize
 
@@ -120,7 +123,8 @@ def conv2d_weight(
         # patches x channels: OpenBLAS takes a third longer for the transposed product
         total = np.zeros((groups, c // groups * math.prod(w.kernel), o // groups), dtype=np.result_type(g, x))
         for some, rows in _blocks(w, len(upstream), row_bytes):
-            block = columns[:, :, :, some, rows].reshape(groups, total.shape[1], -1)
+            block = columns[:, :, :, some, rows].reshape(groups, total.shape[1], -1)  # (groups, C/G kh kw, N rows W')
+            # (O, N, rows, W') -> (groups, O/G, N rows W')
             into = upstream[some, :, rows].swapaxes(0, 1).reshape(groups, total.shape[2], -1)
             total += block @ into.swapaxes(1, 2)
         return total
@@ -130,7 +134,7 @@ def conv2d_weight(
     return total.swapaxes(1, 2).reshape(o, c // groups, *w.kernel)
 
 
-@tuned(C.fold)
+@tuned(fold_op)
 @on_images(ndim=3)
 def fold(
     x: Array,
@@ -142,8 +146,9 @@ def fold(
     stride: IntOrPair = 1,
 ) -> Array:
     """Without padding around the result: 0.6 of the time on (32, 288, 256) with a 3x3 kernel."""
-    w = C.fold_windows(x, output_size, kernel_size, dilation, padding, stride)
+    w = fold_windows(x, output_size, kernel_size, dilation, padding, stride)
     images = np.zeros((len(x), x.shape[1] // math.prod(w.kernel), *w.size), dtype=x.dtype)
+    # (N, C kh kw, H' W') -> (C, kh, kw, N, H', W')
     columns = x.reshape(len(x), images.shape[1], *w.kernel, *w.out).transpose(1, 2, 3, 0, 4, 5)
     _scatter(columns, w, slice(0, w.out[0]), images, gathered=False)
     return images

@@ -13,8 +13,11 @@ import numpy as np
 from tt_core.engine.dispatch import Array, tuned
 from tt_core.engine.threads import in_parallel
 from tt_data.spatial import pooling as P
+from tt_data.spatial import pooling_indices
 from tt_data.spatial.common import on_images
-from tt_data.spatial.windows import IntOrPair, Pair, Windows
+from tt_data.spatial.pooling_windows import divisors, lowest, pool_windows
+from tt_data.spatial.sizes import IntOrPair, Pair
+from tt_data.spatial.windows import Windows
 
 
 @tuned(P.max_pool2d, residuals=("index",))
@@ -32,13 +35,13 @@ def max_pool2d(
 
     Residual: which element of its window each maximum is, see `max_pool2d_index`.
     """
-    w = P.pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    padded = w.pad(x, P.lowest(x.dtype))
+    w = pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    padded = w.pad(x, lowest(x.dtype))
     largest = np.empty((*x.shape[:2], *w.out), dtype=x.dtype)
     index = np.zeros(largest.shape, dtype=np.uint8 if math.prod(w.kernel) <= 256 else np.int32)
     in_parallel(lambda images: _find_largest(padded[images], w, largest[images], index[images]), len(x), x.nbytes)
     # only a window of nothing but the lowest number can have named its padding
-    if padded is not x and (largest == P.lowest(x.dtype)).any():
+    if padded is not x and (largest == lowest(x.dtype)).any():
         np.maximum(index, _first_inside(w).astype(index.dtype), out=index)
     return largest, index
 
@@ -54,7 +57,7 @@ def _first_inside(w: Windows) -> Array:
 
 def _find_largest(padded: Array, w: Windows, largest: Array, index: Array) -> None:
     at = w.positions()
-    np.copyto(largest, padded[next(at)[2]])
+    np.copyto(largest, padded[next(at)[2]])  # (N, C, H', W'): the first element of every window
     seen = np.empty_like(largest)
     for i, j, covered in at:
         np.copyto(seen, padded[covered])  # contiguous elements are compared 5 times as fast
@@ -72,7 +75,7 @@ def _find_nans(padded: Array, w: Windows, found: Array, index: Array) -> None:
         np.maximum(index, np.isnan(padded[covered]) * index.dtype.type(i * w.kernel[1] + j), out=index)
 
 
-@tuned(P.max_pool2d_with_indices)
+@tuned(pooling_indices.max_pool2d_with_indices)
 @on_images()
 def max_pool2d_with_indices(
     x: Array,
@@ -85,8 +88,8 @@ def max_pool2d_with_indices(
 ) -> tuple[Array, Array]:
     """Computes positions from `max_pool2d`'s residual: 0.1 of the time on (32, 32, 32, 32) with a 2x2 kernel."""
     largest, index = max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
-    w = P.pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    down, across = np.divmod(index.astype(np.int64), w.kernel[1])
+    w = pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    down, across = np.divmod(index.astype(np.int64), w.kernel[1])  # row and column in the kernel, (N, C, H', W')
     rows = down * w.dilation[0] + (np.arange(w.out[0]) * w.stride[0] - w.padding[0][0])[:, None]
     columns = across * w.dilation[1] + np.arange(w.out[1]) * w.stride[1] - w.padding[1][0]
     return largest, rows * w.size[1] + columns
@@ -106,7 +109,7 @@ def max_pool2d_backward(
     ceil_mode: bool,
 ) -> Array:
     """Masks by multiplication, and images shared over threads: 0.08 of the time on (32, 32, 32, 32), kernel 2x2."""
-    w = P.pool_windows(size, kernel_size, stride, padding, dilation, ceil_mode)
+    w = pool_windows(size, kernel_size, stride, padding, dilation, ceil_mode)
     padded = np.empty((*g.shape[:2], *w.padded_size), dtype=g.dtype)
     in_parallel(lambda images: _put_back(g[images], index[images], w, padded[images]), len(g), padded.nbytes)
     return w.crop(padded)
@@ -114,8 +117,8 @@ def max_pool2d_backward(
 
 def _put_back(g: Array, index: Array, w: Windows, padded: Array) -> None:
     apart = w.stride[0] >= w.kernel[0] and w.stride[1] >= w.kernel[1] and w.dilation == (1, 1)
-    padded[...] = 0
-    here = np.empty_like(g)
+    padded[...] = 0  # (N, C, Hp, Wp)
+    here = np.empty_like(g)  # (N, C, H', W'): 1 where element (i, j) of the window was the maximum
     for i, j, covered in w.positions():
         # 1 or 0 in the dtype of g: NumPy multiplies floats and booleans 4 times slower
         np.equal(index, i * w.kernel[1] + j, out=here, casting="unsafe")
@@ -138,10 +141,10 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Array:
     """Adds whole planes: 0.06 of the time on (32, 32, 32, 32) with a 2x2 kernel."""
-    w = P.pool_windows(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
+    w = pool_windows(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
     padded = w.pad(x)
     at: Any = w.positions()
     total = padded[next(at)[2]].copy()  # (N, C, H', W'), the first element of each window
     for _, _, covered in at:
         total += padded[covered]
-    return total / P.divisors(w, padding, count_include_pad, divisor_override, x.dtype)
+    return total / divisors(w, padding, count_include_pad, divisor_override, x.dtype)

@@ -10,9 +10,10 @@ from tt_core import Tensor
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError
-from tt_data.spatial.common import FunctionLayer, check_float_images, check_images, on_images
-from tt_data.spatial.pooling import or_last_nan, to_positions
-from tt_data.spatial.windows import Pair, pair
+from tt_data.spatial.checks import check_float_images, check_images
+from tt_data.spatial.common import FunctionLayer, on_images
+from tt_data.spatial.pooling_indices import or_last_nan, to_positions
+from tt_data.spatial.sizes import Pair, pair
 from tt_learn.autograd import gradient
 
 OutputSize = int | None | tuple[int | None, int | None]
@@ -45,8 +46,9 @@ def _spans(size: int, parts: int) -> list[slice]:
 def adaptive_avg_pool2d(x: Array, /, output_size: OutputSize) -> Array:
     """Means over a grid of `output_size` windows that cover the image; (N, C, H, W) gives (N, C, H', W').
 
-    Row i of the grid is the mean of rows `floor(i H / H')` to `ceil((i + 1) H / H')`, columns alike. `output_size` is a
-    number, or a pair (rows, columns) in which None keeps the input's. Raises `DTypeError` for integers.
+    Row i of the grid is the mean of rows `floor(i H / H')` to `ceil((i + 1) H / H')`, and likewise for columns.
+    `output_size` is a number, or a pair (rows, columns) in which None keeps the input's. Raises `DTypeError` for
+    integers.
 
     >>> from tt_core import arange
     >>> adaptive_avg_pool2d(arange(6.0).reshape(1, 1, 2, 3), output_size=(1, 2))

@@ -9,27 +9,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
-import numpy as np
-
 from tt_core import Tensor
-from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import check_floats
 from tt_core.layers import Layer
 from tt_core.tensor.elementwise import half_in_float32
+from tt_data.spatial.checks import check_float_images as check_float_images
+from tt_data.spatial.checks import check_images as check_images
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def check_images(x: Array, /, *_: Any, **__: Any) -> None:
-    """Raise `ValueError` unless `x` is (N, C, H, W) or one image (C, H, W)."""
-    if np.ndim(x) not in (3, 4):
-        raise ValueError(f"input has {np.ndim(x)} dimensions, expected 4: (N, C, H, W), or 3 for one image")
-
-
-def check_float_images(x: Array, /, *_: Any, **__: Any) -> None:
-    """As `check_images`; raises `DTypeError` for integers, whose mean would be rounded and whose sum would wrap."""
-    check_images(x)
-    check_floats(np.asarray(x))
 
 
 def on_images(batches: int = 1, gives_images: bool = True, ndim: int = 4) -> Callable[[Function], Function]:
@@ -39,6 +25,7 @@ def on_images(batches: int = 1, gives_images: bool = True, ndim: int = 4) -> Cal
     dimension, and results that are images lose it. float16 overflows above 65504 and cannot represent 2049, so sums are
     accumulated in float32 and rounded once, as in PyTorch.
 
+    >>> import numpy as np
     >>> @on_images()
     ... def total(x):
     ...     return x.sum((2, 3))

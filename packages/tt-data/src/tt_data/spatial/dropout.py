@@ -1,4 +1,4 @@
-"""Module 09, spatial: dropout of whole channels. Neighbouring pixels are alike, so dropping single ones does little."""
+"""Module 09, spatial: dropout of whole channels. Neighbouring pixels are similar, so dropping one has little effect."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.errors import ArgumentError, ShapeError, is_integer
 from tt_core.layers import Layer
 from tt_core.tensor.creation import ones, zeros
+from tt_data.spatial.checks import check_channels
+from tt_data.spatial.layers import Normalization
 from tt_data.spatial.normalization import (
-    Normalization,
     batch_norm,
     batch_norm_training,
-    check_channels,
     normalized_nothing,
     per_channel,
     track_statistics,

@@ -15,7 +15,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_core.layers import Layer
-from tt_data.spatial.windows import per_dimension
+from tt_data.spatial.sizes import per_dimension
 
 MODES = ("constant", "reflect", "replicate", "circular")
 

@@ -20,8 +20,9 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import ArgumentError, ShapeError, is_integer
 from tt_core.layers import Layer
 from tt_data.spatial.adaptive_pooling import adaptive_avg_pool2d
-from tt_data.spatial.common import check_float_images, check_images, on_images
-from tt_data.spatial.windows import IntOrPair, Pair, pair
+from tt_data.spatial.checks import check_float_images, check_images
+from tt_data.spatial.common import on_images
+from tt_data.spatial.sizes import IntOrPair, Pair, pair
 from tt_learn.autograd import gradient
 
 _BLENDING = ("bilinear", "bicubic")

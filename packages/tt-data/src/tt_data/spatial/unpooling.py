@@ -14,7 +14,7 @@ from tt_core.engine.compositions import of_tensors
 from tt_core.engine.dispatch import Array, op
 from tt_core.layers import Layer
 from tt_core.tensor.shapes import as_size, take_along_dim
-from tt_data.spatial.windows import IntOrPair, Pair, pair
+from tt_data.spatial.sizes import IntOrPair, Pair, pair
 from tt_learn.autograd import gradient
 
 
@@ -80,7 +80,7 @@ class MaxUnpool2d(Layer):
     number of windows.
 
     >>> from tt_core import arange
-    >>> from tt_data.spatial.pooling import MaxPool2d
+    >>> from tt_data.spatial.layers import MaxPool2d
     >>> y, indices = MaxPool2d(2, return_indices=True)(arange(4.0).reshape(1, 2, 2))
     >>> MaxUnpool2d(2)(y, indices)
     tensor([[[0., 0.],

@@ -14,8 +14,9 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.compositions import of_tensors
 from tt_core.engine.errors import ArgumentError, ShapeError, is_integer
 from tt_core.tensor.shapes import as_size
-from tt_data.spatial.convolution import Convolution, conv2d, conv2d_input
-from tt_data.spatial.windows import IntOrPair, Pair, pair, per_dimension
+from tt_data.spatial.convolution import conv2d, conv2d_input
+from tt_data.spatial.layers import Convolution
+from tt_data.spatial.sizes import IntOrPair, Pair, pair, per_dimension
 from tt_data.torch_names.rows import IntOrOne, row
 
 

@@ -10,7 +10,8 @@ from tt_core.engine.compositions import of_tensors
 from tt_core.engine.errors import ShapeError
 from tt_data.spatial.adaptive_pooling import adaptive_avg_pool2d, adaptive_max_pool2d
 from tt_data.spatial.common import FunctionLayer
-from tt_data.spatial.pooling import avg_pool2d, max_pool2d, max_pool2d_with_indices
+from tt_data.spatial.pooling import avg_pool2d, max_pool2d
+from tt_data.spatial.pooling_indices import max_pool2d_with_indices
 from tt_data.torch_names.rows import IntOrOne, row
 
 

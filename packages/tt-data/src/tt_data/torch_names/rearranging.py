@@ -7,8 +7,9 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.compositions import of_tensors
 from tt_core.engine.errors import ShapeError, is_integer
 from tt_data.spatial.common import FunctionLayer
-from tt_data.spatial.convolution import fold, unfold
-from tt_data.spatial.windows import IntOrPair
+from tt_data.spatial.convolution import unfold
+from tt_data.spatial.folding import fold
+from tt_data.spatial.sizes import IntOrPair
 
 
 @of_tensors("x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tt_data.spatial.windows import Pair, per_dimension
+from tt_data.spatial.sizes import Pair, per_dimension
 
 IntOrOne = int | Sequence[int]
 

@@ -11,7 +11,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer, Linear
-from tt_data.spatial.convolution import Convolution
+from tt_data.spatial import Convolution
 from tt_data.torch_names import ConvTranspose2d
 from tt_learn.training import evaluating
 from tt_perf.compression.masks import Weight

@@ -15,7 +15,7 @@ from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
-from tt_data.spatial.convolution import Convolution
+from tt_data.spatial import Convolution
 from tt_learn.optimizers import Optimizer
 from tt_perf.compression.reports import MASK, CompressionError
 

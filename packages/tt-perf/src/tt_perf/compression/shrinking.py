@@ -25,8 +25,7 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.heap import aligned
 from tt_core.layers import Layer, LayerNorm, Linear
 from tt_core.tensor import Tensor
-from tt_data.spatial.convolution import Conv2d, Convolution
-from tt_data.spatial.normalization import Normalization
+from tt_data.spatial import Conv2d, Convolution, Normalization
 from tt_data.torch_names import Conv1d
 from tt_language.attention import MultiHeadAttention
 from tt_language.embeddings import Embedding

@@ -14,9 +14,9 @@ import numpy as np
 from tt_core import activations
 from tt_core.engine.dispatch import Array, with_residuals
 from tt_core.engine.threads import in_parallel
+from tt_data.spatial import IntOrPair, Pair, pool_windows
 from tt_data.spatial import normalization as N
 from tt_data.spatial import pooling as P
-from tt_data.spatial.windows import IntOrPair, Pair
 from tt_perf.acceleration.uncovered import leave, unfit
 from tt_perf.kernels.ops import fits, number
 
@@ -137,7 +137,7 @@ def _halves(
     """The size of the result if windows are 2x2, beside each other and in the image; None if the loops cannot do it."""
     if not (fits(x) and x.ndim == 4 and x.size):
         return None
-    w = P.pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    w = pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     beside = w.kernel == w.stride == (2, 2) and w.dilation == (1, 1) and w.padding == ((0, 0), (0, 0))
     return w.out if beside else None
 

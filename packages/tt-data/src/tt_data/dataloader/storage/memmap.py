@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, FileError, ShapeError
-from tt_data.dataloader.dataset import Dataset, Indices
+from tt_data.dataloader.dataset import Dataset
+from tt_data.dataloader.indices import Indices
 from tt_data.dataloader.storage.index import Fields, one_line
 
 _FOLIO = 1 << 21  # bytes that touching one of them may load: Linux 6 maps pages in folios of up to 2 MB

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import FileError
-from tt_data.dataloader.dataset import Dataset, Indices, as_indices
+from tt_data.dataloader.dataset import Dataset
+from tt_data.dataloader.indices import Indices, as_indices
 from tt_data.dataloader.storage.index import INDEX, Field, Fields, one_line, read_index
 
 _HASH_CHUNK = 1 << 20  # bytes

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, FileError, ShapeError
 from tt_core.engine.files import check_folder, make_folder, remove_stale, write_atomic
-from tt_data.dataloader.dataset import as_array
+from tt_data.dataloader.indices import as_array
 from tt_data.dataloader.storage.index import INDEX, Field, Fields, Shard, index_content
 
 _FILE_NAME = re.compile(r'[^\\/:*?"<>|\x00-\x1f]{1,100}')  # valid on every system

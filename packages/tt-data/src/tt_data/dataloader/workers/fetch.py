@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tt_data.dataloader import seeding
 from tt_data.dataloader.collate import default_collate, rebuild, to_arrays
 from tt_data.dataloader.dataset import IterableDataset, fetch_batch
+from tt_data.dataloader.workers.global_state import GlobalState, seed_globals
 
 Collate = Callable[[Any], Any]
 Transform = Callable[[Any], Any]
@@ -99,7 +100,7 @@ class Fetcher:
     def _prepared(self, task: Task) -> Any:
         samples = self._read(task, task.indices) if isinstance(task.indices, range) else None
         if self.seeds_globals:
-            seeding.seed_globals(task.seed, task.number + 1)
+            seed_globals(task.seed, task.number + 1)
         if isinstance(task.indices, range):
             return samples if isinstance(samples, EndOfStream) else self._transformed(self._collated(samples))
         return self._transformed(self._indexed(task.indices))
@@ -136,10 +137,10 @@ class _Stream:
     def __init__(self, dataset: IterableDataset, task: Task, position: int, seeds_globals: bool) -> None:
         self.run, self.position = task.run, position
         self._rng = seeding.stream(task.seed, seeding.ORDER)
-        self._globals: seeding.GlobalState | None = None
+        self._globals: GlobalState | None = None
         if seeds_globals:
-            seeding.seed_globals(task.seed, seeding.ORDER)
-            self._globals = seeding.GlobalState()
+            seed_globals(task.seed, seeding.ORDER)
+            self._globals = GlobalState()
         with self._drawing():
             self._samples = iter(dataset.iter_from(position))
 
@@ -158,4 +159,4 @@ class _Stream:
         with seeding.drawing_from(self._rng):
             yield
         if self._globals is not None:
-            self._globals = seeding.GlobalState()
+            self._globals = GlobalState()

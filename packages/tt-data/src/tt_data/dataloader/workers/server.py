@@ -17,8 +17,8 @@ import numpy as np
 from tt_core.engine.threads import set_num_threads
 from tt_core.random import manual_seed
 from tt_data.dataloader.dataset import IterableDataset
-from tt_data.dataloader.seeding import seed_globals
 from tt_data.dataloader.workers.fetch import Fetcher, Task, WorkerInfo, set_worker_info
+from tt_data.dataloader.workers.global_state import seed_globals
 from tt_data.dataloader.workers.memory import SharedMemory, buffer_of, encode, load_sent, size_of, store
 
 
