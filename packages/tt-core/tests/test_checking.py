@@ -15,7 +15,7 @@ from tt_core.command import cli
 from tt_core.command.checking import Comparison, compare
 from tt_core.command.common import run
 from tt_core.engine.dispatch import Op, registry
-from tt_core.engine.errors import ShapeError
+from tt_core.engine.errors import PluginError, ShapeError
 from tt_core.engine.plugins import manager
 from tt_core.samples import SAMPLES, Draw
 
@@ -78,6 +78,9 @@ def test_a_kernel_that_agrees_passes_and_its_time_is_told() -> None:
         (roughly, "in place of"),
         (fails_on_empty, "raises IndexError"),
         (lambda x, /: (relu(x), x), "2 results in place of 1"),
+        (lambda x, /: None, "raises TypeError: its result is None; a kernel returns an array"),
+        (lambda x, /: [1.0], "raises TypeError: its result is [1.0]"),
+        (lambda x, /: tt_core.relu(tt_core.tensor(x)) + 1, "in place of"),
     ],
 )
 def test_a_kernel_that_computes_something_else_is_found(kernel: Callable[..., Any], said: str) -> None:
@@ -88,6 +91,11 @@ def test_a_kernel_that_computes_something_else_is_found(kernel: Callable[..., An
 def test_an_op_that_runs_inside_of_another_is_tried_too() -> None:
     assert row(lambda a, b, /: np.subtract(a, b), "sub").difference == ""
     assert row(lambda a, b, /: np.add(a, b), "sub").difference != ""
+
+
+def test_an_unknown_op_is_an_error() -> None:
+    with pytest.raises(PluginError, match="compare: no op is called rleu; did you mean relu"):
+        compare({"rleu": relu})
 
 
 def test_an_op_without_samples_is_named() -> None:

@@ -227,6 +227,15 @@ def test_a_kernel_that_returns_another_number_of_values_is_an_error_with_its_plu
         halved(tensor([1.0]))
 
 
+def test_residuals_that_the_gradient_does_not_take_are_an_error(halved: Op, double: Op) -> None:
+    mine = plugin(tt_kernel=lambda op: with_residuals("median")(lambda x, /: (x, x)) if op is halved else None)
+    with pytest.raises(PluginError, match=r"plugin mine returns median, which .* halved has the residuals least, most"):
+        manager.register(mine, "mine")
+    mine = plugin(tt_kernel=lambda op: with_residuals("median")(lambda x, /: (x, x)) if op is double else None)
+    with pytest.raises(PluginError, match=r"plugin mine returns median, .*; double has no residuals"):
+        manager.register(mine, "mine")
+
+
 def test_residuals_of_the_formula_are_needed_from_every_kernel() -> None:
     mine = plugin(tt_kernel=lambda op: (lambda x, /, p, training: x) if op is dropout else None)
     with pytest.raises(

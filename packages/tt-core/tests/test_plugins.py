@@ -494,3 +494,91 @@ def test_results_are_those_of_numpy_after_all() -> None:
     with tt.use(Negative()):
         pass
     assert np.array_equal(tt.relu(tt.tensor([-1.0, 2.0])).numpy(), [0, 2])
+
+
+def answering(**hooks: Any) -> Any:
+    """A plugin whose hooks are these functions."""
+    return type("Mine", (), {name: staticmethod(hookimpl(call)) for name, call in hooks.items()})()
+
+
+def endless(x: Any, /) -> Any:
+    return tt.relu(tt.tensor(x))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        (
+            lambda x, /: None,
+            "plugin Mine: its kernel of relu raises TypeError: its result is None; a kernel returns an",
+        ),
+        (lambda x, /: [1.0], r"plugin Mine: its kernel of relu raises TypeError: its result is \[1.0\]"),
+        (endless, "plugin Mine: its kernel of relu recurses without end; a kernel calls relu.kernel on arrays"),
+        (3, "plugin Mine answers tt_kernel for relu with 3; return a function or None"),
+    ],
+)
+def test_a_kernel_that_is_none_is_told_with_its_plugin(kernel: Any, said: str) -> None:
+    mine = answering(tt_kernel=lambda op: kernel if op is tt.relu else None)
+    with pytest.raises(PluginError, match=said) as raised, tt.use(mine):
+        tt.relu(tt.ones(1))
+    assert str(raised.value).count("relu") <= 3
+
+
+def test_an_op_of_the_users_says_what_it_must_return() -> None:
+    @tt.op(name="of_the_test")
+    def kernel(x: Any, /, scale: float = 1.0) -> Any:
+        return [scale]
+
+    with pytest.raises(
+        TypeError, match=r"of_the_test: its result is \[1.0\]; a kernel returns an array .* \(x \(2,\)\)"
+    ):
+        kernel(tt.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("hooks", "said"),
+    [
+        ({"tt_kernel": lambda operation: None}, "plugin Mine: tt_kernel takes op, not operation"),
+        ({"tt_report": lambda text: None}, "plugin Mine: tt_report takes no argument, not text"),
+        (
+            {"tt_observe_op": lambda op: lambda op: None},
+            r"its observer is called with \(op, inputs, attributes, output\)",
+        ),
+        ({"tt_observe_op": lambda op: 3}, "plugin Mine answers tt_observe_op for .* with 3; return a function or None"),
+        ({"tt_wrap_op": lambda op, call: "x"}, "plugin Mine answers tt_wrap_op for .* with 'x'; return a function"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_told_when_it_is_plugged_in(hooks: dict[str, Any], said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        tt.use(answering(**hooks))
+    assert tt.relu(tt.ones(1)).item() == 1
+
+
+def test_a_wrap_that_does_not_take_the_ops_arguments_is_told_with_its_plugin() -> None:
+    mine = answering(tt_wrap_op=lambda op, call: (lambda x: call(x)) if op is tt.softmax else None)
+    with tt.use(mine), pytest.raises(PluginError, match="plugin Mine: its wrap of softmax raises TypeError"):
+        tt.softmax(tt.ones(1))
+
+
+def test_a_prepared_model_is_a_layer() -> None:
+    said = "answers tt_prepare_model with 'x'; return a layer or None"
+    with tt.use(answering(tt_prepare_model=lambda model, options: "x")), pytest.raises(PluginError, match=said):
+        tt.prepare_model(tt.Linear(1, 1))
+
+
+@pytest.mark.parametrize("names", ["jit,profiler", "jit+profiler", "jit profiler", "jit;profiler"])
+def test_several_names_in_one_are_told_apart(names: str) -> None:
+    with pytest.raises(
+        PluginError, match=r"name several one by one: use\('a', 'b'\), --plugin a --plugin b, TT_PLUGINS"
+    ):
+        tt.use(names)
+    with pytest.raises(PluginError, match="takes a plugin's name or a plugin, got"):
+        tt.use(["jit", "profiler"])
+
+
+def test_data_that_is_no_array_is_told_by_the_next_op() -> None:
+    x = tt.ones(2)
+    x.data = tt.ones(2)  # type: ignore[assignment]
+    for call in (lambda: x + 1, lambda: tt.relu(x), lambda: tt.linear(tt.ones(1, 2), x)):
+        with pytest.raises(TypeError, match=r"the data of \w+ is a tensor of shape \(2,\), expected a NumPy array"):
+            call()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array, HasArray, Op, quietly, registry, residuals_of
-from tt_core.engine.errors import PluginError, kind_of
+from tt_core.engine.errors import PluginError, did_you_mean, kind_of, shown
 from tt_core.engine.plugins import activate, hookimpl, manager
 from tt_core.random import get_rng_state, set_rng_state
 from tt_core.samples import LAYOUTS, SAMPLES, Arguments, Draw, Samples
@@ -65,7 +65,16 @@ def kernels_of(name: str) -> dict[str, Callable[..., Any]]:
 
 
 def compare(kernels: dict[str, Callable[..., Any]], timed: bool = True) -> list[Comparison]:
-    """Compare kernels, by the names of their ops, with the framework's."""
+    """Compare kernels, by the names of their ops, with the framework's; raises `PluginError` for an unknown op.
+
+    Backward ops, such as softmax_backward, are known once `tt_learn` is imported.
+
+    >>> compare({"relu": lambda x, /: x}, timed=False)[0].difference != ""
+    True
+    """
+    for name in kernels:
+        if name not in registry:
+            raise PluginError(f"compare: no op is called {name}; {did_you_mean(str(name), registry)}")
     found = {name: Comparison(name) for name in sorted(kernels)}
     samples = _those_that_reach(kernels)
     for draw in _draws():
@@ -117,7 +126,8 @@ def _recorded(
         for name, calls in samples.items():
             for call in calls(draw):
                 _run(registry[name], call, draw)
-                yield from recorded
+                made = recorded.copy()  # a kernel that is tried may call ops as well
+                yield from made
                 recorded.clear()
 
 
@@ -223,7 +233,11 @@ def _results(kernel: Callable[..., Any], inputs: tuple[Any, ...], attributes: di
             result = kernel(*inputs, **attributes)
     finally:
         set_rng_state(state)
-    return tuple([np.asarray(x) for x in (result if isinstance(result, tuple) else (result,))])
+    results = result if isinstance(result, tuple) else (result,)
+    for x in results:
+        if not isinstance(x, (np.ndarray, np.generic, HasArray, int, float)) and (x is not None or x is result):
+            raise TypeError(f"its result is {shown(x)}; a kernel returns an array or a tuple of arrays")
+    return tuple([np.asarray(x) for x in results])
 
 
 def _largest(*arrays: Any) -> float:

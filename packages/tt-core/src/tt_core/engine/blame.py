@@ -15,21 +15,31 @@ By the code's id, because the hash of a code object takes 20 us.
 """
 
 
-def remember(function: Any, owner: str) -> None:
-    """Remembers that errors from the body of `function` belong to `owner`, such as "plugin memo: its wrap"."""
+def remember(function: Any, owner: str) -> bool:
+    """Remembers that errors from the body of `function` belong to `owner`, such as "plugin memo: its wrap".
+
+    Returns whether its code is seen for the first time.
+    """
     code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    if isinstance(code, CodeType):
-        _owners[id(code)] = (code, owner)
+    if not isinstance(code, CodeType):
+        return False
+    known = id(code) in _owners
+    _owners[id(code)] = (code, owner)
+    return not known
 
 
-def blame(where: str, error: Exception) -> None:
+def blame(where: str, error: Exception, called: Any = None) -> None:
     """Raises `PluginError` from `error` if a plugin's wrap or observer raised it; `where` is the op or the layer.
 
+    `called` is the outermost wrap, which is at fault for an error without a frame of its own: it does not take the
+    arguments of the op.
     Errors for users (`TinyTorchError`) and errors without a single cause (recursion, memory) pass.
     """
     if isinstance(error, (TinyTorchError, RecursionError, MemoryError)):
         return
     owner, trace = "", error.__traceback__
+    if trace is not None and trace.tb_next is None and isinstance(error, TypeError):
+        owner = _owners.get(id(getattr(called, "__code__", None)), (None, ""))[1]
     while trace is not None:
         code = trace.tb_frame.f_code
         owner = _owners.get(id(code), (code, owner))[1]  # the innermost known owner

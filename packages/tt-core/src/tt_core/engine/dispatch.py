@@ -225,7 +225,7 @@ def _front(exact: int, arity: int, names: KeysView[str]) -> Call:
         try:
             return front.chain(x)
         except Exception as error:
-            blame(front.name, error)
+            blame(front.name, error, front.chain)
             raise
 
     def two(a: Any, b: Any, /, **options: Any) -> Any:
@@ -234,7 +234,7 @@ def _front(exact: int, arity: int, names: KeysView[str]) -> Call:
         try:
             return front.chain(a, b)
         except Exception as error:
-            blame(front.name, error)
+            blame(front.name, error, front.chain)
             raise
 
     def any_number(*inputs: Any, **attributes: Any) -> Any:
@@ -246,7 +246,7 @@ def _front(exact: int, arity: int, names: KeysView[str]) -> Call:
         try:
             return front.chain(*inputs, **attributes)
         except Exception as error:
-            blame(front.name, error)
+            blame(front.name, error, front.chain)
             raise
 
     front: Any = {1: one, 2: two}.get(exact, any_number)
@@ -278,10 +278,9 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
 
     def one(x: Any) -> Any:
         try:
-            result = run(kernel, x.data if isinstance(x, HasArray) else x if type(x) in plain else numeric(x))
+            output = wrap(run(kernel, x.data if isinstance(x, HasArray) else x if type(x) in plain else numeric(x)))
         except Exception as error:
-            result = rescue(op, kernel, (x,), {}, error)
-        output = wrap(result)
+            output = wrap(rescue(op, kernel, (x,), {}, error))
         for observe in observers:
             observe(op, (x,), {}, output)
         return output
@@ -290,13 +289,17 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
         try:
             x = a.data if isinstance(a, HasArray) else a if type(a) in plain else numeric(a)
             y = b.data if isinstance(b, HasArray) else b if type(b) in plain else numeric(b)
-            result = run(kernel, x, y)
+            output = wrap(run(kernel, x, y))
         except Exception as error:
-            result = rescue(op, kernel, (a, b), {}, error)
-        output = wrap(result)
+            output = wrap(rescue(op, kernel, (a, b), {}, error))
         for observe in observers:
             observe(op, (a, b), {}, output)
         return output
+
+    def keep_residuals(returned: Any, attributes: dict[str, Any]) -> Any:
+        result, residuals = split(op, kernel, returned)
+        attributes |= {name: x if x is None else wrap(x) for name, x in residuals.items()}
+        return wrap(result)
 
     def any_number(*inputs: Any, **attributes: Any) -> Any:
         try:
@@ -304,12 +307,10 @@ def _built(op: Op, kernel: Call, observers: tuple[Call, ...]) -> Call:
             if check is not None:
                 check(*arrays, **attributes)
             result = run(kernel, *arrays, **attributes)
+            output = keep_residuals(result, attributes) if several else wrap(result)
         except Exception as error:
             result = rescue(op, kernel, inputs, attributes, error)
-        if several:
-            result, residuals = split(op, kernel, result)
-            attributes |= {name: wrap(residual) for name, residual in residuals.items()}
-        output = wrap(result)
+            output = keep_residuals(result, attributes) if several else wrap(result)
         for observe in observers:
             observe(op, inputs, attributes, output)
         return output

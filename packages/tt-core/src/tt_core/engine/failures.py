@@ -26,15 +26,33 @@ def numeric(x: Any) -> Any:
 
 def rescue(op: Op, kernel: Call, inputs: tuple[Any, ...], attributes: dict[str, Any], error: Exception) -> Any:
     """The kernel's result if only its context was taken, because it runs already. Raises any other error."""
+    _check_data(op, inputs)
     arrays = [x.data if isinstance(x, HasArray) else x for x in inputs]
     if is_entered(error):
         try:
             return quietly(kernel, *arrays, **attributes)
         except Exception as other:
             error = other
-    if kernel is not op.kernel and not isinstance(error, (TinyTorchError, MemoryError, RecursionError)):
+    if isinstance(error, PluginError):  # of an op that the kernel called, or of what this kernel returned
+        raise error
+    if kernel is not op.kernel and isinstance(error, RecursionError):
+        raise PluginError(
+            f"plugin {manager.who_answers('tt_kernel', op=op)}: its kernel of {op.name} recurses without end; "
+            f"a kernel calls {op.name}.kernel on arrays, and no op on tensors"
+        ) from None
+    if kernel is not op.kernel and not isinstance(error, (TinyTorchError, MemoryError)):
         error = _judged(op, arrays, attributes, error)
     _explain(op, inputs, error)
+
+
+def _check_data(op: Op, inputs: tuple[Any, ...]) -> None:
+    """Raises `DTypeError` for a tensor whose `data` is not a NumPy array, because the user has assigned to it."""
+    for name, x in zip(op.inputs, inputs):
+        if isinstance(x, HasArray) and not isinstance(x.data, (np.ndarray, np.generic)):
+            raise DTypeError(
+                f"{op.name}: the data of {name} is {shown(x.data)}, expected a NumPy array; assign an array to x.data, "
+                f"or write x.copy_(y) under no_grad()"
+            ) from None
 
 
 def _judged(op: Op, arrays: list[Any], attributes: dict[str, Any], error: Exception) -> Exception:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import warnings
@@ -84,7 +86,7 @@ class PluginManager(pluggy.PluginManager):
                 super().register(old, name)
             self.rebind(hooks)
             if isinstance(error, pluggy.PluginValidationError):
-                raise PluginError(f"plugin {who}: {str(error).splitlines()[-1]}") from None
+                raise PluginError(f"plugin {who}: {self._misplaced(plugin) or str(error).splitlines()[-1]}") from None
             raise
         return registered
 
@@ -182,6 +184,20 @@ class PluginManager(pluggy.PluginManager):
             ):
                 raise PluginError(f"plugin {who} and plugin {other} exclude each other; use one of them")
 
+    def _misplaced(self, plugin: object) -> str:
+        """Which method of a plugin takes an argument that its hook does not give, and what the hook gives."""
+        for attribute in dir(plugin):
+            options = self.parse_hookimpl_opts(plugin, attribute)
+            if options is not None:
+                hook = options.get("specname") or attribute
+                given = getattr(self.hook, hook).spec.argnames
+                unknown = [
+                    name for name in inspect.signature(getattr(plugin, attribute)).parameters if name not in given
+                ]
+                if unknown:
+                    return f"{hook} takes {', '.join(given) or 'no argument'}, not {', '.join(unknown)}"
+        return ""
+
     def _hooks_of(self, plugin: object) -> set[str]:
         """The names of the hooks that a plugin answers."""
         options = {name: self.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
@@ -220,8 +236,8 @@ def _ask_one(asking: PluginManager, plugin: object, hook: str) -> list[Any]:
     return [answer for each in own if (answer := _answer(each, hook, {})) is not None]
 
 
-_ROLES = {"tt_wrap_op": "wrap", "tt_wrap_layer": "wrap", "tt_observe_op": "observer"}
-"""Hooks whose answers are called with each op or layer, outside of kernels."""
+_ROLES = {"tt_kernel": "kernel", "tt_wrap_op": "wrap", "tt_wrap_layer": "wrap", "tt_observe_op": "observer"}
+"""Hooks whose answers are functions that are called with each op or layer."""
 
 
 def _answer(implementation: pluggy.HookImpl, hook: str, given: dict[str, Any]) -> Any:
@@ -234,8 +250,23 @@ def _answer(implementation: pluggy.HookImpl, hook: str, given: dict[str, Any]) -
         who = _name_of(implementation.plugin, implementation.plugin_name)
         raise PluginError(f"plugin {who} fails when asked {hook}{_about(given)}: {described(error)}") from error
     if hook in _ROLES and answer is not None and answer is not given.get("call"):
-        remember(answer, f"plugin {_name_of(implementation.plugin, implementation.plugin_name)}: its {_ROLES[hook]}")
+        who = f"plugin {_name_of(implementation.plugin, implementation.plugin_name)}"
+        if not callable(answer):
+            raise PluginError(f"{who} answers {hook}{_about(given)} with {shown(answer)}; return a function or None")
+        if hook != "tt_kernel" and remember(answer, f"{who}: its {_ROLES[hook]}") and hook == "tt_observe_op":
+            _check_observer(who, answer)
     return answer
+
+
+def _check_observer(who: str, observer: Any) -> None:
+    """Raises `PluginError` for an observer that does not take what it is called with."""
+    try:
+        inspect.signature(observer).bind(*[None] * 4)
+    except TypeError as error:
+        fact = "called with (op, inputs, attributes, output)"
+        raise PluginError(f"{who}: its observer is {fact}, and does not take that: {error}") from None
+    except ValueError:  # a function without a signature
+        return
 
 
 def _about(given: dict[str, Any]) -> str:
@@ -286,6 +317,11 @@ def activate(name: str) -> bool:
     if name not in _entries:
         installed = available()
         if name not in installed:
+            if re.search(r"[,;+ ]", name):
+                raise PluginError(
+                    f"no plugin is called {name}; name several one by one: use('a', 'b'), --plugin a --plugin b, "
+                    f"TT_PLUGINS=a,b"
+                )
             raise PluginError(f"no plugin is called {name}; {did_you_mean(name, installed)}")
         _entries[name] = installed[name]
     plugin = load(_entries[name])
@@ -408,7 +444,7 @@ class Use:
 
 def _hold(plugin: object, user: Use, held: list[str]) -> str:
     """Activates a plugin, or adds a user, and adds its name to `held`, unless the plugin is active permanently."""
-    if hasattr(plugin, "dtype"):  # whose `==` gives no truth value
+    if isinstance(plugin, (list, tuple, set)) or hasattr(plugin, "dtype"):  # whose `==` gives no truth value
         raise PluginError(f"use: takes a plugin's name or a plugin, got {shown(plugin)}")
     with _using:
         name = plugin if isinstance(plugin, str) else manager.get_name(plugin) or _name_for(plugin)

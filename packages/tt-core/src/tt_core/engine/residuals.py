@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tt_core.course import finder
 from tt_core.engine.errors import PluginError
 from tt_core.engine.plugins import manager
 
@@ -37,7 +38,8 @@ def residuals_of(kernel: Call) -> tuple[str, ...]:
 def has_residuals(op: Op, kernel: Call) -> bool:
     """Whether a kernel of `op` may return more than the result.
 
-    Raises `PluginError` for a kernel that lacks residuals which the formula returns.
+    Raises `PluginError` for a plugin's kernel that lacks residuals which the formula returns, and for one that names
+    residuals which the gradient rule does not take.
     """
     named = residuals_of(kernel)
     missing = [name for name in residuals_of(op.formula) if name not in named]
@@ -45,6 +47,13 @@ def has_residuals(op: Op, kernel: Call) -> bool:
         raise PluginError(
             f"{op.name}: the kernel of {_source_of(op, kernel)} does not return {' and '.join(missing)}, which the "
             f"gradient needs; return it after the result and name it with @with_residuals"
+        )
+    unknown = [name for name in named if name not in op.residuals]
+    if unknown and kernel is not op.kernel and not finder.runs_as_written(op.formula):
+        known = f"the residuals {', '.join(op.residuals)}" if op.residuals else "no residuals"
+        raise PluginError(
+            f"{op.name}: the kernel of {_source_of(op, kernel)} returns {' and '.join(unknown)}, which the gradient "
+            f"does not take; {op.name} has {known}"
         )
     return bool(named or op.residuals)
 

@@ -7,26 +7,30 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tt_core.engine.errors import shown
 from tt_core.engine.plugins import manager
 from tt_core.engine.protocols import HasArray
 
 _tensor_type: type[HasArray] = HasArray
 _base_tensor_type: type[HasArray] = HasArray
 _new = object.__new__
+_ARRAYS = (np.generic, ndarray, HasArray, int, float)
 
 
 def wrap(value: Any) -> Any:
     """An array as a tensor of the active type, without copying; a tuple of arrays as a tuple of tensors.
 
+    Raises `TypeError` for what a kernel must not return: a list, None outside of a tuple.
+
     >>> wrap((np.zeros(2, np.float32), 1))
     (tensor([0., 0.]), tensor(1))
     """
     if type(value) is not ndarray:
-        if value is None:
-            return None
         if type(value) is tuple:
-            return tuple([wrap(part) for part in value])
-        value = np.asarray(value)  # a NumPy scalar, from arrays without dimensions
+            return tuple([part if part is None else wrap(part) for part in value])
+        if not isinstance(value, _ARRAYS):
+            raise TypeError(f"its result is {shown(value)}; a kernel returns an array or a tuple of arrays")
+        value = np.asarray(value)  # mostly a NumPy scalar, from arrays without dimensions
     tensor = _new(_tensor_type)
     tensor.data = value
     return tensor

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import DTypeError
+from tt_core.engine.errors import DTypeError, PluginError, shown
 from tt_core.engine.plugins import manager
 from tt_core.layers.base import Layer
 from tt_core.layers.state import dotted
@@ -64,7 +63,8 @@ def prepare_model(model: Layer, *, in_place: bool = False) -> Layer:
     """Returns `model` as the plugins prepare it for generation or evaluation (the hook `tt_prepare_model`).
 
     Without such a plugin, returns the model itself. `in_place=True` says that the caller is the only user of the model,
-    so that a plugin may change it and save the memory of a copy.
+    so that a plugin may change it and save the memory of a copy. Raises `PluginError` where a plugin returns something
+    other than a layer.
 
     >>> from tt_core import Linear
     >>> model = Linear(2, 1)
@@ -72,4 +72,8 @@ def prepare_model(model: Layer, *, in_place: bool = False) -> Layer:
     True
     """
     manager.load_pending()
-    return cast(Layer, manager.chained("tt_prepare_model", model, into="model", options={"in_place": in_place}))
+    prepared = manager.chained("tt_prepare_model", model, into="model", options={"in_place": in_place})
+    if not isinstance(prepared, Layer):
+        fact = f"a plugin answers tt_prepare_model with {shown(prepared)}"
+        raise PluginError(f"prepare_model: {fact}; return a layer or None")
+    return prepared
