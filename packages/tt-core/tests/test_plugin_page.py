@@ -17,12 +17,15 @@ PROGRAMS = re.findall(r"## ([^\n]*)\n(?:(?!\n## ).)*?```python\n(.*?)```\n\n```t
 
 @pytest.mark.skipif(not TEXT, reason="the page is part of the repository, not of the package")
 def test_every_program_of_the_page_is_found() -> None:
-    assert [title for title, _, _ in PROGRAMS] == ["A kernel", "A wrap", "An observer"]
+    titles = ["A kernel", "A kernel and its gradient", "A wrap", "An observer", "A prepared model"]
+    assert [title for title, _, _ in PROGRAMS] == titles
     assert TEXT.count("```python") == len(PROGRAMS)
 
 
 @pytest.mark.parametrize(("title", "code", "output"), PROGRAMS, ids=[title for title, _, _ in PROGRAMS])
 def test_a_program_of_the_page_prints_what_the_page_says(title: str, code: str, output: str, tmp_path: Path) -> None:
+    if "import tt_learn" in code:
+        pytest.importorskip("tt_learn")
     script = tmp_path / "program.py"
     script.write_text(code, encoding="utf-8")
     env = {name: value for name, value in os.environ.items() if name != "TT_PLUGINS"}
@@ -31,3 +34,26 @@ def test_a_program_of_the_page_prints_what_the_page_says(title: str, code: str, 
     assert done.stdout == output, done.stderr
     assert len(code.strip().splitlines()) <= 30
     assert done.stderr == ("" if title != "An observer" else "add: 262,144 bytes\nrelu: 262,144 bytes\n")
+
+
+@pytest.mark.skipif(not TEXT, reason="the page is part of the repository, not of the package")
+def test_the_package_of_the_page_is_known_by_its_name(tmp_path: Path) -> None:
+    """As installed: the module of the page's first program, and the metadata that pip writes for its pyproject.toml."""
+    (toml,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
+    name, version, entry = re.search(
+        r'name = "(.+)"\nversion = "(.+)"\n\n\[project.entry-points.tinytorch\]\n(.+)\n', toml
+    ).groups()  # type: ignore[union-attr]
+    code = {title: code for title, code, _ in PROGRAMS}["A kernel"].partition("\nwith ")[0]
+    (tmp_path / f"{name.replace('-', '_')}.py").write_text(code + "\nplugin = InPlaceSiLU()\n", encoding="utf-8")
+    info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[tinytorch]\n" + entry.replace('"', "") + "\n", encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "TT_PLUGINS": "my-silu"}
+    program = "import tt_core as tt; print(tt.silu(tt.ones(1)), tt.manager.has_plugin('my-silu'))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env=env, capture_output=True, encoding="utf-8"
+    )
+    assert done.stdout == "tensor([0.7311]) True\n", done.stderr
+    check = [sys.executable, "-m", "tt_core.command.cli", "plugins", "check", "my-silu"]
+    assert subprocess.run(check, env=env, capture_output=True, encoding="utf-8").stdout.startswith("silu ")
