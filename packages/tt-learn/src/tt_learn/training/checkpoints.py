@@ -4,7 +4,8 @@
 parts under dotted names, so other readers of the format find the weights under `model.`; one that has several names is
 stored under the first. Its metadata holds everything else as one JSON text, `tinytorch`. The file is written by
 `tt_core.engine.files.write_atomic` (a temporary file and a rename), so a process that is killed at any moment leaves
-the old checkpoint or the new one. Nothing in a file is ever executed. (`tt_learn.checkpoint` is something else: it recomputes activations instead of storing them.)
+the old checkpoint or the new one. Nothing in a file is ever executed. (`tt_learn.checkpoint` is something else: it
+recomputes activations instead of storing them.)
 
 `tensor_files.py` reads and writes the files, `packing.py` separates tensors from other data, and `environments.py` says
 what the bits depend on besides.
