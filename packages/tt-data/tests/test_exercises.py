@@ -260,12 +260,12 @@ RIGHT: dict[str, dict[str, str]] = {
         "    return dict(zip(batch, (map_leaves(function, part) for part in batch.values())))\n"
         "if not isinstance(batch, (list, tuple)):\n    return function(batch)\n"
         "return rebuild(batch, list(map(lambda part: map_leaves(function, part), batch)))",
-        "default_collate": "_check_alike(samples)\nfirst = samples[0]\nif isinstance(first, (str, bytes)):\n"
+        "default_collate": "check_samples(samples)\nfirst = samples[0]\nif isinstance(first, (str, bytes)):\n"
         "    return list(samples)\nif isinstance(first, Mapping):\n    out = {}\n    for key in first:\n"
         "        out[key] = default_collate([s[key] for s in samples])\n    return out\n"
         "if isinstance(first, (tuple, list)):\n"
         "    return rebuild(first, [default_collate([s[i] for s in samples]) for i in range(len(first))])\n"
-        "return _stack(samples)",
+        "return stack(samples)",
         "stream": "return np.random.default_rng([seed, number])",
         "RandomSampler.indices": "rng, n = seeding.generator(), len(self.data_source)\n"
         "if self.replacement:\n    return rng.choice(n, len(self)) if n else np.empty(0, np.int64)\n"
