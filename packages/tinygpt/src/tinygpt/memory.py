@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def size(count: int) -> str:
-    """A number of bytes for people.
+    """A number of bytes with a unit.
 
     >>> size(135_000_000), size(1_500_000_000), size(10**30)
     ('135 MB', '1.5 GB', 'more than 1,000 PB')
@@ -24,9 +24,9 @@ def size(count: int) -> str:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still take without swapping; None where the system does not say.
+    """Bytes that this process can still allocate without swapping; None where the system does not report them.
 
-    It is the least of what the system has left, what the limits of a container leave, and `ulimit -v`.
+    The least of the system's free memory, what a container's limits leave, and `ulimit -v`.
     """
     known = [_of_the_system(), *_of_control_groups(), _of_the_process()]
     return min((found for found in known if found is not None), default=None)

@@ -23,7 +23,7 @@ from tt_perf.quantization.report import nbytes
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured: seconds for a token read and for a token written, with plugins also as shares of without."""
+    """Seconds per token read and per token written; with plugins, also as a share of the time without them."""
 
     name: str
     read: float
@@ -96,4 +96,4 @@ def _measured(timers: list[Timer], rounds: int) -> list[tuple[Measurement, Ratio
 
 
 ONE_CALL = 1e-9
-"""Seconds that a block must last at least, so that it is one call: a text is written once."""
+"""The least seconds of a block: so few that one call is enough, since a text is written once."""

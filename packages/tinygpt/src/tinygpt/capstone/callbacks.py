@@ -99,7 +99,7 @@ class Sample(Callback):
             self.folder.write_samples(self.lines)
 
     def _line(self) -> str:
-        """About 64 tokens; line breaks are spaces, and so are bytes that are no character."""
+        """About 64 tokens; line breaks and bytes that are not characters become spaces."""
         text = "".join(self._pieces(min(64, self.gpt.model.config.block_size)))
         return " ".join("".join(x if x.isprintable() and x != "\ufffd" else " " for x in text).split())
 
@@ -108,7 +108,7 @@ class Sample(Callback):
 
 
 def flops_per_token(model: GPT) -> int:
-    """FLOPs of a token in training: six a weight that it is multiplied by, and attention (PaLM, appendix B).
+    """FLOPs per token in training: six for each weight it is multiplied by, and attention (PaLM, appendix B).
 
     >>> flops_per_token(GPT(GPTConfig(vocab_size=100, block_size=64, n_layer=2, n_head=2, n_embd=32, bias=False)))
     215808
@@ -119,14 +119,14 @@ def flops_per_token(model: GPT) -> int:
 
 
 def _looked_up(config: GPTConfig) -> int:
-    """Weights that are looked up and multiplied by nothing: positions, and tokens where the head has its own."""
+    """Weights that are only looked up: positions, and tokens where the head has a table of its own."""
     tokens = 0 if config.tie_weights else config.vocab_size
     positions = config.block_size if config.position == "learned" else 0
     return (tokens + positions) * config.n_embd
 
 
 _LONG = 20
-"""Seconds of training from which on it pays to measure the machine, which takes about one."""
+"""The least seconds of training for which the machine is measured, which takes about one second."""
 
 
 class TimeLeft(Callback):
@@ -179,7 +179,7 @@ class Estimate(TimeLeft):
 
 
 def duration(seconds: float) -> str:
-    """A time for people.
+    """A time with a unit.
 
     >>> duration(4.2), duration(100), duration(5000), duration(1e6), duration(1e12)
     ('4 s', '1 min 40 s', '1 h 23 min', '11.6 days', '32,000 years')
@@ -195,7 +195,7 @@ def duration(seconds: float) -> str:
 
 
 def writers(gpt: TinyGPT, tokens: Tokens, config: TrainConfig, folder: RunFolder, say: Say) -> list[Callback]:
-    """What writes a run's folder and tells about it, in the order in which they run."""
+    """The callbacks that write a run's folder and report on it, in the order in which they run."""
     return [
         ProgressBar(),
         JSONLog(folder.metrics),

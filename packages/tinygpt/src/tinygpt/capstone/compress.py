@@ -25,7 +25,7 @@ _TOKENS = 16
 
 
 def quantize(run: Path | None, bits: int, group_size: int | None, out: Path | None, say: Say = print) -> RunFolder:
-    """Store the weights of a run as integers of 8 or 4 bits in a new folder, and say what that brought.
+    """Store the weights of a run as integers of 8 or 4 bits in a new folder, and report the effect.
 
     Raises `FileError` where no run is, or one stands in the way, and `QuantizationError` for another group size.
     """
@@ -40,7 +40,7 @@ def quantize(run: Path | None, bits: int, group_size: int | None, out: Path | No
 
 
 def shrink(run: Path | None, amounts: Mapping[str, float], out: Path | None, say: Say = print) -> RunFolder:
-    """Remove neurons and heads of a run's model in a new folder, and say what that brought; it is not trained after.
+    """Remove neurons and heads of a run's model in a new folder, and report the effect; it is not trained afterwards.
 
     `amounts`: the share of "neurons" and of "heads". Raises `CompressionError` for one that would empty a layer.
     """
@@ -56,9 +56,9 @@ def shrink(run: Path | None, amounts: Mapping[str, float], out: Path | None, say
 
 
 def prune(run: Path | None, amount: float, method: str, out: Path | None, say: Say = print) -> RunFolder:
-    """Set a share of a run's weights to zero in a new folder, and say what that changed; it is not trained after.
+    """Set a share of a run's weights to zero in a new folder, and report the effect; it is not trained afterwards.
 
-    The zeros are kept as numbers like any others, without masks. "wanda" reads the text that the run was trained on.
+    The zeros are stored as numbers like any others, without masks. "wanda" reads the text that the run was trained on.
     Raises `CompressionError` for an amount that would empty a layer, `FileError` where a text is needed and missing.
     """
     source = RunFolder.open(run, with_model=True)

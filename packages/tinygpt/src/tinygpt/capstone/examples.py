@@ -116,7 +116,7 @@ class Examples:
 
 
 def padded(examples: list[Example]) -> Batch:
-    """Ids (B, T) and targets (B, T) of the next tokens; what is no part of an example, or not trained, is `IGNORED`.
+    """Ids (B, T) and targets (B, T) of the next tokens; targets of padding and of untrained tokens are `IGNORED`.
 
     Attention is causal, so padding at the end needs no mask. The padding id is 0, and never a target.
 
@@ -217,7 +217,7 @@ def example_of(record: dict[str, Any], tokenizer: Tokenizer) -> Example:
 
 
 def _beginning(tokenizer: Tokenizer) -> list[int]:
-    """What a text without a prompt begins with: the token that ends the text before it."""
+    """The beginning of a text without a prompt: the token that ends the text before it."""
     return end_of_turn(tokenizer) or tokenizer.encode("\n")
 
 
@@ -255,7 +255,7 @@ def _answers(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> Iterator[t
 
 
 def digest(path: Path) -> str:
-    """By which a resumed run knows its data again."""
+    """The digest by which a resumed run recognizes its data."""
     try:
         return hashlib.sha256(path.read_bytes() if path.is_file() else read_corpus(path).text.encode()).hexdigest()
     except OSError as error:

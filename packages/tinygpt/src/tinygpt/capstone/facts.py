@@ -1,4 +1,4 @@
-"""Module 20, capstone: what is known of a run: options and figures that it recorded, and what its model takes."""
+"""Module 20, capstone: facts about a run: its options, its recorded figures, and the memory of its model."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ from tt_perf.quantization.layers import is_quantized
 
 
 def start(model: Path | None, data: Path, config: TuneConfig, out: Path | None, say: Say = print) -> RunFolder:
-    """Fine-tune the model of a folder on a file. Returns the run folder; raises `TinyTorchError` for what cannot be.
+    """Fine-tune the model of a folder on a file. Returns the run folder.
 
-    Everything that can be refused is refused before the folder is made.
+    All checks come before the folder is made. Raises `TinyTorchError` for a model or data that cannot be used.
     """
     source = RunFolder.open(model, with_model=True)
     out = source.path.with_name(f"{source.path.name}-tuned") if out is None else out
@@ -153,7 +153,8 @@ class _Tuned:
             gpt.adapter = get_peft_model(gpt.model, options)
             self.trained = gpt.adapter
         self.parameters = [entry for entry in gpt.model.parameters() if entry.requires_grad]
-        for entry in self.parameters:  # what is mapped from a file, and turned around, is trained in memory of its own
+        # a parameter mapped from a file, perhaps transposed, is trained in contiguous memory of its own
+        for entry in self.parameters:
             own = aligned(entry.shape, entry.dtype)
             np.copyto(own, entry.data)
             entry.data = own

@@ -29,7 +29,7 @@ def described_run(config: TrainConfig, model: GPTConfig) -> dict[str, Any]:
 
 
 def described_corpus(corpus: Corpus, path: Path | None) -> dict[str, Any]:
-    """What text it was, by which `same_corpus` finds it again."""
+    """The description of a text, by which `same_corpus` finds it again."""
     return {
         "source": corpus.source,
         "path": None if path is None else str(path.resolve()),

@@ -11,7 +11,7 @@ from tt_perf.benchmarking.comparing import Comparison
 from tt_perf.benchmarking.timer import BenchmarkError, Measurement
 
 Costs = tuple[float, float, float]
-"""Seconds, bytes, quality: less is better of the first two, more of the last."""
+"""Seconds, bytes, quality: lower is better for the first two, higher for the last."""
 
 
 def distribution(measurements: Sequence[Measurement], title: str = "Time per call") -> SVG:
@@ -38,7 +38,7 @@ def comparison_chart(comparison: Comparison, title: str = "Time per call") -> SV
 
 
 def pareto_front(points: Mapping[str, Costs]) -> list[str]:
-    """The names that no other point beats: none is at least as good in all three costs and better in one.
+    """The Pareto front: names for which no other point is at least as good in all three costs and better in one.
 
     >>> pareto_front({"none": (2.0, 100, 0.9), "jit": (1.0, 100, 0.9), "int8": (3.0, 25, 0.8)})
     ['jit', 'int8']

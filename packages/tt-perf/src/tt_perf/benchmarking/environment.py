@@ -1,4 +1,4 @@
-"""Part of module 19: what a timing depends on beside the code, written into each result."""
+"""Part of module 19: what a timing depends on besides the code; each result records it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def processor() -> str:
 
 
 def load_per_core() -> float | None:
-    """Programs that wanted a core during the last minute, for each core we may use; None where that is not known."""
+    """The load of the last minute per core that we may use; None where the system does not report it."""
     try:
         return round(os.getloadavg()[0] / get_num_threads(), 2)
     except (AttributeError, OSError):  # Windows, or a system without the figure

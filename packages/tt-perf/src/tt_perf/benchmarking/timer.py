@@ -1,4 +1,4 @@
-"""Part of module 19: `Timer` runs one piece of code again and again, `Measurement` is what came out.
+"""Part of module 19: `Timer` runs one piece of code again and again, `Measurement` holds the times.
 
 Names and defaults are those of `torch.utils.benchmark`. It measures wall-clock time in this process, with the garbage
 collector off. Comparing two pieces of code is `compare`'s work: two measurements made one after the other also differ
@@ -23,7 +23,7 @@ from tt_perf.benchmarking import statistics
 
 
 class BenchmarkError(TinyTorchError):
-    """A measurement that cannot be made, read or believed."""
+    """A measurement that cannot be made, read or trusted."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Measurement:
     """The times of one piece of code: `raw_times` are seconds of blocks of `number_per_run` calls each.
 
     `cold_times` are the seconds of single calls before, which do not count. Raises `BenchmarkError` for no times, and
-    for times that are no positive numbers.
+    for times that are not positive numbers.
 
     >>> measured = Measurement(2, (2.0, 2.2, 9.0), label="step")
     >>> measured.median, measured.times
@@ -152,7 +152,7 @@ class Timer:
         return use(*self.plugins, report=False)
 
     def seconds(self, number: int) -> float:
-        """How long `number` calls take in all; plugins are not touched, no warm-up."""
+        """Seconds that `number` calls take in all, without a warm-up or a change of plugins."""
         if not is_integer(number, 1):
             raise BenchmarkError(f"Timer.seconds: number is {number!r:.60}, expected 1 or more")
         return max(self._timeit.timeit(int(number)), 1e-9)  # a coarse clock may not have moved
@@ -209,7 +209,7 @@ def calls_per_block(timer: Timer, seconds: float) -> int:
 
 
 def doubts(measured: Measurement) -> list[str]:
-    """What in a series of times says that it should be read with care."""
+    """The reasons why a series of times should be read with care."""
     found = []
     count, factor = statistics.slow_start(measured.times)
     if count:
@@ -236,7 +236,7 @@ def describe_change(factor: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them, with three digits.
+    """Seconds with a unit and three digits.
 
     >>> duration(0.00123), duration(4.2e-8)
     ('1.23 ms', '42 ns')

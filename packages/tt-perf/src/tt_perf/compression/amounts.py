@@ -54,7 +54,7 @@ def check_grows(weight: Weight, keep: Array) -> None:
 
 
 def grown(amount: Any, weights: list[Weight]) -> int:
-    """How many of these are pruned; a mask only grows."""
+    """How many of these weights to prune; raises `CompressionError` for fewer than are pruned already."""
     where = weights[0].path if len(weights) == 1 else "the model"
     count = count_of(amount, sum(w.tensor.numel() for w in weights), f"prune_: {where}")
     earlier = sum(int((~w.mask).sum()) for w in weights if w.mask is not None)

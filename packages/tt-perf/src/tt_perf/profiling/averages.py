@@ -23,7 +23,7 @@ OUTSIDE = "(outside of ops and layers)"
 
 @dataclass
 class FunctionEventAvg:
-    """What all calls of one name add up to; times in microseconds, as in PyTorch."""
+    """The totals of all calls with one name; times in microseconds, as in PyTorch."""
 
     key: str
     kind: str
@@ -55,7 +55,7 @@ class Averages(list[FunctionEventAvg]):
 
     @property
     def self_cpu_time_total(self) -> float:
-        """Microseconds in all: the length of the recording, and what other threads worked beside it."""
+        """Total microseconds: the length of the recording, and the work of other threads meanwhile."""
         return sum(row.self_cpu_time_total for row in self)
 
     @checked
@@ -64,7 +64,7 @@ class Averages(list[FunctionEventAvg]):
     ) -> str:
         """The rows as text in PyTorch's columns, the largest `sort_by` first; `row_limit` -1 shows all.
 
-        Raises `DTypeError` for arguments of another type, `ProfilerError` for a column that there is not.
+        Raises `DTypeError` for arguments of another type, `ProfilerError` for an unknown column.
         """
         if sort_by is not None and sort_by not in SORT:
             raise ProfilerError(f"table: cannot sort by {sort_by!r:.60}; {did_you_mean(sort_by, SORT)}")
@@ -154,7 +154,7 @@ def averages(profiler: Profiler, by_shape: bool, by_stack: int) -> Averages:
 
 
 def table_by_op_and_layer(profiler: Profiler) -> str:
-    """Layers, ranges, backward, optimizer and ops; below, the time outside of all of them."""
+    """Layers, ranges, backward, optimizer and ops, then the time outside all of them."""
     entries = profiler.entries()
     total = sum(entry.self_seconds for entry in entries) or 1.0
     columns: list[tuple[str, Callable[[Entry], str]]] = [
@@ -193,7 +193,7 @@ def html_by_op_and_layer(profiler: Profiler) -> str:
 
 
 def _inside_seconds(profiler: Profiler) -> float:
-    """Seconds that the thread that began spent in calls."""
+    """Seconds that the thread that began the recording spent in calls."""
     return profiler._read().roots()[0].inside / 1e9
 
 
@@ -228,7 +228,7 @@ def microseconds(value: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people read them.
+    """A number of bytes with its unit.
 
     >>> size(1536)
     '1.5 kB'

@@ -1,4 +1,4 @@
-"""Part of module 14: a model as a table: each layer's shapes, parameters, FLOPs, bytes and time, as they are measured.
+"""Part of module 14: a model as a table: each layer's shapes, parameters, FLOPs, bytes and time, all measured.
 
 The model runs once on the input, in evaluation and without gradients; then its modes and the random generator are as
 before. A layer's figures include those of the layers in it. What is shared is counted once.
@@ -30,7 +30,7 @@ class Row:
     type: str
     depth: int
     parameters: int
-    """Learnt numbers, each once."""
+    """The number of parameters; a shared one counts once."""
     calls: int = 0
     input_shapes: tuple[tuple[int, ...], ...] = ()
     output_shapes: tuple[tuple[int, ...], ...] = ()
@@ -39,7 +39,7 @@ class Row:
     bytes_written: int = 0
     seconds: float = 0.0
     container: bool = False
-    """Whether it was not called itself, but layers in it were."""
+    """Whether only layers inside it were called, not the layer itself."""
 
     @property
     def label(self) -> str:
@@ -54,7 +54,7 @@ class Summary:
 
     rows: list[Row]
     shared: list[str] = field(default_factory=list)
-    """Parameters that stand in several places, and are counted once."""
+    """Parameters that several layers share; they are counted once."""
 
     @property
     def total(self) -> Row:
@@ -125,7 +125,7 @@ def summary(model: Layer, input: Any) -> Summary:
 
 
 class _Watching(Profiler):
-    """A profiler that calls layers by their names, and notes the shapes of their first call."""
+    """A profiler that names layers as the model does, and records the shapes of their first call."""
 
     def __init__(self, model: Layer) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def _parameters(layer: Layer) -> int:
 
 
 def _shared(model: Layer) -> list[str]:
-    """Names of parameters that a layer above or beside holds as well."""
+    """Names of parameters that another layer holds too."""
     first: dict[int, str] = {}
     found = []
     for name, layer in model.named_modules():

@@ -1,8 +1,9 @@
 """Part of module 14: how much memory tensors hold over time, and which calls they come from.
 
 Each array that an op returns, or that a gradient keeps, is watched by a weak reference from the moment it is first
-seen, so its end is seen too. Views hold no memory of their own. Parameters are counted when their model is called,
-inputs when an op takes them, the state of an optimizer after its step. What a kernel needs while it runs is not seen.
+seen, so that its release is seen too. Views hold no memory of their own. Parameters are counted when their model is
+called, inputs when an op takes them, the state of an optimizer after its step. The temporary memory of kernels is not
+seen.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Holder(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The most that was held at once: when (nanoseconds), how many bytes, and by whom."""
+    """The most memory held at once: the time (nanoseconds), the bytes and their holders."""
 
     moment: int
     total: int
@@ -93,14 +94,14 @@ class Memory:
                 self._change(holder, count - before)
 
     def stop(self) -> None:
-        """Watch no longer; what was measured stays."""
+        """Stop watching; the measurements stay."""
         with self._lock:
             self._note_peak()
             self._live.clear()
 
     @property
     def peak(self) -> Peak:
-        """When most was held, and by whom; the holders may be those of a moment when it was up to 1 % less."""
+        """The peak and its holders, which may be those of a moment with up to 1 % less memory."""
         with self._lock:
             self._note_peak()
             return self._highest
@@ -131,7 +132,7 @@ class Memory:
     _noted_total = 0
 
     def _note_peak(self) -> None:
-        """Note who holds the peak, while it lasts."""
+        """Record the holders of the peak while it lasts."""
         if not self._noted and self.total == self._highest.total:
             self._highest = self._highest._replace(holders=dict(self.by_holder))
             self._noted, self._noted_total = True, self.total

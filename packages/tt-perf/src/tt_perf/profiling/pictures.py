@@ -48,7 +48,7 @@ _DEEPEST = 80  # rows; what is deeper is part of its callers
 
 
 def flame_graph(profiler: Profiler) -> SVG:
-    """Calls as boxes below their caller, as wide as they took long, in the order in which they first came."""
+    """Calls as boxes below their caller, as wide as their time, in the order of the first call."""
     roots = [root for root in _with_beginning(profiler._read()) if root.ns > 0]
     total = sum(root.ns for root in roots)
     if not total:
@@ -116,7 +116,7 @@ _MB = 1 << 20
 
 
 def memory_timeline(profiler: Profiler) -> SVG:
-    """What tensors held over time, by category; the peak is marked, and below it stands who held it."""
+    """The memory that tensors held over time, by category; the peak is marked, with its holders below."""
     memory = profiler.memory
     if memory is None:
         raise ProfilerError("memory_timeline: needs a profile that was made with profile_memory=True")
@@ -148,7 +148,7 @@ def memory_timeline(profiler: Profiler) -> SVG:
 
 
 def _thinned(memory: Memory) -> list[tuple[int, tuple[int, ...]]]:
-    """Of each stretch of samples the one with most bytes, so that the peak stays."""
+    """The largest of each group of samples, so that the peak stays."""
     samples = list(memory.samples)
     every = -(-len(samples) // MOST_POINTS)
     return [max(samples[i : i + every], key=lambda sample: sum(sample[1])) for i in range(0, len(samples), every)]

@@ -18,7 +18,7 @@ KINDS = ("layer", "range", "step", "backward", "optimizer", "op")
 
 @dataclass
 class Entry:
-    """What was measured of one op, or of one type of layer; `seconds` count a layer inside one of its type once."""
+    """The totals of one op or of one type of layer; a layer inside another of its type counts once in `seconds`."""
 
     name: str
     kind: str
@@ -27,7 +27,7 @@ class Entry:
     self_seconds: float = 0.0
     output_bytes: int = 0
     flops: int = 0
-    """Of its own work, for an op; what is called inside has its own entry."""
+    """FLOPs of an op itself; ops called inside it have entries of their own."""
     bytes_read: int = 0
     bytes_written: int = 0
     backward_seconds: float = 0.0
@@ -37,9 +37,9 @@ class Entry:
 class Profiler(Watcher):
     """Measures everything that runs while it is plugged in: `with Profiler() as profiler: ...`, or `use("profiler")`.
 
-    `record_shapes` tells calls with different shapes apart, `with_stack` those from different lines of your program,
-    `profile_memory` watches what tensors hold, `with_flops` works out FLOPs and bytes moved. At most `most_events`
-    single events are kept for traces. Each time it is plugged in, it starts afresh. Raises `DTypeError` for
+    `record_shapes` separates calls with different shapes, `with_stack` those from different lines of your program.
+    `profile_memory` measures the memory of tensors, `with_flops` computes FLOPs and bytes moved. At most `most_events`
+    single events are kept for traces. Each activation starts a new recording. Raises `DTypeError` for
     options of another type, `ProfilerError` for no event to keep.
 
     >>> import tt_core
@@ -77,15 +77,15 @@ class Profiler(Watcher):
 
     @property
     def seconds(self) -> float:
-        """How long was recorded."""
+        """Seconds of the recording."""
         return self._read().ns / 1e9
 
     @checked
     def key_averages(self, group_by_input_shape: bool = False, group_by_stack_n: int = 0) -> averages.Averages:
         """Totals by name, as PyTorch's: `print(profiler.key_averages().table(sort_by="self_cpu_time_total"))`.
 
-        Forward and backward apart; by shapes of the inputs and by source lines too, where these were recorded. Raises
-        `ProfilerError` where they were not, or nothing was.
+        Forward and backward are separate rows, and so are input shapes and source lines if they are asked for. Raises
+        `ProfilerError` if these were not recorded, or nothing was.
         """
         return averages.averages(self, group_by_input_shape, group_by_stack_n)
 
@@ -95,7 +95,7 @@ class Profiler(Watcher):
 
     @checked
     def verdicts(self, machine: Machine | None = None) -> list[Verdict]:
-        """What bounds each op: memory, computation or the overhead of calls; the machine is measured if not given."""
+        """The limit of each op: memory, computation or the overhead of calls; measures the machine if none is given."""
         return roofline.verdicts(self, machine)
 
     # --- reading: files and pictures
@@ -114,11 +114,11 @@ class Profiler(Watcher):
         trace.export_stacks(self, path, metric)
 
     def flame_graph(self) -> SVG:
-        """Who called whom and how long it took, as a picture."""
+        """A flame graph: which call made which, and how long each took."""
         return pictures.flame_graph(self)
 
     def memory_timeline(self) -> SVG:
-        """What tensors held over time, with the peak and who held it; needs `profile_memory=True`."""
+        """The memory of tensors over time, with the peak and its holders; needs `profile_memory=True`."""
         return pictures.memory_timeline(self)
 
     @checked

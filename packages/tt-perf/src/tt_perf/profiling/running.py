@@ -42,7 +42,7 @@ def profile_command(command: Sequence[str], out: Path, rows: int, memory: bool, 
 
 
 class _Silent(Profiler):
-    """A profiler of which the command that it measures prints nothing."""
+    """A profiler whose report the measured command does not print."""
 
     @hookimpl
     def tt_report(self) -> str | None:
@@ -50,7 +50,7 @@ class _Silent(Profiler):
 
 
 def report(profiler: Profiler, out: Path, rows: int) -> None:
-    """Print the table, the verdicts and the peak of memory, and write what can be looked at."""
+    """Print the table, the verdicts and the peak of memory, and write the files."""
     if not profiler.entries():
         click.echo("no op and no layer of the framework ran, so there is nothing to show", err=True)
         return
@@ -89,7 +89,7 @@ def write_pictures(profiler: Profiler, out: Path) -> list[Path]:
 
 
 def _runner(command: Sequence[str]) -> Callable[[], object]:
-    """What runs the command; raises for one that cannot be run, before anything is measured."""
+    """A function that runs the command; raises for one that cannot be run, before anything is measured."""
     name, *arguments = command
     program = Path(name).name.removesuffix(".exe")
     if program in OURS:
@@ -128,7 +128,7 @@ def _with_arguments(arguments: list[str], run: Callable[[], object], script: str
 
 
 def _exit_code(run: Callable[[], object]) -> int:
-    """The exit code that the program ends with; its error is printed as Python prints it."""
+    """The program's exit code; its error is printed as Python prints it."""
     try:
         code = run()
     except SystemExit as end:

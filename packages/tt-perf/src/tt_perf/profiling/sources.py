@@ -20,7 +20,7 @@ _LIBRARIES = tuple({os.path.normcase(place) + os.sep for place in _PLACES})
 
 _ranks: dict[str, int] = {}
 _lines: dict[tuple[CodeType, int], str] = {}
-"""What each line is called: as many entries as there are lines that call ops."""
+"""The name of each source line that calls an op."""
 
 
 def user_line(depth: int = 1) -> str:
@@ -55,7 +55,7 @@ def _line(code: CodeType, number: int) -> str:
 
 
 def _rank(path: str) -> int:
-    """Whose file it is: the user's, one of a later act, or any other."""
+    """Who owns a file: the user, a later act of the framework, or anyone else."""
     packages = {os.path.dirname(sys.modules[name].__file__ or "") for name in _ENGINE if name in sys.modules}
     acts = {os.path.dirname(sys.modules[name].__file__ or "") for name in _ACTS if name in sys.modules}
     within = os.path.normcase(os.path.abspath(path))

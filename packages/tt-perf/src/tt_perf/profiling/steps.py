@@ -47,7 +47,7 @@ Schedule = Callable[[int], ProfilerAction]
 def schedule(*, wait: int, warmup: int, active: int, repeat: int = 0, skip_first: int = 0) -> Schedule:
     """What to do in each step: skip `skip_first`, then in turn wait, warm up and record; `repeat` times, or for ever.
 
-    Raises `DTypeError` for what is no integer, `ProfilerError` for negative ones and for no active step.
+    Raises `DTypeError` for values that are not integers, `ProfilerError` for negative ones and for no active step.
 
     >>> plan = schedule(wait=1, warmup=1, active=2, repeat=1)
     >>> [plan(step).name for step in range(5)]
@@ -82,8 +82,8 @@ class profile(Profiler):
     """PyTorch's profiler: a block in which the steps that `schedule` chooses are recorded.
 
     Without `schedule`, everything is. `on_trace_ready(profile)` is called after the last active step of each cycle,
-    and at the end of the block if something was recorded since; each cycle starts afresh. The other options are those
-    of `Profiler`. Raises `ProfilerError` for options it cannot work with.
+    and at the end of the block if something was recorded since; each cycle starts a new recording. The other options
+    are those of `Profiler`. Raises `ProfilerError` for options it cannot use.
 
     >>> import tt_core
     >>> x, seen = tt_core.ones(2), []
@@ -151,14 +151,14 @@ class profile(Profiler):
         self._go_to(self._action())
 
     def _end(self) -> None:
-        """End the last step; what it recorded is to be handed over."""
+        """End the last step and hand over its recording."""
         self._unread = self.current_action.value >= ProfilerAction.RECORD.value and self._live is not None
         self._end_step()
         super()._end()
         self.current_action = ProfilerAction.NONE
 
     def step(self) -> None:
-        """Say that a step of your loop is done. Raises `ProfilerError` outside of the block."""
+        """Mark the end of a step of your loop. Raises `ProfilerError` outside the block."""
         if not manager.is_registered(self):
             raise ProfilerError("profile.step: call it inside of the block")
         self._end_step()
@@ -196,9 +196,9 @@ class profile(Profiler):
 
 
 class record_function:
-    """A block, or a function that it decorates, that profiles show under a name of yours.
+    """Names a block or a decorated function in profiles.
 
-    Raises `DTypeError` for a name that is no text, `ProfilerError` for an empty one.
+    Raises `DTypeError` for a name that is not a str, `ProfilerError` for an empty one.
 
     >>> with Profiler() as profiler:
     ...     with record_function("prepare"):

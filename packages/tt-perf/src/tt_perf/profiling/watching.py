@@ -1,10 +1,9 @@
 """Part of module 14: measures every op, layer, backward pass and optimizer step from outside.
 
-Nothing that is measured knows of it: `Watcher` answers the hooks that wrap calls. Each wrap enters the call into the
-tree of `tree.py` and leaves it again. Where nothing is to be recorded, as while a schedule waits, a wrap costs one look
-at a variable.
+The measured code does not change: `Watcher` answers the hooks that wrap calls. Each wrap enters the call into the tree
+of `tree.py` and leaves it again. While nothing is recorded, such as when a schedule waits, a wrap reads one variable.
 
-It measures this process alone, and NumPy outside of ops only as time of whoever called it.
+It measures this process only. NumPy calls outside ops count as time of their caller.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Wrap = Callable[..., Any]
 
 
 class ProfilerError(TinyTorchError, ValueError):
-    """Options that a profiler cannot work with, or a question that it has nothing to answer with."""
+    """Options that a profiler cannot use, or a question about something it did not record."""
 
 
 active: list[Watcher] = []
@@ -68,7 +67,7 @@ class Watcher:
         self.profile_memory, self.with_flops = bool(profile_memory), bool(with_flops)
         self.most_events = int(most_events)
         self.recording: Recording | None = None
-        """What was measured last; None before the first time."""
+        """The last recording; None before the first."""
         self.memory: Memory | None = None
         self.names: dict[int, str] = {}
         """What layers are called, by id; others go by their type."""
@@ -113,12 +112,12 @@ class Watcher:
         self._end()
 
     def _begin(self) -> None:
-        """Record from now on, and forget what was recorded before."""
+        """Start a new recording."""
         self.memory = Memory(self.most_events) if self.profile_memory else None
         self.recording = self._live = Recording(self.most_events)
 
     def _end(self) -> None:
-        """Record no longer; what was recorded can be read."""
+        """Stop recording; the recording can then be read."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
@@ -126,7 +125,7 @@ class Watcher:
                 self.memory.stop()
 
     def reset(self) -> None:
-        """Forget what was measured so far."""
+        """Discard the recording."""
         if self._live is not None:
             self._begin()
         else:

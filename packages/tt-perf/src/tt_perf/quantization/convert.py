@@ -1,4 +1,4 @@
-"""Module 15, quantization: whole models. `quantize_` exchanges layers by quantized ones, `dequantize_` goes back."""
+"""Module 15, quantization: whole models. `quantize_` replaces layers by quantized ones, `dequantize_` undoes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Filter = Callable[[Layer, str], object]
 
 @dataclass(frozen=True)
 class Int8WeightOnly:
-    """Weights as int8, one scale an output channel or table row; inputs stay floats. A quarter of the bytes."""
+    """Weights as int8 with one scale per output channel or table row; inputs stay floats. A quarter of the bytes."""
 
     bits: ClassVar[int] = 8
     activations: ClassVar[str | None] = None
@@ -83,7 +83,7 @@ def quantize_(
     example: Any = None,
     verbose: bool = True,
 ) -> Report:
-    """Exchange layers of `model` by quantized ones, in place; returns, and prints if `verbose`, what that brought.
+    """Replace layers of `model` by quantized ones, in place; returns a report, and prints it if `verbose`.
 
     `config`: `Int8WeightOnly()`, `Int8DynamicActivation()`, `Int8Static(calibration)` or `Int4WeightOnly(group_size)`.
     `filter_fn(layer, name)` chooses among Linear, Conv2d and Embedding; all by default. A weight that layers share
@@ -172,7 +172,7 @@ def weight_of(layer: Any) -> Any:
 
 
 def spec_of(config: Config, layer: Layer) -> dict[str, Any]:
-    """What becomes of a layer, as it is stored in files: bits, group size, and how its input is rounded."""
+    """How a layer is quantized, as stored in files: bits, group size, and the rounding of its input."""
     rounded = None if isinstance(layer, Embedding) else config.activations
     return {"bits": config.bits, "group_size": getattr(config, "group_size", None), "activations": rounded}
 
@@ -207,9 +207,9 @@ def _untied(model: Layer, chosen: Mapping[Layer, str]) -> list[str]:
 
 @checked
 def dequantize_(model: Layer) -> Layer:
-    """Exchange quantized layers by float ones with the rounded weights, in place; returns the model.
+    """Replace quantized layers by float ones with the rounded weights, in place; returns the model.
 
-    The weights are parameters again and can be trained; what was rounded away does not come back. Raises
+    The weights are parameters again and can be trained; they keep the rounding. Raises
     `QuantizationError` for a model without quantized layers.
 
     >>> from tt_core import Linear, Sequential

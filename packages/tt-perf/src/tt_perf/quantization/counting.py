@@ -16,10 +16,10 @@ _BITS = 12
 
 
 class _Counting(MinMaxObserver):
-    """Counts all numbers, rounded to 12 significant bits, for those who choose a range by the distribution.
+    """Base of the observers that choose a range by the distribution: counts all numbers, rounded to 12 bits.
 
-    No spike among millions is missed, and a tensor with a spike of 1000 is counted as finely around 0 as one without,
-    which bins of one width would not do.
+    No spike among millions is missed. Bins are finer near 0, so a spike of 1000 does not make the count around 0
+    coarser, as it would with bins of equal width.
     """
 
     @checked
@@ -122,7 +122,7 @@ class HistogramObserver(_Counting):
     """The range that loses least information: the least Kullback-Leibler divergence of the distribution with 128 steps
     a side from that with 2048 (Migacz 2017, "8-bit inference with TensorRT").
 
-    Works on absolute values, so the range is as wide on both sides; it never exceeds what was seen.
+    Works on absolute values, so the range is equally wide on both sides; it never exceeds what was seen.
 
     >>> observer = HistogramObserver()
     >>> observer.observe(np.random.default_rng(0).standard_normal(20_000))

@@ -42,10 +42,10 @@ Range = tuple[Array, Array]
 
 
 class QuantizedLayer(Layer):
-    """What quantized layers have in common: the stored weight as buffers, and the float layer they came from.
+    """Base of the quantized layers: the stored weight as buffers, and the float layer they came from.
 
     Buffers: `codes` (int8, or int4 packed in uint8), `scale`, `zero_point` for int4, and with a static range
-    `input_scale` and `input_zero_point`. `weight` gives the weight in floats, computed at each look.
+    `input_scale` and `input_zero_point`. `weight` gives the weight in floats, computed at each access.
     """
 
     codes: Tensor
@@ -136,7 +136,7 @@ class QuantizedLinear(QuantizedLayer):
 class QuantizedEmbedding(QuantizedLayer):
     """`Embedding` with an int8 or int4 table: takes ids (...), returns float32 (..., embedding_dim).
 
-    Made by `quantize_`. Only the rows that are looked up become floats.
+    Made by `quantize_`. Only the rows that are looked up are converted to floats.
     """
 
     def __init__(self, layer: Embedding, weight: StoredWeight, spec: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding
 
 
 class QuantizedConv2d(QuantizedLayer):
-    """`Conv2d` with an int8 weight, one scale an output channel; takes and returns what that one does.
+    """`Conv2d` with an int8 weight and one scale per output channel; takes and returns what `Conv2d` does.
 
     Made by `quantize_`. With a static or dynamic range the images are rounded too, and integers convolved.
     """

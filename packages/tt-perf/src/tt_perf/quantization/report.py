@@ -1,4 +1,4 @@
-"""Module 15, quantization: what it brought, layer by layer: bytes, error, and time that was measured."""
+"""Module 15, quantization: the effect on each layer: bytes, error and measured time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tt_perf.quantization.layers import QuantizedLayer
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: bytes of its parameters, signal to quantization noise of its weight, seconds a call at `shape`."""
+    """One layer: bytes of its parameters, signal-to-noise ratio of its weight, seconds per call at `shape`."""
 
     name: str
     kind: str
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What `quantize_` did: a row a layer, bytes of the whole model, and what else should be known."""
+    """What `quantize_` did: a row per layer, the bytes of the whole model, and notes."""
 
     rows: tuple[Row, ...]
     bytes_before: int
@@ -133,7 +133,7 @@ def usual_input(layer: Layer) -> Any:
 
 
 def _seconds(layer: Layer, new: Layer, given: Any, rounds: int = 5) -> tuple[float, float]:
-    """The best time of a call of each, taken in turn, so that what else runs on the machine meets both."""
+    """The best time per call of each, measured in turn, so that other programs disturb both alike."""
     times: dict[Layer, list[float]] = {layer: [], new: []}
     for each in (layer, new):
         with evaluating(each):
