@@ -42,6 +42,7 @@ from tt_core.layers import Layer
 from tt_language import next_token_loss
 from tt_language.tokenization import save_settings
 from tt_learn import AdamW, Checkpoints, CosineWarmupLR, JSONLog, LossCurve, ProgressBar, Trainer
+from tt_learn.training import Callback
 from tt_perf.lora import LoraConfig, get_peft_model, save_adapter
 from tt_perf.quantization.layers import is_quantized
 
@@ -55,12 +56,7 @@ def start(model: Path | None, data: Path, config: TuneConfig, out: Path | None, 
     out = source.path.with_name(f"{source.path.name}-tuned") if out is None else out
     RunFolder.check_new(out)
     known = digest(data)
-    gpt = _opened(source)
-    records = read_records(data) if is_jsonl(data) else None
-    if records is not None:
-        gpt = with_end(gpt, extend=not config.lora)
-        if any("messages" in record for record in records) and gpt.tokenizer.chat_template is None:
-            gpt.tokenizer.chat_template = OWN_TEMPLATE
+    gpt, records = _opened(source, data, config)
     config, batches = _data(gpt, data, records, config, say)
     with RunFolder.begun(out) as folder:
         described = {
@@ -87,12 +83,7 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
         saved_weights(folder, config.steps)
         if digest(data) != described["data"].get("sha256"):
             raise CorpusError(f"{data} is not what {folder.path} was fine-tuned on; put it back as it was")
-        gpt = _opened(RunFolder.open(base, with_model=True))
-        records = read_records(data) if is_jsonl(data) else None
-        if records is not None:
-            gpt = with_end(gpt, extend=not config.lora)
-            if any("messages" in record for record in records) and gpt.tokenizer.chat_template is None:
-                gpt.tokenizer.chat_template = OWN_TEMPLATE
+        gpt, records = _opened(RunFolder.open(base, with_model=True), data, config)
         _, batches = _data(gpt, data, records, config, say)
         folder.write_config({**described, "finetuning": dataclasses.asdict(config)})
         return _run(_Tuned(gpt, config, folder, str(base)), batches, config, folder.last_checkpoint, say)
@@ -108,13 +99,20 @@ def _recorded(folder: RunFolder, described: Mapping[str, Any]) -> tuple[TuneConf
         raise FileError(f"{folder.config} is damaged: its fine-tuning does not fit ({error})") from None
 
 
-def _opened(source: RunFolder) -> TinyGPT:
+def _opened(source: RunFolder, data: Path, config: TuneConfig) -> tuple[TinyGPT, list[dict[str, Any]] | None]:
+    """The model with what the data need, an end of answers and a chat template, and the records of a JSONL file."""
     gpt = TinyGPT.read(source)
     if gpt.adapter is not None:
         raise TinyTorchError(f"{source.path} is an adapter; merge it first with: tinygpt merge {source.path}")
     if is_quantized(gpt.model):
         raise TinyTorchError(f"{source.path} is quantized, and integers are not trained; name the run it was made from")
-    return gpt
+    if not is_jsonl(data):
+        return gpt, None
+    records = read_records(data)
+    gpt = with_end(gpt, extend=not config.lora)
+    if any("messages" in record for record in records) and gpt.tokenizer.chat_template is None:
+        gpt.tokenizer.chat_template = OWN_TEMPLATE
+    return gpt, records
 
 
 def _data(
@@ -181,19 +179,7 @@ def _run(tuned: _Tuned, data: Data, config: TuneConfig, checkpoint: Path | None,
         scheduler=CosineWarmupLR(optimizer, min(config.steps // 10, 100), config.steps, config.learning_rate / 10),
         clip_grad_norm=config.grad_clip or None,
         tokens_per_step=max(1, round(data.tokens)),
-        callbacks=[
-            ProgressBar(),
-            JSONLog(folder.metrics),
-            LossCurve(folder.loss_curve, f"TinyGPT, fine-tuned, {counts[1]:,} of {counts[0]:,} parameters"),
-            TimeLeft(config.steps, _validations(data, config), say),
-            Answer(gpt, folder, data.prompt, say),
-            Checkpoints(
-                folder.checkpoint,
-                every=config.eval_interval,
-                resume_hint=f"go on with: tinygpt finetune --resume {folder.path}",
-            ),
-            SaveModel(tuned.save),
-        ],
+        callbacks=_callbacks(tuned, counts, data, config, say),
     )
     if checkpoint is not None:
         trainer.resume(checkpoint)
@@ -205,6 +191,23 @@ def _run(tuned: _Tuned, data: Data, config: TuneConfig, checkpoint: Path | None,
     )
     say(f"validation loss: {validate(gpt.model, data):.4f} ({trainer.seconds:.0f} s of training)")
     return folder
+
+
+def _callbacks(tuned: _Tuned, counts: tuple[int, int], data: Data, config: TuneConfig, say: Say) -> list[Callback]:
+    """The callbacks that write the run's folder and report on it, in the order in which they run."""
+    return [
+        ProgressBar(),
+        JSONLog(tuned.folder.metrics),
+        LossCurve(tuned.folder.loss_curve, f"TinyGPT, fine-tuned, {counts[1]:,} of {counts[0]:,} parameters"),
+        TimeLeft(config.steps, _validations(data, config), say),
+        Answer(tuned.gpt, tuned.folder, data.prompt, say),
+        Checkpoints(
+            tuned.folder.checkpoint,
+            every=config.eval_interval,
+            resume_hint=f"go on with: tinygpt finetune --resume {tuned.folder.path}",
+        ),
+        SaveModel(tuned.save),
+    ]
 
 
 def _optimizer(tuned: _Tuned, config: TuneConfig) -> AdamW:
