@@ -423,3 +423,29 @@ def test_a_disk_that_fills_while_a_file_is_saved(
     assert not list(run.rglob("*.tmp-*"))
     assert main(["generate", str(run), "--max-new-tokens", "3"]) == 0
     assert main(["train", "--resume", str(run), "--steps", "40"]) == 0  # once there is room again
+
+
+def test_commands_say_what_is_in_the_way_and_what_to_do(run: Path, refused: Refused, tmp_path: Path) -> None:
+    assert refused("finetune", run, "--data", tmp_path / "none.jsonl").count("none.jsonl") == 1
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["finetuning"] = config.pop("training")
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert "go on with: tinygpt finetune --resume" in refused("train", "--resume", tmp_path / "tuned")
+    assert "give one of --int8 and --int4" in refused("quantize", run, "--int8", "--int4")
+    assert "--resume" not in refused("quantize", run, "--out", run)  # there is no training to go on with
+    assert "is a folder; name a file" in refused("story", run, "--out", tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    assert "cannot create folder" in refused("story", run, "--out", tmp_path / "file" / "story.html")
+
+
+def test_info_describes_a_fine_tuning(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "text.txt"
+    data.write_text("the cat sat on the mat. " * 40, encoding="utf-8")
+    assert main(["finetune", str(run), "--data", str(data), "--steps", "2", "--out", str(tmp_path / "tuned")]) == 0
+    assert f"let it write: tinygpt generate {tmp_path / 'tuned'}\n" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "tuned")]) == 0
+    told = capsys.readouterr().out
+    assert f"base: {run}" in told
+    assert "finetuning: lora=False" in told
+    assert "unknown" not in told

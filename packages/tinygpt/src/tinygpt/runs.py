@@ -78,11 +78,12 @@ class RunFolder:
     # --- a new run
 
     @classmethod
-    def check_new(cls, path: Path | None) -> None:
+    def check_new(cls, path: Path | None, resumable: bool = True) -> None:
         """Raise `FileError` where no run can be begun: `path` holds one already, is a file, or is read-only."""
         check_folder("runs" if path is None else path)
         if path is not None and cls(path)._holds_a_run():
-            raise FileError(f"{path} holds a run already; go on with it by --resume {path}, or name another --out")
+            go_on = f"go on with it by --resume {path}, or " if resumable else ""
+            raise FileError(f"{path} holds a run already; {go_on}name another --out")
 
     @classmethod
     @contextlib.contextmanager
@@ -211,7 +212,8 @@ def _instead(path: Path, near: list[str]) -> str:
         return f"name the run: {above}"
     if not is_file and path.parent == Path() and (" " in text or not path.suffix):
         shown = text if len(text) <= 100 else f"{text[:100]}..."
-        return f"to continue a text: tinygpt generate --prompt {json.dumps(shown, ensure_ascii=False)}"
+        text = json.dumps(shown, ensure_ascii=False)
+        return f"train one with: tinygpt train --out ..., or continue a text: tinygpt generate --prompt {text}"
     return "train one with: tinygpt train --out ..."
 
 

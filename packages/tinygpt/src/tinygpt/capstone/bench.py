@@ -12,6 +12,7 @@ import numpy as np
 from tinygpt.capstone.callbacks import Say
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.memory import size
+from tinygpt.runs import RunFolder
 from tt_core.engine.errors import TinyTorchError
 from tt_language import GPT, stream
 from tt_perf import Timer, compare
@@ -47,12 +48,13 @@ def bench(
     `prompt` tokens are read, after which `new` tokens are written greedily. Raises `TinyTorchError` for more tokens
     than the model's context, `BenchmarkError` for fewer than 5 rounds.
     """
-    model = TinyGPT.load(run).model
+    folder = RunFolder.open(run, with_model=True)
+    model = TinyGPT.load(folder.path).model
     context = model.config.block_size
     if prompt + new > context:
         raise TinyTorchError(f"{prompt} tokens and {new} new ones are more than the model's context of {context}")
     weights, machine = nbytes(model), measure_machine()
-    say(f"model: {model.num_parameters():,} parameters, {size(weights)}; this machine: {machine}")
+    say(f"model: {folder.path}, {model.num_parameters():,} parameters, {size(weights)}; this machine: {machine}")
     least = weights / machine.bytes_per_second
     say(f"a token written reads all weights once: {duration(least)} or more where they come from memory")
     ids = np.random.default_rng(0).integers(model.config.vocab_size, size=prompt).tolist()

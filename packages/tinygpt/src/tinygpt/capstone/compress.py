@@ -113,7 +113,7 @@ def _smaller(run: Path | None, out: Path | None, suffix: str) -> Iterator[tuple[
     if is_quantized(gpt.model):
         raise TinyTorchError(f"{source.path} is quantized already; name the run that it was made from")
     out = source.path.with_name(f"{source.path.name}-{suffix}") if out is None else out
-    RunFolder.check_new(out)
+    RunFolder.check_new(out, resumable=False)
     with RunFolder.begun(out) as folder:
         config = source.read_config()
         if "model_type" not in config:  # Hugging Face's format describes a model of its own

@@ -258,5 +258,7 @@ def digest(path: Path) -> str:
     """The digest by which a resumed run recognizes its data."""
     try:
         return hashlib.sha256(path.read_bytes() if path.is_file() else read_corpus(path).text.encode()).hexdigest()
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None

@@ -21,8 +21,11 @@ def about(folder: RunFolder, layers: bool = False) -> Iterator[str]:
     config = folder.read_config()
     parts = {"model": config} if "model_type" in config else config  # in Hugging Face's format, all is of the model
     yield f"run: {folder.path}"
-    for part in ("model", "training", "corpus", "versions"):
+    tuned = "finetuning" in parts
+    for part in ("model", *(("finetuning", "data") if tuned else ("training", "corpus")), "versions"):
         yield f"{part}: {_told(parts.get(part, {}), f'{folder.config} is damaged: {part} is no object')}"
+    if tuned:
+        yield f"base: {parts.get('base', 'unknown')}"
     yield f"last figures: {folder.last_figures() or 'none'}"
     if folder.model.exists():
         model = TinyGPT.load(folder.path).model

@@ -26,7 +26,7 @@ def merge(adapter: Path, out: Path | None, say: Say = print) -> Path:
     if gpt.adapter is None:
         raise TinyTorchError(f"{source.path} is a whole model; there is no adapter to merge")
     out = source.path.with_name(f"{source.path.name}-merged") if out is None else out
-    RunFolder.check_new(out)
+    RunFolder.check_new(out, resumable=False)
     before = _logits(gpt)
     rounding = gpt.merge()
     gpt.save_pretrained(out)

@@ -21,6 +21,7 @@ from tinygpt.capstone.train import loss_of, run
 from tinygpt.distributed import world
 from tinygpt.needs import check_memory
 from tinygpt.runs import RunFolder
+from tt_core.engine.errors import FileError
 
 
 def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
@@ -33,6 +34,8 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     folder = RunFolder.open(path)
     with folder.writing() if world().first else contextlib.nullcontext():
         described = folder.read_config()
+        if "finetuning" in described:
+            raise FileError(f"{folder.path} is a fine-tuning; go on with: tinygpt finetune --resume {folder.path}")
         config = train_config(folder, described)
         config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
         weights = saved_weights(folder, config.steps)

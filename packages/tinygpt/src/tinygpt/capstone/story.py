@@ -30,7 +30,8 @@ from tinygpt.capstone.scoring import scored
 from tinygpt.capstone.train import loss_of, optimizer_for, reader, start
 from tinygpt.memory import size
 from tinygpt.runs import RunFolder
-from tt_core.engine.files import write_atomic
+from tt_core.engine.errors import FileError
+from tt_core.engine.files import check_folder, write_atomic
 from tt_language import next_token_loss
 from tt_learn import Trainer
 from tt_perf import Int4WeightOnly, Int8WeightOnly, Profiler, compare, quantize_, shrink_
@@ -63,6 +64,9 @@ def story(run: Path | None, config: TrainConfig | None, corpus: Path | None, out
 
     Raises `FileError` where the run's text is not known any more, and what training raises.
     """
+    check_folder(out.parent)
+    if out.is_dir():
+        raise FileError(f"{out} is a folder; name a file for the page, such as {out / 'story.html'}")
     folder = RunFolder.open(run, with_model=True) if config is None else start(config, corpus, run, say)
     described = folder.read_config()
     trained = train_config(folder, described)

@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Measure how fast a model reads and writes.
 
-    With plugins, the model is measured without and with them, in turn.
+    With plugins, the model is measured without and with them, in turn. RUN is a run folder, or a folder in Hugging
+    Face's format; by default the newest run with a model.
     """
     with reported():
         from tinygpt.capstone.bench import bench as job

@@ -27,6 +27,8 @@ def command(run_folder: Path | None, system: str | None, plugins: tuple[str, ...
 
     Each line is a message. /reset begins a new conversation, /exit or the end of the input ends the program, Ctrl-C
     ends an answer. In a pipe, each line of the input is answered by a line of output or more.
+
+    RUN is a run folder, or a folder in Hugging Face's format; by default the newest run with a model.
     """
     with use(*plugins, report=False), reported():
         from tinygpt.capstone.capstone import TinyGPT

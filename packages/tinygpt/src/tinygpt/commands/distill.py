@@ -42,7 +42,8 @@ def command(
 ) -> None:
     """Train a smaller model on what a larger one finds likely.
 
-    RUN is the teacher: the student has its tokenizer, and learns from the text that it was trained on.
+    RUN is the teacher: the student has its tokenizer, and learns from the text that it was trained on. By
+    default it is the newest run with a model.
     """
     with use(*plugins, report=False), output_may_end(), reported(), world().ending_together():
         from tinygpt.capstone.compress import distill as job

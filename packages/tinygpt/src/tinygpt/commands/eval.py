@@ -34,17 +34,21 @@ def command(
 ) -> None:
     """Say how well a model predicts a text: loss, perplexity, bits per byte.
 
-    Loss and perplexity are per token; bits per byte compare models of different tokenizers.
+    Loss and perplexity are per token; bits per byte compare models of different tokenizers. RUN
+    is a run folder, or a folder in Hugging Face's format; by default the newest run with a model.
     """
     with use(*plugins, report=False), reported():
         from tinygpt.capstone.capstone import TinyGPT
         from tinygpt.capstone.evaluate import evaluate
+        from tinygpt.runs import RunFolder
 
         if data is None:
             raise TinyTorchError("give what to predict: --data FILE, a text or .jsonl")
-        score = evaluate(TinyGPT.load(run_folder), data, stride, batch_size)
+        folder = RunFolder.open(run_folder, with_model=True)
+        score = evaluate(TinyGPT.load(folder.path), data, stride, batch_size)
         if as_json:
             print_json(score.to_dict())
             return
+        click.echo(f"model: {folder.path}")
         click.echo(f"loss {score.loss:.4f} nats a token over {score.tokens:,} tokens ({score.bytes:,} bytes)")
         click.echo(f"perplexity {score.perplexity:,.4g}, {score.bits_per_byte:.4f} bits per byte")

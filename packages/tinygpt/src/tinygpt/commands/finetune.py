@@ -48,12 +48,13 @@ def command(
 ) -> None:
     """Train a model further on a text, on prompts with answers, or on conversations.
 
-    RUN is a run folder, or a folder in Hugging Face's format (GPT-2's or Llama's family). Of prompts, and of what
-    others than the assistant say, no token is trained. The tokenizer keeps the chat template.
+    RUN is a run folder, or a folder in Hugging Face's format (GPT-2's or Llama's family). Prompts are not trained,
+    nor what anyone but the assistant says. The tokenizer keeps the chat template.
     """
     with use(*plugins, report=False), output_may_end(), reported():
         from tinygpt.capstone import finetune as job
         from tinygpt.capstone.tuning import TuneConfig
+        from tt_language import load_tokenizer
 
         given = {name: value for name, value in changes.items() if value is not None}
         if resume is not None:
@@ -66,4 +67,5 @@ def command(
             raise TinyTorchError("give what to train on: --data FILE, a text or .jsonl")
         else:
             folder = job.start(run_folder, data, TuneConfig(**given), out, say)
-        say(f"let it write: tinygpt generate {folder.path} (conversations: tinygpt chat {folder.path})")
+        verb = "chat" if load_tokenizer(folder.path).chat_template else "generate"
+        say(f"let it write: tinygpt {verb} {folder.path}")

@@ -30,7 +30,8 @@ share = click.FloatRange(0, 1, max_open=True)
 def command(run_folder: Path | None, neurons: float, heads: float, out: Path | None, plugins: tuple[str, ...]) -> None:
     """Remove a model's least important neurons and heads.
 
-    The smaller model is written to a new folder. Prints bytes and time.
+    The smaller model is written to a new folder. Prints bytes and time. RUN is a run folder, or a folder in Hugging
+    Face's format; by default the newest run with a model.
     """
     amounts = {kind: amount for kind, amount in (("neurons", neurons), ("heads", heads)) if amount}
     if not amounts:
