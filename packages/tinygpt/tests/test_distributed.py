@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -326,6 +326,67 @@ def wait_for_phase(phase: str, told: Output, out: Path, chance: random.Random) -
         number = chance.randrange(6)  # the first files are the weights', then the checkpoint's
         seen: set[Path] = set()
         told.wait_for(lambda: seen.update(out.rglob("*.tmp-*")) or len(seen) > number)
+
+
+LAUNCHER = """#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+case $1 in 10.99.7.1) host={0}a;; *) host={0}b;; esac
+shift
+exec ip netns exec $host unshare --uts --ipc --mount bash -c "hostname $host; mount -t tmpfs none /dev/shm; $*"
+"""
+"""Stands for ssh: runs a command on one of two hosts, each with a network, a name and shared memory of its own."""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[list[str]]:
+    """Two hosts on this machine, joined by a network; how mpiexec is started to use them."""
+    name = f"tt{os.getpid()}"
+    pair = [f"{name}a", f"{name}b"]
+
+    def ip(*arguments: str) -> bool:
+        return subprocess.run(["ip", *arguments], capture_output=True, check=False).returncode == 0
+
+    try:
+        if shutil.which("ip") is None or not all(ip("netns", "add", host) for host in pair):
+            pytest.skip("network namespaces need Linux, iproute2 and root")
+        made = ip("link", "add", "first", "netns", pair[0], "type", "veth", "peer", "name", "second", "netns", pair[1])
+        for number, (host, link) in enumerate(zip(pair, ("first", "second")), start=1):
+            made &= ip("-n", host, "addr", "add", f"10.99.7.{number}/24", "dev", link)
+            made &= ip("-n", host, "link", "set", "lo", "up") and ip("-n", host, "link", "set", link, "up")
+        if not made:
+            pytest.skip("no virtual network can be made here")
+        (tmp_path / "hosts").write_text("10.99.7.1:1\n10.99.7.2:1\n", encoding="utf-8")
+        (tmp_path / "ssh").write_text(LAUNCHER.format(name), encoding="utf-8")
+        (tmp_path / "ssh").chmod(0o755)
+        launcher = ["-launcher", "ssh", "-launcher-exec", str(tmp_path / "ssh"), "-f", str(tmp_path / "hosts")]
+        yield ["ip", "netns", "exec", pair[0], str(MPIEXEC), *launcher]
+    finally:
+        for host in pair:
+            ip("netns", "del", host)
+
+
+@mpi
+@pytest.mark.crash
+def test_two_hosts_train_as_one_and_end_together(hosts: list[str], corpus: Path, tmp_path: Path, whole: Path) -> None:
+    """As docs/distributed.md has it, by a hosts file; with MPICH, whose launcher can be replaced."""
+    env = {**os.environ, "TT_NUM_THREADS": "1", "UCX_TLS": "tcp,self"}
+    if subprocess.run([*hosts, "-n", "2", "true"], env=env, capture_output=True, check=False, timeout=60).returncode:
+        pytest.skip("this mpiexec takes no launcher")
+    out = tmp_path / "run"
+    for killed in (True, False):
+        command = [*hosts, "-n", "2", sys.executable, *map(str, [*TRAIN, *begun_or_resumed(out, corpus)])]
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        told = Output(subprocess.Popen(command, env=env, **pipes))
+        ranks = told.wait_for_ranks()
+        if killed:
+            told.wait_for(lambda: "step 20/" in told.text())  # noqa: B023
+            os.kill(ranks[1], signal.SIGKILL)
+        begun = time.monotonic()
+        code = told.ended()
+        assert (code != 0) == killed, told.text()
+        assert not killed or time.monotonic() - begun < 10
+    assert re.search(r"rank 1 of 2 is process \d+ on tt\d+b", told.text())
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 FAILING = """
