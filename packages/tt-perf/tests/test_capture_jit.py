@@ -103,6 +103,21 @@ def test_a_product_that_is_shared_out(jit: JitPlugin, monkeypatch: pytest.Monkey
     assert "gelu" not in names(both(trained(*ACTIVATED), batches(33, 40)))
 
 
+@pytest.mark.parametrize("nan", [False, True])
+def test_products_with_relu_and_its_gradient(jit: JitPlugin, nan: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "FASTER", True)
+    monkeypatch.setattr(products, "SMALL", 1)
+    layers = lambda: tt.Linear(40, 70), tt.ReLU, lambda: tt.Linear(70, 40), tt.ReLU, lambda: tt.Linear(40, 3)
+    found = names(both(trained(*layers), batches(33, 40, nan=nan)))
+    assert "relu" not in found
+    assert "relu_backward" not in found
+
+
+def test_relu_of_products_by_blas(jit: JitPlugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "FASTER", False)
+    both(trained(lambda: tt.Linear(40, 70), tt.ReLU, lambda: tt.Linear(70, 3)), batches(33, 40))
+
+
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_what_is_left_to_the_two_kernels(jit: JitPlugin, approximate: str) -> None:
     """Another form of GELU, a product without bias, and float64."""

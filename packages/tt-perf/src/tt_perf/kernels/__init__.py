@@ -15,5 +15,7 @@ the loops do not cover to NumPy's kernel.
     image_loops.py          pooling, ReLU and batch normalization; pooling.py
     stage_loops.py          convolution, bias, ReLU and pooling in one; stages.py
     update_loops.py         steps of optimizers over whole groups; optimizers.py
+    pairs.py                several ops of a captured step as one kernel
+    team_loops.py           pieces of one job that several cores take without Python; team.py, atomics.py
     decoding/               a token of a GPT as one compiled call, which `jit` brings to `kv-cache`
 """
