@@ -134,6 +134,14 @@ def test_a_loop_without_types_is_compiled_for_what_it_is_called_with() -> None:
         functions["no_loop"]
 
 
+def test_a_piece_may_be_what_is_compiled_first(tmp_path: Path) -> None:
+    first = "from tt_perf.acceleration import compiled as c; f = c(); f.address('sgd_piece'); f['relu_backward']"
+    worker = start(tmp_path, first)
+    said = worker.communicate()[1]
+    assert not worker.returncode, said
+    assert said.startswith("jit: compiling kernel 1 of ")
+
+
 def test_a_loop_takes_read_only_arrays_and_no_others_than_its_own() -> None:
     functions = compiled()
     g = np.ones(3, np.float32)
@@ -159,7 +167,9 @@ def __loops() -> set[str]:
 def test_warm_compiles_all() -> None:
     done = CliRunner().invoke(jit, ["warm"])
     assert done.exit_code == 0
-    assert f"{len(compiled().ahead)} kernels in " in done.stdout
+    functions = compiled()
+    assert {"product_piece", "adam_piece", "sgd_piece"} == set(functions.pieces)
+    assert f"{len(functions.ahead) + len(functions.pieces)} kernels in " in done.stdout
     again = CliRunner().invoke(jit, ["warm"])
     assert "; 0 compiled now, in 0 s" in again.stdout
     assert not again.stderr

@@ -89,8 +89,10 @@ def warm() -> str:
     loops = compiled()
     for name in loops.ahead:
         loops[name]
+    for name in loops.pieces:
+        loops.address(name)
     made, where = loops.progress.compiled, loops.folder or "memory alone, which is lost when this process ends"
-    return f"{len(loops.ahead)} kernels in {where}; {made} compiled now, in {loops.progress.seconds:.0f} s"
+    return f"{len(loops.ahead) + len(loops.pieces)} kernels in {where}; {made} compiled now, in {loops.progress.seconds:.0f} s"
 
 
 class Loops(dict[str, Any]):
@@ -117,7 +119,10 @@ class Loops(dict[str, Any]):
             names.update({name: loop for name, loop in called.items() if name in names})
         self.ahead = [name for name, source in self._sources.items() if arrays.signature(source)]
         """Names of the loops that can be compiled ahead of their first call."""
-        self.progress = Progress({name: len(self._sources[name].__code__.co_code) for name in self.ahead})
+        self.pieces = [name for name in self._sources if name.endswith("_piece")]
+        """Names of the pieces of jobs, which have addresses."""
+        sizes = {name: len(self._sources[name].__code__.co_code) for name in (*self.ahead, *self.pieces)}
+        self.progress = Progress(sizes)
 
     def __missing__(self, name: str) -> Any:
         with self._lock:
@@ -270,7 +275,7 @@ class Progress:
     def begin(self, name: str) -> None:
         """A loop is about to be compiled."""
         self._compiling, self._began = name, time.perf_counter()
-        speed = self._bytes / self.seconds if self.seconds else self._SPEED
+        speed = self._bytes / self.seconds if self._bytes and self.seconds else self._SPEED
         left = f"at most {max(1, round(sum(self._left.values()) / speed))} s left; `tt jit warm` does it ahead"
         text = f"compiling kernel {self._all - len(self._left) + 1} of {self._all}, {name}, {left}"
         out = self._stream or sys.stderr
