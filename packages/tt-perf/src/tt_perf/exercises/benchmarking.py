@@ -140,6 +140,7 @@ def slow_start_finds_the_warm_up(t: Trial) -> None:
     """How many of the first are slow, and by which factor."""
     why = "compare with the median of the last 40 %; the factor is that of the medians"
     t.call(S.slow_start, [8.0, 6.0, 6.0, 1.0, 1.0, 1.1, 1.0, 1.0], why=why)
+    t.call(S.slow_start, [16.0, 12.0, 12.0, 2.0, 2.0, 2.2, 2.0, 2.0], why="slow is a factor of the usual time")
     t.call(S.slow_start, [3.0, 1.0, 1.0, 1.0, 1.1, 1.0, 1.0, 0.9, 1.0, 1.0], why=why)
 
 
