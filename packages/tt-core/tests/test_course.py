@@ -19,6 +19,7 @@ from tt_core.command.cli import cli, load_acts
 from tt_core.command.journey import Module
 from tt_core.course import finder, wire
 from tt_core.course.blanks import blank, definitions
+from tt_core.course.commands import module_called
 from tt_core.course.compare import difference
 from tt_core.course.exercises import exercises_of
 from tt_core.course.folder import Workspace, reference_text
@@ -370,6 +371,17 @@ def test_everything_downstream_runs_on_the_learners_file(workspace: Workspace) -
     workspace.state(ACTIVATIONS)["use"] = "reference"
     workspace.save()
     assert output_of(workspace, program).strip() == "[1.0, 0.0]"
+
+
+def test_an_error_names_the_file_that_has_it(workspace: Workspace) -> None:
+    load_acts()
+    tensor = module_called("01")
+    workspace.start(tensor)
+    workspace.files(tensor)["tt_core.tensor.indexing"].write_text("x = (\n", encoding="utf-8")  # shapes.py imports it
+    told = output_of(workspace, "import tt_core")
+    assert told.startswith("error: ")
+    assert told.count(".py") == 1
+    assert "indexing.py: line 1: '(' was never closed" in told
 
 
 def test_tuned_kernels_step_aside(workspace: Workspace) -> None:

@@ -77,6 +77,8 @@ class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         try:
             super().exec_module(module)
+        except WorkspaceError:  # another file of the learner's, which the message names
+            raise
         except Exception as error:
             raise WorkspaceError(f"{self.path}: {_told(error, self.path)}") from error
         if self.framework is not None and self.framework.origin and self._lacks_something(module):
