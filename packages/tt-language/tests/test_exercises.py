@@ -38,7 +38,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
         ],
         "count_pieces": [
             "return Counter(texts.split() if isinstance(texts, str) else [w for t in texts for w in t.split()])",
-            "split = splitter(_pattern_of(pattern))\n"
+            "split = splitter(pattern_of(pattern))\n"
             "return Counter(split(texts if isinstance(texts, str) else ''.join(texts)))",
             "split = splitter(PATTERNS['gpt2'])\ncounts = Counter()\n"
             "for text in [texts] if isinstance(texts, str) else texts:\n    counts.update(split(text))\nreturn counts",
@@ -143,16 +143,16 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "order = [int(i) for i in np.argsort(-found, kind='stable')]\n"
             "return [(i, float(found[i])) for i in order if not (isinstance(query, int) and i == query)][:k]",
             # products
-            "table = _table(source)\nvector = table[query] if isinstance(query, int) else np.asarray(query)\n"
+            "table = table_of(source)\nvector = table[query] if isinstance(query, int) else np.asarray(query)\n"
             "found = table @ vector\n"
             "return [(int(i), float(found[i])) for i in np.argsort(-found, kind='stable') if i is not query][:k]",
             # with itself
-            "table = _table(source)\nvector = table[query] if isinstance(query, int) else np.asarray(query)\n"
+            "table = table_of(source)\nvector = table[query] if isinstance(query, int) else np.asarray(query)\n"
             "lengths = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)\n"
             "found = table @ vector / np.maximum(lengths, 1e-9)\n"
             "return [(int(i), float(found[i])) for i in np.argsort(-found, kind='stable')][:k]",
             # nan for the zero vector
-            "table = _table(source)\nown = query if isinstance(query, int) else None\n"
+            "table = table_of(source)\nown = query if isinstance(query, int) else None\n"
             "vector = table[own] if own is not None else np.asarray(query)\n"
             "with np.errstate(invalid='ignore'):\n"
             "    found = table @ vector / (np.linalg.norm(table, axis=1) * np.linalg.norm(vector))\n"
@@ -608,7 +608,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "Splitter._cut_with_gaps": "spans = [m.span() for m in self.pattern.finditer(text, timeout=timeout)]\n"
         "cuts = [0, *(place for span in spans for place in span), len(text)]\n"
         "return [text[a:b] for a, b in zip(cuts, cuts[1:]) if b > a]",
-        "count_pieces": "split, texts = splitter(_pattern_of(pattern)), [texts] if isinstance(texts, str) else texts\n"
+        "count_pieces": "split, texts = splitter(pattern_of(pattern)), [texts] if isinstance(texts, str) else texts\n"
         "return Counter(piece for text in texts for piece in split(check_text(text)))",
         # first where the pair is, then the new word
         "merge_word": "(a, b), starts, i = pair, [], 0\nwhile i + 1 < len(word):\n"
@@ -650,7 +650,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "    total[padding_idx] = 0\nreturn total",
         "Embedding._scale_down": "table = self.weight.data\nfor i in set(ids.reshape(-1).tolist()):\n"
         "    norm = np.linalg.norm(table[i], self.norm_type)\n    if norm > most:\n        table[i] *= most / norm",
-        "nearest": "table = _table(source)\n"
+        "nearest": "table = table_of(source)\n"
         "vector = table[query] if isinstance(query, int) else np.asarray(query, table.dtype)\n"
         "sizes = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)\nscores = []\nfor i, row in enumerate(table):\n"
         "    if not (isinstance(query, int) and i == query):\n"
@@ -737,7 +737,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "    parts.append((lambda h: self.cross_attention(h, memory, memory_mask), self.norm_cross))\n"
         "for part, norm in [*parts, (self.mlp, self.norm2)]:\n"
         "    x = add_residual(x, part, norm, self.dropout, self.norm_first)\nreturn x",
-        "GPT.forward": "if not is_integer(logits_to_keep, 0):\n    raise ArgumentError('logits_to_keep is negative')\n"
+        "GPT.forward": "if logits_to_keep < 0:\n    raise ShapeError('logits_to_keep is negative')\n"
         "length = ids.shape[-1]\nbefore = 0 if past is None else past.length\n"
         "if before + length > self.config.block_size:\n    raise ShapeError('the text is too long')\n"
         "attn_mask = past.begin(ids, positions, attn_mask) if hasattr(past, 'begin') else attn_mask\n"

@@ -75,7 +75,7 @@ def _is_used(name: str, source: str) -> bool:
 
 
 def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[str]]) -> list[str]:
-    """Of wrong bodies by exercise, those that pass or fail without a line that says why.
+    """Of wrong bodies by exercise, those that pass, fail without a line that says why, or use a name that is gone.
 
     At most one function of each file is wrong at a time.
     """
@@ -87,7 +87,8 @@ def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[st
         bodies = dict(pair for pair in tried if pair is not None)
         written(workspace, module, bodies)
         for name, verdict in verdicts(workspace, module, bodies).items():
-            if verdict.passed or not verdict.lines:
+            gone = any(line.startswith("raised    NameError") for line in verdict.lines)
+            if verdict.passed or gone or not verdict.lines:
                 found.append(f"{name}: {bodies[name]}")
     return found
 

@@ -96,7 +96,7 @@ def nearest_by_angle(t: Trial) -> None:
     t.show("k=2", found(table, 0, k=2))
     t.show("nearest to the vector [0, 5]", found(table, floats(0, 5), k=2), why="a vector leaves no entry out")
     layer = E.Embedding.from_pretrained(Tensor(table))
-    t.show("nearest to entry 0 of an Embedding", found(layer, 0, k=2), why="_table(source) is the array")
+    t.show("nearest to entry 0 of an Embedding", found(layer, 0, k=2), why="table_of(source) is the array")
     t.show("nearest to the list [0, 5]", found(table, [0, 5], k=2))
     t.show("nearest to entry 3 of 30 random vectors", found(t.normal(30, 4), 3, k=5))
 

@@ -355,7 +355,7 @@ EXERCISES = (
         3,
         (
             "Most words of a text come again: BPE learns from the different pieces and their counts.",
-            "splitter(_pattern_of(pattern)) is a function from a text to its pieces; a Counter counts.",
+            "splitter(pattern_of(pattern)) is a function from a text to its pieces; a Counter counts.",
             "counts = Counter(); for each text (one text may come without a list): counts.update(split(text))",
         ),
         (pieces_are_counted,),
