@@ -354,5 +354,11 @@ def _line(cost: OpCost, form: Form) -> str:
 
 
 def _times(speedup: float) -> str:
-    """A speed-up in words: 2 is `2 times faster`, 0.5 is `2 times slower`."""
-    return f"{speedup:,.3g} times faster" if speedup >= 1 else f"{float(f'{1 / speedup:.3g}'):,.6g} times slower"
+    """A speed-up in words.
+
+    >>> _times(2), _times(1 / 144_321), _times(8009.6)
+    ('2 times faster', '144,000 times slower', '8,010 times faster')
+    """
+    factor, word = (speedup, "faster") if speedup >= 1 else (1 / speedup if speedup else float("inf"), "slower")
+    rounded = float(f"{factor:.3g}")
+    return f"{rounded:,.0f} times {word}" if rounded >= 100 else f"{rounded:g} times {word}"
