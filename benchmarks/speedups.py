@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tt_core.engine.files import write_atomic
-from tt_learn.svg import line_chart
+from tt_learn.svg import SVG, WIDTH, drawing, line_chart
 
 RESULTS = Path(__file__).parents[1] / ".asv" / "results"
 
@@ -64,14 +64,27 @@ def report(found: list[Point], commits: int) -> list[str]:
 
 
 def picture(found: list[Point], commits: int) -> str:
-    """A line for each curve; commits stand in order, 1 is as fast as without the plugin."""
+    """A chart for each benchmark, a line for each curve; commits stand in order, 1 is as fast as without the plugin."""
     last = list(dict.fromkeys(point.commit for point in found))[-commits:]
     places = {commit: i + 1 for i, commit in enumerate(last)}
-    series: dict[str, list[tuple[float, float]]] = {}
+    charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for point in found:
         if point.commit in places:
-            series.setdefault(point.curve, []).append((places[point.commit], point.speedup))
-    return line_chart(series, "Times as fast as without the plugin", f"commit, the last is {last[-1]}", "speed-up")
+            benchmark, _, curve = point.curve.partition(" ")
+            series = charts.setdefault(benchmark, {})
+            series.setdefault(curve, []).append((places[point.commit], point.speedup))
+    label = f"commit, the last is {last[-1]}"
+    return sheet([line_chart(charts[name], name, label, "times as fast") for name in sorted(charts)])
+
+
+def sheet(charts: list[SVG]) -> SVG:
+    """The charts in two columns, each in the column that is shorter so far."""
+    heights, parts = [0.0, 0.0], []
+    for chart in charts:
+        column = heights.index(min(heights))
+        parts.append(chart.replace("<svg ", f'<svg x="{column * WIDTH}" y="{heights[column]:.0f}" ', 1))
+        heights[column] += float(chart.partition(' height="')[2].partition('"')[0])
+    return drawing(parts, WIDTH * min(2, len(charts)), max(heights))
 
 
 def main(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -53,3 +54,18 @@ def test_the_table_and_the_picture(tmp_path: Path) -> None:
     ]
     assert speedups.report(found, 1)[0].split() == ["bbbbbbbb"]
     assert speedups.picture(found, 20).count("<polyline") == 1
+
+
+def test_each_benchmark_has_a_chart_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("tt_learn")
+    speedups = load()
+    names = ("Memoize memoize", "Memoize none", "MLPStep jit", "Decoding jit")
+    found = [speedups.Point(date, f"c{date}", name, 1.0 + date) for date in (1.0, 2.0) for name in names]
+    drawn = ElementTree.fromstring(speedups.picture(found, 20))
+    charts = drawn.findall("{http://www.w3.org/2000/svg}svg")
+    assert [chart.findtext(".//{http://www.w3.org/2000/svg}text") for chart in charts] == [
+        "Decoding",
+        "MLPStep",
+        "Memoize",
+    ]
+    assert [(chart.get("x"), chart.get("y") != "0") for chart in charts] == [("0", False), ("760", False), ("0", True)]

@@ -3,7 +3,7 @@
     python benchmarks/figures/compression.py --run RUN --corpus input.txt --data-dir DATA [--network cifar.safetensors]
 
 RUN is a run of `tinygpt train` on the corpus (`networks.py` names the command), DATA holds CIFAR-10. Times are ratios
-of two models that run in turn.
+of two models that run in turn, on one thread.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import tt_core
+
 
 class Figures:
     """Prints a line for each figure as it is measured, and knows whether one was missed.
@@ -38,16 +40,21 @@ class Figures:
 
 
 def time_ratio(new: Callable[[], object], old: Callable[[], object], rounds: int = 9) -> float:
-    """Processor time of `new` over that of `old`, all threads added: the least of `rounds` in which they take turns.
+    """Processor time of `new` over that of `old` on one thread: the least of `rounds` in which they take turns.
 
-    What other programs take does not count, and what they do to the cache only ever makes a run slower.
+    So what other programs take does not count; several threads would add the time that they wait for each other.
     """
-    for call in (new, old):
-        call()  # compiles, and fills caches
-    seconds: dict[Callable[[], object], list[float]] = {new: [], old: []}
-    for i in range(rounds):
-        for call in (new, old) if i % 2 else (old, new):
-            start = time.process_time()
-            call()
-            seconds[call].append(time.process_time() - start)
-    return min(seconds[new]) / min(seconds[old])
+    threads = tt_core.get_num_threads()
+    tt_core.set_num_threads(1)
+    try:
+        for call in (new, old):
+            call()  # compiles, and fills caches
+        seconds: dict[Callable[[], object], list[float]] = {new: [], old: []}
+        for i in range(rounds):
+            for call in (new, old) if i % 2 else (old, new):
+                start = time.process_time()
+                call()
+                seconds[call].append(time.process_time() - start)
+        return min(seconds[new]) / min(seconds[old])
+    finally:
+        tt_core.set_num_threads(threads)
