@@ -310,6 +310,10 @@ def test_containers_do_what_lists_do(container: Any) -> None:
         held[4]
     with pytest.raises(DTypeError, match="holds layers, got int"):
         held[0] = 3
+    with pytest.raises(DTypeError, match=r"holds layers, got the class ReLU; write ReLU\(\)"):
+        held[0] = ReLU
+    with pytest.raises(DTypeError, match=r"Sequential: holds layers, got list; write \*layers in place of layers"):
+        Sequential([ReLU()])
     agree([plain[4], *plain[:3]])
 
 

@@ -90,6 +90,8 @@ def test_cross_entropy_of_probabilities(shape: tuple[int, ...]) -> None:
 def test_one_hot_probabilities_are_class_indices() -> None:
     x, target = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 2, 1, 1])
     close(tt_core.cross_entropy(tensor(x), tensor(np.eye(3)[target])), tt_core.cross_entropy(x, target).item())
+    with pytest.raises(ShapeError, match="one-hot target must be float"):
+        tt_core.cross_entropy(x, np.eye(3, dtype=np.int64)[target])
 
 
 def test_a_single_example() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -582,3 +583,11 @@ def test_data_that_is_no_array_is_told_by_the_next_op() -> None:
     for call in (lambda: x + 1, lambda: tt.relu(x), lambda: tt.linear(tt.ones(1, 2), x)):
         with pytest.raises(TypeError, match=r"the data of \w+ is a tensor of shape \(2,\), expected a NumPy array"):
             call()
+
+
+def test_the_warning_about_a_repeated_definition_names_the_users_line(tmp_path: Path) -> None:
+    script = tmp_path / "notebook.py"
+    cell = "class Mine:\n    @tt.hookimpl\n    def tt_report(self): ...\n"
+    script.write_text(f"import tt_core as tt\n{cell}tt.use(Mine())\n{cell}tt.use(Mine())\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, encoding="utf-8")
+    assert "notebook.py:9: UserWarning: plugin Mine is defined again in __main__" in done.stderr

@@ -519,6 +519,7 @@ def test_split_chunk_narrow_unbind() -> None:
         (lambda x: x.long() % 0, ArgumentError, "remainder: integers cannot be divided by 0"),
         (lambda x: x.long().masked_fill(x > 0, float("inf")), ShapeError, "masked_fill: cannot convert float inf"),
         (lambda x: x.__setitem__(0, None), DTypeError, "assignment: needs a number or a tensor, got None"),
+        (lambda x: x.gather(1, tensor([0])), ShapeError, r"gather: index \(1,\) needs as many dimensions"),
         (lambda x: x[:1].gather(1, tensor([[0], [0]])), ShapeError, "gather: .* reaches beyond the tensor"),
         (lambda x: x.index_select(0, tensor([[0]])), ShapeError, "index_select: index must have one dimension"),
         (lambda x: x.index_select(0, tensor([True, False])), DTypeError, "index_select: index must hold .* got bool"),

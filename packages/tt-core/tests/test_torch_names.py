@@ -415,3 +415,12 @@ def test_a_dictionary_may_have_a_layer_called_layers() -> None:
     parts = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1)]), "head": nn.Linear(1, 1)})
     assert len(parts["layers"]) == 1
     assert len(list(parts.parameters())) == 4
+
+
+def test_completion_lists_what_users_write() -> None:
+    for module, there in ((tt, "softmax"), (nn, "Linear"), (F, "gelu")):
+        listed = dir(module)
+        assert there in listed
+        assert not {"absent", "annotations", "Any", "Callable", "TYPE_CHECKING", "did_you_mean", "np"} & set(listed)
+        for name in listed:
+            getattr(module, name)

@@ -362,6 +362,7 @@ def test_a_script_without_main_guard_is_told_so(tmp_path):
     assert done.returncode == 1
     assert "WorkerError: DataLoader: worker 0" in done.stderr
     assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 1  # the script's own, and none of the worker
 
 
 def test_an_error_of_the_system_in_a_dataset_is_no_end_of_the_pipe(tmp_path):

@@ -14,7 +14,17 @@ import pytest
 from data_files import cifar_pickle, digits, idx, photographs, write_cifar, write_mnist
 
 from tt_core.engine.errors import ArgumentError, DTypeError, FileError, OutOfRangeError, ShapeError
-from tt_data import CIFAR10, MNIST, DataLoader, FashionMNIST, GeneratedDigits, GeneratedShapes, ImageDataset, Text
+from tt_data import (
+    CIFAR10,
+    MNIST,
+    DataLoader,
+    FashionMNIST,
+    GeneratedDigits,
+    GeneratedShapes,
+    ImageDataset,
+    Text,
+    transforms,
+)
 from tt_data.datasets import read_cifar_batch, read_cifar_binary, read_idx
 from tt_data.datasets.cifar import read_pickled
 
@@ -475,3 +485,12 @@ def test_the_real_datasets():
     assert np.bincount(digits_.targets).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert photos.images.shape == (50_000, 3, 32, 32)
     assert np.bincount(photos.targets).tolist() == [5000] * 10
+
+
+def test_a_transform_is_told_where_it_goes(tmp_path):
+    write_mnist(tmp_path)
+    for dataset in (MNIST, FashionMNIST, CIFAR10):
+        with pytest.raises(ArgumentError, match=rf"{dataset.__name__}: takes no transform; .*DataLoader\(dataset"):
+            dataset(tmp_path, transform=transforms.Normalize(0.5, 0.5))
+    with pytest.raises(AttributeError, match="has no ToTensor: datasets give float32 images between 0 and 1"):
+        transforms.ToTensor  # noqa: B018

@@ -581,7 +581,7 @@ def test_a_gradient_of_another_shape_is_not_broadcast(shape: tuple[int, ...]) ->
         (lambda p: optimizers.SGD(3), "got a int; pass parameters"),
         (lambda p: optimizers.SGD(tt_core.Linear(1, 1)), "got a Linear; pass parameters"),
         (lambda p: optimizers.SGD([{"lr": 1.0}]), "a group is a dictionary"),
-        (lambda p: optimizers.SGD(p, lr="a"), "lr is a, expected a number >= 0"),
+        (lambda p: optimizers.SGD(p, lr="a"), "lr is 'a', expected a number >= 0"),
         (lambda p: optimizers.Adam(p, lr=None), "lr is None"),
         (lambda p: optimizers.Adam(p, betas=(0.9,)), r"betas is \(0.9,\), expected two numbers"),
         (lambda p: optimizers.Adam(p, betas=3), "betas is 3, expected two numbers"),

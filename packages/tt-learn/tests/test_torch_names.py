@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,18 @@ def test_a_model_is_frozen_and_thawed() -> None:
     assert not any(p.requires_grad for p in model.parameters())
     assert not model(tt_core.ones(1, 2)).requires_grad
     assert model.requires_grad_().weight.requires_grad
+
+
+def test_a_file_of_torch_save_is_named(tmp_path: Path) -> None:
+    zipped, old = tmp_path / "model.pt", tmp_path / "old.pt"
+    with zipfile.ZipFile(zipped, "w") as file:
+        file.writestr("model/data.pkl", pickle.dumps({}, protocol=2))
+    old.write_bytes(pickle.dumps({}, protocol=2))
+    for path in (zipped, old):
+        with pytest.raises(CheckpointError, match=r"file of torch.save, .* write it in PyTorch with safetensors.torch"):
+            tt_core.load(path)
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as file:
+        file.writestr("text", "x")
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        tt_core.load(other)

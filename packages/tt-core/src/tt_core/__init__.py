@@ -28,7 +28,7 @@ from tt_core.activations import (
 )
 from tt_core.engine.dispatch import op
 from tt_core.engine.errors import TinyTorchError
-from tt_core.engine.later import absent
+from tt_core.engine.later import absent, listed
 from tt_core.engine.phases import phase
 from tt_core.engine.plugins import disable, hookimpl, hookspec, manager, use
 from tt_core.engine.threads import get_num_threads, set_num_threads
@@ -320,5 +320,6 @@ __all__ = [
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent("tt_core")
+    __dir__ = listed("tt_core", [*__all__, *_torch_names])
 
 __all__ += [name for name in _torch_names if name not in dir(builtins)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ import numpy.typing as npt
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import quietly
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, is_integer, shown
+from tt_core.engine.later import absent
 from tt_data.dataloader import seeding
 from tt_data.spatial.sizes import pair
 
 Images = npt.NDArray[Any]
+
+if not TYPE_CHECKING:  # where it would hide misspelt names
+    __getattr__ = absent(__name__)
 
 
 class Compose:

@@ -29,7 +29,8 @@ def check_labels(target: Array, shape: tuple[int, ...], ignore_index: int) -> bo
     """
     expected = (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
     if not shape or target.shape != expected:
-        raise ShapeError(f"class indices of shape {expected} are expected for an input of shape {shape}")
+        remedy = "; a one-hot target must be float" if target.shape == shape else ""
+        raise ShapeError(f"class indices of shape {expected} are expected for an input of shape {shape}{remedy}")
     if target.dtype.kind not in "iu":
         raise DTypeError(f"class indices are integers, got {target.dtype}")
     labels, classes = target.reshape(-1), shape[1 if len(shape) > 1 else 0]

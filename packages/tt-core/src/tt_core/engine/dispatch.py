@@ -102,8 +102,8 @@ def op(
     >>> @op
     ... def _double(x, /):
     ...     return x * 2
-    >>> _double([3]), _double.kernel(3)
-    (tensor([3, 3]), 6)
+    >>> _double(3), _double.kernel(3)
+    (tensor(6), 6)
     >>> del registry["_double"]
     """
     options: dict[str, Any] = {"residuals": residuals, "check": check, "random": random, "view": view}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
+from types import ModuleType
 from typing import Any
 
 from tt_core.command.journey import act_name
@@ -26,6 +27,12 @@ TORCH = {
     "ModuleList": "it is tt_core.nn.ModuleList, and called LayerList here",
     "ModuleDict": "it is tt_core.nn.ModuleDict, and called LayerDict here",
     "autograd": "Act II Learning brings gradients: import tt_learn, then tt_learn.grad and tt_learn.Function",
+    "compile": 'tt_core.use("jit") compiles kernels, and tt_perf.capture records a whole step',
+    "set_printoptions": "printing has no options; print x.numpy() under numpy.printoptions",
+    "set_default_dtype": "no default can be set; pass dtype= where a tensor is made",
+    "get_default_dtype": "floats are float32 unless dtype= says otherwise",
+    "set_default_device": "there is only the CPU; leave it out",
+    "ToTensor": "datasets give float32 images between 0 and 1 already; leave it out",
 }
 """PyTorch's names for what is found elsewhere."""
 
@@ -80,6 +87,42 @@ def absent(package: str) -> Callable[[str], Any]:
         raise AbsentError(f"{package} has no {name}: {_where(package, name)}")
 
     return answer
+
+
+def listed(package: str, public: Iterable[str] = ()) -> Callable[[], list[str]]:
+    """A `__dir__` for a package or namespace: what users write, for completion in notebooks.
+
+    `public` are the package's own names, by default all but helpers; layers or functions of imported acts come beside
+    them.
+
+    >>> import tt_core.nn
+    >>> "Linear" in dir(tt_core.nn), "did_you_mean" in dir(tt_core.nn)
+    (True, False)
+    """
+
+    def answer() -> list[str]:
+        own = vars(sys.modules[package])
+        found = set(public) or {name for name, value in own.items() if not _is_helper(name, value)}
+        for other in [act for act in ACTS if act in sys.modules and act != "tt_core"]:
+            theirs = vars(sys.modules[other])
+            found |= {name for name in SHARED if name in theirs} if public else _beside(package, theirs)
+        return sorted(found | {name for name in own if name.startswith("__")})
+
+    return answer
+
+
+def _is_helper(name: str, value: Any) -> bool:
+    origin = str(getattr(value, "__module__", ""))
+    helpers = ("typing", "collections", "__future__", "tt_core.engine")
+    foreign = isinstance(value, ModuleType) and not value.__name__.startswith("tt_core.")
+    return name.startswith("_") or name == "TYPE_CHECKING" or foreign or origin.startswith(helpers)
+
+
+def _beside(package: str, names: dict[str, Any]) -> set[str]:
+    """Which names of a later act belong into `tt_core.nn` (its layers) or `tt_core.nn.functional` (its ops)."""
+    if package.endswith("functional"):
+        return {name for name, value in names.items() if hasattr(value, "kernel")}
+    return {name for name, value in names.items() if isinstance(value, type) and hasattr(value, "named_parameters")}
 
 
 def _where(package: str, name: str) -> str:

@@ -6,6 +6,7 @@ may define what the framework has moved to another file of the same module since
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -30,8 +31,16 @@ def redefined(what: str, old: Any, new: Any) -> bool:
         return False
     if what not in _noticed:
         _noticed.add(what)
-        warnings.warn(f"{what} is defined again in __main__ and replaces the old one", stacklevel=4)
+        warnings.warn(f"{what} is defined again in __main__ and replaces the old one", stacklevel=_level_of_main())
     return True
+
+
+def _level_of_main() -> int:
+    """The `stacklevel` with which a warning of the caller names the line of `__main__` that is running."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") != "__main__":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _origin(thing: Any) -> tuple[Any, Any]:

@@ -183,7 +183,7 @@ class Layer(ModuleNames):
     def _check(self, layer: Any) -> None:
         """Raises an error unless `layer` is a layer that does not contain this one."""
         if not isinstance(layer, Layer):
-            raise DTypeError(f"{type(self).__name__}: holds layers, got {type(layer).__name__}")
+            raise DTypeError(f"{type(self).__name__}: holds layers, got {_not_a_layer(layer)}")
         if any(below is self for below in layer.modules()):
             raise TinyTorchError(f"{type(self).__name__}: cannot hold {type(layer).__name__}, which contains it")
 
@@ -392,3 +392,12 @@ def _bind_all() -> None:
 Layer._types.add(Layer)
 _bind(Layer)
 manager.rebinders.append((_bind_all, {"tt_wrap_layer"}))
+
+
+def _not_a_layer(given: Any) -> str:
+    """What was given in place of a layer, and what was probably meant."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}; write {given.__name__}()" if issubclass(given, Layer) else shown(given)
+    if isinstance(given, (list, tuple)) and all(isinstance(each, Layer) for each in given):
+        return f"{type(given).__name__}; write *layers in place of layers"
+    return type(given).__name__

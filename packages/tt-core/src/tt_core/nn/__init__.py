@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tt_core import init as init
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, did_you_mean, is_integer, shown
-from tt_core.engine.later import absent
+from tt_core.engine.later import absent, listed
 from tt_core.layers import GELU as GELU
 from tt_core.layers import Dropout as Dropout
 from tt_core.layers import Identity as Identity
@@ -49,6 +49,7 @@ from tt_core.torch_names.functions import unflatten
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)
+    __dir__ = listed(__name__)
 
 
 class FunctionLayer(Layer):

@@ -19,7 +19,7 @@ from tt_core import losses
 from tt_core.engine.compositions import as_tensor, of_tensors
 from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
-from tt_core.engine.later import absent
+from tt_core.engine.later import absent, listed
 from tt_core.losses import binary_cross_entropy as binary_cross_entropy
 from tt_core.losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from tt_core.losses import cross_entropy as cross_entropy
@@ -37,6 +37,7 @@ from tt_core.tensor.tensor import Tensor
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)
+    __dir__ = listed(__name__)
 
 
 # --- functions of Act I with PyTorch's arguments

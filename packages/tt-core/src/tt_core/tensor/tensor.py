@@ -367,7 +367,11 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
                 [3, 4]])
         """
         dim = self._dim("gather", dim)
-        if index.ndim != self.ndim or any(n > m for d, (n, m) in enumerate(zip(index.shape, self.shape)) if d != dim):
+        if index.ndim != self.ndim:
+            raise ShapeError(
+                f"gather: index {index.shape} needs as many dimensions as the tensor {self.shape}; unsqueeze() adds one"
+            )
+        if any(n > m for d, (n, m) in enumerate(zip(index.shape, self.shape)) if d != dim):
             raise ShapeError(f"gather: index {index.shape} reaches beyond the tensor {self.shape} outside dim {dim}")
         if index.data.size and index.data.min() < 0:
             raise OutOfRangeError(f"gather: index {index.data.min()} is negative; entries are counted from 0")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import DTypeError, FileError, ShapeError
+from tt_core.engine.errors import ArgumentError, DTypeError, FileError, ShapeError
 from tt_core.engine.files import make_folder, write_atomic
 from tt_data.command.pictures import contact_sheet
 from tt_data.dataloader.dataset import Dataset
@@ -69,6 +69,15 @@ class ImageDataset(Dataset):
         return np.divide(self.images[indices], np.float32(255), dtype=np.float32), self.targets[indices]
 
 
+def _refuse_transform(name: str, transform: object) -> None:
+    """Raises `ArgumentError` for a transform, which torchvision's datasets take."""
+    if transform is not None:
+        raise ArgumentError(
+            f"{name}: takes no transform; images are float32 between 0 and 1, and "
+            f"DataLoader(dataset, transform=...) transforms whole batches"
+        )
+
+
 def _label(classes: Sequence[str], target: int) -> str:
     return classes[target] if 0 <= target < len(classes) else str(target)
 
@@ -95,7 +104,8 @@ class MNIST(ImageDataset):
     }
 
     @checked
-    def __init__(self, root: Root = None, train: bool = True, download: bool = True) -> None:
+    def __init__(self, root: Root = None, train: bool = True, download: bool = True, transform: None = None) -> None:
+        _refuse_transform(type(self).__name__, transform)
         names = [name for name in self.files if name.startswith("train" if train else "t10k")]
         unpacked = [name.removesuffix(".gz") for name in names]
         folder = find(self.folder, unpacked, root)  # unpacked files are accepted too
@@ -159,7 +169,8 @@ class CIFAR10(ImageDataset):
     )
 
     @checked
-    def __init__(self, root: Root = None, train: bool = True, download: bool = True) -> None:
+    def __init__(self, root: Root = None, train: bool = True, download: bool = True, transform: None = None) -> None:
+        _refuse_transform(type(self).__name__, transform)
         names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
         binary = [f"{name}.bin" for name in names]
         folder = find("cifar-10-batches-bin", binary, root)

@@ -292,7 +292,7 @@ def at_least_zero(optimizer: str, group: Group, *names: str) -> None:
     """Raises `OptimizerError` for options that are not numbers of at least 0; missing ones are skipped."""
     for name in names:
         if not (is_number(group.get(name, 0)) and group.get(name, 0) >= 0):
-            raise OptimizerError(f"{optimizer}: {name} is {group[name]}, expected a number >= 0")
+            raise OptimizerError(f"{optimizer}: {name} is {group[name]!r}, expected a number >= 0")
 
 
 def below_one(optimizer: str, name: str, value: Any) -> None:

@@ -89,7 +89,21 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: _read(path, file, name) for name in sorted(file.keys())}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        if _is_pickled(path):
+            fact = "is a file of torch.save, which may hold code and is not read"
+            remedy = "write it in PyTorch with safetensors.torch.save_file(model.state_dict(), path)"
+            raise CheckpointError(f"{path}: {fact}; {remedy}") from None
         raise CheckpointError(f"{path}: is not a safetensors file, or is damaged ({_line(error)})") from None
+
+
+def _is_pickled(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as those of `torch.save`: a zip file with a pickle in it, or a pickle."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return False
+    return (start.startswith(b"PK\x03\x04") and b"data.pkl" in start) or start.startswith((b"\x80\x02", b"\x80\x04"))
 
 
 def _read(path: str | os.PathLike[str], file: Any, name: str) -> Array:

@@ -12,6 +12,7 @@ import multiprocessing
 import multiprocessing.context
 import os
 import signal
+import sys
 import time
 import weakref
 from collections import deque
@@ -70,6 +71,8 @@ class ProcessPool:
             raise
 
     def _start(self, setup: tuple[Any, ...], count: int, slots: int, method: str) -> None:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            sys.exit(1)  # a worker imports a script without a main guard; the script's own process says what to do
         job = _encode(setup, self._arena)
         self._sent = self._arena.segments  # the arrays of the dataset
         context = multiprocessing.get_context(method)
