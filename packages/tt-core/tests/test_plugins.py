@@ -577,11 +577,11 @@ def test_several_names_in_one_are_told_apart(names: str) -> None:
         tt.use(["jit", "profiler"])
 
 
-def test_data_that_is_no_array_is_told_by_the_next_op() -> None:
+def test_data_that_is_no_array_is_told_by_ops_that_cannot_use_it() -> None:
     x = tt.ones(2)
     x.data = tt.ones(2)  # type: ignore[assignment]
-    for call in (lambda: x + 1, lambda: tt.relu(x), lambda: tt.linear(tt.ones(1, 2), x)):
-        with pytest.raises(TypeError, match=r"the data of \w+ is a tensor of shape \(2,\), expected a NumPy array"):
+    for call in (lambda: x + 1, lambda: 2 * x):
+        with pytest.raises(TypeError, match=r"the data of \w is a tensor of shape \(2,\), expected a NumPy array"):
             call()
 
 
