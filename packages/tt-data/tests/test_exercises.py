@@ -291,7 +291,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "DataLoader.load_state_dict": "own = dict(batch_size=self.batch_size, samples=self._samples())\n"
         "for name, mine in own.items():\n"
         "    if name in state and state[name] != mine:\n"
-        "        raise ArgumentError(f'{name} is {mine}, the state has {state[name]}')\n"
+        "        raise DTypeError(f'{name} is {mine}, the state has {state[name]}')\n"
         "if self._being_read():\n    self._pool = None\nself._epoch = None\nself._seed = state['seed']\n"
         "self._position, self._epochs_started = state['position'], state['epoch']\n"
         "self._resuming = state['seed'] is not None",
