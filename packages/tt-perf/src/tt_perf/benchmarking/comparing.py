@@ -95,6 +95,7 @@ class Comparison(ComparisonTable):
 
     def _against_first(self, measured: Measurement) -> Ratio:
         ratio, low, high = statistics.ratio_interval(self.measurements[0].times, measured.times, self.confidence)
+        # the same code measured twice differs by this much, so a smaller difference means nothing
         own_error = abs(math.log(self.control_ratio.ratio))
         return Ratio(measured.label, ratio, low, high, not low <= 1 <= high and abs(math.log(ratio)) > own_error)
 
@@ -139,6 +140,7 @@ def take_turns(blocks: Sequence[Callable[[], float]], rounds: int) -> list[list[
     """Run every block once in each round, in a new random order; returns the seconds of each, by round."""
     random, times = np.random.default_rng(0), [[0.0] * rounds for _ in blocks]
     for i in range(rounds):
+        # a fixed order would let each contestant always find the cache as the same other one left it
         for k in random.permutation(len(blocks)):
             times[k][i] = blocks[k]()
     return times

@@ -52,11 +52,12 @@ def bootstrap_interval(
     """
     data, random = np.asarray(values, dtype=float), np.random.default_rng(seed)
     rows = max(1, _AT_ONCE // data.size)
+    # (rows, n) draws with replacement -> (rows,) medians, as many at a time as fit in little memory
     medians = [
         np.median(data[random.integers(data.size, size=(min(rows, samples - done), data.size))], axis=1)
         for done in range(0, samples, rows)
     ]
-    outside = 50 * (1 - confidence)
+    outside = 50 * (1 - confidence)  # percent on each side
     low, high = np.percentile(np.concatenate(medians), (outside, 100 - outside))
     return float(low), float(high)
 
@@ -69,6 +70,7 @@ def ratio_interval(base: Any, other: Any, confidence: float = 0.95) -> tuple[flo
     >>> ratio_interval([1.0, 2.0, 4.0], [0.5, 1.0, 2.0])
     (0.5, 0.5, 0.5)
     """
+    # (rounds,), one ratio a round: what slows a whole round down cancels
     logs = np.log(np.asarray(other, dtype=float)) - np.log(np.asarray(base, dtype=float))
     low, high = bootstrap_interval(logs, confidence)
     return math.exp(median(logs)), math.exp(low), math.exp(high)
@@ -84,7 +86,7 @@ def rank_test(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
     2.31
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    larger = np.sign(y[:, None] - x[None, :])
+    larger = np.sign(y[:, None] - x[None, :])  # (n, m): 1 where b is larger, 0 for a tie, -1 where it is smaller
     u = float(np.sum(larger + 1)) / 2
     m, n = x.size, y.size
     return (u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12)
@@ -102,7 +104,7 @@ def slow_start(times: Sequence[float] | Array, factor: float = 1.3) -> tuple[int
     x = np.asarray(times, dtype=float)
     if x.size < 5:
         return 0, 1.0
-    settled = x[-max(2, x.size * 2 // 5) :]
+    settled = x[-max(2, x.size * 2 // 5) :]  # by then the warm-up is over, if there is one
     usual = median(settled)
     slow = x > max(factor * usual, usual + 3 * interquartile_range(settled))
     count = int(np.argmin(slow)) if not slow.all() else 0
@@ -122,5 +124,6 @@ def drift(times: Sequence[float] | Array, least: float = 0.05) -> float:
     if third < 4:
         return 1.0
     first, last = x[:third], x[-third:]
+    # both must agree: ranks tell a trend from noise, medians say whether it is large enough to matter
     factor = median(last) / median(first)
     return factor if abs(rank_test(first, last)) > 3 and abs(math.log(factor)) > math.log1p(least) else 1.0

@@ -83,7 +83,7 @@ class Call:
 
     def walk(self, above: tuple[Key, ...] = ()) -> Iterator[tuple[Call, tuple[Key, ...]]]:
         """This node and all below it, each with the keys of the calls around it, outermost first."""
-        stack = [(self, above)]
+        stack = [(self, above)]  # not recursion: a program may nest deeper than Python's limit
         while stack:
             call, around = stack.pop()
             yield call, around
@@ -193,7 +193,7 @@ class Recording:
         stack = thread.stack if thread is not None else []
         if not stack or (stack[-1] is not frame and frame not in stack):
             return 0
-        while True:
+        while True:  # calls inside that an exception left open end with this one
             last = stack.pop()
             ns = end - last.start
             call, around = last.call, stack[-1]

@@ -57,6 +57,7 @@ def per_input(count: int, which: int = 0) -> Flops:
 
 def product_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
     """`2 * elements of the result * length of the inner dimension`."""
+    # (m, k) @ (k, n) -> (m, n): k multiplications and k additions for each element
     return 2 * size(output) * int(inputs[0].shape[-1])
 
 
@@ -78,6 +79,7 @@ def attention_backward_flops(inputs: tuple[Any, ...], output: Any, attributes: M
 
 def convolution_flops(result: Any, weight: Any) -> int:
     """One multiply-add for each element of the result and each weight of its filter, forward and backward."""
+    # weight (out, in, height, width): each result sums over all inputs of its window
     return 2 * size(result) * int(prod(weight.shape[1:]))
 
 
