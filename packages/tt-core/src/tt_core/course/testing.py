@@ -77,7 +77,8 @@ def _is_used(name: str, source: str) -> bool:
 def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[str]]) -> list[str]:
     """Of wrong bodies by exercise, those that pass, fail without a line that says why, or use a name that is gone.
 
-    At most one function of each file is wrong at a time.
+    At most one function of each file is wrong at a time. Two that are wrong may cancel each other, as two opposite
+    signs do, so a body that passes in company is tried alone.
     """
     by_file: dict[str, list[tuple[str, str]]] = {}
     for exercise in exercises_of(module):
@@ -85,12 +86,18 @@ def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[st
     found = []
     for tried in itertools.zip_longest(*by_file.values()):
         bodies = dict(pair for pair in tried if pair is not None)
-        written(workspace, module, bodies)
-        for name, verdict in verdicts(workspace, module, bodies).items():
-            gone = any(line.startswith("raised    NameError") for line in verdict.lines)
-            if verdict.passed or gone or not verdict.lines:
+        for name in _not_blamed(workspace, module, bodies):
+            if _not_blamed(workspace, module, {name: bodies[name]}):
                 found.append(f"{name}: {bodies[name]}")
     return found
+
+
+def _not_blamed(workspace: Workspace, module: Module, bodies: Mapping[str, str]) -> list[str]:
+    """Of functions with these bodies, those that pass, fail without a line, or fail by a name that is gone."""
+    written(workspace, module, bodies)
+    found = verdicts(workspace, module, bodies).items()
+    gone = {name for name, verdict in found if any(line.startswith("raised    NameError") for line in verdict.lines)}
+    return [name for name, verdict in found if verdict.passed or name in gone or not verdict.lines]
 
 
 def new_workspace(folder: Path) -> Workspace:

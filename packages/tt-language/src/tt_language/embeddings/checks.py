@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tt_core.engine.dispatch import Array
-from tt_core.engine.errors import OutOfRangeError
+from tt_core.engine.errors import OutOfRangeError, ShapeError
+from tt_core.tensor import Tensor
 from tt_language.errors import ConfigError, short
 
 
@@ -23,6 +24,15 @@ def check_embedding(ids: Array, weight: Array, /, padding_idx: int | None = None
     if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
         raise OutOfRangeError(f"padding_idx {padding_idx} is outside the table, which has {len(weight)} entries")
     check_ids(ids, len(weight))
+
+
+def check_table(weight: Tensor, num_embeddings: int, embedding_dim: int) -> None:
+    """Raise `ShapeError` for a table that does not have one vector of `embedding_dim` numbers for each entry."""
+    if tuple(weight.shape) != (num_embeddings, embedding_dim):
+        raise ShapeError(
+            f"Embedding: _weight has shape {tuple(weight.shape)}, but {num_embeddings} entries of {embedding_dim} "
+            f"need ({num_embeddings}, {embedding_dim})"
+        )
 
 
 def check_options(

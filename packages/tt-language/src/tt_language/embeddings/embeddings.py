@@ -20,7 +20,7 @@ from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import empty, from_numpy, tensor
 from tt_core.tensor.elementwise import half_in_float32
-from tt_language.embeddings.checks import check_embedding, check_ids, check_options
+from tt_language.embeddings.checks import check_embedding, check_ids, check_options, check_table
 from tt_learn.autograd import gradient
 
 # --- the ops
@@ -108,6 +108,7 @@ class Embedding(Layer):
         self.max_norm, self.norm_type = max_norm, norm_type
         # standard normal, as in PyTorch; models that add residuals start smaller (`GPT`)
         weight = init.normal_(empty(num_embeddings, embedding_dim)) if _weight is None else _weight
+        check_table(weight, num_embeddings, embedding_dim)
         self.weight = weight.as_parameter()
         if _weight is None and self.padding_idx is not None:
             self.weight.data[self.padding_idx] = 0
