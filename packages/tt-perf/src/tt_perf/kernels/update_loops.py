@@ -19,6 +19,8 @@ from tt_perf.kernels.tiles import tiles
 
 Number = np.float32
 ZERO, ONE = Number(0), Number(1)
+WHOLE = 256
+"""A multiple of the numbers that a compiled loop computes at a time."""
 
 integers_at, numbers_at = atomics()["integers_at"], tiles()["numbers_at"]
 
@@ -68,6 +70,14 @@ def sgd_momentum(p: Array, g: Array, b: Array, how: Array, nesterov: bool) -> No
         p[i] -= lr * (d + ahead * b[i] if nesterov else b[i])
 
 
+def edge(at: int, begin: int, end: int) -> int:
+    """Where a share that is cut at `at` is cut in a row: a number of whole vectors after the row begins.
+
+    A vector and the single numbers at the end of a loop may round differently, so cutting elsewhere changes bits.
+    """
+    return begin + (at - begin) // WHOLE * WHOLE if begin < at < end else min(max(at, begin), end)
+
+
 def adam_group(
     ps: Labels,
     gs: Labels,
@@ -83,7 +93,7 @@ def adam_group(
 ) -> None:
     """`adam` for numbers `first` to `last` of all rows; `largest` is read with `amsgrad` only."""
     for row in range(len(starts)):
-        begin, end = max(first, begins[row]), min(last, begins[row + 1])
+        begin, end = edge(first, begins[row], begins[row + 1]), edge(last, begins[row], begins[row + 1])
         if begin < end:
             skipped, count = begin - begins[row], end - begin
             p, g = numbers_at(ps[row] + 4 * skipped, count), numbers_at(gs[row] + 4 * skipped, count)
@@ -106,7 +116,7 @@ def sgd_group(
 ) -> None:
     """`sgd`, or with `momentum` `sgd_momentum`, for numbers `first` to `last` of all rows."""
     for row in range(len(starts)):
-        begin, end = max(first, begins[row]), min(last, begins[row + 1])
+        begin, end = edge(first, begins[row], begins[row + 1]), edge(last, begins[row], begins[row + 1])
         if begin < end:
             skipped, count = begin - begins[row], end - begin
             p, g = numbers_at(ps[row] + 4 * skipped, count), numbers_at(gs[row] + 4 * skipped, count)
