@@ -151,20 +151,20 @@ def test_each_row_of_a_batch_may_have_positions_of_its_own() -> None:
 
 
 def test_scaled_frequencies() -> None:
-    plain = RotaryEmbedding(8).frequency.numpy()
-    assert np.allclose(RotaryEmbedding(8, scaling={"type": "linear", "factor": 4.0}).frequency.numpy(), plain / 4)
+    plain = RotaryEmbedding(8).frequency
+    assert np.allclose(RotaryEmbedding(8, scaling={"type": "linear", "factor": 4.0}).frequency, plain / 4)
     llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
               "original_max_position_embeddings": 64}  # fmt: skip
-    found = RotaryEmbedding(8, scaling=llama3).frequency.numpy()
+    found = RotaryEmbedding(8, scaling=llama3).frequency
     assert found[0] == plain[0]  # 10 turns in 64 positions: kept
     assert found[-1] == pytest.approx(plain[-1] / 8)  # 0.01 turns: stretched
 
 
 def test_yarn_keeps_fast_waves_and_stretches_slow_ones() -> None:
-    plain = RotaryEmbedding(16).frequency.numpy()
+    plain = RotaryEmbedding(16).frequency
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
     rope = RotaryEmbedding(16, scaling=yarn)
-    found = rope.frequency.numpy()
+    found = rope.frequency
     assert np.array_equal(found[:3], plain[:3])  # 65 turns and more; the ramp begins at 32, rounded down to a pair
     assert np.allclose(found[-2:], plain[-2:] / 4)
     cos, sin = rope.angles(np.arange(3))
@@ -175,7 +175,7 @@ def test_yarn_keeps_fast_waves_and_stretches_slow_ones() -> None:
 def test_longrope_has_a_list_for_short_texts_and_one_for_long_ones() -> None:
     scaling = {"rope_type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0, 8.0], "factor": 4.0,
                "original_max_position_embeddings": 4}  # fmt: skip
-    rope, plain = RotaryEmbedding(4, 16, scaling=scaling), RotaryEmbedding(4, 16).frequency.numpy()
+    rope, plain = RotaryEmbedding(4, 16, scaling=scaling), RotaryEmbedding(4, 16).frequency
     magnitude = np.sqrt(1 + np.log(4) / np.log(4))
     for length, divisor in ((4, 2), (5, 8)):
         sines = rope.angles(np.arange(length))[1].numpy()

@@ -183,7 +183,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return np.concatenate([a * cos - b * sin, a * cos + b * sin], -1)",
         ],
         "RotaryEmbedding.angles": [
-            "angle = np.asarray(positions)[..., None].astype(np.float32) * self.frequency.data\n"
+            "angle = np.asarray(positions)[..., None].astype(np.float32) * self.frequency\n"
             "return from_numpy(np.cos(angle)), from_numpy(np.sin(angle))",
             "where = np.asarray(positions)\nangle = where[..., None].astype(np.float32) / self._frequencies(where)\n"
             "angle = angle if where.ndim < 2 else angle[:, None]\nm = np.float32(self.magnitude)\n"
@@ -669,7 +669,8 @@ RIGHT: dict[str, dict[str, str]] = {
         "    raise OutOfRangeError(f'a position is not below {self.max_length}')\n"
         "where = where if where.ndim == 1 else where[:, None]\n"
         "angle = np.expand_dims(where, -1).astype(np.float32) * self._frequencies(np.asarray(positions))\n"
-        "return tensor(np.cos(angle) * np.float32(self.magnitude)), tensor(np.sin(angle) * np.float32(self.magnitude))",
+        "angle = np.cos(angle) * np.float32(self.magnitude), np.sin(angle) * np.float32(self.magnitude)\n"
+        "return from_numpy(angle[0]), from_numpy(angle[1])",
     },
     "attention": {
         "scale_of": "return float(query.shape[-1]) ** -0.5 if scale is None else scale",

@@ -22,7 +22,8 @@ from tt_core.engine.dispatch import Op, op, registry
 from tt_core.engine.errors import ArgumentError
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
-from tt_learn import SGD, Adam, Function, Tensor, checkpoint, clip_grad_norm_
+from tt_language import GPT, GPTConfig, next_token_loss
+from tt_learn import SGD, Adam, Function, Muon, Tensor, checkpoint, clip_grad_norm_
 from tt_learn.autograd import forget_rule, gradient
 from tt_learn.training import Trainer, TrainingError
 from tt_perf.acceleration.capture import Captured, CaptureWarning, capture
@@ -31,6 +32,17 @@ from tt_perf.acceleration.capture.watch import Watch
 from tt_perf.benchmarking.jobs import JOBS
 
 Step = Callable[..., Any]
+
+
+def training_on_text(model: Any, optimizer: Any) -> Any:
+    def step(ids: Any, following: Any) -> Any:
+        optimizer.zero_grad()
+        loss = next_token_loss(model(ids), following)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
 
 
 def batches(count: int = 6, rows: int = 8, features: int = 5, classes: int = 3) -> list[tuple[Any, Any]]:
@@ -120,6 +132,22 @@ def test_captures_convolutions() -> None:
         (tt.tensor(rng.standard_normal((4, 2, 4, 4), np.float32)), tt.tensor(rng.integers(3, size=4))) for _ in range(6)
     ]
     assert both(make, images).replayed == 4
+
+
+@pytest.mark.parametrize("position", ["learned", "rotary", "none"])
+def test_captures_a_gpt(position: str) -> None:
+    def make() -> tuple[Any, Step]:
+        tt.manual_seed(0)
+        sizes = {"vocab_size": 7, "block_size": 6, "n_layer": 2, "n_head": 2, "n_embd": 8}
+        model = GPT(GPTConfig(**sizes, position=position, norm="rms", mlp="swiglu", dropout=0.1))
+        matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+        others = [p for p in model.parameters() if all(p is not each for each in matrices)]
+        optimizer = Muon([{"params": matrices}, {"params": others, "use_muon": False}], lr=0.01)
+        return model, training_on_text(model, optimizer)
+
+    rng = np.random.default_rng(0)
+    texts = [tuple(tt.tensor(ids) for ids in rng.integers(7, size=(2, 3, 6))) for _ in range(6)]
+    assert both(make, texts).replayed == 4
 
 
 def test_is_within_rounding_over_a_hundred_steps() -> None:

@@ -229,9 +229,7 @@ class _Graph:
         rotary = self.model.rotary
         if rotary is not None:
             angle = self.op("Unsqueeze", self.op("Cast", positions, to=self.onnx.TensorProto.FLOAT), self.whole(1))
-            angle = self.op(
-                "Mul", angle, self.weight("rotary.frequency", np.asarray(rotary.frequency.data, np.float32))
-            )
+            angle = self.op("Mul", angle, self.weight("rotary.frequency", np.asarray(rotary.frequency, np.float32)))
             scale = self.constant(rotary.magnitude)
             self.cos, self.sin = (
                 self.op("Mul", self.op(kind, angle), scale) for kind in ("Cos", "Sin")

@@ -16,7 +16,7 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError, shown
 from tt_core.layers import Layer
 from tt_core.tensor import Tensor
-from tt_core.tensor.creation import from_numpy, tensor
+from tt_core.tensor.creation import from_numpy
 from tt_language.embeddings.rope_config import RopeScaling
 from tt_language.errors import check_positive, check_sizes
 from tt_learn.autograd import gradient
@@ -34,6 +34,7 @@ def rotary(x: Array, cos: Array, sin: Array, /) -> Array:
     x (..., T, dim), cos and sin (..., T, dim/2). Su et al. 2021 (arXiv:2104.09864), with the halves split as in
     Llama's checkpoints, not interleaved. Raises `ShapeError` unless there is one angle for each pair.
 
+    >>> from tt_core import tensor
     >>> rotary(tensor([[1.0, 0.0]]), tensor([[0.0]]), tensor([[1.0]]))  # by 90 degrees
     tensor([[0., 1.]])
     """
@@ -72,13 +73,14 @@ class RotaryEmbedding(Layer):
     Takes x (batch, heads, T, dim) and positions (T,) or (batch, T), returns the shape of x. Raises `ShapeError` for an
     odd `dim`, `ArgumentError` for an unknown scaling, `OutOfRangeError` for a position from `max_length` on.
 
+    >>> from tt_core import tensor
     >>> x = tensor(np.ones((1, 2, 3, 8), np.float32))
     >>> rotated = RotaryEmbedding(8, max_length=16)(x, tensor([0, 1, 2]))
     >>> bool(np.allclose(rotated.norm(dim=-1).data, x.norm(dim=-1).data))
     True
     """
 
-    frequency: Tensor
+    frequency: Array
 
     @checked
     def __init__(
@@ -91,9 +93,9 @@ class RotaryEmbedding(Layer):
             raise ShapeError(f"RotaryEmbedding: dim {dim} is odd; features are rotated in pairs")
         self.dim, self.max_length, self.theta = dim, max_length, theta
         self.scaling = RopeScaling.read(scaling or {}, dim, theta, max_length)
-        # not a buffer: in float16, to which a model may be converted, it would be off by a whole turn at position 4000
-        frequency, self.magnitude = self.scaling.frequencies(dim, theta, 1)
-        self.frequency = tensor(frequency)
+        # not a buffer: in float16, to which a model may be converted, it would be off by a whole turn at position 4000;
+        # not a tensor: a captured step could not be replayed if it depended on the values of one
+        self.frequency, self.magnitude = self.scaling.frequencies(dim, theta, 1)
 
     @checked
     def angles(self, positions: Tensor | Array | Sequence[int], endless: bool = False) -> tuple[Tensor, Tensor]:
@@ -127,7 +129,7 @@ class RotaryEmbedding(Layer):
     def _frequencies(self, where: Array) -> Array:
         """Those of a text that ends with its largest position; each row of a batch is a text of its own."""
         if self.scaling.kind not in ("dynamic", "longrope") or not where.size:
-            return self.frequency.data
+            return self.frequency
         if where.ndim < 2:
             return self._for_length(int(where.max()) + 1)
         return np.stack([self._for_length(int(row.max()) + 1) for row in where])[:, None]

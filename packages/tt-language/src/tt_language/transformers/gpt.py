@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import os
 
+import numpy as np
+
 from tt_core import init
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
@@ -17,7 +19,6 @@ from tt_core.engine.errors import ShapeError
 from tt_core.layers import Dropout, Layer, LayerList, LayerNorm, Linear
 from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
-from tt_core.tensor.creation import arange
 from tt_language.embeddings import Embedding, RotaryEmbedding
 from tt_language.errors import ConfigError, short
 from tt_language.hookspecs import Past
@@ -98,12 +99,11 @@ class GPT(Layer):
         check_call(ids, before, self.config.block_size, endless, logits_to_keep)
         if past is not None and hasattr(past, "begin"):
             attn_mask = past.begin(ids, positions, attn_mask)
-        if positions is None:
-            positions = arange(before, before + ids.shape[-1])
+        where = np.arange(before, before + ids.shape[-1]) if positions is None else positions
         x = self.wte(ids)  # (batch, T, n_embd)
         if self.wpe is not None:
-            x = x + self.wpe(positions)
-        angles = None if self.rotary is None else self.rotary.angles(positions, endless)  # twice (T, head_size / 2)
+            x = x + self.wpe(where)
+        angles = None if self.rotary is None else self.rotary.angles(where, endless)  # twice (T, head_size / 2)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, attn_mask, angles=angles, past=past)
