@@ -156,6 +156,43 @@ def test_dropout_has_the_bits_of_numpys_kernel(jit: JitPlugin, p: float) -> None
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_silu(jit: JitPlugin, shape: tuple[int, ...]) -> None:
+    x, g = normal(*shape, size=9), normal(*shape)
+    agree(jit, "silu", x)
+    agree(jit, "silu_backward", g, x)
+
+
+def test_silu_of_unusual_numbers(jit: JitPlugin) -> None:
+    x = np.float32([0, -0.0, 1e-30, -1e-30, 88, -88, 200, -200, np.inf, np.nan])
+    for name, inputs in (("silu", (x,)), ("silu_backward", (np.ones_like(x), x))):
+        found = quietly(jit._bound()[name], *inputs)
+        wide = [each.astype(np.float64) for each in inputs]
+        np.testing.assert_allclose(found, quietly(registry[name].formula, *wide), rtol=1e-6, atol=1e-30)
+    agree(jit, "silu", x.astype(np.float64), left="float64")
+    agree(jit, "silu_backward", normal(1, 4), normal(3, 4), left="broadcast")
+
+
+@pytest.mark.parametrize("size", [2, 6, 32, 48])
+def test_rotary(jit: JitPlugin, size: int) -> None:
+    angle = random.uniform(0, 9, (5, size // 2)).astype(np.float32)
+    cos, sin = np.cos(angle), np.sin(angle)
+    packed = normal(2, 5, 3 * size)  # (batch, T, heads * size), as a projection gives it
+    for x in (normal(2, 3, 5, size), packed.reshape(2, 5, 3, size).swapaxes(1, 2), normal(2, 3, 7, size)[:, ::-1, 1:6]):
+        turned = agree(jit, "rotary", x, cos, sin)
+        agree(jit, "rotary", turned, cos, -sin)
+        np.testing.assert_allclose(quietly(jit._bound()["rotary"], turned, cos, -sin), x, rtol=1e-5, atol=1e-5)
+
+
+def test_rotary_that_is_left_to_numpy(jit: JitPlugin) -> None:
+    x, cos = normal(2, 3, 5, 8), normal(5, 4)
+    agree(jit, "rotary", x[0], cos, cos, left="shape")
+    agree(jit, "rotary", x, normal(2, 1, 5, 4), normal(2, 1, 5, 4), left="shape")  # positions of each row
+    agree(jit, "rotary", normal(2, 3, 5, 16)[..., ::2], cos, cos, left="not contiguous")
+    agree(jit, "rotary", x, cos.astype(np.float64), cos.astype(np.float64), left="float64")
+    agree(jit, "rotary", x.astype(np.float64), cos, cos, left="float64")
+
+
 # --- several ops in one loop, for capture
 
 

@@ -1,8 +1,8 @@
 """Beside module 18: loops over rows, and formulas of several ops in one loop, written to be compiled as `loops.py` is.
 
-Softmax, its logarithm, cross entropy with all options, the sum of rows for each id (the gradient of an embedding), and
-dropout are kernels of ops. `bias_gelu` computes what two ops compute one after the other: what goes through memory once
-for each op goes through once for both.
+Softmax, its logarithm, cross entropy with all options, the sum of rows for each id (the gradient of an embedding),
+dropout, SiLU and rotary positions are kernels of ops. `bias_gelu` computes what two ops compute one after the other:
+what goes through memory once for each op goes through once for both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tt_perf.acceleration.loops import (
     exp_below_0,
     gelu_tanh,
 )
-from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2
+from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2, Out4, StridedIn4
 from tt_perf.kernels.attention_loops import (
     exponentials,
     largest_of,
@@ -188,6 +188,38 @@ def dropout(x: In1, p: Number, factor: Number, scale: Out1, out: Out1) -> None:
     for i in range(x.size):
         scale[i] = factor if scale[i] >= p else ZERO
         out[i] = x[i] * scale[i]
+
+
+# --- of Llama's layers
+
+
+def silu(x: In1, out: Out1) -> None:
+    """`x sigmoid(x)`."""
+    for i in range(x.size):
+        e = exp_below_0(-abs(x[i]))
+        out[i] = x[i] * ((ONE if x[i] > ZERO else e) / (ONE + e))
+
+
+def silu_backward(g: In1, x: In1, out: Out1) -> None:
+    """`g s (1 + x (1 - s))` with `s = sigmoid(x)`; both s and 1 - s come from one exponential."""
+    for i in range(x.size):
+        e = exp_below_0(-abs(x[i]))
+        near, far = ONE / (ONE + e), e / (ONE + e)
+        s, rest = (near, far) if x[i] > ZERO else (far, near)
+        out[i] = g[i] * s * (ONE + x[i] * rest)
+
+
+def rotary(x: StridedIn4, cos: In2, sin: In2, out: Out4, first: int, last: int) -> None:
+    """`(a cos - b sin, b cos + a sin)` for the halves a and b of each row, for heads `first` to `last` of all B * H."""
+    heads = x.shape[1]
+    for pair in range(first, last):
+        given, result = x[pair // heads, pair % heads], out[pair // heads, pair % heads]
+        for t in range(x.shape[2]):
+            row, turned, c, s = line(given, t), line(result, t), line(cos, t), line(sin, t)
+            half = c.size
+            for j in range(half):
+                turned[j] = row[j] * c[j] - row[half + j] * s[j]
+                turned[half + j] = row[half + j] * c[j] + row[j] * s[j]
 
 
 # --- several ops in one loop

