@@ -64,7 +64,8 @@ def test_unknown_names_come_with_the_near_ones(refused: Refused, trained: Path) 
     ("option", "value"),
     [("steps", 0), ("batch-size", 0), ("block-size", 0), ("n-head", 5), ("n-layer", 0), ("val-fraction", 1),
      ("eval-interval", 0), ("eval-windows", 0), ("seed", -1), ("beta1", 1.5), ("learning-rate", -1),
-     ("learning-rate", "inf"), ("dropout", 2), ("mlp", "glu"), ("tokenizer", "word")],
+     ("learning-rate", "inf"), ("dropout", 2), ("mlp", "glu"), ("tokenizer", "word"),
+     ("position", "absolute"), ("norm", "batch"), ("optimizer", "sgd")],
 )  # fmt: skip
 def test_options_out_of_range_are_named_before_anything_is_written(
     option: str, value: object, refused: Refused, corpus: Path, tmp_path: Path

@@ -20,15 +20,16 @@ from tinygpt.capstone import TinyGPT
 from tinygpt.capstone.callbacks import Estimate, Sample
 from tinygpt.capstone.corpus import Tokens, split_tokens
 from tinygpt.capstone.documentation import documentation
-from tinygpt.capstone.presets import preset
+from tinygpt.capstone.presets import gpt_config, preset
 from tinygpt.capstone.reading import Corpus, read_corpus
 from tinygpt.capstone.showcase import sample, usual_opening
+from tinygpt.capstone.train import new_optimizer
 from tinygpt.cli import main
 from tinygpt.runs import RunFolder
 from tt_core.command.cli import main as tt
 from tt_core.engine.errors import TinyTorchError
-from tt_language import BPETokenizer, ByteTokenizer, CharTokenizer
-from tt_learn import ProgressBar, Trainer
+from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer
+from tt_learn import AdamW, Muon, ProgressBar, Trainer
 
 Train = Callable[..., int]
 
@@ -237,7 +238,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
 def test_help_says_what_an_option_takes_and_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "--tokenizer TEXT char, byte or bpe [docs: bpe, nanogpt-cpu: char, tiny: bpe]" in told
+    assert "--tokenizer TEXT char, byte or bpe [docs: bpe, nanogpt-cpu: char, shakespeare: char, tiny: bpe]" in told
     assert "--seed INTEGER [default: 1337]" in told
 
 
@@ -298,6 +299,60 @@ def test_depth_sets_what_is_not_given(train: Train, tmp_path: Path) -> None:
     assert preset("tiny", depth=2, steps=7, n_head=4).n_head == 4
     assert train(tmp_path / "run", "--depth", 1, "--steps", 2, "--n-embd", 32) == 0
     assert json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))["model"]["n_layer"] == 1
+
+
+def test_depth_gives_muon_a_rate_of_its_own() -> None:
+    rates = [preset("tiny", depth=4, optimizer=name).learning_rate for name in ("adamw", "muon")]
+    assert rates[1] == pytest.approx(10 * rates[0])
+
+
+SHAKESPEARE = ["--preset", "shakespeare", "--n-layer", "1", "--n-head", "2", "--n-embd", "32", "--block-size", "16"]
+SHAKESPEARE += ["--batch-size", "4", "--steps", "12", "--eval-interval", "4", "--warmup-steps", "2"]
+
+
+def test_the_best_preset_builds_learns_and_exports(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "--corpus", str(corpus), "--out", str(run), *SHAKESPEARE]) == 0
+    found = [line["val_loss"] for line in figures(run)]
+    assert found[-1] < found[0] < np.log(17)  # characters
+    gpt = TinyGPT.load(run)
+    shape = gpt.model.config
+    assert (shape.position, shape.norm, shape.mlp, shape.bias) == ("rotary", "rms", "swiglu", False)
+    gpt.save_pretrained(tmp_path / "llama")
+    assert json.loads((tmp_path / "llama/config.json").read_text(encoding="utf-8"))["model_type"] == "llama"
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_muon_goes_on_to_the_same_bits(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ProgressBar):
+        def on_step_end(self, trainer: Trainer) -> None:
+            if trainer.step == 5:
+                signal.raise_signal(signal.SIGINT)
+
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main(["train", "--corpus", str(corpus), "--out", str(whole), *SHAKESPEARE]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(tinygpt.capstone.callbacks, "ProgressBar", Interrupted)
+        assert main(["train", "--corpus", str(corpus), "--out", str(halves), *SHAKESPEARE]) == 130
+    assert main(["train", "--resume", str(halves)]) == 0
+    assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("position", ["learned", "rotary"])
+def test_muon_updates_the_matrices_of_the_layers_alone(position: str) -> None:
+    config = preset("shakespeare", n_layer=2, n_head=2, n_embd=16, block_size=8, position=position)
+    model = GPT(gpt_config(config, vocab_size=11))
+    optimizer = new_optimizer(model, config)
+    assert isinstance(optimizer, Muon)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [{names[id(p)] for p in group["params"]} for group in optimizer.param_groups]
+    assert groups[0] == {name for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
+    assert groups[1] == {"wte.weight", "wpe.weight"} & set(names.values())
+    assert sum(map(len, groups)) == len(names)
+    assert [group["use_muon"] for group in optimizer.param_groups] == [True, False, False]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1, 0.0]
+    assert {group["lr"] for group in optimizer.param_groups} == {config.learning_rate}
+    assert isinstance(new_optimizer(model, preset("tiny")), AdamW)
 
 
 def test_options_come_from_a_file_and_the_command_wins(corpus: Path, tmp_path: Path) -> None:

@@ -50,8 +50,9 @@ def needs(config: TrainConfig, vocab_size: int) -> Needs:
     109
     """
     width, layers = config.n_embd, config.n_layer
-    weights = 12 * layers * width**2 + (vocab_size + config.block_size) * width
+    weights = 12 * layers * width**2 + (vocab_size + config.block_size * (config.position == "learned")) * width
     floats = 16 + 2 * (config.mlp == "swiglu") + 2 * (config.dropout > 0)  # of a layer, a feature and a token
+    floats += 2 * (config.position == "rotary")
     scores = config.n_head * config.block_size if config.block_size <= _KEPT_SCORES else 0
     token = layers * (floats * width + scores) + 3 * vocab_size  # logits, their exponentials, their gradient
     activations = 4 * token * config.batch_size * config.block_size

@@ -27,7 +27,7 @@ from tinygpt.capstone.corpus import Tokens, split_tokens
 from tinygpt.capstone.presets import TrainConfig
 from tinygpt.capstone.recorded import same_corpus, train_config
 from tinygpt.capstone.scoring import scored
-from tinygpt.capstone.train import loss_of, optimizer_for, reader, start
+from tinygpt.capstone.train import loss_of, new_optimizer, reader, start
 from tinygpt.memory import size
 from tinygpt.runs import RunFolder
 from tt_core.engine.errors import FileError
@@ -129,9 +129,9 @@ def _shrunk(gpt: TinyGPT, tokens: Tokens, config: TrainConfig) -> None:
     """Remove half of the neurons, and train on for a tenth of the steps."""
     example = tt_core.tensor([tokens.train[: config.block_size].tolist()])
     shrink_(gpt.model, {"neurons": 0.5}, example)
-    optimizer = optimizer_for(gpt.model, config)
+    optimizer = new_optimizer(gpt.model, config)
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate / 3
+        group["lr"] /= 3
     trainer = Trainer(gpt.model, optimizer, compute_loss=loss_of({}), clip_grad_norm=config.grad_clip or None)
     trainer.fit(reader(tokens, config), steps=max(1, config.steps // 10))
     gpt.model.eval()

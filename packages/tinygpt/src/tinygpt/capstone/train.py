@@ -16,6 +16,7 @@ import tt_core
 from tinygpt.capstone.callbacks import Say, Together, introduce, writers
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens, split_tokens
+from tinygpt.capstone.muon import muon_for
 from tinygpt.capstone.presets import TrainConfig, gpt_config
 from tinygpt.capstone.reading import Corpus, read_corpus
 from tinygpt.capstone.recorded import (
@@ -37,7 +38,7 @@ from tt_language import (
     Tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, CosineWarmupLR, Trainer, evaluating
+from tt_learn import AdamW, CosineWarmupLR, Optimizer, Trainer, evaluating
 
 
 def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: Say = print) -> RunFolder:
@@ -112,7 +113,7 @@ def run(
     say: Say,
 ) -> None:
     """Train to the end, from a checkpoint if one is given; says the loss on all of the held-out text."""
-    optimizer = optimizer_for(gpt.model, config)
+    optimizer = new_optimizer(gpt.model, config)
     writes = writers(gpt, tokens, config, folder, say) if world().first else []  # other processes write nothing
     trainer = Trainer(
         gpt.model,
@@ -157,6 +158,11 @@ def reader(tokens: Tokens, config: TrainConfig) -> Callable[[int], tuple[Any, An
         return from_numpy(x[mine]), from_numpy(y[mine])
 
     return batch
+
+
+def new_optimizer(model: GPT, config: TrainConfig) -> Optimizer:
+    """The optimizer that `config` names."""
+    return muon_for(model, config) if config.optimizer == "muon" else optimizer_for(model, config)
 
 
 def optimizer_for(model: GPT, config: TrainConfig) -> AdamW:
