@@ -91,8 +91,9 @@ def warm() -> str:
         loops[name]
     for name in loops.pieces:
         loops.address(name)
-    made, where = loops.progress.compiled, loops.folder or "memory alone, which is lost when this process ends"
-    return f"{len(loops.ahead) + len(loops.pieces)} kernels in {where}; {made} compiled now, in {loops.progress.seconds:.0f} s"
+    count, made = len(loops.ahead) + len(loops.pieces), loops.progress.compiled
+    where = loops.folder or "memory alone, which is lost when this process ends"
+    return f"{count} kernels in {where}; {made} compiled now, in {loops.progress.seconds:.0f} s"
 
 
 class Loops(dict[str, Any]):
