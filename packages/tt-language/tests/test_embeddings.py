@@ -351,6 +351,6 @@ def test_rows_that_are_looked_up_are_scaled_down() -> None:
 def test_a_table_must_fit_the_entries_and_the_dimension() -> None:
     table = tt_core.zeros(3, 2)
     assert Embedding(3, 2, _weight=table).weight.shape == (3, 2)
-    for wrong in (tt_core.zeros(2, 3), tt_learn.zeros(3, 2, 1), tt_learn.zeros(6)):
+    for wrong in (tt_core.zeros(2, 3), tt_core.zeros(3, 2, 1), tt_core.zeros(6)):
         with pytest.raises(ShapeError, match=r"_weight has shape .*need \(3, 2\)"):
             Embedding(3, 2, max_norm=1.0, _weight=wrong)

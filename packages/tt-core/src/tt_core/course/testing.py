@@ -86,9 +86,9 @@ def missed(workspace: Workspace, module: Module, wrong: Mapping[str, Sequence[st
     found = []
     for tried in itertools.zip_longest(*by_file.values()):
         bodies = dict(pair for pair in tried if pair is not None)
-        for name in _not_blamed(workspace, module, bodies):
-            if _not_blamed(workspace, module, {name: bodies[name]}):
-                found.append(f"{name}: {bodies[name]}")
+        passing = _not_blamed(workspace, module, bodies)
+        alone = [name for name in passing if _not_blamed(workspace, module, {name: bodies[name]})]
+        found += [f"{name}: {bodies[name]}" for name in alone]
     return found
 
 
