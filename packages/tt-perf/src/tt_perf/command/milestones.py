@@ -95,7 +95,7 @@ def language(data_dir: Path | None, out: Path) -> TryIt:
     forms = timed(smaller(model, seen, unseen), work, length)
     chosen = shipped("systems", forms, 1 - WORSE)
     forms += faster(forms[0], chosen, work, length)
-    print("\n".join(table(forms, "token", "likelihood")))
+    print("\n".join(table(forms, "a token", "likelihood")))
     draw(forms, out / "systems-language.svg", "A language model in several forms")
     first, last = forms[0], forms[-1]
     for form in forms:
@@ -314,7 +314,7 @@ def images(data_dir: Path | None, out: Path, count: int = 6000, epochs: int = 3)
     forms.append(variant("shrunk", small, quality))
     forms.append(variant("shrunk, int8", quantized(small, Int8WeightOnly()), quality))
     forms = timed(forms, work, 16)
-    print("\n".join(table(forms, "image", "accuracy")))
+    print("\n".join(table(forms, "an image", "accuracy")))
     draw(forms, out / "systems-images.svg", "A network of pictures in several forms")
     chosen = shipped("systems", forms, forms[0].quality - POINTS)
     print(f"systems: {chosen.name} is {forms[0].bytes / chosen.bytes:.1f} times smaller at {chosen.quality:.1%} right")

@@ -65,10 +65,10 @@ def shipped(milestone: str, variants: Sequence[Variant], least: float) -> Varian
 
 
 def table(variants: Sequence[Variant], unit: str, quality: str) -> list[str]:
-    """A line for each variant: bytes, their share of the original's, quality, time of one `unit`."""
+    """A line for each variant: bytes, their share of the original's, quality, time of `unit`, such as "a token"."""
     first, width = variants[0], max(len(v.name) for v in variants)
     front = pareto_front(costs(variants))
-    lines = [f"  {'':{width}} {'bytes':>12} {'of it':>6} {quality:>14} {'time a ' + unit:>16}"]
+    lines = [f"  {'':{width}} {'bytes':>12} {'of it':>6} {quality:>14} {'time ' + unit:>16}"]
     for v in variants:
         mark = "  on the Pareto front" if v.name in front else ""
         lines.append(
