@@ -382,20 +382,20 @@ WRONG: dict[str, dict[str, list[str]]] = {
         ],
         "GPT.forward": [
             # no last norm
-            "positions = arange(ids.shape[-1]) if positions is None else positions\nx = self.wte(ids)\n"
+            "positions = np.arange(ids.shape[-1]) if positions is None else positions\nx = self.wte(ids)\n"
             "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
             "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
             "for block in self.blocks:\n    x = block(x, attn_mask, angles=angles, past=past)\n"
             "return self.lm_head(x[:, -logits_to_keep:] if logits_to_keep else x)",
             # positions from 0
-            "positions = arange(ids.shape[-1]) if positions is None else positions\nx = self.wte(ids)\n"
+            "positions = np.arange(ids.shape[-1]) if positions is None else positions\nx = self.wte(ids)\n"
             "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
             "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
             "x = self.dropout(x)\nfor block in self.blocks:\n    x = block(x, attn_mask, angles=angles, past=past)\n"
             "return self.lm_head(self.norm(x[:, -logits_to_keep:] if logits_to_keep else x))",
             # no mask
             "before = past.length if past else 0\n"
-            "positions = arange(before, before + ids.shape[-1]) if positions is None else positions\nx = "
+            "positions = np.arange(before, before + ids.shape[-1]) if positions is None else positions\nx = "
             "self.wte(ids)\n"
             "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
             "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
@@ -403,7 +403,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return self.lm_head(self.norm(x[:, -logits_to_keep:] if logits_to_keep else x))",
             # a past without begin
             "before = past.length if past else 0\n"
-            "positions = arange(before, before + ids.shape[-1]) if positions is None else positions\nx = "
+            "positions = np.arange(before, before + ids.shape[-1]) if positions is None else positions\nx = "
             "self.wte(ids)\n"
             "if self.wpe is not None:\n    x = x + self.wpe(positions)\n"
             "angles = None if self.rotary is None else self.rotary.angles(positions)\n"
@@ -742,7 +742,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "length = ids.shape[-1]\nbefore = 0 if past is None else past.length\n"
         "if before + length > self.config.block_size:\n    raise ShapeError('the text is too long')\n"
         "attn_mask = past.begin(ids, positions, attn_mask) if hasattr(past, 'begin') else attn_mask\n"
-        "where = arange(before, before + length) if positions is None else positions\n"
+        "where = np.arange(before, before + length) if positions is None else positions\n"
         "h, angles = self.wte(ids), None\nif self.wpe is not None:\n    h = h + self.wpe(where)\n"
         "if self.rotary is not None:\n    angles = self.rotary.angles(where)\nh = self.dropout(h)\n"
         "for block in self.blocks:\n    h = block(h, attn_mask, past=past, angles=angles)\nh = self.norm(h)\n"

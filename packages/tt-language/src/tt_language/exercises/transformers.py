@@ -479,7 +479,7 @@ EXERCISES = (
         6,
         (
             "Ids become vectors, blocks change the vectors, and a linear layer makes logits of them.",
-            "Positions are arange(before, before + T), with before = past.length. Learned ones are vectors to add, "
+            "Positions are np.arange(before, before + T), with before = past.length. Learned ones are vectors to add, "
             "rotary ones angles for each block. What a past may have is in hookspecs.Past: before the blocks, its "
             "begin(ids, positions, attn_mask) gives their mask.",
             "x = self.wte(ids), + self.wpe(positions) if there is one; self.dropout; each block(x, attn_mask, "
