@@ -138,7 +138,7 @@ def table() -> str:
     tenth = statistics.quantiles(lengths, n=10)[-1]
     rows += [
         f"| | all twenty modules | {lessons.code:,} | {modules.code:,} | {modules.longest:,} |",
-        f"| | the whole house, with kernels, engine and commands | | {whole.code:,} | {whole.longest:,} |",
+        f"| | everything, with kernels, engine and commands | | {whole.code:,} | {whole.longest:,} |",
         "",
         f"A function's body has {statistics.median(lengths):.0f} code lines in the median, nine in ten at most "
         f"{tenth:.0f}. Comments are {lessons.comments / lessons.lines:.1%} of the lessons' lines and "
