@@ -147,7 +147,8 @@ def test_rotation_is_checked_against_finite_differences() -> None:
 def test_each_row_of_a_batch_may_have_positions_of_its_own() -> None:
     turn, x = RotaryEmbedding(4), tt_core.randn(2, 3, 2, 4)
     both = turn(x, tt_core.tensor([[0, 1], [5, 6]])).numpy()
-    assert np.array_equal(both[1], turn(x[1:], tt_core.tensor([5, 6])).numpy()[0])
+    alone = turn(x[1:], tt_core.tensor([5, 6])).numpy()[0]
+    np.testing.assert_allclose(both[1], alone, rtol=0, atol=5e-7)  # a compiled loop may round once, not twice
 
 
 def test_scaled_frequencies() -> None:

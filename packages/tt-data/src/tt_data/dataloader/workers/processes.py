@@ -197,7 +197,7 @@ class ProcessPool:
 
     def _fail(self, message: str) -> NoReturn:
         self.close()
-        raise WorkerError(f"DataLoader: {message}")
+        raise WorkerError(f"DataLoader: {message}") from None  # not from the pipe that it closed
 
 
 class _Failure:
