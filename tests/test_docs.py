@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,9 +83,20 @@ def test_every_page_is_in_the_navigation() -> None:
     assert [page for page in pages if page not in listed] == []
 
 
-def test_the_readme_quotes_the_table_of_code_lines() -> None:
+def reading_tool() -> Any:
     sys.path.insert(0, str(ROOT / "tools"))
-    import reading
+    return importlib.import_module("reading")
+
+
+def test_the_lessons_are_what_a_person_reads_in_a_weekend() -> None:
+    lessons = reading_tool().all_lessons()
+    assert lessons.code <= 6000
+    assert lessons.longest <= 350
+    assert 0.04 <= lessons.comments / lessons.lines <= 0.08
+
+
+def test_the_readme_quotes_the_table_of_code_lines() -> None:
+    reading = reading_tool()
 
     def numbers(text: str) -> list[int]:
         rows = [line for line in text.splitlines() if line.startswith("| ")]

@@ -100,11 +100,25 @@ def module_files(package: Path, name: str) -> list[Path]:
     return [file for file in files if not set(file.relative_to(package / name).parts[:-1]) & set(BELOW)]
 
 
+def source_folder(act: str) -> Path:
+    """The folder that holds a package's sources."""
+    return ROOT / "packages" / act / "src" / act.replace("-", "_")
+
+
 def lesson_files(package: Path, name: str) -> list[Path]:
     """The files of one module that hold its exercises: what a learner reads first, and writes."""
     exercises = importlib.import_module(f"{package.name}.exercises.{name}").EXERCISES
     dotted = sorted({exercise.file.replace(".", "/") for exercise in exercises})
     return [package.parent / f"{name}.py" for name in dotted]
+
+
+def all_lessons() -> Count:
+    """Counts the lessons of all twenty modules together."""
+    total = Count()
+    for act, names in ACTS.items():
+        for name in names:
+            total.add(counted(lesson_files(source_folder(act), name.split()[1])))
+    return total
 
 
 def body_lengths(files: list[Path]) -> list[int]:
@@ -123,15 +137,14 @@ def body_lengths(files: list[Path]) -> list[int]:
 def table() -> str:
     """The table as Markdown."""
     rows = ["| act | module | the lesson | the whole module | longest file |", "|---|---|---|---|---|"]
-    modules, lessons, everything = Count(), Count(), []
+    modules, lessons, everything = Count(), all_lessons(), []
     for act, names in ACTS.items():
-        package = ROOT / "packages" / act / "src" / act.replace("-", "_")
+        package = source_folder(act)
         everything += sorted(package.rglob("*.py"))
         for name in names:
             count = counted(module_files(package, name.split()[1]))
             lesson = counted(lesson_files(package, name.split()[1]))
             modules.add(count)
-            lessons.add(lesson)
             rows.append(f"| {act} | {name} | {lesson.code:,} | {count.code:,} | {count.longest:,} |")
     whole = counted(everything)
     lengths = body_lengths(everything)
