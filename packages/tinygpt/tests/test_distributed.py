@@ -239,15 +239,15 @@ def test_killed_at_any_moment_the_job_ends_and_goes_on_to_the_same_bits(
         ranks = told.wait_for_ranks()
         wait_for_phase(phase, told, out, chance)
         victim = chance.choice(sorted(ranks))
-        connected = "corpus: " in told.text()
         os.kill(ranks[victim], signal.SIGKILL)
         killed = time.monotonic()
         code = told.ended()
         assert time.monotonic() - killed < 10
         assert code != 0, told.text()
         assert "TERMINATION" in told.text() or "signal" in told.text().lower()
-        if connected:  # before that, MPICH's mpiexec names the first process, whichever was killed
-            assert re.search(rf"\b{ranks[victim]} RUNNING AT|rank {victim}\b.* signal", told.text()), told.text()
+        # MPICH's mpiexec names the process whose end it notices first: the killed one, or another that ends with it
+        named = [rf"\b{number} RUNNING AT|rank {rank}\b.* signal" for rank, number in ranks.items()]
+        assert re.search("|".join(named), told.text()), told.text()
     trained_by(2, *begun_or_resumed(out, corpus))
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert losses(out) == losses(whole)
@@ -271,9 +271,9 @@ def begun_or_resumed(out: Path, corpus: Path) -> list[object]:
         "--dropout",
         "0.1",
         "--steps",
-        "200",
+        "3000",
         "--eval-interval",
-        "20",
+        "200",
         "--corpus",
         corpus,
         "--out",
@@ -318,9 +318,9 @@ class Output:
 
 def wait_for_phase(phase: str, told: Output, out: Path, chance: random.Random) -> None:
     if phase == "start":  # imports, MPI, the text, the model
-        time.sleep(chance.uniform(0, 1.5))
+        time.sleep(chance.uniform(0, 0.8))
     elif phase == "training":
-        told.wait_for(lambda: "step 10/" in told.text() or "step 20/" in told.text())
+        told.wait_for(lambda: "train loss" in told.text())
         time.sleep(chance.uniform(0, 0.2))
     else:
         number = chance.randrange(6)  # the first files are the weights', then the checkpoint's
