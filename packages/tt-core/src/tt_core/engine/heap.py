@@ -60,8 +60,18 @@ def aligned(shape: Sequence[int], dtype: Any = np.float32, make: Callable[..., n
     if size <= _SMALL:
         return make(shape, dtype)
     memory = make(size + LINE, np.uint8)
-    address, _ = memory.__array_interface__["data"]  # ctypes.data takes twice as long
-    return np.ndarray(shape, dtype, memory, -address % LINE)
+    return np.ndarray(shape, dtype, memory, -address_of(memory) % LINE)
+
+
+def address_of(array: Any) -> int:
+    """Where the first element of an array is in memory.
+
+    >>> numbers = np.zeros(4, np.float32)
+    >>> address_of(numbers[1:]) - address_of(numbers)
+    4
+    """
+    address: int = array.__array_interface__["data"][0]  # ctypes.data takes twice as long
+    return address
 
 
 KEPT = keep_freed_memory()

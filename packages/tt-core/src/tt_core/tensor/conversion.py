@@ -9,7 +9,7 @@ import numpy as np
 from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array, HasArray, quietly
 from tt_core.engine.errors import DTypeError, ShapeError, kind_of
-from tt_core.engine.heap import LINE
+from tt_core.engine.heap import LINE, address_of
 
 # --- into a tensor
 
@@ -136,13 +136,9 @@ def copy_of(array: Array, memo: dict[int, Any]) -> Array:
         return array.copy()
     if id(owner) not in memo:
         memory = np.empty(owner.nbytes + LINE, np.uint8)
-        copied = np.ndarray(owner.shape, owner.dtype, memory, (_address(owner) - _address(memory)) % LINE)
+        copied = np.ndarray(owner.shape, owner.dtype, memory, (address_of(owner) - address_of(memory)) % LINE)
         copied[...] = owner
         memo[id(owner)] = copied
         memo.setdefault(id(memo), []).append(owner)  # kept until the end, so that no other array gets its id
-    offset = _address(array) - _address(owner)
+    offset = address_of(array) - address_of(owner)
     return np.ndarray(array.shape, array.dtype, memo[id(owner)], offset, array.strides)
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tt_core.engine.dispatch import Array, tuned
+from tt_core.engine.heap import address_of
 from tt_core.engine.threads import in_parallel
 from tt_core.kernels.products import product
 from tt_core.random import generator
@@ -135,14 +136,9 @@ def _side_by_side(parts: tuple[Array, ...]) -> Array | None:
     for x in parts:
         expected = whole[..., at : at + x.shape[-3], :].swapaxes(-2, -3)
         at += x.shape[-3]
-        if (x.shape, x.strides) != (expected.shape, expected.strides) or _address(x) != _address(expected):
+        if (x.shape, x.strides) != (expected.shape, expected.strides) or address_of(x) != address_of(expected):
             return None
     return whole.reshape(*lead, length, heads * size)
-
-
-def _address(x: Array) -> int:
-    address, _ = x.__array_interface__["data"]  # ctypes.data takes twice as long
-    return int(address)
 
 
 # --- one call, and its blocks

@@ -10,6 +10,7 @@ import numpy as np
 
 import tt_core
 from tt_core.engine.dispatch import Array
+from tt_core.engine.heap import address_of
 from tt_core.tensor import as_array
 from tt_learn.training.errors import CheckpointError
 from tt_learn.training.tensor_files import Arrays
@@ -26,7 +27,7 @@ class SharedArrays(Arrays):
 
     def keep(self, name: str, array: Array) -> str:
         """Adds an array; returns its name, or that under which the same memory is here already."""
-        memory = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+        memory = (address_of(array), array.shape, array.strides, array.dtype.str)
         known = self._names.setdefault(memory, name) if array.size else name
         if known == name:
             self[name] = array  # which keeps it alive, so its address stays its own

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array
+from tt_core.engine.heap import address_of
 from tt_core.engine.threads import get_num_threads, in_parallel
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum, State, own_update
 from tt_learn.optimizers.blocks import Block, Blocks
 from tt_perf.acceleration.uncovered import leave, unfit
-from tt_perf.kernels.team import address, has_team, team
+from tt_perf.kernels.team import has_team, team
 
 Call = Callable[..., Any]
 number = np.float32
@@ -56,11 +57,11 @@ class Table:
             data = parameter.data
             if data is not self.seen[row]:
                 self.seen[row], moved = data, True
-                self.p[row] = address(data) + self.skipped[row]
+                self.p[row] = address_of(data) + self.skipped[row]
             g = parameter._grad.data
             if not g.flags.c_contiguous:
                 g = self.copies[row] = np.ascontiguousarray(g)
-            self.g[row] = address(g) + self.skipped[row]
+            self.g[row] = address_of(g) + self.skipped[row]
         if moved:
             self.apart = self._are_apart()
         return self.apart

@@ -88,12 +88,6 @@ def team() -> Team:
     return Team()
 
 
-def address(x: Array) -> int:
-    """Where an array begins."""
-    found: int = x.__array_interface__["data"][0]  # ctypes.data takes twice as long
-    return found
-
-
 def has_team(loop: Mapping[str, Any]) -> bool:
     """Whether these loops are compiled, and there is more than one thread to run them."""
     return hasattr(loop, "address") and get_num_threads() > 1
