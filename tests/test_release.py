@@ -94,12 +94,84 @@ def test_sources_that_changed_under_a_released_version_are_found(clone: Path) ->
     assert not tool.changed_under_a_released_version(clone, "tt-core")
 
 
-@pytest.mark.parametrize(
-    ("act", "step", "said"), [("tt-cor", "minor", "which package"), ("tt-core", "big", "which step")]
-)
-def test_names_that_are_none_are_refused(clone: Path, act: str, step: str, said: str) -> None:
-    with pytest.raises(tool.ReleaseError, match=said):
-        tool.release(clone, act, step, TODAY)
+def test_pins_that_changed_under_a_released_version_are_found(clone: Path) -> None:
+    tool.release(clone, "tinygpt", "current", TODAY)
+    metadata = clone / "packages/tinygpt/pyproject.toml"
+    metadata.write_text(metadata.read_text(encoding="utf-8").replace("numpy>=2.0", "numpy>=2.1"), encoding="utf-8")
+    assert tool.changed_under_a_released_version(clone, "tinygpt")
+
+
+def test_a_released_package_whose_pin_is_raised_begins_its_next_version(clone: Path) -> None:
+    for act in tool.ACTS:
+        tool.release(clone, act, "current", TODAY)
+    change(clone, "tt-perf")
+    tool.open_next(clone, "tt-perf", "New.")
+    git(clone, "commit", "--quiet", "-am", "Change")
+    tool.release(clone, "tt-perf", "minor", TODAY)
+    assert tool.read_version(clone, "tinygpt") == (0, 1, 1)
+    changelog = (clone / "packages/tinygpt/CHANGELOG.md").read_text(encoding="utf-8")
+    sections = "## 0.1.1 (unreleased)\n\n### Changed\n\n- Requires tt-perf 0.2.\n\n## 0.1.0 (2026-11-28)\n"
+    assert changelog.startswith(f"# Changelog of tinygpt\n\n{sections}")
+    assert not any(tool.changed_under_a_released_version(clone, act) for act in tool.ACTS)
+    assert tool.release(clone, "tinygpt", "patch", TODAY) == "tinygpt-v0.1.1"
+
+
+def change(clone: Path, act: str) -> None:
+    code = tool.about_file(clone, act).with_name("code.py")
+    code.write_text(code.read_text(encoding="utf-8") + "y = 2\n", encoding="utf-8")
+
+
+def test_open_begins_the_next_version_and_steps_count_from_the_last_release(clone: Path) -> None:
+    tool.release(clone, "tt-core", "current", TODAY)
+    change(clone, "tt-core")
+    assert tool.open_next(clone, "tt-core") == (0, 1, 1)
+    changelog = clone / "packages/tt-core/CHANGELOG.md"
+    text = changelog.read_text(encoding="utf-8")
+    assert text.startswith("# Changelog of tt-core\n\n## 0.1.1 (unreleased)\n\n## 0.1.0 (2026-11-28)\n")
+    assert not tool.changed_under_a_released_version(clone, "tt-core")
+    with pytest.raises(tool.ReleaseError, match=r"tt-core 0\.1\.1 is open"):
+        tool.open_next(clone, "tt-core")
+    git(clone, "commit", "--quiet", "-am", "Change")
+    with pytest.raises(tool.ReleaseError, match=r"says nothing under '0\.1\.1 \(unreleased\)'"):
+        tool.release(clone, "tt-core", "patch", TODAY)
+    changelog.write_text(text.replace("(unreleased)", "(unreleased)\n\n- New."), encoding="utf-8")
+    git(clone, "commit", "--quiet", "-am", "Say it")
+    assert tool.target(clone, "tt-core", "minor") == (0, 2, 0)
+    assert tool.release(clone, "tt-core", "patch", TODAY) == "tt-core-v0.1.1"
+
+
+def test_a_step_below_the_open_version_is_refused(clone: Path) -> None:
+    tool.release(clone, "tt-core", "current", TODAY)
+    tool.write_version(clone, "tt-core", (0, 2, 0))
+    with pytest.raises(tool.ReleaseError, match=r"at 0\.2\.0 already, above 0\.1\.1; say current"):
+        tool.target(clone, "tt-core", "patch")
+    assert tool.target(clone, "tt-core", "minor") == tool.target(clone, "tt-core", "current") == (0, 2, 0)
+
+
+def test_an_old_line_is_released_beside_a_newer_one(clone: Path) -> None:
+    tool.release(clone, "tt-core", "current", TODAY)
+    git(clone, "tag", "tt-core-v0.2.0")
+    tool.write_version(clone, "tt-core", (0, 1, 1))
+    assert tool.target(clone, "tt-core", "patch") == (0, 1, 1)
+
+
+def test_earlier_acts_that_are_not_released_are_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool.release(clone, "tt-core", "current", TODAY)
+    tool.release(clone, "tt-data", "current", TODAY)
+    said = "tt-learn 0.1.0 is not released yet; release it before you upload\n"
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("arguments", [(), ("tt-cor", "minor"), ("tt-core", "big"), ("tt-core", "minor", "now")])
+def test_other_words_are_refused(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(tool.ReleaseError, match=r"say which package \(tt-core, .* and one of major, .*, open"):
+        tool.main(*arguments)
+
+
+def test_the_command_opens_and_releases(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "ROOT", clone)
+    assert tool.main("tt-core", "current") == "tagged tt-core-v0.1.0; nothing was pushed"
+    assert tool.main("tt-core", "open") == "tt-core 0.1.1 is open; write into its CHANGELOG.md what changes"
 
 
 def test_a_release_needs_a_clean_tree_something_new_and_a_free_tag(clone: Path) -> None:
@@ -116,5 +188,5 @@ def test_a_release_needs_a_clean_tree_something_new_and_a_free_tag(clone: Path) 
 @pytest.mark.parametrize("act", tool.ACTS)
 def test_no_package_here_has_changed_since_the_tag_of_its_version(act: str) -> None:
     assert not tool.changed_under_a_released_version(ROOT, act), (
-        f"the sources of {act} have changed since its version was tagged; raise it in __about__.py and CHANGELOG.md"
+        f"{act} has changed since its version was tagged; begin the next one: nox -s release -- {act} open"
     )
