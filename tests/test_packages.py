@@ -94,6 +94,13 @@ def test_the_changelog_opens_with_the_version(act: str) -> None:
     assert headings[0] == version(act)
 
 
+@pytest.mark.parametrize("page", [f"packages/{act}/CHANGELOG.md" for act in ACTS] + ["docs/deviations.md"])
+def test_a_list_says_a_thing_once(page: str) -> None:
+    """Two branches that both write to a list are merged into one that says it twice."""
+    entries = re.findall(r"^(?:- .{1,60}|\| `.+?\|.+?\|)", read(page), flags=re.MULTILINE)
+    assert sorted(set(entries)) == sorted(entries)
+
+
 @each_act
 def test_each_package_is_typed_and_described(act: str) -> None:
     assert (ROOT / "packages" / act / "src" / import_name(act) / "py.typed").is_file()
