@@ -181,7 +181,7 @@ def test_a_release_needs_a_clean_tree_something_new_and_a_free_tag(clone: Path) 
     with pytest.raises(tool.ReleaseError, match="nothing to release"):
         tool.release(clone, "tt-core", "patch", TODAY)
     (clone / "left-over").touch()
-    with pytest.raises(tool.ReleaseError, match="not committed"):
+    with pytest.raises(tool.ReleaseError, match=r"commit or stash what has changed first: left-over$"):
         tool.release(clone, "tt-data", "minor", TODAY)
 
 

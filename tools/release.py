@@ -163,8 +163,8 @@ def check_changelog(root: Path, act: str) -> None:
 
 def release(root: Path, act: str, step: str, today: datetime.date) -> str:
     """Make the commit and the tag, and return the tag. Raises `ReleaseError` where something is in the way."""
-    if git(root, "status", "--porcelain").stdout:
-        raise ReleaseError("there are changes that are not committed; commit or stash them first")
+    if changes := git(root, "status", "--porcelain").stdout.splitlines():
+        raise ReleaseError(f"commit or stash what has changed first: {', '.join(line[3:] for line in changes)}")
     version = target(root, act, step)
     check_changelog(root, act)
     replaced(changelog_of(root, act), r"^## .*$", f"## {text_of(version)} ({today.isoformat()})", "heading")
