@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import statistics
@@ -31,6 +32,13 @@ def plugins(*names: str) -> list[str]:
 _plugged = ExitStack()
 
 
+@atexit.register
+def unplug() -> None:
+    """Unplug what `activate` plugged in, without the reports, which would fill asv's output with tables."""
+    with redirect_stderr(io.StringIO()):
+        _plugged.close()
+
+
 def activate(plugin: str) -> None:
     """Plug `plugin` in for the rest of the process, which asv starts anew for each combination of parameters.
 
@@ -55,7 +63,7 @@ def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15, seconds: flo
     """
     from tt_core import use
 
-    _plugged.close()
+    unplug()
     ratios: list[float] = []
     end = perf_counter() + seconds
     for i in range(rounds):
@@ -70,7 +78,7 @@ def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15, seconds: flo
                 work()
                 times[active] = perf_counter() - start
         ratios.append(times[False] / times[True])
-    return statistics.median(ratios)
+    return round(statistics.median(ratios), 3)
 
 
 def faster(old: Callable[[], Any], new: Callable[[], Any], rounds: int = 15) -> float:
@@ -83,7 +91,7 @@ def faster(old: Callable[[], Any], new: Callable[[], Any], rounds: int = 15) -> 
             work()
             seconds.append(perf_counter() - start)
         ratios.append(seconds[0] / seconds[1])
-    return statistics.median(ratios)
+    return round(statistics.median(ratios), 3)
 
 
 def normal(*shape: int) -> np.ndarray:
