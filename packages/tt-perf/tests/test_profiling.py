@@ -256,7 +256,10 @@ def check_bounded() -> None:
         for _ in range(500):
             x + 1
     require(len(measured.events()) == 50, f"50 events were to be kept, {len(measured.events())} are")
-    require(len(measured.memory.samples) <= 50, f"50 moments were to be kept, {len(measured.memory.samples)} are")
+    samples = measured.memory.samples
+    require(len(samples) <= 50, f"50 moments were to be kept, {len(samples)} are")
+    first, last = samples[0][0] - measured.memory.start, samples[-1][0] - measured.memory.start
+    require(first < last / 3, "the memory of the beginning was dropped")
     nodes = sum(1 for _ in measured.recording.calls())
     require(nodes <= 3, f"one op in a loop makes {nodes} nodes")
     with Profiler(record_shapes=True) as varied:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import deque
+from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -19,6 +19,19 @@ from tt_perf.profiling.tree import MOST_EVENTS
 
 CATEGORIES = ("parameters", "optimizer", "inputs", "activations", "gradients")
 _PEAK_STEP = 1.01  # who holds the peak is noted again when the peak has grown by this factor
+
+
+Sample = tuple[int, tuple[int, ...]]
+"""A moment (nanoseconds) and the bytes of each category."""
+
+
+def largest(samples: Sequence[Sample], every: int) -> list[Sample]:
+    """The largest of each `every` neighbours, so that peaks stay.
+
+    >>> largest([(0, (1, 1)), (1, (5, 0)), (2, (3, 0))], 2)
+    [(1, (5, 0)), (2, (3, 0))]
+    """
+    return [max(samples[i : i + every], key=lambda sample: sum(sample[1])) for i in range(0, len(samples), every)]
 
 
 class Holder(NamedTuple):
@@ -61,8 +74,10 @@ class Memory:
     def __init__(self, most_samples: int = MOST_EVENTS) -> None:
         self.total = 0
         self.start = perf_counter_ns()
-        self.samples: deque[tuple[int, tuple[int, ...]]] = deque(maxlen=most_samples)
-        """Moments and the bytes of each category."""
+        self.samples: list[Sample] = []
+        """Changes over the whole time; each stands for a group of them when there were more than `most_samples`."""
+        self._most_samples = max(2, most_samples)
+        self._group, self._grouped, self._largest = 1, 0, 0  # changes a sample, in the last one, and its bytes
         self.by_holder: dict[Holder, int] = {}
         self._by_category = dict.fromkeys(CATEGORIES, 0)
         self._live: dict[int, _Held] = {}
@@ -123,11 +138,25 @@ class Memory:
             self.by_holder.pop(holder, None)
         self._by_category[holder.category] += count
         moment = perf_counter_ns()
-        self.samples.append((moment, tuple(self._by_category.values())))
+        self._sample(moment)
         if self.total > self._highest.total:
             big = self.total > self._noted_total * _PEAK_STEP
             self._highest = Peak(moment, self.total, self._highest.holders)
             self._noted = self._noted and not big
+
+    def _sample(self, moment: int) -> None:
+        """Add a sample, or put it in the place of a smaller one of its group; a full list halves itself."""
+        if 0 < self._grouped < self._group:
+            self._grouped += 1
+            if self.total > self._largest:
+                self._largest = self.total
+                self.samples[-1] = (moment, tuple(self._by_category.values()))
+            return
+        if len(self.samples) >= self._most_samples:
+            self.samples = largest(self.samples, 2)
+            self._group *= 2
+        self.samples.append((moment, tuple(self._by_category.values())))
+        self._grouped, self._largest = 1, self.total
 
     _noted_total = 0
 

@@ -24,7 +24,7 @@ from tt_learn.svg import (
     text,
 )
 from tt_perf.profiling.averages import microseconds, size
-from tt_perf.profiling.memory import CATEGORIES, Holder, Memory
+from tt_perf.profiling.memory import CATEGORIES, Holder, largest
 from tt_perf.profiling.roofline import Machine, Verdict
 from tt_perf.profiling.tree import Call, Key, Recording
 from tt_perf.profiling.watching import ProfilerError
@@ -113,6 +113,7 @@ def _named(key: Key) -> str:
 # --- memory
 
 _MB = 1 << 20
+_LONG = 10 * 10**9  # nanoseconds, from which on the axis counts seconds
 
 
 def memory_timeline(profiler: Profiler) -> SVG:
@@ -122,9 +123,11 @@ def memory_timeline(profiler: Profiler) -> SVG:
         raise ProfilerError("memory_timeline: needs a profile that was made with profile_memory=True")
     if not memory.samples:
         raise ProfilerError("memory_timeline: no tensor was seen; run your program in the profiler's block")
-    samples = _thinned(memory)
+    samples = list(memory.samples)
+    samples = largest(samples, -(-len(samples) // MOST_POINTS))
     start, peak = memory.start, memory.peak
-    points = [((moment - start) / 1e6, sum(held) / _MB) for moment, held in samples]
+    unit, ns = ("s", 1e9) if samples[-1][0] - start > _LONG else ("ms", 1e6)
+    points = [((moment - start) / ns, sum(held) / _MB) for moment, held in samples]
 
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
         parts = []
@@ -135,7 +138,7 @@ def memory_timeline(profiler: Profiler) -> SVG:
             edge = _steps(xs, upper) + _steps(xs, lower)[::-1]
             parts.append(area([(x_at(x), y_at(y)) for x, y in edge], colour))
             lower = upper
-        x, y = x_at((peak.moment - start) / 1e6), y_at(peak.total / _MB)
+        x, y = x_at((peak.moment - start) / ns), y_at(peak.total / _MB)
         parts.append(line([(LEFT, y), (WIDTH - RIGHT, y)], "#333333", 1, "6 4"))
         left = x > WIDTH / 2
         parts.append(text(x + (-8 if left else 8), y - 6, f"peak {size(peak.total)}", "end" if left else "start"))
@@ -144,14 +147,8 @@ def memory_timeline(profiler: Profiler) -> SVG:
     holders = sorted(peak.holders.items(), key=lambda item: -item[1])
     lines = [f"{size(count):>9}  {_holder(holder)}" for holder, count in holders[:10]]
     below = ["Held at the peak:", *lines, *([f"and {len(holders) - 10} others"] if len(holders) > 10 else [])]
-    return framed([(0.0, 0.0), *points], drawn, "Memory", "ms", "MB", below=below)
-
-
-def _thinned(memory: Memory) -> list[tuple[int, tuple[int, ...]]]:
-    """The largest of each group of samples, so that the peak stays."""
-    samples = list(memory.samples)
-    every = -(-len(samples) // MOST_POINTS)
-    return [max(samples[i : i + every], key=lambda sample: sum(sample[1])) for i in range(0, len(samples), every)]
+    axis = f"{unit} since the profile began"
+    return framed([(points[0][0], 0.0), *points], drawn, "Memory that tensors hold", axis, "MB", below=below)
 
 
 def _steps(xs: list[float], ys: list[float]) -> list[tuple[float, float]]:
@@ -185,9 +182,13 @@ def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
 
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
         parts = [line([(x_at(x), y_at(y)) for x, y in roof], "#333333", 2)]
-        parts.append(text(x_at(machine.ridge), y_at(peak) - 8, f"{peak:.1f} GFLOP/s", weight="bold"))
-        parts.append(text(x_at(low) + 22, y_at(low * bandwidth) + 4, f"{bandwidth:.1f} GB/s", weight="bold", halo=True))
         taken: list[tuple[float, float, float]] = []
+        for x, y, words in (
+            (x_at(machine.ridge), y_at(peak) - 8, f"{peak:.1f} GFLOP/s"),
+            (x_at(low) + 22, y_at(low * bandwidth) + 4, f"{bandwidth:.1f} GB/s"),
+        ):
+            parts.append(text(x, y, words, weight="bold", halo=True))
+            taken.append((x, x + 8 * len(words), y))
         for i, (each, (intensity, rate)) in enumerate(zip(found, places)):
             x, y = x_at(intensity), y_at(rate)
             radius = max(3.0, 22 * (each.seconds / total) ** 0.5)
@@ -197,7 +198,7 @@ def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
         return [*parts, *legend(list(_BOUND), list(_BOUND.values()))]
 
     lines = [f"{each.seconds / total:6.1%}  {each}" for each in found[:8]]
-    return framed([*places, *roof], drawn, "Roofline", "FLOPs per byte", "GFLOP/s", logarithmic=True, below=lines)
+    return framed([*places, *roof], drawn, "Roofline", "FLOPs per byte moved", "GFLOP/s", logarithmic=True, below=lines)
 
 
 def _label(each: Verdict, x: float, y: float, radius: float, taken: list[tuple[float, float, float]]) -> str:
