@@ -24,7 +24,7 @@ import tt_core
 import tt_core.engine.files
 from tt_core.engine import threads
 from tt_learn import AdamW, CheckpointError, load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from tt_learn.training import checkpoints, environments
+from tt_learn.training import checkpoints, completed_state, environments, stored_state
 
 
 @pytest.fixture
@@ -99,6 +99,31 @@ def test_a_shared_weight_is_stored_once(path: Path) -> None:
     for layer in (separate[0], separate[2]):
         np.testing.assert_array_equal(layer.weight.numpy(), first.weight.numpy())
     assert not np.shares_memory(separate[0].weight.data, separate[2].weight.data)
+
+
+def _tied() -> tt_core.Layer:
+    model = tt_core.Sequential(tt_core.Linear(3, 3, bias=False), tt_core.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    return model
+
+
+@pytest.mark.parametrize("names", [["0.weight"], ["0.weight", "1.weight"]], ids=["stored once", "stored twice"])
+def test_files_of_tied_weights_load(path: Path, names: list[str]) -> None:
+    weight = np.arange(9, dtype=np.float32).reshape(3, 3)
+    safetensors.numpy.save_file(dict.fromkeys(names, weight), path)  # as files of earlier versions are
+    model = _tied()
+    assert list(stored_state(model)) == ["0.weight"]
+    model.load_state_dict(completed_state(model, load_tensors(path)[0]))
+    np.testing.assert_array_equal(model[1].weight.numpy(), weight)
+    assert model[0].weight is model[1].weight
+
+
+def test_views_of_one_memory_are_stored_once() -> None:
+    model = tt_core.Sequential(tt_core.Linear(3, 3, bias=False), tt_core.Linear(3, 3, bias=False))
+    model[1].weight.data = model[0].weight.data[:]
+    assert list(stored_state(model)) == ["0.weight"]
+    model[1].weight.data = model[0].weight.data.T  # other numbers
+    assert list(stored_state(model)) == ["0.weight", "1.weight"]
 
 
 def test_the_generator_may_be_left_alone(path: Path) -> None:

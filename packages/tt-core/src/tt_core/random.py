@@ -9,12 +9,15 @@ import operator
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tt_core.engine import devices
 from tt_core.engine.errors import ArgumentError, DTypeError, shown
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike
 
 _generator = np.random.default_rng()
 
@@ -72,7 +75,7 @@ class Generator:
     True
     """
 
-    def __init__(self, device: Any = "cpu") -> None:
+    def __init__(self, device: DeviceLike = "cpu") -> None:
         devices.check(device)
         self.numpy = np.random.default_rng()
 

@@ -104,7 +104,7 @@ def binary(second: str = "normal") -> Samples:
     return calls
 
 
-def reduction(*dims: Any, **attributes: Any) -> Samples:
+def reduction(*dims: int | tuple[int, ...] | None, **attributes: Any) -> Samples:
     """Calls of an op that reduces dimensions: each of `dims` where the array has them."""
 
     def calls(draw: Draw) -> Iterable[Arguments]:

@@ -23,9 +23,10 @@ from tt_language import GPT, StreamDecoder, Tokenizer, load_tokenizer, stream
 from tt_language.errors import TokenizerError
 from tt_language.tokenization import save_settings
 from tt_learn import load_tensors, save_tensors
+from tt_learn.training import completed_state, stored_state
 from tt_perf.lora import PeftModel, load_adapter, read_adapter_config
 from tt_perf.quantization.files import KEY as QUANTIZATION
-from tt_perf.quantization.files import completed_state, description_of, restore_, stored_state
+from tt_perf.quantization.files import description_of, restore_
 from tt_perf.quantization.layers import is_quantized
 
 

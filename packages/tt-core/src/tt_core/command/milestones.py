@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def accuracy(layer: Linear, x: Tensor, y: Tensor) -> float:
     return float(np.mean((layer(x).data[:, 0] > 0) == (y.data == 1)))
 
 
-def perceptron(data_dir: Path | None = None, out: Path | None = None, **_: Any) -> TryIt:
+def perceptron(data_dir: Path | None = None, out: Path | None = None, **_: object) -> TryIt:
     """Learn to separate 100 points, then judge 1,000 new ones. Raises `Shortfall` unless all of the 100 are right."""
     manual_seed(1957)
     x, y = two_clouds(1100)

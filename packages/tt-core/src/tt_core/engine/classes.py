@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tt_core.engine.errors import DTypeError, OutOfRangeError, ShapeError
 from tt_core.engine.protocols import Array
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import ArrayLike
+    from tt_core.tensor.tensor import Tensor
 
-def class_dim(x: Any) -> int:
+
+def class_dim(x: Tensor | Array) -> int:
     """The dimension of the classes: 1, or 0 for a single example.
 
     >>> class_dim(np.zeros((2, 3))), class_dim(np.zeros(3))
@@ -43,7 +47,7 @@ def check_labels(target: Array, shape: tuple[int, ...], ignore_index: int) -> bo
     return False
 
 
-def check_class_weight(x: Array, weight: Any) -> None:
+def check_class_weight(x: Array, weight: ArrayLike | None) -> None:
     """Raises `ShapeError` unless `weight` is None or has an entry for each class.
 
     >>> check_class_weight(np.zeros((2, 3)), np.ones(3))
@@ -55,7 +59,7 @@ def check_class_weight(x: Array, weight: Any) -> None:
 
 
 def class_shares(
-    x: Array, target: Array, weight: Any, ignore_index: int, label_smoothing: float
+    x: Array, target: Array, weight: ArrayLike | None, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array]:
     """How much each class of each example counts in the loss (N, ..., C), and each example in the mean (N, ...).
 

@@ -48,7 +48,7 @@ def of_tensors(names: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def as_tensor(x: Any, who: str, name: str = "input", optional: bool = False) -> Any:
+def as_tensor(x: object, who: str, name: str = "input", optional: bool = False) -> Any:
     """`x`, an array as a tensor on the same memory; raises `DTypeError` for anything else."""
     if isinstance(x, HasArray) or (x is None and optional):
         return x

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ContextDecorator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import HasArray
 from tt_core.engine.errors import ArgumentError, DTypeError, TinyTorchError, shown
 from tt_core.engine.later import AbsentError
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 
 class DeviceError(TinyTorchError, RuntimeError):
@@ -31,7 +34,7 @@ class device(str):
 
     __slots__ = ()
 
-    def __new__(cls, type: Any = "cpu", index: Any = None) -> device:
+    def __new__(cls, type: object = "cpu", index: object = None) -> device:
         name = str(type)
         if name not in ("cpu", "cpu:0") or not (index is None or (isinstance(index, int) and index == 0)):
             given = name if index is None else f"{name}:{index}"
@@ -50,7 +53,9 @@ class device(str):
 CPU = device("cpu")
 
 
-def dtype_of(name: str, *given: Any, dtype: Any = None, device: Any = None, **ignored: Any) -> Any:
+def dtype_of(
+    name: str, *given: Any, dtype: DTypeLike | None = None, device: DeviceLike | None = None, **ignored: Any
+) -> Any:
     """The dtype that PyTorch's arguments of `to` name, None for none: a device, a dtype, both, or a tensor.
 
     Raises `DeviceError` for a device other than the CPU, `DTypeError` for what is neither device nor dtype.
@@ -82,7 +87,7 @@ def dtype_of(name: str, *given: Any, dtype: Any = None, device: Any = None, **ig
     return known.newbyteorder("=")  # in this machine's byte order
 
 
-def check(name: Any) -> None:
+def check(name: DeviceLike | None) -> None:
     """Raise `DeviceError` unless `name` is None or the CPU.
 
     >>> check("cpu")
@@ -95,7 +100,7 @@ preserve_format, contiguous_format = "preserve_format", "contiguous_format"
 """PyTorch's names for rows in order, the only memory format here."""
 
 
-def check_memory_format(who: str, memory_format: Any) -> None:
+def check_memory_format(who: str, memory_format: object) -> None:
     """Raise `ArgumentError` for a format in which rows are not in order.
 
     >>> check_memory_format("zeros_like", preserve_format)
@@ -116,7 +121,11 @@ class autocast(ContextDecorator):
 
     @checked
     def __init__(
-        self, device_type: str = "cuda", dtype: Any = None, enabled: bool = True, cache_enabled: bool | None = None
+        self,
+        device_type: str = "cuda",
+        dtype: DTypeLike | None = None,
+        enabled: bool = True,
+        cache_enabled: bool | None = None,
     ) -> None:
         _refuse_mixed_precision("autocast", enabled)
         dtype_of("autocast", dtype=dtype)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tt_core.engine.protocols import Array
+    from tt_core.tensor.tensor import Tensor
 
 
 class TinyTorchError(Exception):
@@ -76,7 +80,7 @@ def kind_of(error: Exception) -> type[TinyTorchError] | None:
     return next((ours for theirs, ours in _OURS if isinstance(error, theirs)), None)
 
 
-def check_floats(x: Any) -> None:
+def check_floats(x: Tensor | Array) -> None:
     """Raises `DTypeError` for an array of integers or booleans, which would be truncated or rounded silently."""
     if x.dtype.kind != "f":
         raise DTypeError(f"needs a floating dtype, got {x.dtype}; call .float() first")
@@ -95,7 +99,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
 
 
-def is_integer(value: Any, least: int) -> bool:
+def is_integer(value: object, least: int) -> TypeGuard[int]:
     """Whether `value` is an integer, Python's or NumPy's, of at least `least`.
 
     >>> is_integer(3, 1), is_integer(0, 1), is_integer(2.0, 1)
@@ -104,7 +108,7 @@ def is_integer(value: Any, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and int(value) >= least
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether `value` is a real number, Python's or NumPy's, and not a boolean.
 
     >>> is_number(3), is_number(np.float32(0.5)), is_number(True), is_number("3")
@@ -113,7 +117,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value in one short line, for the end of a message.
 
     >>> shown(-1), shown("text"), shown(np.zeros((2, 3)))

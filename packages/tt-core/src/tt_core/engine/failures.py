@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tt_core.engine.protocols import Call, Op
 
 
-def numeric(x: Any) -> Any:
+def numeric(x: object) -> Any:
     """Returns `x` in this machine's byte order; raises `DTypeError` if it holds anything but numbers and booleans."""
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":

@@ -13,9 +13,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DTypeLike
+    from tt_core.engine.protocols import Array
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
@@ -45,7 +49,9 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, _KEPT) and mallopt(_M_MMAP_THRESHOLD, _KEPT))
 
 
-def aligned(shape: Sequence[int], dtype: Any = np.float32, make: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
+def aligned(
+    shape: Sequence[int], dtype: DTypeLike = np.float32, make: Callable[..., np.ndarray] = np.empty
+) -> np.ndarray:
     """`make(shape, dtype)` (`np.empty` or `np.zeros`) at the start of a cache line; NumPy starts at any 16 bytes.
 
     For arrays that are read and written often: parameters and the state of optimizers. An operation whose stores cross
@@ -63,7 +69,7 @@ def aligned(shape: Sequence[int], dtype: Any = np.float32, make: Callable[..., n
     return np.ndarray(shape, dtype, memory, -address_of(memory) % LINE)
 
 
-def address_of(array: Any) -> int:
+def address_of(array: Array) -> int:
     """Where the first element of an array is in memory.
 
     >>> numbers = np.zeros(4, np.float32)

@@ -140,7 +140,7 @@ def _where(package: str, name: str) -> str:
     return near if near.startswith("did") else "no act has it; docs/not-here.md tells what to use instead"
 
 
-def absent_in_tensor(tensor: Any, name: str) -> str:
+def absent_in_tensor(tensor: object, name: str) -> str:
     """Why a tensor has no attribute `name`, and what to write instead.
 
     >>> import tt_core

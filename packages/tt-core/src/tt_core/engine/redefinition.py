@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tt_core.course import finder
+
+if TYPE_CHECKING:
+    pass
 
 _noticed: set[str] = set()
 
 
-def redefined(what: str, old: Any, new: Any) -> bool:
+def redefined(what: str, old: object, new: object) -> bool:
     """Whether `new` may replace `old`: it comes from the same cell in `__main__`, or one of them from a learner's file.
 
     `what` names the thing in the warning, which comes the first time that a cell replaces it. Functions and classes are

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from tt_core.engine.classes import check_class_weight, check_labels, class_dim
 from tt_core.engine.dispatch import Array, tuned
 from tt_core.engine.heap import BLOCK
 from tt_core.tensor.elementwise import HALF
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import ArrayLike
 
 _SHORT = 64
 """Up to this number of classes, rows are transposed first: NumPy starts its loop again for each row, and takes 11
@@ -85,7 +88,9 @@ def row_blocks(rows: Array) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
-def counted_labels(x: Array, target: Array, weight: Any, ignore_index: int) -> tuple[Array, Array | None, Array | None]:
+def counted_labels(
+    x: Array, target: Array, weight: ArrayLike | None, ignore_index: int
+) -> tuple[Array, Array | None, Array | None]:
     """Class indices that can be looked up, which rows count, and how much each does; None, None if all count 1.
 
     Raises as `cross_entropy` does for indices and weights that do not fit `x`.

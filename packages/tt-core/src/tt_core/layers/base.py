@@ -26,6 +26,8 @@ from tt_core.torch_names.layers import ModuleNames
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.engine.protocols import Array
+
 
 _MAY_BE_HIDDEN = ("layers", "named_layers", "add_layer", "num_parameters")
 """Methods that PyTorch does not have: children may have these names, since the framework never calls them by name."""
@@ -88,7 +90,7 @@ class Layer(ModuleNames):
 
     # --- registration
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if "_parameters" not in self.__dict__:
             raise TinyTorchError(f"{type(self).__name__}: call super().__init__() before assigning {name}")
         registry = self._registry_of(name, value)
@@ -134,7 +136,7 @@ class Layer(ModuleNames):
         other.__dict__.update(self.__dict__ | own)
         return other
 
-    def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
+    def register_buffer(self, name: str, value: Tensor | Array | None, persistent: bool = True) -> None:
         """Registers `value` (a tensor or None) as state that is not learnt; the state dict holds persistent buffers.
 
         A tensor assigned to the attribute later replaces the buffer. Raises `DTypeError` for a value that is not a

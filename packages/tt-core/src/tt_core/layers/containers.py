@@ -47,5 +47,5 @@ class Identity(Layer):
     True
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Any:
         return x

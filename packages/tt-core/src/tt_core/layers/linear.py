@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tt_core import init
 from tt_core.engine.arguments import checked
@@ -13,6 +13,9 @@ from tt_core.tensor.creation import empty
 from tt_core.tensor.elementwise import half_in_float32
 from tt_core.tensor.shapes import as_size
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 
 def _check_linear(x: Array, weight: Array, bias: Array | None = None, /) -> None:
@@ -56,7 +59,12 @@ class Linear(Layer):
 
     @checked
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = as_size("Linear", (in_features, out_features))

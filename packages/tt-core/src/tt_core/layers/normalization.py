@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tt_core.tensor.creation import ones, zeros
 from tt_core.tensor.elementwise import on_floats
 from tt_core.tensor.shapes import as_size
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 
 def _check_layer_norm(
@@ -72,8 +75,8 @@ class LayerNorm(Layer):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         shape = as_size("LayerNorm", (normalized_shape,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -16,11 +16,14 @@ from tt_core.tensor import shapes as S
 from tt_core.tensor.elementwise import HALF
 from tt_core.tensor.tensor import Tensor
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import TensorLike
+
 F = TypeVar("F", bound=Callable[..., Any])
 _REDUCTIONS = ("none", "mean", "sum")
 
 
-def check_reduction(reduction: Any, *more: str, name: str = "") -> None:
+def check_reduction(reduction: object, *more: str, name: str = "") -> None:
     """Raises `ArgumentError` unless `reduction` is "none", "mean", "sum" or one of `more`; `name` is the loss."""
     if not isinstance(reduction, str) or (reduction not in _REDUCTIONS and reduction not in more):
         known, where = (*_REDUCTIONS, *more), f"{name}: " if name else ""
@@ -38,7 +41,7 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
     return loss if reduction == "none" else R.mean(loss) if reduction == "mean" else R.sum(loss)
 
 
-def pair(name: str, reduction: str, x: Any, target: Any) -> tuple[Tensor, Tensor]:
+def pair(name: str, reduction: str, x: TensorLike, target: TensorLike) -> tuple[Tensor, Tensor]:
     """Prediction and target as tensors of one shape; integers get the dtype of the other one.
 
     Raises `ShapeError` for two shapes, `DTypeError` if neither holds floats.
@@ -53,7 +56,7 @@ def pair(name: str, reduction: str, x: Any, target: Any) -> tuple[Tensor, Tensor
     return x, target
 
 
-def as_tensor(x: Any) -> Tensor:
+def as_tensor(x: TensorLike) -> Tensor:
     """`x` itself if it is a tensor, else a tensor of it."""
     return x if isinstance(x, Tensor) else Tensor(x)
 
@@ -63,7 +66,7 @@ def like(x: Tensor, other: Tensor) -> Tensor:
     return x if x.dtype.kind == "f" else S.cast(x, dtype=other.dtype)
 
 
-def element_weight(name: str, weight: Any, x: Tensor) -> Tensor:
+def element_weight(name: str, weight: TensorLike, x: Tensor) -> Tensor:
     """A weight for each element; raises `ShapeError` if it does not broadcast to the shape of `x`."""
     weight = like(as_tensor(weight), x)
     check_broadcasts(weight.shape, x.shape, f"{name}: ")
@@ -97,7 +100,7 @@ def half_through_float32(loss: F) -> F:
     return cast(F, compute)
 
 
-def _as_float32(x: Any) -> Any:
+def _as_float32(x: TensorLike) -> Any:
     return S.cast(x, dtype=np.float32) if getattr(x, "dtype", None) == HALF else x
 
 
@@ -120,6 +123,6 @@ class WeightedLoss(Loss):
     weight: Tensor | None
 
     @checked
-    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
+    def __init__(self, weight: TensorLike | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.register_buffer("weight", None if weight is None else as_tensor(weight))

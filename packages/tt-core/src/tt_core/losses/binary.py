@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tt_core.losses.base import (
 from tt_core.tensor import elementwise as E
 from tt_core.tensor.elementwise import half_in_float32
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import TensorLike
 
 
 def _check_binary_cross_entropy(
@@ -67,7 +70,11 @@ def _floats_of(x: Array, target: Array) -> tuple[Array, Array]:
 
 @half_through_float32
 def binary_cross_entropy_with_logits(
-    input: Tensor, target: Tensor, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+    input: Tensor,
+    target: Tensor,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
+    pos_weight: TensorLike | None = None,
 ) -> Tensor:
     """`binary_cross_entropy` of `sigmoid(x)`, right at any magnitude:
     `(1 - t) x + (1 + (pos_weight - 1) t) softplus(-x)`.

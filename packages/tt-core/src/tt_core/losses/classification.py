@@ -6,7 +6,7 @@ Cross entropy is one op, because its input is the largest array of a language mo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
 from tt_core.tensor.elementwise import half_in_float32
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import TensorLike
 
 # --- cross entropy
 
@@ -98,7 +101,7 @@ def _check_options(ignore_index: Any, reduction: Any, label_smoothing: Any) -> N
 
 @half_through_float32
 def nll_loss(
-    input: Tensor, target: Tensor, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    input: Tensor, target: Tensor, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """`-x[target]` for log-probabilities `x`; shapes, weights and errors as for `cross_entropy`.
 

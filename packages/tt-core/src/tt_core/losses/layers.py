@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tt_core.engine.arguments import checked
 from tt_core.losses.base import Loss, WeightedLoss, as_tensor
@@ -11,6 +11,9 @@ from tt_core.losses.classification import cross_entropy, nll_loss
 from tt_core.losses.contrastive import contrastive_loss, info_nce_loss
 from tt_core.losses.regression import l1_loss, mse_loss, smooth_l1_loss
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import TensorLike
 
 
 class MSELoss(Loss):
@@ -64,7 +67,11 @@ class CrossEntropyLoss(WeightedLoss):
 
     @checked
     def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+        self,
+        weight: TensorLike | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, reduction)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
@@ -89,7 +96,7 @@ class NLLLoss(WeightedLoss):
     """
 
     @checked
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(self, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
         self.ignore_index = ignore_index
 
@@ -120,7 +127,9 @@ class BCEWithLogitsLoss(WeightedLoss):
     pos_weight: Tensor | None
 
     @checked
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+    def __init__(
+        self, weight: TensorLike | None = None, reduction: str = "mean", pos_weight: TensorLike | None = None
+    ) -> None:
         super().__init__(weight, reduction)
         self.register_buffer("pos_weight", None if pos_weight is None else as_tensor(pos_weight))
 

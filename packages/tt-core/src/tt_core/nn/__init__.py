@@ -47,6 +47,9 @@ from tt_core.tensor.creation import full
 from tt_core.tensor.tensor import Tensor
 from tt_core.torch_names.functions import unflatten
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
+
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)
     __dir__ = listed(__name__)
@@ -261,7 +264,13 @@ class PReLU(Layer):
     weight: Tensor
 
     @checked
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self.weight = full((num_parameters,), init).as_parameter()
         self._made_in(device, dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from tt_core.tensor import elementwise as E
 from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DTypeLike, TensorLike
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent(__name__)
@@ -89,18 +92,18 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 sigmoid, tanh, softplus, gelu = A.sigmoid, A.tanh, A.softplus, A.gelu
 
 
-def softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Tensor:
     """`softmax` over `dim`, in `dtype` if one is given."""
     return A.softmax(input if dtype is None else as_tensor(input, "softmax").to(dtype), dim=dim)
 
 
-def log_softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Tensor:
     """`log_softmax` over `dim`, in `dtype` if one is given."""
     return A.log_softmax(input if dtype is None else as_tensor(input, "log_softmax").to(dtype), dim=dim)
 
 
 @of_tensors("input")
-def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | bool | None = None) -> Tensor:
+def pad(input: Tensor, pad: int | Sequence[int], mode: str = "constant", value: float | bool | None = None) -> Tensor:
     """Pads `input` by `pad`, (before, after) pairs from the last dimension backwards."""
     if mode == "constant":
         return S.pad(input, pad=pad, value=value or 0.0)
@@ -246,7 +249,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 
 @of_tensors("input")
-def softmin(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmin(input: Tensor, dim: int = -1, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Tensor:
     """`softmax(-x)`.
 
     >>> softmin(C.tensor([0.0, 0.0]))
@@ -373,7 +376,7 @@ def _reduced(name: str, loss: Tensor, reduction: str) -> Tensor:
 
 @of_tensors("input target")
 def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: TensorLike | None = None
 ) -> Tensor:
     """Squared error near 0 and absolute error beyond `delta` (Huber 1964): with d = |x - t|,
     `d^2 / 2` where d <= delta, else `delta (d - delta / 2)`.
@@ -496,7 +499,12 @@ def gaussian_nll_loss(
 
 @of_tensors("input target")
 def multi_margin_loss(
-    input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """Mean over classes of `max(0, margin - x[target] + x[i])^p` for the other classes i; `input` (N, C).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,13 @@ from tt_core.engine.dispatch import Array, HasArray, quietly
 from tt_core.engine.errors import DTypeError, ShapeError, kind_of
 from tt_core.engine.heap import LINE, address_of
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DTypeLike, TensorLike
+
 # --- into a tensor
 
 
-def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
+def as_array(data: TensorLike, dtype: DTypeLike | None = None, what: str = "tensor") -> Array:
     """`data` as an array: Python floats become float32, integers int64; arrays keep their dtype and their memory.
 
     `what` goes into the error messages. Raises `ShapeError` for ragged lists, `DTypeError` for anything but numbers and
@@ -42,7 +45,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "tensor") -> Array:
     return array if array.dtype.isnative else array.astype(native(array.dtype))
 
 
-def native(dtype: Any) -> Any:
+def native(dtype: np.dtype[Any]) -> Any:
     """A dtype in this machine's byte order, in which everything is computed and saved.
 
     >>> native(np.dtype(">f4")) == np.float32, native(np.dtype("<f4")) == np.float32
@@ -85,7 +88,7 @@ class Convertible(HasArray):
         """The array itself; it shares memory with the tensor. `force`, which PyTorch has, changes nothing."""
         return self.data
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False and dtype is not None and np.dtype(dtype) != self.data.dtype:
             raise ShapeError(f"numpy: {self.data.dtype} as {np.dtype(dtype)} needs a copy")
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tt_core.random import Generator, source
 from tt_core.tensor import shapes as S
 from tt_core.tensor.conversion import as_array, native
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike, TensorLike
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,7 +60,9 @@ def _named(create: F) -> F:
     return cast(F, named)
 
 
-def tensor(data: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
+def tensor(
+    data: TensorLike, dtype: DTypeLike | None = None, device: DeviceLike | None = None, **options: Any
+) -> Tensor:
     """A tensor with a copy of `data` (nested lists, scalars, an array); dtypes and errors as for `Tensor`.
 
     `device` must be the CPU. Act II adds the option `requires_grad`.
@@ -87,7 +92,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 @_named
-def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
+def zeros(*size: int | Sequence[int], dtype: DTypeLike = np.float32) -> Tensor:
     """All 0; raises `ShapeError` for a negative size, `DTypeError` for a size that is not an integer.
 
     >>> zeros(2, 3)
@@ -98,7 +103,7 @@ def zeros(*size: Any, dtype: Any = np.float32) -> Tensor:
 
 
 @_named
-def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
+def ones(*size: int | Sequence[int], dtype: DTypeLike = np.float32) -> Tensor:
     """All 1; raises as `zeros` does.
 
     >>> ones((2,), dtype="int64")
@@ -108,7 +113,7 @@ def ones(*size: Any, dtype: Any = np.float32) -> Tensor:
 
 
 @_named
-def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
+def empty(*size: int | Sequence[int], dtype: DTypeLike = np.float32) -> Tensor:
     """Uninitialized memory, for values that are written before they are read; raises as `zeros` does.
 
     >>> empty(2, 3).fill_(7).sum()
@@ -117,7 +122,7 @@ def empty(*size: Any, dtype: Any = np.float32) -> Tensor:
     return wrap(aligned(S.as_size("empty", size), dtype))
 
 
-def _filled(size: Sequence[int], value: Any, dtype: Any) -> Tensor:
+def _filled(size: Sequence[int], value: Any, dtype: DTypeLike) -> Tensor:
     array = aligned(size, dtype)
     array.fill(value)
     return wrap(array)
@@ -130,7 +135,7 @@ def _number(value: Any) -> Any:
 
 
 @_named
-def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
+def full(size: int | Sequence[int], fill_value: float, dtype: DTypeLike | None = None) -> Tensor:
     """All `fill_value`, float32 or int64 by its type; raises `DTypeError` for a value that is not a number.
 
     >>> full((2,), 7), full((2,), 7.0)
@@ -140,14 +145,14 @@ def full(size: int | Sequence[int], fill_value: float, dtype: Any = None) -> Ten
     return _filled(S.as_size("full", (size,)), value, value.dtype)
 
 
-def _shape_and_dtype(x: Any, dtype: Any) -> tuple[tuple[int, ...], Any]:
+def _shape_and_dtype(x: Tensor | Array, dtype: DTypeLike | None) -> tuple[tuple[int, ...], Any]:
     if not hasattr(x, "dtype"):
         raise TypeError(f"needs a tensor or an array, got {type(x).__name__}; make one with tensor()")
     return x.shape, native(x.dtype) if dtype is None else dtype
 
 
 @_named
-def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+def zeros_like(x: Tensor | Array, dtype: DTypeLike | None = None) -> Tensor:
     """All 0 in the shape and dtype of `x`; raises `DTypeError` unless `x` is a tensor or an array.
 
     >>> zeros_like(tensor([[1, 2]]))
@@ -157,7 +162,7 @@ def zeros_like(x: Any, dtype: Any = None) -> Tensor:
 
 
 @_named
-def ones_like(x: Any, dtype: Any = None) -> Tensor:
+def ones_like(x: Tensor | Array, dtype: DTypeLike | None = None) -> Tensor:
     """All 1 in the shape and dtype of `x`; raises as `zeros_like` does.
 
     >>> ones_like(tensor([[1, 2]]))
@@ -168,7 +173,7 @@ def ones_like(x: Any, dtype: Any = None) -> Tensor:
 
 
 @_named
-def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
+def full_like(x: Tensor | Array, fill_value: float, dtype: DTypeLike | None = None) -> Tensor:
     """All `fill_value` in the shape and dtype of `x`; raises as `zeros_like` and `full` do.
 
     >>> full_like(tensor([[1, 2]]), 7)
@@ -179,7 +184,7 @@ def full_like(x: Any, fill_value: float, dtype: Any = None) -> Tensor:
 
 
 @_named
-def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+def arange(start: float, end: float | None = None, step: float = 1, dtype: DTypeLike | None = None) -> Tensor:
     """`start`, `start + step`, ... up to `end`, which is not included; with one argument, from 0.
 
     Raises `ArgumentError` if the steps do not lead from `start` to `end`.
@@ -197,7 +202,7 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
 
 
 @_named
-def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
+def linspace(start: float, end: float, steps: int, dtype: DTypeLike = np.float32) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included; integers are truncated as in PyTorch.
 
     Raises `ShapeError` for a negative number of steps and for bounds that are not numbers, `DTypeError` for booleans.
@@ -212,7 +217,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> T
     return wrap(np.linspace(as_bound(start, dtype), as_bound(end, dtype), steps).astype(dtype))
 
 
-def as_bound(value: Any, dtype: Any) -> float:
+def as_bound(value: float, dtype: DTypeLike) -> float:
     """A bound of a range as Python's number: truncated for a range of integers, as in PyTorch.
 
     >>> as_bound(2.7, "int64"), as_bound(tensor(2.5), "float32")
@@ -222,7 +227,7 @@ def as_bound(value: Any, dtype: Any) -> float:
 
 
 @_named
-def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
+def eye(n: int, m: int | None = None, dtype: DTypeLike = np.float32) -> Tensor:
     """Ones on the diagonal of (n, m), without `m` of (n, n); raises `ShapeError` for a negative size.
 
     >>> eye(2, 3)
@@ -233,7 +238,7 @@ def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
 
 
 @_named
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
+def rand(*size: int | Sequence[int], generator: Generator | None = None, dtype: DTypeLike = np.float32) -> Tensor:
     """Uniform in [0, 1); raises as `zeros` does, and `DTypeError` for a dtype of integers or booleans.
 
     >>> rand(2, 3).shape
@@ -244,7 +249,7 @@ def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32
 
 
 @_named
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Tensor:
+def randn(*size: int | Sequence[int], generator: Generator | None = None, dtype: DTypeLike = np.float32) -> Tensor:
     """Standard normal; raises as `rand` does.
 
     >>> bool(randn(100, 100).mean().abs() < 0.1)
@@ -257,7 +262,7 @@ _BELOW_1 = np.nextafter(np.float16(1), np.float16(0))
 """The largest float16 below 1, to which the last float32 numbers below 1 do not round."""
 
 
-def _of_dtype(draw: Callable[..., Any], size: tuple[int, ...], dtype: Any) -> Array:
+def _of_dtype(draw: Callable[..., Any], size: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Random numbers in `dtype`; NumPy draws no float16."""
     half = dtype == np.float16
     drawn: Array = draw(size, dtype=np.float32 if half else dtype)
@@ -270,7 +275,7 @@ def randint(
     high: int | Sequence[int] | None = None,
     size: Sequence[int] = (),
     generator: Generator | None = None,
-    dtype: Any = np.int64,
+    dtype: DTypeLike = np.int64,
 ) -> Tensor:
     """Integers from `low` to `high` - 1; with one bound, `randint(high, size)`, from 0.
 
@@ -286,7 +291,7 @@ def randint(
 
 
 @_named
-def randperm(n: int, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
+def randperm(n: int, generator: Generator | None = None, dtype: DTypeLike = np.int64) -> Tensor:
     """The numbers 0 to n - 1 in random order; raises `ArgumentError` for a negative `n`.
 
     >>> sorted(randperm(4).tolist())

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from tt_core.engine.dispatch import Array
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import ArrayLike
 
 F = TypeVar("F", bound=Callable[..., Any])
 DOUBLE = np.dtype(np.float64)
 HALF = np.dtype(np.float16)
 
 
-def floating(x: Any) -> Array:
+def floating(x: ArrayLike) -> Array:
     """Returns arrays and NumPy numbers of floats unchanged; integers, booleans and Python numbers become float32.
 
     Raises `TypeError` for anything but numbers.
@@ -76,7 +79,7 @@ def float32_by_default(kernel: F) -> F:
     return cast(F, compute)
 
 
-def through_float32(kernel: Any, *arrays: Any, **attributes: Any) -> Any:
+def through_float32(kernel: Callable[..., Any], *arrays: Any, **attributes: Any) -> Any:
     """Runs a kernel with its float16 arrays as float32, and rounds the float32 results to float16.
 
     float16 overflows above 65504 and cannot represent 2049, so sums and intermediate results need more.

@@ -16,6 +16,9 @@ from tt_core.tensor.indexing import write_at
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.engine.hints import Index, TensorLike
+    from tt_core.tensor.tensor import Tensor
+
 
 class Mutable(HasArray):
     """What `Tensor` inherits to change its elements; every change goes through `_in_place`."""
@@ -38,27 +41,27 @@ class Mutable(HasArray):
         mutation.record(self.data)
         return self
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: Index, value: TensorLike) -> None:
         write = lambda data: write_at(data, index, value)  # noqa: E731
         self._in_place("assignment", "where() or masked_fill()", value, write)
 
-    def _accumulate(self, sign: str, ufunc: Any, other: Any) -> Self:
+    def _accumulate(self, sign: str, ufunc: Any, other: Tensor | Array | float) -> Self:
         value = other.data if isinstance(other, HasArray) else other
         return self._in_place(f"{sign}=", f"x = x {sign} ...", other, lambda data: ufunc(data, value, out=data))
 
-    def __iadd__(self, other: Any) -> Self:
+    def __iadd__(self, other: Tensor | Array | float) -> Self:
         return self._accumulate("+", np.add, other)
 
-    def __isub__(self, other: Any) -> Self:
+    def __isub__(self, other: Tensor | Array | float) -> Self:
         return self._accumulate("-", np.subtract, other)
 
-    def __imul__(self, other: Any) -> Self:
+    def __imul__(self, other: Tensor | Array | float) -> Self:
         return self._accumulate("*", np.multiply, other)
 
-    def __itruediv__(self, other: Any) -> Self:
+    def __itruediv__(self, other: Tensor | Array | float) -> Self:
         return self._accumulate("/", np.true_divide, other)
 
-    def add_(self, other: Any, *, alpha: float = 1) -> Self:
+    def add_(self, other: Tensor | Array | float, *, alpha: float = 1) -> Self:
         """`self += alpha * other`; raises `ShapeError` where `other` does not broadcast to this shape.
 
         It also raises `ShapeError` for a read-only tensor, and `DTypeError` for floats that are to go into integers.
@@ -70,19 +73,19 @@ class Mutable(HasArray):
         """
         return self.__iadd__(other if alpha == 1 else mul(other, alpha))
 
-    def sub_(self, other: Any, *, alpha: float = 1) -> Self:
+    def sub_(self, other: Tensor | Array | float, *, alpha: float = 1) -> Self:
         """`self -= alpha * other`; raises as `add_` does."""
         return self.__isub__(other if alpha == 1 else mul(other, alpha))
 
-    def mul_(self, other: Any) -> Self:
+    def mul_(self, other: Tensor | Array | float) -> Self:
         """`self *= other`; raises as `add_` does."""
         return self.__imul__(other)
 
-    def div_(self, other: Any) -> Self:
+    def div_(self, other: Tensor | Array | float) -> Self:
         """`self /= other`; raises as `add_` does, so for every tensor of integers."""
         return self.__itruediv__(other)
 
-    def copy_(self, source: Any) -> Self:
+    def copy_(self, source: Tensor | Array | float) -> Self:
         """Take over the values of `source`, broadcast to this shape and cut to this dtype; raises as `fill_` does.
 
         >>> from tt_core import Tensor

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tt_core.engine.dispatch import Array, HasArray
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import Index, TensorLike
 
-def is_basic_index(index: Any) -> bool:
+
+def is_basic_index(index: Index) -> bool:
     """Whether `index` takes each element at most once, so that NumPy returns a view.
 
     >>> is_basic_index((0, slice(None), ...)), is_basic_index([0, 1])
@@ -23,7 +26,7 @@ def is_basic_index(index: Any) -> bool:
     )
 
 
-def plain_index(index: Any) -> Any:
+def plain_index(index: Index) -> Any:
     """An index with arrays in place of its tensors.
 
     As in PyTorch, uint8 is a mask, and an integer tensor without dimensions is an integer, which gives a view.
@@ -44,7 +47,7 @@ def plain_index(index: Any) -> Any:
     return index
 
 
-def steps_of(index: Any, ndim: int) -> list[Any]:
+def steps_of(index: Index, ndim: int) -> list[Any]:
     """Indices to apply one after the other for PyTorch's order of dimensions.
 
     NumPy counts an integer as one more index array, and if a slice stands between two of these, it puts their dimension
@@ -79,7 +82,7 @@ def _covers(part: Any) -> int:
     return part.ndim if part.dtype == np.bool_ else 1
 
 
-def write_at(data: Array, index: Any, value: Any) -> None:
+def write_at(data: Array, index: Index, value: TensorLike) -> None:
     """`data[index] = value`, with PyTorch's order of dimensions."""
     *views, last = steps_of(plain_index(index), data.ndim)
     for step in views:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,13 +16,14 @@ from tt_core.tensor.indexing import getitem
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.engine.protocols import Array
     from tt_core.tensor.tensor import Tensor
 
 
 class Rearrangeable(HasArray):
     """What `Tensor` inherits to change its shape, to repeat, split, reverse and shift its elements."""
 
-    def reshape(self, *shape: Any) -> Self:
+    def reshape(self, *shape: int | Sequence[int]) -> Self:
         """The same elements in another shape; a view if possible, otherwise a copy.
 
         Raises `ShapeError` for a shape with another number of elements.
@@ -33,7 +34,7 @@ class Rearrangeable(HasArray):
         """
         return S.reshape(self, shape=S.as_size("reshape", shape))
 
-    def view(self, *shape: Any) -> Self:
+    def view(self, *shape: int | Sequence[int]) -> Self:
         """The same memory in another shape; raises `ShapeError` if that needs a copy."""
         return S.view(self, shape=S.as_size("view", shape))
 
@@ -70,7 +71,7 @@ class Rearrangeable(HasArray):
         """Two dimensions exchanged; a view. Raises `OutOfRangeError` for one that does not exist."""
         return S.transpose(self, dim0=dim0, dim1=dim1)
 
-    def permute(self, *dims: Any) -> Self:
+    def permute(self, *dims: int | Sequence[int]) -> Self:
         """Dimensions in another order; a view. Raises `ShapeError` unless each occurs once."""
         return S.permute(self, dims=S.as_size("permute", dims))
 
@@ -82,7 +83,7 @@ class Rearrangeable(HasArray):
         """With a dimension of size 1 at `dim`; a view. Raises `OutOfRangeError` if the result has no such dimension."""
         return S.unsqueeze(self, dim=dim)
 
-    def expand(self, *shape: Any) -> Self:
+    def expand(self, *shape: int | Sequence[int]) -> Self:
         """Repeats dimensions of size 1 without new memory; a read-only view.
 
         Raises `ShapeError` if another size would have to change.
@@ -93,7 +94,7 @@ class Rearrangeable(HasArray):
         """Same as `expand(other.shape)`."""
         return S.expand(self, shape=other.shape)
 
-    def repeat(self, *sizes: Any) -> Self:
+    def repeat(self, *sizes: int | Sequence[int]) -> Self:
         """Copies side by side: `sizes[i]` times along dimension i (PyTorch's `repeat`, NumPy's `tile`).
 
         Raises `ShapeError` for fewer sizes than dimensions and for a negative one.
@@ -117,7 +118,7 @@ class Rearrangeable(HasArray):
         # without the copy, whole rows side by side would stay a view, and a read-only one
         return S.reshape(S.clone(spread), shape=tuple(a * b for a, b in zip(sizes, shape)))
 
-    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Self:
+    def repeat_interleave(self, repeats: int | Tensor | Array | Sequence[int], dim: int | None = None) -> Self:
         """Repeats each entry of `dim` (None: of the flattened tensor) `repeats` times: one number, or one for each.
 
         Raises `ShapeError` for a negative number.
@@ -197,7 +198,7 @@ class Rearrangeable(HasArray):
         dim = self._own_dim("unbind", dim)
         return tuple(getitem(self, index=(*(slice(None),) * dim, i)) for i in range(self.data.shape[dim]))
 
-    def flip(self, *dims: Any) -> Self:
+    def flip(self, *dims: int | Sequence[int]) -> Self:
         """In reverse order along `dims`."""
         return S.flip(self, dims=S.as_size("flip", dims))
 

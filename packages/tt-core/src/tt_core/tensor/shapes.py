@@ -21,6 +21,7 @@ from tt_core.tensor.sizes import as_size as as_size
 from tt_core.tensor.sizes import repeats_of as repeats_of
 
 if TYPE_CHECKING:
+    from tt_core.engine.hints import DTypeLike
     from tt_core.tensor.tensor import Tensor
 
 
@@ -139,7 +140,7 @@ def clone(x: Array, /) -> Array:
 
 
 @op(view=True)
-def cast(x: Array, /, dtype: Any) -> Array:
+def cast(x: Array, /, dtype: DTypeLike) -> Array:
     """Converts to `dtype`, and returns `x` itself if it has it already; raises `DTypeError` for an unknown dtype.
 
     >>> cast(np.array([1.7, -1.7]), "int64")
@@ -255,7 +256,7 @@ def triu(x: Array, /, diagonal: int = 0) -> Array:
 
 
 @op
-def repeat_interleave(x: Array, /, repeats: Any, dim: int | None = None) -> Array:
+def repeat_interleave(x: Array, /, repeats: int | Tensor | Array | Sequence[int], dim: int | None = None) -> Array:
     """Repeats each entry of `dim` (None: of the flattened tensor) `repeats` times: one number, or one for each entry.
 
     Raises `ShapeError` for a negative number.

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tt_core.engine.dispatch import HasArray
 from tt_core.engine.errors import DTypeError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tt_core.engine.protocols import Array
+    from tt_core.tensor.tensor import Tensor
 
 
 def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
@@ -26,7 +32,7 @@ def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
         raise DTypeError(f"{name}: takes integers, got {', '.join(map(shown, sizes))}") from None
 
 
-def repeats_of(repeats: Any) -> Any:
+def repeats_of(repeats: int | Tensor | Array | Sequence[int]) -> Any:
     """`repeats` as an array; raises `DTypeError` unless it holds integers.
 
     >>> repeats_of([1, 2])

@@ -32,6 +32,9 @@ from tt_core.torch_names.methods import TorchMethods
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.engine.hints import DeviceLike, DTypeLike, Index, TensorLike
+    from tt_core.engine.protocols import Array
+
 Dim = int | Sequence[int] | None
 _int: TypeAlias = int  # inside the class these names are methods
 _float: TypeAlias = float
@@ -106,7 +109,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
     __array_ufunc__ = None  # `array + tensor` asks the tensor
     __hash__ = object.__hash__
 
-    def __init__(self, data: Any, dtype: Any = None, **options: Any) -> None:
+    def __init__(self, data: TensorLike, dtype: DTypeLike | None = None, **options: Any) -> None:
         self.data = as_array(data, dtype)
         if options:
             self._take("Tensor", options)
@@ -189,7 +192,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         """Whether the dtype is a float."""
         return self.data.dtype.kind == "f"
 
-    def __contains__(self, value: Any) -> _bool:
+    def __contains__(self, value: Tensor | Array | _float) -> _bool:
         return bool((self == value).any())
 
     def __len__(self) -> _int:
@@ -277,7 +280,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
 
     # --- dtype and memory
 
-    def to(self, *target: Any, **options: Any) -> Self:
+    def to(self, *target: DTypeLike | DeviceLike | Tensor | None, **options: Any) -> Self:
         """Converts to `dtype`, or to the dtype of another tensor; returns self if nothing changes.
 
         Raises `DTypeError` for anything but a dtype of numbers, `DeviceError` for a device other than the CPU.
@@ -290,7 +293,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         known = devices.dtype_of("to", *target, **options)
         return self if known is None or known == self.dtype else S.cast(self, dtype=known)
 
-    def type(self, dtype: Any) -> Self:
+    def type(self, dtype: DTypeLike) -> Self:
         """Same as `to`."""
         return self.to(dtype)
 
@@ -347,7 +350,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
 
     # --- indexing, in indexing.py
 
-    def __getitem__(self, index: Any) -> Self:
+    def __getitem__(self, index: Index) -> Self:
         x = self
         for step in I.steps_of(I.plain_index(index), self.ndim):
             x = I.getitem(x, index=step)
@@ -393,7 +396,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         self,
         dim: Dim = None,
         keepdim: _bool = False,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         axis: Dim = None,
         keepdims: _bool = False,
     ) -> Self:
@@ -406,7 +409,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         self,
         dim: Dim = None,
         keepdim: _bool = False,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         axis: Dim = None,
         keepdims: _bool = False,
     ) -> Self:
@@ -446,7 +449,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         return R.std(self, dim=dim, correction=correction, keepdim=keepdim)
 
     def prod(
-        self, dim: _int | None = None, keepdim: _bool = False, dtype: Any = None, axis: _int | None = None
+        self, dim: _int | None = None, keepdim: _bool = False, dtype: DTypeLike | None = None, axis: _int | None = None
     ) -> Self:
         """Product."""
         x = self if dtype is None else self.to(dtype)
@@ -474,7 +477,13 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         self, dim: None = None, keepdim: _bool = False, *, axis: _int, keepdims: _bool = False
     ) -> ValuesAndIndices: ...
     @explained
-    def max(self, dim: Any = None, keepdim: _bool = False, axis: Any = None, keepdims: _bool = False) -> Any:
+    def max(
+        self,
+        dim: _int | Tensor | None = None,
+        keepdim: _bool = False,
+        axis: _int | None = None,
+        keepdims: _bool = False,
+    ) -> Any:
         """Largest element; with `dim`, `(values, indices)`; with a tensor, the larger of each pair.
 
         Raises `ShapeError` if there are no elements, `OutOfRangeError` for a dimension that does not exist.
@@ -497,7 +506,13 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         self, dim: None = None, keepdim: _bool = False, *, axis: _int, keepdims: _bool = False
     ) -> ValuesAndIndices: ...
     @explained
-    def min(self, dim: Any = None, keepdim: _bool = False, axis: Any = None, keepdims: _bool = False) -> Any:
+    def min(
+        self,
+        dim: _int | Tensor | None = None,
+        keepdim: _bool = False,
+        axis: _int | None = None,
+        keepdims: _bool = False,
+    ) -> Any:
         """Smallest element; with `dim`, `(values, indices)`; with a tensor, the smaller of each pair.
 
         Raises as `max` does.
@@ -546,7 +561,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         """
         return R.norm(self, p=p, dim=dim if axis is None else axis, keepdim=keepdim)
 
-    def cumsum(self, dim: _int, dtype: Any = None) -> Self:
+    def cumsum(self, dim: _int, dtype: DTypeLike | None = None) -> Self:
         """Running sum along `dim`."""
         return R.cumsum(self if dtype is None else self.to(dtype), dim=dim)
 

@@ -85,7 +85,7 @@ class ElementMethods(HasArray):
         parts = [found] + [inverse.reshape(shape)] * return_inverse + [counts] * return_counts
         return wrap(tuple(parts)) if len(parts) > 1 else wrap(found)
 
-    def bincount(self: Any, weights: Any = None, minlength: int = 0) -> Tensor:
+    def bincount(self: Any, weights: Tensor | Array | None = None, minlength: int = 0) -> Tensor:
         """How often each of the integers 0, 1, ... occurs, or the sum of their weights.
 
         Raises `ShapeError` for negative integers and for a tensor that is not a vector.
@@ -116,7 +116,9 @@ class ElementMethods(HasArray):
             spread = S.pad(spread, pad=[n for pair in missing for n in pair])
         return self + spread
 
-    def scatter(self: Any, dim: int, index: Tensor, src: Tensor | float | None = None, *, value: Any = None) -> Tensor:
+    def scatter(
+        self: Any, dim: int, index: Tensor, src: Tensor | float | None = None, *, value: float | None = None
+    ) -> Tensor:
         """`src` (a tensor or a number) written at `index` along `dim`, the last one where several meet.
 
         Raises as `scatter_add` does.
@@ -231,7 +233,7 @@ class ElementMethods(HasArray):
         return self._in_place("fill_diagonal_", "where()", 0, lambda data: np.fill_diagonal(data, fill_value))
 
 
-def numbers(name: str, x: Any) -> Array:
+def numbers(name: str, x: object) -> Array:
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{name}: takes numbers or booleans, got {shown(x)}")

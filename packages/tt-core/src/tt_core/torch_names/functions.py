@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from tt_core.tensor import reductions as R
 from tt_core.tensor import shapes as S
 from tt_core.tensor.conversion import as_array
 from tt_core.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike, TensorLike
 
 # --- dtypes and numbers
 
@@ -92,7 +95,7 @@ numel, is_floating_point = map(_function, ("numel", "is_floating_point"))
 
 
 @explained
-def is_tensor(obj: Any) -> builtins.bool:
+def is_tensor(obj: object) -> builtins.bool:
     """Whether `obj` is a tensor.
 
     >>> is_tensor(C.ones(2)), is_tensor(np.ones(2))
@@ -102,7 +105,7 @@ def is_tensor(obj: Any) -> builtins.bool:
 
 
 @explained
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def as_tensor(data: TensorLike, dtype: DTypeLike | None = None, device: DeviceLike | None = None) -> Tensor:
     """`data` as a tensor that shares memory with an array or tensor where it can; raises as `tensor` does.
 
     >>> array = np.zeros(2, np.float32)
@@ -119,7 +122,7 @@ asarray = as_tensor
 
 
 @of_tensors("input")
-def empty_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
+def empty_like(input: Tensor, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
     """Uninitialized memory in the shape and dtype of `input`.
 
     >>> empty_like(C.ones(2, 3)).shape
@@ -129,7 +132,7 @@ def empty_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
 
 
 @of_tensors("input")
-def rand_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
+def rand_like(input: Tensor, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
     """Uniform in [0, 1) in the shape and dtype of `input`.
 
     >>> rand_like(C.ones(2, 3)).shape
@@ -139,7 +142,7 @@ def rand_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
 
 
 @of_tensors("input")
-def randn_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
+def randn_like(input: Tensor, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
     """Standard normal in the shape and dtype of `input`.
 
     >>> randn_like(C.ones(2, 3)).shape
@@ -149,7 +152,9 @@ def randn_like(input: Tensor, dtype: Any = None, **options: Any) -> Tensor:
 
 
 @of_tensors("input")
-def randint_like(input: Tensor, low: builtins.int, high: builtins.int | None = None, dtype: Any = None) -> Tensor:
+def randint_like(
+    input: Tensor, low: builtins.int, high: builtins.int | None = None, dtype: DTypeLike | None = None
+) -> Tensor:
     """Whole numbers from `low` to `high` - 1 in the shape and dtype of `input`.
 
     >>> randint_like(C.zeros(2, 3), 5).shape
@@ -160,7 +165,12 @@ def randint_like(input: Tensor, low: builtins.int, high: builtins.int | None = N
 
 @explained
 def normal(
-    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, **options: Any
+    mean: Tensor | builtins.float = 0.0,
+    std: Tensor | builtins.float = 1.0,
+    size: Sequence[builtins.int] | None = None,
+    *,
+    generator: Generator | None = None,
+    **options: Any,
 ) -> Tensor:
     """Normal numbers whose `mean` and `std` are numbers, with a `size`, or tensors; options as for `randn`.
 
@@ -177,7 +187,13 @@ def normal(
 
 
 @explained
-def logspace(start: Any, end: Any, steps: Any, base: builtins.float = 10.0, dtype: Any = np.float32) -> Tensor:
+def logspace(
+    start: builtins.float,
+    end: builtins.float,
+    steps: builtins.int,
+    base: builtins.float = 10.0,
+    dtype: DTypeLike = np.float32,
+) -> Tensor:
     """`steps` numbers from `base ** start` to `base ** end`, evenly spaced in their logarithm.
 
     >>> logspace(0, 2, 3)
@@ -376,7 +392,7 @@ def cartesian_prod(*tensors: Tensor | Array) -> Tensor:
 
 
 @of_tensors("a b")
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: builtins.int | Sequence[Any] | Tensor = 2) -> Tensor:
     """Products of `a` and `b`, summed over the last `dims` of one and the first of the other, or over two lists.
 
     >>> tensordot(C.ones(2, 3), C.ones(3, 4), dims=1).shape
@@ -444,7 +460,7 @@ trapz = trapezoid
 
 
 @explained
-def isin(elements: Any, test_elements: Any) -> Tensor:
+def isin(elements: TensorLike, test_elements: TensorLike) -> Tensor:
     """Whether each element is among `test_elements`.
 
     >>> isin(C.tensor([1, 2, 3]), C.tensor([3, 1]))
@@ -454,7 +470,7 @@ def isin(elements: Any, test_elements: Any) -> Tensor:
 
 
 @explained
-def searchsorted(sorted_sequence: Tensor | Array, values: Any, *, right: builtins.bool = False) -> Tensor:
+def searchsorted(sorted_sequence: Tensor | Array, values: TensorLike, *, right: builtins.bool = False) -> Tensor:
     """Where each value would be inserted into a sorted vector, before (or, with `right`, after) its equals.
 
     >>> searchsorted(C.tensor([1, 3, 5]), C.tensor([3, 6]))

@@ -28,6 +28,7 @@ from tt_core.torch_names.elements import ElementMethods, needs, numbers, same_as
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.engine.hints import DTypeLike, TensorLike
     from tt_core.tensor.tensor import Tensor
 
 
@@ -61,7 +62,9 @@ class TorchMethods(ElementMethods):
         requires_grad: bool
 
         def requires_grad_(self, requires_grad: bool = True) -> Self: ...
-        def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None: ...
+        def backward(
+            self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
+        ) -> None: ...
 
     # --- the device, and what the tensor is
 
@@ -96,27 +99,27 @@ class TorchMethods(ElementMethods):
     nelement = same_as("numel")
     ndimension = same_as("dim")
 
-    def new_tensor(self: Any, data: Any, dtype: Any = None, **options: Any) -> Tensor:
+    def new_tensor(self: Any, data: TensorLike, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
         """A tensor of `data` in this tensor's dtype; options as for `tensor`."""
         return self._new("tensor", data, dtype=dtype, **options)
 
-    def new_zeros(self: Any, *size: Any, **options: Any) -> Tensor:
+    def new_zeros(self: Any, *size: int | Sequence[int], **options: Any) -> Tensor:
         """All 0 in this tensor's dtype; options as for `zeros`."""
         return self._new("zeros", *size, **options)
 
-    def new_ones(self: Any, *size: Any, **options: Any) -> Tensor:
+    def new_ones(self: Any, *size: int | Sequence[int], **options: Any) -> Tensor:
         """All 1 in this tensor's dtype; options as for `ones`."""
         return self._new("ones", *size, **options)
 
-    def new_empty(self: Any, *size: Any, **options: Any) -> Tensor:
+    def new_empty(self: Any, *size: int | Sequence[int], **options: Any) -> Tensor:
         """Uninitialized memory in this tensor's dtype; options as for `empty`."""
         return self._new("empty", *size, **options)
 
-    def new_full(self: Any, size: Any, fill_value: float, **options: Any) -> Tensor:
+    def new_full(self: Any, size: int | Sequence[int], fill_value: float, **options: Any) -> Tensor:
         """All `fill_value` in this tensor's dtype; options as for `full`."""
         return self._new("full", size, fill_value, **options)
 
-    def _new(self: Any, create: str, *inputs: Any, dtype: Any = None, **options: Any) -> Tensor:
+    def _new(self: Any, create: str, *inputs: Any, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
         from tt_core.tensor import creation  # which needs Tensor
 
         return getattr(creation, create)(*inputs, dtype=self.dtype if dtype is None else dtype, **options)
@@ -191,11 +194,11 @@ class TorchMethods(ElementMethods):
         """`self + value * tensor1 / tensor2`."""
         return self + tensor1 / tensor2 * value
 
-    def clamp_min(self: Any, min: Any) -> Tensor:
+    def clamp_min(self: Any, min: Tensor | float) -> Tensor:
         """At least `min`."""
         return self.clip(min=min)
 
-    def clamp_max(self: Any, max: Any) -> Tensor:
+    def clamp_max(self: Any, max: Tensor | float) -> Tensor:
         """At most `max`."""
         return self.clip(max=max)
 
@@ -208,12 +211,12 @@ class TorchMethods(ElementMethods):
         x = E.masked_fill(x, E.eq(x, math.inf), float(limits.max) if posinf is None else posinf)
         return E.masked_fill(x, E.eq(x, -math.inf), float(limits.min) if neginf is None else neginf)
 
-    def softmax(self: Any, dim: int = -1, dtype: Any = None, axis: int | None = None) -> Tensor:
+    def softmax(self: Any, dim: int = -1, dtype: DTypeLike | None = None, axis: int | None = None) -> Tensor:
         """`softmax` over `dim`, in `dtype` if one is given."""
         x = self if dtype is None else self.to(dtype)
         return registry["softmax"](x, dim=dim if axis is None else axis)
 
-    def log_softmax(self: Any, dim: int = -1, dtype: Any = None, axis: int | None = None) -> Tensor:
+    def log_softmax(self: Any, dim: int = -1, dtype: DTypeLike | None = None, axis: int | None = None) -> Tensor:
         """`log_softmax` over `dim`, in `dtype` if one is given."""
         x = self if dtype is None else self.to(dtype)
         return registry["log_softmax"](x, dim=dim if axis is None else axis)
@@ -256,7 +259,7 @@ class TorchMethods(ElementMethods):
         """Whether both have one shape and equal elements."""
         return bool(np.array_equal(self.data, numbers("equal", other)))
 
-    def count_nonzero(self: Any, dim: Any = None) -> Tensor:
+    def count_nonzero(self: Any, dim: int | Sequence[int] | None = None) -> Tensor:
         """Number of elements that are not 0, over `dim` or all."""
         return R.sum(E.ne(self, 0), dim=dim)
 
@@ -275,7 +278,7 @@ class TorchMethods(ElementMethods):
         """Same as `reshape(other.shape)`."""
         return self.reshape(other.shape)
 
-    def tile(self: Any, *dims: Any) -> Tensor:
+    def tile(self: Any, *dims: int | Sequence[int]) -> Tensor:
         """`repeat` that takes fewer counts than dimensions, those of the last ones."""
         counts = S.as_size("tile", dims)
         return self.repeat((1,) * (self.ndim - len(counts)) + counts)
@@ -318,7 +321,7 @@ class TorchMethods(ElementMethods):
         ]
         return turned[k % 4]()
 
-    def tensor_split(self: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    def tensor_split(self: Any, indices_or_sections: int | Sequence[int] | Tensor, dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces whose sizes differ by at most 1, or pieces that end at the listed indices; views."""
         total = self.shape[self._own_dim("tensor_split", dim)]
         if isinstance(indices_or_sections, bytes):
@@ -439,7 +442,9 @@ class TorchMethods(ElementMethods):
             middle = E.where(nan.any(dim, keepdim=True), R.argmax(nan, dim=dim, keepdim=True), middle)
         return self._at(middle, dim, keepdim)
 
-    def quantile(self: Any, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    def quantile(
+        self: Any, q: float | Sequence[float] | Tensor, dim: int | None = None, keepdim: bool = False
+    ) -> Tensor:
         """The value below which a share `q` (a number or a vector, in [0, 1]) lies; interpolates linearly."""
         shares = np.asarray(q.data if isinstance(q, HasArray) else q, np.float64)
         if shares.size and not (shares.min() >= 0 and shares.max() <= 1):
@@ -454,16 +459,16 @@ class TorchMethods(ElementMethods):
             found = found.reshape(len(low), *(1,) * self.ndim) if dim is None else found.unsqueeze(axis + 1)
         return found if shares.ndim else found[0]
 
-    def nansum(self: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    def nansum(self: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
         """Sum of what is not nan."""
         return R.sum(E.masked_fill(self, E.isnan(self), 0.0), dim=dim, keepdim=keepdim)
 
-    def nanmean(self: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    def nanmean(self: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
         """Mean of what is not nan."""
         count = R.sum(E.logical_not(E.isnan(self)), dim=dim, keepdim=keepdim)
         return self.nansum(dim, keepdim) / count.to(self.dtype)
 
-    def cumprod(self: Any, dim: int, dtype: Any = None) -> Tensor:
+    def cumprod(self: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
         """Running product along `dim`."""
         return M.cumprod(self if dtype is None else self.to(dtype), dim=dim)
 
@@ -483,7 +488,7 @@ class TorchMethods(ElementMethods):
             x = x.narrow(dim, min(1, x.shape[dim]), size) - x.narrow(dim, 0, size)
         return x
 
-    def dist(self: Any, other: Tensor, p: Any = 2) -> Tensor:
+    def dist(self: Any, other: Tensor, p: float = 2) -> Tensor:
         """`norm(self - other, p)`."""
         return (self - other).norm(p)
 

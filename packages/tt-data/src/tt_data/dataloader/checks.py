@@ -32,14 +32,14 @@ def check_state(state: dict[str, Any], batches: int | None) -> None:
         raise ArgumentError(f"DataLoader: the state is damaged (epoch {epoch}, position {position}, seed {seed})")
 
 
-def natural(name: str, value: Any) -> int:
+def natural(name: str, value: object) -> int:
     """`value` as an integer; raises `ArgumentError` unless it is one and >= 0."""
     if isinstance(value, bool) or not is_integer(value, least=0):
         raise ArgumentError(f"DataLoader: {name} must be an integer >= 0, got {value!r}")
     return int(value)
 
 
-def batches_ahead(num_workers: int, prefetch: Any, factor: Any) -> int:
+def batches_ahead(num_workers: int, prefetch: object, factor: object) -> int:
     """The number of batches in preparation, from PyTorch's number for each worker or from `prefetch`."""
     if prefetch is not None and factor is not None:
         raise ArgumentError(
@@ -52,14 +52,14 @@ def batches_ahead(num_workers: int, prefetch: Any, factor: Any) -> int:
     return num_workers * (2 if factor is None else natural("prefetch_factor", factor))
 
 
-def check_timeout(seconds: Any) -> float:
+def check_timeout(seconds: object) -> float:
     """`seconds`; raises `ArgumentError` unless it is a number >= 0."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ArgumentError(f"DataLoader: timeout must be seconds >= 0 (0: no limit), got {seconds!r}")
     return seconds
 
 
-def check_method(method: Any) -> str | None:
+def check_method(method: object) -> str | None:
     """`method`; raises `ArgumentError` unless it is None or a start method of this system."""
     known = multiprocessing.get_all_start_methods()
     if method is not None and method not in known:
@@ -67,7 +67,7 @@ def check_method(method: Any) -> str | None:
     return method
 
 
-def check_dataset(dataset: Any) -> None:
+def check_dataset(dataset: object) -> None:
     """Raise `DTypeError` for a dictionary whose values cannot be addressed by 0, 1, ..."""
     if isinstance(dataset, Mapping) and dataset and 0 not in dataset:
         given = "a dictionary whose keys are not 0, 1, ..."
@@ -75,7 +75,7 @@ def check_dataset(dataset: Any) -> None:
 
 
 def check_sampling(
-    dataset: Any, batch_size: int, drop_last: bool, shuffle: bool, sampler: object, batch_sampler: object
+    dataset: object, batch_size: int, drop_last: bool, shuffle: bool, sampler: object, batch_sampler: object
 ) -> None:
     """Raise `ArgumentError` for arguments that contradict each other, `DTypeError` for what is not a dataset."""
     if isinstance(dataset, IterableDataset):
@@ -92,7 +92,7 @@ def check_sampling(
         )
 
 
-def check_batch_size(batch_size: Any) -> int:
+def check_batch_size(batch_size: object) -> int:
     """`batch_size` as an integer; raises `ArgumentError` unless it is one and >= 1."""
     if isinstance(batch_size, bool) or not is_integer(batch_size, least=1):
         raise ArgumentError(f"DataLoader: batch_size must be an integer >= 1, got {batch_size!r}")
@@ -110,7 +110,7 @@ def check_draws(p: npt.NDArray[np.float64], num_samples: int, replacement: bool)
         )
 
 
-def check_generator(rng: Any, who: str) -> np.random.Generator | None:
+def check_generator(rng: object, who: str) -> np.random.Generator | None:
     """`rng`; raises `DTypeError` unless it is a NumPy generator or None. A seed would restart at each use.
 
     >>> check_generator(None, "DataLoader") is None

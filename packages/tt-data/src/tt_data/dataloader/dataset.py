@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, kind_of, shown
 from tt_data.dataloader.collate import default_collate
 from tt_data.dataloader.indices import Indices, as_array, as_indices, wrap_index
+
+if TYPE_CHECKING:
+    from tt_core import Tensor
+    from tt_core.engine.protocols import Array
 
 
 class Dataset:
@@ -92,7 +96,7 @@ class TensorDataset(Dataset):
     """
 
     @checked
-    def __init__(self, *tensors: Any) -> None:
+    def __init__(self, *tensors: Tensor | Array) -> None:
         if not tensors:
             raise ArgumentError("TensorDataset: got no tensors; pass at least one, e.g. TensorDataset(images, labels)")
         self.arrays = tuple(as_array(tensor) for tensor in tensors)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tt_core.engine.errors import DTypeError, OutOfRangeError, shown
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tt_core import Tensor
+    from tt_core.engine.hints import TensorLike
+    from tt_core.engine.protocols import Array
+
 Indices = npt.NDArray[np.int64]
 
 
-def as_array(tensor: Any) -> npt.NDArray[Any]:
+def as_array(tensor: TensorLike) -> npt.NDArray[Any]:
     """The array of a tensor, without a copy, or of anything NumPy accepts; raises for a tensor with history."""
     return np.asarray(tensor)
 
 
-def as_indices(indices: Any, length: int, who: str) -> Indices:
+def as_indices(indices: Sequence[int] | Tensor | Array, length: int, who: str) -> Indices:
     """`indices` as int64, each within `length`; raises `DTypeError` or `OutOfRangeError`."""
     array = as_integers(indices, who)
     outside = array[(array < -length) | (array >= length)]
@@ -27,7 +34,7 @@ def as_indices(indices: Any, length: int, who: str) -> Indices:
     return np.where(wide < 0, wide + length, wide)
 
 
-def as_integers(indices: Any, who: str) -> npt.NDArray[Any]:
+def as_integers(indices: Sequence[int] | Tensor | Array, who: str) -> npt.NDArray[Any]:
     """`indices` as an array of integers; raises `DTypeError` for masks, other dtypes and nested lists."""
     array = as_array(indices) if len(indices) else np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tt_core.engine.errors import ArgumentError, DTypeError, shown
 from tt_data.dataloader import seeding
 from tt_data.dataloader.checks import check_batch_size, check_draws
 from tt_data.dataloader.indices import Indices, as_integers
+
+if TYPE_CHECKING:
+    pass
 
 
 class Sampler:

@@ -59,7 +59,7 @@ def _leaf_array(sample: Any) -> npt.NDArray[Any]:
     return array
 
 
-def check_samples(samples: Any) -> None:
+def check_samples(samples: object) -> None:
     """Raise an error unless `samples` is a sequence of at least one sample, and all have the same fields."""
     if not isinstance(samples, (list, tuple, np.ndarray)):
         raise DTypeError(f"collate: samples is a list, got {shown(samples)}")

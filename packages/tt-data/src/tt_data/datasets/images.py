@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Union
+from typing import TYPE_CHECKING, ClassVar, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,10 @@ from tt_data.dataloader.indices import Indices, as_array
 from tt_data.datasets import cifar
 from tt_data.datasets.download import Remote, cache_home, fetch, find, obtain
 from tt_learn.command.idx import read_idx
+
+if TYPE_CHECKING:
+    from tt_core import Tensor
+    from tt_core.engine.protocols import Array
 
 Root = Union[str, "os.PathLike[str]", None]
 
@@ -44,7 +48,7 @@ class ImageDataset(Dataset):
     classes: ClassVar[tuple[str, ...]] = ()
 
     @checked
-    def __init__(self, images: Any, targets: Any) -> None:
+    def __init__(self, images: Tensor | Array, targets: Tensor | Array) -> None:
         images, targets = as_array(images), as_array(targets)
         name = type(self).__name__
         if images.dtype != np.uint8 or targets.dtype.kind not in "iu":

@@ -5,8 +5,6 @@ A check runs before every kernel of an op, a plugin's included; see `tt_core.eng
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tt_core import Tensor
@@ -14,19 +12,21 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError, check_floats
 
 
-def check_images(x: Array, /, *_: Any, **__: Any) -> None:
+def check_images(x: Array, /, *_: object, **__: object) -> None:
     """Raise `ValueError` unless `x` is (N, C, H, W) or one image (C, H, W)."""
     if np.ndim(x) not in (3, 4):
         raise ValueError(f"input has {np.ndim(x)} dimensions, expected 4: (N, C, H, W), or 3 for one image")
 
 
-def check_float_images(x: Array, /, *_: Any, **__: Any) -> None:
+def check_float_images(x: Array, /, *_: object, **__: object) -> None:
     """As `check_images`; raises `DTypeError` for integers, whose mean would be rounded and whose sum would wrap."""
     check_images(x)
     check_floats(np.asarray(x))
 
 
-def check_conv2d(x: Array, weight: Array, bias: Array | None = None, /, *_: Any, groups: int = 1, **__: Any) -> None:
+def check_conv2d(
+    x: Array, weight: Array, bias: Array | None = None, /, *_: object, groups: int = 1, **__: object
+) -> None:
     """Raise `ValueError` for images, weight, bias and groups that do not fit together."""
     check_images(x)
     channels = x.shape[-3]
@@ -56,7 +56,7 @@ def check_training(x: Array, weight: Array | None = None, bias: Array | None = N
         raise ValueError("input has no values to take a mean of")
 
 
-def check_backward(g: Array, x: Array, *_: Any, **__: Any) -> None:
+def check_backward(g: Array, x: Array, *_: object, **__: object) -> None:
     check_floats(g)
     check_floats(x)
 

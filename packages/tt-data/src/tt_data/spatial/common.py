@@ -62,7 +62,7 @@ class FunctionLayer(Layer):
 
     function: ClassVar[Callable[..., Any]]
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, **arguments: object) -> None:
         super().__init__()
         for name, value in arguments.items():
             setattr(self, name, value)

@@ -6,7 +6,7 @@ Both are batch normalization of a batch of one, in which each group of each imag
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tt_core import Tensor
 from tt_core.engine.arguments import checked
@@ -23,6 +23,9 @@ from tt_data.spatial.normalization import (
     per_channel,
     track_statistics,
 )
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 
 @of_tensors("x running_mean? running_var? weight? bias?")
@@ -60,7 +63,9 @@ def instance_norm(
 
 
 @of_tensors("x")
-def group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def group_norm(
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """Mean 0 and variance 1 in each of `num_groups` groups of channels of each image.
 
     x (N, C, ...), weight and bias (C,) (Wu and He 2018, arXiv:1803.08494). Raises `ArgumentError` for groups that do
@@ -100,8 +105,8 @@ class _InstanceNorm(Normalization):
         momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
@@ -162,8 +167,8 @@ class GroupNorm(Layer):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         _check_groups("GroupNorm", num_groups, num_channels)

@@ -7,7 +7,7 @@ A layer holds the arguments, the weights and the running statistics; the functio
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from tt_data.spatial.padding import pad
 from tt_data.spatial.pooling import avg_pool2d, max_pool2d
 from tt_data.spatial.pooling_indices import max_pool2d_with_indices
 from tt_data.spatial.sizes import IntOrPair, Pair, per_dimension, sides_of
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 # --- convolution
 
@@ -49,8 +52,8 @@ class Convolution(Layer):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -227,8 +230,8 @@ class Normalization(Layer):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum

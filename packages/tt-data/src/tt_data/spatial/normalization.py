@@ -27,7 +27,7 @@ def over_channels(ndim: int) -> tuple[int, ...]:
     return (0, *range(2, ndim))
 
 
-def per_channel(vector: Any, ndim: int) -> Any:
+def per_channel(vector: Tensor | Array, ndim: int) -> Any:
     """(C,) as (1, C, 1, ...), which broadcasts over an input."""
     return vector.reshape((1, -1) + (1,) * (ndim - 2))
 

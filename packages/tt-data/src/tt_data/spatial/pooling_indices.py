@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from tt_data.spatial.common import on_images
 from tt_data.spatial.pooling_windows import lowest, pool_windows
 from tt_data.spatial.sizes import IntOrPair
 from tt_learn.autograd import gradient
+
+if TYPE_CHECKING:
+    from tt_core.tensor.tensor import Tensor
 
 
 @op(check=check_images)
@@ -110,7 +113,7 @@ def _(out: Any, x: Any, **how: Any) -> Any:
     return (to_positions(out[1], x.shape),)
 
 
-def to_positions(indices: Any, shape: tuple[int, ...]) -> Any:
+def to_positions(indices: Tensor, shape: tuple[int, ...]) -> Any:
     """The backward function that adds the gradient of each maximum to its position in images of `shape`."""
     flat = (*shape[:-2], shape[-2] * shape[-1])
 

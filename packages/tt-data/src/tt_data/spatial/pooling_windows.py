@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ArgumentError
 from tt_data.spatial.sizes import IntOrPair, Pair, pair
 from tt_data.spatial.windows import Windows, windows
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DTypeLike
 
 
 def pool_windows(
@@ -30,12 +33,12 @@ def pool_windows(
     return windows(size, kernel, kernel if stride is None else stride, around, dilation, ceil_mode)
 
 
-def lowest(dtype: Any) -> float:
+def lowest(dtype: np.dtype[Any]) -> float:
     """The padding of max pooling, which no element is smaller than."""
     return -math.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
-def divisors(w: Windows, padding: IntOrPair, count_include_pad: bool, override: int | None, dtype: Any) -> Array:
+def divisors(w: Windows, padding: IntOrPair, count_include_pad: bool, override: int | None, dtype: DTypeLike) -> Array:
     """The divisor of each window's sum, (H', W'), or one number for all windows."""
     if override == 0:
         raise ArgumentError("divisor_override must not be 0")

@@ -219,8 +219,8 @@ class Upsample(Layer):
     @checked
     def __init__(
         self,
-        size: Any = None,
-        scale_factor: Any = None,
+        size: IntOrPair | None = None,
+        scale_factor: float | Sequence[float] | None = None,
         mode: str = "nearest",
         align_corners: bool | None = None,
         recompute_scale_factor: bool | None = None,

@@ -7,7 +7,7 @@ no kernels here, so gradients of any order follow from the ops.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tt_core import Tensor
 from tt_core.engine.arguments import checked
@@ -18,6 +18,9 @@ from tt_data.spatial.convolution import conv2d, conv2d_input
 from tt_data.spatial.layers import Convolution
 from tt_data.spatial.sizes import IntOrPair, Pair, pair, per_dimension
 from tt_data.torch_names.rows import IntOrOne, row
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 
 @of_tensors("x weight bias?")
@@ -177,8 +180,8 @@ class ConvTranspose2d(Convolution):
         bias: bool = True,
         dilation: IntOrPair = 1,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         name = type(self).__name__
         per_dimension(padding, self._dims, f"{name}: padding", least=0)  # 'same' and 'valid' are not supported

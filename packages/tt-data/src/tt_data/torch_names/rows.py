@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tt_data.spatial.sizes import Pair, per_dimension
 
 IntOrOne = int | Sequence[int]
 
 
-def row(value: Any, name: str, least: int = 1) -> Pair:
+def row(value: int | Sequence[int], name: str, least: int = 1) -> Pair:
     """A number, or a tuple of one, for an image of one row.
 
     >>> row(3, "stride"), row((2,), "padding", least=0)

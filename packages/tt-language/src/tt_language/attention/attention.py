@@ -10,7 +10,7 @@ In shapes, T counts queries, S keys and values, D features of queries and keys, 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tt_core.tensor.elementwise import half_in_float32
 from tt_language.attention.checks import check_attention, check_weights
 from tt_learn.autograd import GradientError, formula, gradient, wide
 from tt_learn.rules.activations import softmax_backward
+
+if TYPE_CHECKING:
+    from tt_core import Tensor
 
 # --- the weights
 
@@ -197,7 +200,7 @@ def _(
 # --- the steps, for arrays and for tensors
 
 
-def scale_of(query: Any, scale: float | None) -> float:
+def scale_of(query: Tensor | Array, scale: float | None) -> float:
     """What scores are multiplied by: `scale`, or 1/sqrt(D)."""
     # a product of D independent numbers of variance 1 has variance D; without the division, softmax would saturate
     return 1 / math.sqrt(query.shape[-1] or 1) if scale is None else float(scale)

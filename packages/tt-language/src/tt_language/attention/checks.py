@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tt_core.engine.dispatch import Array
@@ -13,7 +11,7 @@ from tt_language.errors import check_probability, check_sizes
 
 
 def check_weights(
-    query: Array, key: Array, attn_mask: Array | None = None, /, enable_gqa: bool = False, **options: Any
+    query: Array, key: Array, attn_mask: Array | None = None, /, enable_gqa: bool = False, **options: object
 ) -> None:
     """Raise unless these arrays are ones that `attention_weights` takes."""
     _check_arrays(query, key, key, attn_mask, enable_gqa)
@@ -21,7 +19,7 @@ def check_weights(
 
 def check_attention(
     query: Array, key: Array, value: Array, attn_mask: Array | None = None, /,
-    dropout_p: float = 0.0, enable_gqa: bool = False, **options: Any,
+    dropout_p: float = 0.0, enable_gqa: bool = False, **options: object,
 ) -> None:  # fmt: skip
     """Raise unless these arrays are ones that `scaled_dot_product_attention` takes."""
     _check_arrays(query, key, value, attn_mask, enable_gqa)

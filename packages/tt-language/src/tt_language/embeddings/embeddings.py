@@ -7,7 +7,7 @@ The gradient of a look-up adds each row of the gradient to the row it was taken 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from tt_core.tensor.creation import empty, from_numpy, tensor
 from tt_core.tensor.elementwise import half_in_float32
 from tt_language.embeddings.checks import check_embedding, check_ids, check_options, check_table
 from tt_learn.autograd import gradient
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 # --- the ops
 
@@ -98,8 +101,8 @@ class Embedding(Layer):
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
         _weight: Tensor | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         check_options(num_embeddings, padding_idx, max_norm, norm_type, scale_grad_by_freq or sparse)

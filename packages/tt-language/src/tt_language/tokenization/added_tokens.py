@@ -116,7 +116,7 @@ def _stands_alone(text: str, start: int, stop: int) -> bool:
     return not (_WORD.match(before) or _WORD.match(after))
 
 
-def added_list(tokens: Any, normalized: bool) -> list[AddedToken]:
+def added_list(tokens: object, normalized: bool) -> list[AddedToken]:
     """Tokens with their options; raises `TokenizerError` for anything else."""
     if isinstance(tokens, str) or not isinstance(tokens, Iterable):
         what = "the text " if isinstance(tokens, str) else ""

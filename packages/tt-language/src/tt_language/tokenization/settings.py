@@ -38,7 +38,7 @@ def load_settings(tokenizer: Tokenizer, folder: PathLike) -> None:
         tokenizer.chat_template = read_text(template)
 
 
-def save_settings(tokenizer: Tokenizer, folder: PathLike, **others: Any) -> None:
+def save_settings(tokenizer: Tokenizer, folder: PathLike, **others: object) -> None:
     """Write the tokenizer_config.json that `load_settings` reads; `others` are further entries of it."""
     names = ("bos_token", "eos_token", "chat_template")
     ours = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tt_core.tensor import elementwise as E
 from tt_core.tensor.creation import empty, from_numpy
 from tt_language.attention import attention_weights, join_heads, scaled_dot_product_attention, split_heads
 from tt_language.errors import ConfigError, check_probability, check_sizes
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 # --- masks
 
@@ -79,8 +82,8 @@ class MultiheadAttention(Layer):
         kdim: int | None = None,
         vdim: int | None = None,
         batch_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         if add_bias_kv or add_zero_attn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from tt_core.tensor.creation import zeros
 from tt_language.errors import ConfigError, check_sizes, short
 from tt_language.torch_names.attention import MultiheadAttention
 from tt_language.transformers import ACTIVATIONS, add_residual
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 # --- layers of transformers
 
@@ -51,8 +54,8 @@ class TransformerEncoderLayer(Layer):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.activation, self.norm_first = _activation_of("TransformerEncoderLayer", activation), norm_first
@@ -102,8 +105,8 @@ class TransformerDecoderLayer(Layer):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.activation, self.norm_first = _activation_of("TransformerDecoderLayer", activation), norm_first
@@ -255,8 +258,8 @@ class Transformer(Layer):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         options: dict[str, Any] = {

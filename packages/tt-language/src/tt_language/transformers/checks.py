@@ -22,7 +22,7 @@ def check_option(name: str, value: Any, fine: Callable[[Any], bool], expected: s
         raise ConfigError(f"generate: {name} is {value if number else short(value)}, expected {expected}")
 
 
-def check_largest(logit: Any) -> None:
+def check_largest(logit: float) -> None:
     """Raise `ConfigError` unless the largest logit is finite; nan counts as the largest."""
     if not np.isfinite(logit):
         raise ConfigError(f"generate: the model returned a logit of {logit}; its weights are not usable")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from tt_core.tensor.creation import ones
 from tt_core.tensor.elementwise import on_floats
 from tt_core.tensor.shapes import as_size
 from tt_learn.autograd import formula, gradient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tt_core.engine.hints import DeviceLike, DTypeLike
 
 
 def _check_rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None) -> None:
@@ -41,7 +46,7 @@ def rms_norm(x: Array, weight: Array | None = None, /, eps: float | None = None)
     return y if weight is None else y * weight
 
 
-def eps_of(x: Any, eps: float | None) -> float:
+def eps_of(x: Tensor | Array, eps: float | None) -> float:
     """`eps`, or the smallest relative step of the dtype of `x`, at least that of float32 for float16."""
     # keeps the quotient finite for a vector of zeros
     return float(np.finfo(np.result_type(x.dtype, np.float32)).eps) if eps is None else eps
@@ -95,11 +100,11 @@ class RMSNorm(Layer):
     @checked
     def __init__(
         self,
-        normalized_shape: Any,
+        normalized_shape: int | Sequence[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.normalized_shape, self.eps = as_size("RMSNorm", (normalized_shape,)), eps

@@ -39,7 +39,7 @@ class Context:
     saved_tensors: tuple[Any, ...] = ()
     needs_input_grad: tuple[bool, ...] = ()
 
-    def save_for_backward(self, *tensors: Any) -> None:
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Saves tensors for backward, which finds them in `saved_tensors`; changes to them in place are noticed."""
         self.saved_tensors = tensors
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array
 from tt_core.tensor.elementwise import HALF
 from tt_learn.autograd.errors import GradientError
+
+if TYPE_CHECKING:
+    from tt_learn.autograd.tensor import Tensor
 
 Edge = tuple[Any, int]
 Signature = tuple[tuple[int, ...], Any]  # shape and dtype
@@ -103,7 +106,7 @@ class Node:
         return f"<{self.name} #{self.number}>"
 
 
-def wide(x: Any) -> Any:
+def wide(x: Tensor) -> Any:
     """Returns a float16 tensor as float32, others unchanged; for rules that compute before `g` comes in.
 
     >>> wide(tt_core.ones(2, dtype="float16")).dtype
@@ -112,7 +115,7 @@ def wide(x: Any) -> Any:
     return x.to(np.float32) if x.dtype == HALF else x
 
 
-def edge_of(x: Any) -> Edge:
+def edge_of(x: Tensor) -> Edge:
     """Where a tensor came from: its node and output number, or itself if it is a leaf."""
     return x.grad_fn or x, x._output
 

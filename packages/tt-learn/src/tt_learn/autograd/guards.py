@@ -7,7 +7,7 @@ from typing import Any
 from tt_learn.autograd.errors import GradientError
 
 
-def refuse_gradients(whose: str, what: str, value: Any) -> None:
+def refuse_gradients(whose: str, what: str, value: object) -> None:
     """Raises `GradientError` for a tensor that requires a gradient in a place that no gradient can come back from."""
     if isinstance(value, (list, tuple)):
         for part in value:

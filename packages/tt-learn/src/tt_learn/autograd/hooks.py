@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tt_core.engine import mutation
 from tt_learn.autograd.backward import Backward
 from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node
+
+if TYPE_CHECKING:
+    from tt_core import Tensor
 
 Hook = Callable[[Any], Any]
 
@@ -35,7 +38,7 @@ class HookHandle:
         self._hooks = []  # if the same function was registered twice, the other registration stays
 
 
-def keeper(x: Any) -> Hook:
+def keeper(x: Tensor) -> Hook:
     """A hook that adds to `x.grad`; it holds `x` by a weak reference, because `x` holds the hook."""
     weak = weakref.ref(x)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tt_core.engine.arguments import checked
 from tt_learn.autograd.decorated import F
 from tt_learn.autograd.modes import GradMode, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class inference_mode(GradMode):
@@ -19,7 +22,7 @@ class inference_mode(GradMode):
     False
     """
 
-    def __new__(cls, mode: Any = True) -> Any:
+    def __new__(cls, mode: bool | Callable[..., Any] = True) -> Any:
         if callable(mode):  # as a decorator without parentheses
             return cls()(mode)
         return super().__new__(cls)

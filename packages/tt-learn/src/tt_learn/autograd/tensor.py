@@ -17,6 +17,8 @@ from tt_learn.autograd.modes import recording
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tt_core.engine.hints import DTypeLike, TensorLike
+
 
 class Tensor(tt_core.Tensor):
     """A tensor that can remember how it was computed.
@@ -40,7 +42,7 @@ class Tensor(tt_core.Tensor):
     """The class of the stand-in for an output of this class inside the rule that computed it (see `record.py`)."""
     _hooks: list[Hook] | None = None  # a leaf's hooks; other tensors keep theirs at the node
 
-    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
+    def __init__(self, data: TensorLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
         super().__init__(data, dtype)
         if requires_grad:
             self.requires_grad_()
@@ -93,7 +95,9 @@ class Tensor(tt_core.Tensor):
     def as_parameter(self) -> Self:
         return super().as_parameter().requires_grad_()
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: tt_core.Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Adds the gradient of this tensor to `grad` of every leaf that it was computed from.
 
         `gradient` has this tensor's shape; a tensor of one element needs none. The graph is released, unless
@@ -155,7 +159,7 @@ class Tensor(tt_core.Tensor):
             refuse_in_place(what, instead, self, source)
         return super()._in_place(what, instead, source, write)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if recording.on and self.grad_fn is not None:
             raise GradientError(
                 f"array: this tensor is a result of {self.grad_fn.name}, and NumPy would lose its history; "
@@ -193,7 +197,7 @@ class Tensor(tt_core.Tensor):
         return super()._repr_suffix() + (history if self.requires_grad else "")
 
 
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: TensorLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Returns a tensor with a copy of `data`; raises `GradientError` for a gradient of a dtype other than floats.
 
     >>> tensor([1.0], requires_grad=True)

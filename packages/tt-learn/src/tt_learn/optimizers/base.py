@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tt_core
 from tt_core.course.finder import runs_as_written
@@ -22,6 +22,9 @@ from tt_learn.autograd import Tensor, enable_grad
 from tt_learn.optimizers.blocks import Block, Blocks, State
 from tt_learn.optimizers.memory import Memory
 from tt_learn.optimizers.saving import BESIDE, Group, OptimizerError, Saved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Update = Callable[..., None]
 U = TypeVar("U", bound=Update)
@@ -295,13 +298,13 @@ def at_least_zero(optimizer: str, group: Group, *names: str) -> None:
             raise OptimizerError(f"{optimizer}: {name} is {group[name]!r}, expected a number >= 0")
 
 
-def below_one(optimizer: str, name: str, value: Any) -> None:
+def below_one(optimizer: str, name: str, value: float) -> None:
     """Raises `OptimizerError` for a value outside [0, 1)."""
     if not (is_number(value) and 0 <= value < 1):
         raise OptimizerError(f"{optimizer}: {name} holds {value!r}, expected numbers in [0, 1)")
 
 
-def as_tuple(betas: Any) -> Any:
+def as_tuple(betas: Sequence[float]) -> Any:
     """Converts a list to a tuple; `check` refuses what is neither.
 
     >>> as_tuple([0.9, 0.999])

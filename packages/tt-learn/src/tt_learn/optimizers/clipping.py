@@ -21,7 +21,7 @@ from tt_learn.optimizers.blocks import BLOCK
 @effect()
 @checked
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Tensor:
     """Scales all gradients by one factor so that their common norm is at most `max_norm` (Pascanu et al. 2013).
 
@@ -52,7 +52,7 @@ def clip_grad_norm_(
 
 @effect()
 @checked
-def clip_grad_value_(parameters: Any, clip_value: float) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clips each element of each gradient to [-clip_value, clip_value].
 
     >>> w = Tensor([0.1, 3.0], requires_grad=True)
@@ -68,7 +68,7 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
         mutation.record(g)
 
 
-def _gradients(name: str, parameters: Any) -> Iterator[Array]:
+def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> Iterator[Array]:
     given: Any = [parameters] if isinstance(parameters, tt_core.Tensor) else parameters
     if not isinstance(given, Iterable):
         raise GradientError(f"{name}: takes parameters, got {shown(given)}; pass model.parameters()")

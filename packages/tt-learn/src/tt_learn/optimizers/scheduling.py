@@ -77,7 +77,7 @@ class Scheduler:
         self._apply()
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
@@ -95,21 +95,21 @@ def known_groups(schedule: Any, count: int) -> list[dict[str, Any]]:
     return groups
 
 
-def checked_optimizer(schedule: str, optimizer: Any) -> Any:
+def checked_optimizer(schedule: str, optimizer: object) -> Any:
     """`optimizer`, or an `OptimizerError` if it is not one."""
     if isinstance(optimizer, type) or not hasattr(optimizer, "param_groups"):
         raise OptimizerError(f"{schedule}: takes an optimizer, got {optimizer!r}")
     return optimizer
 
 
-def checked_number(what: str, value: Any) -> Any:
+def checked_number(what: str, value: object) -> Any:
     """`value`, or an `OptimizerError` if it is not a number."""
     if not is_number(value):
         raise OptimizerError(f"{what} is {value!r}, expected a number")
     return value
 
 
-def checked_share(what: str, value: Any) -> Any:
+def checked_share(what: str, value: object) -> Any:
     """`value`, or an `OptimizerError` if it is not a number in [0, 1]."""
     if not 0 <= checked_number(what, value) <= 1:
         raise OptimizerError(f"{what} is {value}, expected a number in [0, 1]")
@@ -118,19 +118,20 @@ def checked_share(what: str, value: Any) -> Any:
 
 def checked_count(what: str, n: int) -> int:
     """`n`, or an `OptimizerError` if it is below 1."""
-    if not (is_number(n) and n >= 1):
+    fine = is_number(n) and n >= 1
+    if not fine:
         raise OptimizerError(f"{what} is {n}, expected 1 or more")
     return n
 
 
-def checked_list(what: str, values: Any) -> list[Any]:
+def checked_list(what: str, values: object) -> list[Any]:
     """`values` as a list, or an `OptimizerError` if they cannot be iterated."""
     if not isinstance(values, Iterable):
         raise OptimizerError(f"{what} is {values!r}, expected a list")
     return list(values)
 
 
-def one_each(what: str, given: Any, groups: int) -> list[float]:
+def one_each(what: str, given: object, groups: int) -> list[float]:
     """One number per parameter group; raises `OptimizerError` for another number of values."""
     values = [float(given)] * groups if is_number(given) else checked_list(what, given)
     if len(values) != groups:

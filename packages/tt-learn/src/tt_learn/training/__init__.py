@@ -8,7 +8,8 @@ Read in this order:
     checkpoints.py   what a resumed run needs, in one file
     callbacks.py     early stopping, checkpoints, logs and curves
 
-`resuming.py`, `interrupts.py`, `arguments.py`, `batches.py` and `progress.py` hold what the lesson does not need.
+`resuming.py`, `sharing.py`, `interrupts.py`, `arguments.py`, `batches.py` and `progress.py` hold what the lesson does
+not need.
 """
 
 from __future__ import annotations
@@ -46,4 +47,6 @@ from tt_learn.training.metrics import top_k_accuracy as top_k_accuracy
 from tt_learn.training.progress import ProgressBar as ProgressBar
 from tt_learn.training.serialization import load as load
 from tt_learn.training.serialization import save as save
+from tt_learn.training.sharing import completed_state as completed_state
+from tt_learn.training.sharing import stored_state as stored_state
 from tt_learn.training.trainer import Trainer as Trainer

@@ -41,7 +41,7 @@ def check_plan(plan: Plan) -> None:
             check_count("fit", name, getattr(plan, name), least)
 
 
-def check_parts(model: Any, optimizer: Any, loss: Any, scheduler: Any) -> None:
+def check_parts(model: object, optimizer: object, loss: object, scheduler: object) -> None:
     """Raises `TrainingError` for a part of a trainer that is of the wrong kind."""
     if not isinstance(model, Layer):
         raise TrainingError(f"Trainer: the model is {_described(model)}, expected a Layer")
@@ -56,7 +56,12 @@ def check_parts(model: Any, optimizer: Any, loss: Any, scheduler: Any) -> None:
 
 
 def check_options(
-    schedule_each: Any, accumulate: Any, clip_grad_norm: Any, metrics: Any, tokens_per_step: Any, log_every: Any
+    schedule_each: object,
+    accumulate: object,
+    clip_grad_norm: object,
+    metrics: object,
+    tokens_per_step: object,
+    log_every: object,
 ) -> None:
     """Raises `TrainingError` for an option of a trainer that is of the wrong kind or out of range."""
     if schedule_each not in ("step", "epoch"):
@@ -71,7 +76,7 @@ def check_options(
         raise TrainingError(f"Trainer: metrics is {metrics!r}, expected a dictionary of functions (output, y)")
 
 
-def checked_callbacks(callbacks: Any) -> Iterator[Callback]:
+def checked_callbacks(callbacks: object) -> Iterator[Callback]:
     """The callbacks; raises `TrainingError` for anything else."""
     if not isinstance(callbacks, Iterable):
         raise TrainingError(f"Trainer: callbacks is {_described(callbacks)}, expected a list of callbacks")
@@ -82,11 +87,11 @@ def checked_callbacks(callbacks: Any) -> Iterator[Callback]:
         yield callback
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def check_count(where: str, name: str, value: Any, least: int = 1) -> None:
+def check_count(where: str, name: str, value: object, least: int = 1) -> None:
     """Raises `TrainingError` for a value that is not an integer of `least` or more."""
     if not is_integer(value, least):
         raise TrainingError(f"{where}: {name} is {value!r}, expected an integer of {least} or more")

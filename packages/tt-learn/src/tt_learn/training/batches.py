@@ -9,7 +9,7 @@ from typing import Any
 from tt_learn.training.errors import TrainingError
 
 
-def examples_in(batch: Any) -> int:
+def examples_in(batch: object) -> int:
     """The number of examples in a batch: the length of its first tensor or array, or 1 if it has none.
 
     >>> import numpy as np
@@ -41,6 +41,6 @@ def as_number(name: str, value: Any) -> float:
         raise TrainingError(f"evaluate: {name} is {what}, expected one number") from None
 
 
-def position_of(batches: Any) -> Any:
+def position_of(batches: object) -> Any:
     """The state of a loader, or None if it has none."""
     return batches.state_dict() if hasattr(batches, "state_dict") else None

@@ -23,7 +23,8 @@ from tt_core.engine.arguments import checked
 from tt_learn.training.environments import environment as environment
 from tt_learn.training.environments import environment_changes as environment_changes
 from tt_learn.training.errors import CheckpointError as CheckpointError
-from tt_learn.training.packing import SharedArrays, checksum, pack, unpack
+from tt_learn.training.packing import checksum, pack, unpack
+from tt_learn.training.sharing import SharedArrays
 from tt_learn.training.tensor_files import Arrays as Arrays
 from tt_learn.training.tensor_files import load_tensors as load_tensors
 from tt_learn.training.tensor_files import save_tensors as save_tensors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from tt_core.engine.dispatch import Array, quietly
 from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError
 from tt_core.tensor import as_array
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import TensorLike
 
-def accuracy(output: Any, target: Any) -> float:
+
+def accuracy(output: TensorLike, target: TensorLike) -> float:
     """Returns the share of examples whose largest score is that of the target class.
 
     output: scores (..., classes). target: class indices (...).
@@ -27,7 +30,7 @@ def accuracy(output: Any, target: Any) -> float:
 
 
 @checked
-def top_k_accuracy(output: Any, target: Any, k: int = 5) -> float:
+def top_k_accuracy(output: TensorLike, target: TensorLike, k: int = 5) -> float:
     """Returns the share of examples whose target class is among the `k` largest scores.
 
     output: scores (..., classes). target: class indices (...). Raises `ShapeError` for other shapes, `ArgumentError`
@@ -54,7 +57,7 @@ def _share(hits: Array) -> float:
 
 
 @checked
-def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
+def binary_accuracy(output: TensorLike, target: TensorLike, threshold: float = 0.0) -> float:
     """Returns the share of examples on the correct side of `threshold`: 0 for logits, 0.5 for probabilities.
 
     Raises `ShapeError` if the shapes of output and target differ.
@@ -68,7 +71,7 @@ def binary_accuracy(output: Any, target: Any, threshold: float = 0.0) -> float:
     return _share(quietly(np.greater, scores, threshold) == (truth > 0.5))
 
 
-def confusion_matrix(output: Any, target: Any) -> Array:
+def confusion_matrix(output: TensorLike, target: TensorLike) -> Array:
     """Counts how often class i (row) was taken for class j (column); returns (classes, classes).
 
     output: scores (n, classes). target: class indices (n,). Raises `ShapeError` for other shapes and for class indices

@@ -10,28 +10,12 @@ import numpy as np
 
 import tt_core
 from tt_core.engine.dispatch import Array
-from tt_core.engine.heap import address_of
 from tt_core.tensor import as_array
 from tt_learn.training.errors import CheckpointError
+from tt_learn.training.sharing import SharedArrays
 from tt_learn.training.tensor_files import Arrays
 
 _TENSOR = "$tensor"
-
-
-class SharedArrays(Arrays):
-    """Arrays by name. One that stands under several names, as a weight that two layers share, is kept once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._names: dict[object, str] = {}
-
-    def keep(self, name: str, array: Array) -> str:
-        """Adds an array; returns its name, or that under which the same memory is here already."""
-        memory = (address_of(array), array.shape, array.strides, array.dtype.str)
-        known = self._names.setdefault(memory, name) if array.size else name
-        if known == name:
-            self[name] = array  # which keeps it alive, so its address stays its own
-        return known
 
 
 def pack(value: Any, name: str, arrays: SharedArrays) -> Any:
@@ -64,6 +48,6 @@ def unpack(value: Any, arrays: Arrays) -> Any:
     return [unpack(entry, arrays) for entry in value] if isinstance(value, list) else value
 
 
-def checksum(data: Any) -> str:
+def checksum(data: Array | bytes) -> str:
     """CRC-32: detects damage, not manipulation."""
     return f"{zlib.crc32(np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data):08x}"

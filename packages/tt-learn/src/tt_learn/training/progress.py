@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tt_learn.training.events import Callback
 from tt_learn.training.history import Record
 from tt_learn.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class ProgressBar(Callback):
@@ -17,8 +20,8 @@ class ProgressBar(Callback):
     `console`: a `rich.console.Console`; standard output by default.
     """
 
-    def __init__(self, console: Any = None) -> None:
-        self._console = console
+    def __init__(self, console: Console | None = None) -> None:
+        self._console: Any = console
         self._bar: Any = None
         self._task: Any = None
         self._shown = 0.0
@@ -77,7 +80,7 @@ class ProgressBar(Callback):
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def _rich_bar(console: Any) -> Any:
+def _rich_bar(console: Console) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns: list[Any] = ["{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]

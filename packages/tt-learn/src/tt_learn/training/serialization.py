@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,14 @@ import tt_core
 from tt_core.engine.dispatch import wrap
 from tt_learn.training.checkpoints import CheckpointError, load_tensors, read_checkpoint, save_checkpoint
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import DeviceLike
+
 _WHOLE = "saved object"
 """The name of the part for an object that is not a dictionary."""
 
 
-def save(obj: Any, f: str | os.PathLike[str]) -> None:
+def save(obj: object, f: str | os.PathLike[str]) -> None:
     """Writes a state dict, or a tree of dictionaries, lists, tensors, numbers and text, to the file `f`.
 
     Keys become text. Raises `CheckpointError` for anything else, including a model: save its `state_dict()`.
@@ -40,7 +43,7 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
     save_checkpoint(f, **parts)
 
 
-def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
+def load(f: str | os.PathLike[str], map_location: DeviceLike | None = None, *, weights_only: bool = True) -> Any:
     """Returns what `save` wrote, or the tensors of any `.safetensors` file by name.
 
     Raises `CheckpointError` for a missing, damaged or foreign file, `DeviceError` for a `map_location` other than the

@@ -108,10 +108,10 @@ class Trainer(Resumable):
     @checked
     def fit(
         self,
-        batches: Any,
+        batches: Iterable[Any] | Callable[[int], Any],
         steps: int | None = None,
         epochs: int | None = None,
-        val: Any = None,
+        val: Iterable[Any] | Callable[[], Any] | None = None,
         val_every: int | None = None,
         overfit_one_batch: bool = False,
     ) -> History:

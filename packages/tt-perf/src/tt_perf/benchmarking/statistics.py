@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tt_core.engine.dispatch import Array
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import ArrayLike
 
 # The distribution of times is unknown, so no formula gives the spread of their median: the bootstrap draws it instead.
 _AT_ONCE = 1 << 20
@@ -62,7 +65,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def ratio_interval(base: Any, other: Any, confidence: float = 0.95) -> tuple[float, float, float]:
+def ratio_interval(base: ArrayLike, other: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
     """How long `other` takes as a share of `base`, and the interval of that, from times (rounds,) measured in turn.
 
     Each round gives one ratio. Its logarithm is taken, so that 2 and 1/2 are equally far from 1.

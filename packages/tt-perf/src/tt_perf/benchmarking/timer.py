@@ -247,7 +247,7 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def check_number(what: str, value: Any, above: float, most: float) -> None:
+def check_number(what: str, value: float, above: float, most: float) -> None:
     """Raise `BenchmarkError` unless `above` < value <= `most`."""
     if isinstance(value, bool) or not is_number(value) or not above < value <= most:
         raise BenchmarkError(f"{what} is {value!r:.60}, expected a number above {above} and at most {most}")

@@ -10,7 +10,7 @@ from tt_perf.compression.masks import Weight
 from tt_perf.compression.reports import CompressionError
 
 
-def check_options(amount: Any, method: Any, scope: Any, pattern: Any, calibration: Any) -> None:
+def check_options(amount: object, method: object, scope: object, pattern: Any, calibration: object) -> None:
     """Raise `CompressionError` for options of `prune_` that are unknown or exclude each other."""
     if (amount is None) == (pattern is None):
         raise CompressionError("prune_: give one of amount and pattern")
@@ -26,7 +26,7 @@ def check_options(amount: Any, method: Any, scope: Any, pattern: Any, calibratio
             raise CompressionError(f"prune_: pattern is {pattern!r}, expected (n, m) with 0 < n < m such as (2, 4)")
 
 
-def count_of(amount: Any, total: int, what: str) -> int:
+def count_of(amount: float | int, total: int, what: str) -> int:
     """How many of `total` an amount means: a float is a share, an integer a count; raises `CompressionError`.
 
     >>> count_of(0.25, 8, "prune_"), count_of(3, 8, "prune_")
@@ -53,7 +53,7 @@ def check_grows(weight: Weight, keep: Array) -> None:
         )
 
 
-def grown(amount: Any, weights: list[Weight]) -> int:
+def grown(amount: float | int, weights: list[Weight]) -> int:
     """How many of these weights to prune; raises `CompressionError` for fewer than are pruned already."""
     where = weights[0].path if len(weights) == 1 else "the model"
     count = count_of(amount, sum(w.tensor.numel() for w in weights), f"prune_: {where}")

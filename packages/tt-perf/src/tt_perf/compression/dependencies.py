@@ -168,7 +168,7 @@ class Walk:
 
     # --- what rules need
 
-    def of(self, x: Any) -> Traced:
+    def of(self, x: Tensor) -> Traced:
         """Labels of a tensor; zeros for what is none or was not made by an op."""
         data = getattr(x, "data", x)
         found = self._traced.get(id(data)) if isinstance(data, np.ndarray) else None
@@ -210,7 +210,7 @@ def _first_row(x: Any) -> Any:
     return x[:1] if np.ndim(getattr(x, "data", x)) >= 2 else x
 
 
-def tensors_of(output: Any) -> Iterator[Any]:
+def tensors_of(output: object) -> Iterator[Any]:
     """The tensors of an output: itself, or those of a tuple, list or dictionary."""
     if isinstance(output, dict):
         output = tuple(output.values())

@@ -10,7 +10,7 @@ temperature. The divergence is a sum over classes and a mean over examples (PyTo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +22,11 @@ from tt_core.tensor import Tensor
 from tt_core.tensor import elementwise as E
 from tt_perf.compression.reports import CompressionError
 
+if TYPE_CHECKING:
+    pass
 
-def soft_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of logits (..., classes), summed over classes, mean over all else.
 
     A class that the teacher finds impossible (a logit of -inf, such as padding of the vocabulary) counts for nothing.
@@ -54,9 +57,9 @@ def _without_impossible(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
 @explained
 @checked
 def distillation_loss(
-    student: Any,
-    teacher: Any,
-    labels: Any = None,
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor | None = None,
     *,
     temperature: float = 2.0,
     alpha: float = 0.5,
@@ -91,7 +94,7 @@ def distillation_loss(
     return alpha * soft_loss(student, teacher, temperature) + (1 - alpha) * hard
 
 
-def check_settings(temperature: Any, alpha: Any) -> None:
+def check_settings(temperature: float, alpha: float) -> None:
     """Raise `CompressionError` unless the temperature is positive and `alpha` a share."""
     if not (is_number(temperature) and 0 < temperature < float("inf")):
         raise CompressionError(f"distillation: temperature is {temperature!r}, expected a number above 0")

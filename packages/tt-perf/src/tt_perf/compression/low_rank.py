@@ -82,7 +82,7 @@ class LowRankLinear(Layer):
         """The bias (out,), or None."""
         return self.up.bias
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Any:
         return self.up(self.down(x))  # (..., in) -> (..., rank) -> (..., out)
 
     def extra_repr(self) -> str:

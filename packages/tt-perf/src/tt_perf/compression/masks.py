@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -82,7 +81,7 @@ def set_mask(layer: Layer, name: str, mask: Array) -> None:
         manager.register(keeper, "pruning-masks")
 
 
-def apply_mask(parameter: Any) -> None:
+def apply_mask(parameter: Tensor) -> None:
     """W <- W * mask, in place; nothing for a parameter without a mask."""
     held = getattr(parameter, "pruning_mask", None) if "pruning_mask" in parameter.__dict__ else None
     if held is not None:

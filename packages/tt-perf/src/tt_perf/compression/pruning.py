@@ -133,11 +133,11 @@ def prune_(
 
 def prune_weights(
     model: Layer,
-    amount: Any = None,
+    amount: float | int | None = None,
     method: str = "magnitude",
     scope: str | None = None,
     pattern: tuple[int, int] | None = None,
-    calibration: Any = None,
+    calibration: Iterable[Any] | None = None,
     filter_fn: Filter | None = None,
 ) -> dict[str, Array]:
     """Score, choose and apply: the new masks by the names of their weights."""

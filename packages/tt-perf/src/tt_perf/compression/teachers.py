@@ -47,7 +47,7 @@ class Distillation:
         return distillation_loss(student(x), self.taught(x), labels, **self.options)
 
     @explained
-    def taught(self, x: Any) -> Tensor:
+    def taught(self, x: Tensor) -> Tensor:
         """The teacher's logits."""
         with evaluating(self.teacher):
             return self.teacher(x).detach()

@@ -29,7 +29,7 @@ Call = Callable[..., Any]
 number = np.float32
 
 
-def fits(*arrays: Any) -> bool:
+def fits(*arrays: object) -> bool:
     """Whether the loops are made for these arrays: float32 and contiguous."""
     return not unfit(*arrays)
 

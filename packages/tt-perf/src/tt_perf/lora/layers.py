@@ -89,7 +89,7 @@ class LoraUpdate(Layer):
         self.dropout = Dropout(config.lora_dropout)
         init.zeros_(self.lora_B.weight)  # so that training begins with the model as it was
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Any:
         return self.lora_B(self.lora_A(self.dropout(x))) * self.scaling
 
     def delta(self) -> Array:
@@ -130,7 +130,7 @@ class LoraLinear(Layer):
         """The base's bias."""
         return self.base.bias
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Any:
         out = self.base(x)
         if self.merged or not self.enabled:
             return out
@@ -138,7 +138,7 @@ class LoraLinear(Layer):
         added = self._update(x.float() if narrow else x)
         return (out.float() + added).half() if narrow else out + added
 
-    def _update(self, x: Any) -> Any:
+    def _update(self, x: Tensor) -> Any:
         """(..., out): the updates side by side, zeros for rows that have none."""
         parts, end = [], 0
         for update in self._updates():

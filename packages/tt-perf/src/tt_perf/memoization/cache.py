@@ -87,7 +87,7 @@ class KVCache(DynamicCache):
         """Bytes allocated for keys and values."""
         return sum(layer.nbytes for layer in self._layers)
 
-    def begin(self, ids: Any, positions: Any, attn_mask: Any) -> Any:
+    def begin(self, ids: Tensor | Array, positions: Tensor | None, attn_mask: Tensor | Array | None) -> Any:
         """Note what a call of the model reads, before its layers extend; returns the mask that these receive."""
         given = np.atleast_2d(as_array(ids))
         rows, new = given.shape
@@ -288,7 +288,7 @@ class StaticCache(KVCache):
         self.max_cache_len = length
 
 
-def check_options(window: Any, keep: Any, dtype: Any, beyond: Any) -> None:
+def check_options(window: object, keep: object, dtype: object, beyond: object) -> None:
     """Raise `CacheError` for options that no cache has."""
     if window is not None and not is_integer(window, 1):
         raise CacheError(f"kv-cache: window is {shown(window)}, expected a number of positions, 1 or more")

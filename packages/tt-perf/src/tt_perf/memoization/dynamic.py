@@ -15,7 +15,7 @@ tokens runs the model over 1 + 2 + ... + n positions, about n^2 / 2. With one, o
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from tt_core.engine.errors import ShapeError, shown
 from tt_core.tensor import Tensor, as_array
 from tt_core.tensor.creation import from_numpy
 from tt_perf.memoization.checks import MOST_REPEATS, CacheError, check_alike, check_least, check_new, checked_rows
+
+if TYPE_CHECKING:
+    from tt_core.engine.hints import TensorLike
 
 
 class DynamicCache:
@@ -103,7 +106,7 @@ class DynamicCache:
 
     @checked
     def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, cache_kwargs: Any = None
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, cache_kwargs: object = None
     ) -> tuple[Tensor, Tensor]:
         """`extend` with the layer or its number as the last argument; `cache_kwargs` is ignored."""
         return self.extend(layer_idx, key_states, value_states)
@@ -113,7 +116,7 @@ class DynamicCache:
         """How many positions were read, by any layer."""
         return self.length
 
-    def reorder_cache(self, beam_idx: Any) -> None:
+    def reorder_cache(self, beam_idx: TensorLike) -> None:
         """`select` for beams: row i becomes what row `beam_idx[i]` was."""
         rows = as_array(beam_idx, what="reorder_cache: beam_idx")
         if rows.ndim != 1 or rows.dtype.kind not in "iu":

@@ -58,7 +58,7 @@ class MemoizePlugin:
     """
 
     @checked
-    def __init__(self, *targets: Any, max_bytes: int = 64 << 20, variable: str = "") -> None:
+    def __init__(self, *targets: object, max_bytes: int = 64 << 20, variable: str = "") -> None:
         if max_bytes < 1:
             raise CacheError(f"memoize: max_bytes is {max_bytes}, expected a number of bytes, 1 or more")
         self.results = results.Results(max_bytes)
@@ -82,7 +82,7 @@ class MemoizePlugin:
         """How many calls were computed, and their results kept."""
         return sum(count for (_, what), count in self.counts.items() if what == "miss")
 
-    def memoize(self, *targets: Any) -> None:
+    def memoize(self, *targets: object) -> None:
         """Keep results of these too, from now on."""
         for target in targets:
             self._add(target)
@@ -228,7 +228,7 @@ def _is_still(layer: Layer, arguments: Any) -> bool:
 memo = MemoizePlugin(variable=VARIABLE)
 
 
-def memoize(*targets: Any) -> None:
+def memoize(*targets: object) -> None:
     """Name ops and layers whose results the plugin `memoize` keeps, while it is in use.
 
     A target is an op or its name, a layer, or a class of layers. Raises `CacheError` for an op that is not pure or

@@ -27,7 +27,7 @@ class Unkeyed(Exception):
     """An argument that has no key, such as a function or a cache."""
 
 
-def key_of(value: Any) -> Hashable:
+def key_of(value: object) -> Hashable:
     """A key that only equal arguments share; raises `Unkeyed` for a value that has none, such as a function.
 
     >>> key_of(0.0) == key_of(-0.0), key_of(float("nan")) == key_of(float("nan")), key_of(1) == key_of(True)
@@ -77,7 +77,7 @@ class Results:
             kept = self._kept[key]
         return wrap(_copied(kept))
 
-    def put(self, key: Hashable, result: Any) -> None:
+    def put(self, key: Hashable, result: object) -> None:
         """Store a copy of a tensor or of a tuple of tensors; other results are not stored."""
         arrays = _arrays(result)
         if arrays is None or _size(arrays) > self.max_bytes:

@@ -152,7 +152,7 @@ class RowCache:
             self.tokens[row] += text
         return logits
 
-    def begin(self, ids: Any, positions: Any, attn_mask: Any) -> Any:
+    def begin(self, ids: Tensor | Array, positions: Tensor | None, attn_mask: Tensor | Array | None) -> Any:
         """The mask of a call: query i of a row sees the keys of this row up to its own position."""
         if attn_mask is not None or tuple(ids.shape) != (len(self._plan.rows), self._plan.new):
             raise CacheError("RowCache: call read(), which calls the model; it takes no attn_mask")

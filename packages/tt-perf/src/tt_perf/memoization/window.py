@@ -12,7 +12,7 @@ window. Rows of a batch may stand at different positions; padding is kept nowher
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
 from tt_core.tensor import as_array
 from tt_core.tensor.creation import from_numpy
+
+if TYPE_CHECKING:
+    from tt_core import Tensor
 
 
 class Plan(NamedTuple):
@@ -85,7 +88,7 @@ class Slots:
         """The number of slots up to the last one in use."""
         return int(np.flatnonzero(self.positions.max(0, initial=-1) >= 0).max(initial=-1)) + 1
 
-    def read(self, positions: Array, real: Array, attn_mask: Any) -> tuple[Plan, Any]:
+    def read(self, positions: Array, real: Array, attn_mask: Tensor | Array | None) -> tuple[Plan, Any]:
         """Choose slots for new positions (rows, new), of which those not `real` are padding; note what they hold.
 
         Returns the plan, and the mask (rows, 1, new, keys) over the keys that layers get back; None where it hides

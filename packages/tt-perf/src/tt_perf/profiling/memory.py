@@ -12,10 +12,13 @@ import threading
 import weakref
 from collections.abc import Sequence
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tt_core.engine.mutation import owner
 from tt_perf.profiling.tree import MOST_EVENTS
+
+if TYPE_CHECKING:
+    from tt_core.engine.protocols import Array
 
 CATEGORIES = ("parameters", "optimizer", "inputs", "activations", "gradients")
 _PEAK_STEP = 1.01  # who holds the peak is noted again when the peak has grown by this factor
@@ -86,7 +89,7 @@ class Memory:
         self._highest = Peak(self.start, 0, {})
         self._noted = True
 
-    def watch(self, array: Any, category: str, name: str, site: str = "") -> int:
+    def watch(self, array: Array, category: str, name: str, site: str = "") -> int:
         """Count the memory behind an array until it is freed; returns its bytes, 0 where it is counted already."""
         memory = array if array.base is None else owner(array)
         address = id(memory)

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tt_core.engine.dispatch import HasArray, Op
 from tt_core.engine.mutation import owner
+
+if TYPE_CHECKING:
+    from tt_core.engine.protocols import Array
 
 Flops = Callable[[tuple[Any, ...], Any, Mapping[str, Any]], int]
 """FLOPs of a call from its inputs, its output and its attributes."""
 
 
-def arrays(values: Any) -> Iterator[Any]:
+def arrays(values: object) -> Iterator[Any]:
     """The arrays of tensors, in tuples and lists too; anything else is left out.
 
     >>> import tt_core
@@ -38,7 +41,7 @@ def arrays(values: Any) -> Iterator[Any]:
         yield values
 
 
-def size(value: Any) -> int:
+def size(value: object) -> int:
     """The number of elements of a tensor or array, of the first one of a tuple; 1 for a number."""
     if type(value) is tuple:
         value = value[0]
@@ -55,20 +58,20 @@ def per_input(count: int, which: int = 0) -> Flops:
     return lambda inputs, output, attributes: count * size(inputs[which])
 
 
-def product_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+def product_flops(inputs: tuple[Any, ...], output: object, attributes: Mapping[str, Any]) -> int:
     """`2 * elements of the result * length of the inner dimension`."""
     # (m, k) @ (k, n) -> (m, n): k multiplications and k additions for each element
     return 2 * size(output) * int(inputs[0].shape[-1])
 
 
-def attention_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+def attention_flops(inputs: tuple[Any, ...], output: Array, attributes: Mapping[str, Any]) -> int:
     """A product with the keys and one with the values for each query of each head."""
     query, key, value = inputs[:3]
     scores = int(prod(output.shape[:-1])) * int(key.shape[-2])  # one for each query and each key
     return 2 * scores * int(query.shape[-1] + value.shape[-1])
 
 
-def attention_backward_flops(inputs: tuple[Any, ...], output: Any, attributes: Mapping[str, Any]) -> int:
+def attention_backward_flops(inputs: tuple[Any, ...], output: object, attributes: Mapping[str, Any]) -> int:
     """Twice the products of forward, and the one with the keys again where the weights were not kept."""
     g, query, key, value, kept = *inputs[:4], inputs[6]
     # backward multiplies (T, S) gradients with keys and queries, and forms dv and the gradient of the weights
@@ -77,7 +80,7 @@ def attention_backward_flops(inputs: tuple[Any, ...], output: Any, attributes: M
     return 2 * scores * (2 * int(query.shape[-1] + value.shape[-1]) + again)
 
 
-def convolution_flops(result: Any, weight: Any) -> int:
+def convolution_flops(result: Array, weight: Array) -> int:
     """One multiply-add for each element of the result and each weight of its filter, forward and backward."""
     # weight (out, in, height, width): each result sums over all inputs of its window
     return 2 * size(result) * int(prod(weight.shape[1:]))
@@ -88,7 +91,7 @@ _GATHERS = {"embedding": 1, "quantized_embedding": 1, "getitem": 0, "index_selec
 """Ops that read only those elements of one input that they return, and which input that is."""
 
 
-def bytes_moved(op: Op, inputs: tuple[Any, ...], output: Any) -> tuple[int, int]:
+def bytes_moved(op: Op, inputs: tuple[Any, ...], output: object) -> tuple[int, int]:
     """The bytes that a call reads and writes; a view reads and writes none.
 
     >>> import tt_core
@@ -111,7 +114,7 @@ def bytes_moved(op: Op, inputs: tuple[Any, ...], output: Any) -> tuple[int, int]
     return read, written
 
 
-def stored_bytes(array: Any) -> int:
+def stored_bytes(array: Array) -> int:
     """Bytes that reading an array touches: a broadcast dimension is in memory once."""
     if 0 in array.strides:
         return int(array.itemsize * prod(n for n, stride in zip(array.shape, array.strides) if stride))

@@ -11,7 +11,7 @@ error that can be large. Everything else in this module chooses the range, or co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tt_core.engine.errors import DTypeError, TinyTorchError
 from tt_core.tensor import as_array
 from tt_learn.autograd import GradientError, gradient
 
+if TYPE_CHECKING:
+    from tt_core.engine.hints import ArrayLike
+
 
 class QuantizationError(TinyTorchError, ValueError):
     """A model, range or file that cannot be quantized, or was damaged."""
@@ -28,7 +31,7 @@ class QuantizationError(TinyTorchError, ValueError):
 
 @explained
 def choose_qparams(
-    low: Any, high: Any, quant_min: int = -128, quant_max: int = 127, symmetric: bool = False
+    low: ArrayLike, high: ArrayLike, quant_min: int = -128, quant_max: int = 127, symmetric: bool = False
 ) -> tuple[Array, Array]:
     """Scale (float32) and zero point (int32) that map the range from `low` to `high` to integers.
 
@@ -95,7 +98,7 @@ def _ends(name: str, value: Any) -> Array:
     return array.astype(np.float64)
 
 
-def _span(low: Any, high: Any) -> str:
+def _span(low: ArrayLike, high: ArrayLike) -> str:
     return f"{np.min(low):.4g} to {np.max(high):.4g}"
 
 

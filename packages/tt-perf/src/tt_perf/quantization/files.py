@@ -26,7 +26,7 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import TinyTorchError
 from tt_core.layers import Layer, replace_layers
-from tt_learn.training.checkpoints import load_tensors, save_tensors
+from tt_learn.training import completed_state, load_tensors, save_tensors, stored_state
 from tt_perf.quantization.affine import QuantizationError
 from tt_perf.quantization.convert import pack
 from tt_perf.quantization.layers import QuantizedLayer, StoredWeight, form_of, stored
@@ -73,25 +73,6 @@ def load_quantized(path: str | os.PathLike[str], model: Layer) -> Layer:
     except (ValueError, RecursionError):
         raise QuantizationError(f"{path}: its description is damaged; save the model again") from None
     return restore_(model, description, arrays, str(path))
-
-
-def stored_state(model: Layer) -> dict[str, Any]:
-    """The state dict, with each tensor that stands under several names under the first of them alone."""
-    seen: set[int] = set()
-    state = {}
-    for name, entry in model.state_dict().items():
-        if id(entry.data) not in seen:
-            state[name] = entry
-            seen.add(id(entry.data))
-    return state
-
-
-def completed_state(model: Layer, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """`arrays` with an entry for each name that `stored_state` left out: that of the tensor it shares in `model`."""
-    own = model.state_dict()
-    first = {id(entry.data): name for name, entry in reversed(own.items())}
-    shared = {name: arrays[first[id(entry.data)]] for name, entry in own.items() if first[id(entry.data)] in arrays}
-    return {**shared, **arrays}
 
 
 def description_of(model: Layer) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.layers import Layer, Linear
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import from_numpy
-from tt_data.spatial import Conv2d, check_conv2d, conv2d
+from tt_data.spatial import Conv2d, IntOrPair, check_conv2d, conv2d
 from tt_data.spatial.padding import pad
 from tt_language.embeddings import Embedding
 from tt_learn.autograd import gradient
@@ -114,7 +114,7 @@ class QuantizedLinear(QuantizedLayer):
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.bias = layer.bias
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Any:
         how = self.spec["activations"]
         if how is None:
             return quantized_linear(x, *self._stored(), self.bias)
@@ -144,7 +144,7 @@ class QuantizedEmbedding(QuantizedLayer):
         self.num_embeddings, self.embedding_dim = self.shape
         self.padding_idx = layer.padding_idx
 
-    def forward(self, ids: Any) -> Any:
+    def forward(self, ids: Tensor | Array) -> Any:
         return quantized_embedding(ids, *self._stored(), dim=self.embedding_dim)
 
     def to_float(self, weight: Tensor) -> Layer:
@@ -173,7 +173,7 @@ class QuantizedConv2d(QuantizedLayer):
         self._sides = layer._sides
         self.bias = layer.bias
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Any:
         how = {name: self.options[name] for name in ("stride", "padding", "dilation", "groups")}
         if self.options["padding_mode"] != "zeros":
             x, how = pad(x, self._sides, self.options["padding_mode"]), how | {"padding": 0}
@@ -273,9 +273,9 @@ def int8_conv2d(
     input_zero_point: Array | None,
     bias: Array | None = None,
     /,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
     groups: int = 1,
 ) -> Array:
     """`conv2d` of images rounded to int8 with a stored weight; without an input range, each image has its own.
@@ -297,7 +297,7 @@ def int8_conv2d(
 
 
 def integer_conv2d(
-    x: Array, weight: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    x: Array, weight: Array, stride: IntOrPair = 1, padding: IntOrPair = 0, dilation: IntOrPair = 1, groups: int = 1
 ) -> Array:
     """Convolution of integers of 8 or 16 bits, exact: as many channels at a time as float32 adds up exactly.
 

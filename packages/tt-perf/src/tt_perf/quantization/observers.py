@@ -7,7 +7,7 @@ information.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
 from tt_core.tensor import as_array
 from tt_perf.quantization.affine import QuantizationError, choose_qparams
+
+if TYPE_CHECKING:
+    from tt_core import Tensor
 
 
 class Observer:
@@ -33,7 +36,7 @@ class Observer:
         self.count = 0
 
     @checked
-    def observe(self, x: Any) -> None:
+    def observe(self, x: Tensor | Array) -> None:
         """Take the numbers of `x` into account; raises `QuantizationError` for an empty array, nan and infinities."""
         array = as_array(x)
         name = type(self).__name__
