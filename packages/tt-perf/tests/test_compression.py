@@ -443,7 +443,7 @@ SABOTAGE: list[tuple[str, Any, str, Any, Callable[[], None]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "place", "name", "broken", "check"), SABOTAGE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("what", "place", "name", "broken", "check"), SABOTAGE, ids=[what for what, *_ in SABOTAGE])
 def test_sabotage_turns_a_check_red(
     what: str, place: Any, name: str, broken: Any, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
