@@ -251,7 +251,9 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-@pytest.mark.parametrize("bad", [None, "text", 3, [[1.0], [2.0, 3.0]], object()], ids=["None", "text", "number", "ragged", "object"])
+@pytest.mark.parametrize(
+    "bad", [None, "text", 3, [[1.0], [2.0, 3.0]], object()], ids=["None", "text", "number", "ragged", "object"]
+)
 def test_what_is_no_tensor_is_an_error_of_ours(name, bad):
     parameters = inspect.signature(FUNCTIONS[name]).parameters
     rest = {each: ARGUMENTS[each] for each in parameters if each in ARGUMENTS and each != "x"}

@@ -84,15 +84,15 @@ def table() -> str:
 
 _OPENING = """# Views and copies
 
-A tensor is a block of memory and a way to walk through it: a shape, and for each dimension the number of elements to
-step over (`x.strides`). An operation that only changes the way returns a *view*: it costs nothing, and whoever writes
-into it writes into the original. One that needs other numbers, or the same ones in another order, returns a *copy*.
+A tensor is a block of memory, a shape, and for each dimension the number of elements to step over (`x.strides`). An
+operation that changes only the shape and the strides returns a *view*: it copies nothing, and a write to the view changes
+the original. An operation that needs other numbers, or the same numbers in another order, returns a *copy*.
 
-Here `x` is contiguous, of shape (2, 3, 4). `reshape` and `contiguous` depend on it: they return a view where the
-memory allows it. `view` raises where it does not. A view made by `expand` is read-only, since several of its elements
-are one in memory.
+In this table, `x` is contiguous and of shape (2, 3, 4). `reshape` and `contiguous` depend on the memory: they return a
+view if it allows one. `view` raises an error if it does not. A view made by `expand` is read-only, since several of its
+elements share one place in memory.
 
-This page is what `python -m tt_core.tensor.memory_table` prints after running each operation.
+`python -m tt_core.tensor.memory_table` runs each operation and prints this page.
 """
 
 
