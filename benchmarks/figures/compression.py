@@ -8,7 +8,6 @@ of two models that run in turn, on one thread.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from figures import Figures, time_ratio
-from networks import NORMALIZE, Language, accuracy, cifar_network, fit_images
+from networks import NORMALIZE, Language, accuracy, cifar_network, fit_images, model_parser
 
 import tt_core
 from tt_core import tensor, use
@@ -112,11 +111,7 @@ def learn(language: Language, seed: int, steps: int, teacher: Any) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--corpus", type=Path)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--network", type=Path, default=Path("runs/cifar.safetensors"))
+    parser = model_parser(__doc__)
     parser.add_argument("--steps", type=int, default=600, help="of each student's training")
     options = parser.parse_args()
     figures = Figures()

@@ -12,12 +12,11 @@ import argparse
 import copy
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from figures import Figures
-from networks import Language
+from networks import Language, model_parser
 
 import tt_core
 from tt_core import tensor, use
@@ -92,9 +91,7 @@ def models(options: argparse.Namespace) -> dict[str, tuple[Any, Callable[[int], 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--corpus", type=Path)
+    parser = model_parser(__doc__, images=False)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=128)
     options = parser.parse_args()

@@ -5,6 +5,7 @@ tinygpt train --preset nanogpt-cpu --corpus input.txt --plugin jit --plugin capt
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,17 @@ def accuracy(model: Any, data_dir: Path) -> float:
         for images, labels in DataLoader(CIFAR10(data_dir, train=False), 250, transform=NORMALIZE):
             right += int((model(images).numpy().argmax(1) == labels.numpy()).sum())
     return right / 10_000
+
+
+def model_parser(description: str | None, images: bool = True) -> argparse.ArgumentParser:
+    """Options that name the trained models: a run and its corpus, and with `images` CIFAR-10 and its network."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--corpus", type=Path)
+    if images:
+        parser.add_argument("--data-dir", type=Path)
+        parser.add_argument("--network", type=Path, default=Path("runs/cifar.safetensors"))
+    return parser
 
 
 class Language:

@@ -7,14 +7,13 @@ RUN is a run of `tinygpt train` on the corpus (`networks.py` names the command),
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from pathlib import Path
 from typing import Any
 
 from figures import Figures
-from networks import AUGMENT, Language, accuracy, cifar_network
+from networks import AUGMENT, Language, accuracy, cifar_network, model_parser
 
 from tt_core import use
 from tt_data import CIFAR10, DataLoader, Subset
@@ -62,12 +61,7 @@ def images(figures: Figures, data_dir: Path, network: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--corpus", type=Path)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--network", type=Path, default=Path("runs/cifar.safetensors"))
-    options = parser.parse_args()
+    options = model_parser(__doc__).parse_args()
     figures = Figures()
     size(figures)
     if options.run and options.corpus:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinygpt.capstone.settings import KINDS, check_settings, option
 from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
 from tt_language import (
     GPTConfig,
@@ -21,40 +22,35 @@ else:
     import tomli as tomllib
 
 
-def _option(default: object, meaning: str) -> Any:
-    """A field whose name alone does not say what it takes; `tinygpt train --help` tells the meaning."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning})
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training run but the text. Names are nanoGPT's where it has them."""
 
-    tokenizer: str = _option("bpe", "char, byte or bpe")
-    vocab_size: int = _option(1536, "entries that bpe learns; char and byte find theirs")
+    tokenizer: str = option("bpe", "char, byte or bpe")
+    vocab_size: int = option(1536, "entries that bpe learns; char and byte find theirs")
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 192
-    block_size: int = _option(128, "tokens that the model sees at once")
+    block_size: int = option(128, "tokens that the model sees at once")
     dropout: float = 0.05
-    bias: bool = _option(False, "in linear layers and norms")
-    position: str = _option("learned", "learned, rotary or none")
-    norm: str = _option("layer", "layer or rms")
-    mlp: str = _option("gelu_tanh", "gelu, gelu_tanh, relu or swiglu")
+    bias: bool = option(False, "in linear layers and norms")
+    position: str = option("learned", "learned, rotary or none")
+    norm: str = option("layer", "layer or rms")
+    mlp: str = option("gelu_tanh", "gelu, gelu_tanh, relu or swiglu")
     steps: int = 1200
     batch_size: int = 8
-    accumulate: int = _option(1, "batches a step, whose gradients are averaged: more than fits in memory at once")
-    optimizer: str = _option("adamw", "adamw, or muon for the matrices of the layers with adamw for all else")
+    accumulate: int = option(1, "batches a step, whose gradients are averaged: more than fits in memory at once")
+    optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers with adamw for all else")
     learning_rate: float = 1e-3
-    min_lr: float = _option(1e-4, "the learning rate at the last step")
+    min_lr: float = option(1e-4, "the learning rate at the last step")
     warmup_steps: int = 100
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
-    grad_clip: float = _option(1.0, "largest norm of all gradients; 0 leaves them as they are")
-    eval_interval: int = _option(200, "steps from one validation and save to the next")
-    eval_windows: int = _option(160, "pieces of the held-out text that a validation reads")
-    val_fraction: float = _option(0.1, "how much of the text is held out, at its end")
+    grad_clip: float = option(1.0, "largest norm of all gradients; 0 leaves them as they are")
+    eval_interval: int = option(200, "steps from one validation and save to the next")
+    eval_windows: int = option(160, "pieces of the held-out text that a validation reads")
+    val_fraction: float = option(0.1, "how much of the text is held out, at its end")
     seed: int = 1337
 
     @property
@@ -63,13 +59,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise `TinyTorchError` for what cannot be trained; the model's own options are checked by `GPTConfig`."""
-        for field in dataclasses.fields(self):
-            value, kinds = getattr(self, field.name), _KINDS[str(field.type)]
-            if type(value) not in kinds:
-                raise TinyTorchError(f"{field.name} is {value!r}, expected {field.type}")
-        for name, fine, expected in self._checks():
-            if not fine:
-                raise TinyTorchError(f"{name} is {getattr(self, name)}, expected {expected}")
+        check_settings(self, self._checks())
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
         for name in ("n_layer", "steps", "batch_size", "accumulate", "eval_interval", "eval_windows"):
@@ -83,7 +73,6 @@ class TrainConfig:
         yield "optimizer", self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)
 
 
-_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
 TOKENIZERS = ("char", "byte", "bpe")
 OPTIMIZERS = ("adamw", "muon")
 
@@ -193,7 +182,7 @@ def read_options(path: Path) -> dict[str, Any]:
     for name, value in options.items():
         if name not in kinds:
             raise TinyTorchError(f"{path}: no option is called {name}; {did_you_mean(name, kinds)}")
-        if type(value) not in _KINDS[kinds[name]]:
+        if type(value) not in KINDS[kinds[name]]:
             raise TinyTorchError(f"{path}: {name} is {value!r}, expected {kinds[name]}")
     return options
 

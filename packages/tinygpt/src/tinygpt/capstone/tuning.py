@@ -6,43 +6,31 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from tt_core.engine.errors import TinyTorchError
-
-
-def _option(default: object, meaning: str) -> Any:
-    """A field whose name alone does not say what it takes; `tinygpt finetune --help` tells the meaning."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning})
+from tinygpt.capstone.settings import check_settings, option
 
 
 @dataclass(frozen=True)
 class TuneConfig:
     """Everything that decides a fine-tuning but the model and the data. Names of LoRA's options are PEFT's."""
 
-    lora: bool = _option(False, "train a LoRA adapter beside the weights, in place of the weights")
-    lora_r: int = _option(8, "rank of the adapter")
-    lora_alpha: float = _option(16.0, "the adapter's output is multiplied by lora-alpha / lora-r")
+    lora: bool = option(False, "train a LoRA adapter beside the weights, in place of the weights")
+    lora_r: int = option(8, "rank of the adapter")
+    lora_alpha: float = option(16.0, "the adapter's output is multiplied by lora-alpha / lora-r")
     lora_dropout: float = 0.0
-    lora_targets: str = _option("all-linear", "names of the layers to adapt, such as c_attn,c_proj or q_proj,v_proj")
-    steps: int = _option(0, "0: three times through the data")
+    lora_targets: str = option("all-linear", "names of the layers to adapt, such as c_attn,c_proj or q_proj,v_proj")
+    steps: int = option(0, "0: three times through the data")
     batch_size: int = 8
-    block_size: int = _option(0, "longest text in tokens; 0: the model's context, and no more than 512")
-    learning_rate: float = _option(0.0, "0: 1e-3 with --lora, 2e-4 without")
+    block_size: int = option(0, "longest text in tokens; 0: the model's context, and no more than 512")
+    learning_rate: float = option(0.0, "0: 1e-3 with --lora, 2e-4 without")
     weight_decay: float = 0.0
-    grad_clip: float = _option(1.0, "largest norm of all gradients; 0 leaves them as they are")
-    eval_interval: int = _option(0, "steps from one validation and save to the next; 0: a fifth of all steps")
-    val_fraction: float = _option(0.1, "how much of the data is held out")
+    grad_clip: float = option(1.0, "largest norm of all gradients; 0 leaves them as they are")
+    eval_interval: int = option(0, "steps from one validation and save to the next; 0: a fifth of all steps")
+    val_fraction: float = option(0.1, "how much of the data is held out")
     seed: int = 1337
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, kinds = getattr(self, field.name), _KINDS[str(field.type)]
-            if type(value) not in kinds:
-                raise TinyTorchError(f"{field.name} is {value!r}, expected {field.type}")
-        for name, fine, expected in self._checks():
-            if not fine:
-                raise TinyTorchError(f"{name} is {getattr(self, name)}, expected {expected}")
+        check_settings(self, self._checks())
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
         for name in ("lora_r", "batch_size"):
@@ -73,6 +61,3 @@ class TuneConfig:
         """What `LoraConfig` takes as `target_modules`."""
         names = [name.strip() for name in self.lora_targets.split(",") if name.strip()]
         return "all-linear" if names == ["all-linear"] else names
-
-
-_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}

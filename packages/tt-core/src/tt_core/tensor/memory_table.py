@@ -85,8 +85,8 @@ def table() -> str:
 _OPENING = """# Views and copies
 
 A tensor is a block of memory, a shape, and for each dimension the number of elements to step over (`x.strides`). An
-operation that changes only the shape and the strides returns a *view*: it copies nothing, and a write to the view changes
-the original. An operation that needs other numbers, or the same numbers in another order, returns a *copy*.
+operation that changes only the shape and the strides returns a *view*: it copies nothing, and a write to the view
+changes the original. An operation that needs other numbers, or the same numbers in another order, returns a *copy*.
 
 In this table, `x` is contiguous and of shape (2, 3, 4). `reshape` and `contiguous` depend on the memory: they return a
 view if it allows one. `view` raises an error if it does not. A view made by `expand` is read-only, since several of its
