@@ -45,7 +45,7 @@ def tinytorch_step(_: str) -> tuple[Callable[[], object], str]:
         error = loss(model(images), labels)
         error.backward()
         optimizer.step()
-        return error.item()
+        return error
 
     return step, f"tinytorch {tt_learn.__version__}, numpy {np.__version__}"
 
@@ -68,7 +68,7 @@ def torch_step(_: str) -> tuple[Callable[[], object], str]:
         error = loss(model(images), labels)
         error.backward()
         optimizer.step()
-        return error.item()
+        return error
 
     return step, f"torch {torch.__version__} eager, {torch.get_num_threads()} threads"
 

@@ -168,7 +168,7 @@ def test_warm_compiles_all() -> None:
     done = CliRunner().invoke(jit, ["warm"])
     assert done.exit_code == 0
     functions = compiled()
-    assert {"product_piece", "adam_piece", "sgd_piece"} == set(functions.pieces)
+    assert {"product_piece", "adam_piece", "sgd_piece", "blas_piece", "cross_entropy_piece"} <= set(functions.pieces)
     assert f"{len(functions.ahead) + len(functions.pieces)} kernels in " in done.stdout
     again = CliRunner().invoke(jit, ["warm"])
     assert "; 0 compiled now, in 0 s" in again.stdout

@@ -28,6 +28,7 @@ from tt_perf.kernels import (
     atomics,
     attention_loops,
     image_loops,
+    job_loops,
     planes,
     product_loops,
     row_loops,
@@ -50,6 +51,7 @@ MODULES: tuple[types.ModuleType, ...] = (
     stage_loops,
     team_loops,
     update_loops,
+    job_loops,
 )
 """The files of loops."""
 

@@ -19,9 +19,11 @@ from tt_core.kernels.losses import reduced_rows
 from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses
+from tt_perf.acceleration.capture.tape import Arrays, Job
 from tt_perf.acceleration.uncovered import leave, unfit
 from tt_perf.kernels.attention import attention_kernels
 from tt_perf.kernels.rows import row_kernels, shared_loss, shared_slopes
+from tt_perf.kernels.team import job
 from tt_perf.quantization import packed
 from tt_perf.quantization.layers import dynamic_linear, static_linear
 
@@ -177,6 +179,24 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         kernel = of_losses.cross_entropy_backward.kernel
         return kernel(g, x, target, peak, total, weight, ignore_index, reduction, label_smoothing)
 
+    def cross_entropy_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        x, target = inputs[:2]
+        if not _is_plain(x, target, inputs[2:], **attributes):
+            return None
+        mean = attributes["reduction"] == "mean"
+        return job(loop, "cross_entropy_piece", (x, target, *results, *x.shape, mean, failed))
+
+    def cross_entropy_backward_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        g, x, target, *sums = (*inputs, None, None)[:5]
+        whole = not any(each is None or unfit(each) or each.shape != x.shape[:1] for each in sums)
+        one = not unfit(g) and g.size == 1
+        if not (one and whole and _is_plain(x, target, inputs[5:], **attributes)):
+            return None
+        mean = attributes["reduction"] == "mean"
+        return job(loop, "cross_entropy_backward_piece", (g, x, target, *sums, *results, *x.shape, mean, failed))
+
+    cross_entropy.as_job = cross_entropy_job  # type: ignore[attr-defined]
+    cross_entropy_backward.as_job = cross_entropy_backward_job  # type: ignore[attr-defined]
     made: tuple[Call, ...] = (gelu, gelu_backward, relu_backward, layer_norm, layer_norm_backward)
     made += (cross_entropy, cross_entropy_backward)
     return (
@@ -257,6 +277,14 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
     made: tuple[Call, ...] = (quantized_linear, integer_product, int8_linear_dynamic, int8_linear_static)
     return {kernel.__name__: kernel for kernel in made}
+
+
+def _is_plain(
+    x: Array, target: Array, weights: Arrays, ignore_index: int, reduction: str, label_smoothing: float
+) -> bool:
+    """Whether the loss of each row counts the same, and the loops are made for them."""
+    alike = not label_smoothing and reduction in ("mean", "sum") and all(weight is None for weight in weights)
+    return alike and not _unlike_classes(x, target, None, ignore_index, label_smoothing)
 
 
 def _unlike_classes(x: Array, target: Array, weight: Any, ignore_index: Any, label_smoothing: Any) -> str:

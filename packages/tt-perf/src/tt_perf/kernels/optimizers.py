@@ -43,12 +43,20 @@ class Table:
         self.begins = np.array([0, *np.cumsum([part.stop - part.start for part in self.parts])], np.int64)
         self.p, self.g = np.empty((2, len(self.parts)), np.int64)
         self.seen: list[Array | None] = [None] * len(self.parts)
+        self.known: list[tuple[Any, Array, weakref.ref[Array]]] = []  # parameters with the arrays that fit
         self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held during a step
         self.apart = True
 
     @property
     def count(self) -> int:
         return int(self.begins[-1])
+
+    def is_known(self) -> bool:
+        """Whether the arrays are those of the step before, as the gradients of a captured step are."""
+        for parameter, data, gradient in self.known:
+            if parameter.data is not data or parameter._grad.data is not gradient() or not data.flags.writeable:
+                return False
+        return bool(self.known) and self.apart
 
     def look(self) -> bool:
         """Reads the addresses of parameters and gradients; False if parameters share memory."""
@@ -64,6 +72,8 @@ class Table:
             self.g[row] = address_of(g) + self.skipped[row]
         if moved:
             self.apart = self._are_apart()
+        different = {id(p): p for p in self.parameters}.values()
+        self.known = [] if self.copies else [(p, p.data, weakref.ref(p._grad.data)) for p in different]
         return self.apart
 
     def _are_apart(self) -> bool:
@@ -109,6 +119,15 @@ def _tables_of(blocks: Blocks, due: list[Block]) -> Iterator[tuple[int, bool, Ta
         yield step, first, kept[i]
 
 
+def _table_before(blocks: Blocks, due: list[Block]) -> Table | None:
+    """The table of the step before, if it had the same blocks and arrays, and all of them have the same step now."""
+    tables = _tables.get(blocks)
+    table = tables.get(0) if tables is not None and len(tables) == 1 else None
+    if table is None or table.due != due or any(block.step != due[0].step or block.state.unset for block in due):
+        return None
+    return table if table.is_known() else None
+
+
 def together(name: str, run: Callable[[Any, Group, Blocks, Table, int, bool], None]) -> Call:
     """`run(optimizer, group, blocks, table, step, first)` as the attribute `together` of an update (`tt_update`).
 
@@ -116,6 +135,11 @@ def together(name: str, run: Callable[[Any, Group, Blocks, Table, int, bool], No
     """
 
     def update(optimizer: Any, group: Group, blocks: Blocks, due: list[Block]) -> list[Block]:
+        table = _table_before(blocks, due)
+        if table is not None:
+            run(optimizer, group, blocks, table, due[0].step + 1, False)
+            table.counted()
+            return []
         ours: list[Block] = []
         left: list[Block] = []
         for block in due:

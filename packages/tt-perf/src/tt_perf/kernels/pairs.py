@@ -24,11 +24,11 @@ from tt_core.engine.threads import in_parallel
 from tt_data import spatial
 from tt_data.spatial.windows import windows
 from tt_perf.acceleration.capture.fuse import Uses, check
-from tt_perf.acceleration.capture.tape import Call, Tape
+from tt_perf.acceleration.capture.tape import Call, Job, Tape
 from tt_perf.kernels import stages
 from tt_perf.kernels.ops import fits, number
 from tt_perf.kernels.product_loops import GELU, RELU, RELU_BACKWARD
-from tt_perf.kernels.products import Then, covers, is_bias, multiply
+from tt_perf.kernels.products import Then, covers, is_bias, multiply, product_job
 
 Loops = Mapping[str, Callable[..., Any]]
 Kernel = Callable[..., Any]
@@ -77,6 +77,25 @@ def pairs_from(loop: Loops) -> dict[tuple[str, str], Kernel]:
         in_parallel(lambda part: loop["bias_gelu"](h[part], bias, out[part]), len(h), 2 * h.nbytes)
         return h.reshape(shape), out.reshape(shape)
 
+    def linear_relu_job(
+        inputs: Given, _: Options, others: Given, more: Options, results: Given, failed: Array
+    ) -> Job | None:
+        x, weight, bias = (*inputs, None)[:3]
+        if x.ndim != 2 or weight.ndim != 2 or not is_bias(bias, weight):
+            return None
+        return product_job(loop, x, weight.T, bias, results[0], Then(RELU, results[1]))
+
+    def matmul_relu_backward_job(
+        inputs: Given, _: Options, others: Given, more: Options, results: Given, failed: Array
+    ) -> Job | None:
+        a, b = inputs
+        (result,) = others
+        if not fits(a, result) or a.ndim != 2 or b.ndim != 2 or result.shape != (len(a), b.shape[1]):
+            return None
+        return product_job(loop, a, b, None, results[0], Then(RELU_BACKWARD, results[1], result))
+
+    linear_relu.as_job = linear_relu_job  # type: ignore[attr-defined]
+    matmul_relu_backward.as_job = matmul_relu_backward_job  # type: ignore[attr-defined]
     return {
         ("linear", "gelu"): linear_gelu,
         ("linear", "relu"): linear_relu,

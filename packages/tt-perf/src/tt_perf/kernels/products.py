@@ -18,10 +18,14 @@ import numpy as np
 from tt_core import layers
 from tt_core.engine.dispatch import Array
 from tt_core.engine.threads import at_once, get_num_threads, split
+from tt_core.kernels.products import LONG
 from tt_core.tensor import products as P
 from tt_learn.rules import products as R
+from tt_perf.acceleration.blas import blas_of_numpy
+from tt_perf.acceleration.capture.tape import Arrays, Job
+from tt_perf.acceleration.uncovered import unfit
 from tt_perf.kernels.product_loops import NOTHING, PANEL
-from tt_perf.kernels.team import has_team, team
+from tt_perf.kernels.team import has_team, job, team
 from tt_perf.kernels.tiles import LANES, ROWS
 
 Call = Callable[..., Any]
@@ -93,14 +97,60 @@ def multiply(
 
 
 def _by_team(loop: Any, a: Array, b: Array, bias: Array, out: Array, then: Then | None) -> None:
-    (m, k), n = a.shape, b.shape[1]
-    threads, panels = get_num_threads(), -(-n // PANEL)
-    pieces = max(threads, min(4 * threads, m * k * n // PIECE))
-    by_rows = panels < threads
-    pieces = min(pieces, m // ROWS if by_rows else panels)
+    pieces, by_rows = _shares(len(a), *b.shape)
     ends = (NOTHING, out, out) if then is None else (then.what, out if then.other is None else then.other, then.out)
     how = loop.address("product_piece"), pieces, by_rows
     loop["product_job"](team().ready(loop, pieces), *how, a, b, bias, out, *ends)
+
+
+def _shares(m: int, k: int, n: int) -> tuple[int, bool]:
+    """The pieces of a product that is shared out by compiled code, and whether they are rows, not columns."""
+    threads, panels = get_num_threads(), -(-n // PANEL)
+    by_rows = panels < threads
+    pieces = max(threads, min(4 * threads, m * k * n // PIECE))
+    return min(pieces, m // ROWS if by_rows else panels), by_rows
+
+
+# --- products as jobs of a program (`job_loops.py`)
+
+
+def product_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array, then: Then | None = None) -> Job | None:
+    """`multiply` as a job that writes to `out`; None where it does not apply."""
+    if not covers(a, b) or (bias is not None and unfit(bias)):
+        return None
+    (m, k), n = a.shape, b.shape[1]
+    pieces, by_rows = _shares(m, k, n) if m * k * n >= SHARED else (1, False)
+    shift = np.zeros(n, number) if bias is None else bias
+    what, other, result = (NOTHING, out, out) if then is None else (then.what, then.other, then.out)
+    ends = shift, out, by_rows, what, out if other is None else other, result
+    return job(loop, "product_piece", (m, k, n, pieces, *_matrix(a), *_matrix(b), *ends), pieces)
+
+
+def blas_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array) -> Job | None:
+    """NumPy's product of two matrices, and a bias, as a job that writes to `out`; None where it does not apply.
+
+    A product of a single row or column is another function of BLAS, and a large one is shared out by Python.
+    """
+    blas = blas_of_numpy()
+    small = a.ndim == b.ndim == 2 and min(*a.shape, b.shape[1]) > 1 and len(a) * b.size < LONG
+    if blas is None or not small or not (_is_for_blas(a) and _is_for_blas(b)) or (bias is not None and unfit(bias)):
+        return None
+    (m, k), n = a.shape, b.shape[1]
+    return job(loop, "blas_piece", (*blas, m, k, n, *_matrix(a), *_matrix(b), out, 0 if bias is None else bias))
+
+
+def any_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array) -> Job | None:
+    """The product by tiles, or else by BLAS."""
+    return product_job(loop, a, b, bias, out) if covers(a, b) else blas_job(loop, a, b, bias, out)
+
+
+def _matrix(x: Array) -> tuple[Array, int, int]:
+    """A matrix as the arguments of a job: its address and its strides, counted in elements."""
+    return x, x.strides[0] // 4, x.strides[1] // 4
+
+
+def _is_for_blas(x: Array) -> bool:
+    return x.dtype == number and (x.flags.c_contiguous or x.flags.f_contiguous) and x.flags.aligned
 
 
 def products_from(loop: dict[str, Call]) -> dict[str, Call]:
@@ -134,5 +184,21 @@ def products_from(loop: dict[str, Call]) -> dict[str, Call]:
         found: Array = R.rows_product.kernel(a, b)
         return found
 
+    def linear_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        x, weight, bias = (*inputs, None)[:3]
+        if x.ndim != 2 or weight.ndim != 2 or not is_bias(bias, weight):
+            return None
+        return any_job(loop, x, weight.T, bias, *results)
+
+    def matmul_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        a, b = inputs
+        return any_job(loop, a, b, None, *results) if a.ndim == b.ndim == 2 else None
+
+    def rows_product_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        a, b = inputs
+        return any_job(loop, a.T, b, None, *results) if a.ndim == b.ndim == 2 else None
+
     made: tuple[Call, ...] = (linear, matmul, rows_product)
+    for kernel, as_job in zip(made, (linear_job, matmul_job, rows_product_job)):
+        kernel.as_job = as_job  # type: ignore[attr-defined]
     return {kernel.__name__: kernel for kernel in made}

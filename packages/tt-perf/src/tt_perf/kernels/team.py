@@ -21,6 +21,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_core.engine.threads import get_num_threads
+from tt_perf.acceleration.capture.tape import Job
 from tt_perf.kernels import team_loops as L
 
 _MOST_HELPERS = 64
@@ -91,6 +92,11 @@ def team() -> Team:
 def has_team(loop: Mapping[str, Any]) -> bool:
     """Whether these loops are compiled, and there is more than one thread to run them."""
     return hasattr(loop, "address") and get_num_threads() > 1
+
+
+def job(loop: Any, name: str, arguments: tuple[Any, ...], pieces: int = 1) -> Job | None:
+    """The loop `name` as a job of a program; None for loops that are not compiled."""
+    return Job(loop.address(name), arguments, pieces) if hasattr(loop, "address") else None
 
 
 if hasattr(os, "register_at_fork"):  # a forked child inherits the mail without the threads

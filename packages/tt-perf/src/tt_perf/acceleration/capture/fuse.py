@@ -28,7 +28,7 @@ from tt_learn.rules import activations as backward_of
 from tt_learn.rules import losses as backward_of_losses
 from tt_perf import hookspecs
 from tt_perf.acceleration.capture.plan import reads, slots_in
-from tt_perf.acceleration.capture.tape import Call, Instruction, Tape
+from tt_perf.acceleration.capture.tape import Arrays, Call, Instruction, Job, Tape
 
 Kernel = Callable[..., Any]
 
@@ -268,7 +268,15 @@ def _joined(kernel: Kernel, first: Call, second: Call) -> Kernel:
         check(second, returned[0], *inputs[count:])
         return returned
 
+    def as_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
+        made: Job | None = kernel.as_job(  # type: ignore[attr-defined]
+            inputs[:count], first.attributes, inputs[count:], second.attributes, results, failed
+        )
+        return made
+
     joined.checks = True  # type: ignore[attr-defined]
+    if hasattr(kernel, "as_job"):
+        joined.as_job = as_job  # type: ignore[attr-defined]
     return joined
 
 

@@ -7,7 +7,7 @@ graph keeps what a rule names until the whole node is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tt_perf.acceleration.capture.tape import Call, Change, Finite, Instruction, SetGradient, Slot, Tape
@@ -73,3 +73,23 @@ def slots_in(value: Any) -> Iterator[int]:
             yield from slots_in(part)
     elif isinstance(value, dict):
         yield from slots_in(tuple(value.values()))
+
+
+def places(lives: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Where arrays lie in one buffer, and its size, so that arrays that live at the same time are apart.
+
+    `lives` has the first and last instruction of each array, in the order of the first, and its size.
+
+    >>> places([(0, 1, 100), (1, 2, 50), (2, 3, 90)])
+    ([0, 100, 0], 150)
+    """
+    found: list[tuple[int, int, int]] = []  # begin, end, last instruction
+    begins = []
+    for first, last, size in lives:
+        begin = 0
+        for other, end, until in sorted(found):
+            if until >= first and begin < end and other < begin + size:
+                begin = end
+        found.append((begin, begin + size, last))
+        begins.append(begin)
+    return begins, max((end for _, end, _ in found), default=0)

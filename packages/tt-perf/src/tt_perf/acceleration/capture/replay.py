@@ -17,6 +17,7 @@ import tt_core
 from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.random import generator
 from tt_perf.acceleration.capture.plan import last_uses, slots_in
+from tt_perf.acceleration.capture.program import Layout, Program, Programs, has_jobs
 from tt_perf.acceleration.capture.tape import (
     Call,
     Change,
@@ -32,6 +33,8 @@ from tt_perf.acceleration.capture.tape import (
 
 Values = list[Any]
 Run = Callable[[Values], None]
+Part = tuple[Run, tuple[int, ...], Any]
+"""A function, the slots that nothing after it reads, and the tensor whose gradient it sets."""
 
 
 class Stale(Exception):
@@ -47,12 +50,40 @@ class Replay:
         self._result = tape.result
         leaving = [each.slot for each in tape.instructions if isinstance(each, SetGradient)] + [*slots_in(tape.result)]
         self._copied = [slot for slot in leaving if slot in tape.fresh]  # constants that others may write to
-        first_step = next((i for i, each in enumerate(tape.instructions) if isinstance(each, Step)), None)
-        runs = [(_function_of(each), drop) for each, drop in zip(tape.instructions, last_uses(tape))]
-        self._safe, self._final = runs[:first_step], runs[first_step:] if first_step is not None else []
+        self._tape = tape
+        self._layouts: dict[int, Layout | None] | None = {} if has_jobs(tape) else None  # until programs are made
+        self._parts = self._one_by_one()
         self._random = any(isinstance(each, Call) and each.op.random for each in tape.instructions)
-        self._set = [each.tensor if isinstance(each, SetGradient) else None for each in tape.instructions]
         self._changed = [x for each in tape.instructions if isinstance(each, Change) for x in _written(each)]
+
+    def _one_by_one(self) -> tuple[list[Part], list[Part]]:
+        """Each instruction as a function; the first time, it notes what its results are like."""
+        parts = []
+        for each, drop in zip(self._tape.instructions, last_uses(self._tape)):
+            run = _function_of(each)
+            if self._layouts is not None and isinstance(each, Call):
+                run = _noting(run, each.results, self._layouts)
+            parts.append((run, drop, each.tensor if isinstance(each, SetGradient) else None))
+        return self._split(parts, [*range(len(parts))])
+
+    def _split(self, parts: list[Part], firsts: list[int]) -> tuple[list[Part], list[Part]]:
+        """The parts before the first step of an optimizer, and the others; `firsts` has their instructions."""
+        step = next((i for i, each in enumerate(self._tape.instructions) if isinstance(each, Step)), None)
+        at = len(parts) if step is None else firsts.index(step)
+        return parts[:at], parts[at:]
+
+    def _make_programs(self, arrays: Sequence[Array]) -> None:
+        """Puts programs in the place of calls, once the layout of each array is known."""
+        layouts, self._layouts = self._layouts, None
+        if layouts is None:
+            return
+        fixed = {slot: x for slot, x in self._tape.constants.items() if slot not in self._copied}
+        layouts |= {slot: Layout.of(x) for slot, x in self._tape.constants.items()}
+        layouts |= {slot: Layout.of(x) for slot, x in zip(self._arguments, arrays)}
+        parts = [part for some in self._one_by_one() for part in some]
+        found = Programs(self._tape, layouts, fixed).parts()
+        together = [_program(each, parts[first:last]) if each else parts[first] for first, last, each in found]
+        self._parts = self._split(together, [first for first, _, _ in found])
 
     def run(self, arrays: Sequence[Array]) -> Any:
         """What the step returns for these arguments; raises `Stale`, after undoing everything, if it cannot tell."""
@@ -66,16 +97,17 @@ class Replay:
             values[slot] = np.array(values[slot])
         before = generator().bit_generator.state if self._random else None
         contents = [x.data.copy() for x in self._changed]
+        safe, final = self._parts
         position = 0
         try:
-            for position, (run, drop) in enumerate(self._safe):  # noqa: B007 - read after an error
+            for position, (run, drop, _) in enumerate(safe):  # noqa: B007 - read after an error
                 run(values)
                 for slot in drop:
                     values[slot] = None
         except BaseException as error:
             if before is not None:
                 generator().bit_generator.state = before
-            for x in self._set[: position + 1]:  # each was cleared first, or was not there
+            for _, _, x in safe[: position + 1]:  # each was cleared first, or was not there
                 if x is not None:
                     x._grad = None
             for x, array in zip(self._changed, contents):
@@ -83,10 +115,12 @@ class Replay:
             if isinstance(error, Exception):
                 raise Stale(str(error)) from error
             raise
-        for run, drop in self._final:  # from here on, an error leaves what it leaves in an ordinary step
+        for run, drop, _ in final:  # from here on, an error leaves what it leaves in an ordinary step
             run(values)
             for slot in drop:
                 values[slot] = None
+        if self._layouts is not None:
+            self._make_programs(arrays)
         if type(self._result) is Slot:
             return wrap(values[self._result.number])
         return replaced(self._result, lambda x: wrap(values[x.number]) if isinstance(x, Slot) else x)
@@ -98,7 +132,32 @@ def _written(change: Change) -> list[Any]:
     return [x for x in given if isinstance(x, tt_core.Tensor)]
 
 
-# --- one function for each instruction
+# --- one function for each instruction, or for several
+
+
+def _noting(run: Run, slots: Sequence[int], layouts: dict[int, Layout | None]) -> Run:
+    """`run`, and then a look at what it computed."""
+
+    def noting(values: Values) -> None:
+        run(values)
+        layouts.update({slot: Layout.of(values[slot]) for slot in slots})
+
+    return noting
+
+
+def _program(program: Program, calls: Sequence[Part]) -> Part:
+    """A program, or its calls one by one where it stops."""
+
+    def run(values: Values) -> None:
+        if program.run(values):
+            return
+        for call, drop, _ in calls:
+            call(values)
+            for slot in drop:
+                values[slot] = None
+
+    given = {slot for slot, *_ in program.given}  # what is computed between the calls never gets into a slot
+    return run, tuple([slot for _, drop, _ in calls for slot in drop if slot in given]), None
 
 
 def _function_of(instruction: Instruction) -> Run:

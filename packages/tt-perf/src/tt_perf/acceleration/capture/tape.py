@@ -13,12 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.engine.dispatch import Op
+from tt_core.engine.dispatch import Array, Op
 from tt_core.engine.effects import Effect
 from tt_learn.autograd import Tensor
 from tt_learn.optimizers import Optimizer
 
 Kernel = Callable[..., Any]
+Arrays = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A kernel as compiled code, which a replay calls without Python: pieces 0, 1, ... of one piece of work.
+
+    `function` is the address of a C function of two int64, the address of the arguments and the number of a piece. An
+    array among the arguments stands for the address of its first element, at most 24 in all. Pieces write to different
+    places and may run at the same time.
+    """
+
+    function: int
+    arguments: tuple[int | Array, ...]
+    pieces: int = 1
 
 
 @dataclass
