@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -336,6 +337,28 @@ def test_nothing_is_kept_after_a_generation(decoding: Decoding) -> None:
     gc.collect()
     assert [ref() for ref in known] == [None, None]
     assert not decoding._sessions
+
+
+def test_a_thread_that_comes_late_keeps_neither_model_nor_cache(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The helper's work of the first token waits in the queue while the generation ends and the model is dropped."""
+    released = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(released.wait)
+        monkeypatch.setattr(session, "_helpers", lambda: pool)
+        monkeypatch.setattr(session, "get_num_threads", lambda: 2)
+        model, cache = model_of(GPT2), KVCache()
+        logits(model, cache)
+        waiting = decoding._sessions[cache]._helping[0]  # type: ignore[union-attr]
+        known = weakref.ref(model), weakref.ref(cache)
+        del model, cache
+        gc.collect()
+        kept = [ref() for ref in known]
+        released.set()
+    assert kept == [None, None]
+    assert waiting is not None
+    assert waiting.exception() is None
 
 
 def test_the_report_names_reasons_once(decoding: Decoding) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tt_core.engine.errors import PluginError
 from tt_perf.acceleration import compiling, loops, plain
 from tt_perf.acceleration.compiling import Loops, Progress, compiled, import_numba
 from tt_perf.command.cli import jit
@@ -124,6 +125,22 @@ def test_without_a_folder_kernels_stay_in_memory(
     assert relu(functions) == [0, 2, 3]
     said = capfd.readouterr().err
     assert said.count("found no folder to keep compiled kernels in; set NUMBA_CACHE_DIR to one") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a current folder cannot be deleted there")
+def test_without_a_current_folder_nothing_is_compiled(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = elsewhere / "gone"
+    gone.mkdir()
+    functions = compiled()
+    with monkeypatch.context() as inside:
+        inside.chdir(gone)
+        gone.rmdir()
+        with pytest.raises(PluginError, match=r"^jit cannot compile: the current folder was deleted; change to"):
+            functions["relu_backward"]
+        with pytest.raises(PluginError, match="the current folder was deleted"):
+            functions.address("sgd_piece")
+        os.chdir(elsewhere)
+    assert relu(functions) == [0, 2, 3]
 
 
 def test_a_loop_without_types_is_compiled_for_what_it_is_called_with() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import sys
 import threading
 import time
@@ -84,6 +85,15 @@ def import_numba() -> Any:
         if "+avx512f" in features:
             config.CPU_FEATURES = f"{features},-prefer-256-bit"
     return numba
+
+
+def has_current_folder() -> bool:
+    """Whether the current folder still exists: Numba's compiler asks for it."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def warm() -> str:
@@ -276,7 +286,9 @@ class Progress:
         self._said: set[str] = set()
 
     def begin(self, name: str) -> None:
-        """A loop is about to be compiled."""
+        """A loop is about to be compiled. Raises `PluginError` where Numba could not compile it."""
+        if not has_current_folder():
+            raise PluginError("jit cannot compile: the current folder was deleted; change to another one and run again")
         self._compiling, self._began = name, time.perf_counter()
         speed = self._bytes / self.seconds if self._bytes and self.seconds else self._SPEED
         left = f"at most {max(1, round(sum(self._left.values()) / speed))} s left; `tt jit warm` does it ahead"

@@ -20,6 +20,7 @@ from tt_core.tensor import as_array
 from tt_core.tensor.creation import from_numpy
 from tt_language import GPT
 from tt_learn.autograd import is_grad_enabled
+from tt_perf.acceleration.compiling import has_current_folder
 from tt_perf.kernels.decoding.programs import Uncovered
 from tt_perf.kernels.decoding.session import Session, fits
 from tt_perf.memoization import KVCache, StaticCache
@@ -129,6 +130,8 @@ class Decoding:
             return "code of a workspace"
         if not fits(past) or past.rows != rows:
             return "a cache that does not hold float32"
+        if not has_current_folder():
+            return "a current folder that was deleted"
         try:
             session = Session(model, past, self._compiled())
         except Uncovered as reason:

@@ -96,14 +96,12 @@ class Session:
         program = self.program
         counters = np.zeros((len(program.phases) + 1) * _COUNTERS, np.int64)  # a late thread keeps those of its token
         shared = program.table, program.numbers, program.phases, self._now, counters
-
-        def work(thread: int) -> None:
-            self._run(*shared, *self._scratch[thread], self._scores[thread])
-
         for i, other in enumerate(self._helping):
             if other is None or other.done():  # one that is late finds nothing left to do
-                self._helping[i] = _helpers().submit(work, i + 1)
-        work(0)
+                # it gets arrays, not the session, which would keep the model and the cache alive until it has run
+                mine = (*shared, *self._scratch[i + 1], self._scores[i + 1])
+                self._helping[i] = _helpers().submit(self._run, *mine)
+        self._run(*shared, *self._scratch[0], self._scores[0])
 
 
 def _scratch(program: Program) -> tuple[Array, ...]:
