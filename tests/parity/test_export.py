@@ -15,6 +15,7 @@ import transformers
 import tt_core
 from tinygpt import TinyGPT
 from tinygpt.chat import OWN_TEMPLATE, encode_chat
+from tinygpt.cli import main
 from tinygpt.export.gguf_file import write_gguf
 from tinygpt.export.onnx_check import largest_difference, logits_in_two
 from tinygpt.export.onnx_graph import onnx_model
@@ -114,6 +115,32 @@ class TestTinyGPT:
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
         assert theirs("the cat")["input_ids"] == tokenizer.encode("the cat")
         assert theirs.decode(tokenizer.encode("the cat")) == "the cat"
+
+
+# --- runs of the command, trained with Muon
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--tokenizer", "bpe", "--vocab-size", "300", "--bias"]], ids=["preset", "bpe"]
+)
+def test_transformers_writes_the_text_of_a_run_of_the_preset_shakespeare(options: list[str], tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat, and the dog sat beside it. " * 60, encoding="utf-8")
+    small = ["--n-layer", "2", "--n-embd", "48", "--n-head", "2", "--block-size", "32", "--steps", "20"]
+    run = ["train", "--preset", "shakespeare", "--corpus", str(text), "--out", str(tmp_path / "run"), *small, *options]
+    assert main([*run, "--warmup-steps", "5"]) == 0
+    assert main(["export", str(tmp_path / "run"), "--format", "hf"]) == 0
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run-hf").eval()
+    assert isinstance(theirs, transformers.LlamaForCausalLM)
+    gpt = TinyGPT.load(tmp_path / "run")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "run-hf")
+    given = tokenizer("The cat", return_tensors="pt")
+    ids = given["input_ids"]
+    assert ids[0].tolist() == gpt.tokenizer.encode("The cat")
+    with torch.no_grad():
+        np.testing.assert_allclose(gpt.model(tensor(ids.tolist())).numpy(), theirs(ids).logits.numpy(), atol=1e-4)
+        written = theirs.generate(**given, max_new_tokens=20, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+    assert "".join(gpt.generate("The cat", 20, temperature=0)) == tokenizer.decode(written)
 
 
 # --- ONNX

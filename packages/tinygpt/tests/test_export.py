@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from tinygpt.cli import main
 from tinygpt.export.gguf_file import interleaved
 from tinygpt.export.onnx_graph import ExportError, onnx_model
 from tt_core import init, tensor
-from tt_language import GPT, BPETokenizer, ByteTokenizer, GPTConfig
+from tt_language import GPT, BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig, Tokenizer
+from tt_language.tokenization import BYTE_ALPHABET
 from tt_perf import Int8WeightOnly, LoraConfig, get_peft_model, quantize_, save_adapter
 
 Refused = Callable[..., str]
@@ -125,17 +127,89 @@ def test_scalings_that_a_graph_cannot_hold() -> None:
         onnx_model(GPT(GPTConfig(**LLAMA, rope_scaling=scaling)))
 
 
-def test_what_gguf_lacks(trained: Path, refused: Refused, tmp_path: Path) -> None:
+def test_what_gguf_lacks(refused: Refused, tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     out = ("--format", "gguf", "--out", tmp_path / "out")
-    assert "a tokenizer of characters has no form in GGUF" in refused("export", trained, *out)
     gpt(mlp="relu").save(tmp_path / "relu")
-    assert "llama.cpp's GPT-2 has mlp=gelu_tanh" in refused("export", tmp_path / "relu", *out)
+    assert "llama.cpp's GPT-2 has mlp=gelu_tanh, the model relu; use --format hf or onnx" in refused(
+        "export", tmp_path / "relu", *out
+    )
     gpt(**{**LLAMA, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}).save(tmp_path / "yarn")
     assert "rotary scaling yarn is not written to GGUF" in refused("export", tmp_path / "yarn", *out)
     gpt(position="none").save(tmp_path / "none")
     assert "neither GPT-2's shape" in refused("export", tmp_path / "none", *out)
-    assert not list((tmp_path / "out").glob("*"))
+    assert not (tmp_path / "out").exists()
+
+
+TOKENIZERS: dict[str, tuple[Callable[[], Tokenizer], str]] = {
+    "characters": (lambda: CharTokenizer("aé€z"), "has 'é', '€', and only characters of ASCII are known to llama.cpp"),
+    "pattern": (lambda: BPETokenizer.train("a b", 257, pattern=r"\S+|\s+"), "splits texts by a pattern of its own"),
+    "no pattern": (lambda: BPETokenizer.train("a b", 257, pattern=None), "splits texts by a pattern of its own"),
+    "normalizer": (lambda: bpe(normalizer="NFC"), "has normalizer='NFC', which is not known to llama.cpp"),
+    "merges": (lambda: bpe(ignore_merges=True), "has ignore_merges=True, which is not known"),
+    "space": (lambda: bpe(add_prefix_space=True), "has add_prefix_space=True, which is not known"),
+    "suffix": (lambda: bpe(special_tokens=["<|end|>"], suffix_tokens=["<|end|>"]), "has suffix_tokens=['<|end|>'],"),
+}
+
+
+def bpe(**options: Any) -> BPETokenizer:
+    trained = BPETokenizer.train("ab ab ab", 258, special_tokens=["<|end|>"])
+    return BPETokenizer(trained.vocab, trained.merges, **options)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_tokenizer_that_gives_other_ids_in_llama_cpp(name: str, refused: Refused, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    made, said = TOKENIZERS[name]
+    TinyGPT(gpt(vocab_size=made().vocab_size).model, made()).save(tmp_path / "model")
+    line = refused("export", tmp_path / "model", "--format", "gguf", "--out", tmp_path / "out")
+    assert f"the tokenizer {said}" in line
+    assert "use --format hf or onnx" in line
+    assert not (tmp_path / "out").exists()
+
+
+# --- models of the command's options
+
+PLAIN = ["--position", "learned", "--norm", "layer", "--mlp", "gelu_tanh", "--optimizer", "adamw"]
+OPTIONS: dict[str, tuple[list[str], str]] = {
+    "the preset's": ([], ""),
+    "with biases": (["--bias"], ""),
+    "GPT-2's": (PLAIN, ""),
+    "rotary, layer norm": (
+        ["--norm", "layer"],
+        "its position is rotary, its mlp is swiglu) nor Llama's (its norm is layer); use --format onnx",
+    ),
+    "learned, RMSNorm": (["--position", "learned"], "its norm is rms, its mlp is swiglu) nor Llama's (its position"),
+    "rotary, GELU": (["--mlp", "gelu"], "nor Llama's (its mlp is gelu); use --format onnx, which takes any"),
+    "no positions": (["--position", "none"], "nor Llama's (its position is none)"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_train_makes_is_exported_or_refused(
+    name: str, corpus: Path, refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Models of the preset shakespeare, smaller, and with other options: ONNX takes all of them."""
+    options, said = OPTIONS[name]
+    run = tmp_path / "run"
+    small = ["--n-layer", "1", "--n-embd", "32", "--n-head", "2", "--block-size", "16", "--steps", "3"]
+    given = ["train", "--preset", "shakespeare", "--corpus", str(corpus), "--out", str(run), *small, *options]
+    assert main(given) == 0
+    for form in ("onnx", "hf", "gguf"):
+        if form != "hf" and not find_spec(form):
+            continue
+        arguments = ["export", str(run), "--format", form, "--out", str(tmp_path / form)]
+        if said and form != "onnx":
+            assert said in refused(*arguments)
+            assert not (tmp_path / form).exists()
+        else:
+            capsys.readouterr()
+            assert main(arguments) == 0
+            checked = "checked: onnxruntime's logits differ by" in capsys.readouterr().out
+            assert checked == bool(form == "onnx" and find_spec("onnxruntime"))
+    if not said:
+        ids = tensor([[1, 2, 3]])
+        np.testing.assert_array_equal(TinyGPT.load(tmp_path / "hf").model(ids).data, TinyGPT.load(run).model(ids).data)
 
 
 def test_a_graph_that_computes_something_else_is_not_kept(
@@ -173,9 +247,14 @@ def test_without_onnxruntime_nothing_is_checked(
     assert (tmp_path / "out" / "model.onnx").exists()
 
 
-def test_bytes_as_a_vocabulary(tmp_path: Path) -> None:
+def test_bytes_and_characters_as_a_vocabulary(tmp_path: Path) -> None:
+    """llama.cpp refuses a vocabulary without merges, so there is one that no text has."""
     gguf = pytest.importorskip("gguf")
-    TinyGPT(gpt(vocab_size=256).model, ByteTokenizer()).save(tmp_path / "bytes")
-    assert main(["export", str(tmp_path / "bytes"), "--format", "gguf", "--out", str(tmp_path / "out")]) == 0
-    reader = gguf.GGUFReader(tmp_path / "out" / "model.gguf")
-    assert len(reader.fields["tokenizer.ggml.tokens"].data) == 256
+    tokenizers: list[Tokenizer] = [ByteTokenizer(), CharTokenizer("a\n z")]
+    for tokenizer, names in zip(tokenizers, (list(BYTE_ALPHABET), ["Ċ", "Ġ", "a", "z"])):
+        folder = tmp_path / type(tokenizer).__name__
+        TinyGPT(gpt(vocab_size=tokenizer.vocab_size).model, tokenizer).save(folder)
+        assert main(["export", str(folder), "--format", "gguf"]) == 0
+        fields = gguf.GGUFReader(f"{folder}-gguf/model.gguf").fields
+        assert fields["tokenizer.ggml.tokens"].contents() == names
+        assert fields["tokenizer.ggml.merges"].contents() == ["␀ ␀"]

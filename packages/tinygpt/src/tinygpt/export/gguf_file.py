@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.export.onnx_graph import ExportError
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import FileError
-from tt_core.engine.files import replace
-from tt_language import BPETokenizer, ByteTokenizer, GPTConfig, Tokenizer
+from tt_core.engine.files import make_folder, replace
+from tt_language import BPETokenizer, ByteTokenizer, CharTokenizer, GPTConfig, Tokenizer
 from tt_language.embeddings.rope_config import RopeScaling
-from tt_language.tokenization import PATTERNS
+from tt_language.errors import first_few
+from tt_language.tokenization import BYTE_ALPHABET, PATTERNS
 from tt_language.tokenization.characters import byte_fields
 from tt_language.transformers import family_of, hf_tensors
 
@@ -58,6 +60,7 @@ def write_gguf(gpt: TinyGPT, path: Path, dtype: str = "float32") -> None:
     _add_tokenizer(writer, gguf, gpt.tokenizer, config)
     for name, array in tensors.items():
         writer.add_tensor(name, array)
+    make_folder(path.parent)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -121,7 +124,7 @@ def _factors(config: GPTConfig) -> Array | None:
 def _scaling(config: GPTConfig) -> str:
     kind = str((config.rope_scaling or {}).get("rope_type", "default"))
     if kind not in ("default", "linear", "llama3"):
-        raise ExportError(f"rotary scaling {kind} is not written to GGUF; only linear and llama3 are")
+        raise ExportError(f"rotary scaling {kind} is not written to GGUF; use --format hf")
     return kind
 
 
@@ -139,7 +142,7 @@ def _add_sizes(writer: Any, gguf: Any, c: GPTConfig, family: str, dtype: str) ->
     writer.add_file_type(types.ALL_F32 if dtype == "float32" else types.MOSTLY_F16)
     if family == "gpt2":
         if c.mlp != "gelu_tanh":
-            raise ExportError(f"llama.cpp's GPT-2 has mlp=gelu_tanh, the model has {c.mlp}")
+            raise ExportError(f"llama.cpp's GPT-2 has mlp=gelu_tanh, the model {c.mlp}; use --format hf or onnx")
         writer.add_feed_forward_length(c.intermediate_size or 4 * c.n_embd)
         writer.add_layer_norm_eps(c.norm_eps)
         return
@@ -155,15 +158,15 @@ def _add_sizes(writer: Any, gguf: Any, c: GPTConfig, family: str, dtype: str) ->
         writer.add_rope_scaling_factor(float((c.rope_scaling or {})["factor"]))
 
 
+_NO_MERGE = "\u2400 \u2400"
+"""A merge that no text contains: llama.cpp refuses a vocabulary without merges, such as one of bytes."""
+
+
 def _add_tokenizer(writer: Any, gguf: Any, tokenizer: Tokenizer, config: GPTConfig) -> None:
-    """A byte-level BPE, as llama.cpp reads it; ids without a token are unused ones."""
-    if isinstance(tokenizer, ByteTokenizer):
-        fields = byte_fields()
-        tokenizer = BPETokenizer(fields.vocab, fields.merges, fields.pattern)
-    if not isinstance(tokenizer, BPETokenizer):
-        raise ExportError("a tokenizer of characters has no form in GGUF; train with --tokenizer bpe or byte")
-    by_id = {i: token for token, i in tokenizer.vocab.items()}
-    special, added = set(tokenizer.special_tokens.values()), set(tokenizer.added_tokens.values())
+    """The tokenizer as a byte-level BPE, the form that llama.cpp reads; ids without a token are unused ones."""
+    vocab, merges, splitting = _as_bpe(tokenizer)
+    by_id = {i: token for token, i in vocab.items()}
+    special, added = (set(getattr(tokenizer, name, {}).values()) for name in ("special_tokens", "added_tokens"))
     kinds = gguf.TokenType
     tokens, types = [], []
     for i in range(config.vocab_size):
@@ -171,23 +174,64 @@ def _add_tokenizer(writer: Any, gguf: Any, tokenizer: Tokenizer, config: GPTConf
         plain = kinds.NORMAL if i in by_id else kinds.UNUSED
         types.append(kinds.CONTROL if i in special else kinds.USER_DEFINED if i in added else plain)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_splitting(tokenizer))
+    writer.add_tokenizer_pre(splitting)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    writer.add_token_merges([f"{a} {b}" for a, b in tokenizer.merges])
-    writer.add_add_bos_token(bool(tokenizer.prefix_tokens))
-    begin = tokenizer.prefix_tokens[0] if tokenizer.prefix_tokens else tokenizer.bos_token
-    if begin in tokenizer.vocab:
-        writer.add_bos_token_id(tokenizer.vocab[begin])
-    end = tokenizer.vocab.get(tokenizer.eos_token or "", next(iter(config.end_ids), None))
+    writer.add_token_merges(merges or [_NO_MERGE])
+    _add_ends(writer, tokenizer, vocab, config)
+
+
+def _add_ends(writer: Any, tokenizer: Tokenizer, vocab: Mapping[str, int], config: GPTConfig) -> None:
+    """The tokens that begin and end a text, and the chat template."""
+    before = list(getattr(tokenizer, "prefix_tokens", ()))
+    writer.add_add_bos_token(bool(before))
+    begin = before[0] if before else tokenizer.bos_token
+    if begin in vocab:
+        writer.add_bos_token_id(vocab[begin])
+    end = vocab.get(tokenizer.eos_token or "", next(iter(config.end_ids), None))
     if end is not None:
         writer.add_eos_token_id(end)
     if tokenizer.chat_template is not None:
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _splitting(tokenizer: BPETokenizer) -> str:
-    """llama.cpp's name of the pattern that splits a text; it knows no others than those of known models."""
-    names = {PATTERNS["gpt2"]: "gpt-2", PATTERNS["llama3"]: "llama-bpe"}
-    pattern = tokenizer.pattern
-    return names.get(pattern, "default") if isinstance(pattern, str) else "default"
+def _as_bpe(tokenizer: Tokenizer) -> tuple[Mapping[str, int], list[str], str]:
+    """Vocabulary, merges and llama.cpp's name of the pattern that splits texts.
+
+    Raises `ExportError` for a tokenizer that gives other ids in llama.cpp, which would make nonsense of the model.
+    """
+    if isinstance(tokenizer, ByteTokenizer):
+        return byte_fields().vocab, [], "gpt-2"
+    if isinstance(tokenizer, CharTokenizer):
+        beyond = [c for c in tokenizer.characters if not c.isascii()]
+        if beyond:
+            raise _unknown(f"has {first_few(beyond, 3)}, and only characters of ASCII are")
+        return {BYTE_ALPHABET[ord(c)]: i for i, c in enumerate(tokenizer.characters)}, [], "gpt-2"
+    if not isinstance(tokenizer, BPETokenizer):
+        raise _unknown(f"is a {type(tokenizer).__name__}, and only BPE, bytes and characters are")
+    _check_bpe(tokenizer)
+    return tokenizer.vocab, [f"{a} {b}" for a, b in tokenizer.merges], _PATTERNS[str(tokenizer.pattern)][0]
+
+
+_PATTERNS = {PATTERNS["gpt2"]: ("gpt-2", False), PATTERNS["llama3"]: ("llama-bpe", True)}
+"""llama.cpp's name of a pattern, and whether it takes a piece that is a token whole, with that pattern."""
+
+
+def _check_bpe(tokenizer: BPETokenizer) -> None:
+    """Raise `ExportError` for what llama.cpp would leave out."""
+    if not isinstance(tokenizer.pattern, str) or tokenizer.pattern not in _PATTERNS:
+        raise _unknown("splits texts by a pattern of its own, and only GPT-2's and Llama 3's are")
+    options = {
+        "ignore_merges": tokenizer.ignore_merges != _PATTERNS[tokenizer.pattern][1],
+        "normalizer": tokenizer.normalizer is not None,
+        "add_prefix_space": tokenizer.add_prefix_space,
+        "prefix_tokens": len(tokenizer.prefix_tokens) > 1,
+        "suffix_tokens": bool(tokenizer.suffix_tokens),
+    }
+    for name, different in options.items():
+        if different:
+            raise _unknown(f"has {name}={getattr(tokenizer, name)!r}, which is not")
+
+
+def _unknown(fact: str) -> ExportError:
+    return ExportError(f"the tokenizer {fact} known to llama.cpp; use --format hf or onnx")

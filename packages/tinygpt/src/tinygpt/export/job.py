@@ -13,6 +13,8 @@ from tinygpt.memory import size
 from tinygpt.runs import RunFolder
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import make_folder, write_atomic
+from tt_language.errors import ConfigError
+from tt_language.transformers import family_of
 from tt_perf.quantization.layers import is_quantized
 
 Say = Callable[[str], None]
@@ -40,6 +42,8 @@ def export(run: Path | None, form: str, out: Path | None, dtype: str, say: Say =
     gpt = TinyGPT.read(source)
     if is_quantized(gpt.model):
         raise ExportError(f"{source.path} is quantized; export the run that it was made from")
+    if form != "onnx":
+        _check_family(gpt)
     if gpt.adapter is not None:
         gpt.merge()
         say("the adapter is merged into the weights")
@@ -49,13 +53,21 @@ def export(run: Path | None, form: str, out: Path | None, dtype: str, say: Say =
     return out
 
 
+def _check_family(gpt: TinyGPT) -> None:
+    """Raise `ExportError` for a model whose architecture other programs have no name for."""
+    try:
+        family_of(gpt.model.config)
+    except ConfigError as error:
+        raise ExportError(f"{error}; use --format onnx, which takes any") from None
+
+
 def _hf(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
     gpt.save_pretrained(out)
     say("transformers loads it: AutoModelForCausalLM.from_pretrained, AutoTokenizer.from_pretrained")
 
 
 def _gguf(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:
-    write_gguf(gpt, make_folder(out) / _NAMES["gguf"], dtype)
+    write_gguf(gpt, out / _NAMES["gguf"], dtype)
 
 
 def _onnx(gpt: TinyGPT, out: Path, dtype: str, say: Say) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -169,18 +170,34 @@ def family_of(config: GPTConfig) -> str:
 
     >>> family_of(GPTConfig())
     'gpt2'
+    >>> family_of(GPTConfig(norm="rms"))
+    Traceback (most recent call last):
+    tt_language.errors.ConfigError: the model has neither GPT-2's shape (its norm is rms) nor Llama's (its position is \
+learned, its mlp is gelu_tanh)
     """
-    c = config
-    mixed = ", ".join(f"{name}={getattr(c, name)}" for name in ("position", "norm", "mlp", "parallel"))
-    if not c.parallel and (c.position, c.norm, c.mlp) == ("rotary", "rms", "swiglu"):
-        return "llama"
-    plain = c.n_kv_head in (None, c.n_head) and c.head_size * c.n_head == c.n_embd
-    if not c.parallel and (c.position, c.norm) == ("learned", "layer") and c.mlp != "swiglu" and plain:
-        return "gpt2"
-    raise ConfigError(
-        f"the model has neither GPT-2's shape (position=learned, norm=layer, a plain MLP, heads of their own) nor "
-        f"Llama's (position=rotary, norm=rms, mlp=swiglu), but {mixed}"
+    differences = {family: _differences(config, shape) for family, shape in _SHAPES.items()}
+    for family, found in differences.items():
+        if not found:
+            return family
+    gpt2, llama = (
+        ", ".join(f"its {name} is {getattr(config, name)}" for name in found) for found in differences.values()
     )
+    raise ConfigError(f"the model has neither GPT-2's shape ({gpt2}) nor Llama's ({llama})")
+
+
+_SHAPES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "gpt2": {"position": ("learned",), "norm": ("layer",), "mlp": ("gelu_tanh", "gelu", "relu"), "parallel": (False,)},
+    "llama": {"position": ("rotary",), "norm": ("rms",), "mlp": ("swiglu",), "parallel": (False,)},
+}
+
+
+def _differences(c: GPTConfig, shape: dict[str, tuple[Any, ...]]) -> list[str]:
+    """The options whose values a family does not have. Llama's has key-value heads and head sizes of any number."""
+    found = [name for name, values in shape.items() if getattr(c, name) not in values]
+    if shape is _SHAPES["gpt2"]:
+        found += ["n_kv_head"] * (c.n_kv_head not in (None, c.n_head))
+        found += ["head_dim"] * (c.head_size * c.n_head != c.n_embd)
+    return found
 
 
 def _problems(source: Source, checkpoint: Checkpoint) -> list[str]:
