@@ -728,6 +728,14 @@ def test_callbacks_make_their_folders_in_any_order(tmp_path: Path, reverse: bool
     assert files == ["last.safetensors", "log/log.jsonl", "pictures/loss.svg"]
 
 
+def test_the_last_step_has_one_line_with_its_validation() -> None:
+    model, batch = tt_core.Linear(1, 1), (tt_core.ones(2, 1), tt_core.ones(2, 1))
+    trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, log_every=2)
+    trainer.fit([batch] * 4, steps=4, val=[batch], val_every=100)
+    assert [(line["step"], line["val_loss"] is None) for line in trainer.history] == [(2, True), (4, False)]
+    assert trainer.history[-1]["examples_per_second"] is not None
+
+
 def test_fit_returns_the_history_which_notebooks_show() -> None:
     model, batches = tt_core.Linear(1, 1), [(tt_core.ones(1, 1), tt_core.ones(1, 1))]
     trainer = Trainer(model, SGD(model.parameters()), tt_core.mse_loss, log_every=1)

@@ -12,15 +12,15 @@ from pathlib import Path
 def size(count: int) -> str:
     """A number of bytes with a unit.
 
-    >>> size(135_000_000), size(1_500_000_000), size(10**30)
-    ('135 MB', '1.5 GB', 'more than 1,000 PB')
+    >>> size(542), size(541_952), size(135_000_000), size(1_500_000_000), size(10**30)
+    ('542 bytes', '542 kB', '135 MB', '1.5 GB', 'more than 1,000 PB')
     """
     if count >= 10**18:
         return "more than 1,000 PB"
-    for unit, name in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{max(1, round(count / 10**6))} MB"
+    for power, name in ((15, "PB"), (12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
+        if count >= 0.9995 * 10**power:  # 999.6 MB would be rounded to 1e+03 MB
+            return f"{count / 10**power:.3g} {name}"
+    return f"{count} bytes"
 
 
 def available_memory() -> int | None:

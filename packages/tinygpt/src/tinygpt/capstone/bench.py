@@ -41,18 +41,29 @@ class Speed:
 
 
 def bench(
-    run: Path | None, plugins: Sequence[str] = (), prompt: int = 64, new: int = 32, rounds: int = 9, say: Say = print
+    run: Path | None,
+    plugins: Sequence[str] = (),
+    prompt: int | None = None,
+    new: int | None = None,
+    rounds: int = 9,
+    say: Say = print,
 ) -> list[Speed]:
     """Measure a run's model without plugins and with `plugins`, in turn, on a prompt of random tokens.
 
-    `prompt` tokens are read, after which `new` tokens are written greedily. Raises `TinyTorchError` for more tokens
-    than the model's context, `BenchmarkError` for fewer than 5 rounds.
+    `prompt` tokens are read (64, or half of the context), after which `new` tokens are written greedily (32, or a
+    quarter of the context). Raises `TinyTorchError` for more tokens than the model's context, and `BenchmarkError` for
+    fewer than 5 rounds.
     """
     folder = RunFolder.open(run, with_model=True)
     model = TinyGPT.load(folder.path).model
     context = model.config.block_size
+    prompt = max(1, min(64, context // 2)) if prompt is None else prompt
+    new = max(1, min(32, context // 4)) if new is None else new
     if prompt + new > context:
-        raise TinyTorchError(f"{prompt} tokens and {new} new ones are more than the model's context of {context}")
+        raise TinyTorchError(
+            f"{prompt} tokens to read and {new} to write are more than the model's context of {context}; give "
+            f"--prompt-tokens and --new-tokens that fit"
+        )
     weights, machine = nbytes(model), measure_machine()
     say(f"model: {folder.path}, {model.num_parameters():,} parameters, {size(weights)}; this machine: {machine}")
     least = weights / machine.bytes_per_second

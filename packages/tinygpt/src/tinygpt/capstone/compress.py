@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from tinygpt.capstone.presets import TrainConfig
 from tinygpt.capstone.recorded import same_corpus, train_config
 from tinygpt.capstone.train import loss_of, train_new, validate
 from tinygpt.runs import RunFolder
-from tt_core import from_numpy, manual_seed, tensor
+from tt_core import Tensor, from_numpy, manual_seed, tensor
 from tt_core.engine.errors import TinyTorchError
 from tt_perf import Int4WeightOnly, Int8WeightOnly, compare, prune_, quantize_, shrink_
 from tt_perf.benchmarking.timer import duration
 from tt_perf.compression import remove_masks_
+from tt_perf.compression.pruning import DENSE
 from tt_perf.quantization.layers import is_quantized
 
 Say = Callable[[str], None]
@@ -45,8 +47,7 @@ def shrink(run: Path | None, amounts: Mapping[str, float], out: Path | None, say
     `amounts`: the share of "neurons" and of "heads". Raises `CompressionError` for one that would empty a layer.
     """
     with _smaller(run, out, "shrunk") as (gpt, original, folder):
-        example = tensor([[0] * min(16, gpt.model.config.block_size)])
-        say(str(shrink_(gpt.model, amounts, example)))
+        say(str(shrink_(gpt.model, amounts, _example(gpt))))
         say(_times(original, gpt))
         say("the model was not trained after that; its texts are worse until it is")
         described = folder.read_config() if folder.config.exists() else {}
@@ -67,9 +68,15 @@ def prune(run: Path | None, amount: float, method: str, out: Path | None, say: S
     with _smaller(source.path, out, "pruned") as (gpt, original, folder):
         tokens = split_tokens(corpus, gpt.tokenizer, config.block_size, config.val_fraction)
         seen = [from_numpy(x) for x, _ in tokens.validation(config.batch_size, config.block_size, 32)]
-        report = prune_(gpt.model, amount, method=method, calibration=seen if method == "wanda" else None)
+        report = prune_(
+            gpt.model,
+            amount,
+            method=method,
+            calibration=seen if method == "wanda" else None,
+            example=_example(gpt),
+        )
         remove_masks_(gpt.model)
-        say(str(report))
+        say(str(dataclasses.replace(report, notes=(DENSE,))))  # without what masks take
         before, after = (validate(each.model, tokens, config, config.eval_windows) for each in (original, gpt))
         say(f"validation loss {before:.4f} before, {after:.4f} after; it was not trained after that")
         gpt.save(folder)
@@ -119,6 +126,11 @@ def _smaller(run: Path | None, out: Path | None, suffix: str) -> Iterator[tuple[
         if "model_type" not in config:  # Hugging Face's format describes a model of its own
             folder.write_config(config)
         yield gpt, original, folder
+
+
+def _example(gpt: TinyGPT) -> Tensor:
+    """A text on which FLOPs and seconds are measured."""
+    return tensor([[0] * min(_TOKENS, gpt.model.config.block_size)])
 
 
 def _times(before: TinyGPT, after: TinyGPT) -> str:

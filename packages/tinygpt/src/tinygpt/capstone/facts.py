@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ def about(folder: RunFolder, layers: bool = False) -> Iterator[str]:
         yield f"{part}: {_told(parts.get(part, {}), f'{folder.config} is damaged: {part} is no object')}"
     if tuned:
         yield f"base: {parts.get('base', 'unknown')}"
-    yield f"last figures: {folder.last_figures() or 'none'}"
+    yield f"last figures: {_figures(folder)}"
     if folder.model.exists():
         model = TinyGPT.load(folder.path).model
         yield f"size: {sizes(model)}"
@@ -34,12 +35,21 @@ def about(folder: RunFolder, layers: bool = False) -> Iterator[str]:
             yield str(summary(model, tensor([[0] * model.config.block_size])))
 
 
+def _figures(folder: RunFolder) -> str:
+    """The last line of metrics.jsonl by name, with as many digits as training shows."""
+    last = folder.last_figures()
+    shown = {float: lambda value: f"{value:.5g}" if abs(value) < 1e4 else f"{value:,.0f}"}
+    figures = json.loads(last) if last else {}
+    told = (f"{name}={shown.get(type(value), str)(value)}" for name, value in figures.items() if value is not None)
+    return ", ".join(told) or "none"
+
+
 def sizes(model: GPT) -> str:
     """Parameters and bytes of a model, and what a token costs.
 
     >>> from tt_language import GPTConfig
     >>> sizes(GPT(GPTConfig(vocab_size=100, block_size=64, n_layer=2, n_head=2, n_embd=32, bias=False)))
-    '29,984 parameters in 1 MB; a token: 0.1 MFLOP written, 0.2 MFLOP trained, 512 bytes of cache'
+    '29,984 parameters in 120 kB; a token: 0.1 MFLOP written, 0.2 MFLOP trained, 512 bytes of cache'
     """
     config = model.config
     cache = (

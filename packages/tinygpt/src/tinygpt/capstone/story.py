@@ -171,7 +171,7 @@ def _page(folder: RunFolder, gpt: TinyGPT, profiler: Profiler, forms: Sequence[F
     described = folder.read_config()
     parts = [
         ("1. It learns", _training(folder, described)),
-        ("2. What it wrote on the way", _samples(folder)),
+        ("2. What it wrote meanwhile", _samples(folder)),
         ("3. Where a step's time goes", _profile(profiler)),
         ("4. The same model, smaller and faster", _comparison(forms)),
         ("5. Do it yourself", _commands(folder)),
@@ -221,12 +221,13 @@ def _comparison(forms: Sequence[Form]) -> str:
         for form in forms
     )
     heads = "".join(
-        f"<th>{head}</th>" for head in ("form", "bytes", "of it", "bits per byte", "right", "a token", "of it")
+        f"<th>{head}</th>" for head in ("form", "size", "share", "bits per byte", "accuracy", "time a token", "share")
     )
     texts = "".join(f"<p>{escape(form.name)}</p><blockquote>{escape(form.text)}</blockquote>" for form in forms)
     told = (
-        "<p>Measured in turn. <i>Right</i> is the share of held-out tokens that the model finds likeliest. Bold forms "
-        "are beaten by none in time, bytes and quality at once.</p>"
+        "<p>All forms are measured in turn. <i>Share</i> compares with the first row. <i>Accuracy</i> is the share of "
+        "held-out tokens to which the model gives the highest probability. No other form is better than one in bold in "
+        "time, size and accuracy at once.</p>"
     )
     table = f'<div class="wide"><table><tr>{heads}</tr>{rows}</table></div>'
     return f'{table}{told}<div class="wide">{pareto_chart(points)}</div>{texts}'
@@ -252,7 +253,7 @@ def _machine() -> str:
         "system": known["system"],
         "Python": platform.python_version(),
         "packages": ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
-        "programs that wanted each core before": known["load"],
+        "load before, in programs per core": known["load"],
     }
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td class='text'>{escape(str(value))}</td></tr>" for name, value in told.items()

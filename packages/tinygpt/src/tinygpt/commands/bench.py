@@ -16,14 +16,29 @@ from tt_core.command.common import plugin_option, reported, threads_option
     epilog=examples("tinygpt bench runs/my-run", "tinygpt bench runs/my-run --plugin kv-cache --plugin jit"),
 )
 @run_argument
-@click.option("--prompt-tokens", default=64, show_default=True, type=click.IntRange(min=1), help="tokens to read")
-@click.option("--new-tokens", default=32, show_default=True, type=click.IntRange(min=1), help="tokens to write")
-@click.option("--rounds", default=9, show_default=True, type=click.IntRange(5, 1000), help="times that all is measured")
+@click.option(
+    "--prompt-tokens", type=click.IntRange(min=1), help="tokens to read [default: 64, or half of the context]"
+)
+@click.option(
+    "--new-tokens", type=click.IntRange(min=1), help="tokens to write [default: 32, or a quarter of the context]"
+)
+@click.option(
+    "--rounds",
+    default=9,
+    show_default=True,
+    type=click.IntRange(5, 1000),
+    help="how often each measurement is repeated",
+)
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 @plugin_option
 @threads_option
 def command(
-    run_folder: Path | None, prompt_tokens: int, new_tokens: int, rounds: int, as_json: bool, plugins: tuple[str, ...]
+    run_folder: Path | None,
+    prompt_tokens: int | None,
+    new_tokens: int | None,
+    rounds: int,
+    as_json: bool,
+    plugins: tuple[str, ...],
 ) -> None:
     """Measure how fast a model reads and writes.
 

@@ -67,5 +67,5 @@ def command(
             raise TinyTorchError("give what to train on: --data FILE, a text or .jsonl")
         else:
             folder = job.start(run_folder, data, TuneConfig(**given), out, say)
-        verb = "chat" if load_tokenizer(folder.path).chat_template else "generate"
-        say(f"let it write: tinygpt {verb} {folder.path}")
+        talks = load_tokenizer(folder.path).chat_template is not None
+        say(f"{'talk with it: tinygpt chat' if talks else 'let it write: tinygpt generate'} {folder.path}")

@@ -78,16 +78,20 @@ def sampling_options(command: Command) -> Command:
 
 _SAMPLING = [
     click.option("--max-new-tokens", default=200, show_default=True, type=click.IntRange(min=1)),
-    click.option("--min-new-tokens", default=0, show_default=True, type=int, help="no end-of-text token before"),
+    click.option(
+        "--min-new-tokens", default=0, show_default=True, type=int, help="suppress the end-of-text token until then"
+    ),
     click.option("--temperature", default=0.8, show_default=True, type=float, help="0 takes the likeliest token"),
     click.option("--top-k", type=int, help="choose among the k likeliest tokens"),
     click.option("--top-p", type=float, help="choose among the likeliest tokens of this total probability"),
     click.option("--min-p", type=float, help="choose among tokens of this share of the likeliest one's probability"),
     click.option("--repetition-penalty", default=1.0, show_default=True, type=float),
-    click.option("--no-repeat-ngram-size", default=0, show_default=True, type=int, help="no n tokens occur twice"),
-    click.option("--stop", multiple=True, help="end at this text"),
+    click.option(
+        "--no-repeat-ngram-size", default=0, show_default=True, type=int, help="no sequence of n tokens occurs twice"
+    ),
+    click.option("--stop", multiple=True, help="end at this text (may be repeated)"),
     click.option("--ignore-eos", is_flag=True, help="go on after the token that ends a text"),
-    click.option("--seed", type=click.IntRange(min=0), help="write the same again"),
+    click.option("--seed", type=click.IntRange(min=0), help="the same seed gives the same text"),
 ]
 
 

@@ -20,10 +20,24 @@ from tt_core.engine.plugins import use
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
 @click.option("--name", help="the model's id [default: the folder's name]")
 @click.option("--api-key", envvar="TINYGPT_API_KEY", show_envvar=True, help="what clients must send as a bearer token")
-@click.option("--allow-host", "names", multiple=True, metavar="NAME", help="a further name of this server")
-@click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="a web page that may ask from elsewhere")
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="another host name under which clients reach this server",
+)
+@click.option(
+    "--allow-origin", "origins", multiple=True, metavar="URL", help="a web page elsewhere whose requests are answered"
+)
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="texts generated together")
-@click.option("--queue", default=256, show_default=True, type=click.IntRange(1), help="texts that may wait; then 429")
+@click.option(
+    "--queue",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1),
+    help="texts that may wait; more are refused (429)",
+)
 @click.option("--timeout", default=600, show_default=True, type=click.IntRange(1), help="seconds for a request")
 @click.option("--body", default=1024, show_default=True, type=click.IntRange(1, 1 << 20), help="largest request, in KB")
 @click.option("--reuse", default=256, show_default=True, type=click.IntRange(0), help="MB of prompts that are kept")

@@ -35,7 +35,7 @@ def command(
     plugins: tuple[str, ...],
     **changes: Any,
 ) -> None:
-    """Train, profile, quantize, shrink and compare; one page tells it.
+    """Train, profile, shrink and compare a model; write the report as a page.
 
     With RUN, the story is that of a model that is trained already. The page is one file that a browser opens.
     """

@@ -185,7 +185,7 @@ def _add_ends(writer: Any, tokenizer: Tokenizer, vocab: Mapping[str, int], confi
     """The tokens that begin and end a text, and the chat template."""
     before = list(getattr(tokenizer, "prefix_tokens", ()))
     writer.add_add_bos_token(bool(before))
-    begin = before[0] if before else tokenizer.bos_token
+    begin = before[0] if before else tokenizer.bos_token or ""
     if begin in vocab:
         writer.add_bos_token_id(vocab[begin])
     end = vocab.get(tokenizer.eos_token or "", next(iter(config.end_ids), None))

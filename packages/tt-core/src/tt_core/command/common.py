@@ -57,7 +57,7 @@ threads_option = click.option(
     metavar="N",
     callback=_use_threads,
     expose_value=False,
-    help="compute on so many threads [default: $TT_NUM_THREADS, else one for each core]",
+    help="number of threads [default: $TT_NUM_THREADS, else one for each core]",
 )
 """The option of every command that computes; it calls `set_num_threads`."""
 

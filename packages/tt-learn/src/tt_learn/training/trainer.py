@@ -230,7 +230,8 @@ class Trainer(Resumable):
         self._schedule("step")
         due = plan.val is not None and plan.val_every is not None and self.step % plan.val_every == 0
         metrics = self._validate(plan.val) if due else {}
-        if due or self.step % self.log_every == 0:
+        ending = plan.val is not None and self.step == plan.steps  # validated and logged once fit has ended
+        if due or (self.step % self.log_every == 0 and not ending):
             self._log(metrics)
         self._tell("on_step_end")
 

@@ -413,4 +413,5 @@ $("map").addEventListener("pointermove", (event) => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 $("key").addEventListener("change", connect);
+$("access-form").addEventListener("submit", (event) => { event.preventDefault(); connect(); });
 connect();
