@@ -113,7 +113,7 @@ def test_allocates_once_where_the_room_suffices() -> None:
 def test_another_batch_is_an_error() -> None:
     cache, layer = KVCache(rows=2, length=4), Layer()
     cache.extend(layer, some(2), some(2))
-    with pytest.raises(tt_core.TinyTorchError, match="2 texts are remembered, got 1"):
+    with pytest.raises(tt_core.TinyTorchError, match="the cache holds 2 texts, got 1"):
         cache.extend(layer, some(1, rows=1), some(1, rows=1))
 
 
@@ -325,18 +325,18 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "keep alone": (lambda: KVCachePlugin(keep=4), "window and keep go with beyond=window"),
     "dtype": (lambda: KVCache(dtype="int4"), "expected int8, or None"),
     "a misspelt option": (lambda: KVCachePlugin(windw=4), "windw is no option; did you mean window?"),
-    "a row too far": (lambda: used().select([2]), "row 2 is none of the 2 rows"),
+    "a row too far": (lambda: used().select([2]), "row 2 is out of range for the 2 rows"),
     "beyond": (lambda: KVCachePlugin(beyond="roll"), "expected one of crop, error, window"),
     "window and error": (lambda: KVCachePlugin(beyond="error", window=4), "go with beyond=window"),
     "window and reuse": (lambda: KVCachePlugin(window=4, reuse=1), "neither static nor reuse"),
     "reuse": (lambda: KVCachePlugin(reuse=-1), "reuse is -1, expected megabytes"),
-    "another batch": (lambda: used().update(some(1, rows=1), some(1, rows=1), 0), "2 texts are remembered, got 1"),
+    "another batch": (lambda: used().update(some(1, rows=1), some(1, rows=1), 0), "the cache holds 2 texts, got 1"),
     "other heads": (lambda: used().update(some(1)[:, :2], some(1)[:, :2], 0), "got 2 of 4"),
     "another dtype": (lambda: used().update(some(1).double(), some(1).double(), 0), "float64; the cache is of another"),
     "a layer too far": (lambda: used().update(some(2), some(2), 5), "of another model"),
     "a layer too late": (lambda: used().update(some(1), some(1), 1), "of another model"),
     "shapes": (lambda: KVCache().update(some(2), some(3), 0), "keys and values are"),
-    "static": (lambda: used(static=True).update(some(3), some(3), 0), "5 positions, but it was made for 4"),
+    "static": (lambda: used(static=True).update(some(3), some(3), 0), "needs 5 positions, the cache has 4"),
     "StaticCache": (lambda: StaticCache(ROTARY, 99), "expected 1 to the model's context, 32"),
     "no begin": (lambda: used(window=4), "calls begin"),
     "window over context": (lambda: past_of(KVCachePlugin(window=64)), "window is 64, the model's context only 32"),
@@ -372,7 +372,7 @@ def test_a_window_that_dropped_positions_cannot_be_cropped() -> None:
         found = model(ids[:, 3:5], past=cache)  # as if the last two had not been read
         np.testing.assert_allclose(found.numpy(), model(ids[:, :5]).numpy()[:, 3:], atol=1e-5)
         model(ids[:, 5:], past=cache)
-    with pytest.raises(CacheError, match="has dropped positions"):
+    with pytest.raises(CacheError, match="has dropped earlier positions"):
         cache.crop(-1)
 
 

@@ -113,13 +113,13 @@ def test_what_does_not_fit_is_refused(model: GPT) -> None:
     cache.add()
     with pytest.raises(CacheError, match="all 1 rows are taken"):
         cache.add()
-    with pytest.raises(CacheError, match="5 positions, but it was made for 4"):
+    with pytest.raises(CacheError, match="needs 5 positions, the cache has 4"):
         cache.read(model, [0], [[1, 2, 3, 4, 5]])
     with pytest.raises(CacheError, match="1 token or more"):
         cache.read(model, [0], [[]])
     with pytest.raises(CacheError, match="call read"):
         model(tt_core.tensor([[1]]), past=cache)
-    with pytest.raises(CacheError, match="begins with a cache of one text"):
+    with pytest.raises(CacheError, match="is a cache of one text"):
         RowCache(rows=1, length=4).add(KVCache())
 
 

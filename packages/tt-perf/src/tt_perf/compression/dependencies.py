@@ -1,16 +1,17 @@
-"""Part of module 16: which numbers belong to one unit, so that a neuron, channel or head can be removed as a whole.
+"""Part of module 16: which numbers form one unit, so that a neuron, channel or head can be removed as a whole.
 
-Removing neuron i of a layer removes row i of its weight, entry i of its bias and of the norm behind it, and column i of
-the layer that reads it; a residual ties it to the neuron it is added to, a flatten to 16 columns. The walk finds that
-by running the model once on an example. Each entry of each axis of a parameter starts as a unit of its own. A plugin
-observes the ops and says for each element of each result to which unit it belongs, by a rule for the op:
+To remove neuron i of a layer is to remove row i of its weight, entry i of its bias and of the norm after it, and column
+i of the layer that reads it. A residual connection ties the neuron to the one it is added to; a flatten ties a channel
+to several columns. `Walk` finds these dependencies by one run of the model on an example. Each entry of each axis of a
+parameter starts as a separate unit. A plugin observes the ops and assigns each element of each result to a unit, by a
+rule for the op:
 
-    linear       the input's units are those of the columns, the result's those of the rows
-    x + y        the units of x and y at the same place are one                        (union-find, Tarjan 1975)
-    reshape      labels are reshaped as the numbers are: the op's own kernel runs on them
-    attention    a head of queries, and the keys and values it looks at, are one unit
+    linear       the columns are the units of the input, the rows are the units of the result
+    x + y        the units of x and y at the same place become one                     (union-find, Tarjan 1975)
+    reshape      labels are reshaped like the numbers: the op's own kernel runs on them
+    attention    a query head and the key and value heads that it reads are one unit
 
-What no rule covers pins its units: they stay. (Graphs of dependencies: Fang et al. 2023, arXiv:2301.12900.)
+An op without a rule pins its units, so they are not removed. (Dependency graphs: Fang et al. 2023, arXiv:2301.12900.)
 """
 
 from __future__ import annotations
@@ -29,32 +30,35 @@ from tt_learn.training import evaluating
 from tt_perf.compression.reports import MASK, CompressionError, arguments
 
 Labels = Array
-"""The unit of each element of a tensor, in its shape; 0 where it belongs to none (inputs and constants)."""
+"""The unit of each element of a tensor, in the tensor's shape; 0 for elements of inputs and constants."""
 Traced = tuple[Labels, ...]
-"""Of an activation one array of labels; of a matrix or kernel two: the unit of its row, and that of its column."""
+"""An activation has one array of labels; a matrix or a convolution's weight has two, for its rows and its columns."""
 
 
 class Units:
-    """Sets of labels that are one unit. A pinned one is never removed, with the reason, "" for inputs and outputs."""
+    """Disjoint sets of labels: the labels of a set are one unit. Pinned units are never removed.
+
+    `reasons` holds the reason of each pinned unit; "" for inputs and outputs.
+    """
 
     def __init__(self) -> None:
         self.parent = np.zeros(1, np.int64)
         self.reasons: dict[int, str] = {}
 
     def new(self, count: int) -> Labels:
-        """Labels of `count` new units."""
+        """The labels of `count` new units, (count,)."""
         first = len(self.parent)
         self.parent = np.concatenate([self.parent, np.arange(first, first + count)])
         return self.parent[first:].copy()
 
     def roots(self, labels: Labels) -> Labels:
-        """The one label that stands for each unit."""
+        """The label that represents the unit of each label, in the same shape."""
         while not np.array_equal(above := self.parent[labels], labels):
             labels = above
         return labels
 
     def join(self, a: Labels, b: Labels) -> None:
-        """What stands at the same place is one unit; labels of 0 are left out."""
+        """Joins the units of `a` and `b` at each place; labels of 0 are ignored."""
         a, b = np.broadcast_arrays(self.roots(a), self.roots(b))
         apart = (a != b) & (a > 0) & (b > 0)
         for one, other in np.unique(np.stack([a[apart], b[apart]]), axis=1).T:
@@ -66,19 +70,19 @@ class Units:
                     self.reasons[one] = self.reasons.get(one) or reason
 
     def pin(self, labels: Labels, reason: str = "") -> None:
-        """These units stay."""
+        """Pins these units: they cannot be removed."""
         for root in np.unique(self.roots(labels)).tolist():
             if root:
                 self.reasons[root] = self.reasons.get(root) or reason
 
     def varies(self, labels: Labels, axis: int) -> bool:
-        """Whether removing a unit could change the size of this axis."""
+        """Whether the removal of a unit could change the size of this axis."""
         found = self.roots(labels)
         return bool((found != found.take([0], axis)).any()) if labels.shape[axis] > 1 else False
 
 
 class Running:
-    """Runs a model in evaluation, and knows which layer is running or was when an error came: a plugin for one run."""
+    """Runs a model in evaluation mode; a plugin that tracks which layer runs, or ran when an error was raised."""
 
     def __init__(self, model: Layer) -> None:
         self.model = model
@@ -87,7 +91,7 @@ class Running:
 
     @property
     def innermost(self) -> str:
-        """The dotted name of the layer that is running; its type's name for the model itself."""
+        """The dotted name of the running layer; the name of its type for the model itself."""
         return self.stack[-1] if self.stack else type(self.model).__name__
 
     def run(self, inputs: tuple[Any, ...]) -> Any:
@@ -104,18 +108,20 @@ class Running:
         def named(layer: Layer, *inputs: Any, **options: Any) -> Any:
             self.stack.append(self.paths.get(id(layer), type(layer).__name__))
             result = call(layer, *inputs, **options)
-            self.stack.pop()  # not after an error: the innermost layer is the one to name
+            self.stack.pop()  # not after an error, whose message names the innermost layer
             return result
 
         return named
 
 
 class Walk:
-    """One run of a model on an example, and what it showed.
+    """One run of a model on an example, and the units that it found.
 
-    `axes`: labels of the first two axes of each parameter and buffer, by its `id`; `produced` and `consumed`: what
-    products have made and read; `heads`: labels of heads, with how many of queries share one; `features`: those of
-    embeddings; `statistics`: those of what is normalized over, where fewer units have another mean.
+    axes: labels of the first two axes of each parameter and buffer, by its `id`
+    produced, consumed: labels of the rows and of the columns of matrix products and convolutions
+    heads: labels of attention heads, with the number of query heads that share one
+    features: labels of the features of embeddings
+    statistics: labels of axes that layer norms average over; their mean changes when a unit is removed
     """
 
     def __init__(self, model: Layer, example: Any) -> None:
@@ -128,7 +134,7 @@ class Walk:
         self.features: list[Labels] = []
         self.statistics: list[Labels] = []
         self._traced: dict[int, Traced] = {}
-        self._alive: list[Any] = []  # so that no id is used twice
+        self._alive: list[Any] = []  # keeps arrays alive, so that no id is used twice
         for tensor in held(model):
             self._start(tensor)
         self._run(model, example)
@@ -169,7 +175,7 @@ class Walk:
     # --- what rules need
 
     def of(self, x: Tensor) -> Traced:
-        """Labels of a tensor; zeros for what is none or was not made by an op."""
+        """Labels of a tensor; zeros for a number, and for a tensor that no observed op made."""
         data = getattr(x, "data", x)
         found = self._traced.get(id(data)) if isinstance(data, np.ndarray) else None
         return found if found is not None else (np.zeros(np.shape(data), np.int64),)
@@ -179,34 +185,34 @@ class Walk:
         self._traced[id(tensor.data)] = traced
 
     def pin(self, given: Iterable[Traced], op: Op) -> None:
-        """Pin the units of what no rule can follow."""
+        """Pins the units of tensors that no rule can follow."""
         for traced in given:
             for labels in traced:
                 self.units.pin(labels, f"op {op.name} in {self.running.innermost}")
 
     def along(self, labels: Labels, axis: int, op: Op) -> Labels:
-        """The unit of each entry of an axis; where it is not the same everywhere else, the units are pinned."""
-        rows = np.moveaxis(self.units.roots(labels), axis, -1).reshape(-1, labels.shape[axis])
+        """The unit of each entry of an axis; if it is not the same along all other axes, the units are pinned."""
+        rows = np.moveaxis(self.units.roots(labels), axis, -1).reshape(-1, labels.shape[axis])  # (all else, entries)
         if (rows != rows[:1]).any():
             self.pin([(labels,)], op)
             return np.zeros(labels.shape[axis], np.int64)
         return rows[0]
 
     def match(self, a: Labels, b: Labels, op: Op) -> None:
-        """Entries at the same place are one unit; what meets a constant or an input stays."""
+        """Joins entries at the same place; units that meet a constant or an input are pinned."""
         self.units.join(a, b)
         self.units.pin(np.where(b == 0, a, 0))
         self.units.pin(np.where(a == 0, b, 0))
 
 
 def held(model: Layer) -> Iterator[Tensor]:
-    """The parameters of a model, and its buffers but for masks."""
+    """The parameters of a model, and its buffers except masks."""
     yield from model.parameters()
     yield from (buffer for name, buffer in model.named_buffers() if not name.endswith(MASK))
 
 
 def _first_row(x: Any) -> Any:
-    """One example tells as much as a batch."""
+    """The first example of a batch, which shows as much as all of them."""
     return x[:1] if np.ndim(getattr(x, "data", x)) >= 2 else x
 
 
@@ -225,7 +231,7 @@ def tensors_of(output: object) -> Iterator[Any]:
 
 Rule = Callable[[Walk, Op, list[Traced], dict[str, Any], tuple[Any, ...]], list[Traced]]
 RULES: dict[str, Rule] = {}
-"""How each op passes units on; add an entry for an op of your own."""
+"""The rule of each op, by its name; add an entry for an op of your own."""
 
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
@@ -262,7 +268,7 @@ def _elementwise(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, 
         here = np.broadcast_to(labels, shape)
         walk.units.join(total, here)
         total = np.where(total > 0, total, here)
-    for (labels,) in given:  # a constant that has a number for each unit cannot follow
+    for (labels,) in given:  # a constant with a number for each unit cannot shrink with them
         lead = len(shape) - labels.ndim
         if any(n > 1 and walk.units.varies(total, lead + axis) for axis, n in enumerate(labels.shape)):
             walk.pin([(np.where(np.broadcast_to(labels, shape) == 0, total, 0),)], op)
@@ -274,7 +280,7 @@ def _elementwise(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, 
     "join_heads",
 )
 def _arranged(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
-    """Labels go where their elements go: the op's own kernel moves them."""
+    """Labels move with their elements: the op's own kernel moves them."""
     if len({len(traced) for traced in given}) > 1:
         return _pin_all(walk, op, given, attributes, outputs)
     move: Callable[..., Any] = op.kernel
@@ -283,7 +289,7 @@ def _arranged(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any
 
 @_rule("getitem")
 def _taken(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
-    """A part of an axis that could shrink would be another part then."""
+    """A part of an axis pins the units if the axis could shrink, since the index would then mean another part."""
     taken = tuple(op.kernel(labels, **attributes) for labels in given[0])
     for labels, part in zip(given[0], taken):
         if not np.array_equal(np.unique(walk.units.roots(labels)), np.unique(walk.units.roots(part))):
@@ -293,7 +299,7 @@ def _taken(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], 
 
 @_rule("reshape", "view")
 def _reshaped(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
-    """Joining axes is fine; an axis that could shrink cannot be cut into several."""
+    """Axes may be joined; an axis that could shrink cannot be split into several."""
     for labels in given[0]:
         for axes, parts in _regrouped(labels.shape, outputs[0].shape):
             cut = sum(n > 1 for n in parts) > 1
@@ -303,7 +309,7 @@ def _reshaped(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any
 
 
 def _regrouped(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
-    """Axes of the old shape with the sizes that they became, in the smallest groups of equal product."""
+    """Groups of old axes with the new sizes of the same elements; each group is as small as possible."""
     i = j = 0
     while i < len(old):
         axes, parts, before, after = [i], [], old[i], 1
@@ -350,7 +356,7 @@ def _conv(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], o
         return _product(walk, op, given, outputs, axis=channels)
     if not given[0][0].shape[channels] == groups == given[1][0].shape[0]:
         return _pin_all(walk, op, given, attributes, outputs)
-    rows = walk.along(given[1][0], 0, op)  # depthwise: channel i makes channel i
+    rows = walk.along(given[1][0], 0, op)  # depthwise: input channel i gives output channel i
     walk.match(walk.along(given[0][0], channels, op), rows, op)
     walk.match(given[2][0] if given[2][0].ndim else rows, rows, op)
     return [(_spread(rows, outputs[0].shape, channels),)]
@@ -364,13 +370,13 @@ def _product(walk: Walk, op: Op, given: list[Traced], outputs: Any, axis: int) -
     walk.match(walk.along(x[0], axis, op), columns, op)
     walk.produced.append(rows)
     walk.consumed.append(columns)
-    if bias[0].ndim:  # one is given
+    if bias[0].ndim:  # a bias is given
         walk.match(bias[0], rows, op)
     return [(_spread(rows, outputs[0].shape, axis),)]
 
 
 def _spread(units: Labels, shape: tuple[int, ...], axis: int) -> Labels:
-    """Labels of one axis for a whole tensor."""
+    """The labels of one axis, broadcast to a tensor of `shape`."""
     ones = [1] * len(shape)
     ones[axis] = len(units)
     return np.broadcast_to(units.reshape(ones), shape)
@@ -396,7 +402,7 @@ def _layer_norm(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, A
 
 
 def _normalized(walk: Walk, op: Op, given: list[Traced], outputs: Any, axis: int) -> list[Traced]:
-    """Statistics, scale and shift have a number for each unit of one axis."""
+    """Statistics, scale and shift have one number for each unit of one axis."""
     units = walk.along(given[0][0], axis, op)
     for vector, *_ in given[1:]:
         if vector.ndim:
@@ -409,7 +415,7 @@ def _embedding(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, An
     weight = given[1]
     if len(weight) != 2:
         return _pin_all(walk, op, given, attributes, outputs)
-    walk.units.pin(walk.along(weight[0], 0, op))  # an id means its row
+    walk.units.pin(walk.along(weight[0], 0, op))  # an id is the number of a row
     features = walk.along(weight[1], 1, op)
     walk.features.append(features)
     return [(_spread(features, outputs[0].shape, -1),)]
@@ -420,7 +426,7 @@ def _embedding(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, An
 
 @_rule("split_heads")
 def _split(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any], outputs: Any) -> list[Traced]:
-    heads = walk.along(given[0][0], -1, op).reshape(sum(attributes["heads"]), -1)
+    heads = walk.along(given[0][0], -1, op).reshape(sum(attributes["heads"]), -1)  # (heads, head size)
     walk.units.join(heads, heads[:, :1])
     walk.heads.append((heads[:, 0], 1))
     parts = op.kernel(walk.units.roots(given[0][0]), **attributes)
@@ -433,7 +439,7 @@ def _attention(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, An
     if query.ndim < 3 or any(walk.units.varies(x, axis) for x in (query, key, value) for axis in (-1, -2)):
         return _pin_all(walk, op, given, attributes, outputs)
     q, k, v = (walk.along(x, -3, op) for x in (query, key, value))
-    if mask.ndim >= 3 and mask.shape[-3] > 1:  # a number for each head
+    if mask.ndim >= 3 and mask.shape[-3] > 1:  # the mask differs between heads
         walk.pin([(q,)], op)
     group = len(q) // len(k)
     walk.match(q, np.repeat(k, group), op)
@@ -450,13 +456,13 @@ def _rotary(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, Any],
 
 
 def is_removable(walk: Walk, units: Labels, path: str) -> bool:
-    """Whether these units may be removed; raises `CompressionError` where the walk lost them."""
+    """Whether these units may be removed; raises `CompressionError` if the walk could not follow them."""
     reasons = [walk.units.reasons[root] for root in units.tolist() if root in walk.units.reasons]
     lost = next((reason for reason in reasons if reason), None)
     if lost is None and not reasons:
         read = np.unique(walk.units.roots(np.concatenate(walk.consumed)))
         if not np.isin(units, read).all():
-            lost = "an op or NumPy call that reads it unseen"
+            lost = "an op or NumPy call that the walk does not see"
     if lost is not None:
         raise CompressionError(
             f"shrink_: the outputs of {path} cannot be followed through {lost}; leave {path} out by filter_fn"

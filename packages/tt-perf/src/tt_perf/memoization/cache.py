@@ -1,7 +1,7 @@
-"""Part of module 17: the KV cache that the plugin `kv-cache` brings. It computes what `DynamicCache` computes.
+"""Part of module 17: the KV cache of the plugin `kv-cache`. It gives the same keys and values as `DynamicCache`.
 
-What it adds: room for more positions (`storage.py`), a sliding window (`window.py`), int8 in the place of floats, and
-the token ids behind each column, by which a prompt's cache is found again (`prefixes.py`) and saved (`files.py`).
+It adds spare capacity (`storage.py`), a sliding window (`window.py`), int8 in place of floats (`formats.py`), and the
+token id of each column, by which the cache of a prompt is found again (`prefixes.py`) and saved (`files.py`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _PADDING = -1
 class KVCache(DynamicCache):
     """Keys and values of one generation (see `tt_language.hookspecs.Past`).
 
-    `rows` is the number of texts and `length` the number of positions expected at most. Memory grows with the text by
-    doubling, so a long context costs nothing until it is used; `static` allocates `length` positions at once and
-    refuses more. Otherwise more texts or positions than expected are held too.
+    `rows` is the number of texts, and `length` the largest number of positions to expect. Memory doubles as the text
+    grows, so a long context costs nothing until it is used, and the cache can exceed both numbers. `static` allocates
+    `length` positions at once and raises an error beyond them.
 
-    `window` keeps the last so many positions and the first `keep` alone. `dtype="int8"` keeps keys and values as
-    integers of one byte, with a scale for each vector. `beyond` says what `generate` does with a text longer than the
-    context: "crop" drops its older half and reads the rest again, "error" raises; with a `window` it is "window".
-    Raises `CacheError` for options out of range.
+    `window` keeps only the last `window` positions and the first `keep`. `dtype="int8"` stores keys and values as
+    integers of one byte, with a scale for each vector. `beyond` decides what `generate` does with a text that is longer
+    than the context: "crop" drops its older half and reads the rest again, "error" raises; with a `window` it is
+    "window". Raises `CacheError` for options out of range.
 
     >>> import tt_core
     >>> cache, layer = KVCache(rows=1, length=4), tt_core.Layer()
@@ -65,19 +65,19 @@ class KVCache(DynamicCache):
         self.window, self.keep = window, keep
         self.beyond = beyond if window is None else "window"
         self.tokens: list[list[int]] = []
-        """The ids that were read, for each row; -1 for padding. Empty where the model does not tell them."""
+        """The ids that each row has read; -1 for padding. Empty if the model does not call `begin`."""
         self.moves = 0
-        """Counts changes of what is kept: odd while rows or positions are moved, for who reads from another thread."""
+        """Incremented before and after rows or positions move, so that another thread sees an odd number meanwhile."""
         self._room = length
         self._layers: list[LayerMemory] = []
         self._places: dict[Hashable, int] = {}
         self._slots = None if window is None else Slots(window, keep)
         self._plan: Plan | None = None
-        self._extended: list[LayerMemory] = []  # by this plan
+        self._extended: list[LayerMemory] = []  # the layers that have used this plan
 
     @property
     def length(self) -> int:
-        """How many positions were read; the next token has this position."""
+        """The number of positions read so far, which is the position of the next token."""
         if self._slots is not None:
             return self._slots.columns_read
         return max((layer.length for layer in self._layers), default=0)
@@ -88,11 +88,14 @@ class KVCache(DynamicCache):
         return sum(layer.nbytes for layer in self._layers)
 
     def begin(self, ids: Tensor | Array, positions: Tensor | None, attn_mask: Tensor | Array | None) -> Any:
-        """Note what a call of the model reads, before its layers extend; returns the mask that these receive."""
-        given = np.atleast_2d(as_array(ids))
+        """Records the ids that a call of the model reads, before its layers extend; returns their attention mask.
+
+        ids (rows, new) or (new,), positions (rows, new) or (new,), attn_mask (rows, heads or 1, new, length + new).
+        """
+        given = np.atleast_2d(as_array(ids))  # (rows, new)
         rows, new = given.shape
         if self.tokens and len(self.tokens) != rows:
-            raise CacheError(f"kv-cache: {len(self.tokens)} texts are remembered, got {rows}; start another cache")
+            raise CacheError(f"kv-cache: the cache holds {len(self.tokens)} texts, got {rows}; start another cache")
         real = _real(attn_mask, rows, new)
         start = self.length
         if len(self.tokens) == rows or start == 0:
@@ -108,10 +111,11 @@ class KVCache(DynamicCache):
 
     @checked
     def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Remember keys and values of new positions for one layer; returns those that the new queries may see.
+        """Stores keys and values of new positions for one layer; returns those that the new queries may see.
 
-        Raises `GradientError` for those that require gradients, which would end here, and `CacheError` for a layer,
-        batch or shape other than what is remembered.
+        k (rows, heads, new, head size) and v alike; the results are (rows, heads, length + new, head size). Raises
+        `GradientError` for tensors that require gradients, which would be lost here, and `CacheError` for another
+        layer, batch size or shape than the cache holds.
         """
         check_new(k, v)
         memory = self._memory_of(layer, k.shape[2])
@@ -124,28 +128,28 @@ class KVCache(DynamicCache):
         return memory.extend_window(k.data, v.data, plan)
 
     def _memory_of(self, layer: Hashable, new: int) -> LayerMemory:
-        """Layers are known by the order in which they came first, so that a loaded cache fits its model."""
+        """A layer's memory; layers are identified by the order of their first calls, so that a loaded cache fits."""
         index = layer if isinstance(layer, int) else self._places.setdefault(layer, len(self._places))
         if index == len(self._layers) and self.length in ((new,) if self._layers else (0, new)):
             self._layers.append(LayerMemory(self.rows, self._room, KINDS[self.dtype], self.static))
         if not 0 <= index < len(self._layers):
             self._places.pop(layer, None)
             raise CacheError(
-                f"kv-cache: it holds {len(self._layers)} layers of {self.length} positions, and this is another one; "
-                f"the cache is of another model"
+                f"kv-cache: the cache holds {len(self._layers)} layers of {self.length} positions, and this layer is "
+                f"not one of them; the cache is of another model"
             )
         return self._layers[index]
 
     def column(self) -> tuple[Array, int]:
-        """Where the position goes that `begin` was told of: a slot for each row, and how many are in use then."""
+        """The slot of the new position in each row (rows,), and the number of slots in use after it."""
         if self._slots is None or self._plan is None:
             return np.full(self.rows, self.length), self.length + 1
         return self._plan.slots[:, 0], self._plan.used
 
     def with_room(self, layers: Sequence[Any], columns: int) -> list[LayerMemory]:
-        """The memory of each attention layer, with room for `columns`; for who writes there without `extend`.
+        """The memory of each attention layer, with room for `columns`, for code that writes without `extend`.
 
-        Whoever does notes in each memory's `length` what was written. Raises `CacheError` for a layer that is unknown.
+        That code must update the `length` of each memory. Raises `CacheError` for an unknown layer.
         """
         found = []
         for layer in layers:
@@ -157,7 +161,7 @@ class KVCache(DynamicCache):
 
     @checked
     def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was: beams that fork, rows that are finished."""
+        """Row i becomes the former row `rows[i]`, for beams that fork and texts that have ended."""
         chosen = checked_rows(rows, max((layer.rows for layer in self._layers), default=self.rows))
         self.moves += 1
         for layer in self._layers:
@@ -171,9 +175,9 @@ class KVCache(DynamicCache):
 
     @checked
     def crop(self, max_length: int) -> None:
-        """Keep the first `max_length` positions; a negative number removes as many from the end.
+        """Keeps the first `max_length` positions; a negative number removes that many from the end.
 
-        Raises `CacheError` where the window has dropped a position that would be needed again.
+        Raises `CacheError` if the window has dropped a position that would be needed again.
         """
         end = cropped_length(self.length, max_length)
         self.moves += 2
@@ -182,7 +186,7 @@ class KVCache(DynamicCache):
         if self._slots is not None and end < self.length:
             if not self._slots.complete:
                 raise CacheError(
-                    f"kv-cache: cannot crop to {end}, the window of {self.window} has dropped positions before it; "
+                    f"kv-cache: cannot crop to {end}: the window of {self.window} has dropped earlier positions; "
                     f"read the text again"
                 )
             self._slots.crop(end)
@@ -193,7 +197,7 @@ class KVCache(DynamicCache):
         self.tokens = [text[:end] for text in self.tokens]
 
     def clear(self) -> None:
-        """Forget everything, and keep the memory for what comes."""
+        """Removes all positions; the memory stays allocated."""
         self.moves += 2
         for layer in self._layers:
             layer.length = 0
@@ -204,13 +208,13 @@ class KVCache(DynamicCache):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every position that was read is there, in order, with its token."""
+        """Whether the cache holds every position that was read, in order, with its token."""
         known = bool(self.tokens) and all(len(text) == self.length for text in self.tokens)
         return known and self._slots is None and all(layer.length == self.length for layer in self._layers)
 
 
 class Rows(Protocol):
-    """A cache of several rows, of which `part_of` takes a part."""
+    """A cache of several rows, from which `part_of` copies."""
 
     dtype: str | None
     static: bool
@@ -220,7 +224,7 @@ class Rows(Protocol):
 
 
 def part_of(cache: Rows, row: int, start: int, end: int, rows: int, length: int) -> KVCache:
-    """A cache of its own that begins with columns `start` to `end` of one row, for `rows` texts of `length`."""
+    """A new cache that begins with a copy of columns `start` to `end` of one row, for `rows` texts of `length`."""
     new = KVCache(rows, length, dtype=cache.dtype, static=cache.static, beyond=cache.beyond)
     room = max(length if cache.static else 0, end - start)
     for layer in cache._layers:
@@ -234,7 +238,7 @@ def part_of(cache: Rows, row: int, start: int, end: int, rows: int, length: int)
 
 
 def arrays_of(cache: KVCache) -> dict[str, Array]:
-    """What is filled, by name: `layer.0.keys`, `layer.0.values`, with `_scale` behind where it is int8."""
+    """The filled arrays by name: `layer.0.keys`, `layer.0.values`; in int8 also `layer.0.keys_scale` and so on."""
     found = {}
     for i, layer in enumerate(cache._layers):
         for name, kind in (("keys", layer.keys), ("values", layer.values)):
@@ -244,12 +248,12 @@ def arrays_of(cache: KVCache) -> dict[str, Array]:
 
 
 def dtype_of(cache: KVCache) -> np.dtype[Any]:
-    """The dtype of the keys that the model gave."""
+    """The dtype of the model's keys."""
     return cache._layers[0].keys.like.dtype
 
 
 def restored(arrays: dict[str, Array], tokens: list[list[int]], dtype: str | None, like: np.dtype[Any]) -> KVCache:
-    """The cache whose `arrays_of` these are; `like` is the dtype of the model's keys."""
+    """The cache that `arrays_of` turned into these arrays; `like` is the dtype of the model's keys."""
     cache = KVCache(len(tokens), dtype=dtype)
     cache.tokens = tokens
     for i in range(len(arrays) // (2 * len(KINDS[dtype].names))):
@@ -263,13 +267,14 @@ def restored(arrays: dict[str, Array], tokens: list[list[int]], dtype: str | Non
 
 
 KINDS: dict[str | None, type[Floats]] = {None: Floats, "int8": Int8}
-"""How keys and values are kept, by the option `dtype`."""
+"""The storage formats of keys and values, by the option `dtype`."""
 
 
 class StaticCache(KVCache):
-    """A `KVCache` that is allocated once, for `max_cache_len` positions, and refuses more.
+    """A `KVCache` that is allocated once for `max_cache_len` positions, and raises an error beyond them.
 
-    `config` is the model's; by default the cache is as long as its context. Raises `CacheError` for a longer one.
+    `config` is the model's configuration. By default, the cache is as long as the context. Raises `CacheError` for a
+    longer one.
 
     >>> from tt_language import GPTConfig
     >>> StaticCache(GPTConfig(vocab_size=9, block_size=16, n_layer=1, n_head=1, n_embd=4)).max_cache_len
@@ -289,22 +294,22 @@ class StaticCache(KVCache):
 
 
 def check_options(window: object, keep: object, dtype: object, beyond: object) -> None:
-    """Raise `CacheError` for options that no cache has."""
+    """Raises `CacheError` for options out of range."""
     if window is not None and not is_integer(window, 1):
         raise CacheError(f"kv-cache: window is {shown(window)}, expected a number of positions, 1 or more")
     if not is_integer(keep, 0):
         raise CacheError(f"kv-cache: keep is {shown(keep)}, expected a number of positions, 0 or more")
     if not (dtype is None or isinstance(dtype, str)) or dtype not in KINDS:
-        raise CacheError(f"kv-cache: dtype is {shown(dtype)}, expected int8, or None for that of the model")
+        raise CacheError(f"kv-cache: dtype is {shown(dtype)}, expected int8, or None for the model's dtype")
     if not isinstance(beyond, str) or beyond not in BEYOND:
         raise CacheError(f"kv-cache: beyond is {shown(beyond)}, expected one of {', '.join(BEYOND)}")
 
 
 def _real(attn_mask: Any, rows: int, new: int) -> Array:
-    """(rows, new), false for new columns that a mask hides from every query: padding."""
+    """(rows, new), False for padding: new columns that the mask hides from every query."""
     if attn_mask is None:
         return np.ones((rows, new), bool)
-    mask = as_array(attn_mask)
+    mask = as_array(attn_mask)  # (rows, heads or 1, new, length + new)
     if mask.dtype != np.bool_ or mask.ndim != 4:
         return np.ones((rows, new), bool)
     return np.broadcast_to(mask[..., -new:].any((1, 2)), (rows, new))

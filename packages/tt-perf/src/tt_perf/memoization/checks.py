@@ -1,4 +1,4 @@
-"""Part of module 17: keys, values, rows and counts that a cache can keep, checked."""
+"""Part of module 17: checks of keys, values, rows and counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tt_core.tensor import Tensor
 from tt_learn.autograd import GradientError
 
 MOST_REPEATS = 1 << 16
-"""The most copies of a row. A larger number is a typing error, and a list of so many rows would not fit in memory."""
+"""The most copies of a row. A larger number is a typing error, and a list of that many rows would not fit in memory."""
 
 
 class CacheError(TinyTorchError, ValueError):
@@ -20,7 +20,7 @@ class CacheError(TinyTorchError, ValueError):
 def check_new(k: Tensor, v: Tensor) -> None:
     """Raise `GradientError` for keys and values that require gradients, `CacheError` for shapes that do not fit."""
     if getattr(k, "requires_grad", False) or getattr(v, "requires_grad", False):
-        raise GradientError("kv-cache: what is remembered gets no gradient; run the model under no_grad()")
+        raise GradientError("kv-cache: cached keys and values get no gradient; run the model under no_grad()")
     if k.ndim != 4 or v.ndim != 4 or k.shape[:3] != v.shape[:3]:
         raise CacheError(
             f"kv-cache: keys and values are (batch, heads, positions, size), got {tuple(k.shape)} and {tuple(v.shape)}"
@@ -28,13 +28,13 @@ def check_new(k: Tensor, v: Tensor) -> None:
 
 
 def check_alike(rows: int, kept: Array, new: Array) -> None:
-    """Raise `CacheError` for a batch, heads, size or dtype other than what is remembered, (..., heads, ..., size)."""
+    """Raise `CacheError` for a batch, heads, size or dtype other than the cache holds, (..., heads, ..., size)."""
     if rows != len(new):  # NumPy would repeat a single one
-        raise CacheError(f"kv-cache: {rows} texts are remembered, got {len(new)}; start another cache")
+        raise CacheError(f"kv-cache: the cache holds {rows} texts, got {len(new)}; start another cache")
     if (kept.shape[1], kept.shape[3], kept.dtype) != (new.shape[1], new.shape[3], new.dtype):
         raise CacheError(
-            f"kv-cache: {kept.shape[1]} heads of {kept.shape[3]} {kept.dtype} are remembered, got {new.shape[1]} "
-            f"of {new.shape[3]} {new.dtype}; the cache is of another model, or it changed"
+            f"kv-cache: the cache holds {kept.shape[1]} heads of {kept.shape[3]} {kept.dtype}, got {new.shape[1]} "
+            f"of {new.shape[3]} {new.dtype}; the cache is of another model, or the model changed"
         )
 
 
@@ -50,5 +50,5 @@ def checked_rows(rows: Sequence[int], count: int) -> list[int]:
     chosen = [int(row) for row in rows]
     wrong = next((row for row in chosen if not 0 <= row < count), None)
     if wrong is not None:
-        raise OutOfRangeError(f"select: row {wrong} is none of the {count} rows of the cache")
+        raise OutOfRangeError(f"select: row {wrong} is out of range for the {count} rows of the cache")
     return chosen

@@ -54,7 +54,7 @@ class DynamicCache:
 
     @property
     def length(self) -> int:
-        """How many positions were read; the next token has this position."""
+        """The number of positions read so far, which is the position of the next token."""
         return max((keys.shape[2] for keys in self._keys.values()), default=0)
 
     @property
@@ -64,7 +64,7 @@ class DynamicCache:
 
     @checked
     def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Remember keys and values of new positions for one layer; returns all of that layer's, oldest first.
+        """Stores keys and values of new positions for one layer; returns all of that layer's, oldest first.
 
         Raises `GradientError` for keys or values that require gradients, since these would be lost, and `CacheError`
         for shapes other than those of the stored ones.
@@ -79,7 +79,7 @@ class DynamicCache:
 
     @checked
     def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was; raises `OutOfRangeError` for a row that does not exist."""
+        """Row i becomes the former row `rows[i]`; raises `OutOfRangeError` for a row that does not exist."""
         # beams: the best continuations may all come from one row, whose past they then share
         chosen = checked_rows(rows, self.rows)
         for kept in (self._keys, self._values):
@@ -89,7 +89,7 @@ class DynamicCache:
 
     @checked
     def crop(self, max_length: int) -> None:
-        """Keep the first `max_length` positions; a negative number removes as many from the end."""
+        """Keep the first `max_length` positions; a negative number removes that many from the end."""
         end = cropped_length(self.length, max_length)  # positions that stay
         if not end:  # the next texts may be others, of any number
             self.clear()
@@ -98,7 +98,7 @@ class DynamicCache:
                 kept[layer] = kept[layer][:, :, :end].copy()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Removes all positions."""
         self._keys.clear()
         self._values.clear()
 
@@ -113,11 +113,11 @@ class DynamicCache:
 
     @checked
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """How many positions were read, by any layer."""
+        """The number of positions read so far."""
         return self.length
 
     def reorder_cache(self, beam_idx: TensorLike) -> None:
-        """`select` for beams: row i becomes what row `beam_idx[i]` was."""
+        """`select` for beams: row i becomes the former row `beam_idx[i]`."""
         rows = as_array(beam_idx, what="reorder_cache: beam_idx")
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ShapeError(f"reorder_cache: beam_idx is a list of rows, got {shown(beam_idx)}")
@@ -125,7 +125,7 @@ class DynamicCache:
 
     @checked
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row becomes `repeats` rows beside each other: several samples after one prompt."""
+        """Each row becomes `repeats` adjacent rows, for several samples of one prompt."""
         check_least("batch_repeat_interleave", repeats=repeats)
         if repeats > MOST_REPEATS:
             raise CacheError(f"batch_repeat_interleave: repeats is {repeats}, expected {MOST_REPEATS} or fewer")

@@ -1,8 +1,8 @@
-"""Part of module 17: prompts that begin alike are read once. Caches of earlier texts, found by their tokens.
+"""Part of module 17: caches of earlier texts, found by their tokens, so that a common beginning is read only once.
 
-A cache is used again only for the model that filled it, while that model is unchanged (`tt_perf.versions`), and only
-up to the first token that differs: ids are compared one by one, so no collision of hashes can mix texts up. The least
-recently used caches go when together they have more than the allowed bytes.
+A cache is reused only for the model that filled it, while that model is unchanged (`tt_perf.versions`), and only up to
+the first token that differs. Ids are compared one by one, so that no hash collision can confuse texts. The least
+recently used caches are dropped when all caches together exceed the allowed bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Entry:
 
 
 class _Found(NamedTuple):
-    """Columns `start` to `start + known` of a row are the beginning of the prompts."""
+    """A match: columns `start` to `start + known` of a row are the beginning of the prompts."""
 
     known: int
     entry: _Entry
@@ -36,7 +36,7 @@ class _Found(NamedTuple):
 
 
 class PrefixStore:
-    """Caches of at most `max_bytes`, oldest use first, with counts of what they saved. Safe to use from threads."""
+    """Caches of at most `max_bytes`, least recently used first, with counts of what they saved. It is thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -48,16 +48,16 @@ class PrefixStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all caches."""
+        """The bytes of all caches together."""
         return sum(entry.cache.nbytes for entry in self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def find(self, model: Layer, prompts: Sequence[Sequence[int]], rows: int, length: int) -> KVCache | None:
-        """A new cache that holds the longest known beginning of all `prompts`, None where none is known.
+        """A new cache that holds the longest known beginning of all `prompts`, or None if none is known.
 
-        At least the last token of each prompt is left to read, since its logits are wanted.
+        The last token of each prompt is never included: the model must read it, since its logits are needed.
         """
         wanted = min(common_length(prompts), min(map(len, prompts)) - 1)
         with self._lock:
@@ -80,17 +80,17 @@ class PrefixStore:
             for row, tokens in enumerate(entry.cache.tokens if entry.model() is model else ()):
                 if longest == len(beginning):
                     return best
-                start = next((i for i, token in enumerate(tokens) if token >= 0), len(tokens))  # behind the padding
+                start = next((i for i, token in enumerate(tokens) if token >= 0), len(tokens))  # after the padding
                 after = start + longest
                 if tokens[after : after + 1] != beginning[longest : longest + 1] or not entry.cache.is_whole:
-                    continue  # one token tells that it is not longer
+                    continue  # one token shows that this match is not longer
                 known = common_length([tokens[start:], beginning])
                 if known > longest:
                     best, longest = _Found(known, entry, row, start), known
         return best
 
     def add(self, model: Layer, cache: KVCache) -> None:
-        """Let `cache`, which may still grow, be found later; caches that it begins with are no longer needed."""
+        """Adds `cache`, which may still grow, and drops the caches of texts that are its beginning."""
         with self._lock:
             self._forget_changed(model)
             self._entries = [entry for entry in self._entries if entry.model() is not model or not _holds(cache, entry)]
@@ -103,13 +103,13 @@ class PrefixStore:
             return next((entry.cache for entry in reversed(self._entries) if entry.model() is model), None)
 
     def trim(self) -> None:
-        """Let the least recently used caches go until the rest fits."""
+        """Drops the least recently used caches until the rest fits."""
         with self._lock:
             while self._entries and self.nbytes > self.max_bytes:
                 del self._entries[0]
 
     def _forget_changed(self, model: Layer) -> None:
-        """Drop caches of models that are gone, and those of `model` from before it changed."""
+        """Drops caches of deleted models, and caches of `model` that are older than its last change."""
         version = self._versions.get(model)
         changed = version is not None and not version.holds(model)
         if version is None or changed:
@@ -119,7 +119,7 @@ class PrefixStore:
 
 
 def _holds(cache: KVCache, entry: _Entry) -> bool:
-    """Whether the only text of an entry is one that the only text of `cache` begins with."""
+    """Whether both hold one text, and the text of `cache` begins with the text of the entry."""
     old = entry.cache
     if len(old.tokens) != 1 or len(cache.tokens) != 1 or not (old.is_whole and cache.is_whole):
         return False
@@ -127,7 +127,7 @@ def _holds(cache: KVCache, entry: _Entry) -> bool:
 
 
 def _copied(found: _Found, rows: int, length: int) -> KVCache | None:
-    """The part that was found, None where another thread moved rows of that cache meanwhile."""
+    """A copy of the match, or None if another thread moved rows of that cache at the same time."""
     cache = found.entry.cache
     moves = cache.moves
     copied = part_of(cache, found.row, found.start, found.start + found.known, rows, length)
@@ -135,7 +135,7 @@ def _copied(found: _Found, rows: int, length: int) -> KVCache | None:
 
 
 def common_length(texts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all texts begin with.
+    """The length of the common beginning of all texts.
 
     >>> common_length([[1, 2, 3], [1, 2, 4, 5]]), common_length([[1, 2]])
     (2, 2)

@@ -1,13 +1,13 @@
-"""Part of module 17: a KV cache whose rows have lengths of their own, and come and go. A server reads texts with it.
+"""Part of module 17: a KV cache for a server. Its rows have different lengths, and can be added and removed.
 
-`KVCache` pads a batch, so all of its rows grow by the same columns. Here, each row begins at column 0 and has its own
-length. A call of the model reads some rows, and a different number of new tokens in each:
+`KVCache` pads a batch, so that all rows grow by the same columns. Here, each row begins at column 0 and has its own
+length. A call of the model reads some of the rows, with a different number of new tokens in each:
 
-    row 0   k k k k k k n .        k: the key of a token that was read before
+    row 0   k k k k k k n .        k: the key of an earlier token
     row 1   k k n n n . . .        n: the key of a new token
     row 2   k k k n . . . .        .: not part of this row, hidden by the mask
 
-A row that ends gives its place to the last one, so rows stay dense and attention reads them without a copy.
+When a row is removed, the last row takes its place. So rows stay contiguous, and attention reads them without a copy.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _FIRST = 256
 class RowCache:
     """Keys and values of up to `rows` texts of up to `length` positions (see `tt_language.hookspecs.Past`).
 
-    `add` gives a new row, `read` lets a model read tokens into some rows, and `remove` ends a row. `dtype` is that of
-    `KVCache`. Memory grows with the rows and their lengths; it is given back when the last row ends. Raises
+    `add` makes a new row, `read` lets a model read tokens into some rows, and `remove` removes a row. `dtype` is as in
+    `KVCache`. Memory grows with the rows and their lengths, and is freed when the last row is removed. Raises
     `CacheError` for options out of range.
 
     >>> from tt_language import GPT, GPTConfig
@@ -66,7 +66,7 @@ class RowCache:
 
     @property
     def length(self) -> int:
-        """Positions before the new ones of the call, in the row that ends last."""
+        """The number of positions before the new ones of the call, in the longest row."""
         return self._plan.end - self._plan.new
 
     @property
@@ -78,17 +78,17 @@ class RowCache:
 
     @checked
     def add(self, beginning: KVCache | None = None) -> int:
-        """The number of a new row, which is the last one; it begins with the row of `beginning`, if given.
+        """Adds a row after the last one and returns its number; it begins with a copy of `beginning`, if given.
 
-        Raises `CacheError` where all rows are taken, and for a cache that lacks tokens or positions.
+        Raises `CacheError` if all rows are taken, and for a `beginning` that lacks tokens or positions.
         """
         if len(self.tokens) == self.most:
-            raise CacheError(f"RowCache: all {self.most} rows are taken; remove one")
+            raise CacheError(f"RowCache: all {self.most} rows are taken; remove one first")
         if beginning is None:
             self.tokens.append([])
             return len(self.tokens) - 1
         if not beginning.is_whole or beginning.rows != 1 or beginning.dtype != self.dtype:
-            raise CacheError("RowCache: a row begins with a cache of one text, which has all its tokens and no window")
+            raise CacheError("RowCache: beginning is a cache of one text, with all tokens, this dtype and no window")
         row = len(self.tokens)
         for index, old in enumerate(beginning._layers):
             memory = self._memory(index)
@@ -101,7 +101,7 @@ class RowCache:
 
     @checked
     def remove(self, row: int) -> None:
-        """End a row; the last row takes its number."""
+        """Removes a row; the last row takes its number."""
         checked_rows([row], len(self.tokens))
         last = len(self.tokens) - 1
         end = len(self.tokens[last])
@@ -116,13 +116,13 @@ class RowCache:
 
     @checked
     def clear(self, row: int) -> None:
-        """Forget what a row holds, so that it can read another text."""
+        """Empties a row, so that it can read another text."""
         checked_rows([row], len(self.tokens))
         self.tokens[row] = []
 
     @checked
     def copy(self, row: int) -> KVCache:
-        """What a row holds, as a cache of its own."""
+        """A copy of a row as a `KVCache`."""
         checked_rows([row], len(self.tokens))
         end = len(self.tokens[row])
         return part_of(self, row, 0, end, 1, max(1, end))
@@ -131,18 +131,18 @@ class RowCache:
 
     @checked
     def read(self, model: Layer, rows: Sequence[int], new: Sequence[Sequence[int]], logits_to_keep: int = 1) -> Array:
-        """Let `model` read new tokens into `rows`, each after what its row holds; returns logits (rows, kept, vocab).
+        """Lets `model` read new tokens at the end of each of `rows`; returns logits (rows, logits_to_keep, vocabulary).
 
-        Shorter texts are padded on the left, so the last logits of each row are those after its last token. If the
-        model raises, the rows are as before. Raises `CacheError` for texts that are empty or do not fit, and
-        `OutOfRangeError` for a row that is not there.
+        Shorter texts are padded on the left, so that the last logits of each row follow its last token. If the model
+        raises, the rows stay as they were. Raises `CacheError` for texts that are empty or do not fit, and
+        `OutOfRangeError` for a row that does not exist.
         """
         chosen = checked_rows(rows, len(self.tokens))
         if len(new) != len(chosen) or not chosen or not all(new):
             raise CacheError(f"RowCache: each of {len(chosen)} rows reads 1 token or more, got {len(new)} texts")
         plan = _Plan(chosen, [len(self.tokens[row]) for row in chosen], [len(text) for text in new])
         if plan.end > self.room:
-            raise CacheError(f"RowCache: {plan.end} positions, but it was made for {self.room}")
+            raise CacheError(f"RowCache: the text needs {plan.end} positions, the cache has {self.room}")
         self._plan = plan
         ids = np.array([[*[0] * (plan.new - len(text)), *text] for text in new])  # (rows, new)
         options: dict[str, Any] = {"past": self, "logits_to_keep": logits_to_keep}
@@ -153,22 +153,23 @@ class RowCache:
         return logits
 
     def begin(self, ids: Tensor | Array, positions: Tensor | None, attn_mask: Tensor | Array | None) -> Any:
-        """The mask of a call: query i of a row sees the keys of this row up to its own position."""
+        """The mask of a call, (rows, 1, new, end): a query sees the keys of its row up to its own position."""
         if attn_mask is not None or tuple(ids.shape) != (len(self._plan.rows), self._plan.new):
             raise CacheError("RowCache: call read(), which calls the model; it takes no attn_mask")
         return self._plan.mask()
 
     @checked
     def extend(self, layer: Hashable, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep keys and values of the new tokens; returns those of the rows of this call, up to the longest one.
+        """Stores keys and values of the new tokens; returns those of the rows of this call, up to the longest row.
 
-        Raises `GradientError` for those that require gradients, and `CacheError` for another model's.
+        k and v (rows, heads, new, head size); the results are (rows, heads, end, head size). Raises `GradientError` for
+        tensors that require gradients, and `CacheError` for shapes of another model.
         """
         check_new(k, v)
         plan = self._plan
         memory = self._memory(self._places.setdefault(layer, len(self._places)))
         self._make_room(memory, k.data, v.data, max(plan.rows, default=0) + 1, plan.end)
-        row, at = plan.real
+        row, at = plan.real  # (new tokens,) each: padding is not stored
         place = (np.asarray(plan.rows)[row], slice(None), plan.columns[row, at])
         memory.keys.write(place, k.data[row, :, at])
         memory.values.write(place, v.data[row, :, at])
@@ -182,7 +183,7 @@ class RowCache:
         return self._layers[index]
 
     def _make_room(self, memory: LayerMemory, k: Array, v: Array, rows: int, end: int) -> None:
-        """Memory for so many rows and positions; what earlier rows hold stays."""
+        """Allocates memory for `rows` rows of `end` positions, and keeps the contents of earlier rows."""
         filled = max(map(len, self.tokens), default=0)
         capacity, room = (memory.keys.parts[0].shape[0], memory.keys.parts[0].shape[2]) if memory.keys.parts else (0, 0)
         if memory.keys.parts:
@@ -197,10 +198,10 @@ class RowCache:
 
 
 class _Plan:
-    """Which rows a call reads, at which positions these begin, and how many new tokens each gets.
+    """The rows that a call reads, the position at which each begins, and the number of its new tokens.
 
-    The new tokens of a row are the last of its columns. So the causal rule of attention, by which the last query sees
-    the last key, hides nothing that the mask shows.
+    The new tokens are the last columns of a row. So causal attention, in which the last query sees the last key, hides
+    nothing that the mask shows.
     """
 
     def __init__(self, rows: list[int], starts: list[int], counts: list[int]) -> None:
@@ -211,16 +212,16 @@ class _Plan:
         self.where: Any = slice(0, len(rows)) if dense else rows
         ends = np.array(starts) + np.array(counts)
         self.columns = ends.reshape(-1, 1) + np.arange(-self.new, 0)
-        """(rows, new), the position of each token; for padding, one before the new tokens of its row."""
+        """(rows, new), the position of each token; for padding, a position before the new tokens of its row."""
         self.real = np.nonzero(np.arange(-self.new, 0) >= -np.array(counts).reshape(-1, 1))
-        """The row and the column of each token that is no padding."""
+        """The row and the column of each token that is not padding."""
 
     def positions(self) -> Array:
-        """(rows, new), a valid position for padding too."""
+        """(rows, new), the position of each token; 0 for padding that lies before the text."""
         return np.maximum(self.columns, 0)
 
     def mask(self) -> Tensor | None:
-        """(rows, 1, new, end), None where causal attention hides the same."""
+        """(rows, 1, new, end), or None if causal attention hides the same keys."""
         if (self.columns[:, -1] == self.end - 1).all():
             return None
         return from_numpy((np.arange(self.end) <= self.columns[:, :, None])[:, None])

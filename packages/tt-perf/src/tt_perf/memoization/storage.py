@@ -17,7 +17,7 @@ from tt_perf.memoization.formats import Floats
 from tt_perf.memoization.window import Plan
 
 _FIRST = 256
-"""Positions allocated at first, beyond those that are there already."""
+"""Positions allocated at first, in addition to the existing ones."""
 
 
 class LayerMemory:
@@ -37,7 +37,7 @@ class LayerMemory:
         """Append new positions to the stored ones; returns all of them."""
         end = self.length + k.shape[2]
         if self.static and end > self.most:
-            raise CacheError(f"StaticCache: {end} positions, but it was made for {self.most}; make it longer")
+            raise CacheError(f"StaticCache: the text needs {end} positions, the cache has {self.most}; make it longer")
         self._make_room(k, v, end)
         new = (slice(self.rows), slice(None), slice(self.length, end))
         self.keys.write(new, k)
@@ -46,7 +46,7 @@ class LayerMemory:
         return from_numpy(self.keys.read(self.rows, end)), from_numpy(self.values.read(self.rows, end))
 
     def extend_window(self, k: Array, v: Array, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Put new positions where `plan` says; returns what was there and the new ones, or the places for a single one.
+        """Writes new positions to the slots of `plan`; returns the old and the new ones, or the slots for a single one.
 
         The order of keys means nothing to attention: each was rotated by its own position.
         """
@@ -76,13 +76,13 @@ class LayerMemory:
 
     @property
     def room(self) -> int:
-        """The number of positions that the arrays have room for."""
+        """The number of positions that fit in the arrays."""
         return self.keys.parts[0].shape[2] if self.keys.parts else 0
 
     def make_room(self, end: int) -> None:
-        """Allocate memory for `end` positions of what is kept already."""
+        """Allocates memory for `end` positions and keeps the filled ones."""
         if self.static and end > self.most:
-            raise CacheError(f"StaticCache: {end} positions, but it was made for {self.most}; make it longer")
+            raise CacheError(f"StaticCache: the text needs {end} positions, the cache has {self.most}; make it longer")
         k, v = (
             np.empty((self.rows, kind.like.shape[1], 1, kind.like.shape[3]), kind.like.dtype)
             for kind in (self.keys, self.values)
@@ -108,7 +108,7 @@ class LayerMemory:
             kind.reserve(self.capacity, max(end, wanted), new, self.rows, self.length)
 
     def select(self, rows: list[int]) -> None:
-        """Copies filled positions of rows that change; half as many rows or fewer give the rest of the memory back."""
+        """Copies filled positions of rows that change; frees memory if half of the rows or fewer remain."""
         # beams choose among the same rows at every token, which must not allocate
         if self.capacity / 2 < len(rows) <= self.capacity:
             self.keys.move(rows, self.length)
