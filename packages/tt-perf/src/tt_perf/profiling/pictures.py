@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,7 @@ def memory_timeline(profiler: Profiler) -> SVG:
     lines = [f"{size(count):>9}  {_holder(holder)}" for holder, count in holders[:10]]
     below = ["Held at the peak:", *lines, *([f"and {len(holders) - 10} others"] if len(holders) > 10 else [])]
     axis = f"{unit} since the profile began"
-    return framed([(points[0][0], 0.0), *points], drawn, "Memory that tensors hold", axis, "MB", below=below)
+    return framed([(points[0][0], 0.0), *points], drawn, "Memory", axis, "MB held by tensors", below=below)
 
 
 def _steps(xs: list[float], ys: list[float]) -> list[tuple[float, float]]:
@@ -165,6 +166,8 @@ def _holder(holder: Holder) -> str:
 
 _BOUND = {"memory": COLOURS[0], "compute": COLOURS[1], "overhead": COLOURS[3]}
 _NAMED = 8  # ops that get a label
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower edge in pixels."""
 
 
 def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
@@ -182,36 +185,37 @@ def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
 
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
         parts = [line([(x_at(x), y_at(y)) for x, y in roof], "#333333", 2)]
-        taken: list[tuple[float, float, float]] = []
+        spots = [(x_at(x), y_at(y), max(3.0, 22 * (v.seconds / total) ** 0.5)) for v, (x, y) in zip(found, places)]
+        taken: list[Box] = [(x - r, y - r, x + r, y + r) for x, y, r in spots]
         for x, y, words in (
             (x_at(machine.ridge), y_at(peak) - 8, f"{peak:.1f} GFLOP/s"),
             (x_at(low) + 22, y_at(low * bandwidth) + 4, f"{bandwidth:.1f} GB/s"),
         ):
             parts.append(text(x, y, words, weight="bold", halo=True))
-            taken.append((x, x + 8 * len(words), y))
-        for i, (each, (intensity, rate)) in enumerate(zip(found, places)):
-            x, y = x_at(intensity), y_at(rate)
-            radius = max(3.0, 22 * (each.seconds / total) ** 0.5)
-            parts.append(circle(x, y, radius, _BOUND[each.bound], str(each)))
-            if i < _NAMED:
-                parts.append(_label(each, x, y, radius, taken))
+            taken.append((x, y - 10, x + 8 * len(words), y + 3))
+        parts += [circle(x, y, r, _BOUND[each.bound], str(each)) for each, (x, y, r) in zip(found, spots)]
+        parts += [_label(each, x, y, r, taken) for each, (x, y, r) in zip(found[:_NAMED], spots)]
         return [*parts, *legend(list(_BOUND), list(_BOUND.values()))]
 
     lines = [f"{each.seconds / total:6.1%}  {each}" for each in found[:8]]
     return framed([*places, *roof], drawn, "Roofline", "FLOPs per byte moved", "GFLOP/s", logarithmic=True, below=lines)
 
 
-def _label(each: Verdict, x: float, y: float, radius: float, taken: list[tuple[float, float, float]]) -> str:
-    """The name beside its circle, moved down until it covers no other."""
-    left = x > (LEFT + WIDTH - RIGHT) / 2
+def _label(each: Verdict, x: float, y: float, radius: float, taken: list[Box]) -> str:
+    """The name beside its circle or a little higher or lower, where it covers nothing; none where all is covered."""
     width = 6.3 * len(each.name)
-    start = x - radius - 4 - width if left else x + radius + 4
-    place = y + 4
-    while any(abs(place - other) < 12 and start < end and begin < start + width for begin, end, other in taken):
-        place += 3
-    place = min(place, HEIGHT - 64)
-    taken.append((start, start + width, place))
-    edge = (start + width + 2 if left else start - 2, place - 4)
-    leader = line([(x, y), edge], "#9a9a9a", 1) if abs(place - y) > 8 else ""
-    at, anchor = (start + width, "end") if left else (start, "start")
-    return leader + text(at, place, each.name, anchor, size=11, halo=True)
+    inwards = x > (LEFT + WIDTH - RIGHT) / 2
+    for shift, left in itertools.product((0, 13, -13, 26, -26, 39, -39, 52, -52), (inwards, not inwards)):
+        start = x - radius - 4 - width if left else x + radius + 4
+        box = (start, y + shift - 6, start + width, y + shift + 6)
+        if LEFT < start < WIDTH - RIGHT - width and box[3] < HEIGHT - 60 and not any(_overlap(box, b) for b in taken):
+            taken.append(box)
+            edge = (start + width + 2 if left else start - 2, y + shift)
+            leader = line([(x, y), edge], "#9a9a9a", 1) if shift else ""
+            at, anchor = (start + width, "end") if left else (start, "start")
+            return leader + text(at, y + shift + 4, each.name, anchor, size=11, halo=True)
+    return ""
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
