@@ -301,7 +301,7 @@ def speedups(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel of all six packages, or of those named after `--`, into dist/; each wheel from its sdist."""
+    """Build sdist and wheel of all packages, or of those named after `--`, into dist/; each wheel from its sdist."""
     if unknown := set(session.posargs) - set(ACTS):
         session.error(f"{', '.join(sorted(unknown))} is no package; say some of {', '.join(ACTS)}")
     session.install(*tools("build"))

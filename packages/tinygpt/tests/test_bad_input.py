@@ -141,7 +141,7 @@ def test_a_run_without_model_or_checkpoint(refused: Refused, run: Path) -> None:
     (run / "model.safetensors").unlink()
     assert "tinygpt train --resume" in refused("generate", run)
     (run / "checkpoint" / "last.safetensors").unlink()
-    assert "train anew" in refused("generate", run)
+    assert "start it again" in refused("generate", run)
     assert "no checkpoint/last.safetensors" in refused("train", "--resume", run)
 
 
@@ -432,9 +432,9 @@ def test_commands_say_what_is_in_the_way_and_what_to_do(run: Path, refused: Refu
     config["finetuning"] = config.pop("training")
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert "go on with: tinygpt finetune --resume" in refused("train", "--resume", tmp_path / "tuned")
+    assert "continue with: tinygpt finetune --resume" in refused("train", "--resume", tmp_path / "tuned")
     assert "give one of --int8 and --int4" in refused("quantize", run, "--int8", "--int4")
-    assert "--resume" not in refused("quantize", run, "--out", run)  # there is no training to go on with
+    assert "--resume" not in refused("quantize", run, "--out", run)  # there is no training to continue
     assert "is a folder; name a file" in refused("story", run, "--out", tmp_path)
     (tmp_path / "file").write_bytes(b"")
     assert "cannot create folder" in refused("story", run, "--out", tmp_path / "file" / "story.html")

@@ -148,7 +148,7 @@ def test_loads_hugging_faces_format(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["info", str(tmp_path / "gpt2")]) == 0
     assert "n_embd=8" in capsys.readouterr().out
     assert main(["train", "--resume", str(tmp_path / "gpt2")]) == 1
-    assert "no training to go on with" in capsys.readouterr().err
+    assert "no training to continue" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no shell that closes the output")

@@ -66,7 +66,7 @@ def test_a_signal_saves_and_the_run_goes_on(
         out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert err.strip() == ""
-    assert f"go on with: tinygpt train --resume {tmp_path / 'run'}" in out
+    assert f"continue with: tinygpt train --resume {tmp_path / 'run'}" in out
     done = int(out.split("stopped after step ")[1].split(",")[0])
     assert main(["train", "--resume", str(tmp_path / "run"), "--steps", str(done + 10)]) == 0
     assert steps_done(tmp_path / "run") == done + 10

@@ -260,7 +260,7 @@ def test_an_output_that_fails_does_not_end_the_work(
     assert done == [0, 1, 2]
     assert sys.stdout is failing
     warned = capsys.readouterr().err
-    assert warned == f"warning: the output cannot be written ({os.strerror(code)}); the work goes on without it\n"
+    assert warned == f"warning: the output cannot be written ({os.strerror(code)}); the work continues without it\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no disk that is always full")

@@ -535,10 +535,10 @@ def test_ctrl_c_saves_says_how_to_resume_and_is_raised(tmp_path: Path, capsys: p
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        run("Adam", callbacks=[PressCtrlC(), Checkpoints(tmp_path, resume_hint="go on with: train --resume")])
+        run("Adam", callbacks=[PressCtrlC(), Checkpoints(tmp_path, resume_hint="continue with: train --resume")])
     assert signal.getsignal(signal.SIGINT) is before
     out = capsys.readouterr().out
-    assert out == f"stopped after step 4, saved {tmp_path / 'last.safetensors'}; go on with: train --resume\n"
+    assert out == f"stopped after step 4, saved {tmp_path / 'last.safetensors'}; continue with: train --resume\n"
     assert_same_bits(straight, run("Adam", seed=5, resume=tmp_path))
 
 

@@ -85,7 +85,7 @@ def checked(wanted: Needs, batch_size: int, smaller: str) -> Needs:
 
 
 def tuning_needs(shape: GPTConfig, weights: int, trained: int, batch_size: int, block_size: int) -> Needs:
-    """The memory that fine-tuning takes, of a model of so many `weights`, of which `trained` are trained.
+    """The memory of fine-tuning a model of `weights` numbers, of which `trained` are trained.
 
     Weights that are not trained have neither gradients nor moments, and no checkpoint holds them.
 

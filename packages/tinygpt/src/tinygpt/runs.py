@@ -82,7 +82,7 @@ class RunFolder:
         """Raise `FileError` where no run can be begun: `path` holds one already, is a file, or is read-only."""
         check_folder("runs" if path is None else path)
         if path is not None and cls(path)._holds_a_run():
-            go_on = f"go on with it by --resume {path}, or " if resumable else ""
+            go_on = f"continue it with --resume {path}, or " if resumable else ""
             raise FileError(f"{path} holds a run already; {go_on}name another --out")
 
     @classmethod

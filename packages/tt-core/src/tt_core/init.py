@@ -40,7 +40,7 @@ _skipping: ContextVar[bool] = ContextVar("skipping", default=False)
 def skipped() -> Iterator[None]:
     """A block in which layers are made without random values, because all of their weights are read from a file.
 
-    Their memory holds what was there before. The generator stays as it is. Constants are written as ever.
+    Their memory is uninitialized. The generator is not used. Constants are still written.
 
     >>> from tt_core import Linear, init, random
     >>> before = random.get_rng_state()
@@ -182,7 +182,7 @@ _GAINS: dict[str, Callable[[float], float]] = {
 
 @checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """What a weight's scale is multiplied by so that signals keep their size through this activation.
+    """The factor for the scale of weights that keeps the size of signals through this activation.
 
     `param` is the slope of "leaky_relu" (0.01 without). Raises `ArgumentError` for an unknown name.
 

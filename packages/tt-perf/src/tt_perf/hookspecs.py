@@ -29,6 +29,6 @@ def tt_fused(first: Op, second: Op) -> Callable[..., Any] | None:
 def tt_rewrite(tape: Tape) -> None:
     """Put other calls in the place of calls on the tape of a captured step.
 
-    For what is more than two ops in a row; `tt_perf.acceleration.capture.fuse` has examples. The step must compute the
+    For sequences of more than two ops; `tt_perf.acceleration.capture.fuse` has examples. The step must compute the
     same bits. Called once for each plan, before pairs are fused.
     """

@@ -132,7 +132,7 @@ _LONG = 20
 class TimeLeft(Callback):
     """Says how long training will take, once some steps have been measured.
 
-    `validations(done)` is what the validations after so many steps will cost, in steps.
+    `validations(done)` is the cost in steps of the validations that follow after `done` steps.
     """
 
     def __init__(self, steps: int, validations: Callable[[int], float], say: Say) -> None:
@@ -172,7 +172,7 @@ class Estimate(TimeLeft):
             self.say(f"speed: {rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of what this machine's products reach")
 
     def _validations(self, done: int) -> float:
-        """What the validations to come cost, in steps: they run forward alone, which is a quarter of a step."""
+        """The cost of the remaining validations in steps: a forward pass is a quarter of a step."""
         windows = len(self.tokens.val) // self.config.block_size
         times = self.config.steps // self.config.eval_interval - done // self.config.eval_interval
         return (times * min(windows, self.config.eval_windows) + windows) / self.config.batch_size / 4
@@ -205,7 +205,7 @@ def writers(gpt: TinyGPT, tokens: Tokens, config: TrainConfig, folder: RunFolder
         Checkpoints(
             folder.checkpoint,
             every=config.eval_interval,
-            resume_hint=f"go on with: tinygpt train --resume {folder.path}",
+            resume_hint=f"continue with: tinygpt train --resume {folder.path}",
         ),
         SaveModel(lambda: gpt.save(folder)),
     ]

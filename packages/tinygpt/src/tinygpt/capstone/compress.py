@@ -134,7 +134,7 @@ def _example(gpt: TinyGPT) -> Tensor:
 
 
 def _times(before: TinyGPT, after: TinyGPT) -> str:
-    """What a token takes in both, measured in turn."""
+    """The time per token of both models, measured in turn."""
     timers = [writing_timer(gpt.model, [0], _TOKENS, ()) for gpt in (before, after)]
     found = compare(*timers, rounds=5, min_block_time=ONE_CALL)
     first, second = (duration(measured.median / _TOKENS) for measured in found.measurements)

@@ -3,7 +3,7 @@
     text file       windows of one long text; every token is trained
     JSONL           an object a line: {"prompt": ..., "completion": ...} or {"messages": [{"role", "content"}, ...]}
 
-Of a prompt, and of what others than the assistant say, no token is trained. Each answer ends with the tokenizer's end
+Tokens of a prompt, and of messages not by the assistant, have no loss. Each answer ends with the tokenizer's end
 token, which is trained like any other: a model that never sees the end of an answer in its loss never stops.
 """
 
@@ -94,7 +94,7 @@ class Examples:
     seed: int
 
     def batch(self, step: int) -> Batch:
-        """The next examples of an order that is shuffled anew each time through."""
+        """The next examples; the order is shuffled in each epoch."""
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
         return padded([self.train[self._order(place // len(self.train))[place % len(self.train)]] for place in places])
 

@@ -1,7 +1,7 @@
 """Module 20, capstone: fine-tuning, from a model and examples to a run folder.
 
 Read from top to bottom, it is the way of the data: model -> tokenizer with an end -> examples -> batches -> loss.
-What a run holds is the whole model, or with `lora` an adapter in PEFT's format and the name of its base.
+A run holds the whole model, or with `lora` an adapter in PEFT's format and the name of its base.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
 def _recorded(folder: RunFolder, described: Mapping[str, Any]) -> tuple[TuneConfig, Path, Path]:
     """Options, base and data of a run."""
     if "finetuning" not in described:
-        raise FileError(f"{folder.config} holds no fine-tuning; a training goes on with: tinygpt train --resume")
+        raise FileError(f"{folder.config} holds no fine-tuning; continue a training with: tinygpt train --resume")
     try:
         return TuneConfig(**described["finetuning"]), Path(described["base"]), Path(described["data"]["path"])
     except (TypeError, KeyError, TinyTorchError) as error:
@@ -204,7 +204,7 @@ def _callbacks(tuned: _Tuned, counts: tuple[int, int], data: Data, config: TuneC
         Checkpoints(
             tuned.folder.checkpoint,
             every=config.eval_interval,
-            resume_hint=f"go on with: tinygpt finetune --resume {tuned.folder.path}",
+            resume_hint=f"continue with: tinygpt finetune --resume {tuned.folder.path}",
         ),
         SaveModel(tuned.save),
     ]
@@ -226,7 +226,7 @@ def validate(model: Layer, data: Data) -> float:
 
 
 def _validations(data: Data, config: TuneConfig) -> Callable[[int], float]:
-    """What the validations to come cost, in steps, when some are done: they run forward alone, a quarter of a step."""
+    """The cost of the remaining validations in steps: a forward pass is a quarter of a step."""
     each = len(data.validation()) / 4
     return lambda done: ((config.steps - done) // config.eval_interval + 1) * each
 

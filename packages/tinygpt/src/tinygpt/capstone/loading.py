@@ -15,8 +15,8 @@ def advice(folder: RunFolder) -> str:
     """What to do about a run without a model."""
     if folder.last_checkpoint.exists():
         command = "finetune" if "finetuning" in folder.read_config() else "train"
-        return f"go on with: tinygpt {command} --resume {folder.path}"
-    return "its training writes it at the first validation; if it was stopped before that, train anew"
+        return f"continue with: tinygpt {command} --resume {folder.path}"
+    return "its training writes it at the first validation; if it was stopped before that, start it again"
 
 
 def saved_tokenizer(folder: RunFolder, model: GPT, padded: bool = False) -> Tokenizer:
@@ -33,7 +33,7 @@ def saved_tokenizer(folder: RunFolder, model: GPT, padded: bool = False) -> Toke
 
 
 def new_model(folder: RunFolder, config: Mapping[str, Any], weights: int) -> GPT:
-    """A model of the shape that a run's config.json says, for a file that holds so many `weights`.
+    """A model of the shape in a run's config.json, for a file of `weights` numbers.
 
     Raises `FileError` for a config.json without a shape, or with one so large that it is not worth allocating.
     """

@@ -50,7 +50,7 @@ def distillation(described: Mapping[str, Any]) -> Distillation:
 
 def train_config(folder: RunFolder, described: Mapping[str, Any]) -> TrainConfig:
     if "training" not in described:
-        raise FileError(f"{folder.config} holds no training options, so there is no training to go on with")
+        raise FileError(f"{folder.config} holds no training options, so there is no training to continue")
     try:
         return TrainConfig(**described["training"])
     except (TypeError, TinyTorchError) as error:
@@ -61,12 +61,14 @@ def saved_weights(folder: RunFolder, steps: int) -> int:
     """How many weights the last checkpoint holds, once it is known to be whole and not beyond `steps`."""
     path = folder.last_checkpoint
     if not path.exists():
-        raise FileError(f"{folder.path} holds no checkpoint/{path.name} to go on from; train anew with another --out")
+        raise FileError(
+            f"{folder.path} holds no checkpoint/{path.name} to continue from; train again with another --out"
+        )
     saved = read_checkpoint(path)[1]
     try:
         done, weights = saved["trainer"]["step"], sum(array.size for array in saved["model"].values())
     except (KeyError, TypeError, AttributeError):
-        raise FileError(f"{path} is no checkpoint of a training run; train anew with another --out") from None
+        raise FileError(f"{path} is no checkpoint of a training run; train again with another --out") from None
     if steps < done:
         raise TinyTorchError(f"{folder.path} has done {done} steps already, --steps {steps} is fewer")
     return weights

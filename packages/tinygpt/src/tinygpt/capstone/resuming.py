@@ -35,7 +35,7 @@ def resume(path: Path, steps: int | None = None, say: Say = print) -> RunFolder:
     with folder.writing() if world().first else contextlib.nullcontext():
         described = folder.read_config()
         if "finetuning" in described:
-            raise FileError(f"{folder.path} is a fine-tuning; go on with: tinygpt finetune --resume {folder.path}")
+            raise FileError(f"{folder.path} is a fine-tuning; continue with: tinygpt finetune --resume {folder.path}")
         config = train_config(folder, described)
         config = dataclasses.replace(config, steps=config.steps if steps is None else steps)
         weights = saved_weights(folder, config.steps)

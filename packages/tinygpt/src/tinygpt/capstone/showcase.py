@@ -1,4 +1,4 @@
-"""Module 20, capstone: a text that shows what was learnt, and how much of it is made of real words."""
+"""Module 20, capstone: a sample text that shows what the model learned, and the share of real words in it."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _WINDOWS = 64
 
 @dataclass(frozen=True)
 class Form:
-    """One form of the model, and what was measured of it."""
+    """One form of the model with its measurements."""
 
     name: str
     bytes: int

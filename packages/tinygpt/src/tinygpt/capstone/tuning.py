@@ -42,7 +42,7 @@ class TuneConfig:
         yield "val_fraction", 0 < self.val_fraction < 1, "between 0 and 1"
 
     def completed(self, examples: int, context: int) -> TuneConfig:
-        """With values in place of the zeros, for so many `examples` and a model of such a `context`.
+        """The configuration with values in place of zeros, for `examples` examples and a model with this `context`.
 
         >>> TuneConfig().completed(examples=80, context=1024).steps
         30

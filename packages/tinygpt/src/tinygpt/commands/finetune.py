@@ -34,7 +34,7 @@ def _options(command: Any) -> Any:
 @run_argument
 @click.option("--data", type=path_option, help="a text, or .jsonl: a prompt and a completion, or messages, a line")
 @click.option("--out", type=path_option, help="the new folder [default: RUN-tuned]")
-@click.option("--resume", type=path_option, metavar="TUNED", help="go on with this fine-tuning")
+@click.option("--resume", type=path_option, metavar="TUNED", help="continue this fine-tuning")
 @plugin_option
 @threads_option
 @_options

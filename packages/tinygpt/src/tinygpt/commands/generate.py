@@ -27,7 +27,7 @@ from tt_core.engine.plugins import use
 @click.option("-n", "--samples", default=1, show_default=True, type=click.IntRange(1, 10_000), help="texts to write")
 @click.option("--json", "as_json", is_flag=True, help="one object a line: prompt, text, tokens, finish_reason")
 @click.option(
-    "--prompt-cache", type=path_option, metavar="FILE", help="keep what was read here, to go on from it later"
+    "--prompt-cache", type=path_option, metavar="FILE", help="saves the cache of the text, to continue from it later"
 )
 @plugin_option
 @threads_option
@@ -70,6 +70,6 @@ def _print_text(prompt: str, pieces: Iterator[str], number: int) -> None:
 
 
 def _print_object(prompt: str, pieces: list[str], most: int) -> None:
-    tokens = len(pieces) - 1  # the last piece is what was held back of a character
+    tokens = len(pieces) - 1  # the last piece is an incomplete character that was held back
     reason = "length" if tokens == most else "stop"
     print_json({"prompt": prompt, "text": "".join(pieces), "tokens": tokens, "finish_reason": reason})

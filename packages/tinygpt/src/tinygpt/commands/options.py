@@ -96,7 +96,7 @@ _SAMPLING = [
 
 
 def say(line: str) -> None:
-    """Print a line at once; unlike `click.echo`, above the progress bar, which takes what is printed meanwhile."""
+    """Print a line at once; unlike `click.echo`, above the progress bar, which captures printed text."""
     print(line, flush=True)
 
 

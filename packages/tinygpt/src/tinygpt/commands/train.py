@@ -40,7 +40,7 @@ train_options = field_options(TrainConfig, meaning)
 @click.option("--config", "file", type=path_option, metavar="FILE.toml", help="options by name; those given here win")
 @click.option("--corpus", type=path_option, help="a text file or a folder of them [default: Python's documentation]")
 @click.option("--out", type=path_option, help="the run's folder [default: a dated one under runs/]")
-@click.option("--resume", type=path_option, metavar="RUN", help="go on with this run")
+@click.option("--resume", type=path_option, metavar="RUN", help="continue this run")
 @plugin_option
 @threads_option
 @train_options

@@ -44,7 +44,7 @@ class Bucket:
         self.nbytes += g.data.nbytes
 
     def send(self) -> None:
-        """Start to add up; this goes on while backward computes."""
+        """Starts the sum, which continues while backward computes."""
         self.flat = np.concatenate([g.data.reshape(-1) for _, g in self.gradients])
         self.request = self.world.comm.Iallreduce(_in_place(), self.flat)
 
@@ -71,7 +71,7 @@ class Reduction:
         self.check_alike()
         self.sent: list[Bucket] = []
         self.filling: dict[Any, Bucket] = {}  # by dtype
-        self.collected: dict[int, Any] = {}  # what was put into a bucket, by the id of the leaf
+        self.collected: dict[int, Any] = {}  # the gradients in buckets, by the id of the leaf
         self.reduced: dict[int, Any] = {}
         self._add, self._visit, self._finish = walk.add, walk.visit, walk.finish
         walk.add, walk.visit, walk.finish = self.add, self.visit, self.finish  # type: ignore[method-assign]
@@ -87,7 +87,7 @@ class Reduction:
             )
 
     def add(self, edge: Any, g: Any) -> None:
-        """Add a gradient; when the last one of a leaf has arrived, it goes into a bucket."""
+        """Adds a gradient; when the last one of a leaf has arrived, the sum is put into a bucket."""
         self._add(edge, g)
         leaf = edge[0]
         if id(leaf) in self.missing and not isinstance(leaf, Node):
@@ -110,7 +110,7 @@ class Reduction:
         self.sent.append(bucket)
 
     def visit(self, node: Node, gradients: list[Any]) -> None:
-        """Compute, and let the messages go on meanwhile."""
+        """Computes while messages are sent."""
         self._visit(node, gradients)
         if self.sent:
             self.sent[-1].progress()
@@ -124,7 +124,7 @@ class Reduction:
         self._finish(leaf, self.reduced[id(leaf)])
 
     def conclude(self) -> None:
-        """Send what is left, in the order in which it came, and wait for everything."""
+        """Sends the remaining buckets in order, and waits for all of them."""
         for leaf, g in self.walk.leaves.values():
             if id(leaf) not in self.collected:
                 self.collect(leaf, g)
@@ -195,7 +195,7 @@ class DataParallel:
 
     @hookimpl
     def tt_plugged(self) -> None:
-        """Start MPI, so that what is missing is told at once."""
+        """Starts MPI, so that a missing library is reported at once."""
         _ = self.world
 
     @hookimpl

@@ -94,7 +94,7 @@ class World:
         except BaseException as error:
             if self.size == 1:
                 raise
-            if isinstance(error, KeyboardInterrupt):  # what was learnt is saved
+            if isinstance(error, KeyboardInterrupt):  # the training is saved
                 self.comm.Abort(130)
             known = isinstance(error, TinyTorchError)
             told = f"error: {error}\n" if known else traceback.format_exc()

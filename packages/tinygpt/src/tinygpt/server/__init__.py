@@ -1,7 +1,7 @@
 """`tinygpt serve`: a model behind OpenAI's interface, and a page. Read in this order:
 
     text.py          which characters may be shown: stop strings, half characters
-    continuation.py  one continuation: options, random numbers, tokens, what is told about them
+    continuation.py  one continuation: options, random numbers, tokens, log probabilities
     engine.py        continuous batching: all continuations advance together, in one thread
     schema.py        JSON and its schemas
     requests.py      what a request may hold, and what the engine is asked for

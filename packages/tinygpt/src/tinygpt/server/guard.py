@@ -1,4 +1,4 @@
-"""Who may ask: the checks that every request passes before anything else sees it.
+"""Access: the checks that every request passes before anything else handles it.
 
 A web page on any site can make its visitors' browsers send requests to `localhost`, and by answering for its own name
 with the address 127.0.0.1 (DNS rebinding) even read the answers. Such requests carry the site's name in `Host`, and
@@ -57,7 +57,7 @@ class Policy:
 
 
 def name_in(host: str) -> str | None:
-    """The name or address in a `Host`, without its port; None for what is no host.
+    """The name or address in a `Host`, without its port; None if it is not a host.
 
     >>> name_in("LocalHost:80"), name_in("[::1]:80"), name_in("a:b"), name_in("")
     ('localhost', '::1', None, None)

@@ -121,7 +121,7 @@ CHAT: Schema = {
             },
         },
         **_SHARED,
-        "max_tokens": _number(1, MOST_TOKENS, "Most tokens to generate; what is left of the context by default.",
+        "max_tokens": _number(1, MOST_TOKENS, "The most tokens to generate; by default, the rest of the context.",
                               "integer"),
         "max_completion_tokens": _number(1, MOST_TOKENS, "Another name of max_tokens.", "integer"),
         "logprobs": _flag("Reports on each token."),

@@ -115,7 +115,7 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
 @plugin_option
 @threads_option
 def milestone(name: str, data_dir: Path | None, out: Path, tuned: bool, plugins: tuple[str, ...]) -> None:
-    """Run a moment of history with what is installed, and print what it reached.
+    """Runs a milestone with the installed packages, and prints its result.
 
     In a workspace it runs on your code for the modules that you have written.
     """

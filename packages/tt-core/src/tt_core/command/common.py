@@ -128,7 +128,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _line(message: str) -> str:
-    """A message in one line of bearable length: what was given may hold line breaks, or be a whole text.
+    """A message as one line of limited length: a given value may hold line breaks, or be a whole text.
 
     >>> _line("no milestone is called a" + chr(10) + "b")
     'no milestone is called a\\\\nb'
@@ -202,7 +202,7 @@ class _MayEnd:
         except OSError as error:
             self._ended = True
             _discard_unwritten(self._stream)
-            tell(f"warning: the output cannot be written ({error.strerror or error}); the work goes on without it")
+            tell(f"warning: the output cannot be written ({error.strerror or error}); the work continues without it")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -223,5 +223,5 @@ def _discard_unwritten(stream: Any) -> None:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as one line; the place in the code tells a user of the command nothing."""
+    """A warning as one line, without its place in the code, which does not help a user of the command."""
     tell(f"warning: {message}")

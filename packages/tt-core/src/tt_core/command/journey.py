@@ -73,7 +73,7 @@ class TryIt:
 
 @dataclass(frozen=True)
 class Milestone:
-    """A moment of history to run again with what was built so far."""
+    """A milestone of history, repeated with the modules built so far."""
 
     name: str
     year: int

@@ -66,7 +66,7 @@ class Workspace:
     def create(cls, root: Path) -> Workspace:
         """A new workspace in `root`; raises `FileError` where one exists, or the folder cannot be written to."""
         if (root / MARK).exists():
-            raise FileError(f"{root} is a workspace already; go on with: tt journey")
+            raise FileError(f"{root} is a workspace already; continue with: tt journey")
         make_folder(root)
         versions = f'format = {FORMAT}\n\n[versions]\ntt-core = "{version("tt-core")}"\n'
         for name, text in (("README.md", _README), (MARK, versions)):

@@ -58,7 +58,7 @@ def dtype_of(
 ) -> Any:
     """The dtype that PyTorch's arguments of `to` name, None for none: a device, a dtype, both, or a tensor.
 
-    Raises `DeviceError` for a device other than the CPU, `DTypeError` for what is neither device nor dtype.
+    Raises `DeviceError` for a device other than the CPU, `DTypeError` for a value that is neither device nor dtype.
 
     >>> dtype_of("to", "cpu", "float64"), dtype_of("to", device="cpu")
     (dtype('float64'), None)

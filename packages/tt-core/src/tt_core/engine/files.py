@@ -152,7 +152,7 @@ def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
     """
     removed = []
     for path in in_order(Path(folder).glob(f"*{_SUFFIX}*")):
-        with contextlib.suppress(OSError):  # one that cannot be removed harms nobody
+        with contextlib.suppress(OSError):  # a file that cannot be removed does no harm
             path.unlink()
             removed.append(path)
     return removed

@@ -91,7 +91,7 @@ def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
     """`model` made ready for inference (quantized, pruned, compiled), or None. Chained.
 
     Asked by `prepare_model` where generation begins and where a model is loaded to generate. With
-    `options["in_place"]` nobody else holds the model and you may change it; otherwise return a copy.
+    `options["in_place"]` no other code holds the model, and you may change it; otherwise return a copy.
     """
 
 

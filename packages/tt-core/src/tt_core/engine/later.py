@@ -34,7 +34,7 @@ TORCH = {
     "set_default_device": "there is only the CPU; leave it out",
     "ToTensor": "datasets give float32 images between 0 and 1 already; leave it out",
 }
-"""PyTorch's names for what is found elsewhere."""
+"""PyTorch's names for things that have another name here."""
 
 SHARED = ("autograd", "enable_grad", "inference_mode", "is_grad_enabled", "load", "no_grad", "optim", "save",
           "set_grad_enabled")  # fmt: skip

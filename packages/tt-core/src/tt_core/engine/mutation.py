@@ -1,4 +1,4 @@
-"""The version counter: tells whether an array was changed in place since a given moment.
+"""The version counter: whether an array was changed in place since a given moment.
 
 Code that keeps an array for later, as autograd does, must notice in-place changes. Each change increments one counter
 and stores it under the owner of the array's memory, because a view shares memory with its base. Keeping an array costs

@@ -1,4 +1,4 @@
-"""What a thread computes now: forward, backward, or the recomputation of a forward pass during backward.
+"""The phase of a thread: forward, backward, or the recomputation of a forward pass during backward.
 
 Wraps and observers ask `phase()` when they are called. Backward enters its phase once for each walk, not for each op.
 """

@@ -300,7 +300,7 @@ def available(group: str = GROUP) -> dict[str, EntryPoint]:
 
 
 def load(entry: EntryPoint) -> object:
-    """Import the plugin behind an entry point; raises `PluginError` that names it and its error."""
+    """Imports the plugin of an entry point; raises `PluginError` that names it and its error."""
     try:
         return entry.load()
     except Exception as error:  # whatever a foreign package raises on import

@@ -259,7 +259,7 @@ class _Pool:
         self.lock = threading.Lock()
 
     def offer(self, job: _Job[Any], helpers: int) -> None:
-        """Wakes so many threads to help with a job."""
+        """Wakes `count` threads to help with a job."""
         if self.threads < helpers:
             self._start(helpers)
         for _ in range(min(helpers, self.threads)):

@@ -25,11 +25,11 @@ LONG = 1 << 20
 of float32 take 0.1 to 0.4 ms on one core, depending on the cache that they are in."""
 FEW = 8
 PIECES = 4
-"""At most so many pieces for each thread, so that a thread that another program holds up leaves its work to others."""
+"""The most pieces for each thread, so that a delayed thread leaves its work to others."""
 SHORT = 4096
 """Elements up to which vectors of equal numbers are kept."""
 WIDTH = 16
-"""Pieces are whole multiples of so many rows or columns, which are what BLAS computes at a time."""
+"""Pieces are multiples of this number of rows or columns, which BLAS computes at a time."""
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:

@@ -363,7 +363,7 @@ class Layer(ModuleNames):
         return as_text(self) + count
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the tree of layers, which unfolds, with counts of parameters."""
+        """The HTML for a notebook: the tree of layers, which can be unfolded, with numbers of parameters."""
         return as_html(self)
 
 
@@ -397,7 +397,7 @@ manager.rebinders.append((_bind_all, {"tt_wrap_layer"}))
 
 
 def _not_a_layer(given: Any) -> str:
-    """What was given in place of a layer, and what was probably meant."""
+    """A value that was given in place of a layer, and a suggestion."""
     if isinstance(given, type):
         return f"the class {given.__name__}; write {given.__name__}()" if issubclass(given, Layer) else shown(given)
     if isinstance(given, (list, tuple)) and all(isinstance(each, Layer) for each in given):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def as_array(data: TensorLike, dtype: DTypeLike | None = None, what: str = "tensor") -> Array:
     """`data` as an array: Python floats become float32, integers int64; arrays keep their dtype and their memory.
 
-    `what` goes into the error messages. Raises `ShapeError` for ragged lists, `DTypeError` for anything but numbers and
+    `what` is named in error messages. Raises `ShapeError` for ragged lists, `DTypeError` for anything but numbers and
     booleans.
 
     >>> as_array([0.5, 2]).dtype, as_array([1, 2]).dtype
@@ -71,7 +71,7 @@ def _holds_float64(data: Any) -> bool:
 
 
 def _foreign(array: Array) -> str:
-    """What an array holds instead of numbers."""
+    """The kind of an array's elements that are not numbers."""
     if array.dtype != object:
         return f"dtype {array.dtype}"
     others = (type(entry).__name__ for entry in array.flat if not isinstance(entry, (int, float)))

@@ -24,7 +24,7 @@ class Printable(HasArray):
         return empty + ("" if default else f", dtype={data.dtype}")
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the `repr`, and the shape and dtype below it."""
+        """The HTML for a notebook: the `repr`, and the shape and dtype below it."""
         from tt_core.engine.notebook import captioned
 
         data = self.data

@@ -294,7 +294,7 @@ def _each(tensors: tuple[Any, ...]) -> tuple[Tensor, ...]:
 
 @explained
 def atleast_1d(*tensors: Tensor | Array | Sequence[Tensor | Array]) -> Any:
-    """A number as a vector of one; others as they are.
+    """Converts a number to a vector of length 1; other tensors are returned unchanged.
 
     >>> atleast_1d(C.tensor(1)).shape
     (1,)
@@ -305,7 +305,7 @@ def atleast_1d(*tensors: Tensor | Array | Sequence[Tensor | Array]) -> Any:
 
 @explained
 def atleast_2d(*tensors: Tensor | Array | Sequence[Tensor | Array]) -> Any:
-    """Vectors as matrices of one row; others as they are.
+    """Converts vectors to matrices of one row; other tensors are returned unchanged.
 
     >>> atleast_2d(C.ones(3)).shape
     (1, 3)

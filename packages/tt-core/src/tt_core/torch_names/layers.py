@@ -1,6 +1,6 @@
 """Part of module 03, layers: methods that PyTorch's `nn.Module` has and the journey does not need.
 
-`Layer` inherits them, so that classes written for PyTorch work as they are.
+`Layer` inherits them, so that classes written for PyTorch work unchanged.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def check_dataset(dataset: object) -> None:
 def check_sampling(
     dataset: object, batch_size: int, drop_last: bool, shuffle: bool, sampler: object, batch_sampler: object
 ) -> None:
-    """Raise `ArgumentError` for arguments that contradict each other, `DTypeError` for what is not a dataset."""
+    """Raise `ArgumentError` for arguments that contradict each other, `DTypeError` for anything but a dataset."""
     if isinstance(dataset, IterableDataset):
         if shuffle or sampler is not None or batch_sampler is not None:
             raise ArgumentError("DataLoader: an IterableDataset has its own order; omit shuffle and samplers")

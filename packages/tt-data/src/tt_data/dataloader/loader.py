@@ -125,7 +125,7 @@ class DataLoader(BaseLoader):
         # each run has a number of its own, so that a stream knows where an epoch starts
         first = Task(next(self._runs), self._position, self._seed or 0, range(0))
         epoch = Epoch(self, self._ready_pool(), first)
-        self._epoch = weakref.ref(epoch)  # weak: an epoch that a `break` left behind ends with its last reference
+        self._epoch = weakref.ref(epoch)  # weak: an epoch that a `break` has ended is freed with its last reference
         return epoch
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class DataLoader(BaseLoader):
         """The sample indices of each batch from number `start` on."""
         if self.batch_sampler is None:  # a stream: positions to read, without an end that is known
             return (range(n * self.batch_size, (n + 1) * self.batch_size) for n in count(start))
-        # a resumed epoch draws the same order from its seed, and skips what was read
+        # a resumed epoch draws the same order from its seed, and skips the samples that were read
         return islice(drawn_from(stream(seed, ORDER), self._checked_batches()), start, None)
 
     def _checked_batches(self) -> Iterator[Indices]:

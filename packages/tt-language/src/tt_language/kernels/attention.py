@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from tt_core.engine.hints import DTypeLike
 
 KEPT = 256 * 256
-"""Up to so many scores per head, backward finds the weights in memory; beyond, it computes them again."""
+"""The most scores per head for which forward keeps the weights; beyond, backward recomputes them."""
 _ONE = 128 * 128
-"""Up to so many scores per head, all queries are one block."""
+"""The most scores per head for which all queries are one block."""
 _FEW = 4
-"""Up to so many queries, the formula is faster than blocks."""
+"""The most queries for which the formula is faster than blocks."""
 _TILE = 1 << 19
 """Scores worked on at a time, so that they stay in the second-level cache. Threads over rows gained nothing: BLAS
 runs one product at a time, and two threads of small products waited for each other."""
@@ -450,7 +450,7 @@ def _longest(x: Array) -> float:
 
 
 def _product(a: Array, b: Array, target: Array, block: Block, fresh: bool) -> None:
-    """`a @ b` written to the block's keys, or added to what is there; summed over groups that share a head."""
+    """`a @ b` written to the block's keys, or added to them; summed over groups that share a head."""
     part = block.of_keys(target)
     if not fresh:
         _add(part, product(a, b))

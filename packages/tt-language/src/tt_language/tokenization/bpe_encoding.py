@@ -72,7 +72,7 @@ def _merge_short(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]
 def _merge_long(ids: list[int], rank: Mapping[Pair, int], merged: Sequence[int]) -> list[int]:
     """Keeps a heap of candidates over a linked list: O(n log n)."""
     n = len(ids)
-    # a linked list: a merge removes an id without moving those behind it
+    # a linked list: a merge removes an id without moving those after it
     after, before = [*range(1, n), -1], list(range(-1, n - 1))
     # each entry is one int, ordered by rank, then by place
     heap = [rank[pair] * n + i for i, pair in enumerate(pairwise(ids)) if pair in rank]

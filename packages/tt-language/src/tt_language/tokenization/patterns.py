@@ -16,7 +16,7 @@ PATTERNS = {
 
 
 def pattern_of(pattern: str | Sequence[str] | None) -> str | list[str] | None:
-    """The pattern that a name stands for; other patterns as they are, and the only one of a list by itself."""
+    """The pattern of a name; other patterns are returned unchanged, and a list of one pattern as that pattern."""
     if isinstance(pattern, (list, tuple)):
         patterns = [_named(each) for each in pattern]
         return patterns if len(patterns) > 1 else patterns[0] if patterns else None

@@ -1,7 +1,7 @@
 """Attention and transformer layers with PyTorch's names, arguments and state dicts, for code written for PyTorch.
 
-They are compositions of modules 11 to 13, which explain how they work; PyTorch's weights load as they are. Differences
-from PyTorch are in docs/deviations.md, what is left out in docs/not-here.md.
+They are compositions of modules 11 to 13, which explain how they work; PyTorch's weights load unchanged. Differences
+from PyTorch are in docs/deviations.md, omissions in docs/not-here.md.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _visible_or_added(name: str, mask: Any) -> tuple[Any, Any]:
-    """A mask as (visible, added), one of them None; PyTorch's boolean masks are True for what is hidden."""
+    """A mask as (visible, added), one of them None; PyTorch's boolean masks are True for hidden keys."""
     if mask is None:
         return None, None
     if mask.dtype == np.bool_:
@@ -47,7 +47,7 @@ def _merged(attn_mask: Any, padding: Any) -> Any:
 
 
 class MultiheadAttention(Layer):
-    """PyTorch's `nn.MultiheadAttention`; its state dicts load as they are.
+    """PyTorch's `nn.MultiheadAttention`; its state dicts load unchanged.
 
     embed_dim: features of the queries and of the result, divided among `num_heads`.
     kdim, vdim: features of keys and values, `embed_dim` by default.

@@ -46,7 +46,7 @@ def generate(
     prompts: ids of one text, or of several of any lengths. Of a prompt longer than the context, only the last
     `block_size` tokens are read, with a warning.
     temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size: see `Sampling`.
-    min_new_tokens: the `eos_token_id` of the model's config is not chosen before a text has so many new tokens.
+    min_new_tokens: the `eos_token_id` of the model's config is not chosen before a text has this many new tokens.
     stop: ids, lists of ids or strings. A text ends as soon as its new tokens end with one of the ids, or their text
     contains one of the strings, which `tokenizer` decodes. The result includes what stopped it.
     ignore_eos: continues after the `eos_token_id` of the model's config, which otherwise stops a text.

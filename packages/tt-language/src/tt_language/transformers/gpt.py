@@ -117,7 +117,7 @@ class GPT(Layer):
         """The model in a folder in Hugging Face's format (config.json, *.safetensors), in evaluation mode.
 
         Reads the families of GPT-2 and Llama. Weights in float32 are mapped, not copied: the file is read as they are
-        used, and must not be changed meanwhile. Raises `CheckpointError` or `ConfigError` that says what does not fit.
+        used, and must not change meanwhile. Raises `CheckpointError` or `ConfigError` that says what does not fit.
         """
         pretrained = Pretrained(folder)
         with init.skipped():

@@ -67,7 +67,7 @@ def _check_ids(i: int, text: list[int], vocab: int) -> None:
 
 
 def _plain(x: Any) -> Any:
-    """Numbers and lists of arrays and tensors; other values as they are."""
+    """Converts arrays and tensors to numbers and lists; other values are returned unchanged."""
     return x.tolist() if hasattr(x, "tolist") else x
 
 

@@ -21,7 +21,7 @@ class Sampling:
     top_k: keeps the k most likely tokens.
     top_p: keeps the most likely tokens that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
     min_p: keeps tokens with at least this share of the largest probability (Nguyen et al. 2024, arXiv:2407.01082).
-    no_repeat_ngram_size: never completes a sequence of so many tokens that the text already has, applied after the
+    no_repeat_ngram_size: never completes a sequence of this many tokens that the text already has, applied after the
     penalty. 0 allows repetition. Where it would leave no token, it is ignored.
 
     Raises `ConfigError` for values out of range.

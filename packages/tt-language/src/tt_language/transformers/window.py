@@ -20,7 +20,7 @@ from tt_language.errors import ConfigError
 
 
 def window_start(length: int, block_size: int) -> int:
-    """How many tokens of a text of `length` the window has left behind: 0, or a multiple of half the context.
+    """The number of tokens of a text of `length` before the window: 0, or a multiple of half the context.
 
     >>> [window_start(n, 8) for n in (8, 9, 12, 13)]
     [0, 4, 4, 8]

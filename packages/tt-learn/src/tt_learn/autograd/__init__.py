@@ -9,7 +9,7 @@ Read in this order; each file is one sitting:
     record.py        the plugin: observes op calls and adds their nodes
     backward.py      the chain rule: from the newest node to the oldest
 
-What the lesson does not need stands apart: where backward starts (`roots.py`), grad modes (`modes.py`, `decorated.py`,
+Files outside of the lesson: where backward starts (`roots.py`), grad modes (`modes.py`, `decorated.py`,
 `mode_variants.py`), hooks (`hooks.py`), guards against lost gradients (`guards.py`), `grad()` (`partial.py`),
 `Function` (`function.py`, `own_functions.py`) and recomputation (`recompute.py`).
 

@@ -2,7 +2,7 @@
 
 An edge is `(node, which of its outputs)`, or `(leaf, 0)` for a tensor that a user made. Nodes are numbered as the
 calls happen, so that backward walks the graph by counting down. A node keeps in memory what its rule's inner functions
-name, and checks before use that none of it was changed in place meanwhile.
+name, and checks before use that none of it was changed in place since.
 """
 
 from __future__ import annotations

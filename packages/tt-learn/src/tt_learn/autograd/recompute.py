@@ -128,7 +128,7 @@ def checkpoint(function: Callable[..., Any], *inputs: Any, **options: Any) -> An
     Memory for the block falls to its inputs and outputs, time rises by one forward pass (Chen et al. 2016,
     arXiv:1604.06174). Dropout draws the same numbers in both runs, and the results have the same bits. Tensors that
     the function reads from elsewhere, such as a layer's parameters, get their gradients too. Raises `GradientError`
-    if the function returns anything but tensors, and in backward if what it reads was changed in place meanwhile.
+    if the function returns anything but tensors, and in backward if a tensor that it reads was changed in place since.
 
     >>> from tt_learn import Tensor
     >>> x = Tensor([0.5], requires_grad=True)

@@ -61,7 +61,7 @@ def observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output:
 
 
 def record(op: Op, edges: list[Edge | None], inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
-    """Adds the node of one call behind its output tensors."""
+    """Adds the node of one call to its output tensors."""
     entry = entry_of(op)
     if entry is None:
         return

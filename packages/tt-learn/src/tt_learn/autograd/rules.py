@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     keeps_output: bool
     """Whether an inner function of the rule names the op's output."""
     node: type[Node]
-    """What a call of the op leaves in the graph."""
+    """The contribution of one call to the graph."""
 
 
 _rules: dict[str, Entry | None] = {}  # None: the op's outputs have no gradient

@@ -63,7 +63,7 @@ class Tensor(tt_core.Tensor):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` has added up, or None; raises `GradientError` if what is set is no tensor."""
+        """The sum of gradients from `backward`, or None; setting anything but a tensor raises `GradientError`."""
         return self._grad
 
     @grad.setter
@@ -83,7 +83,7 @@ class Tensor(tt_core.Tensor):
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Asks for a gradient, or stops asking, in place.
 
-        Raises `GradientError` for a dtype other than floats, and when a result that has history is told to stop.
+        Raises `GradientError` for a dtype other than floats, and for a result with history that should stop.
         """
         if requires_grad and self.dtype.kind != "f":
             raise GradientError(f"requires_grad_: only floats have gradients, this tensor is {self.dtype}")

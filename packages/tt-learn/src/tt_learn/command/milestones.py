@@ -126,7 +126,7 @@ def _train_one_epoch(
 ) -> None:
     """One pass in random order, each batch moved by up to a pixel, which is worth 0.6 % of the test images.
 
-    The learning rate falls to 0 with the square of what is left of the training.
+    The learning rate falls to 0 with the square of the remaining share of the training.
     """
     order = tt_core.generator().permutation(len(images))
     for start in range(0, len(order), BATCH):

@@ -305,7 +305,7 @@ def below_one(optimizer: str, name: str, value: float) -> None:
 
 
 def as_tuple(betas: Sequence[float]) -> Any:
-    """Converts a list to a tuple; `check` refuses what is neither.
+    """Converts a list to a tuple; `check` raises an error for other values.
 
     >>> as_tuple([0.9, 0.999])
     (0.9, 0.999)

@@ -154,7 +154,7 @@ class Block:
 
 
 Together = Callable[["Blocks", list[Block]], list[Block]]
-"""Updates blocks of one group that have gradients, and returns those that it left as they are."""
+"""Updates blocks of one group that have gradients, and returns the blocks that it did not change."""
 
 
 class Blocks:

@@ -1,4 +1,4 @@
-"""Part of module 07: what a trainer tells its callbacks."""
+"""Part of module 07: the events of training that callbacks receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Part of module 07: what is measured besides the loss. Metrics take tensors or arrays and return Python numbers."""
+"""Part of module 07: measurements besides the loss. Metrics take tensors or arrays and return Python numbers."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def compare_plugins(name: str, plugins: Sequence[Sequence[str]], **options: Any)
 
 
 def peak_bytes(build: Callable[[], Call]) -> int:
-    """The most bytes in use at once while what `build()` made runs, its own included, above what was in use before.
+    """The peak of additional memory in bytes while the job of `build()` runs, its own memory included.
 
     What making it needs for a while, such as the floats that become integers, is not counted.
 

@@ -1,6 +1,6 @@
 """Part of module 19: result files of the Torch Olympics, the ranking, and the leaderboard.
 
-A file holds what was measured and nothing that follows from it: medians, ratios and ranks are computed when it is
+A file holds measurements and nothing that follows from them: medians, ratios and ranks are computed when it is
 read. Its digest shows a careless edit. It is no signature, since who edits a file can also write a new digest; against
 that, `olympics.verify` measures again.
 """

@@ -80,7 +80,7 @@ def ratio_interval(base: ArrayLike, other: ArrayLike, confidence: float = 0.95) 
 
 
 def rank_test(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
-    """By how many standard deviations the ranks of `b` exceed those of `a` (Mann and Whitney 1947).
+    """The number of standard deviations by which the ranks of `b` exceed those of `a` (Mann and Whitney 1947).
 
     U counts the pairs in which b is larger, ties as one half. Without a difference U is near m * n / 2, with the
     variance m * n * (m + n + 1) / 12.

@@ -2,7 +2,7 @@
 
 Names and defaults are those of `torch.utils.benchmark`. It measures wall-clock time in this process, with the garbage
 collector off. Comparing two pieces of code is `compare`'s work: two measurements made one after the other also differ
-by what the machine did meanwhile.
+by other work of the machine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Measurement:
     cold_times: Sequence[float] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        """Check and freeze what was given."""
+        """Checks and freezes the arguments."""
         if not is_integer(self.number_per_run, 1):
             raise BenchmarkError(f"Measurement: number_per_run is {self.number_per_run!r:.60}, expected 1 or more")
         if not isinstance(self.label, str):
@@ -67,7 +67,7 @@ class Measurement:
 
     @property
     def mean(self) -> float:
-        """Seconds per call on average; a few disturbed blocks move it, so `median` is what is printed."""
+        """Seconds per call on average; a few disturbed blocks change it, so `median` is printed."""
         return float(np.mean(self.times))
 
     @property

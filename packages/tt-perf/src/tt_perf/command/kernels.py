@@ -48,7 +48,7 @@ from tt_perf.quantization.packed import pack_int8
 
 Call = Callable[..., Any]
 PLUGINS = ("naive", "jit", "capture")
-"""Whose kernels are compared unless others are named."""
+"""The plugins whose kernels are compared by default."""
 PATIENCE = 10.0
 """Seconds that one call of a naive loop may take."""
 _NAIVE_FLOP = 1e-7  # seconds, in plain Python

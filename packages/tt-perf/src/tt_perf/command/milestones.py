@@ -111,7 +111,7 @@ def language(data_dir: Path | None, out: Path) -> TryIt:
 
 
 def smaller(model: Any, seen: Array, unseen: Array) -> list[Variant]:
-    """The model, and its quantized and shrunk forms; quality is what is left of a token's mean probability."""
+    """The model, and its quantized and shrunk forms; quality is the remaining share of a token's mean probability."""
     loss = loss_on(model, unseen)
 
     def quality(form: Any) -> float:

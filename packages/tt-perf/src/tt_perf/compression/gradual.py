@@ -19,7 +19,7 @@ class GradualPruning(Callback):
     """Prunes a model while a `Trainer` trains it, from nothing at step `begin` to the share `final` at step `end`.
 
     Masks of ones are there from the start, so that a checkpoint of any step fits the model that resumes it. `options`
-    are those of `prune_`, but for `example` and `pattern`. Raises `CompressionError` as `prune_` does, and for a first
+    are those of `prune_` except `example` and `pattern`. Raises `CompressionError` as `prune_` does, and for a first
     step that does not come before the last.
 
     >>> import tt_core, tt_learn

@@ -1,4 +1,4 @@
-"""Part of module 16: the norms of what goes into each layer, which Wanda multiplies weights with."""
+"""Part of module 16: the norms of each layer's inputs, by which Wanda multiplies weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def input_norms(model: Layer, weights: list[Weight], calibration: Iterable[Any])
 
 
 class _Inputs:
-    """A plugin for one calibration: sums up the squares of what goes into the layers it is told."""
+    """A plugin for one calibration: adds up the squares of the inputs of the given layers."""
 
     def __init__(self, wanted: set[int]) -> None:
         self.wanted = wanted

@@ -1,4 +1,4 @@
-"""Part of module 16: a compressed model in a fresh process. Its state dict tells what was done to it.
+"""Part of module 16: a compressed model in a fresh process. Its state dict shows how it was compressed.
 
 `weight_mask` stands for a mask, `up.weight` and `down.weight` in the place of `weight` for a low rank, and a smaller
 shape for removed units. A GPT that was shrunk needs none of this: its config says the new sizes.

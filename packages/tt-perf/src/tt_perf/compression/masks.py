@@ -60,7 +60,7 @@ def prunable(model: Layer, filter_fn: Filter | None = None) -> list[Weight]:
 
 
 def set_mask(layer: Layer, name: str, mask: Array) -> None:
-    """Give the parameter `name` of `layer` a mask, (its shape) and True for what is kept, and apply it from now on.
+    """Give the parameter `name` of `layer` a mask of its shape, True for kept weights, and apply it from now on.
 
     Raises `CompressionError` for a mask of another shape.
 

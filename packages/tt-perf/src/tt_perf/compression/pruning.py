@@ -29,7 +29,7 @@ from tt_perf.compression.reports import CompressionError, Report, cost
 DENSE = "bytes and time unchanged: zeros in a dense array"
 
 
-# --- scores: what is least is pruned first
+# --- scores: the weights with the lowest are pruned first
 
 
 def magnitude(weight: Array) -> Array:
@@ -170,7 +170,7 @@ def _scores(model: Layer, weights: list[Weight], method: str, calibration: Any) 
 
 
 def _with_earlier(weight: Weight, scores: Array) -> Array:
-    """Gives the lowest score to what was pruned before, so that amounts are shares of the original."""
+    """Gives the lowest score to pruned weights, so that amounts are shares of the original."""
     return scores if weight.mask is None else np.where(weight.mask, scores, -np.inf)
 
 

@@ -1,4 +1,4 @@
-"""Part of module 16: what a compression changed, measured. A figure that nobody measured is left out, never estimated.
+"""Part of module 16: measured changes by a compression. A figure that was not measured is omitted, never estimated.
 
 Bytes are those of the arrays in memory, FLOPs are counted by the profiler while the model runs on an example, seconds
 are the fastest of several runs on it. Without an example there are neither FLOPs nor seconds.

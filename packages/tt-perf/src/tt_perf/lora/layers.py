@@ -1,4 +1,4 @@
-"""LoRA: what is adapted and how, and the layers that do it."""
+"""LoRA: the configuration, and the layers with adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Module 17, memoization: what was computed is kept, and is used again only where it would come out the same.
+"""Module 17, memoization: results are kept, and are reused only where the computation would give the same.
 
 The lesson is `dynamic.py`. Read in this order:
 

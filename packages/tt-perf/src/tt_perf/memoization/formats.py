@@ -49,7 +49,7 @@ class Floats:
         return self.decode(self.encode(x))
 
     def reserve(self, capacity: int, room: int, like: Array, rows: int, length: int) -> None:
-        """Allocate arrays for numbers such as `like`, and move what is filled there."""
+        """Allocates arrays for numbers such as `like`, and copies the filled part to them."""
         old, self.like = self.parts, like[:0]
         parts = self.encode(like[:, :, :0])
         self.parts = [np.zeros((capacity, part.shape[1], room, part.shape[3]), part.dtype) for part in parts]

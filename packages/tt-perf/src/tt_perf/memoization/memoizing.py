@@ -151,7 +151,7 @@ class MemoizePlugin:
         options: dict[str, Any],
         unchanged: Callable[[], bool] | None = None,
     ) -> Any:
-        """The kept result of a call, or its own. `unchanged` says that a layer did not change itself meanwhile."""
+        """The stored result of a call, or the computed one. `unchanged`: whether the call did not change its layer."""
         try:
             key = (*what, results.key_of(inputs), results.key_of(options))
         except results.Unkeyed:

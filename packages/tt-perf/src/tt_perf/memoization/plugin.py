@@ -118,7 +118,7 @@ def _scaling(model: Any) -> str:
 
 
 class KVCachePlugin:
-    """What `use("kv-cache")` activates; options are those of `CacheOptions`, by name.
+    """The plugin of `use("kv-cache")`; the options are those of `CacheOptions`, by name.
 
     >>> import tt_core
     >>> from tt_language import GPT, GPTConfig, generate

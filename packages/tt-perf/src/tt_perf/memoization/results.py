@@ -5,8 +5,8 @@ A call whose inputs have the same bytes as those of an earlier one gets a copy o
     key = op, kernel, attributes, and dtype, shape, strides and SHA-256 of each input
 
 Bytes tell -0.0 from 0.0 and find nan again; strides decide in which order products are added up. Results are copied
-when they are kept and when they are given, so nobody can change them from outside, and a changed input has another key.
-Hashing reads each input once, at about 1 GB/s: what is cheaper than that gains nothing.
+when they are kept and when they are given, so no other code can change them, and a changed input has another key.
+Hashing reads each input once, at about 1 GB/s: a call that is cheaper than that gains nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Results:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.nbytes = self.evicted = 0
-        # the order is that of use: the first entry was not used for the longest time
+        # in order of use: the first entry is the least recently used
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()  # the sizes and the order of use must change together
 

@@ -1,6 +1,6 @@
 """Part of module 17: memory for keys and values, arrays with room for more.
 
-Memory grows by doubling, so a position is copied twice at most on average, and reading what is kept copies nothing.
+Memory grows by doubling, so a position is copied twice at most on average, and reading the filled part copies nothing.
 It begins as zeros: a place that a mask hides is multiplied by 0, and 0 times a nan that memory happens to hold is nan.
 `formats.py` stores the numbers, as floats or as int8.
 """

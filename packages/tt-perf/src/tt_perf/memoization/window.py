@@ -78,7 +78,7 @@ class Slots:
         return bool((self.positions.max(1, initial=-1) < self.keep + self.window).all())
 
     def crop(self, columns: int) -> None:
-        """Forget what was read in column `columns` and later."""
+        """Removes the positions of column `columns` and later."""
         late = self.columns >= columns
         self.positions[late] = self.columns[late] = -1
         self.columns_read = min(self.columns_read, columns)

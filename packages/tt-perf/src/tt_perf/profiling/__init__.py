@@ -6,7 +6,7 @@ and bytes of a call), `flops` (those of each op), `profiler` (what is read after
 for Perfetto and flame graphs), `roofline` (what this machine could do, and what holds each op back), `pictures`,
 `layers` (a model as a table), `running` (`tt profile`).
 
-Times are wall-clock. *Self* time leaves out what was called inside, so it adds up to the whole.
+Times are wall-clock. *Self* time excludes the calls inside, so that the self times add up to the whole.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Averages(list[FunctionEventAvg]):
 
     @property
     def self_cpu_time_total(self) -> float:
-        """Total microseconds: the length of the recording, and the work of other threads meanwhile."""
+        """Total microseconds: the length of the recording, and the work of other threads during it."""
         return sum(row.self_cpu_time_total for row in self)
 
     @checked
@@ -128,7 +128,7 @@ def averages(profiler: Profiler, by_shape: bool, by_stack: int) -> Averages:
     rows: dict[Any, FunctionEventAvg] = {}
     calls = list(profiler._read().calls())
     allocated: dict[int, int] = {}
-    for call, _ in reversed(calls):  # children come before what is around them
+    for call, _ in reversed(calls):  # children come before their callers
         allocated[id(call)] = call.allocated + sum(allocated[id(child)] for child in call.children.values())
     for mine, call, first in outermost(iter(calls), group):
         kind, name, shapes, site = mine

@@ -1,7 +1,7 @@
 """Part of module 14: a model as a table: each layer's shapes, parameters, FLOPs, bytes and time, all measured.
 
 The model runs once on the input, in evaluation and without gradients; then its modes and the random generator are as
-before. A layer's figures include those of the layers in it. What is shared is counted once.
+before. A layer's figures include those of the layers in it. Shared layers and parameters are counted once.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _COLOUR = {
     "optimizer": "#c9b6e4",
     "range": "#f0e2a8",
 }
-_DEEPEST = 80  # rows; what is deeper is part of its callers
+_DEEPEST = 80  # rows; deeper calls are part of their callers
 
 
 def flame_graph(profiler: Profiler) -> SVG:
@@ -73,7 +73,7 @@ def flame_graph(profiler: Profiler) -> SVG:
 
 
 def _with_beginning(recording: Recording) -> list[Call]:
-    """The trees, that of the thread which began with what it did before the first call as a call of its own."""
+    """The trees; in the tree of the starting thread, the time before the first call is a call of its own."""
     roots, key = recording.roots(), Key("outside", "before the first op")
     if roots and recording.ns_before:
         began, home = Call(key), roots[0]

@@ -3,7 +3,7 @@
 The roofline model (Williams, Waterman, Patterson 2009): an op that does W FLOPs and moves Q bytes takes at least
 W / peak and at least Q / bandwidth; which of the two is longer depends on W / Q alone. Calling an op costs time as
 well, however small its arrays are. The longest of the three is what the op is bound by, and its share of the measured
-time tells how close to that limit the op runs.
+time shows how close to that limit the op runs.
 
 Peak and bandwidth are measured here, with a float32 product of large matrices and with a copy of an array that fits in
 no cache. An op whose arrays stay in the cache can be faster than memory.

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 MOST_EVENTS = 50_000
 """Events that are kept for traces; the oldest go first."""
 MOST_CALLS = 20_000
-"""Nodes of the trees; beyond, what is called in a new place for the first time counts as "(others)"."""
+"""The most nodes of the trees; beyond, calls in new places count as "(others)"."""
 MOST_THREADS = 256
-"""Threads with a tree of their own; beyond, those of threads that have ended become one."""
+"""The most threads with separate trees; beyond, the trees of ended threads become one."""
 
 
 class Key(NamedTuple):
@@ -99,7 +99,7 @@ class Event(NamedTuple):
     end: int
     thread: int
     label: str
-    """The name to show, where it is not that of the key: "ProfilerStep#3"."""
+    """The displayed name, if it differs from the key: "ProfilerStep#3"."""
     node: int
     """The number of the node in the graph of gradients that this call made, or that it visited; -1 for none."""
 
@@ -225,7 +225,7 @@ class Recording:
     def roots(self) -> list[Call]:
         """A copy of the tree of each thread, to which calls that are still running add their time so far.
 
-        The root of the thread that began lasts from begin to end, that of others for as long as they were in calls.
+        The root of the starting thread lasts from begin to end; the root of another thread, for the time of its calls.
         """
         found = []
         now = self.end or perf_counter_ns()

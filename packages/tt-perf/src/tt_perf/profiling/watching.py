@@ -38,7 +38,7 @@ class ProfilerError(TinyTorchError, ValueError):
 
 
 active: list[Watcher] = []
-"""Those that are plugged in, which `record_function` tells of its blocks."""
+"""The active profilers, which `record_function` notifies of its blocks."""
 
 
 class Watcher:

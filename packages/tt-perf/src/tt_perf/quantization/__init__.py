@@ -14,7 +14,7 @@ The lesson is `affine.py`; this file is the module's front:
     plugin.py       the plugins `int8` and `int4`
 
 Integers are held as integers: `nbytes` shows it. NumPy has no product of int8 that is faster than one of float32, so
-what is saved is memory; `quantize_` measures time and shows it, whichever way it went.
+they save memory; `quantize_` measures the time and shows it, faster or slower.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def choose_qparams(
 
     The range is widened to hold 0, which becomes an integer exactly; a range of zeros alone gets the scale 1.
     `symmetric` makes the range equally wide on both sides and the zero point 0. Arrays give one pair per element.
-    Raises `QuantizationError` for a range that is not finite, such as that of an observer that saw no numbers.
+    Raises `QuantizationError` for a range that is not finite, such as the range of an observer that saw no numbers.
 
     >>> scale, zero_point = choose_qparams(-1.0, 3.0)
     >>> round(float(scale), 5), int(zero_point)

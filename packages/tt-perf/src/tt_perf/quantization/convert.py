@@ -143,7 +143,7 @@ Made = Callable[[Layer, QuantizedLayer, tuple[bool, bool]], object]
 def convert(model: Layer, chosen: Mapping[Layer, str], config: Config, made: Made = lambda *_: None) -> None:
     """Exchange the `chosen` layers (with their names); layers that share a weight share its integers.
 
-    `made` is told each layer, its new form, and whether its weight is another's too: the floats, and the integers.
+    `made` receives each layer, its new form, and whether another layer shares its weight: the floats, and the integers.
     """
     kept = {id(weight_of(x)) for x in model.modules() if form_of(x) and x not in chosen}
     weights: dict[int, StoredWeight] = {}
@@ -178,7 +178,7 @@ def spec_of(config: Config, layer: Layer) -> dict[str, Any]:
 
 
 def pack(weight: Array, bits: int, group_size: int | None) -> Packed:
-    """A weight (out, ...) as integers of so many bits."""
+    """A weight (out, ...) as integers of `bits` bits."""
     if bits == 8 or group_size is None:
         return pack_int8(weight)
     return pack_int4(weight.reshape(len(weight), math.prod(weight.shape[1:])), group_size)

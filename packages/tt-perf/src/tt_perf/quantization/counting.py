@@ -122,7 +122,7 @@ class HistogramObserver(_Counting):
     """The range that loses least information: the least Kullback-Leibler divergence of the distribution with 128 steps
     a side from that with 2048 (Migacz 2017, "8-bit inference with TensorRT").
 
-    Works on absolute values, so the range is equally wide on both sides; it never exceeds what was seen.
+    Works on absolute values, so the range is equally wide on both sides; it never exceeds the observed range.
 
     >>> observer = HistogramObserver()
     >>> observer.observe(np.random.default_rng(0).standard_normal(20_000))

@@ -4,7 +4,7 @@ The tensors are the model's state dict, each that layers share stored once. The 
 
     format         1
     bits, group_size, activations      what most layers have
-    layers         {name of a quantized layer: what is different there, {} for nothing}
+    layers         {name of a quantized layer: its differences from these, {} for none}
     sha256         over names, dtypes, shapes and bytes of the tensors
     parent_sha256  the same of the float model they were made from
 

@@ -95,7 +95,7 @@ class MinMaxObserver(Observer):
         self._low, self._high = low, high
 
     def _joined(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """The range so far, with that of one more batch."""
+        """The range so far, extended by one more batch."""
         return np.minimum(self._low, low), np.maximum(self._high, high)
 
     def _range(self) -> tuple[Array, Array]:
@@ -103,7 +103,7 @@ class MinMaxObserver(Observer):
 
 
 class MovingAverageMinMaxObserver(MinMaxObserver):
-    """Ends that move towards those of each batch by the part `averaging_constant`: one odd batch changes little.
+    """A range that moves towards the range of each batch by the share `averaging_constant`.
 
     >>> observer = MovingAverageMinMaxObserver(averaging_constant=0.5)
     >>> for highest in (2.0, 4.0):

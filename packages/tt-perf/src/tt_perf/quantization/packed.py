@@ -248,7 +248,7 @@ def largest(x: Array) -> int:
 
 
 def sum_dtype(a: int, b: int, length: int) -> Any:
-    """The integer dtype that holds a sum of so many products."""
+    """The integer dtype that holds a sum of `length` products of integers up to `a` and `b`."""
     return np.int32 if a * b * length < 1 << 31 else np.int64
 
 

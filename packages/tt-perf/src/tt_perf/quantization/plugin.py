@@ -1,6 +1,6 @@
 """Module 15, quantization: the plugins `int8` and `int4`, which quantize a model where it begins to generate.
 
-They answer `tt_prepare_model`. A model that nobody else holds (`TinyGPT.load`) is quantized in place; of another one a
+They answer `tt_prepare_model`. A model without other users (`TinyGPT.load`) is quantized in place; of another one a
 quantized copy is kept, which shares what stays floats, until a weight changes.
 """
 

@@ -1,7 +1,7 @@
 """Arrays mapped from .npy files, so that a dataset larger than memory is read as its rows are asked for.
 
-Part of module 08, dataloader. The dataset keeps little in memory, and goes to a worker process as a path. It does not
-decode images: it delivers the arrays as they are stored.
+Part of module 08, dataloader. The dataset uses little memory, and is sent to a worker process as a path. It does not
+decode images: it returns the arrays as they are stored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading a folder of shards with checksums, for datasets larger than memory.
 
-Part of module 08, dataloader. Rows are read when a batch asks for them, and the dataset goes to a worker process as a
+Part of module 08, dataloader. Rows are read when a batch asks for them, and a worker process gets the dataset as a
 path. `index` describes the folder, `writing` writes it.
 """
 
