@@ -80,15 +80,15 @@ def large_tokenizer() -> object:
     from tinygpt.capstone.documentation import documentation
     from tt_language import BPETokenizer
 
-    learnt = BPETokenizer.train(documentation(), VOCAB - 1)
-    vocab, merges, draw = dict(learnt.vocab), list(learnt.merges), random.Random(0)
+    learned = BPETokenizer.train(documentation(), VOCAB - 1)
+    vocab, merges, draw = dict(learned.vocab), list(learned.merges), random.Random(0)
     tokens = list(vocab)
     while len(vocab) < VOCAB - 1:
         pair = (draw.choice(tokens), draw.choice(tokens))
         if pair[0] + pair[1] not in vocab:
             vocab[pair[0] + pair[1]] = len(vocab)
             merges.append(pair)
-    return BPETokenizer(vocab, merges, learnt.pattern, special_tokens=["<|endoftext|>"])
+    return BPETokenizer(vocab, merges, learned.pattern, special_tokens=["<|endoftext|>"])
 
 
 def write_small(folder: Path) -> None:

@@ -66,7 +66,7 @@ def optimizer_share() -> float:
 
 @functools.cache
 def overfitted() -> dict[str, list[tuple[float, float]]]:
-    """The losses on 60 noisy digits that are learnt by heart, and on 200 others."""
+    """The losses on 60 noisy digits that are learned by heart, and on 200 others."""
     model, (x, y), (other_x, other_y) = _model(), _digits(60, 1), _digits(200, 2)
     optimizer = tt_learn.Adam(model.parameters(), lr=3e-3)
     found: dict[str, list[tuple[float, float]]] = {"training": [], "validation": []}
@@ -84,7 +84,7 @@ def overfitted() -> dict[str, list[tuple[float, float]]]:
 
 @number(0, 0.1, ".0e")
 def training_loss() -> float:
-    """The loss on what was learnt by heart."""
+    """The loss on what was learned by heart."""
     return overfitted()["training"][-1][1]
 
 

@@ -371,8 +371,8 @@ def test_a_deep_copy_of_a_run_is_apart_and_goes_on_alike(
     before, other = run.numbers(), Run.of(copied(run.parts))
     assert other.schedule.optimizer is other.optimizer
     assert other.model[3].bias is other.model[2].bias
-    learnt = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
-    assert learnt == {id(p) for p in other.model.parameters()}
+    learned = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
+    assert learned == {id(p) for p in other.model.parameters()}
     other.go_on(3)
     assert_same(before, run.numbers())
     run.go_on(3)

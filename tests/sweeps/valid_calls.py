@@ -46,7 +46,7 @@ def bools(*shape: int) -> Any:
     return ints(*shape) == 1
 
 
-def learnt(*shape: int) -> Any:
+def learned(*shape: int) -> Any:
     return floats(*shape).requires_grad_()
 
 
@@ -247,8 +247,8 @@ GUESSES: dict[str, Callable[[], Any]] = {
     "indices": lambda: ints(2, 3),
     "index": lambda: ints(2, 3),
     "tensors": lambda: [floats(2, 3), floats(2, 3)],
-    "params": lambda: [learnt(2), learnt(3)],
-    "parameters": lambda: [learnt(2), learnt(3)],
+    "params": lambda: [learned(2), learned(3)],
+    "parameters": lambda: [learned(2), learned(3)],
     "optimizer": optimizer,
     "model": linear,
     "dataset": dataset,
@@ -308,7 +308,7 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Distillation": lambda: given(linear()),
     "DistillationTrainer": lambda: given(model := linear(), tt_learn.SGD(model.parameters(), lr=0.1), linear()),
     "GradualPruning": lambda: given(linear(), 0.5, end=4),
-    "distillation_loss": lambda: given(learnt(2, 3), floats(2, 3), ints(2)),
+    "distillation_loss": lambda: given(learned(2, 3), floats(2, 3), ints(2)),
     "load_compressed": lambda: given(linear(), linear().state_dict()),
     "low_rank_": lambda: given(tt_core.Sequential(linear(), linear()), rank=1),
     "capture": lambda: given(_identity),
@@ -477,21 +477,21 @@ CASES: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "MultiStepLR": lambda: given(optimizer(), [1, 2]),
     "OneCycleLR": lambda: given(optimizer(), 0.5, total_steps=6),
     "StepLR": lambda: given(optimizer(), 2),
-    "Optimizer": lambda: given([learnt(2)], {"lr": 0.1}),
-    "Muon": lambda: given([learnt(2, 3)]),
+    "Optimizer": lambda: given([learned(2)], {"lr": 0.1}),
+    "Muon": lambda: given([learned(2, 3)]),
     "Trainer": lambda: given(model := linear(), tt_learn.SGD(model.parameters(), lr=0.1), tt_core.cross_entropy),
     "accuracy": lambda: given(floats(4, 3), ints(4)),
     "binary_accuracy": lambda: given(floats(4), ints(4)),
     "confusion_matrix": lambda: given(floats(4, 3), ints(4)),
     "top_k_accuracy": lambda: given(floats(4, 3), ints(4), 2),
     "perplexity": lambda: given(1.5),
-    "checkpoint": lambda: given(_square, learnt(2, 3)),
-    "clip_grad_norm_": lambda: given([learnt(2)], 1.0),
-    "clip_grad_value_": lambda: given([learnt(2)], 1.0),
-    "draw_graph": lambda: given(learnt(2).sum(), folder()),
+    "checkpoint": lambda: given(_square, learned(2, 3)),
+    "clip_grad_norm_": lambda: given([learned(2)], 1.0),
+    "clip_grad_value_": lambda: given([learned(2)], 1.0),
+    "draw_graph": lambda: given(learned(2).sum(), folder()),
     "formula": lambda: given(tt_core.abs, _identity),
     "gradient": lambda: given(tt_core.abs, _identity),
-    "grad": lambda: given(_square(w := learnt(2, 3)), w),
+    "grad": lambda: given(_square(w := learned(2, 3)), w),
     "gradcheck": lambda: given(_square, [tt_learn.tensor(np.ones(2), requires_grad=True)]),
     "gradgradcheck": lambda: given(_square, [tt_learn.tensor(np.ones(2), requires_grad=True)]),
     "load_checkpoint": lambda: given(file(lambda p: tt_learn.save_checkpoint(p, a=1))),
@@ -730,7 +730,7 @@ METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Layer.add_layer": lambda: given("below", linear()),
     "Layer.add_module": lambda: given("below", linear()),
     "Layer.register_module": lambda: given("below", linear()),
-    "Optimizer.add_param_group": lambda: given({"params": [learnt(2)], "lr": 0.5}),
+    "Optimizer.add_param_group": lambda: given({"params": [learned(2)], "lr": 0.5}),
     "Optimizer.step": lambda: given(lambda: 1.0),
     "Trainer.fit": lambda: given(batches(), steps=2, val=batches()),
     "Trainer.evaluate": lambda: given(batches()),
@@ -787,7 +787,7 @@ METHODS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
 """Valid arguments of methods, beside `self`; those of a base class stand for its subclasses too."""
 
 INSTANCES: dict[str, Callable[[], Any]] = {
-    "Tensor": lambda: learnt(2, 3) if _needs_history[-1] else floats(2, 3),
+    "Tensor": lambda: learned(2, 3) if _needs_history[-1] else floats(2, 3),
     "Layer": linear,
     "Optimizer": optimizer,
     "Trainer": trainer,

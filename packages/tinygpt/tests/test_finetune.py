@@ -1,4 +1,4 @@
-"""Fine-tuning: answers are learnt with their end, prompts are not trained, runs resume, adapters merge."""
+"""Fine-tuning: answers are learned with their end, prompts are not trained, runs resume, adapters merge."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def adapter(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-# --- what is learnt
+# --- what is learned
 
 
 def test_the_end_follows_the_answer(tuned: Path) -> None:

@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
         patch.setattr(tinygpt.capstone.callbacks, "ProgressBar", Interrupted)
         assert train(halves, "--dropout", 0.1) == 130
     assert f"tinygpt train --resume {halves}" in capsys.readouterr().out
-    assert TinyGPT.load(halves).model.num_parameters() > 0  # what was learnt can be used at once
+    assert TinyGPT.load(halves).model.num_parameters() > 0  # what was learned can be used at once
     assert main(["train", "--resume", str(halves)]) == 0
     assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert losses(halves) == losses(whole)
@@ -408,7 +408,7 @@ def test_training_ends_with_a_sample_and_says_how_many_of_its_words_are_real(
     known, words, share = map(int, re.findall(r"\[(\d+) of its (\d+) words occur in the text \((\d+)%\)\]", told)[0])
     assert 0 < known <= words
     assert share == round(100 * known / words)
-    assert share > 50  # it has learnt to spell the twelve words of this text
+    assert share > 50  # it has learned to spell the twelve words of this text
 
 
 def test_words_that_the_text_does_not_have_are_counted() -> None:

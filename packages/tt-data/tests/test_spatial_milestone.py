@@ -1,4 +1,4 @@
-"""The milestone of 1998: it learns, it draws what it learnt, and it claims nothing that it did not reach."""
+"""The milestone of 1998: it learns, it draws what it learned, and it claims nothing that it did not reach."""
 
 from __future__ import annotations
 

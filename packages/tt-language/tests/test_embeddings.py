@@ -139,7 +139,7 @@ def test_rotation_is_checked_against_finite_differences() -> None:
     cos, sin = cos.double(), sin.double()
     assert gradcheck(lambda x: rotary(x, cos, sin), [leaf(2, 2, 3, 4)])
     assert gradgradcheck(lambda x: rotary(x * x, cos, sin), [leaf(2, 2, 3, 4)])
-    angles = [leaf(2, 2, 3, 4), leaf(3, 2, seed=1), leaf(2, 1, 3, 2, seed=2)]  # learnt ones, of two shapes
+    angles = [leaf(2, 2, 3, 4), leaf(3, 2, seed=1), leaf(2, 1, 3, 2, seed=2)]  # learned ones, of two shapes
     assert gradcheck(rotary, angles)
     assert gradgradcheck(rotary, angles)
 

@@ -29,10 +29,10 @@ def test_translation_needs_agreement_and_word_order() -> None:
 
 
 def test_the_test_part_is_never_learnt_from() -> None:
-    learnt = {pair[0] for pair in draw(3000, np.random.default_rng(0))}
+    learned = {pair[0] for pair in draw(3000, np.random.default_rng(0))}
     kept = {pair[0] for pair in draw(3000, np.random.default_rng(0), test=True)}
-    assert not learnt & kept
-    assert len(learnt) > 2500
+    assert not learned & kept
+    assert len(learned) > 2500
 
 
 def test_words_go_to_ids_and_back() -> None:

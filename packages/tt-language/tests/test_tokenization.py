@@ -130,9 +130,9 @@ def test_special_tokens_of_strangers_are_plain_text():
 
 @pytest.mark.parametrize("ignore_merges", [False, True])
 def test_special_tokens_of_strangers_are_plain_text_though_the_merges_spell_them(ignore_merges):
-    learnt = BPETokenizer.train([END * 9], 300, pattern=None, special_tokens=[END])
-    assert any(a + b == END for a, b in learnt.merges)
-    tokenizer = BPETokenizer(learnt.vocab, learnt.merges, None, [END], ignore_merges=ignore_merges)
+    learned = BPETokenizer.train([END * 9], 300, pattern=None, special_tokens=[END])
+    assert any(a + b == END for a, b in learned.merges)
+    tokenizer = BPETokenizer(learned.vocab, learned.merges, None, [END], ignore_merges=ignore_merges)
     ids = tokenizer.encode(END, allow_special=False)
     assert not set(ids) & tokenizer.special_ids
     assert tokenizer.decode(ids) == END

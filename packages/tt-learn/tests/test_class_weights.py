@@ -1,4 +1,4 @@
-"""A class weight that is learnt gets its gradient from every loss that takes one, or an error; never silence."""
+"""A class weight that is learned gets its gradient from every loss that takes one, or an error; never silence."""
 
 from __future__ import annotations
 

@@ -872,7 +872,7 @@ def test_plugins_that_exclude_each_other_are_refused_in_one_line() -> None:
 
 
 def test_a_trained_model_stays_as_good(tmp_path: Path) -> None:
-    """Perplexity on the text that a small model has learnt: at most 1 % more with int8, 4 % with int4."""
+    """Perplexity on the text that a small model has learned: at most 1 % more with int8, 4 % with int4."""
     tt.manual_seed(0)
     text = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64) % 50
     model = GPT(CONFIG)

@@ -29,7 +29,7 @@ def usual_opening(text: str) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a model wrote after a prompt, and how many of its words occur in the text that it learnt from."""
+    """What a model wrote after a prompt, and how many of its words occur in the text that it learned from."""
 
     text: str
     words: int

@@ -86,7 +86,7 @@ def train_new(
 
 
 def learn_tokenizer(config: TrainConfig, corpus: Corpus) -> Tokenizer:
-    """The tokenizer that `config` names, learnt from the text where there is something to learn."""
+    """The tokenizer that `config` names, learned from the text where there is something to learn."""
     if config.tokenizer == "char":
         return CharTokenizer(corpus.text)
     if config.tokenizer == "byte":

@@ -58,7 +58,7 @@ def perceptron(data_dir: Path | None = None, out: Path | None = None, **_: objec
     seen, new = accuracy(layer, x[:100], y[:100]), accuracy(layer, x[100:], y[100:])
     print(f"100 points, {mistakes} mistakes, {epochs} epochs until one without: {seen:.1%} of them right")
     print(f"1,000 points it never saw: {new:.1%} right")
-    require("perceptron", "accuracy on the points it learnt from", seen, 1.0)
+    require("perceptron", "accuracy on the points it learned from", seen, 1.0)
 
     def side_of(text: str) -> str:
         distance = layer(from_numpy(np.array(numbers_in(text, 2), np.float32))).item()

@@ -2,7 +2,7 @@
 
 A layer defines `forward` and is called like a function. Parameters and layers assigned as attributes are registered
 under the attribute's name, so that training, saving and `eval()` find them. This act does not know how parameters are
-learnt.
+learned.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Layer(ModuleNames):
         return other
 
     def register_buffer(self, name: str, value: Tensor | Array | None, persistent: bool = True) -> None:
-        """Registers `value` (a tensor or None) as state that is not learnt; the state dict holds persistent buffers.
+        """Registers `value` (a tensor or None) as state that is not learned; the state dict holds persistent buffers.
 
         A tensor assigned to the attribute later replaces the buffer. Raises `DTypeError` for a value that is not a
         tensor, and for a name that is empty, contains a dot or belongs to a method.

@@ -255,7 +255,7 @@ class PairwiseDistance(FunctionLayer):
 
 
 class PReLU(Layer):
-    """`x` above 0, `weight * x` below, with a learnt weight, or one for each channel (He et al. 2015).
+    """`x` above 0, `weight * x` below, with a learned weight, or one for each channel (He et al. 2015).
 
     >>> PReLU()(full((2,), -1.0)).tolist()
     [-0.25, -0.25]

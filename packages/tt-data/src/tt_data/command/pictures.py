@@ -1,4 +1,4 @@
-"""Pictures of what a convolutional network learnt: filters, feature maps, confusion matrix. Beside module 09, spatial.
+"""Pictures of what a convolutional network learned: filters, feature maps, confusion matrix. Beside module 09, spatial.
 
 A picture is one SVG file (`tt_learn.svg`). Pixels are embedded as PNG images, which a few lines of zlib write. No
 drawing library and no display is needed.

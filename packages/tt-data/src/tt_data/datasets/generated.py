@@ -1,7 +1,7 @@
 """Generated datasets: digits drawn with strokes, and coloured shapes.
 
 Beside module 08, dataloader. They need no file and no network. Their names say that they are neither MNIST nor
-photographs: a network that is good at them has learnt these drawings. Sample `i` depends only on the seed and on `i`.
+photographs: a network that is good at them has learned these drawings. Sample `i` depends only on the seed and on `i`.
 """
 
 from __future__ import annotations

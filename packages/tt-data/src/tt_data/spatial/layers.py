@@ -119,7 +119,7 @@ def _two(values: Any, rows: int) -> Pair:
 
 
 class Conv2d(Convolution):
-    """Convolution of images with learnt kernels (LeCun et al. 1989).
+    """Convolution of images with learned kernels (LeCun et al. 1989).
 
     Takes (N, in_channels, H, W), or one image without N; returns (N, out_channels, H', W'), see `conv2d`.
     `kernel_size`, `stride` and `dilation` are a number or a pair (rows, columns); `padding` may also be 'same' or

@@ -155,7 +155,7 @@ class Conv1d(Convolution):
 
 
 class ConvTranspose2d(Convolution):
-    """Enlarges images with learnt kernels: `conv_transpose2d` (Zeiler et al. 2010).
+    """Enlarges images with learned kernels: `conv_transpose2d` (Zeiler et al. 2010).
 
     Takes (N, in_channels, H, W) or one image without N, and optionally the size (H', W') of the result, which replaces
     `output_padding`. `weight` is (in, out / groups, kh, kw).

@@ -1,7 +1,7 @@
 """Part of module 19: the task of the Torch Olympics, writing a row of digits backwards.
 
 A small GPT reads 12 digits and a separator and continues with the digits in reverse order. The digits are drawn anew,
-so nothing can be learnt by heart; attention alone solves it, training takes seconds, and a model that knows nothing
+so nothing can be learned by heart; attention alone solves it, training takes seconds, and a model that knows nothing
 gets every tenth digit right. The answer is generated token by token, so caches, compiled kernels and quantized weights
 all show in its time, and an error of theirs shows in its quality.
 """

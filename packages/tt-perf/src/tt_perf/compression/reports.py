@@ -26,7 +26,7 @@ class CompressionError(TinyTorchError, ValueError):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model takes: learnt numbers, how many of them are zero, bytes, and FLOPs and seconds of one run.
+    """What a model takes: learned numbers, how many of them are zero, bytes, and FLOPs and seconds of one run.
 
     `bytes` are those of parameters and buffers, `mask_bytes` those of masks, which are kept beside them.
     """
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def sparsity(self) -> float:
-        """Share of the learnt numbers that are zero now."""
+        """Share of the learned numbers that are zero now."""
         return self.after.zeros / max(self.after.parameters, 1)
 
     def __str__(self) -> str:

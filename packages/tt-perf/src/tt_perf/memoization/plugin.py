@@ -100,7 +100,7 @@ def _check_model(options: CacheOptions, model: Any) -> None:
         return
     if config.position == "learned":
         raise CacheError(
-            "kv-cache: beyond=window needs rotary positions; this model learnt one vector for each position, and "
+            "kv-cache: beyond=window needs rotary positions; this model learned one vector for each position, and "
             "has none for later ones: use beyond=crop"
         )
     if _scaling(model) in _CHANGING:
