@@ -17,7 +17,9 @@ from tt_perf.kernels.decoding.intrinsics import (
     ROWS,
     WIDTH,
     compiled,
-    dot_int4,
+    dot_int4_1,
+    dot_int4_2,
+    dot_int4_4,
     dot_int8,
     float32_at,
     int8_at,
@@ -31,7 +33,6 @@ _INFINITE, _SIGN = np.int32(0x7F800000), np.int32(0x7FFFFFFF)
 _TINY = Number(np.finfo(np.float32).tiny)
 _NEAREST = Number(1.5 * 2**23)  # added and taken off again, it leaves no digits behind the point
 _HALF, _BYTE = np.int32(128), np.int32(255)
-LANES = max(1, WIDTH // 4)
 
 
 @compiled()
@@ -79,13 +80,11 @@ def round_input(
 
 @compiled()
 def _in_vectors(step: Array) -> bool:
-    """Whether rows are made of whole vectors: int4 needs it, and groups of a power of 2, 64 or more; int8 has a loop
-    for what is left.
-    """
+    """Whether there are instructions for the weight: all of int8, and int4 in groups of a power of 2, 32 or more."""
     if step[C.BITS] == 8:
         return True
     width = 2 * step[C.STRIDE] // step[C.GROUPS]
-    return step[C.STRIDE] % max(1, WIDTH) == 0 and width >= 64 and width & (width - 1) == 0
+    return width >= max(32, WIDTH // 2) and width & (width - 1) == 0
 
 
 @compiled()
@@ -94,28 +93,33 @@ def _digits(x: Array, unit: Number, step: Array, digits: Array, b: int, sums: Ar
     plane, each = step[C.STRIDE], Number(1) / unit
     if step[C.BITS] == 8:
         space = digits[b * PIECES * plane : (b + 1) * PIECES * plane]
-        low, middle, high = space[:plane], space[plane : 2 * plane], space[2 * plane :]
-        for i in range(plane):
-            whole = np.int32(np.floor(x[i] * each + Number(0.5)))
-            d0 = np.int32(((whole + _HALF) & _BYTE) - _HALF)
-            rest = np.int32((whole - d0) >> np.int32(8))
-            d1 = np.int32(((rest + _HALF) & _BYTE) - _HALF)
-            low[i], middle[i], high[i] = np.int8(d0), np.int8(d1), np.int8((rest - d1) >> np.int32(8))
+        _planes(x, 0, 1, x.size, each, space[:plane], space[plane : 2 * plane], space[2 * plane :])
         for piece in range(PIECES):
             total = np.int64(0)
-            for i in range(plane // WIDTH * WIDTH):
+            for i in range(plane // 4 * 4):
                 total += space[piece * plane + i]
             sums[b * PIECES + piece] = total
     else:
-        space = digits[b * 2 * PIECES * plane : (b + 1) * 2 * PIECES * plane]
-        for i in range(2 * plane):
-            whole = np.int32(np.floor(x[i] * each + Number(0.5))) if i < x.size else np.int32(0)
-            at = i % 2 * PIECES * plane + i // 2
-            d0 = np.int32(((whole + _HALF) & _BYTE) - _HALF)
-            rest = np.int32((whole - d0) >> np.int32(8))
-            d1 = np.int32(((rest + _HALF) & _BYTE) - _HALF)
-            space[at], space[at + plane] = np.int8(d0), np.int8(d1)
-            space[at + 2 * plane] = np.int8((rest - d1) >> np.int32(8))
+        for odd in range(2):
+            first = (2 * b + odd) * PIECES * plane
+            space = digits[first : first + PIECES * plane]
+            count = (x.size + 1 - odd) // 2
+            _planes(x, odd, 2, count, each, space[:plane], space[plane : 2 * plane], space[2 * plane :])
+
+
+@compiled()
+def _planes(
+    x: Array, first: int, stride: int, count: int, each: Number, low: Array, middle: Array, high: Array
+) -> None:
+    """The digits of `count` numbers of `x`; zeros behind them."""
+    for i in range(count):
+        whole = np.int32(np.floor(x[first + i * stride] * each + Number(0.5)))
+        d0 = np.int32(((whole + _HALF) & _BYTE) - _HALF)
+        rest = np.int32((whole - d0) >> np.int32(8))
+        d1 = np.int32(((rest + _HALF) & _BYTE) - _HALF)
+        low[i], middle[i], high[i] = np.int8(d0), np.int8(d1), np.int8((rest - d1) >> np.int32(8))
+    for i in range(count, low.size):
+        low[i] = middle[i] = high[i] = np.int8(0)
 
 
 @compiled()
@@ -131,15 +135,15 @@ def product(
         vectors = WIDTH and steps[b] > NONE and _in_vectors(step)
         x = floats[b * step[C.INPUTS] : (b + 1) * step[C.INPUTS]]
         out = float32_at(step[C.TARGET] + 4 * (b * step[C.OUTPUTS] + first), count)
-        if step[C.BITS] == 8:
-            whole = count // ROWS * ROWS if vectors else 0
-            _int8(step, first, whole, digits, sums, b, out, steps[b])
-            for o in range(whole, count):
+        if vectors and step[C.BITS] == 8:
+            _int8(step, first, count, digits, sums, b, out, steps[b])
+        elif vectors:
+            _int4(step, first, count, digits, b, x, out, steps[b])
+        elif step[C.BITS] == 8:
+            for o in range(count):
                 out[o] = _row_int8(step, first + o, x) * (Number(1) if exact else steps[b])
         else:
-            whole = count // ROWS * ROWS if vectors else 0
-            _int4(step, first, whole, digits, b, x, out, steps[b])
-            for o in range(whole, count):
+            for o in range(count):
                 out[o] = _row_int4(step, first + o, x)
 
 
@@ -226,19 +230,20 @@ def _row_int4(step: Array, o: int, x: Array) -> Number:
 @compiled()
 def _int8(step: Array, first: int, count: int, digits: Array, sums: Array, b: int, out: Array, unit: Number) -> None:
     """ROWS rows at a time by digits: `unit * scale * sum(code * x)`, where the sum is an exact integer."""
-    if WIDTH and count:
+    if WIDTH:
         plane, scales = step[C.STRIDE], float32_at(step[C.SCALE] + 4 * first, count)
-        blocks, found = plane // WIDTH, np.empty(ROWS * PIECES, np.int32)
+        columns, found = plane // 4 * 4, np.empty(ROWS, np.int64)
         space = digits[b * PIECES * plane : (b + 1) * PIECES * plane]
+        raised = np.int64(0)  # codes are multiplied as code + 128
+        for piece in range(PIECES - 1, -1, -1):
+            raised = raised * 256 + 128 * sums[b * PIECES + piece]
         for o in range(0, count, ROWS):
-            base = step[C.WEIGHT] + (first + o) * plane
-            dot_int8(base, plane, space.ctypes.data, plane, blocks, found.ctypes.data)
-            for row in range(ROWS):
-                total = np.int64(0)
-                for piece in range(PIECES - 1, -1, -1):
-                    total = total * 256 + (found[row * PIECES + piece] - 128 * sums[b * PIECES + piece])
+            base, rows = step[C.WEIGHT] + (first + o) * plane, min(ROWS, count - o)
+            dot_int8(base, plane, rows, space.ctypes.data, plane, columns, found.ctypes.data)
+            for row in range(rows):
+                total = found[row] - raised
                 codes = int8_at(base + row * plane, plane)
-                for i in range(blocks * WIDTH, plane):
+                for i in range(columns, plane):
                     x = (np.int64(space[2 * plane + i]) * 256 + space[plane + i]) * 256 + space[i]
                     total += codes[i] * x
                 out[o + row] = Number(np.float64(total) * np.float64(unit)) * scales[o + row]
@@ -247,31 +252,34 @@ def _int8(step: Array, first: int, count: int, digits: Array, sums: Array, b: in
 @compiled("reassoc")
 def _int4(step: Array, first: int, count: int, digits: Array, b: int, x: Array, out: Array, unit: Number) -> None:
     """The same for int4: each group has a scale, and a zero point that is multiplied with the sum of its inputs."""
-    if WIDTH and count:
+    if WIDTH:
         plane, groups = step[C.STRIDE], step[C.GROUPS]
         width, shift = 2 * plane // groups, 0
         while 1 << shift < width:
             shift += 1
-        totals, found = np.zeros(groups, Number), np.empty(ROWS * LANES, Number)
+        parts, totals, found = 2 * WIDTH >> shift, np.zeros(groups, Number), np.empty(ROWS, Number)
         for group in range(groups):
             part = x[group * width : min((group + 1) * width, x.size)]
             total = NONE
             for i in range(part.size):
                 total += part[i]
             totals[group] = total
-        space = digits[b * 2 * PIECES * plane : (b + 1) * 2 * PIECES * plane]
+        space = digits[b * 2 * PIECES * plane : (b + 1) * 2 * PIECES * plane].ctypes.data
         for o in range(0, count, ROWS):
             scales = step[C.SCALE] + 4 * (first + o) * groups
-            base = step[C.WEIGHT] + (first + o) * plane
-            dot_int4(base, plane, space.ctypes.data, plane, plane // WIDTH, scales, groups, shift, found.ctypes.data)
-            for row in range(ROWS):
+            base, rows, place = step[C.WEIGHT] + (first + o) * plane, min(ROWS, count - o), found.ctypes.data
+            if parts == 4:
+                dot_int4_4(base, plane, rows, space, scales, groups, shift, place)
+            elif parts == 2:
+                dot_int4_2(base, plane, rows, space, scales, groups, shift, place)
+            else:
+                dot_int4_1(base, plane, rows, space, scales, groups, shift, place)
+            for row in range(rows):
                 its, zeros = (
                     float32_at(scales + 4 * row * groups, groups),
                     uint8_at(step[C.ZERO] + (first + o + row) * groups, groups),
                 )
-                total, shifted = NONE, NONE
-                for lane in range(LANES):
-                    total += found[row * LANES + lane]
+                shifted = NONE
                 for group in range(groups):
                     shifted += its[group] * Number(zeros[group]) * totals[group]
-                out[o + row] = total * unit - shifted
+                out[o + row] = found[row] * unit - shifted
