@@ -238,3 +238,32 @@ def test_gradients_in_any_layout_are_read(jit: JitPlugin) -> None:
     with tt.use(jit):
         tt_learn.SGD([weight], lr=1.0).step()
     np.testing.assert_array_equal(weight.data, -np.arange(210).reshape(3, 70))
+
+
+@pytest.mark.parametrize("name", ["SGD", "SGDMomentum", "Adam", "AdamW"])
+def test_gradients_that_stay_where_they_are(jit: JitPlugin, name: str) -> None:
+    """Their addresses are kept from step to step, until an array is another one."""
+    options = {"momentum": 0.9} if name == "SGDMomentum" else {}
+    (parameters, optimizer), (others, other) = made(name, **options), made(name, **options)
+    for i, p in enumerate(parameters):
+        p.grad = tt.zeros(*SHAPES[i])
+    with tt.use(jit, report=False):
+        for step in range(9):
+            if step == 4:
+                parameters[1].grad = tt.zeros(7)
+            if step == 5:
+                parameters[4].data = np.array(parameters[4].data)
+            if step == 6:
+                optimizer.param_groups[0]["lr"] = other.param_groups[0]["lr"] = 0.01
+            if step == 7:
+                parameters[0].grad = others[0].grad = None
+            slopes = np.random.default_rng(step)
+            for p, q in zip(parameters, others):
+                g = slopes.standard_normal(p.shape).astype(np.float32)
+                if p.grad is not None or step < 7:
+                    p.grad.data[...] = g
+                    q.grad = tt.tensor(g)
+            optimizer.step()
+            other.step()
+            for found, wanted in zip(everything(parameters, optimizer), everything(others, other), strict=True):
+                np.testing.assert_array_equal(found, wanted)

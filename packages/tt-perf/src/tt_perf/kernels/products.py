@@ -17,6 +17,7 @@ import numpy as np
 
 from tt_core import layers
 from tt_core.engine.dispatch import Array
+from tt_core.engine.mutation import owner
 from tt_core.engine.threads import at_once, get_num_threads, split
 from tt_core.kernels.products import LONG
 from tt_core.tensor import products as P
@@ -129,10 +130,12 @@ def product_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array, t
 def blas_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array) -> Job | None:
     """NumPy's product of two matrices, and a bias, as a job that writes to `out`; None where it does not apply.
 
-    A product of a single row or column is another function of BLAS, and a large one is shared out by Python.
+    A product of a single row or column, or of a matrix with itself, is another function of BLAS, and a large one is
+    shared out by Python.
     """
     blas = blas_of_numpy()
     small = a.ndim == b.ndim == 2 and min(*a.shape, b.shape[1]) > 1 and len(a) * b.size < LONG
+    small = small and owner(a) is not owner(b)
     if blas is None or not small or not (_is_for_blas(a) and _is_for_blas(b)) or (bias is not None and unfit(bias)):
         return None
     (m, k), n = a.shape, b.shape[1]

@@ -9,6 +9,7 @@ writes down which kernels ran on which arrays, and from then on runs these alone
     plan.py       how long each array lives
     fuse.py       neighbours that are cheaper together, by a table
     replay.py     a tape becomes a list of functions on a list of arrays
+    program.py    small kernels that follow each other become one compiled call
     captured.py   when to record, when to replay, and when to do neither
     training.py   the plugin: every `Trainer` captures its step
 

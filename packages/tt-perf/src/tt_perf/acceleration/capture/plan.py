@@ -2,7 +2,8 @@
 
 Without a graph nobody but the plan holds an array between two kernels. So each array is dropped after the last kernel
 that reads it, and its memory serves the next one: a captured step needs no more memory than the step itself, whose
-graph keeps what a rule names until the whole node is done.
+graph keeps what a rule names until the whole node is done. What a compiled program computes for itself gets places in
+one buffer, by the same lives.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from tt_perf.kernels.team_loops import MOST
 Values = list[Any]
 Run = Callable[[Values], None]
 
-LARGE = 1 << 20
+LARGE = 1 << 19
 """Bytes of an array from which a kernel is not worth a place in a program, and its memory is better given back."""
 _PATIENCE = 3
 """Times that a program may stop before it is given up."""
@@ -202,7 +202,7 @@ Entry = tuple[int, Layout, list[tuple[int, int]]]
 """A slot, its layout, and the cells of its address."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Program:
     """Jobs that run in one call: `given` is what they read from outside, `made` what others read of their results."""
 

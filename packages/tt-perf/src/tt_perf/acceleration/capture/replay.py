@@ -1,6 +1,7 @@
 """Part of `capture`: a tape becomes a flat list of functions on a list of arrays, and runs.
 
 Between two kernels there is nothing but the reading and writing of that list: no tensors, no graph, no dispatch. The
+first run notes the layouts of all arrays, after which neighbours that offer compiled code become one function. The
 checks of ops run again, because they may depend on values (a label out of range). Whatever does not go as recorded, an
 error included, undoes what was changed before the optimizer's step and hands the step back to be run as usual.
 """

@@ -99,12 +99,16 @@ class Watch:
         for x, array, requires_grad, _ in self._states:
             if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
                 return False
+        for read, found, _ in self._reads:
+            if not _are(read(), found):
+                return False
+        for read, value, _ in self._values:
+            if read() != value:
+                return False
         return (
             all(map(operator.is_, itertools.chain.from_iterable(self._all), self._entries))
             and not any(self._empty)
             and all(map(operator.is_, variables, self._contents))
-            and all(_are(read(), found) for read, found, _ in self._reads)
-            and all(read() == value for read, value, _ in self._values)
         )
 
     def changed(self) -> str | None:
