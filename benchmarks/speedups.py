@@ -1,7 +1,7 @@
 """What each plugin is worth over the last commits: `nox -s speedups`, or `python benchmarks/speedups.py [COMMITS]`.
 
 Reads the `track_speedup_*` values that asv saved under `.asv/results`, prints them and draws `speedups.svg` beside
-them. Run the benchmarks first: `nox -s bench -- run NEW --bench track_speedup`.
+them. Run the benchmarks first: `nox -s bench -- run --steps 8 HEAD~200..HEAD --bench track_speedup`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from tt_core.engine.files import write_atomic
 from tt_learn.svg import SVG, WIDTH, drawing, line_chart
 
+FIRST = "nox -s bench -- run --steps 8 HEAD~200..HEAD --bench track_speedup"
 RESULTS = Path(__file__).parents[1] / ".asv" / "results"
 
 
@@ -64,17 +65,17 @@ def report(found: list[Point], commits: int) -> list[str]:
 
 
 def picture(found: list[Point], commits: int) -> str:
-    """A chart for each benchmark, a line for each curve; commits stand in order, 1 is as fast as without the plugin."""
+    """A chart for each benchmark, a line for each curve; 1 is as fast as without the plugin."""
     last = list(dict.fromkeys(point.commit for point in found))[-commits:]
-    places = {commit: i + 1 for i, commit in enumerate(last)}
+    places = {commit: i for i, commit in enumerate(last)}
     charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for point in found:
+    for point in sorted(found, key=lambda point: (point.curve.split()[1] != "none", point.curve, point.date)):
         if point.commit in places:
             benchmark, _, curve = point.curve.partition(" ")
             series = charts.setdefault(benchmark, {})
             series.setdefault(curve, []).append((places[point.commit], point.speedup))
-    label = f"commit, the last is {last[-1]}"
-    return sheet([line_chart(charts[name], name, label, "times as fast") for name in sorted(charts)])
+    unit = "times as fast as without plugin"
+    return sheet([line_chart(charts[name], name, "commit", unit, last) for name in sorted(charts)])
 
 
 def sheet(charts: list[SVG]) -> SVG:
@@ -92,7 +93,7 @@ def main(arguments: list[str]) -> int:
     commits = int(arguments[0]) if arguments else 20
     found = points(RESULTS)
     if not found:
-        print("no speed-ups are saved yet: nox -s bench -- run NEW --bench track_speedup", file=sys.stderr)
+        print(f"no speed-ups are saved yet: {FIRST}", file=sys.stderr)
         return 1
     print("\n".join(report(found, commits)))
     path = RESULTS.parent / "speedups.svg"

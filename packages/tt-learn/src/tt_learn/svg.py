@@ -6,12 +6,15 @@ axes around what a function draws between them, and `drawing` is a canvas withou
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
 
 Points = Sequence[tuple[float, float]]
 Scale = Callable[[float], float]
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower edge in pixels."""
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 56, 60
 COLOURS = ("#1f6fb4", "#d9541e", "#2f8f4e", "#7b4fb0", "#8a6d1b", "#5a5a5a")
@@ -32,8 +35,12 @@ class SVG(str):
         return str(self)
 
 
-def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "", y_label: str = "") -> SVG:
+def line_chart(
+    series: Mapping[str, Points], title: str = "", x_label: str = "", y_label: str = "", x_names: Sequence[str] = ()
+) -> SVG:
     """The series' points (x, y) as lines with axes, ticks and a legend; points that are not finite are left out.
+
+    `x_names` stand at x = 0, 1, ... in place of numbers.
 
     >>> line_chart({"train": [(0, 1.0), (10, 0.5)]}, "Loss", "step").startswith("<svg")
     True
@@ -56,7 +63,8 @@ def line_chart(series: Mapping[str, Points], title: str = "", x_label: str = "",
             lines += legend(row, [colours[name] for name in row], right, y, dashed=dashes)
         return lines
 
-    return framed(every, drawn, title, x_label, y_label, below=[] if beside else [""] * len(rows))
+    below = [] if beside else [""] * len(rows)
+    return framed(every, drawn, title, x_label, y_label, below=below, x_names=x_names)
 
 
 def scatter_chart(
@@ -77,29 +85,48 @@ def scatter_chart(
     kept = {name: point for name, point in points.items() if _finite([point])}
     largest = max([0.0, *(sizes or {}).values()]) or 1.0
 
+    def radius(name: str) -> float:
+        return 6.0 if sizes is None else max(3.0, 16 * math.sqrt(max(0.0, sizes.get(name, 0.0)) / largest))
+
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
-        parts, taken = [], list[tuple[float, float, float]]()
-        for (name, (x, y)), colour in zip(kept.items(), _colours()):
-            radius = 6.0 if sizes is None else max(3.0, 16 * math.sqrt(max(0.0, sizes.get(name, 0.0)) / largest))
+        spots = {name: (x_at(x), y_at(y), radius(name)) for name, (x, y) in kept.items()}
+        parts, taken = [], [around(*spot) for spot in spots.values()]
+        for (name, (x, y, r)), colour in zip(spots.items(), _colours()):
             fill = f'fill="{colour}" fill-opacity="0.75"' if name in marked else 'fill="none"'
-            place = f'cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="{radius:.1f}"'
+            place = f'cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"'
             parts.append(f'<circle {place} {fill} stroke="{colour}" stroke-width="2"/>')
-            left = x_at(x) > (LEFT + WIDTH - RIGHT) / 2  # there the name would leave the picture
-            shift = -radius - 5 if left else radius + 5
-            start = x_at(x) + shift - (7 * len(name) if left else 0)
-            height = _free(taken, start, y_at(y) + 4, 7 * len(name))
-            parts.append(text(x_at(x) + shift, height, name, anchor="end" if left else "start"))
+            parts.append(named_circle(name, x, y, r, taken))
         return parts
 
     return framed(list(kept.values()), drawn, title, x_label, y_label)
 
 
-def _free(taken: list[tuple[float, float, float]], x: float, y: float, width: float) -> float:
-    """The height, from `y` downwards, at which a name covers none of those that are `taken`; it is noted there."""
-    while any(abs(y - other) < 14 and x < end and start < x + width for start, other, end in taken):
-        y += 15
-    taken.append((x, y, x + width))
-    return y
+def around(x: float, y: float, radius: float) -> Box:
+    """The box of a circle."""
+    return x - radius, y - radius, x + radius, y + radius
+
+
+def named_circle(name: str, x: float, y: float, radius: float, taken: list[Box], size: int = 13) -> str:
+    """The name of a circle, beside it or a little higher or lower, where it covers none of the boxes `taken`.
+
+    It is added to them. A line leads to a name that is not beside its circle.
+    """
+    width, high = 0.57 * size * len(name), size / 2
+    inwards = x > (LEFT + WIDTH - RIGHT) / 2  # there the name would leave the picture
+    shifts = (0.0, *(sign * (size + 2) * i for i in range(1, 8) for sign in (1, -1)))
+    for shift, left in [*itertools.product(shifts, (inwards, not inwards)), (0.0, inwards)]:
+        start = x - radius - 5 - width if left else x + radius + 5
+        box = (start, y + shift - high, start + width, y + shift + high)
+        if LEFT < start < WIDTH - RIGHT - width and box[3] < HEIGHT - BOTTOM and not any(_meet(box, b) for b in taken):
+            break
+    taken.append(box)
+    leader = line([(x, y), (start + width + 2 if left else start - 2, y + shift)], "#9a9a9a", 1) if shift else ""
+    at, anchor = (start + width, "end") if left else (start, "start")
+    return leader + text(at, y + shift + 0.35 * size, name, anchor, size, halo=True)
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def framed(
@@ -110,30 +137,41 @@ def framed(
     y_label: str = "",
     logarithmic: bool = False,
     below: Sequence[str] = (),
+    x_names: Sequence[str] = (),
 ) -> SVG:
     """Axes and ticks that enclose all points, what `drawn` puts between them, and lines of text `below`.
 
     `drawn(x_at, y_at)` returns pieces of SVG; the two functions turn values into pixels. With `logarithmic`, both axes
-    are, and every value must be positive.
+    are, and every value must be positive. `x_names` stand at x = 0, 1, ... in place of ticks.
 
     >>> framed([(0, 0), (1, 1)], lambda x_at, y_at: [circle(x_at(1), y_at(1), 4, "#000000")]).count("<circle")
     1
     """
     marks = powers if logarithmic else ticks
     x_ticks, y_ticks = marks([x for x, _ in points]), marks([y for _, y in points])
+    if x_names:
+        x_ticks = [float(i) for i in range(max(2, len(x_names)))]
     scale = _log_scale if logarithmic else _scale
     x_at, y_at = scale(x_ticks, LEFT, WIDTH - RIGHT), scale(y_ticks, HEIGHT - BOTTOM, TOP)
     named = _power if logarithmic else _number
+    labels = _spaced(x_names) if x_names else [named(x, x_ticks) for x in x_ticks]
     parts = [
         text(LEFT, 26, title, size=17, weight="bold"),
         *(_horizontal(y_at(y), named(y, y_ticks)) for y in y_ticks),
-        *(_vertical(x_at(x), named(x, x_ticks)) for x in x_ticks),
+        *(_vertical(x_at(x), label) for x, label in zip(x_ticks, labels)),
         text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, x_label, anchor="middle"),
         text(20, (TOP + HEIGHT - BOTTOM) / 2, y_label, anchor="middle", turned=True),
         *drawn(x_at, y_at),
         *(text(LEFT, HEIGHT + 10 + 18 * i, line) for i, line in enumerate(below)),
     ]
     return drawing(parts, WIDTH, HEIGHT + (18 * len(below) + 14 if below else 0))
+
+
+def _spaced(names: Sequence[str]) -> list[str]:
+    """As many of the names, at equal distances and with the last one, as fit side by side; the others are empty."""
+    room = (WIDTH - LEFT - RIGHT) / (8 * max(map(len, names)) + 8)
+    every = math.ceil(len(names) / room)
+    return ["" if (len(names) - 1 - i) % every else name for i, name in enumerate(names)]
 
 
 def drawing(parts: Sequence[str], width: float, height: float) -> SVG:
@@ -160,7 +198,7 @@ def ticks(values: Sequence[float], about: int = 6) -> list[float]:
     """
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if high <= low:
-        pad = abs(low) / 2 or 1.0
+        pad = abs(low) / 20 or 1.0
         low, high = low - pad, high + pad
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tt_learn.svg import (
     COLOURS,
-    HEIGHT,
     LEFT,
     MOST_POINTS,
     RIGHT,
     SVG,
     WIDTH,
+    Box,
     Scale,
     area,
+    around,
     circle,
     drawing,
     framed,
     legend,
     line,
+    named_circle,
     rectangle,
     text,
 )
 from tt_perf.profiling.averages import microseconds, size
 from tt_perf.profiling.memory import CATEGORIES, Holder, largest
-from tt_perf.profiling.roofline import Machine, Verdict
+from tt_perf.profiling.roofline import Machine
 from tt_perf.profiling.tree import Call, Key, Recording
 from tt_perf.profiling.watching import ProfilerError
 
@@ -166,8 +167,6 @@ def _holder(holder: Holder) -> str:
 
 _BOUND = {"memory": COLOURS[0], "compute": COLOURS[1], "overhead": COLOURS[3]}
 _NAMED = 8  # ops that get a label
-Box = tuple[float, float, float, float]
-"""Left, upper, right and lower edge in pixels."""
 
 
 def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
@@ -186,7 +185,7 @@ def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
     def drawn(x_at: Scale, y_at: Scale) -> list[str]:
         parts = [line([(x_at(x), y_at(y)) for x, y in roof], "#333333", 2)]
         spots = [(x_at(x), y_at(y), max(3.0, 22 * (v.seconds / total) ** 0.5)) for v, (x, y) in zip(found, places)]
-        taken: list[Box] = [(x - r, y - r, x + r, y + r) for x, y, r in spots]
+        taken: list[Box] = [around(*spot) for spot in spots]
         for x, y, words in (
             (x_at(machine.ridge), y_at(peak) - 8, f"{peak:.1f} GFLOP/s"),
             (x_at(low) + 22, y_at(low * bandwidth) + 4, f"{bandwidth:.1f} GB/s"),
@@ -194,28 +193,8 @@ def roofline(profiler: Profiler, machine: Machine | None) -> SVG:
             parts.append(text(x, y, words, weight="bold", halo=True))
             taken.append((x, y - 10, x + 8 * len(words), y + 3))
         parts += [circle(x, y, r, _BOUND[each.bound], str(each)) for each, (x, y, r) in zip(found, spots)]
-        parts += [_label(each, x, y, r, taken) for each, (x, y, r) in zip(found[:_NAMED], spots)]
+        parts += [named_circle(each.name, *spot, taken, 11) for each, spot in zip(found[:_NAMED], spots)]
         return [*parts, *legend(list(_BOUND), list(_BOUND.values()))]
 
     lines = [f"{each.seconds / total:6.1%}  {each}" for each in found[:8]]
     return framed([*places, *roof], drawn, "Roofline", "FLOPs per byte moved", "GFLOP/s", logarithmic=True, below=lines)
-
-
-def _label(each: Verdict, x: float, y: float, radius: float, taken: list[Box]) -> str:
-    """The name beside its circle or a little higher or lower, where it covers nothing; none where all is covered."""
-    width = 6.3 * len(each.name)
-    inwards = x > (LEFT + WIDTH - RIGHT) / 2
-    for shift, left in itertools.product((0, 13, -13, 26, -26, 39, -39, 52, -52), (inwards, not inwards)):
-        start = x - radius - 4 - width if left else x + radius + 4
-        box = (start, y + shift - 6, start + width, y + shift + 6)
-        if LEFT < start < WIDTH - RIGHT - width and box[3] < HEIGHT - 60 and not any(_overlap(box, b) for b in taken):
-            taken.append(box)
-            edge = (start + width + 2 if left else start - 2, y + shift)
-            leader = line([(x, y), edge], "#9a9a9a", 1) if shift else ""
-            at, anchor = (start + width, "end") if left else (start, "start")
-            return leader + text(at, y + shift + 4, each.name, anchor, size=11, halo=True)
-    return ""
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
