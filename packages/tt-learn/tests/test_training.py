@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -819,7 +820,23 @@ def test_a_legend_that_does_not_fit_beside_the_title_stands_below() -> None:
     assert drawn.count("stroke-dasharray") == 4  # two lines whose colours are taken, and their rows of the legend
 
 
-def test_names_of_points_at_one_place_do_not_cover_each_other() -> None:
+def test_names_of_points_at_one_place_cover_neither_each_other_nor_circles() -> None:
+    taken = [svg.around(300.0, 200.0, 6.0), svg.around(320.0, 200.0, 6.0)]  # the second is where the name would be
+    for i in range(6):
+        svg.named_circle(f"name {i}", 300.0, 200.0, 6.0, taken)
+    for i, (left, upper, right, lower) in enumerate(taken[2:], start=2):
+        for x0, y0, x1, y1 in taken[:i]:
+            assert right <= x0 or x1 <= left or lower <= y0 or y1 <= upper
     drawn = svg.scatter_chart({"first": (1.0, 1.0), "second": (1.0, 1.0), "third": (2.0, 2.0)})
-    heights = [float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>(?:first|second)<', drawn)]
-    assert abs(heights[0] - heights[1]) >= 14
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"[^>]*>(?:first|second)<', drawn)
+    assert len(set(places)) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 20])
+def test_names_on_the_axis_stand_inside_the_picture_and_apart(count: int) -> None:
+    names = [f"{i:08x}" for i in range(count)]
+    drawn = svg.line_chart({"jit": [(float(i), 1.0 + i) for i in range(count)]}, x_names=names)
+    places = [float(x) for x in re.findall(r'<text x="([\d.]+)"[^>]*>[0-9a-f]{8}<', drawn)]
+    assert f">{names[-1]}<" in drawn
+    assert all(b - a >= 64 for a, b in itertools.pairwise(places))
+    assert 32 <= min(places) <= max(places) <= svg.WIDTH - 32

@@ -150,9 +150,10 @@ def framed(
     marks = powers if logarithmic else ticks
     x_ticks, y_ticks = marks([x for x, _ in points]), marks([y for _, y in points])
     if x_names:
-        x_ticks = [float(i) for i in range(max(2, len(x_names)))]
+        x_ticks = [float(i) for i in range(len(x_names))]
+    ends = [-0.5, len(x_names) - 0.5] if x_names else x_ticks
     scale = _log_scale if logarithmic else _scale
-    x_at, y_at = scale(x_ticks, LEFT, WIDTH - RIGHT), scale(y_ticks, HEIGHT - BOTTOM, TOP)
+    x_at, y_at = scale(ends, LEFT, WIDTH - RIGHT), scale(y_ticks, HEIGHT - BOTTOM, TOP)
     named = _power if logarithmic else _number
     labels = _spaced(x_names) if x_names else [named(x, x_ticks) for x in x_ticks]
     parts = [
