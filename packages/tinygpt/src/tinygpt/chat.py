@@ -137,9 +137,23 @@ def _rendered(messages: list[dict[str, Any]], tokenizer: Tokenizer, add_generati
 
 
 def _by_jinja(template: str, values: Mapping[str, Any]) -> str:
-    """A foreign template in Jinja's sandbox, with the functions that `transformers` gives it."""
+    """Renders a template of another model in Jinja's sandbox."""
+    environment = _sandbox()
+    from jinja2.exceptions import TemplateError
+
+    mistakes = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
     try:
-        from jinja2.exceptions import TemplateError
+        return environment.from_string(template).render(**values)
+    except ChatError:
+        raise
+    except (TemplateError, *mistakes) as error:
+        reason = str(error) or type(error).__name__
+        raise ChatError(f"the model's chat template does not render: {reason[:200]}") from None
+
+
+def _sandbox() -> Any:
+    """Jinja's sandbox, with the functions that `transformers` gives to templates."""
+    try:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError:
         raise ChatError(
@@ -150,21 +164,7 @@ def _by_jinja(template: str, values: Mapping[str, Any]) -> str:
     )
     environment.globals.update(raise_exception=_refuse, strftime_now=_now)
     environment.filters["tojson"] = _to_json
-    try:
-        return environment.from_string(template).render(**values)
-    except ChatError:
-        raise
-    except (
-        TemplateError,
-        TypeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        reason = str(error) or type(error).__name__
-        raise ChatError(f"the model's chat template does not render: {reason[:200]}") from None
+    return environment
 
 
 def _refuse(message: object) -> None:

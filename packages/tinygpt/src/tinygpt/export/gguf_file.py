@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,11 @@ def _add_sizes(writer: Any, gguf: Any, c: GPTConfig, family: str, dtype: str) ->
             raise ExportError(f"llama.cpp's GPT-2 has mlp=gelu_tanh, the model {c.mlp}; use --format hf or onnx")
         writer.add_feed_forward_length(c.intermediate_size or 4 * c.n_embd)
         writer.add_layer_norm_eps(c.norm_eps)
-        return
+    else:
+        _add_llama_sizes(writer, gguf, c)
+
+
+def _add_llama_sizes(writer: Any, gguf: Any, c: GPTConfig) -> None:
     writer.add_feed_forward_length(c.intermediate_size or 8 * c.n_embd // 3)
     writer.add_head_count_kv(c.n_kv_head or c.n_head)
     writer.add_layer_norm_rms_eps(c.norm_eps)
@@ -166,19 +170,20 @@ def _add_tokenizer(writer: Any, gguf: Any, tokenizer: Tokenizer, config: GPTConf
     """The tokenizer as a byte-level BPE, the form that llama.cpp reads; ids without a token are unused ones."""
     vocab, merges, splitting = _as_bpe(tokenizer)
     by_id = {i: token for token, i in vocab.items()}
-    special, added = (set(getattr(tokenizer, name, {}).values()) for name in ("special_tokens", "added_tokens"))
-    kinds = gguf.TokenType
-    tokens, types = [], []
-    for i in range(config.vocab_size):
-        tokens.append(by_id.get(i, f"[PAD{i}]"))
-        plain = kinds.NORMAL if i in by_id else kinds.UNUSED
-        types.append(kinds.CONTROL if i in special else kinds.USER_DEFINED if i in added else plain)
+    ids = range(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(splitting)
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
+    writer.add_token_list([by_id.get(i, f"[PAD{i}]") for i in ids])
+    writer.add_token_types(_token_types(gguf.TokenType, tokenizer, by_id, ids))
     writer.add_token_merges(merges or [_NO_MERGE])
     _add_ends(writer, tokenizer, vocab, config)
+
+
+def _token_types(kinds: Any, tokenizer: Tokenizer, known: Collection[int], ids: Iterable[int]) -> list[Any]:
+    """The type of each id: a special token, an added one, a plain one, or unused."""
+    special, added = (set(getattr(tokenizer, name, {}).values()) for name in ("special_tokens", "added_tokens"))
+    plain = {i: kinds.NORMAL if i in known else kinds.UNUSED for i in ids}
+    return [kinds.CONTROL if i in special else kinds.USER_DEFINED if i in added else plain[i] for i in ids]
 
 
 def _add_ends(writer: Any, tokenizer: Tokenizer, vocab: Mapping[str, int], config: GPTConfig) -> None:

@@ -86,21 +86,8 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except MemoryError as error:  # NumPy's message has the size of the array
         tell(f"error: out of memory: {_line(str(error)) or 'nothing is left'}; choose smaller sizes")
         return 1
-    except OSError as error:  # of an output or a path; what reads or writes a file raises `FileError`
-        if isinstance(error.filename, (str, bytes)):
-            tell(
-                f"error: cannot use {_line(repr(os.fsdecode(error.filename)))}: {(error.strerror or 'failed').lower()}"
-            )
-            return 1
-        if error.errno not in _GONE | {errno.ENOSPC}:
-            raise
-        if isinstance(error.__context__, KeyboardInterrupt):  # click's line break after ^C, on a closed terminal
-            return 128 + _signal_of(error.__context__)
-        if error.errno == errno.ENOSPC:
-            tell("error: the output does not fit on the disk; free some space, or write elsewhere")
-        elif error.errno == errno.EIO:
-            tell("error: the output cannot be written: input/output error")
-        return 1
+    except OSError as error:  # of an output or a path; code that reads or writes a file raises `FileError`
+        return _code_of(error)
     except click.ClickException as error:
         tell(_usage(error))
         return error.exit_code
@@ -110,6 +97,25 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         for stream in (sys.stdout, sys.stderr):
             _discard_unwritten(stream)
     return code if isinstance(code, int) else 0  # of a command that raises `click.exceptions.Exit`
+
+
+def _code_of(error: OSError) -> int:
+    """Reports a path that cannot be used, or an output that cannot be written; returns the exit code.
+
+    Raises the error again if it is neither.
+    """
+    if isinstance(error.filename, (str, bytes)):
+        tell(f"error: cannot use {_line(repr(os.fsdecode(error.filename)))}: {(error.strerror or 'failed').lower()}")
+        return 1
+    if error.errno not in _GONE | {errno.ENOSPC}:
+        raise error
+    if isinstance(error.__context__, KeyboardInterrupt):  # click's line break after ^C, on a closed terminal
+        return 128 + _signal_of(error.__context__)
+    if error.errno == errno.ENOSPC:
+        tell("error: the output does not fit on the disk; free some space, or write elsewhere")
+    elif error.errno == errno.EIO:
+        tell("error: the output cannot be written: input/output error")
+    return 1
 
 
 def show_each_line() -> None:

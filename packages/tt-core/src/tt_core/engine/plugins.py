@@ -17,7 +17,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
 
@@ -80,15 +80,19 @@ class PluginManager(pluggy.PluginManager):
             self.rebind(hooks)
             _ask_one(self, plugin, "tt_plugged")
         except Exception as error:
-            if self.is_registered(plugin):  # always so with pluggy before 1.7
-                super().unregister(plugin)
-            if old is not None:
-                super().register(old, name)
-            self.rebind(hooks)
+            self._undo(plugin, old, name, hooks)
             if isinstance(error, pluggy.PluginValidationError):
                 raise PluginError(f"plugin {who}: {self._misplaced(plugin) or str(error).splitlines()[-1]}") from None
             raise
         return registered
+
+    def _undo(self, plugin: object, old: object, name: str | None, hooks: set[str]) -> None:
+        """Takes a plugin out that failed to come in, and puts the one back that it replaced."""
+        if self.is_registered(plugin):  # always so with pluggy before 1.7
+            super().unregister(plugin)
+        if old is not None:
+            super().register(old, name)
+        self.rebind(hooks)
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
         """Removes a plugin, given as an object or by name, and rebinds: every chain is what it was before."""
@@ -209,18 +213,10 @@ class PluginManager(pluggy.PluginManager):
         found = set()
         for attribute in dir(plugin):
             options = self.parse_hookimpl_opts(plugin, attribute)
-            if options is None:
-                if attribute in known and callable(getattr(plugin, attribute)):
-                    raise PluginError(f"plugin {who}: {attribute} is not marked; write @hookimpl above it")
-                continue
-            hook = options.get("specname") or attribute
-            if hook not in known and options["optionalhook"]:  # of a later act that is not imported
-                continue
-            if hook not in known:
-                raise PluginError(f"plugin {who} answers {hook}, which is no hook; {did_you_mean(hook, known)}")
-            if options["wrapper"] or options["hookwrapper"]:
-                raise PluginError(f"plugin {who}: {hook} takes a plain function, not a wrapper of pluggy's")
-            found.add(hook)
+            if options is not None:
+                found |= self._checked_hook(options.get("specname") or attribute, options, who, known)
+            elif attribute in known and callable(getattr(plugin, attribute)):
+                raise PluginError(f"plugin {who}: {attribute} is not marked; write @hookimpl above it")
         if isinstance(plugin, type):
             raise PluginError(f"plugin {who} is a class; pass an instance, {plugin.__name__}()")
         if not found:
@@ -228,6 +224,17 @@ class PluginManager(pluggy.PluginManager):
                 f"plugin {who} answers no hook; mark its methods with @hookimpl (see tt_core.engine.hookspecs)"
             )
         return found
+
+    @staticmethod
+    def _checked_hook(hook: str, options: Mapping[str, Any], who: str, known: Sequence[str]) -> set[str]:
+        """The hook, or nothing if it belongs to a later act that is not imported."""
+        if hook not in known and options["optionalhook"]:
+            return set()
+        if hook not in known:
+            raise PluginError(f"plugin {who} answers {hook}, which is no hook; {did_you_mean(hook, known)}")
+        if options["wrapper"] or options["hookwrapper"]:
+            raise PluginError(f"plugin {who}: {hook} takes a plain function, not a wrapper of pluggy's")
+        return {hook}
 
 
 def _ask_one(asking: PluginManager, plugin: object, hook: str) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import did_you_mean
 from tt_core.engine.notebook import table
-from tt_perf.profiling.tree import Key, outermost
+from tt_perf.profiling.tree import Call, Key, outermost
 from tt_perf.profiling.watching import ProfilerError
 
 if TYPE_CHECKING:
@@ -114,12 +114,7 @@ class Averages(list[FunctionEventAvg]):
 
 def averages(profiler: Profiler, by_shape: bool, by_stack: int) -> Averages:
     """The rows of `Profiler.key_averages`."""
-    for flag, name, option in (
-        (by_shape, "group_by_input_shape", "record_shapes"),
-        (by_stack, "group_by_stack_n", "with_stack"),
-    ):
-        if flag and not getattr(profiler, option):
-            raise ProfilerError(f"key_averages: {name} needs a profile that was made with {option}=True")
+    _check_grouping(profiler, group_by_input_shape=by_shape, group_by_stack_n=by_stack)
 
     def group(key: Key) -> tuple[str, str, tuple[tuple[int, ...], ...], str]:
         name = OUTSIDE if key.kind == "thread" else key.title
@@ -127,9 +122,7 @@ def averages(profiler: Profiler, by_shape: bool, by_stack: int) -> Averages:
 
     rows: dict[Any, FunctionEventAvg] = {}
     calls = list(profiler._read().calls())
-    allocated: dict[int, int] = {}
-    for call, _ in reversed(calls):  # children come before their callers
-        allocated[id(call)] = call.allocated + sum(allocated[id(child)] for child in call.children.values())
+    allocated = _allocated_within(call for call, _ in calls)
     for mine, call, first in outermost(iter(calls), group):
         kind, name, shapes, site = mine
         row = rows.get(mine)
@@ -238,3 +231,22 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GB"
+
+
+_NEEDS = {"group_by_input_shape": "record_shapes", "group_by_stack_n": "with_stack"}
+"""The option of `profile` that records what a grouping reads."""
+
+
+def _check_grouping(profiler: Profiler, **groupings: object) -> None:
+    """Raises `ProfilerError` for a grouping whose information was not recorded."""
+    for name, wanted in groupings.items():
+        if wanted and not getattr(profiler, _NEEDS[name]):
+            raise ProfilerError(f"key_averages: {name} needs a profile that was made with {_NEEDS[name]}=True")
+
+
+def _allocated_within(calls: Iterable[Call]) -> dict[int, int]:
+    """Bytes allocated in each call, its children included, by the call's `id`."""
+    allocated: dict[int, int] = {}
+    for call in reversed(list(calls)):  # children come before their callers
+        allocated[id(call)] = call.allocated + sum(allocated[id(child)] for child in call.children.values())
+    return allocated

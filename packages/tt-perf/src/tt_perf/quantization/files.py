@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,27 +101,22 @@ def restore_(model: Layer, description: Any, arrays: Mapping[str, Array], where:
     specs = _checked(description, where)
     if digest_of_arrays(arrays) != description.get("sha256"):
         raise QuantizationError(f"{where}: the tensors are not those that were described; the model is damaged")
-    layers = dict(model.named_modules())
-    for name in specs:
-        if name not in layers or form_of(layers[name]) is None:
-            raise QuantizationError(f"{where}: layer {name[:60]!r} is quantized there, the model has no such layer")
-    chosen: dict[Any, dict[str, Any]] = {layers[name]: spec for name, spec in specs.items()}
-    names = {layers[name]: name for name in specs}
+    names = _layers_of(model, specs, where)
     weights: dict[int, StoredWeight] = {}
     made: dict[Layer, Layer] = {}  # the float layer for each new one
 
     def make(layer: Any) -> Layer:
-        weight = layer.weight
+        weight, spec = layer.weight, specs[names[layer]]
         if id(weight) not in weights:
             empty = np.zeros(weight.shape, np.float32)
-            weights[id(weight)] = stored(pack(empty, chosen[layer]["bits"], chosen[layer]["group_size"]))
-        new: QuantizedLayer = form_of(layer)(layer, weights[id(weight)], chosen[layer])
+            weights[id(weight)] = stored(pack(empty, spec["bits"], spec["group_size"]))
+        new: QuantizedLayer = form_of(layer)(layer, weights[id(weight)], spec)
         made[new] = layer
         if f"{names[layer]}.input_scale" in arrays:
             new.set_range((np.ones((), np.float32), np.zeros((), np.int32)))
         return new
 
-    replaced = replace_layers(model, lambda layer, name: layer in chosen, make)
+    replaced = replace_layers(model, lambda layer, name: layer in names, make)
     try:
         _load(replaced, arrays, where)
     except TinyTorchError:
@@ -129,6 +124,15 @@ def restore_(model: Layer, description: Any, arrays: Mapping[str, Array], where:
         raise
     replaced.quantized_from = description.get("parent_sha256")
     return replaced
+
+
+def _layers_of(model: Layer, names: Iterable[str], where: str) -> dict[Layer, str]:
+    """The layers of these names, with their names; raises `QuantizationError` for one without a quantized form."""
+    layers = dict(model.named_modules())
+    for name in names:
+        if name not in layers or form_of(layers[name]) is None:
+            raise QuantizationError(f"{where}: layer {name[:60]!r} is quantized there, the model has no such layer")
+    return {layers[name]: name for name in names}
 
 
 def _load(model: Layer, arrays: Mapping[str, Array], where: str) -> None:
