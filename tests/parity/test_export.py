@@ -229,3 +229,45 @@ def test_gguf_is_read_back(name: str, dtype: str, tmp_path: Path) -> None:
             logits = theirs(torch.tensor(ids)).logits.numpy()
         loose = 1e-4 if dtype == "float32" else 0.1
         np.testing.assert_allclose(gpt.model(tensor(ids)).numpy(), logits, rtol=loose, atol=loose)
+
+
+# --- GGUF, run by llama.cpp itself: pip install llama-cpp-python, which compiles it (10 minutes on two cores)
+
+
+def llama_cpp(path: Path) -> Any:
+    """llama.cpp's model of a file, which keeps keys and values in float32."""
+    return pytest.importorskip("llama_cpp").Llama(
+        str(path), n_ctx=64, logits_all=True, verbose=False, type_k=0, type_v=0, n_threads=1
+    )
+
+
+TEXT = "The cat sat on the mat, and the dog sat beside it. It's 12345 \n\n  years.   "
+TOKENIZERS: dict[str, Any] = {
+    "bpe": lambda: BPETokenizer.train(f"{TEXT}naïve €" * 20, 330, special_tokens=["<|end|>"]),
+    "bytes": ByteTokenizer,
+    "characters": lambda: CharTokenizer(TEXT),
+}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama3-rope"])
+def test_llama_cpp_computes_the_same(name: str, kind: str, tmp_path: Path) -> None:
+    tokenizer = TOKENIZERS[kind]()
+    SHAPES.setdefault("gpt2-untied", {**SIZES, "tie_weights": False})
+    changes = {"head_dim": None, "attention_bias": False} if name == "llama-tied" else {}
+    model = made(name, vocab_size=tokenizer.vocab_size, block_size=64, **changes)
+    write_gguf(TinyGPT(model, tokenizer), tmp_path / "model.gguf")
+    theirs = llama_cpp(tmp_path / "model.gguf")
+    text = TEXT[:45] if kind == "characters" else "The naïve cat, it's 12 €\n\n  sat. "
+    ids = tokenizer.encode(text)
+    assert theirs.tokenize(text.encode(), add_bos=True, special=False) == ids
+    assert theirs.detokenize(ids) == text.encode()
+    theirs.eval(ids)
+    # its GELU is a table in float16, so GPT-2's logits differ by some thousandths
+    found = np.array(theirs.scores[: len(ids)])
+    np.testing.assert_allclose(found, model(tensor([ids])).numpy()[0], atol=1e-4 if name.startswith("llama") else 2e-2)
+    written: list[int] = []
+    for _ in range(12):
+        written.append(int(np.argmax(theirs.scores[theirs.n_tokens - 1])))
+        theirs.eval(written[-1:])
+    assert generate(model, ids, 12, temperature=0)[0] == written

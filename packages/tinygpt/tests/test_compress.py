@@ -14,6 +14,8 @@ import pytest
 import tt_core
 from tinygpt.capstone import TinyGPT
 from tinygpt.cli import main
+from tt_core import init
+from tt_perf import LoraConfig, get_peft_model, save_adapter
 
 Capture = pytest.CaptureFixture[str]
 Refused = Callable[..., str]
@@ -105,6 +107,58 @@ def test_prune_writes_zeros_and_both_losses(method: str, trained: Path, tmp_path
     weights = [p.data for p in gpt.model.parameters() if p.ndim == 2]
     assert sum((w == 0).sum() for w in weights) >= 0.2 * sum(w.size for w in weights)
     assert not [name for name, _ in gpt.model.named_buffers() if "mask" in name]
+
+
+@pytest.fixture
+def adapter(trained: Path, tmp_path: Path) -> Path:
+    """A LoRA adapter in PEFT's format for the finished run, with the tied head adapted too."""
+    adapted = get_peft_model(TinyGPT.load(trained).model, LoraConfig(target_modules=["in_proj", "lm_head"]))
+    for entry in adapted.trained().values():
+        init.normal_(entry, std=0.2)
+    save_adapter(adapted, tmp_path / "adapter", str(trained))
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("command", ["quantize", "prune", "shrink"])
+def test_an_adapter_is_merged_first(command: str, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
+    """The new folder holds one model that loads without the base."""
+    out, ids = tmp_path / "small", tt_core.tensor([[1, 2, 3]])
+    amount = {"quantize": [], "prune": ["--amount", "0.01"], "shrink": ["--neurons", "0.01"]}[command]
+    assert main([command, str(adapter), *amount, "--out", str(out)]) == 0
+    assert "the adapter is merged into the weights" in capsys.readouterr().out
+    expected, found = (TinyGPT.load(path).model(ids).detach().numpy() for path in (adapter, out))
+    assert np.abs(expected - found).max() <= 0.1 * np.abs(expected).max()
+    with pytest.raises(tt_core.TinyTorchError, match=r"has an adapter; merge\(\) it first"):
+        TinyGPT.load(adapter).save(tmp_path / "whole")
+
+
+def test_a_folder_that_names_no_text(trained: Path, corpus: Path, tmp_path: Path, refused: Refused) -> None:
+    """As one in Hugging Face's format: its loss is not measured, what needs the text asks for one."""
+    folder = tmp_path / "hf"
+    TinyGPT.load(trained).save_pretrained(folder)
+    assert main(["prune", str(folder)]) == 0
+    small = ["--n-layer", "1", "--n-embd", "16", "--block-size", "16", "--steps", "3"]
+    assert "names no text that it was trained on, which wanda" in refused("prune", folder, "--method", "wanda")
+    assert "names no text that it was trained on; give one with --corpus" in refused("distill", folder, *small)
+    assert main(["distill", str(folder), *small, "--corpus", str(corpus), "--out", str(tmp_path / "student")]) == 0
+    assert config_of(tmp_path / "student")["corpus"]["path"] == str(corpus)  # type: ignore[index]
+    assert main(["train", "--resume", str(tmp_path / "student"), "--steps", "5"]) == 0
+    page = ("--out", tmp_path / "page.html")
+    assert "names no text that it was trained on" in refused("story", folder, *page)
+    assert main(["quantize", str(trained), "--out", str(tmp_path / "int8")]) == 0
+    assert "is quantized; the story quantizes it" in refused("story", tmp_path / "int8", *page)
+
+
+def test_a_quantized_model_has_as_many_parameters(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["quantize", str(trained), "--out", str(tmp_path / "int8")]) == 0
+    told = []
+    for folder in (trained, tmp_path / "int8"):
+        capsys.readouterr()
+        assert main(["info", str(folder)]) == 0
+        told.append(capsys.readouterr().out.partition("\nsize: ")[2])
+    count = f"{TinyGPT.load(trained).model.num_parameters():,} parameters"
+    assert [line.startswith(count) for line in told] == [True, True]
+    assert told[0].partition("a token")[2] == told[1].partition("a token")[2]
 
 
 def test_prune_needs_the_text_of_the_run(trained: Path, corpus: Path, tmp_path: Path, refused: Refused) -> None:

@@ -172,7 +172,9 @@ class RunFolder:
         write_atomic(self.config, (json.dumps(config, indent=2) + "\n").encode())
 
     def read_config(self) -> dict[str, Any]:
-        """The contents of config.json; raises `FileError` for one that is damaged."""
+        """The contents of config.json, empty for an adapter without one; raises `FileError` for a damaged one."""
+        if self.adapter.exists() and not self.config.exists():  # as PEFT writes it
+            return {}
         try:
             config = json.loads(_text(self.config))
         except (json.JSONDecodeError, RecursionError) as error:

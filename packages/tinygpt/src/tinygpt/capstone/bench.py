@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygpt.capstone.callbacks import Say
+from tinygpt.capstone.callbacks import Say, weight_shapes
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.memory import size
 from tinygpt.runs import RunFolder
@@ -65,7 +66,8 @@ def bench(
             f"--prompt-tokens and --new-tokens that fit"
         )
     weights, machine = nbytes(model), measure_machine()
-    say(f"model: {folder.path}, {model.num_parameters():,} parameters, {size(weights)}; this machine: {machine}")
+    count = sum(map(math.prod, weight_shapes(model)))
+    say(f"model: {folder.path}, {count:,} parameters, {size(weights)}; this machine: {machine}")
     least = weights / machine.bytes_per_second
     say(f"a token written reads all weights once: {duration(least)} or more where they come from memory")
     ids = np.random.default_rng(0).integers(model.config.vocab_size, size=prompt).tolist()

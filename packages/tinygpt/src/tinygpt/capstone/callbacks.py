@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from tt_language import GPT, GPTConfig
 from tt_learn import Checkpoints, JSONLog, LossCurve, ProgressBar, Trainer
 from tt_learn.training import Callback
 from tt_perf.profiling.roofline import measure_machine
+from tt_perf.quantization.layers import QuantizedLayer
 
 Say = Callable[[str], None]
 
@@ -107,6 +109,16 @@ class Sample(Callback):
         return self.gpt.generate(max_new_tokens=most, temperature=0.8, seed=0)
 
 
+def weight_shapes(model: GPT) -> list[tuple[int, ...]]:
+    """The shapes of all weights; a quantized one has the shape of the floats that it stands for.
+
+    >>> sorted(weight_shapes(GPT(GPTConfig(vocab_size=5, block_size=3, n_layer=1, n_head=1, n_embd=2, bias=False))))[:4]
+    [(2,), (2,), (2,), (2, 2)]
+    """
+    quantized = {id(layer.codes.data): layer for layer in model.modules() if isinstance(layer, QuantizedLayer)}
+    return [p.shape for p in model.parameters()] + [layer.shape for layer in quantized.values()]
+
+
 def flops_per_token(model: GPT) -> int:
     """FLOPs per token in training: six for each weight it is multiplied by, and attention (PaLM, appendix B).
 
@@ -114,7 +126,7 @@ def flops_per_token(model: GPT) -> int:
     215808
     """
     config = model.config
-    layers = sum(p.numel() for p in model.parameters() if p.ndim == 2) - _looked_up(config)
+    layers = sum(math.prod(shape) for shape in weight_shapes(model) if len(shape) == 2) - _looked_up(config)
     return 6 * layers + 12 * config.n_layer * config.n_embd * config.block_size
 
 

@@ -123,8 +123,11 @@ class TinyGPT:
     def save(self, folder: RunFolder | str | os.PathLike[str]) -> None:
         """Write tokenizer and weights, each file whole or not at all; of a quantized model, config.json too.
 
-        A model that was quantized (`tt_perf.quantize_`) is stored as integers, and config.json says how.
+        A model that was quantized (`tt_perf.quantize_`) is stored as integers, and config.json says how. Raises
+        `TinyTorchError` for a model with an adapter, whose file is PEFT's (`tt_perf.save_adapter`), and `FileError`.
         """
+        if self.adapter is not None:
+            raise TinyTorchError("the model has an adapter; merge() it first, or write the adapter with save_adapter")
         folder = folder if isinstance(folder, RunFolder) else RunFolder(make_folder(folder))
         self.tokenizer.save(folder.tokenizer)
         if self.tokenizer.eos_token is not None or self.tokenizer.chat_template is not None:

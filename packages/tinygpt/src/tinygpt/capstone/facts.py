@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from tinygpt.capstone.callbacks import flops_per_token
+from tinygpt.capstone.callbacks import flops_per_token, weight_shapes
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.memory import size
 from tinygpt.runs import RunFolder
@@ -56,8 +57,9 @@ def sizes(model: GPT) -> str:
         2 * config.n_layer * (config.n_kv_head or config.n_head) * config.head_size * 4
     )  # a key and a value in each layer
     trained = flops_per_token(model)
+    count = sum(map(math.prod, weight_shapes(model)))
     return (
-        f"{model.num_parameters():,} parameters in {size(nbytes(model))}; a token: {trained / 3e6:,.1f} MFLOP written, "
+        f"{count:,} parameters in {size(nbytes(model))}; a token: {trained / 3e6:,.1f} MFLOP written, "
         f"{trained / 1e6:,.1f} MFLOP trained, {cache:,} bytes of cache"
     )
 

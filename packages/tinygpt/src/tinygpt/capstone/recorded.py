@@ -74,6 +74,11 @@ def saved_weights(folder: RunFolder, steps: int) -> int:
     return weights
 
 
+def names_text(described: Mapping[str, Any]) -> bool:
+    """Whether config.json says how and on what text a model was trained: not in Hugging Face's format."""
+    return "training" in described and "corpus" in described
+
+
 def same_corpus(folder: RunFolder, described: Mapping[str, Any]) -> Corpus:
     """The text that a run was begun with; another one, such as another Python's documentation, is refused."""
     known = described.get("corpus")

@@ -25,12 +25,12 @@ from tinygpt.capstone.callbacks import Say
 from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens, split_tokens
 from tinygpt.capstone.presets import TrainConfig
-from tinygpt.capstone.recorded import same_corpus, train_config
+from tinygpt.capstone.recorded import names_text, same_corpus, train_config
 from tinygpt.capstone.scoring import scored
 from tinygpt.capstone.train import loss_of, new_optimizer, reader, start
 from tinygpt.memory import size
 from tinygpt.runs import RunFolder
-from tt_core.engine.errors import FileError
+from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import check_folder, write_atomic
 from tt_language import next_token_loss
 from tt_learn import Trainer
@@ -38,6 +38,7 @@ from tt_perf import Int4WeightOnly, Int8WeightOnly, Profiler, compare, quantize_
 from tt_perf.benchmarking.charts import pareto_chart, pareto_front
 from tt_perf.benchmarking.environment import environment
 from tt_perf.benchmarking.timer import duration
+from tt_perf.quantization.layers import is_quantized
 from tt_perf.quantization.report import nbytes
 
 _NEW, _ROUNDS = 32, 5
@@ -69,8 +70,12 @@ def story(run: Path | None, config: TrainConfig | None, corpus: Path | None, out
         raise FileError(f"{out} is a folder; name a file for the page, such as {out / 'story.html'}")
     folder = RunFolder.open(run, with_model=True) if config is None else start(config, corpus, run, say)
     described = folder.read_config()
+    if not names_text(described):
+        raise FileError(f"{folder.path} names no text that it was trained on; take a run that tinygpt train wrote")
     trained = train_config(folder, described)
     gpt = TinyGPT.load(folder.path)
+    if is_quantized(gpt.model):
+        raise TinyTorchError(f"{folder.path} is quantized; the story quantizes it, so name the run it was made from")
     tokens = split_tokens(same_corpus(folder, described), gpt.tokenizer, trained.block_size, trained.val_fraction)
     say("profile: one step of training")
     profiler = _profiled(gpt, tokens, trained)

@@ -38,7 +38,8 @@ def command(run_folder: Path | None, amount: float, method: str, out: Path | Non
     """Set a model's least important weights to zero.
 
     Zeros save neither bytes nor time; `tinygpt shrink` does. The pruned model is written to a new folder, with its
-    loss on the held-out text before and after. RUN is a run folder; by default the newest run with a model.
+    loss on the held-out text before and after, if the folder names its text. RUN is a run folder, or a folder in
+    Hugging Face's format; by default the newest run with a model.
     """
     with use(*plugins, report=False), reported():
         from tinygpt.capstone.compress import prune as job
