@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -276,6 +278,25 @@ def test_two_threads_replay_at_once() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a product that the parent's helper threads, which the child does not have, took part in."""
+    monkeypatch.setattr(products, "SHARED", 1)
+    (_, step), (_, other) = mlp(), mlp()
+    captured = capture(other)
+    for i in range(5):
+        step(*batch(i))
+        captured(*batch(i))
+    wanted = step(*batch(5)).item()
+    child = os.fork()
+    if not child:
+        (program,) = programs(captured)
+        os._exit(0 if captured(*batch(5)).item() == wanted and program.stops == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert captured(*batch(5)).item() == wanted
 
 
 class OtherTanh:

@@ -282,7 +282,7 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 def _is_plain(
     x: Array, target: Array, weights: Arrays, ignore_index: int, reduction: str, label_smoothing: float
 ) -> bool:
-    """Whether the loss of each row counts the same, and the loops are made for them."""
+    """Whether all rows have the same weight in the loss, and the loops cover these arrays."""
     alike = not label_smoothing and reduction in ("mean", "sum") and all(weight is None for weight in weights)
     return alike and not _unlike_classes(x, target, None, ignore_index, label_smoothing)
 

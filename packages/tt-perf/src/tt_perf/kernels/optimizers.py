@@ -43,7 +43,7 @@ class Table:
         self.begins = np.array([0, *np.cumsum([part.stop - part.start for part in self.parts])], np.int64)
         self.p, self.g = np.empty((2, len(self.parts)), np.int64)
         self.seen: list[Array | None] = [None] * len(self.parts)
-        self.known: list[tuple[Any, Array, weakref.ref[Array]]] = []  # parameters with the arrays that fit
+        self.known: list[tuple[Any, Array, weakref.ref[Array]]] = []  # parameters with arrays that were checked
         self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held during a step
         self.apart = True
 
@@ -52,7 +52,7 @@ class Table:
         return int(self.begins[-1])
 
     def is_known(self) -> bool:
-        """Whether the arrays are those of the step before, as the gradients of a captured step are."""
+        """Whether all arrays are those of the previous step; a captured step reuses the arrays of its gradients."""
         for parameter, data, gradient in self.known:
             if parameter.data is not data or parameter._grad.data is not gradient() or not data.flags.writeable:
                 return False
@@ -120,7 +120,7 @@ def _tables_of(blocks: Blocks, due: list[Block]) -> Iterator[tuple[int, bool, Ta
 
 
 def _table_before(blocks: Blocks, due: list[Block]) -> Table | None:
-    """The table of the step before, if it had the same blocks and arrays, and all of them have the same step now."""
+    """The table of the previous step, if blocks and arrays are the same and all blocks have the same step count."""
     tables = _tables.get(blocks)
     table = tables.get(0) if tables is not None and len(tables) == 1 else None
     if table is None or table.due != due or any(block.step != due[0].step or block.state.unset for block in due):

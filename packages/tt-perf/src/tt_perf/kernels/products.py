@@ -105,7 +105,7 @@ def _by_team(loop: Any, a: Array, b: Array, bias: Array, out: Array, then: Then 
 
 
 def _shares(m: int, k: int, n: int) -> tuple[int, bool]:
-    """The pieces of a product that is shared out by compiled code, and whether they are rows, not columns."""
+    """The number of pieces of a product that the team computes, and whether rows are split rather than columns."""
     threads, panels = get_num_threads(), -(-n // PANEL)
     by_rows = panels < threads
     pieces = max(threads, min(4 * threads, m * k * n // PIECE))
@@ -116,7 +116,7 @@ def _shares(m: int, k: int, n: int) -> tuple[int, bool]:
 
 
 def product_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array, then: Then | None = None) -> Job | None:
-    """`multiply` as a job that writes to `out`; None where it does not apply."""
+    """`multiply` as a job that writes to `out`; None for matrices that `covers` refuses."""
     if not covers(a, b) or (bias is not None and unfit(bias)):
         return None
     (m, k), n = a.shape, b.shape[1]
@@ -128,10 +128,10 @@ def product_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array, t
 
 
 def blas_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array) -> Job | None:
-    """NumPy's product of two matrices, and a bias, as a job that writes to `out`; None where it does not apply.
+    """`out = a b + bias` by the BLAS function that NumPy calls, as a job; None where NumPy does something else.
 
-    A product of a single row or column, or of a matrix with itself, is another function of BLAS, and a large one is
-    shared out by Python.
+    NumPy calls other functions of BLAS for a single row or column and for a matrix times itself, and it splits a large
+    product across threads.
     """
     blas = blas_of_numpy()
     small = a.ndim == b.ndim == 2 and min(*a.shape, b.shape[1]) > 1 and len(a) * b.size < LONG
@@ -143,7 +143,7 @@ def blas_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array) -> J
 
 
 def any_job(loop: Any, a: Array, b: Array, bias: Array | None, out: Array) -> Job | None:
-    """The product by tiles, or else by BLAS."""
+    """A job for the product: by tiles if they cover it, else by BLAS."""
     return product_job(loop, a, b, bias, out) if covers(a, b) else blas_job(loop, a, b, bias, out)
 
 

@@ -21,7 +21,7 @@ from tt_perf.kernels.team import job
 Call = Callable[..., Any]
 
 FEW = 1 << 16
-"""Numbers of a matrix up to which a loop sums its columns."""
+"""Elements of a matrix up to which a loop sums its columns; BLAS sums those of larger ones."""
 
 
 def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
@@ -153,7 +153,7 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
 
 
 def _is_few_rows(x: Array, shape: tuple[int, ...]) -> bool:
-    """Whether the columns of a matrix are summed that is so small that calling BLAS takes longer than its sums."""
+    """Whether the sum is over the rows of a small matrix, where calling BLAS takes longer than adding."""
     return x.ndim == 2 and x.shape[1:] == shape and 0 < x.size <= FEW
 
 

@@ -95,7 +95,7 @@ def has_team(loop: Mapping[str, Any]) -> bool:
 
 
 def job(loop: Any, name: str, arguments: tuple[Any, ...], pieces: int = 1) -> Job | None:
-    """The loop `name` as a job of a program; None for loops that are not compiled."""
+    """A job that runs the loop `name`; None if the loops are not compiled."""
     return Job(loop.address(name), arguments, pieces) if hasattr(loop, "address") else None
 
 

@@ -77,9 +77,9 @@ def slots_in(value: Any) -> Iterator[int]:
 
 
 def places(lives: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
-    """Where arrays lie in one buffer, and its size, so that arrays that live at the same time are apart.
+    """Offsets of arrays in one buffer, and its size; arrays that are alive at the same time do not overlap.
 
-    `lives` has the first and last instruction of each array, in the order of the first, and its size.
+    `lives` has the first and last instruction and the size of each array, ordered by the first instruction.
 
     >>> places([(0, 1, 100), (1, 2, 50), (2, 3, 90)])
     ([0, 100, 0], 150)

@@ -1,18 +1,19 @@
-"""Part of `capture`: neighbours on a tape become one compiled call.
+"""Part of `capture`: compiled kernels in a row become one compiled call.
 
-A kernel of `jit` takes 5 to 10 us beside its loop: checks, a new array, Numba's look at each argument. On a replay all
-of that comes out the same each time. So a kernel may say once which compiled code it would run, as a `Job`, and jobs
-that follow each other become a table that one call runs through (`kernels/job_loops.py`):
+Outside its loop, a kernel of `jit` takes 5 to 10 us: checks, allocation, and Numba's unpacking of arguments. These have
+the same outcome in every replay. So a kernel can describe the compiled code that it would run as a `Job`, and the jobs
+of neighbouring calls become a table that one call runs (`kernels/job_loops.py`). Memory is planned when the table is
+built:
 
-    values      a job's arguments are addresses; what the program reads is written into them before it runs
-    between     arrays that only the program reads lie in one buffer, by the plan of their lives
-    results     arrays that others read are new ones, or those of the step before if nobody holds them any more, so
-                that no gradient or loss that is kept changes
+    inputs         their addresses are written into the table before each run
+    intermediates  share one buffer, planned by liveness
+    results        new arrays, or those of the previous run if nothing refers to them any more, so a gradient or a loss
+                   that the user keeps never changes
 
-A kernel offers this by an attribute, `kernel.as_job(inputs, results, attributes, failed)`. The arrays it is given have
-the shapes, dtypes and strides of the step's, and no memory. It returns a `Job` that computes the same bits, or None. A
-piece that meets numbers that it does not cover, or a value that the op's check refuses, sets the int64 at `failed` to
-1. The program then stops, and its kernels run one by one.
+A kernel takes part through an attribute, `kernel.as_job(inputs, results, attributes, failed)`. The arrays it is given
+have the real shapes, dtypes and strides, but no memory. It returns a `Job` that computes the same bits, or None. If a
+piece meets values that it does not cover, or that the op's check refuses, it sets the int64 at `failed` to 1. Then the
+program stops, and the kernels run one by one.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ Values = list[Any]
 Run = Callable[[Values], None]
 
 LARGE = 1 << 19
-"""Bytes of an array from which a kernel is not worth a place in a program, and its memory is better given back."""
+"""Bytes of an array above which a call stays out of programs: its loop takes long, and its memory should be freed."""
 _PATIENCE = 3
-"""Times that a program may stop before it is given up."""
+"""Failures after which a program is no longer tried."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """An array without its memory."""
+    """Dtype, shape and strides of an array."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -66,7 +67,7 @@ class Layout:
 
     @functools.cached_property
     def stand_in(self) -> Array:
-        """An array of this layout, whose elements cannot be read."""
+        """An array of this layout without memory: its elements must not be read."""
         return np.lib.stride_tricks.as_strided(np.empty(1, self.dtype), self.shape, self.strides)
 
     @functools.cached_property
@@ -77,7 +78,7 @@ class Layout:
 
 @functools.cache
 def _runner() -> Any:
-    """The loops that run programs; None without Numba."""
+    """The compiled loops that run programs; None if Numba is not installed."""
     from tt_perf.acceleration.compiling import compiled
 
     try:
@@ -92,7 +93,10 @@ def has_jobs(tape: Tape) -> bool:
 
 
 class Programs:
-    """Makes programs for a tape. `layouts` are those of all slots; `fixed` has what some of them hold in each run."""
+    """Builds the programs of a tape.
+
+    `layouts` are those of all slots; `fixed` holds the values of slots that are the same in every run.
+    """
 
     def __init__(self, tape: Tape, layouts: Mapping[int, Layout | None], fixed: Mapping[int, Any]) -> None:
         self._layouts = {slot: layout for slot, layout in layouts.items() if layout is not None}
@@ -104,7 +108,7 @@ class Programs:
         self._last_reads |= dict.fromkeys(slots_in(tape.result), len(tape.instructions))
 
     def parts(self) -> list[tuple[int, int, Program | None]]:
-        """The instructions in runs of `first` to `last`, with the program that runs them, or None for a single one."""
+        """Splits the instructions into ranges (first, last, program); a single call has None for its program."""
         found: list[tuple[int, int, Program | None]] = []
         first = 0
         while first < len(self._jobs):
@@ -118,7 +122,7 @@ class Programs:
     # --- jobs
 
     def _job_of(self, call: Call) -> Job | None:
-        """What a kernel would run, if all that it reads and writes is small, and may be where a program puts it."""
+        """The job of a call; None if its kernel offers none, or if its arrays are large or not laid out as needed."""
         make = getattr(call.kernel, "as_job", None)
         if make is None or call.op.random or call.views != (None,) * len(call.results):
             return None
@@ -132,7 +136,7 @@ class Programs:
         return job if job is not None and len(job.arguments) <= MOST else None
 
     def _input(self, slot: int) -> Any:
-        """A stand-in for an array, what a slot always holds, or `...` for what a program cannot read."""
+        """A stand-in for an array, the fixed value of a slot, or `...` for what a program cannot read."""
         layout = self._layouts.get(slot)
         return self._fixed.get(slot, ...) if layout is None else layout.stand_in
 
@@ -157,7 +161,7 @@ class Programs:
         return Program(runner, table, entries(given), entries(made), self._failed, self._lock, buffer)
 
     def _between(self, calls: Sequence[Call], first: int, last: int) -> tuple[dict[int, int], Array]:
-        """The addresses of arrays that only these calls read, by slot, and the buffer that they lie in."""
+        """The addresses of intermediates, which only these calls read, by slot; and the buffer that holds them."""
         births = {slot: i for i, call in enumerate(calls, first) for slot in call.results}
         lives = [(slot, birth, self._last_reads.get(slot, birth)) for slot, birth in births.items()]
         lives = [(slot, birth, death) for slot, birth, death in lives if death < last]
@@ -168,17 +172,18 @@ class Programs:
 
 
 class Table:
-    """Jobs as numbers: `program` has a row for each, `numbers` the arguments of all, and `cells` where slots go.
+    """Jobs as integers: `program` has a row for each job, `numbers` holds all arguments.
 
-    `slots` are those of stand-ins, by their ids; `at` has the addresses that are known, by slot.
+    `slots` maps ids of stand-ins to slots, `at` maps slots to fixed addresses. `cells` lists, for every other slot, the
+    places in `numbers` that hold its address, each with an offset in bytes.
     """
 
     def __init__(self, jobs: Sequence[Job], slots: Mapping[int, int], at: Mapping[int, int]) -> None:
         self.numbers = np.zeros(sum(len(job.arguments) for job in jobs), np.int64)
         self.program = np.zeros((len(jobs), 4), np.int64)
-        self.cells: dict[int, list[tuple[int, int]]] = {}  # by slot: places in `numbers`, and what is added there
+        self.cells: dict[int, list[tuple[int, int]]] = {}
         self.pieces = max(job.pieces for job in jobs)
-        self._held = jobs  # with arrays of the kernels' own
+        self._held = jobs  # keeps the kernels' own arrays alive
         begin = 0
         for row, job in zip(self.program, jobs):
             row[FUNCTION], row[COUNT], row[PIECES] = job.function, len(job.arguments), job.pieces
@@ -199,12 +204,12 @@ class Table:
 
 
 Entry = tuple[int, Layout, list[tuple[int, int]]]
-"""A slot, its layout, and the cells of its address."""
+"""A slot, its layout, and the cells that hold its address."""
 
 
 @dataclass(eq=False)
 class Program:
-    """Jobs that run in one call: `given` is what they read from outside, `made` what others read of their results."""
+    """Jobs that run in one call: they read the slots `given` and fill the slots `made`."""
 
     runner: Any
     table: Table
@@ -212,7 +217,7 @@ class Program:
     made: list[Entry]
     failed: Array
     lock: threading.Lock
-    """Held while a program of this tape runs: numbers and buffers serve one thread."""
+    """Held during a run: tables and buffers of one tape serve one thread at a time."""
     buffer: Array
     stops: int = 0
 
@@ -221,7 +226,7 @@ class Program:
         self._kept: list[Any] = [None] * len(self.made)  # the results of the run before
 
     def run(self, values: Values) -> bool:
-        """Fills the slots of the results; False if nothing was done, and the kernels must run one by one."""
+        """Computes the results; False if it could not, so that the kernels must run one by one."""
         if self.stops > _PATIENCE or not self.lock.acquire(blocking=False):
             return False
         try:
@@ -235,7 +240,7 @@ class Program:
                 return False
             self._point(cells, values[slot])
         for i, (_, layout, cells) in enumerate(self.made):
-            if _holders(self._kept, i) != _ALONE:  # somebody has the array of the run before
+            if _holders(self._kept, i) != _ALONE:  # something still refers to the array of the previous run
                 self._kept[i] = np.empty(layout.shape, layout.dtype)
                 self._point(cells, self._kept[i])
         if not self._run(team().ready(self.runner, self.table.pieces), self.table.program, self.failed):
@@ -246,14 +251,14 @@ class Program:
         return True
 
     def _point(self, cells: Sequence[tuple[int, int]], x: Array) -> None:
-        """Writes an array's address where the jobs read it."""
+        """Writes the address of an array into its cells."""
         address = address_of(x)
         for place, skipped in cells:
             self.table.numbers[place] = address + skipped
 
 
 def _holders(kept: list[Any], i: int) -> int:
-    """The references to an entry of a list, that of the list included."""
+    """The number of references to an entry of a list, including the list's own."""
     return sys.getrefcount(kept[i])
 
 

@@ -1,7 +1,7 @@
 """Part of `capture`: a tape becomes a flat list of functions on a list of arrays, and runs.
 
 Between two kernels there is nothing but the reading and writing of that list: no tensors, no graph, no dispatch. The
-first run notes the layouts of all arrays, after which neighbours that offer compiled code become one function. The
+first run notes the layouts of all arrays; then neighbours that offer compiled code become one function. The
 checks of ops run again, because they may depend on values (a label out of range). Whatever does not go as recorded, an
 error included, undoes what was changed before the optimizer's step and hands the step back to be run as usual.
 """
@@ -35,7 +35,7 @@ from tt_perf.acceleration.capture.tape import (
 Values = list[Any]
 Run = Callable[[Values], None]
 Part = tuple[Run, tuple[int, ...], Any]
-"""A function, the slots that nothing after it reads, and the tensor whose gradient it sets."""
+"""A function, the slots to clear after it, and the tensor whose gradient it sets."""
 
 
 class Stale(Exception):
@@ -52,13 +52,13 @@ class Replay:
         leaving = [each.slot for each in tape.instructions if isinstance(each, SetGradient)] + [*slots_in(tape.result)]
         self._copied = [slot for slot in leaving if slot in tape.fresh]  # constants that others may write to
         self._tape = tape
-        self._layouts: dict[int, Layout | None] | None = {} if has_jobs(tape) else None  # until programs are made
+        self._layouts: dict[int, Layout | None] | None = {} if has_jobs(tape) else None  # until programs are built
         self._parts = self._one_by_one()
         self._random = any(isinstance(each, Call) and each.op.random for each in tape.instructions)
         self._changed = [x for each in tape.instructions if isinstance(each, Change) for x in _written(each)]
 
     def _one_by_one(self) -> tuple[list[Part], list[Part]]:
-        """Each instruction as a function; the first time, it notes what its results are like."""
+        """Each instruction as a function, which notes the layouts of its results until programs are built."""
         parts = []
         for each, drop in zip(self._tape.instructions, last_uses(self._tape)):
             run = _function_of(each)
@@ -68,13 +68,13 @@ class Replay:
         return self._split(parts, [*range(len(parts))])
 
     def _split(self, parts: list[Part], firsts: list[int]) -> tuple[list[Part], list[Part]]:
-        """The parts before the first step of an optimizer, and the others; `firsts` has their instructions."""
+        """Splits parts at the first step of an optimizer; `firsts` has the index of each part's first instruction."""
         step = next((i for i, each in enumerate(self._tape.instructions) if isinstance(each, Step)), None)
         at = len(parts) if step is None else firsts.index(step)
         return parts[:at], parts[at:]
 
     def _make_programs(self, arrays: Sequence[Array]) -> None:
-        """Puts programs in the place of calls, once the layout of each array is known."""
+        """Replaces calls by programs, once the layouts of all arrays are known."""
         layouts, self._layouts = self._layouts, None
         if layouts is None:
             return
@@ -137,7 +137,7 @@ def _written(change: Change) -> list[Any]:
 
 
 def _noting(run: Run, slots: Sequence[int], layouts: dict[int, Layout | None]) -> Run:
-    """`run`, and then a look at what it computed."""
+    """`run`, which also notes the layouts of its results."""
 
     def noting(values: Values) -> None:
         run(values)
@@ -147,7 +147,7 @@ def _noting(run: Run, slots: Sequence[int], layouts: dict[int, Layout | None]) -
 
 
 def _program(program: Program, calls: Sequence[Part]) -> Part:
-    """A program, or its calls one by one where it stops."""
+    """A program, or its calls one by one if it stops."""
 
     def run(values: Values) -> None:
         if program.run(values):
@@ -157,7 +157,7 @@ def _program(program: Program, calls: Sequence[Part]) -> Part:
             for slot in drop:
                 values[slot] = None
 
-    given = {slot for slot, *_ in program.given}  # what is computed between the calls never gets into a slot
+    given = {slot for slot, *_ in program.given}  # intermediates never get into slots
     return run, tuple([slot for _, drop, _ in calls for slot in drop if slot in given]), None
 
 

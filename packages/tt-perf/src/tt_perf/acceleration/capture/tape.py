@@ -24,11 +24,10 @@ Arrays = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Job:
-    """A kernel as compiled code, which a replay calls without Python: pieces 0, 1, ... of one piece of work.
+    """Compiled code that computes one call, in pieces that may run at the same time.
 
-    `function` is the address of a C function of two int64, the address of the arguments and the number of a piece. An
-    array among the arguments stands for the address of its first element, at most 24 in all. Pieces write to different
-    places and may run at the same time.
+    `function` is the address of a C function of two int64: the address of the arguments, and the index of a piece. An
+    array among the arguments (at most 24) stands for the address of its first element.
     """
 
     function: int
