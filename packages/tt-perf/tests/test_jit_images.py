@@ -13,10 +13,11 @@ import tt_core as tt
 from tt_core.engine.dispatch import quietly, registry
 from tt_data import BatchNorm2d, Conv2d, Flatten, MaxPool2d
 from tt_perf.acceleration import compiled, plain, uncovered
-from tt_perf.kernels import image_loops, planes, stage_loops, stages, tiles
+from tt_perf.kernels import image_loops, planes, stage_loops, stages, tiles, window_loops
 from tt_perf.kernels.convolution import convolutions_from
+from tt_perf.kernels.normalization import norms_from
 from tt_perf.kernels.ops import kernels_from
-from tt_perf.kernels.pooling import batch_norms_from, pools_from
+from tt_perf.kernels.pooling import pools_from
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 random = np.random.default_rng(9)
@@ -24,7 +25,7 @@ Kernels = dict[str, Callable[..., Any]]
 
 
 def kernels_of(loops: Any) -> Kernels:
-    every = kernels_from, convolutions_from, pools_from, batch_norms_from
+    every = kernels_from, convolutions_from, pools_from, norms_from
     return {name: kernel for made in every for name, kernel in made(loops).items()}
 
 
@@ -83,13 +84,13 @@ def test_tiles_compute_what_they_say(name: str, count: int) -> None:
     rows, lanes = tiles.ROWS, tiles.LANES
     tile, a, b = tiles.compiled_tiles()[name], normal(4000), normal(4000)
     places = random.permutation(lanes) * lanes if name == "transpose_tile" else random.integers(0, 900, 2 * rows)
-    arguments: tuple[Any, ...] = (b, 3, 70)
+    arguments: tuple[Any, ...] = (b, 3) if name == "every_second" else (b, 3, 70)
     if name.endswith("correlate_tile"):
         arguments = (a, 5, b, 3, places, count)
     elif name.endswith("gram_tile"):
         arguments = (a, 5, places, 1, b, 3, 40, count)
     found, wanted = (np.full(4000, 2, np.float32) for _ in range(2))
-    last = (7, places) if name == "transpose_tile" else (7, 100)
+    last: tuple[Any, ...] = {"transpose_tile": (7, places), "every_second": (7,)}.get(name, (7, 100))
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def run(given: Any, out: Any, rest: Any) -> None:
@@ -197,8 +198,8 @@ def test_what_the_loops_are_not_made_for_is_counted(kernels: Kernels) -> None:
     x, weight = normal(2, 3, 6, 6), normal(4, 3, 3, 3)
     for images in (x.astype(np.float64), x[..., ::2], x[0], x[:0]):
         same_as_numpy(kernels, "conv2d", images, weight, padding=1)
-    same_as_numpy(kernels, "max_pool2d", x, kernel_size=3, padding=1)
-    same_as_numpy(kernels, "avg_pool2d", x, kernel_size=2, padding=1)
+    same_as_numpy(kernels, "max_pool2d", x[..., ::2], kernel_size=2)
+    same_as_numpy(kernels, "avg_pool2d", x.repeat(3, -2), kernel_size=(16, 16), padding=(0, 8), ceil_mode=True)
     same_as_numpy(kernels, "relu", x.astype(np.float64))
     same_as_numpy(kernels, "batch_norm_training", x.astype(np.float16))
     assert dict(uncovered.calls) == {
@@ -206,8 +207,8 @@ def test_what_the_loops_are_not_made_for_is_counted(kernels: Kernels) -> None:
         ("conv2d", "not contiguous"): 1,
         ("conv2d", "one image"): 1,
         ("conv2d", "nothing"): 1,
-        ("max_pool2d", "windows other than 2x2 beside each other"): 1,
-        ("avg_pool2d", "windows other than 2x2 beside each other"): 1,
+        ("max_pool2d", "not contiguous"): 1,
+        ("avg_pool2d", "a kernel of more than 255 elements"): 1,
         ("relu", "float64"): 1,
         ("batch_norm_training", "float16"): 1,
     }
@@ -234,6 +235,52 @@ def test_pooling(kernels: Kernels, size: tuple[int, int]) -> None:
     same_as_numpy(kernels, "avg_pool2d_backward", g, **how, count_include_pad=True, divisor_override=None)
 
 
+WINDOWS: list[dict[str, Any]] = [
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 3, "stride": 1, "padding": 1},
+    {"kernel_size": (2, 3), "stride": (3, 2), "padding": (1, 0)},
+    {"kernel_size": 2, "stride": 3, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+    {"kernel_size": (5, 1), "stride": (4, 5), "padding": (2, 0), "ceil_mode": True},
+]
+
+
+@pytest.mark.parametrize("how", WINDOWS, ids=str)
+@pytest.mark.parametrize("size", [(5, 5), (8, 41), (33, 6)])
+def test_pooling_over_any_windows(kernels: Kernels, size: tuple[int, int], how: dict[str, Any]) -> None:
+    x = random.integers(-3, 4, (2, 3, *size)).astype(np.float32)
+    odd = [x.copy() for _ in range(3)]
+    for images, number in zip(odd, (np.nan, np.inf, -np.inf), strict=True):
+        images[random.random(x.shape) < 0.5] = number
+    for images in (x, x[0], *odd, np.full_like(x, -np.inf)):
+        same_as_numpy(kernels, "max_pool2d", images, **how)
+        same_as_numpy(kernels, "avg_pool2d", images, **how)
+    if size != (5, 5):
+        same_as_numpy(kernels, "max_pool2d", x, **how | {"ceil_mode": False, "dilation": 2})
+    same_as_numpy(kernels, "avg_pool2d", x, **how, count_include_pad=False)
+    same_as_numpy(kernels, "avg_pool2d", x, **how, divisor_override=3)
+    full: dict[str, Any] = {"stride": None, "padding": 0, "ceil_mode": False, **how, "size": size}
+    for images in (x, x[0]):
+        y, index = kernels["max_pool2d"](images, **how)
+        g = normal(*y.shape[:-1], 2 * y.shape[-1])[..., ::2]
+        same_as_numpy(kernels, "max_pool2d_backward", g, index, **full, dilation=1)
+        for counted in (True, False):
+            options = {**full, "count_include_pad": counted, "divisor_override": None}
+            same_as_numpy(kernels, "avg_pool2d_backward", g, **options)
+
+
+def test_pooling_is_the_same_on_any_number_of_threads(kernels: Kernels, threads: Callable[[int], None]) -> None:
+    x, found = normal(4, 32, 33, 33), []
+    for number in (1, 2):
+        threads(number)
+        y, index = kernels["max_pool2d"](x, 3, 2, 1)
+        back = kernels["max_pool2d_backward"](y, index, (33, 33), 3, 2, 1, 1, False)
+        mean = kernels["avg_pool2d"](x, 3, 2, 1)
+        found.append((y, index, back, mean, kernels["avg_pool2d_backward"](y, (33, 33), 3, 2, 1, False, True, None)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("shape", [(4, 3, 5, 6), (6, 3), (2, 5, 7)])
 @pytest.mark.parametrize("affine", [0, 1, 2])
 def test_batch_norm(kernels: Kernels, shape: tuple[int, ...], affine: int) -> None:
@@ -258,20 +305,13 @@ def test_a_stage_equals_its_three_ops(
     loops: Any, size: tuple[int, int], outputs: int, how: tuple[int, int], kernel: tuple[int, int]
 ) -> None:
     x, weight, bias = normal(3, 2, *size), normal(outputs, 2, *kernel), normal(outputs)
-    y = registry["conv2d"].kernel(x, weight, bias, 1, *how)
-    z = np.maximum(y, 0)
-    wanted, index = registry["max_pool2d"].kernel(z, 2)
+    y = np.maximum(registry["conv2d"].kernel(x, weight, bias, 1, *how), 0)
+    wanted, index = registry["max_pool2d"].kernel(y, 2)
     out, place = stages.conv_relu_pool(loops, x, weight, bias, *how)
     agree(out, wanted.astype(np.float64))
-    g = normal(*out.shape)
-    back = registry["max_pool2d_backward"].kernel(g, index, y.shape[2:], 2, None, 0, 1, False) * (z > 0)
-    dx, dweight, dbias = stages.conv_relu_pool_backward(loops, g, place, x, weight, *how)
-    agree(dx, in_double("conv2d_input", back, weight, size, 1, *how))
-    agree(dweight, in_double("conv2d_weight", back, x, kernel, 1, *how))
-    agree(dbias, back.astype(np.float64).sum((0, 2, 3)))
-    without = stages.conv_relu_pool_backward(loops, g, place, x, weight, *how, input_needed=False)
-    assert without[0] is None
-    np.testing.assert_array_equal(without[1], dweight)
+    cut = wanted == 0
+    np.testing.assert_array_equal(place == 4, cut)
+    np.testing.assert_array_equal(place[~cut], index[~cut])
 
 
 def test_a_stage_refuses_what_it_does_not_cover(loops: Any) -> None:
@@ -336,6 +376,9 @@ SABOTAGES: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
     "the first maximum alone": (
         image_loops, "max_pool_2x2", lambda x, out, index: index.fill(0),
         lambda: test_pooling(_plain_kernels(), (8, 6))),
+    "a border of zeros around maxima": (
+        window_loops, "room_of", lambda *a: np.zeros(9999, np.float32),
+        lambda: test_pooling_over_any_windows(_plain_kernels(), (5, 5), WINDOWS[0])),
     "no gradient of the mean": (
         image_loops, "batch_norm_backward", _spoilt(image_loops.batch_norm_backward, 6),
         lambda: test_batch_norm(_plain_kernels(), (6, 3), 1)),

@@ -42,11 +42,11 @@ def max_pool2d(
     in_parallel(lambda images: _find_largest(padded[images], w, largest[images], index[images]), len(x), x.nbytes)
     # only a window of nothing but the lowest number can have named its padding
     if padded is not x and (largest == lowest(x.dtype)).any():
-        np.maximum(index, _first_inside(w).astype(index.dtype), out=index)
+        np.maximum(index, first_inside(w).astype(index.dtype), out=index)
     return largest, index
 
 
-def _first_inside(w: Windows) -> Array:
+def first_inside(w: Windows) -> Array:
     """The first position of each window's kernel that is not padding, (H', W')."""
     rows, columns = (
         np.clip(-((np.arange(w.out[d]) * w.stride[d] - w.padding[d][0]) // w.dilation[d]), 0, w.kernel[d] - 1)

@@ -34,10 +34,12 @@ from tt_perf.kernels import (
     product_loops,
     row_loops,
     stage_loops,
+    sum_loops,
     team_loops,
     tiles,
     update_loops,
     views,
+    window_loops,
 )
 
 Call = Callable[..., Any]
@@ -50,9 +52,11 @@ MODULES: tuple[types.ModuleType, ...] = (
     row_loops,
     product_loops,
     stage_loops,
+    sum_loops,
     team_loops,
     update_loops,
     job_loops,
+    window_loops,
 )
 """The files of loops."""
 

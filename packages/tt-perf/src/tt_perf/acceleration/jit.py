@@ -19,11 +19,13 @@ from tt_perf.acceleration.capture.tape import Tape
 from tt_perf.acceleration.compiling import compiled
 from tt_perf.kernels.convolution import convolutions_from
 from tt_perf.kernels.decoding.hook import Decoding
+from tt_perf.kernels.normalization import norms_from
 from tt_perf.kernels.ops import kernels_from
 from tt_perf.kernels.optimizers import updates_from
 from tt_perf.kernels.pairs import pairs_from, stages_on
-from tt_perf.kernels.pooling import batch_norms_from, pools_from
+from tt_perf.kernels.pooling import pools_from
 from tt_perf.kernels.products import products_from
+from tt_perf.kernels.sums import sums_from
 
 Call = Callable[..., Any]
 
@@ -88,7 +90,7 @@ class JitPlugin:
             functions = self._loops = self._functions()
             self._pairs = pairs_from(functions)
             self._updates = updates_from(functions)
-            every = kernels_from, convolutions_from, pools_from, batch_norms_from, products_from
+            every = kernels_from, convolutions_from, pools_from, norms_from, sums_from, products_from
             self._kernels = {name: kernel for made in every for name, kernel in made(functions).items()}
         return self._kernels
 

@@ -32,6 +32,16 @@ def unfit(*arrays: Any) -> str:
     return ""
 
 
+def contiguous(g: Any) -> Any:
+    """`g`, or a contiguous copy of float32 that an op broadcast or cropped, which costs less than leaving it to NumPy.
+
+    >>> contiguous(np.broadcast_to(np.float32(1), (2, 3))).strides
+    (12, 4)
+    """
+    strided = type(g) is np.ndarray and not g.flags.c_contiguous and g.dtype == np.float32
+    return np.ascontiguousarray(g) if strided else g
+
+
 def report() -> str | None:
     """A line for each op and reason, most frequent first; None if loops covered all calls."""
     if not calls:

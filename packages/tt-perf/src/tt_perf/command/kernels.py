@@ -84,6 +84,8 @@ CALLS: dict[str, Callable[[int], Arguments]] = {
         {"is_causal": True},
     ),
     "softmax": lambda n: ((_normal(8 * n, n),), {"dim": -1}),
+    "sum": lambda n: ((_normal(8 * n, n),), {"dim": -1}),
+    "rms_norm": lambda n: ((_normal(8 * n, n), _normal(n)), {"eps": 1e-5}),
     "layer_norm": lambda n: ((_normal(8 * n, n), _normal(n), _normal(n)), {}),
     "layer_norm_backward": _layer_norm_backward,
     "gelu": lambda n: ((_normal(8 * n, n),), {"approximate": "tanh"}),

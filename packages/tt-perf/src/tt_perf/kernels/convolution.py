@@ -17,7 +17,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.threads import at_once, get_num_threads, split
 from tt_data.spatial import convolution as C
 from tt_data.spatial.windows import IntOrPair, Pair, Windows, windows
-from tt_perf.acceleration.uncovered import leave, unfit
+from tt_perf.acceleration.uncovered import contiguous, leave, unfit
 from tt_perf.kernels.tiles import LANES, ROWS
 
 Call = Callable[..., Any]
@@ -213,6 +213,7 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair = 1,
         groups: int = 1,
     ) -> Array:
+        g = contiguous(g)
         reason = unfit(g, weight) or _unlike_images(g, weight)
         if not reason and not math.isfinite(float(weight.sum())):  # it would meet the border of zeros
             reason = "a weight that is not finite"
@@ -251,6 +252,7 @@ def convolutions_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair = 1,
         groups: int = 1,
     ) -> Array:
+        g = contiguous(g)
         reason = unfit(g, x) or _unlike_images(g, x)
         if reason:
             leave("conv2d_weight", reason)

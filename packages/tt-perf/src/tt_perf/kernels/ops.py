@@ -20,7 +20,7 @@ from tt_learn.rules import activations as gradients
 from tt_learn.rules import layers as of_layers
 from tt_learn.rules import losses as of_losses
 from tt_perf.acceleration.capture.tape import Arrays, Job
-from tt_perf.acceleration.uncovered import leave, unfit
+from tt_perf.acceleration.uncovered import contiguous, leave, unfit
 from tt_perf.kernels.attention import attention_kernels
 from tt_perf.kernels.rows import row_kernels, shared_loss, shared_slopes
 from tt_perf.kernels.team import job
@@ -54,6 +54,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         return out
 
     def gelu_backward(g: Array, x: Array, out: Array, /, approximate: str = "none") -> Array:
+        g = contiguous(g)
         if approximate != "tanh" or not fits(g, x) or g.shape != x.shape:
             leave("gelu_backward", unfit(g, x) or "approximate is not tanh, or broadcast")
             return gradients.gelu_backward.kernel(g, x, out, approximate=approximate)
@@ -62,6 +63,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         return result
 
     def relu_backward(g: Array, out: Array, /) -> Array:
+        g = contiguous(g)
         if not fits(g, out) or g.shape != out.shape:
             leave("relu_backward", unfit(g, out) or "broadcast")
             return gradients.relu_backward.kernel(g, out)
@@ -100,6 +102,7 @@ def kernels_from(loop: dict[str, Call]) -> dict[str, Call]:
         dims: int = 1,
         eps: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
+        g = contiguous(g)
         shape = g.shape[g.ndim - dims :]
         columns = math.prod(shape)
         # a loop does not notice where an array ends

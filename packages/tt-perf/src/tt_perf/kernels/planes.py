@@ -33,14 +33,24 @@ ZERO = Number(0)
 
 correlate_tile, half_correlate_tile = tiles()["correlate_tile"], tiles()["half_correlate_tile"]
 gram_tile, half_gram_tile = tiles()["gram_tile"], tiles()["half_gram_tile"]
-transpose_tile = tiles()["transpose_tile"]
+transpose_tile, every_second = tiles()["transpose_tile"], tiles()["every_second"]
 
 
-def fill(image: Array, sources: Array, step: Ints2, top: int, lines: int, width: int, size: int, planes: Array) -> None:
+def fill(
+    image: Array,
+    sources: Array,
+    step: Ints2,
+    top: int,
+    lines: int,
+    width: int,
+    size: int,
+    planes: Array,
+    border: Number,
+) -> None:
     """Copy `lines` lines of each channel of an image (C, H, W) into its planes, which begin `size` numbers apart.
 
     A row (y, x, start, stop) of `sources` says: line l of this plane has in columns start to stop every `step`-th
-    pixel of the image's line `(top + l) step + y`, from column `start step + x`. Lines outside of the image are 0.
+    pixel of the image's line `(top + l) step + y`, from column `start step + x`. Lines outside of it are `border`.
     """
     channels, height, columns = image.shape
     pixels = image.reshape(-1)
@@ -54,15 +64,20 @@ def fill(image: Array, sources: Array, step: Ints2, top: int, lines: int, width:
                 to = Place((c * len(sources) + p) * size + line * width + start)
                 if row < 0 or row >= height:
                     for i in range(count):
-                        planes[to + i] = ZERO
+                        planes[to + i] = border
                     continue
                 at = Place((c * height + row) * columns + start * step[1] + x)
                 if right == 1:  # vectors can do that
                     for i in range(count):
                         planes[to + i] = pixels[at + i]
-                else:
-                    for i in range(count):
-                        planes[to + i] = pixels[at + i * right]
+                    continue
+                done = 0
+                if right == 2:
+                    while done + LANES <= stop - start:
+                        every_second(pixels, at + Place(2 * done), planes, to + Place(done))
+                        done += LANES
+                for i in range(Place(done), count):
+                    planes[to + i] = pixels[at + i * right]
 
 
 def multiply(
@@ -133,7 +148,7 @@ def correlate(
     for piece in range(first, last):
         n, top = piece // strips, piece % strips * strip
         some = min(strip, lines - top)
-        fill(x[n], sources, step, top, some + reach, width, size, planes)
+        fill(x[n], sources, step, top, some + reach, width, size, planes, ZERO)
         length = (some - 1) * width + placed[0]
         for group in range(groups):
             begin = group * (x.shape[1] // groups) * len(sources) * size
@@ -206,7 +221,7 @@ def correlate_weights(
     for piece in range(first, last):
         n, top = piece // strips, piece % strips * strip
         some = min(strip, lines - top)
-        fill(x[n], sources, step, top, some + reach, width, size, planes)
+        fill(x[n], sources, step, top, some + reach, width, size, planes, ZERO)
         turn(g[n], top, some, width, groups, padded, places, turned)
         length = (some - 1) * width + g.shape[3]
         apart = (x.shape[1] // groups) * len(sources) * size

@@ -1,4 +1,4 @@
-"""Beside module 18: kernels of pooling, ReLU and batch normalization over the loops of `image_loops.py`.
+"""Beside module 18: kernels of pooling and ReLU over the loops of `image_loops.py` and `window_loops.py`.
 
 Each pass over memory that NumPy makes for one operation becomes a part of one pass, on all cores.
 """
@@ -14,15 +14,18 @@ import numpy as np
 from tt_core import activations
 from tt_core.engine.dispatch import Array, with_residuals
 from tt_core.engine.threads import in_parallel
-from tt_data.spatial import IntOrPair, Pair, pool_windows
-from tt_data.spatial import normalization as N
+from tt_data.kernels.pooling import first_inside
+from tt_data.spatial import IntOrPair, Pair, Windows, pool_windows
 from tt_data.spatial import pooling as P
-from tt_perf.acceleration.uncovered import leave, unfit
+from tt_data.spatial.pooling_windows import divisors
+from tt_perf.acceleration.uncovered import contiguous, leave, unfit
+from tt_perf.kernels.convolution import forward
 from tt_perf.kernels.ops import fits, number
 
 Call = Callable[..., Any]
 
-_OTHER, _SHAPES = "windows other than 2x2 beside each other", "shapes"
+_MOST = 255
+"""Elements of a kernel whose places fit into bytes beside one that is no place."""
 
 
 def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
@@ -47,15 +50,20 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair = 1,
         ceil_mode: bool = False,
     ) -> tuple[Array, Array]:
-        out_size = _halves(x, kernel_size, stride, padding, dilation, ceil_mode)
-        if out_size is None:
-            leave("max_pool2d", unfit(x) or _OTHER)
+        w = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+        if isinstance(w, str):
+            leave("max_pool2d", w)
             return P.max_pool2d.kernel(x, kernel_size, stride, padding, dilation, ceil_mode)
-        planes, out = _planes(x), np.empty((*x.shape[:2], *out_size), number)
+        planes, out = _planes(x), np.empty((*x.shape[:-2], *w.out), number)
         index = np.empty(out.shape, np.uint8)
         results, places = _planes(out), _planes(index)
-        run = loop["max_pool_2x2"]
-        in_parallel(lambda part: run(planes[part], results[part], places[part]), len(planes), x.nbytes)
+        if _halves(w):
+            run = loop["max_pool_2x2"]
+            in_parallel(lambda part: run(planes[part], results[part], places[part]), len(planes), x.nbytes)
+        else:
+            how, run, inside = _lines(w), loop["max_pool"], first_inside(w).astype(np.uint8)
+            given = planes, *how, inside, results, places
+            in_parallel(lambda part: run(*given, part.start, part.stop), len(planes), x.nbytes)
         return out, index
 
     def max_pool2d_backward(
@@ -69,15 +77,22 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
         dilation: IntOrPair,
         ceil_mode: bool,
     ) -> Array:
-        ours = fits(g) and index.shape == g.shape and index.flags.c_contiguous and index.dtype == np.uint8
-        out = np.empty((*g.shape[:2], *size), number) if ours and g.ndim == 4 else np.empty(0, number)
-        if not ours or _halves(out, kernel_size, stride, padding, dilation, ceil_mode) != g.shape[2:]:
-            leave("max_pool2d_backward", unfit(g) or _OTHER)
-            kernel = P.max_pool2d_backward.kernel
-            return kernel(g, index, size, kernel_size, stride, padding, dilation, ceil_mode)
-        given, places, results = _planes(g), _planes(index), _planes(out)
-        run = loop["max_pool_2x2_backward"]
-        in_parallel(lambda part: run(given[part], places[part], results[part]), len(given), out.nbytes)
+        w = _windows_of(g, size, kernel_size, stride, padding, dilation, ceil_mode)
+        if not isinstance(w, str) and not (
+            index.shape == g.shape and index.flags.c_contiguous and index.dtype == np.uint8
+        ):
+            w = "places"
+        if isinstance(w, str):
+            leave("max_pool2d_backward", w)
+            return P.max_pool2d_backward.kernel(g, index, size, kernel_size, stride, padding, dilation, ceil_mode)
+        out = np.empty((*g.shape[:-2], *size), number)
+        given, places, results = _planes(contiguous(g)), _planes(index), _planes(out)
+        if _halves(w):
+            run = loop["max_pool_2x2_backward"]
+            in_parallel(lambda part: run(given[part], places[part], results[part]), len(given), out.nbytes)
+        else:
+            run, how = loop["max_pool_backward"], (given, places, *_lines(w), results)
+            in_parallel(lambda part: run(*how, part.start, part.stop), len(given), out.nbytes)
         return out
 
     def avg_pool2d(
@@ -90,15 +105,20 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> Array:
-        out_size = _halves(x, kernel_size, stride, padding, 1, ceil_mode)
-        if out_size is None or divisor_override == 0:
-            leave("avg_pool2d", unfit(x) or _OTHER)
+        w = _windows(x, kernel_size, stride, padding, 1, ceil_mode)
+        if isinstance(w, str) or divisor_override == 0:
+            leave("avg_pool2d", w if isinstance(w, str) else "divisor_override")
             kernel = P.avg_pool2d.kernel
             return kernel(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        planes, out = _planes(x), np.empty((*x.shape[:2], *out_size), number)
-        results, divisor = _planes(out), number(divisor_override or 4)
-        run = loop["avg_pool_2x2"]
-        in_parallel(lambda part: run(planes[part], divisor, results[part]), len(planes), x.nbytes)
+        planes, out = _planes(x), np.empty((*x.shape[:-2], *w.out), number)
+        results = _planes(out)
+        if _halves(w):
+            run, divisor = loop["avg_pool_2x2"], number(divisor_override or 4)
+            in_parallel(lambda part: run(planes[part], divisor, results[part]), len(planes), x.nbytes)
+        else:
+            run, parts = loop["avg_pool"], _divisors(w, padding, count_include_pad, divisor_override)
+            given = planes, *_lines(w), parts, results
+            in_parallel(lambda part: run(*given, part.start, part.stop), len(planes), x.nbytes)
         return out
 
     def avg_pool2d_backward(
@@ -112,114 +132,65 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
         count_include_pad: bool,
         divisor_override: int | None,
     ) -> Array:
-        out = np.empty((*g.shape[:2], *size), number) if fits(g) and g.ndim == 4 else np.empty(0, number)
-        if _halves(out, kernel_size, stride, padding, 1, ceil_mode) != g.shape[2:] or divisor_override == 0:
-            leave("avg_pool2d_backward", unfit(g) or _OTHER)
+        w = _windows_of(g, size, kernel_size, stride, padding, 1, ceil_mode)
+        if isinstance(w, str) or divisor_override == 0:
+            leave("avg_pool2d_backward", w if isinstance(w, str) else "divisor_override")
             options = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
             return P.avg_pool2d_backward.kernel(g, size, *options)
-        given, results, divisor = _planes(g), _planes(out), number(divisor_override or 4)
-        run = loop["avg_pool_2x2_backward"]
-        in_parallel(lambda part: run(given[part], divisor, results[part]), len(given), out.nbytes)
+        out = np.empty((*g.shape[:-2], *size), number)
+        given, results = _planes(contiguous(g)), _planes(out)
+        if _halves(w):
+            run, divisor = loop["avg_pool_2x2_backward"], number(divisor_override or 4)
+            in_parallel(lambda part: run(given[part], divisor, results[part]), len(given), out.nbytes)
+        else:
+            run, parts = loop["avg_pool_backward"], _divisors(w, padding, count_include_pad, divisor_override)
+            how = given, *_lines(w), parts, results
+            in_parallel(lambda part: run(*how, part.start, part.stop), len(given), out.nbytes)
         return out
 
     made: tuple[Call, ...] = (relu, max_pool2d, max_pool2d_backward, avg_pool2d, avg_pool2d_backward)
     return {kernel.__name__: kernel for kernel in made}
 
 
-def _halves(
-    x: Array,
-    kernel_size: IntOrPair,
-    stride: IntOrPair | None,
-    padding: IntOrPair,
-    dilation: IntOrPair,
-    ceil_mode: bool,
-) -> Pair | None:
-    """The size of the result if windows are 2x2, beside each other and in the image; None if the loops cannot do it."""
-    if not (fits(x) and x.ndim == 4 and x.size):
-        return None
-    w = pool_windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    beside = w.kernel == w.stride == (2, 2) and w.dilation == (1, 1) and w.padding == ((0, 0), (0, 0))
-    return w.out if beside else None
+def _windows(x: Array, *how: Any) -> Windows | str:
+    """The windows of a pool on these images, or why the loops cannot do it."""
+    if unfit(x):
+        return unfit(x)
+    return _checked(x, pool_windows(x.shape[-2:], *how))
+
+
+def _windows_of(g: Array, size: Pair, *how: Any) -> Windows | str:
+    """The same for the gradient of the results, which may have any strides."""
+    if type(g) is not np.ndarray or g.dtype != number:
+        return str(g.dtype)
+    w = _checked(g, pool_windows(size, *how))
+    return w if isinstance(w, str) or w.out == g.shape[-2:] else "shape"
+
+
+def _checked(x: Array, w: Windows) -> Windows | str:
+    if x.ndim not in (3, 4) or not x.size:
+        return "shape, or empty"
+    return w if math.prod(w.kernel) <= _MOST else "a kernel of more than 255 elements"
+
+
+def _halves(w: Windows) -> bool:
+    """Whether windows are 2x2, beside each other and in the image."""
+    return w.kernel == w.stride == (2, 2) and w.dilation == (1, 1) and w.padding == ((0, 0), (0, 0))
+
+
+def _lines(w: Windows) -> tuple[Array, tuple[int, int, int, int], Pair, Array]:
+    """Where the elements of all windows are: sources, shape, step and offsets of `window_loops.py`."""
+    plan = forward(w)
+    shape = *w.out, w.out[0] + plan.rows.reach, plan.width
+    return plan.sources, shape, plan.step, plan.offsets(1, w.out[0])
+
+
+def _divisors(w: Windows, padding: IntOrPair, count_include_pad: bool, override: int | None) -> Array:
+    """The divisor of each window, (H', W')."""
+    parts = divisors(w, padding, count_include_pad, override, np.dtype(number))
+    return np.ascontiguousarray(np.broadcast_to(parts, w.out))
 
 
 def _planes(x: Array) -> Array:
     """(N C, H, W)."""
-    return x.reshape(-1, *x.shape[2:])
-
-
-# --- batch normalization
-
-
-def batch_norms_from(loop: dict[str, Call]) -> dict[str, Call]:
-    """Kernels of batch normalization, by the ops' names."""
-
-    def batch_norm_training(
-        x: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
-    ) -> tuple[Array, Array, Array]:
-        if not _one_kind(x, weight, bias):
-            leave("batch_norm_training", unfit(x, weight, bias) or _SHAPES)
-            return N.batch_norm_training.kernel(x, weight, bias, eps=eps)
-        flat, out = _rows(x), np.empty(x.shape, number)
-        mean, var = np.empty((2, x.shape[1]), number)
-        results, scale, shift = _rows(out), _or_ones(weight, x), _or_zeros(bias, x)
-
-        def normalize(part: slice) -> None:
-            loop["batch_norm"](flat, scale, shift, number(eps), results, mean, var, part.start, part.stop)
-
-        in_parallel(normalize, x.shape[1], 2 * x.nbytes)
-        return out, mean, var
-
-    def batch_norm_inference(
-        x: Array, mean: Array, var: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
-    ) -> Array:
-        if not _one_kind(x, mean, var, weight, bias):
-            leave("batch_norm_inference", unfit(x, mean, var, weight, bias) or _SHAPES)
-            return N.batch_norm_inference.kernel(x, mean, var, weight, bias, eps=eps)
-        flat, out = _rows(x), np.empty(x.shape, number)
-        results, scale, shift = _rows(out), _or_ones(weight, x), _or_zeros(bias, x)
-
-        def normalize(part: slice) -> None:
-            run = loop["batch_norm_inference"]
-            run(flat, mean, var, scale, shift, number(eps), results, part.start, part.stop)
-
-        in_parallel(normalize, x.shape[1], 2 * x.nbytes)
-        return out
-
-    def batch_norm_backward(
-        g: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, /, eps: float = 1e-5
-    ) -> tuple[Array, Array, Array]:
-        if not (_one_kind(x, mean, var, weight) and fits(g) and g.shape == x.shape):
-            leave("batch_norm_backward", unfit(g, x, mean, var, weight) or _SHAPES)
-            return N.batch_norm_backward.kernel(g, x, mean, var, weight, eps=eps)
-        upstream, flat, out = _rows(g), _rows(x), np.empty(x.shape, number)
-        by_weight, by_bias = np.empty((2, x.shape[1]), number)
-        results, scale = _rows(out), _or_ones(weight, x)
-
-        def differentiate(part: slice) -> None:
-            sums = by_weight, by_bias, part.start, part.stop
-            loop["batch_norm_backward"](upstream, flat, mean, var, scale, number(eps), results, *sums)
-
-        in_parallel(differentiate, x.shape[1], 3 * x.nbytes)
-        return out, by_weight, by_bias
-
-    made: tuple[Call, ...] = (batch_norm_training, batch_norm_inference, batch_norm_backward)
-    return {kernel.__name__: kernel for kernel in made}
-
-
-def _one_kind(x: Array, *vectors: Array | None) -> bool:
-    """Whether the loops are made for an input (N, C, ...) and these vectors (C,)."""
-    given = [v for v in vectors if v is not None]
-    return fits(x, *given) and x.ndim >= 2 and x.size > 0 and all(v.shape == x.shape[1:2] for v in given)
-
-
-def _rows(x: Array) -> Array:
-    """(N, C, L)."""
-    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
-
-
-def _or_ones(weight: Array | None, x: Array) -> Array:
-    return np.ones(x.shape[1], number) if weight is None else weight
-
-
-def _or_zeros(bias: Array | None, x: Array) -> Array:
-    return np.zeros(x.shape[1], number) if bias is None else bias
+    return x.reshape(-1, *x.shape[-2:])

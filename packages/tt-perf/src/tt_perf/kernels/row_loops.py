@@ -1,8 +1,8 @@
 """Beside module 18: loops over rows, and formulas of several ops in one loop, written to be compiled as `loops.py` is.
 
-Softmax, its logarithm, cross entropy with all options, the sum of rows for each id (the gradient of an embedding),
-dropout, SiLU and rotary positions are kernels of ops. `bias_gelu` computes what two ops compute one after the other:
-what goes through memory once for each op goes through once for both.
+Softmax, its logarithm, RMS normalization, cross entropy with all options, the sum of rows for each id (the gradient of
+an embedding), dropout, SiLU and rotary positions are kernels of ops. `bias_gelu` computes what two ops compute one
+after the other: what goes through memory once for each op goes through once for both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tt_perf.acceleration.loops import (
     exp_below_0,
     gelu_tanh,
 )
-from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2, Out4, StridedIn4
+from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2, Out4, StridedIn4, any_order
 from tt_perf.kernels.attention_loops import (
     exponentials,
     largest_of,
@@ -99,6 +99,40 @@ def log_softmax_backward(g: In2, out: In2, result: Out2) -> None:
         total = sum_of(line(g, i))
         for j in range(g.shape[1]):
             result[i, j] = g[i, j] - exp_below_0(out[i, j]) * total
+
+
+# --- RMS normalization
+
+
+@any_order
+def rms_norm(x: In2, weight: In1, eps: Number, out: Out2, rstd: Out2) -> None:
+    """`x rstd weight` with `rstd = 1 / sqrt(mean(x^2) + eps)`, for each row; `rstd` is (rows, 1)."""
+    rows, columns = x.shape
+    each = ONE / Number(columns)
+    for i in range(rows):
+        squares = ZERO
+        for j in range(columns):
+            squares += x[i, j] * x[i, j]
+        scale = ONE / np.sqrt(squares * each + eps)
+        for j in range(columns):
+            out[i, j] = x[i, j] * scale * weight[j]
+        rstd[i, 0] = scale
+
+
+@any_order
+def rms_norm_backward(g: In2, x: In2, rstd: In2, weight: In1, dx: Out2, dweight: Out1) -> None:
+    """`dx = rstd (u - n mean(u n))` with u = g weight and n = x rstd; adds `g n` to `dweight`."""
+    rows, columns = x.shape
+    each = ONE / Number(columns)
+    for i in range(rows):
+        scale, projection = rstd[i, 0], ZERO
+        for j in range(columns):
+            n = x[i, j] * scale
+            projection += g[i, j] * weight[j] * n
+            dweight[j] += g[i, j] * n
+        projection *= each
+        for j in range(columns):
+            dx[i, j] = scale * (g[i, j] * weight[j] - x[i, j] * scale * projection)
 
 
 # --- cross entropy with weights of classes, classes that do not count, and smoothed labels

@@ -2,8 +2,7 @@
 
 The results of a convolution are four times as large as what pooling keeps of them. Here they never leave the cache: a
 strip is convolved into it, and pooled from there. Of each window, one byte is kept for backward: the place of the
-maximum, or 4 if ReLU cut it off, through which no gradient comes. Backward puts the gradient of one image back into its
-places in the cache, and computes all three gradients from there.
+maximum, or 4 if ReLU cut it off, through which no gradient comes.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.kernels.arrays import Bytes4, BytesOut4, In1, In4, Int64_2, Ints2, Ints4, Ints5, Labels, Out1, Out4
-from tt_perf.kernels.image_loops import FIRST, FOURTH, SECOND, THIRD, TWO, UNIT, max_pool_2x2_backward
-from tt_perf.kernels.planes import ZERO, Place, correlate, correlate_weights, fill, multiply, room
+from tt_perf.kernels.arrays import BytesOut4, In1, In4, Int64_2, Ints2, Ints4, Labels, Out4
+from tt_perf.kernels.image_loops import FIRST, FOURTH, SECOND, THIRD, TWO, UNIT
+from tt_perf.kernels.planes import ZERO, Place, fill, multiply, room
 from tt_perf.kernels.tiles import LANES, ROWS
 
 CUT = np.uint8(4)
@@ -66,53 +65,6 @@ def convolve_and_pool(
     for piece in range(first, last):
         n, top = piece // strips, piece % strips * strip
         some = min(strip, lines - top)
-        fill(x[n], sources, step, top, some + reach, width, size, planes)
+        fill(x[n], sources, step, top, some + reach, width, size, planes, ZERO)
         multiply(weights, 0, blocks, planes, 0, offsets, (some - 1) * width + columns, scratch, ld)
         keep_largest(scratch, ld, width, some, bias, out[n], index[n], top)
-
-
-def convolve_and_pool_backward(
-    x: In4,
-    g: In4,
-    index: Bytes4,
-    columns: Ints2,
-    offsets: Labels,
-    sources: Int64_2,
-    shape: Ints4,
-    step: Ints2,
-    padded: int,
-    places: Labels,
-    total: Out1,
-    dbias: Out1,
-    weights: In1,
-    offsets_back: Labels,
-    sources_back: Int64_2,
-    shape_back: Ints4,
-    placed_back: Ints5,
-    dx: Out4,
-    first: int,
-    last: int,
-) -> None:
-    """Images `first` to `last`: adds to `total` (see `correlate_weights`) and `dbias`; writes `dx` unless it is empty.
-
-    `columns` is the size (H', W') of the convolution's result. `weights` and what ends in `back` are for `correlate`
-    over the gradient.
-    """
-    outputs = g.shape[1]
-    spread = np.empty((1, outputs, columns[0], columns[1]), np.float32)
-    nothing = np.zeros(x.shape[1], np.float32)
-    strips, strips_back = (shape[0] + shape[1] - 1) // shape[1], (shape_back[0] + shape_back[1] - 1) // shape_back[1]
-    for n in range(first, last):
-        max_pool_2x2_backward(g[n], index[n], spread[0])
-        for o in range(outputs):
-            slope = ZERO
-            for row in range(g.shape[2]):
-                for column in range(g.shape[3]):
-                    slope += g[n, o, row, column] if index[n, o, row, column] < CUT else ZERO
-            dbias[o] += slope
-        correlate_weights(x[n : n + 1], spread, offsets, sources, shape, step, 1, padded, places, total, 0, strips)
-        if dx.size:
-            correlate(
-                spread, weights, offsets_back, sources_back, shape_back, (1, 1), placed_back, nothing, 1,
-                dx[n : n + 1], 0, strips_back,
-            )  # fmt: skip

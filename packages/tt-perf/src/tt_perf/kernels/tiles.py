@@ -11,6 +11,7 @@ the limit of the processor, where OpenBLAS reaches 120 on large matrices.
     gram_tile         out += a b for rows of `a` at the places in a table, whose numbers are `a_step` apart, and rows of
                       `b`, one after the other: gradients of convolution's weights, and any matrix product
     transpose_tile    columns become rows
+    every_second      LANES numbers that are two apart become a vector
     numbers_at        the numbers at an address, as an array
 
 `tiles()` has each as a NumPy function for loops that run without a compiler, `compiled_tiles()` as a function for loops
@@ -73,10 +74,13 @@ def tiles() -> dict[str, Call]:
         for place, column in zip(places[:LANES], _view(source, source_at, LANES, LANES, ld).T):
             out[at + place : at + place + LANES] = column
 
+    def every_second(source: Array, source_at: int, out: Array, at: int) -> None:
+        out[at : at + LANES] = source[source_at::2][:LANES]
+
     def numbers_at(address: int, count: int) -> Array:
         return np.ctypeslib.as_array((ctypes.c_float * int(count)).from_address(int(address)))
 
-    made: dict[str, Call] = {"transpose_tile": transpose_tile, "numbers_at": numbers_at}
+    made: dict[str, Call] = {"transpose_tile": transpose_tile, "every_second": every_second, "numbers_at": numbers_at}
     for name, function in (("correlate_tile", correlate), ("gram_tile", gram)):
         made[name] = functools.partial(function, 2 * LANES)
         made[f"half_{name}"] = functools.partial(function, LANES)
@@ -226,6 +230,11 @@ def compiled_tiles() -> dict[str, Call]:
         for r, row in enumerate(x):
             store(b, row, out, at, b.load(element(b, places, r)))
 
+    def every_second(b: Any, source: Any, source_at: Any, out: Any, at: Any) -> None:
+        pair = load(b, source, source_at), load(b, source, source_at, LANES - 1)  # and nothing beyond the last
+        places = [*range(0, LANES, 2), *range(LANES + 1, 2 * LANES, 2)]
+        store(b, b.shuffle_vector(*pair, ir.Constant(ir.VectorType(lane, LANES), places)), out, at)
+
     @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
     def numbers_at(typing: Any, address: Any, count: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -244,4 +253,5 @@ def compiled_tiles() -> dict[str, Call]:
         "gram_tile": as_function(gram(2)),
         "half_gram_tile": as_function(gram(1)),
         "transpose_tile": as_function(transpose_tile),
+        "every_second": as_function(every_second),
     }
