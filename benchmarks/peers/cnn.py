@@ -63,7 +63,7 @@ def torch_step(_: str) -> tuple[Callable[[], object], str]:
     optimizer, loss = torch.optim.Adam(model.parameters()), nn.CrossEntropyLoss()
     images, labels = map(torch.tensor, batch())
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad()
         error = loss(model(images), labels)
         error.backward()

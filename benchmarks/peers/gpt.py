@@ -56,14 +56,14 @@ def torch_step(size: str) -> tuple[Callable[[], object], str]:
     model, (inputs, targets) = torch_model(size), map(torch.tensor, batch(size))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad()
         logits = model(inputs)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return loss.item()
+        return loss
 
     return step, f"torch {torch.__version__} eager, {torch.get_num_threads()} threads"
 

@@ -55,12 +55,12 @@ def torch_step(size: str) -> tuple[Callable[[], object], str]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     x, y = map(torch.tensor, batch(size))
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss
 
     return step, f"torch {torch.__version__} eager, {torch.get_num_threads()} threads"
 
