@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import pickle
@@ -17,7 +18,7 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.plugins import manager
 from tt_learn.optimizers import Optimizer
 from tt_perf.acceleration import JitPlugin, compiled, plain, uncovered
-from tt_perf.kernels import optimizers
+from tt_perf.kernels import muon_loops, optimizers
 
 NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 
@@ -130,6 +131,88 @@ def test_a_parameter_that_is_given_another_array_is_found(jit: JitPlugin) -> Non
         parameters[0].grad = tt.ones(5, 3)
         with pytest.raises(TinyTorchError, match="make a new optimizer for the changed model"):
             optimizer.step()
+
+
+MATRICES = [(3, 5), (70, 33), (33, 70), (40, 40), (1, 9)]
+
+
+def made_muon(dtype: Any = np.float32, others: Any = SHAPES, **options: Any) -> tuple[list[Any], Any]:
+    start = np.random.default_rng(0)
+    first, second = (
+        [tt.tensor(np.asarray(start.standard_normal(s), dtype)).as_parameter() for s in shapes]
+        for shapes in (MATRICES, others)
+    )
+    groups = [{"params": first}, {"params": second, "use_muon": False, "betas": (0.5, 0.9)}]
+    return first + second, tt_learn.Muon(groups, lr=0.05, **options)
+
+
+def near(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    """The iterations enlarge what rounding did to small singular values."""
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"nesterov": False, "weight_decay": 0.3}, {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 2, "momentum": 0.5}],
+    ids=str,
+)
+def test_muon_takes_the_steps_of_float64(jit: JitPlugin, options: dict[str, Any]) -> None:
+    uncovered.calls.clear()
+    parameters, optimizer = made_muon(**options)
+    with tt.use(jit):
+        learn(parameters, optimizer, range(2))
+    assert not uncovered.calls
+    learn(parameters, optimizer, range(2, 3))  # by NumPy's update, with the same state
+    others, other = made_muon(np.float64, **options)
+    learn(others, other, range(3))
+    near(everything(parameters, optimizer), everything(others, other))
+
+
+def test_muon_leaves_what_it_does_not_cover_to_numpy(jit: JitPlugin) -> None:
+    uncovered.calls.clear()
+    parameters, optimizer = made_muon(np.float64)
+    others, other = made_muon(np.float64)
+    with tt.use(jit):
+        learn(parameters, optimizer, range(2))
+    learn(others, other, range(2))
+    for a, b in zip(everything(parameters, optimizer), everything(others, other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert set(uncovered.calls) == {("Muon.update", "float64")}
+
+
+def test_muon_of_gradients_that_are_not_finite_or_zero(jit: JitPlugin) -> None:
+    for number in (0, np.nan, np.inf):
+        found = []
+        for plugins in ((jit,), ()):
+            weight = tt.tensor(np.ones((40, 24), np.float32)).as_parameter()
+            weight.grad = tt.full((40, 24), 1.0 if number else 0.0)
+            weight.grad.data[5, 7] = number
+            with np.errstate(all="ignore"), tt.use(*plugins) if plugins else contextlib.nullcontext():
+                tt_learn.Muon([weight], lr=0.1).step()
+            found.append(weight.data)
+        np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+@NUMBA
+def test_muon_has_the_same_bits_for_any_number_of_threads() -> None:
+    before, found = tt.get_num_threads(), set()
+    try:
+        for number in (1, 2, 4):
+            tt.set_num_threads(number)
+            parameters, optimizer = made_muon()
+            with tt.use("jit"):
+                learn(parameters, optimizer, range(3))
+            found.add(b"".join(p.data.tobytes() for p in parameters))
+    finally:
+        tt.set_num_threads(before)
+    assert len(found) == 1
+
+
+def test_half_of_an_orthogonal_matrix_turns_a_check_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon_loops, "transpose", lambda *_: None)
+    with np.errstate(all="ignore"), pytest.raises(AssertionError):
+        test_muon_takes_the_steps_of_float64(JitPlugin(plain), {})
 
 
 def test_what_is_unusual_goes_to_numpys_update_and_is_counted(jit: JitPlugin) -> None:

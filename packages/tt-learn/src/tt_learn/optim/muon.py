@@ -91,7 +91,7 @@ class Muon(Optimizer):
             lerp(u, b, momentum, w)
         decay_weights(p, group)
         direction = orthogonalize(u, group["ns_coefficients"], group["ns_steps"], group["eps"], self._room_for(u))
-        step_along(p, direction, group["lr"] * _scale(group["adjust_lr_fn"], *p.shape), w)
+        step_along(p, direction, group["lr"] * scale_of(group["adjust_lr_fn"], *p.shape), w)
 
     def _room_for(self, u: Array) -> list[Array]:
         """Scratch memory for matrices of one shape, kept from step to step."""
@@ -132,7 +132,12 @@ def orthogonalize(
     return x.T if u.shape[0] > u.shape[1] else x
 
 
-def _scale(adjust: str | None, rows: int, columns: int) -> float:
+def scale_of(adjust: str | None, rows: int, columns: int) -> float:
+    """The factor of the learning rate for a matrix of this size, by `adjust_lr_fn`.
+
+    >>> scale_of("original", 8, 2), scale_of("match_rms_adamw", 25, 100)
+    (2.0, 2.0)
+    """
     if adjust == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))
     return math.sqrt(max(1.0, rows / columns))

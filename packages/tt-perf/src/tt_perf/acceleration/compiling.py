@@ -30,6 +30,7 @@ from tt_perf.kernels import (
     attention_loops,
     image_loops,
     job_loops,
+    muon_loops,
     planes,
     product_loops,
     row_loops,
@@ -46,19 +47,20 @@ Call = Callable[..., Any]
 
 MODULES: tuple[types.ModuleType, ...] = (
     loops,
-    attention_loops,
+    team_loops,
     image_loops,
+    product_loops,
+    attention_loops,
+    muon_loops,
     planes,
     row_loops,
-    product_loops,
     stage_loops,
     sum_loops,
-    team_loops,
     update_loops,
     job_loops,
     window_loops,
 )
-"""The files of loops."""
+"""The files of loops, each after those that it imports from."""
 
 
 def plain() -> dict[str, Any]:

@@ -78,13 +78,13 @@ def sums_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     def _reduced(name: str, numpys: Call, x: Array, dim: Dim, keepdim: bool) -> Array:
         if type(x) is not np.ndarray or x.size < FEW:
-            return numpys(x, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+            return numpys(x, dim=dim, keepdim=keepdim)
         dims = dim if dim is None else tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
         plan = stretches(x.shape, dims)
         total = None if plan is None or unfit(x) else added(x, plan)
         if plan is None or total is None:
             leave(name, unfit(x) or "dimensions")
-            return numpys(x, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+            return numpys(x, dim=dim, keepdim=keepdim)
         if name == "mean":
             total = total / number(x.size // math.prod(plan.shape))
         return total.reshape(plan.kept if keepdim else plan.shape)
