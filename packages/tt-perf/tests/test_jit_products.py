@@ -132,3 +132,22 @@ def test_sabotage_turns_a_check_red(name: str, broken: Any, monkeypatch: pytest.
     else:
         with np.errstate(all="ignore"), pytest.raises(AssertionError):
             test_products_in_any_layout(plain(), (30, 300, 70))
+
+
+@pytest.mark.parametrize("shape", [(64, 32, 64), (24, 300, 32), (13, 7, 70), (1, 24, 61), (8, 1, 1)])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("scale", [1, 0.25])
+def test_small_products_between_strided_matrices(
+    loops: Any, shape: tuple[int, int, int], adds: bool, scale: float
+) -> None:
+    m, k, n = shape
+    layouts = [lambda x: np.pad(x, 3)[3:-3, 3:-3], lambda x: np.pad(x.T, 3)[3:-3, 3:-3].T]
+    for first in layouts:
+        for second in layouts:
+            a, b, whole = first(normal(m, k)), second(normal(k, n)), np.full((m + 2, n + 5), np.nan, np.float32)
+            out, before = whole[1:-1, 2:-3], normal(m, n)
+            out[:] = before if adds else np.inf
+            loops["strided_product"](a, b, out, np.float32(scale), adds, product_loops.tools())
+            wanted = scale * (a.astype(np.float64) @ b) + (before if adds else 0)
+            np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=2e-6 * k)
+            assert np.isnan(whole).sum() == whole.size - out.size

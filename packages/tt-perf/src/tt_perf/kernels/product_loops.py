@@ -58,21 +58,21 @@ def matrix_product(
     depth, columns = b.shape
     down, right = a.strides[0] // 4, a.strides[1] // 4
     panel, edge = np.empty(DEEP * PANEL, np.float32), np.empty(ROWS * PANEL, np.float32)
-    places, rows = np.arange(LANES) * PANEL, np.arange(ROWS) * down
+    places, rows, results = np.arange(LANES) * PANEL, np.arange(ROWS) * down, out.reshape(-1)
     last_rows = np.minimum(np.arange(ROWS), (end - begin - 1) % ROWS) * down
-    results = out.reshape(-1)
-    for p in range(first, last):
-        left = p * PANEL
-        some = min(PANEL, columns - left)
-        for i in range(begin, end):
-            at = Place(i * columns + left)
-            for j in range(Place(some)):
-                results[at + j] = bias[Place(left) + j]
-        for top in range(0, depth, DEEP):
-            deep = min(DEEP, depth - top)
+    for top in range(0, depth, DEEP):
+        deep = min(DEEP, depth - top)
+        for p in range(first, last):
+            left = p * PANEL
+            some = min(PANEL, columns - left)
             pack(b, top, deep, left, some, places, panel)
             for i in range(begin, end, ROWS):
                 high, place = min(ROWS, end - i), i * down + top * right
+                if top == 0:
+                    for r in range(i, i + high):
+                        at = Place(r * columns + left)
+                        for j in range(Place(some)):
+                            results[at + j] = bias[Place(left) + j]
                 if high == ROWS and some == PANEL:
                     gram_tile(a, place, rows, right, panel, 0, PANEL, deep, results, i * columns + left, columns)
                 else:
@@ -83,6 +83,59 @@ def matrix_product(
                         to = Place((i + r) * columns + left)
                         for j in range(Place(some)):
                             results[to + j] += edge[Place(r * PANEL) + j]
+
+
+def tools() -> tuple[Array, Array, Array, Array]:
+    """The memory that `strided_product` works in: a panel, a tile, places of rows, places of transposed squares."""
+    places = np.empty(2 * ROWS, np.int64), np.arange(LANES) * PANEL
+    return np.empty(DEEP * PANEL, np.float32), np.empty(ROWS * PANEL, np.float32), places[0], places[1]
+
+
+def strided_product(
+    a: Array, b: Array, out: Array, scale: Number, adds: bool, given: tuple[Array, Array, Array, Array]
+) -> None:
+    """`out = scale a b`, or with `adds` `out += scale a b`, for small matrices whose rows or columns are contiguous.
+
+    `out` has contiguous rows. Rows of `b` are read where they lie, if they fill panels.
+    """
+    panel, edge, places, turns = given
+    (m, depth), columns = a.shape, b.shape[1]
+    down, right, ld, ldb = a.strides[0] // 4, a.strides[1] // 4, out.strides[0] // 4, b.strides[0] // 4
+    for r in range(ROWS):
+        places[r], places[ROWS + r] = r * down, min(r, (m - 1) % ROWS) * down
+    if not adds:
+        for i in range(m):
+            line(out, i)[:] = ZERO
+    results = numbers_at(out.ctypes.data, (m - 1) * ld + columns)
+    direct = b.strides[1] == 4 and scale == Number(1) and columns % PANEL == 0
+    source, start, step = panel, 0, PANEL
+    if direct:
+        source, step = numbers_at(b.ctypes.data, (depth - 1) * ldb + columns), ldb
+    for top in range(0, depth, DEEP):
+        deep = min(DEEP, depth - top)
+        for left in range(0, columns, PANEL):
+            some = min(PANEL, columns - left)
+            if direct:
+                start = top * ldb + left
+            else:
+                pack(b, top, deep, left, some, turns, panel)
+                if scale != Number(1):
+                    for i in range(deep * PANEL):
+                        panel[i] *= scale
+            for i in range(0, m, ROWS):
+                high = min(ROWS, m - i)
+                whole = high == ROWS and some == PANEL
+                place = i * down + top * right
+                if whole:
+                    gram_tile(a, place, places, right, source, start, step, deep, results, i * ld + left, ld)
+                else:
+                    edge[:] = ZERO
+                    rows = places[:ROWS] if high == ROWS else places[ROWS:]
+                    gram_tile(a, place, rows, right, source, start, step, deep, edge, 0, PANEL)
+                    for r in range(high):
+                        result, at = line(out, i + r), Place(r * PANEL)
+                        for j in range(Place(some)):
+                            result[Place(left) + j] += edge[at + j]
 
 
 NOTHING, GELU, RELU, RELU_BACKWARD = range(4)

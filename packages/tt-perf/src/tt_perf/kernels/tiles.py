@@ -94,7 +94,8 @@ def _memory(x: Array) -> Array:
 
 
 def _view(x: Array, at: int, rows: int, columns: int, ld: int) -> Array:
-    """Rows of `x` that begin `ld` elements apart."""
+    """Rows that begin `ld` elements apart in the memory of `x`."""
+    x = x if x.ndim == 1 else _memory(x)
     return np.lib.stride_tricks.as_strided(x[at:], (rows, columns), (ld * x.itemsize, x.itemsize))
 
 
