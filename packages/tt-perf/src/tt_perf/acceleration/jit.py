@@ -16,7 +16,7 @@ from tt_learn.optimizers import Optimizer
 from tt_perf.acceleration import uncovered
 from tt_perf.acceleration.blas import Blas, find_blas
 from tt_perf.acceleration.capture.tape import Tape
-from tt_perf.acceleration.compiling import compiled
+from tt_perf.acceleration.compiling import compiled, import_numba
 from tt_perf.kernels.convolution import convolutions_from
 from tt_perf.kernels.decoding.hook import Decoding
 from tt_perf.kernels.normalization import norms_from
@@ -32,7 +32,7 @@ Call = Callable[..., Any]
 
 def compiled_token() -> Call:
     """The compiled function that works on one token of a GPT; see `decoding`. Raises `PluginError` without Numba."""
-    compiled()
+    import_numba()  # before the first import of a module that compiles: it chooses the width of vectors
     from tt_perf.kernels.decoding.machine import compiled_run
 
     return compiled_run()

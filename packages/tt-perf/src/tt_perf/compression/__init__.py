@@ -8,6 +8,7 @@ Read in this order:
     gradual.py        pruning while a Trainer trains
     dependencies.py   which rows, columns and entries belong to one neuron, channel or head
     shrinking.py      shrink_: removes them, from the model, its optimizer and its config. Bytes and time go down
+    refitting.py      shrink_(calibration=...): what reads removed units is fitted to its old outputs
     low_rank.py       a matrix as the product of two thin ones; factoring.py: low_rank_, where that pays
     distillation.py   a small student learns from what a large teacher finds likely; teachers.py: in a Trainer
     loading.py        load_compressed: a compressed model in a fresh process

@@ -13,7 +13,7 @@ model must answer as the large one does while what reads the removed units is ze
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from tt_learn.optimizers import Optimizer
 from tt_perf.compression.amounts import count_of
 from tt_perf.compression.dependencies import Labels, Running, Walk, held, is_removable, tensors_of
 from tt_perf.compression.masks import Filter
+from tt_perf.compression.refitting import Refit
 from tt_perf.compression.reports import MASK, CompressionError, Report, arguments, cost
 
 KINDS = ("neurons", "channels", "heads")
@@ -137,6 +138,7 @@ def shrink_(
     *,
     filter_fn: Filter | None = None,
     optimizer: Optimizer | None = None,
+    calibration: Iterable[Any] | None = None,
 ) -> Report:
     """Remove the least important units of each layer, and all that belongs to them; parameters stay the same objects.
 
@@ -146,6 +148,8 @@ def shrink_(
     example: an input, or a tuple of them: the model runs on it, to see what depends on what, and to be measured.
     filter_fn: which layers may lose outputs, by `(layer, path)`; all Linear and convolution layers by default.
     optimizer: goes on with the state of what is kept. Others that hold these parameters must be made again.
+    calibration: batches of inputs (an input, or a tuple of them). Linear and Conv2d layers that read removed units are
+        then fitted to their old outputs by least squares (`refitting.py`); without it, what they read is just gone.
 
     Raises `CompressionError`, with nothing changed, for an amount that would empty a layer or does not divide into
     groups of heads, and for a layer whose outputs cannot be followed or whose sizes are unknown (`RESIZE`).
@@ -172,8 +176,8 @@ def shrink_(
         total = len(choice.units) * choice.group
         rows.append(f"{', '.join(choice.paths)}: {total} -> {total - count * choice.group} {choice.kind}")
     before = cost(model, example)
-    _remove(model, walk, np.concatenate(gone), example, optimizer)
-    return Report("shrink_", before, cost(model, example), tuple(rows))
+    notes = _remove(model, walk, np.concatenate(gone), example, optimizer, calibration)
+    return Report("shrink_", before, cost(model, example), tuple(rows), notes)
 
 
 def _choices(model: Layer, walk: Walk, filter_fn: Filter | None) -> list[Choice]:
@@ -248,7 +252,14 @@ def _importance(model: Layer, walk: Walk) -> Array:
 # --- removing it
 
 
-def _remove(model: Layer, walk: Walk, gone: Labels, example: Any, optimizer: Optimizer | None) -> None:
+def _remove(
+    model: Layer,
+    walk: Walk,
+    gone: Labels,
+    example: Any,
+    optimizer: Optimizer | None,
+    calibration: Iterable[Any] | None,
+) -> tuple[str, ...]:
     kept: dict[int, tuple[Array, ...]] = {}
     for tensor in held(model):
         stays = tuple(np.flatnonzero(~np.isin(walk.units.roots(labels), gone)) for labels in walk.axes[id(tensor)])
@@ -261,6 +272,7 @@ def _remove(model: Layer, walk: Walk, gone: Labels, example: Any, optimizer: Opt
                 f"add it to RESIZE, or leave out what it reads by filter_fn"
             )
     state = _cut_state(optimizer, kept)
+    refit = None if calibration is None else Refit(model, kept, calibration)
     undo = Undo(model)
     expected = _ignoring(model, walk, gone, example)
     same = not np.isin(walk.units.roots(np.concatenate([gone[:0], *walk.statistics])), gone).any()
@@ -268,11 +280,14 @@ def _remove(model: Layer, walk: Walk, gone: Labels, example: Any, optimizer: Opt
         _cut(model, kept)
         resize_attributes(model)
         _check_runs(model, example, expected, same)
+        if refit is not None:
+            refit(kept)
         if optimizer is not None:
             optimizer.rebuild(state)
     except BaseException:
         undo()
         raise
+    return () if refit is None else (refit.note,)
 
 
 def _cut(model: Layer, kept: Mapping[int, tuple[Array, ...]]) -> None:
