@@ -215,6 +215,15 @@ FEW_ROWS = {8: 16, 4: 2}
 One row of 768 times (50257, 768): 1.4 ms, BLAS on the float weight 12 ms; 64 rows times (3072, 768): 3.5 and 1.5 ms."""
 
 
+def _by_bytes(loop: dict[str, Call]) -> Any:
+    """The module of products by bytes, which imports Numba; None for loops that are not compiled."""
+    if not hasattr(loop, "address"):
+        return None
+    from tt_perf.kernels.decoding import linear
+
+    return linear
+
+
 def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
     """Kernels for products with stored weights and of integers."""
 
@@ -222,7 +231,14 @@ def _integer_kernels(loop: dict[str, Call]) -> dict[str, Call]:
         x: Array, codes: Array, scale: Array, zero_point: Array | None = None, bias: Array | None = None, /
     ) -> Array:
         ours = fits(x, scale) and x.ndim and codes.flags.c_contiguous and codes.ndim == 2 and x.size and codes.size
-        few = ours and x.size // x.shape[-1] <= FEW_ROWS[8 if zero_point is None else 4]
+        bits = 8 if zero_point is None else 4
+        by_bytes = _by_bytes(loop)
+        if ours and by_bytes is not None and x.size // x.shape[-1] in by_bytes.FASTER[bits]:
+            packed.check_inputs(x.shape[-1], codes, zero_point)
+            found: Array = by_bytes.stored_product(x.reshape(-1, x.shape[-1]), codes, scale, zero_point)
+            found = found if bias is None else found + bias
+            return found.reshape(*x.shape[:-1], len(codes))
+        few = ours and x.size // x.shape[-1] <= FEW_ROWS[bits]
         if not few:
             leave("quantized_linear", unfit(x, scale) or "many rows, empty, or not contiguous")
             return packed.quantized_linear.kernel(x, codes, scale, zero_point, bias)

@@ -103,7 +103,7 @@ def _multiply(row: Array, batch: int, chunk: int, floats: Array, digits: Array, 
 @functools.cache
 def compiled_run() -> Callable[..., None]:
     """The function that works on a token; compiled in about 10 s, once, until a file of this folder changes."""
-    stamp = _stamp()
+    version = stamp()
 
     @compiled(keep=True)
     def run(
@@ -115,7 +115,7 @@ def compiled_run() -> Callable[..., None]:
         `phases`: the first step of each phase, and the number of steps. `counters`: zeros, with room for two counters a
         phase, of chunks that are claimed and done. `floats` to `scores` belong to this thread.
         """
-        if not stamp:
+        if not version:
             return
         first = (counters.ctypes.data + _COUNTER - 1) // _COUNTER * _COUNTER
         for phase in range(phases.size - 1):
@@ -148,7 +148,7 @@ def compiled_run() -> Callable[..., None]:
     return run
 
 
-def _stamp() -> int:
+def stamp() -> int:
     """A number that changes with the files that `run` is compiled from, and becomes a part of its name on disk."""
     files = [
         Path(inspect.getfile(loops.exp_below_0)),
