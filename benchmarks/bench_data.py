@@ -44,4 +44,4 @@ class Convolution:
     def track_speedup_step(self, plugin: str) -> float:
         return speedup(plugin, lambda: self.time_step(plugin))
 
-    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_step.unit = "times as fast"  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ class GPTStep:
     def track_speedup_step(self, plugin: str) -> float:
         return speedup(plugin, self.step)
 
-    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_step.unit = "times as fast"  # type: ignore[attr-defined]
 
 
 class Tokenizer:

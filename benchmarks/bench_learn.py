@@ -36,7 +36,7 @@ class MLPStep:
     def track_speedup_step(self, plugin: str, optimizer: str) -> float:
         return speedup(plugin, self.step)
 
-    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_step.unit = "times as fast"  # type: ignore[attr-defined]
 
 
 class Backward:

@@ -35,7 +35,7 @@ class Generation:
     def track_speedup_32_tokens(self, plugin: str, prompt: int) -> float:
         return speedup(plugin, lambda: self.time_32_tokens(plugin, prompt))
 
-    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_32_tokens.unit = "times as fast"  # type: ignore[attr-defined]
 
 
 class CapturedStep:
@@ -60,7 +60,7 @@ class CapturedStep:
     def track_speedup_step(self, plugin: str, model: str) -> float:
         return faster(self.plain, self.step)
 
-    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_step.unit = "times as fast"  # type: ignore[attr-defined]
 
 
 class Decoding:
@@ -88,7 +88,7 @@ class Decoding:
     def track_speedup_32_tokens(self, plugin: str, weights: str) -> float:
         return speedup(plugin, lambda: self.time_32_tokens(plugin, weights))
 
-    track_speedup_32_tokens.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_32_tokens.unit = "times as fast"  # type: ignore[attr-defined]
 
 
 class Prefix:
@@ -136,7 +136,7 @@ class Memoize:
     def track_speedup_forward(self, plugin: str) -> float:
         return speedup(plugin, lambda: self.time_forward(plugin))
 
-    track_speedup_forward.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_forward.unit = "times as fast"  # type: ignore[attr-defined]
 
 
 class ModelSize:
@@ -222,7 +222,7 @@ class Compression:
     def track_speedup_step(self, plugin: str, form: str) -> float:
         return speedup(plugin, lambda: self.time_step(plugin, form), rounds=5)
 
-    track_speedup_step.unit = "x"  # type: ignore[attr-defined]
+    track_speedup_step.unit = "times as fast"  # type: ignore[attr-defined]
 
     def track_bytes(self, plugin: str, form: str) -> int:
         return sum(p.nbytes for p in self.model.parameters())

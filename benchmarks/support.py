@@ -51,10 +51,10 @@ def activate(plugin: str) -> None:
     atexit.register(unplug)  # runs before TinyTorch's own report, since it was registered later
 
 
-def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15, seconds: float = 2.0) -> float:
+def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15, seconds: float = 3.0) -> float:
     """How many times as fast `work` is with `plugin`, by the shortest times of rounds in which both run once, in turn.
 
-    No round begins after `seconds`, but for the first three.
+    No round begins after `seconds`, but for the first five.
 
     What else the machine does can only make a run slower, and is there for both, so the curve is steadier than that of
     a time; the one of "none" shows what noise is left. It stands here and not in `tt_perf.benchmarking` because it also
@@ -66,7 +66,7 @@ def speedup(plugin: str, work: Callable[[], Any], rounds: int = 15, seconds: flo
     times: dict[bool, list[float]] = {False: [], True: []}
     end = perf_counter() + seconds
     for i in range(rounds):
-        if i > 2 and perf_counter() > end:
+        if i > 4 and perf_counter() > end:
             break
         for active in (i % 2 == 0, i % 2 == 1):
             names = [plugin] if active and plugin != "none" else []
