@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import subprocess
@@ -162,7 +163,13 @@ def test_info_says_what_a_run_holds(trained: Path, capsys: pytest.CaptureFixture
     assert main(["info", str(trained)]) == 0
     told = capsys.readouterr().out
     assert "n_embd=32" in told
-    assert '"step": 30' in told
+    assert "last figures: step=30, epoch=0, train_loss=" in told
+
+
+def test_damaged_figures_are_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "tr', encoding="utf-8")  # killed while it wrote
+    assert main(["info", str(run)]) == 1
+    assert "metrics.jsonl is damaged: its last line is no object\n" in capsys.readouterr().err
 
 
 def test_every_command_that_computes_takes_plugins() -> None:
@@ -192,3 +199,16 @@ def test_help_imports_no_command() -> None:
         "sys.exit(code or 'tt_learn' in sys.modules or 'tinygpt.commands.train' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_ctrl_c_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = builtins.__import__
+
+    def interrupted(name: str, *args: Any, **options: Any) -> Any:
+        if name == "tt_core.command.common":
+            raise KeyboardInterrupt
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    assert main(["generate"]) == 130
+    assert capsys.readouterr() == ("", "")

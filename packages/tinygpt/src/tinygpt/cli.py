@@ -8,8 +8,6 @@ import traceback
 import click
 
 from tinygpt.commands import CommandGroup
-from tinygpt.distributed.world import described, end_others, started
-from tt_core.command.common import run, tell
 
 
 def with_hyphens(name: str) -> str:
@@ -28,6 +26,17 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command `tinygpt`. A process of several that mpiexec started ends the others when it fails."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # while modules are imported; what a command does, `run` ends
+        return 130
+
+
+def _main(arguments: list[str] | None) -> int:
+    # imported here, so that Ctrl-C shows no traceback during the second that this takes
+    from tinygpt.distributed.world import described, end_others, started
+    from tt_core.command.common import run, tell
+
     if started():
         tell(described())
     try:

@@ -198,10 +198,16 @@ class RunFolder:
                     found.append(sample)
         return found
 
-    def last_figures(self) -> str:
-        """The last line of metrics.jsonl, "" where there is none; raises `FileError` for one that is damaged."""
+    def last_figures(self) -> dict[str, Any]:
+        """The last line of metrics.jsonl, empty where there is none; raises `FileError` for one that is damaged."""
         lines = _text(self.metrics).splitlines() if self.metrics.exists() else []
-        return lines[-1] if lines else ""
+        try:
+            figures = json.loads(lines[-1]) if lines else {}
+        except (ValueError, RecursionError):
+            figures = None
+        if not isinstance(figures, dict):
+            raise FileError(f"{self.metrics} is damaged: its last line is no object")
+        return figures
 
 
 def _instead(path: Path, near: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -38,11 +37,14 @@ def about(folder: RunFolder, layers: bool = False) -> Iterator[str]:
 
 def _figures(folder: RunFolder) -> str:
     """The last line of metrics.jsonl by name, with as many digits as training shows."""
-    last = folder.last_figures()
-    shown = {float: lambda value: f"{value:.5g}" if abs(value) < 1e4 else f"{value:,.0f}"}
-    figures = json.loads(last) if last else {}
-    told = (f"{name}={shown.get(type(value), str)(value)}" for name, value in figures.items() if value is not None)
-    return ", ".join(told) or "none"
+    known = {name: value for name, value in folder.last_figures().items() if value is not None}
+    return ", ".join(f"{name}={_number(value)}" for name, value in known.items()) or "none"
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.5g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def sizes(model: GPT) -> str:

@@ -7,7 +7,6 @@ its pictures inside, without scripts.
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -193,7 +192,7 @@ def _page(folder: RunFolder, gpt: TinyGPT, profiler: Profiler, forms: Sequence[F
 
 
 def _training(folder: RunFolder, described: dict[str, Any]) -> str:
-    last = json.loads(folder.last_figures() or "{}")
+    last = folder.last_figures()
     config = described["training"]
     read = config["steps"] * config["batch_size"] * config["block_size"] * config.get("accumulate", 1)
     told = f"In {config['steps']:,} steps it read {read:,} tokens"

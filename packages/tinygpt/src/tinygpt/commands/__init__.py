@@ -26,7 +26,7 @@ SUMMARIES = {
     "prune": "Set a model's least important weights to zero.",
     "distill": "Train a smaller model on what a larger one finds likely.",
     "bench": "Measure how fast a model reads and writes.",
-    "story": "Train, profile, quantize, shrink and compare; one page tells it.",
+    "story": "Train, profile, shrink and compare a model; write the report as a page.",
 }
 """What each command does, in the order of `tinygpt --help`."""
 

@@ -68,7 +68,8 @@ def write_gguf(gpt: TinyGPT, path: Path, dtype: str = "float32") -> None:
         writer.close()
         replace(temporary, path)
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+        why = error.strerror or f"is the disk full? {error}"  # NumPy's error says how much it wrote, and not why
+        raise FileError(f"cannot write {path}: {why}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
