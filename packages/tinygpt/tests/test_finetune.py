@@ -397,3 +397,14 @@ def test_templates_that_rewrite_history_are_refused() -> None:
 
 def test_chat_needs_a_template(tuned: Path, refused: Refused) -> None:
     assert "has no chat template; train it on conversations" in refused("chat", tuned)
+
+
+def test_an_adapter_of_a_model_that_no_format_names(train: Callable[..., int], corpus: Path, tmp_path: Path) -> None:
+    """Rotary positions with LayerNorm: trained, saved, gone on with, merged."""
+    run, tuned = tmp_path / "run", tmp_path / "tuned"
+    assert train(run, "--position", "rotary", "--steps", 3) == 0
+    assert main(["finetune", str(run), "--data", str(corpus), "--lora", "--steps", "2", "--out", str(tuned)]) == 0
+    assert main(["finetune", "--resume", str(tuned), "--steps", "3"]) == 0
+    assert main(["merge", str(tuned)]) == 0
+    texts = ["".join(TinyGPT.load(path).generate("the ", 9, seed=1)) for path in (tuned, tmp_path / "tuned-merged")]
+    assert texts[0] == texts[1]

@@ -266,6 +266,14 @@ def test_damaged_files_leave_the_model_as_it_was(damage: Callable[[Path], None],
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_a_model_of_neither_family_has_no_file(tmp_path: Path) -> None:
-    with pytest.raises(TinyTorchError, match="neither GPT-2's shape"):
-        save_adapter(adapted(made("neither")), tmp_path / "out")
+@pytest.mark.parametrize("options", [{}, {"target_modules": "all-linear"}, {"modules_to_save": ["norm1"]}], ids=str)
+def test_the_adapter_of_a_model_of_neither_family_has_the_names_of_its_layers(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    model = adapted(made("neither"), **options)
+    save_adapter(model, tmp_path)
+    assert "base_model.model.blocks.0.attention.in_proj.lora_A.weight" in load_file(
+        tmp_path / "adapter_model.safetensors"
+    )
+    again = load_adapter(made("neither"), tmp_path)
+    np.testing.assert_array_equal(logits(again), logits(model))

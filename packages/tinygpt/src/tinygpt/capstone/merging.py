@@ -1,4 +1,4 @@
-"""Module 20, capstone: a LoRA adapter put into the weights of its model, as a folder in Hugging Face's format."""
+"""Module 20, capstone: merges a LoRA adapter into its model, and writes a folder in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tinygpt.runs import RunFolder
 from tt_core import tensor
 from tt_core.engine.errors import TinyTorchError
 from tt_learn.training import evaluating
+from tt_perf.lora.model import family_or_other
 
 Say = Callable[[str], None]
 
@@ -19,7 +20,8 @@ Say = Callable[[str], None]
 def merge(adapter: Path, out: Path | None, say: Say = print) -> Path:
     """Merge the adapter in a folder and write the whole model to `out`; says what rounding changed.
 
-    Raises `TinyTorchError` for a folder without an adapter, and where a model stands in the way.
+    A model that has neither GPT-2's nor Llama's shape is written as `TinyGPT.save` does. Raises `TinyTorchError` for a
+    folder without an adapter, and where a model stands in the way.
     """
     source = RunFolder.open(adapter, with_model=True)
     gpt = TinyGPT.read(source)
@@ -29,7 +31,10 @@ def merge(adapter: Path, out: Path | None, say: Say = print) -> Path:
     RunFolder.check_new(out, resumable=False)
     before = _logits(gpt)
     rounding = gpt.merge()
-    gpt.save_pretrained(out)
+    if family_or_other(gpt.model) == "other":  # Hugging Face's format has no name for such a model
+        gpt.save(out)
+    else:
+        gpt.save_pretrained(out)
     layer, largest = max(rounding.items(), key=lambda item: item[1])
     different = float(np.abs(_logits(gpt) - before).max())
     say(f"merged {len(rounding)} layers; rounding moved no weight by more than {largest:.1e} ({layer})")

@@ -20,10 +20,10 @@ from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.files import make_folder, write_atomic
 from tt_core.tensor import Tensor
 from tt_language import GPT, CheckpointError
-from tt_language.transformers import family_of, read_json_object, sources_of
+from tt_language.transformers import read_json_object, sources_of
 from tt_learn import load_tensors, save_tensors
 from tt_perf.lora.layers import LoraConfig, LoraError
-from tt_perf.lora.model import PeftModel, Target, get_peft_model, names_of, targets_of
+from tt_perf.lora.model import PeftModel, Target, family_or_other, get_peft_model, names_of, targets_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -46,9 +46,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 def save_adapter(adapted: PeftModel, folder: str | os.PathLike[str], base: str | None = None) -> None:
     """Write the adapter as PEFT does; `base` is the folder or name of the model that it is for.
 
-    Raises `ConfigError` for a model that is neither of GPT-2's nor of Llama's shape, and `FileError`.
+    For a model that has neither GPT-2's nor Llama's shape, the names in the file are those of its own layers. PEFT
+    knows no such model, but `load_adapter` reads the file. Raises `LoraError` for a bias of a packed projection, and
+    `FileError`.
     """
-    family, config = family_of(adapted.model.config), adapted.config
+    family, config = family_or_other(adapted.model), adapted.config
     path = make_folder(folder)
     values = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
@@ -148,7 +150,7 @@ def _entries(adapted: PeftModel) -> dict[str, Tensor]:
 
 def _turned(adapted: PeftModel) -> set[str]:
     """Tensors that the file stores as (in, out), as GPT-2's checkpoints do, though not in the matrices of an update."""
-    if family_of(adapted.model.config) != "gpt2":
+    if family_or_other(adapted.model) != "gpt2":
         return set()
     projections = [name for source in sources_of(adapted.model.config) if source.transposed for name in source.tensors]
     return {_PREFIX + name for name in projections}

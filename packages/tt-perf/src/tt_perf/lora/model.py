@@ -64,7 +64,7 @@ def targets_of(model: GPT) -> list[Target]:
 
 def _parts_of(model: GPT) -> Iterator[tuple[str, str, tuple[int, int] | None]]:
     """(path in the model, path in the checkpoint, rows) for each weight; the model's own names outside of families."""
-    if _family(model) == "other":
+    if family_or_other(model) == "other":
         yield from ((path, path, None) for path, layer in model.named_modules() if isinstance(layer, Linear))
         return
     for source in sources_of(model.config):
@@ -254,7 +254,7 @@ def _chosen(model: GPT, config: LoraConfig) -> list[Target]:
     """The targets that `target_modules` names."""
     available, wanted = targets_of(model), config.target_modules
     if wanted is None:
-        wanted = DEFAULT_TARGETS[_family(model)]
+        wanted = DEFAULT_TARGETS[family_or_other(model)]
     if isinstance(wanted, str):
         chosen = [t for t in available if (t.layer != "lm_head" if wanted == "all-linear" else _fits(t, wanted))]
         if not chosen:
@@ -280,7 +280,8 @@ def _known(targets: Sequence[Target]) -> str:
     return ", ".join(sorted({name.rpartition(".")[2] for t in targets for name in (t.part, t.layer)}))
 
 
-def _family(model: GPT) -> str:
+def family_or_other(model: GPT) -> str:
+    """The family by whose names a model's checkpoint is read, or "other" for a model of neither."""
     try:
         return family_of(model.config)
     except ConfigError:
@@ -307,7 +308,7 @@ def ends_with(path: str, word: str) -> bool:
 
 def names_of(model: GPT) -> dict[str, str]:
     """The checkpoint's name of each layer that has one name there; packed projections have several."""
-    if _family(model) == "other":
+    if family_or_other(model) == "other":
         return {path: path for path, layer in model.named_modules() if layer._parameters}
     names = {"lm_head": "lm_head"}
     for source in sources_of(model.config):
