@@ -147,7 +147,7 @@ def test_a_sample_is_one_line_that_fits_the_terminal(
 def test_training_says_what_it_will_take(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path / "run", "--steps", 20) == 0
     told = capsys.readouterr().out
-    assert re.search(r"model: [\d,]+ parameters; to train it takes about \d+ MB", told)
+    assert re.search(r"model: [\d,]+ parameters; to train it takes about [\d.]+ [kMG]B", told)
     assert len(re.findall(r"time: about .+ ms a step; Ctrl-C saves", told)) == 1
 
 

@@ -6,7 +6,7 @@ Read from top to bottom, it is the way of the data: text -> tokenizer -> ids -> 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from tt_language import (
     Tokenizer,
     next_token_loss,
 )
-from tt_learn import AdamW, CosineWarmupLR, Optimizer, Trainer, evaluating
+from tt_learn import AdamW, Callback, CosineWarmupLR, Optimizer, Trainer, evaluating
 
 
 def start(config: TrainConfig, corpus_path: Path | None, out: Path | None, say: Say = print) -> RunFolder:
@@ -112,19 +112,9 @@ def run(
     loss: Callable[[Layer, Any], Any],
     say: Say,
 ) -> None:
-    """Train to the end, from a checkpoint if one is given; says the loss on all of the held-out text."""
-    optimizer = new_optimizer(gpt.model, config)
+    """Trains to the end, from a checkpoint if one is given; prints the loss on the whole held-out text."""
     writes = writers(gpt, tokens, config, folder, say) if world().first else []  # other processes write nothing
-    trainer = Trainer(
-        gpt.model,
-        optimizer,
-        compute_loss=world().weighted(loss, config.batch_size),
-        scheduler=CosineWarmupLR(optimizer, min(config.warmup_steps, config.steps - 1), config.steps, config.min_lr),
-        clip_grad_norm=config.grad_clip or None,
-        accumulate=config.accumulate,
-        tokens_per_step=config.tokens_per_step,
-        callbacks=[Together(world(), config.seed), *writes],
-    )
+    trainer = new_trainer(gpt.model, config, loss, [Together(world(), config.seed), *writes])
     if checkpoint is not None:
         trainer.resume(checkpoint)
 
@@ -142,6 +132,23 @@ def run(
     say(
         f"validation loss over all of the held-out text: {whole['val_loss']:.4f}, {whole['val_bpb']:.4f} bits per byte "
         f"({trainer.seconds:.0f} s of training)"
+    )
+
+
+def new_trainer(
+    model: GPT, config: TrainConfig, loss: Callable[[Layer, Any], Any], callbacks: Sequence[Callback]
+) -> Trainer:
+    """The trainer of a run, with its optimizer and its schedule."""
+    optimizer = new_optimizer(model, config)
+    return Trainer(
+        model,
+        optimizer,
+        compute_loss=world().weighted(loss, config.batch_size),
+        scheduler=CosineWarmupLR(optimizer, min(config.warmup_steps, config.steps - 1), config.steps, config.min_lr),
+        clip_grad_norm=config.grad_clip or None,
+        accumulate=config.accumulate,
+        tokens_per_step=config.tokens_per_step,
+        callbacks=callbacks,
     )
 
 

@@ -243,20 +243,8 @@ def _cost(
     op: Op, call: Arguments, brought: Mapping[str, dict[str, Call] | str], rounds: int, captured: bool = False
 ) -> OpCost:
     inputs, attributes = call
-    kernels: dict[str, Call] = {"formula": op.formula}
-    notes = {} if op.kernel is not op.formula else {"kernel": "the formula is the kernel"}
-    if op.kernel is not op.formula:
-        kernels["kernel"] = op.kernel
     flops, moved = _work(op, call)
-    for name, theirs in brought.items():
-        if isinstance(theirs, str):
-            notes[name] = theirs
-        elif op.name not in theirs:
-            notes[name] = "has no kernel for it"
-        elif name == "naive" and flops * _NAIVE_FLOP > PATIENCE:
-            notes[name] = f"not run: would take {duration(flops * _NAIVE_FLOP)} or more"
-        else:
-            kernels[name] = theirs[op.name]
+    kernels, notes = _kernels_of(op, brought, flops)
     wanted = _exact(op, call)
     runs: dict[str, Callable[[], Any]] = {
         name: lambda kernel=kernel: quietly(kernel, *inputs, **attributes)  # type: ignore[misc]
@@ -280,6 +268,28 @@ def _cost(
             forms.append(Form(name, seconds[name], error=_error(wanted, found)))
     shapes = tuple([x.shape for x in inputs if isinstance(x, np.ndarray)])
     return OpCost(op.name, shapes, flops, moved, tuple(forms))
+
+
+def _kernels_of(
+    op: Op, brought: Mapping[str, dict[str, Call] | str], flops: int
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """The kernels that run, by the name of their form, and the reason for each form that does not run."""
+    kernels: dict[str, Call] = {"formula": op.formula}
+    notes: dict[str, str] = {}
+    if op.kernel is op.formula:
+        notes["kernel"] = "the formula is the kernel"
+    else:
+        kernels["kernel"] = op.kernel
+    for name, theirs in brought.items():
+        if isinstance(theirs, str):
+            notes[name] = theirs
+        elif op.name not in theirs:
+            notes[name] = "has no kernel for it"
+        elif name == "naive" and flops * _NAIVE_FLOP > PATIENCE:
+            notes[name] = f"not run: would take {duration(flops * _NAIVE_FLOP)} or more"
+        else:
+            kernels[name] = theirs[op.name]
+    return kernels, notes
 
 
 def _work(op: Op, call: Arguments) -> tuple[int, int]:

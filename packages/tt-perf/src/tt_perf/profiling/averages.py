@@ -38,6 +38,14 @@ class FunctionEventAvg:
     flops: int = 0
     bytes_moved: int = 0
 
+    def add(self, call: Call) -> None:
+        """Adds the calls of a node, without the time and memory of calls inside them."""
+        self.count += call.count
+        self.self_cpu_time_total += call.self_ns / 1e3
+        self.self_cpu_memory_usage += call.allocated
+        self.flops += call.flops
+        self.bytes_moved += call.read + call.written
+
     @property
     def cpu_time(self) -> float:
         """Microseconds of one call on average."""
@@ -129,12 +137,8 @@ def averages(profiler: Profiler, by_shape: bool, by_stack: int) -> Averages:
         if row is None:
             stack = (site,) if site else ()
             row = rows[mine] = FunctionEventAvg(name, kind, call.key.phase, shapes, stack)
-        row.count += call.count
-        row.self_cpu_time_total += call.self_ns / 1e3
-        row.self_cpu_memory_usage += call.allocated
-        row.flops += call.flops
-        row.bytes_moved += call.read + call.written
-        if first:
+        row.add(call)
+        if first:  # not inside another call of this row
             row.cpu_time_total += call.ns / 1e3
             row.cpu_memory_usage += allocated[id(call)]
     result = Averages(rows.values())
