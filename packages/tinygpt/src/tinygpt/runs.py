@@ -189,7 +189,7 @@ class RunFolder:
         write_atomic(self.samples, "".join(lines).encode())
 
     def read_samples(self) -> list[dict[str, Any]]:
-        """What the model wrote at each validation, {"step", "text"}; lines that are damaged are left out."""
+        """The samples of each validation, {"step", "text"}; damaged lines are omitted."""
         found = []
         for line in _text(self.samples).splitlines() if self.samples.exists() else []:
             with contextlib.suppress(json.JSONDecodeError):
@@ -259,7 +259,7 @@ def _newest(runs: Path, with_model: bool) -> RunFolder:
 
 
 def _changed(path: Path) -> float:
-    """When it was changed; a run that is removed meanwhile is the oldest."""
+    """The time of the last change; a run that was just removed is the oldest."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -167,7 +167,7 @@ def preset(name: str, depth: int | None = None, **changes: object) -> TrainConfi
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """What a TOML file says about a training: `preset`, `depth`, `corpus`, and fields of `TrainConfig`.
+    """The options of a training in a TOML file: `preset`, `depth`, `corpus`, and fields of `TrainConfig`.
 
     Raises `FileError` for a file that cannot be read or is no TOML, `TinyTorchError` for an option that does not exist.
     """

@@ -29,7 +29,7 @@ def usual_opening(text: str) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a model wrote after a prompt, and how many of its words occur in the text that it learned from."""
+    """A continuation of a prompt, and the share of its words that occur in the training text."""
 
     text: str
     words: int

@@ -175,7 +175,7 @@ def _page(folder: RunFolder, gpt: TinyGPT, profiler: Profiler, forms: Sequence[F
     described = folder.read_config()
     parts = [
         ("1. It learns", _training(folder, described)),
-        ("2. What it wrote meanwhile", _samples(folder)),
+        ("2. What it wrote during training", _samples(folder)),
         ("3. Where a step's time goes", _profile(profiler)),
         ("4. The same model, smaller and faster", _comparison(forms)),
         ("5. Do it yourself", _commands(folder)),

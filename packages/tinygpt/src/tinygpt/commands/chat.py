@@ -18,7 +18,7 @@ from tt_core.engine.plugins import use
     epilog=examples("tinygpt chat runs/talks --plugin kv-cache", "echo 'Hello!' | tinygpt chat runs/talks --seed 1"),
 )
 @run_argument
-@click.option("--system", help="what the model is told before the conversation")
+@click.option("--system", help="instructions to the model before the conversation")
 @sampling_options
 @plugin_option
 @threads_option

@@ -90,7 +90,7 @@ _SAMPLING = [
         "--no-repeat-ngram-size", default=0, show_default=True, type=int, help="no sequence of n tokens occurs twice"
     ),
     click.option("--stop", multiple=True, help="end at this text (may be repeated)"),
-    click.option("--ignore-eos", is_flag=True, help="go on after the token that ends a text"),
+    click.option("--ignore-eos", is_flag=True, help="continue after the token that ends a text"),
     click.option("--seed", type=click.IntRange(min=0), help="the same seed gives the same text"),
 ]
 

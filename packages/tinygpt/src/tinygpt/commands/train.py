@@ -17,7 +17,7 @@ from tt_core.engine.plugins import use
 
 
 def meaning(field: dataclasses.Field[Any]) -> str:
-    """What an option takes, where its name does not say so, and what it is in the presets."""
+    """The meaning of an option, if its name does not show it, and its values in the presets."""
     values = {name: getattr(config, field.name) for name, config in PRESETS.items()}
     same = len(set(values.values())) == 1
     known = f"default: {field.default}" if same else ", ".join(f"{name}: {value}" for name, value in values.items())

@@ -147,7 +147,7 @@ class _Graph:
         return self.linear(hidden, layer.down, f"{path}.down")
 
     def attention(self, x: str, layer: Any, index: int) -> str:
-        """Rows (n, width) to the same; keys and values go on from the past of block `index`.
+        """Rows (n, width) to the same; keys and values continue the past of block `index`.
 
         Query heads that share a key-value head are a dimension of their own, so that keys are not repeated.
         """

@@ -137,7 +137,7 @@ def _where(package: str, name: str) -> str:
         return TORCH[name]
     public = [known for known in vars(importlib.import_module(package)) if not known.startswith("_")]
     near = did_you_mean(name, public)
-    return near if near.startswith("did") else "no act has it; docs/not-here.md tells what to use instead"
+    return near if near.startswith("did") else "no act has it; docs/not-here.md says what to use instead"
 
 
 def absent_in_tensor(tensor: object, name: str) -> str:

@@ -54,7 +54,7 @@ def view(x: Array, /, shape: tuple[int, ...]) -> Array:
     """
     result = _reshaped(x, shape)
     if x.size and not np.may_share_memory(result, x):
-        strides = tuple(step // x.itemsize for step in x.strides)  # in elements, as Tensor.strides tells them
+        strides = tuple(step // x.itemsize for step in x.strides)  # in elements, as in Tensor.strides
         raise ValueError(f"strides {strides} do not allow a view of shape {shape}; use reshape, which copies")
     return result
 

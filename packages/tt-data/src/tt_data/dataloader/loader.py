@@ -4,7 +4,7 @@ A `Dataset` is read (`dataset`, `storage/`, `tt_data.datasets`) in the order of 
 prepared by `workers/`: in the loop, in a thread or in processes. This file connects them. It has no data and does not
 know what a sample is. `base.py` keeps the workers.
 
-The lesson about systems: the data pipeline is often the bottleneck. `DataLoader.wait_seconds` tells how long the
+The lesson about systems: the data pipeline is often the bottleneck. `DataLoader.wait_seconds` measures how long the
 training loop waited.
 """
 

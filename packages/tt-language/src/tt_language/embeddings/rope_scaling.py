@@ -91,7 +91,7 @@ def yarn_frequencies(
         attention_factor = _yarn_magnitude(factor, mscale if both else 1)
         attention_factor /= _yarn_magnitude(factor, mscale_all_dim) if both else 1.0
 
-    def pair_with(turns: float) -> float:  # the index of the pair that makes so many turns in the context of training
+    def pair_with(turns: float) -> float:  # the index of the pair with this many turns in training
         return dim * math.log(original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     low, high = pair_with(beta_fast), pair_with(beta_slow)

@@ -36,8 +36,8 @@ class BPETokenizer(Tokenizer):
     pattern: "gpt2", "llama3", a regular expression of the `regex` library, a list of them, each of which splits the
     pieces of the one before, or None to merge across the whole text.
     special_tokens: texts or `AddedToken`s that become one id wherever they occur; those not in `vocab` get the next
-    ids. A text stands for an `AddedToken` with `normalized=False`.
-    added_tokens: the same, but `skip_special_tokens` keeps them, and a text stands for one with `normalized=True`.
+    ids. A text means an `AddedToken` with `normalized=False`.
+    added_tokens: the same, but `skip_special_tokens` keeps them, and a text means one with `normalized=True`.
     ignore_merges: takes a piece that is a token as a whole, even where the merges would split it (Llama 3).
     prefix_tokens, suffix_tokens: special tokens that `encode` puts around a text (Llama 3 begins with one).
     normalizer: "NFC", "NFD", "NFKC" or "NFKD", the Unicode form to which texts are converted (Qwen).

@@ -11,7 +11,7 @@ from tt_language.tokenization.base import Tokenizer
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What a vocabulary saves and costs on one text; `print` shows it as a table."""
+    """The gain and the cost of a vocabulary on one text; `print` shows them as a table."""
 
     n_characters: int
     n_bytes: int

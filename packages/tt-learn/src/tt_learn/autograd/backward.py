@@ -69,7 +69,7 @@ class Backward:
                     g = fit(node.name, g, (shape, dtype))
                 self.add(edge, g)
         if not self.retain_graph:
-            node.functions = None  # frees what they keep at once, while the walk goes on
+            node.functions = None  # frees what they keep at once, while the walk continues
 
     def add(self, edge: Edge, g: Any) -> None:
         """Adds a gradient to what has arrived at an edge: gradients of several uses of a tensor sum up."""

@@ -17,7 +17,7 @@ from tt_learn.autograd.tensor import Tensor
 @gradient(E.add)
 def add_rule(out: Tensor, a: Tensor, b: Tensor) -> Any:
     """a + b: both derivatives are 1."""
-    # without a product, the same array goes to both inputs; `backward.py` copies it where one would be written to
+    # without a product, both inputs get the same array; `backward.py` copies it before it is changed
     return lambda g: g, lambda g: g
 
 

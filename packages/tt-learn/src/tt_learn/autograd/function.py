@@ -16,9 +16,9 @@ from tt_learn.autograd.tensor import Tensor
 
 
 class Context:
-    """What the forward of a Function passes to its backward; attributes may be set freely.
+    """Passes values from the forward of a Function to its backward; attributes may be set freely.
 
-    `needs_input_grad` tells which inputs require a gradient; `saved_tensors` holds what `save_for_backward` saved.
+    `needs_input_grad` shows which inputs require a gradient; `saved_tensors` holds what `save_for_backward` saved.
 
     >>> class Product(Function):
     ...     @staticmethod

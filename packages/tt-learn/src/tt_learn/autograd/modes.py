@@ -18,7 +18,7 @@ class _Recording(threading.local):  # per thread: a loader's thread must not swi
 
 
 recording = _Recording()
-"""`recording.on` tells whether this thread records; backward and the plugin read it at each call."""
+"""`recording.on` is true if this thread records; backward and the plugin read it at each call."""
 
 
 class GradMode:

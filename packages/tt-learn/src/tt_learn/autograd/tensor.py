@@ -186,7 +186,7 @@ class Tensor(tt_core.Tensor):
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: neither hooks nor the history of the gradient, as in a deep copy."""
+        """The state for a pickle: without hooks and the history of the gradient, as in a deep copy."""
         state = {name: value for name, value in self.__dict__.items() if name != "_hooks"}
         if self.grad is not None and self.grad.grad_fn is not None:
             state["_grad"] = self.grad.detach()
