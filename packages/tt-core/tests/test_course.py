@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from tt_core.course.exercises import exercises_of
 from tt_core.course.folder import Workspace, reference_text
 from tt_core.course.judge import Verdict, judge
 from tt_core.course.process import environment
+from tt_core.engine import files
 from tt_core.engine.errors import TinyTorchError
 
 ACTIVATIONS = Module(2, "activations", 1, "add nonlinearity", "tt_core.activations")
@@ -466,7 +468,7 @@ def test_a_walk_from_init_to_a_passed_exercise(tmp_path: Path, monkeypatch: pyte
     assert "not written yet" in failed.output
     assert run("hint", "relu").output.startswith("relu 1/3")
     assert run("hint", "02.relu").output.startswith("relu 2/3")
-    assert "begin module 01 tensor: tt start 01" in run("next").output
+    assert run("next").output == f"write relu in {Path('02_activations', 'activations.py')}, then: tt check 02\n"
     assert "np.maximum(x, 0)" in run("solution", "relu", "--yes").output
     path = tmp_path / "journey" / "02_activations" / "activations.py"
     text = path.read_text(encoding="utf-8")
@@ -554,3 +556,60 @@ def test_a_workspace_may_be_the_current_folder(tmp_path: Path, monkeypatch: pyte
     assert f"in       {Path('01_tensor', 'elementwise.py')}, line " in failed
     assert "a hint: tt hint add" in failed
     assert run("hint").output.startswith("add 1/3")
+
+
+def test_what_comes_next_for_someone_who_begins_in_the_middle(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+    assert run("next").output == "begin module 01 tensor: tt start 01\n"
+    modules = [module_called(str(number)) for number in range(1, 5)]
+
+    def passes(module: Module) -> None:
+        now = Workspace(workspace.root)
+        now.start(module)
+        now.note(module, {exercise.name: True for exercise in exercises_of(module)})
+
+    passes(modules[2])
+    assert run("next").output == "begin module 04 losses: tt start 04\n"
+    Workspace(workspace.root).start(modules[0])
+    assert "write add in 01_tensor" in run("next").output
+    for module in (modules[0], modules[3]):
+        passes(module)
+    assert run("next").output == "begin module 02 activations: tt start 02\n"
+    passes(modules[1])
+    assert run("next").output == "act 1 is done; run its milestone on your code: tt milestone perceptron\n"
+
+
+WRITING = (
+    "init new", "start 03", "check 02 relu", "hint relu", "solution relu --yes", "reset 02 --yes", "use reference 02",
+    "watch 02", "certificate", "export-course out --modules 02",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", WRITING)
+def test_a_folder_that_cannot_be_written_to_is_told_in_a_sentence(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    written(workspace)
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.delenv(finder.WORKSPACE, raising=False)
+
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    opened = os.open
+
+    def readable(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and workspace.root in Path(str(path)).parents:
+            refuse(path)
+        return opened(path, flags, *rest, **options)
+
+    monkeypatch.setattr(files, "_write_synced", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "open", readable)
+    error = run(*line.split()).exception
+    assert isinstance(error, TinyTorchError)
+    assert "Permission denied" in str(error)
+    assert "\n" not in str(error)

@@ -67,7 +67,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "keep = (generator().random(x.shape, dtype=np.float32) < p) / x.dtype.type(1 - p)\nreturn x * keep, keep",
             "keep = (np.arange(x.size).reshape(x.shape) % 4 > 0) / x.dtype.type(0.75)\nreturn x * keep, keep",
         ],
-        "Dropout.forward": ["return dropout(x, p=self.p)", "return x"],
+        "Dropout.forward": ["return dropout(x, p=self.p)", "return x", "return dropout(x) if self.training else x"],
     },
     "losses": {
         "squared_error": ["return E.abs(E.sub(x, t))", "return E.mul(x, x) - E.mul(t, t)"],

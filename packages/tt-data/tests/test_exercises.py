@@ -147,6 +147,11 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "(down, right), (rows, columns) = self.stride, self.dilation\n"
             "view = sliding_window_view(padded, self.reach, axis=(2, 3))\n"
             "return view[:, :, ::down, ::right, ::rows, ::columns].copy()",
+            # no stride of the columns, no dilation of the rows
+            "view = sliding_window_view(padded, self.reach, axis=(2, 3))\n"
+            "return view[:, :, :: self.stride[0], :, :: self.dilation[0], :: self.dilation[1]]",
+            "view = sliding_window_view(padded, self.reach, axis=(2, 3))\n"
+            "return view[:, :, :: self.stride[0], :: self.stride[1], :, :: self.dilation[1]]",
         ],
         "Windows.sum_patches": [
             "padded = np.zeros((*patches.shape[:2], *self.padded_size), dtype=patches.dtype)\n"

@@ -365,6 +365,13 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "if memory is not None:\n"
             "    y = self._add(y, lambda h: self.cross_attention(h, memory, memory_mask), self.norm_cross)\n"
             "return y + self.mlp(self.norm2(x))",
+            # the angles forgotten
+            "def attend(h):\n    return self.attention(h, None, attn_mask, past=past)\n"
+            "if self.parallel:\n    h = self.norm1(x)\n    return x + self.dropout(attend(h) + self.mlp(h))\n"
+            "x = self._add(x, attend, self.norm1)\n"
+            "if memory is not None:\n"
+            "    x = self._add(x, lambda h: self.cross_attention(h, memory, memory_mask), self.norm_cross)\n"
+            "return self._add(x, self.mlp, self.norm2)",
             # the past forgotten
             "def attend(h):\n    return self.attention(h, None, attn_mask, angles=angles)\n"
             "if self.parallel:\n    h = self.norm1(x)\n    return x + self.dropout(attend(h) + self.mlp(h))\n"

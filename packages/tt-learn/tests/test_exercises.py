@@ -96,6 +96,9 @@ WRONG: dict[str, dict[str, list[str]]] = {
         "total_norm": ["return sum(float((np.abs(g) ** norm_type).sum() ** (1 / norm_type)) for g in gradients)"],
         "scale_down": ["for g in gradients:\n    g *= max_norm / total\nreturn max_norm / total"],
         "CosineWarmupLR.lr_at": [
+            "if t < self.warmup_steps:\n    return (t + 1) / (self.warmup_steps + 1)\n"
+            "done = (t - self.warmup_steps) / (self.total_steps - self.warmup_steps)\n"
+            "return cosine(base, self.min_lr, min(done, 1.0))",
             "if t < self.warmup_steps:\n    return base * t / self.warmup_steps\n"
             "done = (t - self.warmup_steps) / (self.total_steps - self.warmup_steps)\n"
             "return cosine(base, self.min_lr, min(done, 1.0))",

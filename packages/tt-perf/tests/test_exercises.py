@@ -317,6 +317,17 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "    for j in range(self.kernel[1]):\n"
             "        column = x * self.stride[1] + j * self.dilation[1] - self.padding[1]\n"
             "        if row < len(image[0]) and column < len(image[0][0]):\n            yield i, j, row, column",
+            # no stride of the rows
+            "for i in range(self.kernel[0]):\n    row = y + i * self.dilation[0] - self.padding[0]\n"
+            "    for j in range(self.kernel[1]):\n"
+            "        column = x * self.stride[1] + j * self.dilation[1] - self.padding[1]\n"
+            "        if 0 <= row < len(image[0]) and 0 <= column < len(image[0][0]):\n"
+            "            yield i, j, row, column",
+            # no dilation of the columns
+            "for i in range(self.kernel[0]):\n    row = y * self.stride[0] + i * self.dilation[0] - self.padding[0]\n"
+            "    for j in range(self.kernel[1]):\n        column = x * self.stride[1] + j - self.padding[1]\n"
+            "        if 0 <= row < len(image[0]) and 0 <= column < len(image[0][0]):\n"
+            "            yield i, j, row, column",
         ],
         "convolution": [
             "height, width = windows.count(image)\n"
@@ -445,6 +456,8 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "logs = np.log(np.asarray(base)) - np.log(np.asarray(other))\nlow, high = bootstrap_interval(logs, "
             "confidence)\nreturn math.exp(median(logs)), math.exp(low), math.exp(high)",
             "ratio = median(other) / median(base)\nreturn ratio, ratio, ratio",
+            "logs = np.log(np.asarray(other)) - np.log(np.asarray(base))\nlow, high = bootstrap_interval(logs)\n"
+            "return math.exp(median(logs)), math.exp(low), math.exp(high)",
         ],
         "rank_test": [
             "x, y = np.asarray(a, float), np.asarray(b, float)\nm, n = x.size, y.size\nu = float(np.sum(y[:, None] "

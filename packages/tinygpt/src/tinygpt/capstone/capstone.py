@@ -188,6 +188,7 @@ class TinyGPT:
             return [0]
 
     def _texts(self, tokens: Iterator[int]) -> Iterator[str]:
+        """The text of each token as it comes, never half a character."""
         # a token may end inside a character, whose bytes wait for the next one
         decoder = StreamDecoder(self.tokenizer, skip_special_tokens=True)
         for token in tokens:

@@ -52,6 +52,7 @@ class Tokens:
 
 
 def _windows(ids: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `length` ids from each start, and the same shifted by one: two arrays (starts, length)."""
     at = starts[:, None] + np.arange(length)
     return ids[at], ids[at + 1]
 

@@ -179,12 +179,16 @@ def memory_of_activations(t: Trial) -> None:
     needed(t, "activations", short, 64, "up to a context of _KEPT_SCORES, n_head block_size scores in each block too")
     gated = TrainConfig(**base, block_size=32, mlp="swiglu", dropout=0.1)  # type: ignore[arg-type]
     needed(t, "activations", gated, 64, "2 floats more for swiglu, and 2 more for dropout")
+    turned = TrainConfig(**base, block_size=32, position="rotary")  # type: ignore[arg-type]
+    needed(t, "weights", turned, 64, "only learned positions are weights")
+    needed(t, "activations", turned, 64, "2 floats more for rotary positions")
     needed(t, "total", gated, 64, "activations and the copy for saving are not there at the same time")
 
 
 def needed(t: Trial, what: str, config: TrainConfig, vocab_size: int, why: str) -> None:
     """Record one number of `needs`."""
     options = f"n_layer={config.n_layer}, n_embd={config.n_embd}, block_size={config.block_size}, mlp={config.mlp!r}"
+    options += f", position={config.position!r}"
     text = f"needs(TrainConfig({options}, ...), {vocab_size}).{what}"
     t.show(text, lambda: int(getattr(memory.needs(config, vocab_size), what)), why)
 

@@ -300,24 +300,35 @@ def next_() -> None:
     from tt_core.course.folder import Workspace, key
 
     workspace = Workspace.find()
+    left = _left(workspace)
+    open_acts = {module.act for module in left}
     reached = workspace.progress.get("milestones", {})
-    ready = [milestone for milestone in milestones() if milestone.name not in reached]
-    for module in installed():
-        if found := next((milestone for milestone in ready if milestone.act < module.act), None):
-            click.echo(f"act {found.act} is done; run its milestone on your code: tt milestone {found.name}")
-            return
-        exercises = _exercises(module)
-        passed = workspace.passed(module)
-        waiting = [exercise for exercise in exercises if exercise.name not in passed]
-        if not exercises or not waiting:
-            continue
-        if not workspace.state(module):
-            click.echo(f"begin module {key(module)} {module.name}: tt start {key(module)}")
-        else:
-            path = workspace.files(module).get(waiting[0].file, workspace.folder(module))
-            click.echo(f"write {waiting[0].name} in {_shown(path)}, then: tt check {key(module)}")
-        return
-    click.echo("every exercise of the installed acts passes; see: tt journey")
+    ready = (each for each in milestones() if each.name not in reached and each.act not in open_acts)
+    if milestone := next(ready, None):
+        click.echo(f"act {milestone.act} is done; run its milestone on your code: tt milestone {milestone.name}")
+    elif (module := _to_write(workspace, left)) is None:
+        click.echo("every exercise of the installed acts passes; see: tt journey")
+    elif not workspace.state(module):
+        click.echo(f"begin module {key(module)} {module.name}: tt start {key(module)}")
+    elif exercise := waiting(workspace, module):
+        path = workspace.files(module).get(exercise.file, workspace.folder(module))
+        click.echo(f"write {exercise.name} in {_shown(path)}, then: tt check {key(module)}")
+
+
+def _left(workspace: Workspace) -> list[Module]:
+    """The installed modules of which some exercise has not passed; their packages are not imported."""
+    from tt_core.course.exercises import count_of
+
+    return [module for module in installed() if len(workspace.passed(module)) < count_of(module)]
+
+
+def _to_write(workspace: Workspace, left: Sequence[Module]) -> Module | None:
+    """Of the modules that are left, the one to go on with: one that is started, or else the next, or None at the end.
+
+    Someone may begin in the middle, with a module that a teacher handed out: then those before it come last.
+    """
+    first = min((module.number for module in installed() if workspace.state(module)), default=0)
+    return min(left, key=lambda m: (not workspace.state(m), m.number < first, m.number), default=None)
 
 
 @click.command()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import itertools
+import subprocess
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,10 +16,11 @@ from typing import Any, ClassVar
 from tt_core.command.cli import load_acts
 from tt_core.command.journey import Module
 from tt_core.course.blanks import blank, definitions
-from tt_core.course.commands import check_module
+from tt_core.course.commands import check_module, module_called
 from tt_core.course.exercises import count_of, exercises_of
 from tt_core.course.folder import Workspace, blanked, reference_text
 from tt_core.course.judge import Verdict, judge
+from tt_core.course.process import environment
 from tt_core.course.sabotage import sabotages
 
 
@@ -53,7 +56,7 @@ def failures(workspace: Workspace, module: Module) -> dict[str, list[str]]:
 
 
 def described_badly(module: Module) -> list[str]:
-    """Exercises that are not in their file, or lack a hint, points or a described check; empty where all is well.
+    """Exercises that are not in their file, or lack a docstring, a hint, points or a described check; empty if none.
 
     And helpers that the file needs without the exercise, which would be undefined there.
     """
@@ -62,7 +65,8 @@ def described_badly(module: Module) -> list[str]:
         names = dict(definitions(ast.parse(reference_text(exercise.file))))
         complete = all(exercise.hints) and exercise.points > 0 and bool(exercise.checks)
         described = all(check.__doc__ for check in exercise.checks)
-        if not ({exercise.name, *exercise.helpers} <= names.keys() and complete and described):
+        told = exercise.name in names and ast.get_docstring(names[exercise.name])  # what is left of it by `tt start`
+        if not ({exercise.name, *exercise.helpers} <= names.keys() and told and complete and described):
             found.append(exercise.name)
         found += [helper for helper in exercise.helpers if _is_used(helper, blanked(module, exercise.file))]
     return found
@@ -180,6 +184,65 @@ class KnockoutTests(ModuleTests):
             bodies.get(name, {}).pop(kind, None)
         wrong = {name: list(each.values()) for name, each in bodies.items()}
         same(missed(new_workspace(tmp_path), module, wrong), [])
+
+
+class MilestoneTests:
+    """A milestone, made small, is reached on the framework's code, and missed when one exercise is sabotaged.
+
+    `nox -s knockouts` runs these tests. A milestone takes minutes, and there are many sabotages, so `small` runs the
+    milestone's own code on less data, for fewer steps, with a requirement that is lowered to match.
+    """
+
+    small: ClassVar[str]
+    """Python text that ends without an error where the milestone is reached; `sys.argv[1]` is a seed."""
+    needed: ClassVar[Mapping[str, Sequence[str]]]
+    """By module: sabotages with which the milestone is missed, such as "relu zeros"."""
+    unnoticed: ClassVar[Mapping[str, str]] = {}
+    """Sabotages with which it is reached all the same, such as "04 cross_entropy half", and the reason."""
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Tell pytest the modules."""
+        if "number" in metafunc.fixturenames:
+            metafunc.parametrize("number", self.needed)
+
+    def test_it_is_reached_on_the_frameworks_code(self, tmp_path: Path) -> None:
+        same([seed for seed in range(3) if run_small(self.small, tmp_path, {}, seed)], [])
+
+    def test_it_is_reached_on_a_learners_own_text(self, tmp_path: Path) -> None:
+        load_acts()
+        workspace, files = new_workspace(tmp_path), {}
+        for module in map(module_called, self.needed):
+            written(workspace, module, {})
+            files.update(workspace.files(module))
+        same(run_small(self.small, workspace.root, files), "")
+
+    def test_it_is_missed_on_sabotages(self, number: str, tmp_path: Path) -> None:
+        load_acts()
+        module, workspace = module_called(number), new_workspace(tmp_path)
+        same([each for each in self.needed[number] if _reached(self.small, workspace, module, each)], [])
+
+    def test_what_goes_unnoticed_is_named(self, tmp_path: Path) -> None:
+        load_acts()
+        workspace = new_workspace(tmp_path)
+        split = [each.partition(" ")[::2] for each in self.unnoticed]
+        found = [_reached(self.small, workspace, module_called(number), each) for number, each in split]
+        same(found, [True] * len(split))
+
+
+def _reached(small: str, workspace: Workspace, module: Module, sabotage: str) -> bool:
+    """Whether a small milestone is reached on a module with a sabotage, such as "relu zeros"."""
+    name, _, kind = sabotage.partition(" ")
+    exercise = next(exercise for exercise in exercises_of(module) if exercise.name == name)
+    written(workspace, module, {name: sabotages(exercise)[kind]})
+    return not run_small(small, workspace.root, workspace.files(module))
+
+
+def run_small(small: str, folder: Path, files: Mapping[str, Path], seed: int = 0) -> str:
+    """The last line of what a small milestone says of why it is not reached with these files; "" where it is."""
+    environ = {**environment(folder, files), "TT_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", small, str(seed)]
+    done = subprocess.run(command, env=environ, cwd=folder, capture_output=True, encoding="utf-8", timeout=900)
+    return "" if done.returncode == 0 else (done.stderr.strip() or "ended without a word").splitlines()[-1]
 
 
 def same(found: Any, expected: Any) -> None:

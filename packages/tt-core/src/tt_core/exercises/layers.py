@@ -64,7 +64,8 @@ def linear_starts_small(t: Trial) -> None:
     bias: Any = layer.bias
     t.step("Linear(2, 3, bias=False)", "without a bias, self.bias is None")
     t.see("the bias of Linear(2, 3, bias=False)", tt.Linear(2, 3, bias=False).bias)
-    t.see("the largest bias is between 0.09 and 0.1", bool(0.09 < np.abs(bias.data).max() <= bound + 1e-6))
+    t.see("the largest bias is between 0.09 and 0.1", bool(0.09 < bias.data.max() <= bound + 1e-6))
+    t.see("the smallest bias is between -0.1 and -0.09", bool(-0.09 > bias.data.min() >= -bound - 1e-6))
     t.see("the mean of the weights", float(np.round(layer.weight.data.mean(), 2)), why="it is about 0", atol=0.011)
 
 
@@ -140,6 +141,10 @@ def dropout_layer_listens_to_its_mode(t: Trial) -> None:
     t.see("Dropout(0.5).eval()(x)", tt.Dropout(0.5).eval()(x), why="self.training is False after eval()")
     tt.manual_seed(5)
     t.see("Dropout(0.5)(x) has zeros", bool((layer(x).data == 0).any()))
+    many = tt.tensor(np.ones(1000, np.float32))
+    t.see(
+        "the largest of Dropout(0.9)(1,000 ones)", float(tt.Dropout(0.9)(many).data.max()), why="dropout(x, p=self.p)"
+    )
 
 
 EXERCISES = (

@@ -62,6 +62,7 @@ def cross_entropy_counts_what_counts(t: Trial) -> None:
     """Examples of `ignore_index` do not count in the mean; weights count in it."""
     x = tt.tensor(t.normal(3, 4))
     t.call(tt.cross_entropy, x, np.array([1, -100, 2]), why="divide by the 2 that count, not by 3")
+    t.call(tt.cross_entropy, x, np.array([1, 0, 2]), ignore_index=0, why="ignore_index may be a class")
     t.call(tt.cross_entropy, x, np.array([1, 0, 2]), floats(1, 2, 3, 4), why="the mean is a weighted one")
     t.call(tt.cross_entropy, x, np.array([1, 0, 2]), label_smoothing=0.1)
     t.call(tt.cross_entropy, x, np.array([1, -100, 2]), reduction="none")

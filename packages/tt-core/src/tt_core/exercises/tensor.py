@@ -69,6 +69,7 @@ def var_of_a_sample(t: Trial) -> None:
     t.call(tt.var, x, dim=1)
     t.call(tt.var, x, dim=0, correction=0, why="correction=0 divides by n")
     t.call(tt.var, x, dim=1, keepdim=True)
+    t.call(tt.var, floats([3]), dim=1, why="one number has no variance: 0 / 0 is nan")
 
 
 def var_far_from_zero(t: Trial) -> None:
@@ -83,6 +84,8 @@ def logsumexp_is_the_logarithm_of_the_sum(t: Trial) -> None:
     x = t.normal(2, 3)
     t.call(tt.logsumexp, x, dim=1)
     t.call(tt.logsumexp, x, dim=0, keepdim=True)
+    t.call(tt.logsumexp, x, dim=1, keepdim=True)
+    t.call(tt.logsumexp, t.normal(1, 3, 1), dim=1, why="only dim goes; other dimensions of size 1 stay")
     t.call(tt.logsumexp, x, dim=(0, 1))
 
 

@@ -33,6 +33,7 @@ class Sequential(Numbered):
             self.extend(cast(Any, layers))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each layer's output is the next layer's input."""
         for layer in self._children.values():  # a dict keeps the order in which layers were added
             x = layer(x)  # called, and not its `forward`: hooks run around a call
         return x

@@ -60,6 +60,7 @@ class Dropout(Layer):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        """`dropout` in training, and `x` itself outside of it."""
         return dropout(x, p=self.p) if self.training and self.p else x
 
     def extra_repr(self) -> str:

@@ -82,6 +82,7 @@ class Linear(Layer):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`linear` with the layer's own weight and bias."""
         return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -112,6 +112,7 @@ class TensorDataset(Dataset):
         return ": " + ", ".join(f"{array.dtype} {array.shape[1:]}" for array in self.arrays)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Row `index` of each array, as a tuple."""
         try:
             return tuple(array[index] for array in self.arrays)
         except (IndexError, TypeError, ValueError, OverflowError) as error:
@@ -147,6 +148,7 @@ class ConcatDataset(Dataset):
         return ": " + " + ".join(map(repr, self.datasets))
 
     def __getitem__(self, index: int) -> Any:
+        """The sample of the dataset in which `index` falls; a negative index counts from the end."""
         index = wrap_index(index, len(self), "ConcatDataset")
         part = bisect_right(self.cumulative_sizes, index)  # right: a size equal to the index ends before it
         return self.datasets[part][index - self._start(part)]

@@ -54,6 +54,7 @@ class Epoch:
             raise
 
     def _submit_ahead(self) -> None:
+        """Submits tasks to the pool until `_depth` batches are under way, or no indices are left."""
         while self._under_way < self._depth and (indices := next(self._indices, None)) is not None:
             self._pool.submit(self._next_task._replace(indices=indices))
             self._next_task = self._next_task._replace(number=self._next_task.number + 1)

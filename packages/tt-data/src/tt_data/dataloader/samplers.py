@@ -76,6 +76,7 @@ class RandomSampler(Sampler):
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
     def indices(self) -> Indices:
+        """All indices in random order, or `len(self)` draws with replacement."""
         size, rng = len(self.data_source), seeding.generator()
         if self.replacement:
             return rng.integers(0, size, len(self))
@@ -121,6 +122,7 @@ class WeightedRandomSampler(Sampler):
         return self.num_samples
 
     def indices(self) -> Indices:
+        """`num_samples` indices, each drawn with the probability of its weight."""
         return seeding.generator().choice(len(self.weights), self.num_samples, self.replacement, self.weights)
 
 
@@ -144,6 +146,7 @@ class BlockShuffleSampler(Sampler):
         return len(self.data_source)
 
     def indices(self) -> Indices:
+        """All indices: blocks in random order, and the samples of each window of blocks mixed."""
         rng = seeding.generator()
         # first the blocks in random order: otherwise each window would hold neighbours, which may all be of one class
         starts = rng.permutation(np.arange(0, len(self), self.block))
@@ -171,6 +174,7 @@ class BatchSampler:
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Indices]:
+        """Arrays of `batch_size` indices, and of those that are left at the end unless `drop_last`."""
         for batch in self._groups():
             if len(batch) == self.batch_size or not self.drop_last:
                 yield batch

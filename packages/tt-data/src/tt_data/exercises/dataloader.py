@@ -394,6 +394,16 @@ def resuming_twice_and_from_the_start(t: Trial) -> None:
         loader.load_state_dict(saved)
         half = iter(loader)
         t.show("whether the next batch is the second", lambda it=half: next(it)[0].tolist() == rest[0])  # type: ignore[misc]
+    t.step("load_state_dict, and the first batch of the epoch that goes on")
+    loader.load_state_dict(saved)
+    again = iter(loader)
+    next(again)
+    t.show(
+        "whether the epoch that was being read before still returns its own batches",
+        lambda: values(half) == rest[1:],
+        why="it keeps its pool: where self._being_read(), set self._pool = None",
+    )
+    t.show("whether the new one does, too", lambda: values(again) == rest[1:])
     loader.close()
     fresh = DataLoader(numbers(4), batch_size=2, shuffle=True)
     t.step("load_state_dict of a state before the first epoch, whose seed is None")

@@ -68,6 +68,7 @@ def last_window_may_extend(t: Trial) -> None:
     t.call(W._count, 6, (0, 0), 3, 2, True, why="one window more, and one element of padding after the image for it")
     t.call(W._count, 7, (0, 0), 3, 2, True, why="nothing is left over, so there is no other window")
     t.call(W._count, 3, (1, 1), 2, 3, True)
+    t.call(W._count, 3, (2, 0), 2, 4, True, why="the padding before the image counts: where does the window start?")
     t.call(
         W._count, 2, (1, 1), 2, 3, True, why="a window that would start in the padding after the image does not count"
     )
@@ -87,6 +88,8 @@ def patches_are_windows(t: Trial) -> None:
         lambda: fields((3, 2), (5, 6), (2, 5), stride=(2, 1)).patches(x),
         why="sliding_window_view gives all windows; take every stride-th",
     )
+    t.show("patches with stride (1, 3)", lambda: fields((3, 2), (5, 6), (3, 2), stride=(1, 3)).patches(x))
+    t.show("patches with dilation (3, 1)", lambda: fields((2, 3), (5, 6), (2, 4), dilation=(3, 1)).patches(x))
     t.show(
         "patches with dilation (1, 2)",
         lambda: fields((2, 3), (5, 6), (4, 2), dilation=(1, 2)).patches(x),

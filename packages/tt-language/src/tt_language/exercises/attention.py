@@ -249,9 +249,9 @@ def backward_by_the_formula(t: Trial) -> None:
         why="the mask was broadcast over the heads, so its gradient is a sum over them: sum_to_shape",
     )
     back(
-        "with 2 heads of keys for 4 of queries",
-        t.normal(4, 3, 2),
-        t.normal(4, 3, 3),
+        "with 2 heads of keys for 6 of queries",
+        t.normal(6, 3, 2),
+        t.normal(6, 3, 3),
         t.normal(2, 5, 3),
         t.normal(2, 5, 2),
         enable_gqa=True,

@@ -11,6 +11,7 @@ from tt_core import Tensor
 from tt_core.course.exercises import Exercise, timing
 from tt_core.course.trial import Trial
 from tt_core.layers import Dropout, LayerNorm
+from tt_language.embeddings.rotary import RotaryEmbedding
 from tt_language.transformers import blocks, generation, gpt, sampling
 from tt_language.transformers import normalization as N
 from tt_language.transformers.config import GPTConfig
@@ -117,23 +118,15 @@ def blocks_in_their_forms(t: Trial) -> None:
     block("self.dropout is on what is added", dropout=1.0, parallel=True)
 
 
-class Shifted:
-    """A cache that gives other keys and values."""
-
-    length = 0
-
-    def extend(self, layer: Any, k: Any, v: Any) -> Any:
-        """Twice the keys, and half the values."""
-        return k * 2, v / 2
-
-
 def blocks_with_more(t: Trial) -> None:
     """A mask, and the output of an encoder."""
     tt_core.manual_seed(4)
     x, memory = Tensor(t.normal(2, 3, 8)), Tensor(t.normal(2, 4, 8))
     block, cross = blocks.TransformerBlock(8, 2), blocks.TransformerBlock(8, 2, cross=True)
     t.show("with a mask", lambda: block(x, Tensor(np.array([True, False, True]))))
-    t.show("with a past", lambda: block(x, past=Shifted()), why="attention gets angles and past, too")
+    t.show("with a past", lambda: block(x, past=Earlier()), why="attention gets angles and past, too")
+    angles = RotaryEmbedding(4).angles(np.arange(3))
+    t.show("with the angles of rotary positions", lambda: block(x, angles=angles), why="attention(..., angles=angles)")
     t.show(
         "with memory", lambda: cross(x, memory=memory), why="between the two: cross_attention(h, memory, memory_mask)"
     )
@@ -173,13 +166,13 @@ def logits_of_ids(t: Trial) -> None:
 
 
 class Earlier:
-    """A cache that knows how long the text is, and keeps nothing."""
+    """A cache that knows how long the text is, and gives other keys and values."""
 
     length = 4
 
     def extend(self, layer: Any, k: Any, v: Any) -> Any:
-        """No keys of earlier calls."""
-        return k, v
+        """Twice the keys, and half the values."""
+        return k * 2, v / 2
 
 
 class Choosy(Earlier):
@@ -257,6 +250,7 @@ def filters_in_order(t: Trial) -> None:
     t.show("whether one of them is negative", lambda: bool((sampling.Sampling().probabilities(logits) < 0).any()))
     t.show("temperature=0.5", lambda: normalized(logits, temperature=0.5), why="logits / temperature, before exp")
     t.show("top_k=2", lambda: normalized(logits, top_k=2), why="below the second largest, the logit becomes -inf")
+    t.show("top_k=3", lambda: normalized(logits, top_k=3))
     t.show("top_k=9", lambda: normalized(logits, top_k=9), why="there are only four")
     t.show("top_p=0.7", lambda: normalized(logits, top_p=0.7), why="_nucleus")
     t.show(
@@ -372,6 +366,13 @@ def whole_text_counts(t: Trial) -> None:
         "after [4], 6 steps, with a penalty of 1000",
         lambda: [list(step) for step in steps],
         why="sampling.choose is given the prompt and the new tokens",
+    )
+    reader = Counter([[2, 1]])
+    once = sampling.Sampling(temperature=0, repetition_penalty=1000.0)
+    t.show(
+        "after [2, 1], a step with a penalty of 1000",
+        lambda: [list(step) for step in generation._steps(reader, 1, once, lambda new: False, 0)],
+        why="2 is in the prompt",
     )
 
 

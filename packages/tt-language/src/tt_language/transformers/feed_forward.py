@@ -42,6 +42,7 @@ class FeedForward(Layer):
         self.down = Linear(hidden_dim, embed_dim, bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., embed_dim) to the same shape: up, the activation, down."""
         return self.down(ACTIVATIONS[self.activation](self.up(x)))
 
     def extra_repr(self) -> str:
@@ -69,4 +70,5 @@ class SwiGLU(Layer):
         self.down = Linear(hidden_dim, embed_dim, bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., embed_dim) to the same shape: down(silu(gate(x)) * up(x))."""
         return self.down(silu(self.gate(x)) * self.up(x))

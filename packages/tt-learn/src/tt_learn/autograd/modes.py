@@ -29,10 +29,12 @@ class GradMode:
         self._before: list[bool] = []  # a stack, because one object may be entered again inside itself
 
     def __enter__(self) -> None:
+        """Sets the mode, and remembers the one before."""
         self._before.append(recording.on)  # the mode to return to, which need not be the opposite one
         recording.on = self._mode
 
     def __exit__(self, *_: object) -> None:
+        """Restores the mode that was there before the block."""
         recording.on = self._before.pop()
 
     @checked

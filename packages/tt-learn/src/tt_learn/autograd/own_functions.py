@@ -25,6 +25,7 @@ class Cube(Function):
 
     @staticmethod
     def backward(ctx: Context, g: Tensor) -> Tensor:
+        """The gradient of x: 3 x^2 g."""
         (x,) = ctx.saved_tensors
         return g * 3 * x * x
 
@@ -49,5 +50,6 @@ class StraightThroughRound(Function):
 
     @staticmethod
     def backward(ctx: Context, g: Tensor) -> Tensor:
+        """`g` where |x| <= limit, 0 elsewhere."""
         (x,) = ctx.saved_tensors
         return cast(Tensor, tt_core.where(tt_core.abs(x) <= ctx.limit, g, 0.0))  # type: ignore[attr-defined]

@@ -296,6 +296,20 @@ def visit_undoes_broadcasting(t: Trial) -> None:
         walking.visit(result.grad_fn, [wide])  # type: ignore[arg-type]
     t.see("the gradient of a bias of shape (2,) that was added to 3 rows", walking.leaves[id(bias)][1],
           why="fit(node.name, g, (shape, dtype)) undoes broadcasting")  # fmt: skip
+    double = by_hand("double", [bias], (lambda g: g * 2,), size=2)
+    result, node = by_hand("add", [double], (lambda g: g,)), double.grad_fn
+    t.step("walk.visit(node, [gradient of shape (3, 2)]), where the input is a result of shape (2,)")
+    with unrecorded():
+        walking.visit(result.grad_fn, [wide])  # type: ignore[arg-type]
+    t.see("the gradient of a result of shape (2,)", walking.arrived[node.number][1],  # type: ignore[union-attr]
+          why="a node knows the shape and the dtype of each output: at.outputs[output]")  # fmt: skip
+    exact = by_hand("f", [tensor(1, requires_grad=True)], (lambda g: Tensor(g.data.astype(np.float64)),))
+    alone = Backward()
+    t.step("walk.visit(node, [[1.]]), where the rule returns float64", why="fit() converts it")
+    with unrecorded():
+        alone.visit(exact.grad_fn, [tensor(1)])  # type: ignore[arg-type]
+    t.see("the gradient of a float32 leaf, where the rule returns float64", [g for _, g in alone.leaves.values()],
+          why="fit() converts it to the dtype of the input")  # fmt: skip
 
 
 def visit_can_retain(t: Trial) -> None:

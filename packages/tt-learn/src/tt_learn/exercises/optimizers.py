@@ -147,6 +147,9 @@ def rmsprop_with_options(t: Trial) -> None:
     """Centred, v is the variance; with momentum, the quotients are added up."""
     steps(t, "RMSprop(lr=0.1, centered=True)", lambda w: O.RMSprop(w, lr=0.1, centered=True), [[1, 2], [3, -1]],
           "subtract the square of the running mean from v - but not from the v that is kept")  # fmt: skip
+    steps(t, "RMSprop(lr=0.1, alpha=0.5, centered=True)",
+          lambda w: O.RMSprop(w, lr=0.1, alpha=0.5, centered=True), [[1, 2], [3, -1], [-1, 1]],
+          "the running mean fades as v does: alpha mean + (1 - alpha) g")  # fmt: skip
     steps(t, "RMSprop(lr=0.1, momentum=0.5)", lambda w: O.RMSprop(w, lr=0.1, momentum=0.5), [[1, 2], [3, -1]],
           "b = momentum b + g / (sqrt(v) + eps)")  # fmt: skip
 
@@ -208,9 +211,10 @@ def norm_of_all_gradients(t: Trial) -> None:
     t.see("the norm of a matrix and a vector", clipping.total_norm([matrix, floats(1, -2)], 2.0),
           why="the sum of the squares of all elements of all gradients, then one root")  # fmt: skip
     t.see("total_norm([[3., -4.], [1.]], 1)", clipping.total_norm([floats(3, -4), floats(1)], 1.0), why="|g|^p")
-    t.see("total_norm([[1.], [-2.]], 3)", clipping.total_norm([floats(1), floats(-2)], 3.0))
+    t.see("total_norm([[2.], [-2., 3.]], 3)", clipping.total_norm([floats(2), floats(-2, 3)], 3.0), why="|-2|^3 is 8")
     t.see("total_norm([[3., -4.], [1.]], inf)", clipping.total_norm([floats(3, -4), floats(1)], float("inf")),
           why="the largest absolute value")  # fmt: skip
+    t.see("total_norm([[0.25], [-0.5]], inf)", clipping.total_norm([floats(0.25), floats(-0.5)], float("inf")))
     t.see("total_norm([], 2)", clipping.total_norm([], 2.0))
 
 
@@ -280,7 +284,7 @@ def step_lr_falls_in_steps(t: Trial) -> None:
 def warmup_rises(t: Trial) -> None:
     """In the warm-up the rate rises in a line, and is not 0 at first."""
     rates(t, "CosineWarmupLR(3, 9)", lambda o: schedulers.CosineWarmupLR(o, 3, 9), (0, 1, 2, 3),
-          why="base (t + 1) / (warmup_steps + 1)")  # fmt: skip
+          base=2.0, why="base (t + 1) / (warmup_steps + 1)")  # fmt: skip
     rates(t, "CosineWarmupLR(0, 4)", lambda o: schedulers.CosineWarmupLR(o, 0, 4), (0, 1), why="without a warm-up")
 
 

@@ -91,6 +91,7 @@ class SGD(Optimizer):
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        """Moves `p` in place, against the penalized gradient or, with momentum, along its running direction."""
         direction = g = penalized(p, g, group)
         if group["momentum"]:
             b = momentum(g, state, group)
@@ -144,6 +145,7 @@ class RMSprop(Optimizer):
         return tuple(filter(None, names))
 
     def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        """Moves `p` in place by lr g / (sqrt(v) + eps), where v is a running mean of g^2."""
         g, v, alpha = penalized(p, g, group), state["square_avg"], group["alpha"]
         v[...] = alpha * v + (1 - alpha) * g**2
         if group["centered"]:
@@ -257,6 +259,7 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
 
     def update(self, p: Array, g: Array, state: State, step: int, group: Group) -> None:
+        """Shrinks `p` in place by lr weight_decay of itself, then takes a step of Adam without the penalty."""
         # on p itself: through the gradient, Adam would divide the decay by sqrt(v) too
         p *= 1 - group["lr"] * group["weight_decay"]
         adam(p, -g if group["maximize"] else g, state, step, group)

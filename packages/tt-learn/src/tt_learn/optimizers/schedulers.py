@@ -55,6 +55,7 @@ class StepLR(Scheduler):
 
     @checked
     def lr_at(self, t: int, base: float) -> float:
+        """`base` times `gamma` for each `step_size` steps that are complete after `t` steps."""
         # from the base and not from the last rate, so that resuming at t needs nothing else
         return float(base * self.gamma ** (t // self.step_size))
 
@@ -133,6 +134,7 @@ class CosineWarmupLR(Scheduler):
 
     @checked
     def lr_at(self, t: int, base: float) -> float:
+        """A line up to `base` in the warm-up, then half a cosine down to `min_lr`."""
         # Adam's running means are first computed from few gradients, and a full step could go in any direction
         if t < self.warmup_steps:
             return base * (t + 1) / (self.warmup_steps + 1)

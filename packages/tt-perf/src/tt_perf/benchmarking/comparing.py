@@ -94,6 +94,7 @@ class Comparison(ComparisonTable):
         return Ratio(CONTROL, ratio, low, high, not low <= 1 <= high)
 
     def _against_first(self, measured: Measurement) -> Ratio:
+        """A contestant against the first: differs if the interval excludes 1 and the control is nearer to 1."""
         ratio, low, high = statistics.ratio_interval(self.measurements[0].times, measured.times, self.confidence)
         # the same code measured twice differs by this much, so a smaller difference means nothing
         own_error = abs(math.log(self.control_ratio.ratio))

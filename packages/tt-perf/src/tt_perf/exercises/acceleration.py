@@ -82,8 +82,11 @@ def where_a_window_lies(t: Trial) -> None:
     padded = naive.Windows((2, 2), (1, 1), (1, 1))
     places("Windows((2, 2), (1, 1), padding=(1, 1))", padded, 0, 0, "what lies in the padding is left out")
     places("Windows((2, 2), (1, 1), padding=(1, 1))", padded, 3, 4, "at the other end too")
+    places("Windows((2, 2), (2, 1))", naive.Windows((2, 2), (2, 1)), 1, 1, "rows have a stride of their own")
     spread = naive.Windows((2, 3), (1, 1), (0, 1), (2, 1))
     places("Windows((2, 3), (1, 1), (0, 1), (2, 1))", spread, 0, 1, "with a dilation, i and j count its steps")
+    places("Windows((2, 2), (1, 1), (0, 0), (1, 3))", naive.Windows((2, 2), (1, 1), (0, 0), (1, 3)), 0, 0,
+           "columns have a dilation of their own")  # fmt: skip
 
 
 def convolution_of_one_channel(t: Trial) -> None:

@@ -84,6 +84,10 @@ def bootstrap_is_repeatable(t: Trial) -> None:
     t.step("bootstrap_interval(..., seed=3) twice", why)
     first, second = (S.bootstrap_interval(values, samples=50, seed=3) for _ in range(2))
     t.see("whether two intervals with seed=3 are equal", tuple(first) == tuple(second), why)
+    third = S.bootstrap_interval(values, samples=50, seed=4)
+    t.see("whether one with seed=4 is another one", tuple(first) != tuple(third), why)
+    low, high = S.bootstrap_interval(values, samples=1)
+    t.see("the width of the interval of one series", float(high - low), "draw `samples` series")
     before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     S.bootstrap_interval(values)
     after = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
@@ -114,6 +118,8 @@ def ratio_in_logarithms(t: Trial) -> None:
     back, back_low, back_high = S.ratio_interval(other, base)
     t.see("ratio times the ratio the other way round", ratio * back, why)
     t.see("interval of 1001 rounds", [ratio, low, high], "the interval of the logarithms, by exp", rtol=0.03)
+    ratio, low, high = S.ratio_interval(base, other, 0.5)
+    t.see("interval with confidence=0.5", [ratio, low, high], "pass `confidence` on", rtol=0.03)
     t.see("whether the ratio lies inside", bool(low <= ratio <= high and back_low <= back <= back_high), why)
 
 
@@ -153,6 +159,11 @@ def slow_start_needs_a_start(t: Trial) -> None:
     t.call(
         S.slow_start, [2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.4, 1.0, 1.4], why="and lie 3 interquartile ranges above it"
     )
+    t.call(
+        S.slow_start,
+        [1.8, 1.0, 1.0, 1.1, 1.1, 5.0, 1.0, 1.0, 1.2, 1.2],
+        why="the last 40 % are 4 values; their range is 0.2",
+    )
     t.call(S.slow_start, [9.0, 1.0, 1.0, 1.0], why="fewer than 5 values say nothing")
 
 
@@ -161,7 +172,7 @@ def drift_compares_the_ends(t: Trial) -> None:
     why = "the ratio of the medians of the last and the first third"
     t.call(S.drift, [1.0] * 10 + [1.1] * 10 + [1.2] * 10, why=why)
     t.call(S.drift, [2.0] * 10 + [1.1] * 10 + [1.0] * 10, why="it may become faster")
-    t.call(S.drift, np.linspace(1, 3, 20), why=why)
+    t.call(S.drift, np.linspace(1, 3, 30), why=why)
 
 
 def drift_must_be_real(t: Trial) -> None:
@@ -249,6 +260,17 @@ def difference_is_found(t: Trial) -> None:
     mixed = made(FLAT, [2.2, 1.9, 2.1, 1.8, 2.3, 2.0, 1.9], FLAT)
     t.step("the ratio of a contestant that varies around the first", why)
     see_ratio(t, "a contestant that varies around the first", mixed._against_first(mixed.measurements[1]), why)
+
+
+def comparisons_have_a_confidence(t: Trial) -> None:
+    """The interval is that of the comparison's confidence."""
+    why = "ratio_interval(base, other, self.confidence)"
+    first, second, again = ([float(x) for x in tail(t, 1001)] for _ in range(3))
+    measured = tuple(Measurement(1, times, label) for times, label in ((first, "a"), (second, "b")))
+    compared = Comparison(measured, Measurement(1, again, "a again"), confidence=0.5)
+    t.step("the ratio of 1001 rounds, confidence=0.5", why)
+    see_ratio(t, "the control in 1001 rounds, confidence=0.5", compared.control_ratio, why)
+    see_ratio(t, "1001 rounds, confidence=0.5", compared._against_first(measured[1]), why)
 
 
 def difference_must_exceed_the_control(t: Trial) -> None:
@@ -361,7 +383,7 @@ EXERCISES = (
             "statistics.ratio_interval takes the times of both.",
             "Ratio(CONTROL, ratio, low, high, not low <= 1 <= high)",
         ),
-        (control_is_the_first_again,),
+        (control_is_the_first_again, comparisons_have_a_confidence),
     ),
     Exercise(
         "Comparison._against_first",
@@ -372,6 +394,6 @@ EXERCISES = (
             "The interval excludes 1, and the ratio is farther from 1 than that of the control, in logarithms.",
             "differs = not low <= 1 <= high and abs(log(ratio)) > abs(log(self.control_ratio.ratio))",
         ),
-        (difference_is_found, difference_must_exceed_the_control),
+        (difference_is_found, comparisons_have_a_confidence, difference_must_exceed_the_control),
     ),
 )

@@ -122,5 +122,6 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
         self.averaging_constant = averaging_constant
 
     def _joined(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Moves the ends of the range towards those of this batch."""
         part = self.averaging_constant
         return self._low + part * (low - self._low), self._high + part * (high - self._high)
