@@ -156,10 +156,12 @@ class _Vectors:
 
     def load(self, base: Any, offset: Any, kind: Any, mask: Any = None) -> Any:
         """The vector at an address; with a mask of 4-byte lanes, zeros in the lanes that it leaves out."""
-        pointer = self.builder.inttoptr(self.builder.add(base, offset), kind.as_pointer())
+        address = self.builder.add(base, offset)
         if mask is None:
+            pointer = self.builder.inttoptr(address, kind.as_pointer())
             return self.builder.load(pointer, align=1 if kind is self.bytes else 4)
         lanes = self.sums if kind is self.bytes else kind
+        pointer = self.builder.inttoptr(address, lanes.as_pointer())  # LLVM 15 wants the pointer's type to fit
         suffix = f"v{lanes.count}{'i32' if lanes is self.sums else 'f32'}.p0"
         signature = ir.FunctionType(lanes, [pointer.type, self.int32, mask.type, lanes])
         function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.masked.load.{suffix}")
