@@ -1,12 +1,12 @@
-"""Beside module 18: small kernels as jobs, and the program that runs one job after the other in a single call.
+"""Beside module 18: small kernels as jobs, and `run_program`, which runs a sequence of jobs in one call.
 
-A *job* (`team_loops.py`) is a function of an address and a number. A program is a table of jobs, in the order in which
-they run: row by row the address of the function, that of its arguments, how many these are, and the number of pieces.
-Between two jobs there is neither Python nor its lock, so a small kernel costs what its loop costs: the product of 64
-rows of 128 numbers with 10 columns takes 2 us, and 9 us when Python calls it.
+A *job* (`team_loops.py`) is a function of an address and the index of a piece. A program is a table with a row for each
+job, in the order of execution: the address of its function, the address and number of its arguments, and its number of
+pieces. No Python runs between two jobs, so a small kernel costs only its loop: a (64, 128) by (128, 10) product takes
+3 us, and 9 us when Python calls it.
 
-A job whose numbers its loop is not made for, such as a label out of range, sets the `failed` number of its program, and
-the program stops. What this file does not do: check arrays, or hold them.
+A job that meets values it does not cover, such as a label out of range, sets the flag `failed`, and the program stops.
+This file neither checks arrays nor keeps them alive.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ integers_at, matrix_at, numbers_at = atomics()["integers_at"], atomics()["matrix
 
 
 def run_program(mail: LabelsOut, program: Int64_2, failed: LabelsOut) -> bool:
-    """Runs the jobs of a program in order; False if one of them has set `failed`, after which none has run."""
+    """Runs the jobs of a program in order. Stops and returns False if one of them sets `failed`."""
     failed[0] = 0
     for job in range(len(program)):
         arguments = integers_at(program[job, ARGUMENTS], program[job, COUNT])
@@ -46,7 +46,7 @@ def run_program(mail: LabelsOut, program: Int64_2, failed: LabelsOut) -> bool:
 
 
 def blas_piece(arguments: int, piece: int) -> None:
-    """`out = a b + bias`: (m, k) and (k, n) of any strides; NumPy's product, for its library at this address."""
+    """`out = a b + bias` for (m, k) and (k, n) of any strides, by the `sgemm` at a given address."""
     given = integers_at(arguments, 13)
     m, k, n = given[2], given[3], given[4]
     a = matrix_at(given[5], m, k, given[6], given[7])
@@ -81,7 +81,7 @@ def column_sums_piece(arguments: int, piece: int) -> None:
 
 
 def sum_of_eights(x: Array, first: int, last: int) -> Number:
-    """The sum of some numbers as eight sums, whose sum it is, and the rest."""
+    """The sum of elements `first` to `last`: eight partial sums are added, then the remaining elements."""
     whole = first + (last - first) // 8 * 8
     total = ZERO
     if whole > first:
@@ -96,9 +96,10 @@ def sum_of_eights(x: Array, first: int, last: int) -> Number:
 
 
 def sum_in_pairs(x: Array) -> Number:
-    """The sum of contiguous numbers in NumPy's order: halves of halves are added, from 128 numbers on.
+    """The sum of a contiguous array in NumPy's order, pairwise summation with blocks of up to 128 elements.
 
-    The tree of halves is walked with two stacks: parts to sum, and sums that wait for one of the same depth.
+    Two stacks replace the recursion, which compiled code from disk cannot do: blocks that are left, and sums that wait
+    for the sum of the other half.
     """
     firsts, lasts, depths = np.zeros(64, np.int64), np.zeros(64, np.int64), np.zeros(64, np.int64)
     sums, levels = np.zeros(64, np.float32), np.zeros(64, np.int64)
