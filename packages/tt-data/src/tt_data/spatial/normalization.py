@@ -204,6 +204,8 @@ def normalized_nothing(x: Tensor, weight: Tensor | None, bias: Tensor | None) ->
 def move_statistics(running: Tensor | None, new: Array, momentum: float) -> None:
     """Moves running statistics (C,), unless they are None, towards the statistics of a batch, in place.
 
+    They become (1 - momentum) running + momentum new.
+
     >>> from tt_core import zeros
     >>> running = zeros(2)
     >>> move_statistics(running, np.array([1.0, 2.0]), momentum=0.5)
