@@ -662,7 +662,7 @@ def trainer_of(**options: Any) -> Trainer:
         (lambda: trainer_of().fit([]), "give steps or epochs"),
         (lambda: trainer_of().fit([], epochs=1), "the loader gave no batches"),
         (lambda: trainer_of().fit(lambda step: 1, epochs=1), "a batch function has no epochs; give steps"),
-        (lambda: trainer_of().fit(3, steps=1), "batches is a int, expected a loader"),
+        (lambda: trainer_of().fit(3, steps=1), "batches is a list or a function, got 3"),
         (lambda: trainer_of().fit([1], steps=1), r"needs batches \(x, y\); use compute_loss"),
         (lambda: trainer_of().fit([], steps=1, overfit_one_batch=True), "the loader gave no batches"),
         (lambda: trainer_of().fit([1], steps=1, val=[1], val_every=0), "val_every is 0"),
