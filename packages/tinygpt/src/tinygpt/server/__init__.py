@@ -12,7 +12,7 @@
     metrics.py, attention.py, openapi.py, page.py
     run.py           the HTTP server
 
-The last five and `api.py` need the extra `tinygpt[serve]`; so nothing is imported here.
+`api.py` and the last five need the extra `tinygpt[serve]`, so this package imports nothing itself.
 """
 
 from __future__ import annotations

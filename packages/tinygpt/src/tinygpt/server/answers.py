@@ -14,7 +14,7 @@ from tt_language import Tokenizer
 
 
 def to_json(value: Any) -> bytes:
-    """JSON in ASCII: no encoding to guess, and none of the characters that some programs take for line breaks."""
+    """JSON in ASCII, so no client has to guess an encoding, and none reads U+2028 or U+0085 as a line break."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
@@ -40,27 +40,27 @@ class Writer:
         self._usage_too = {"usage": None} if request.include_usage else {}
 
     def chunk(self, index: int, text: str, tokens: Sequence[Token], offset: int = 0) -> bytes:
-        """The next part of answer `index`, whose tokens begin `offset` characters later than they say."""
+        """The next chunk of answer `index`; `offset` is added to the positions of its tokens in the text."""
         logprobs = self._logprobs(tokens, offset) if self.request.logprobs else None
         content = {"delta": {"content": text}} if self.request.chat else {"text": text}
         return self._event([{"index": index, **content, "logprobs": logprobs, "finish_reason": None}])
 
     def opening(self, index: int) -> bytes:
-        """The first part of an answer of a chat, which names the role."""
+        """The first chunk of a chat answer, which names the role."""
         delta = {"role": "assistant", "content": ""}
         return self._event([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
 
     def ending(self, index: int, reason: str) -> bytes:
-        """The last part of an answer."""
+        """The last chunk of an answer."""
         content: dict[str, Any] = {"delta": {}} if self.request.chat else {"text": ""}
         return self._event([{"index": index, **content, "logprobs": None, "finish_reason": reason}])
 
     def usage(self, generated: int) -> bytes:
-        """The usage, as a part without answers."""
+        """The token counts, as a chunk without choices."""
         return event({**self._head, "choices": [], "usage": self._usage(generated)})
 
     def whole(self, answers: Sequence[tuple[str, list[Token], str]], generated: int) -> bytes:
-        """All answers: text, tokens and the reason why it ends, of each."""
+        """The response with all answers; each is its text, its tokens and its finish reason."""
         choices = []
         for index, (text, tokens, reason) in enumerate(answers):
             message = {"role": "assistant", "content": text, "refusal": None}
@@ -87,7 +87,7 @@ class Writer:
         }
 
     def _tops(self, token: Token) -> dict[str, float | None]:
-        """The alternatives by their texts, and the token itself; of two with the same text, the more likely one."""
+        """Log probabilities of the alternatives and of the token, by text; of equal texts, the more likely one."""
         found: dict[str, float | None] = {}
         for id, logprob in token.top:
             found.setdefault(name_of(id, self.tokenizer), logprob)
@@ -99,22 +99,22 @@ class Writer:
         return {**self._named(token.id, token.logprob), "top_logprobs": tops}
 
     def _named(self, id: int, logprob: float | None) -> dict[str, Any]:
-        its = self.tokenizer.token_bytes(id)
-        return {"token": name_of(id, self.tokenizer), "logprob": logprob, "bytes": list(its)}
+        raw = self.tokenizer.token_bytes(id)
+        return {"token": name_of(id, self.tokenizer), "logprob": logprob, "bytes": list(raw)}
 
 
 def name_of(id: int, tokenizer: Tokenizer) -> str:
-    """The text of a token, or its bytes as OpenAI writes them where they are a part of a character.
+    """The text of a token; a token that is a part of a character gives its bytes as OpenAI writes them.
 
     >>> from tt_language import ByteTokenizer
     >>> name_of(65, ByteTokenizer()), name_of(240, ByteTokenizer())
     ('A', 'bytes:\\\\xf0')
     """
-    its = tokenizer.token_bytes(id)
+    raw = tokenizer.token_bytes(id)
     try:
-        return its.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in its)
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def event(value: Any) -> bytes:
@@ -123,4 +123,4 @@ def event(value: Any) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
-"""The end of a stream, also of one that failed."""
+"""Ends every stream, including one that failed."""

@@ -1,7 +1,7 @@
 """The application: OpenAI's paths, `/health`, `/metrics`, and the page.
 
-A request holds its slots from `submit` to the end of `_answered`, in one function: a client that vanishes before, in or
-after its answer frees them there, whatever the answer was.
+A request takes its slots and gives them back in one function, `Generating._answered`. So the slots are free again
+whether the client disconnects before, during or after its answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,14 +33,16 @@ from tinygpt.server.requests import Request
 from tinygpt.server.schema import BadRequest, check, parse
 
 _INLINE = 16 << 10
-"""Bodies of fewer bytes are checked at once; larger ones in a thread, beside which others are answered."""
+"""Smaller bodies are checked at once. Larger ones are checked in a thread, so that other requests do not wait."""
 _STATUS = {"timeout": 503, "stopped": 503, "failed": 500}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the application is told: its model's name, who may ask, and its limits. Bytes of a body, seconds to send it,
-    and seconds that a client may take to read its answer."""
+    """The settings of the application: the model's name, who may send requests, and limits.
+
+    `body_bytes` is the largest body, `body_seconds` the time in which it must arrive.
+    """
 
     name: str
     policy: Policy = field(default_factory=Policy)
@@ -50,14 +52,14 @@ class Settings:
 
 
 class ClientGone(Exception):
-    """The client vanished before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 class Events(asyncio.Queue[Event | None]):
-    """The events of a request; None says that its client vanished."""
+    """The events of a request; None means that its client disconnected."""
 
     async def some(self) -> list[Event | None]:
-        """All that are there, at least one."""
+        """Wait for an event; returns it with all others that are queued."""
         found = [await self.get()]
         with contextlib.suppress(asyncio.QueueEmpty):
             while True:
@@ -66,7 +68,7 @@ class Events(asyncio.Queue[Event | None]):
 
 
 class Server:
-    """The application of one model. `app` is what an ASGI server runs."""
+    """Serves one model; `app` is the ASGI application."""
 
     def __init__(self, gpt: TinyGPT, settings: Settings) -> None:
         self.gpt, self.settings = gpt, settings
@@ -76,8 +78,14 @@ class Server:
             "active_rows": ("Texts that are generated now.", lambda: self.engine.active),
             "waiting": ("Texts that wait for a row.", lambda: self.engine.waiting),
         }
-        name = settings.name
-        routes = [
+        handlers = {HTTPException: _http_error, BadRequest: _bad_request, QueueFull: _busy, Exception: _bug}
+        inner = Starlette(routes=self._routes(), exception_handlers=handlers, lifespan=self._lifespan)  # type: ignore[arg-type]
+        inner.router.redirect_slashes = False
+        self.app = Guard(inner, settings.policy)
+
+    def _routes(self) -> list[Route]:
+        described = description(self.settings.name, self.settings.policy.key is not None)
+        return [
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/v1/completions", Generating(self, requests.completion), methods=["POST"]),
@@ -85,13 +93,9 @@ class Server:
             Route("/api/attention", self.attention, methods=["POST"]),
             Route("/health", self.health),
             Route("/metrics", self.metrics),
-            Route("/openapi.json", lambda _: JSONResponse(description(name, settings.policy.key is not None))),
+            Route("/openapi.json", lambda _: JSONResponse(described)),
             *page.ROUTES,
         ]
-        handlers = {HTTPException: _http_error, BadRequest: _bad_request, QueueFull: _busy, Exception: _bug}
-        inner = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)  # type: ignore[arg-type]
-        inner.router.redirect_slashes = False
-        self.app = Guard(inner, settings.policy)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -107,16 +111,16 @@ class Server:
         finally:
             await run_in_threadpool(self.engine.close)
 
-    # --- what is not generated
+    # --- everything but generation
 
     async def models(self, _: HTTPRequest) -> Response:
-        """The list of the one model."""
+        """List the served model."""
         return JSONResponse({"object": "list", "data": [self._model()]})
 
     async def model(self, request: HTTPRequest) -> Response:
-        """The model by its name."""
+        """Describe the model of this name; 404 for another."""
         if request.path_params["name"] != self.settings.name:
-            message = f"no such model is served here; it is {self.settings.name!r}"
+            message = f"there is no such model; this server has {self.settings.name!r}"
             raise BadRequest(message, "model", "model_not_found", 404)
         return JSONResponse(self._model())
 
@@ -129,16 +133,16 @@ class Server:
         }  # fmt: skip
 
     async def health(self, _: HTTPRequest) -> Response:
-        """Whether requests are answered."""
+        """Say whether the engine is running."""
         alive = self.engine.alive
         return JSONResponse({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
 
     async def metrics(self, _: HTTPRequest) -> Response:
-        """All figures for Prometheus."""
+        """All metrics, in the text format of Prometheus."""
         return Response(self.engine.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def attention(self, request: HTTPRequest) -> Response:
-        """What each token of a text attends to."""
+        """The attention weights of a text."""
         body = await self.read(request.scope, request.receive)
         check(body, ATTENTION)
         future = self.engine.run(lambda: attention_of(self.gpt, body["text"], int(body.get("layer") or 0)))
@@ -147,7 +151,7 @@ class Server:
     async def read(self, scope: Scope, receive: Receive) -> Any:
         """The JSON body of a request; raises `BadRequest`, or `ClientGone`.
 
-        What counts is the bytes that arrive, and not the length that the client promised.
+        The limit is on the bytes that arrive, whatever length the header promises.
         """
         kinds = [value for name, value in scope["headers"] if name == b"content-type"]
         if len(kinds) != 1 or kinds[0].split(b";")[0].strip().lower() != b"application/json":
@@ -170,7 +174,7 @@ class Server:
 
 
 class Generating:
-    """A path that generates: an ASGI application, so that nothing lies between its slots and its answer."""
+    """An endpoint that generates; a plain ASGI application, so no framework code runs while it holds slots."""
 
     def __init__(self, server: Server, read: Callable[[Any, TinyGPT, str], Request]) -> None:
         self.server, self._read = server, read
@@ -204,7 +208,7 @@ class Generating:
         watch = asyncio.create_task(_watch(receive, events))
         outcome = "vanished"
         try:
-            with anyio.move_on_after(self.server.settings.limits.seconds + 60):  # for a client that stops reading
+            with anyio.move_on_after(self.server.settings.limits.seconds + 60):  # for a client that no longer reads
                 writer = Writer(request, self.server.settings.name, self.server.gpt.tokenizer)
                 answer = Streamed(request, writer, send) if request.stream else Whole(request, writer, send)
                 outcome = await answer.send_all(events)
@@ -218,7 +222,7 @@ class Generating:
 
 
 async def _watch(receive: Receive, events: Events) -> None:
-    """Wait until the client vanishes."""
+    """Wait for the client to disconnect, and queue None then."""
     while (await receive())["type"] != "http.disconnect":
         pass
     events.put_nowait(None)
@@ -230,7 +234,7 @@ def _put(events: list[tuple[Job, Event]]) -> None:
 
 
 class Whole:
-    """An answer that is sent when it is complete."""
+    """An answer that is sent as a whole."""
 
     def __init__(self, request: Request, writer: Writer, send: Send) -> None:
         self.request, self.writer, self.send = request, writer, send
@@ -239,7 +243,7 @@ class Whole:
         self.ends: dict[int, Ended] = {}
 
     async def send_all(self, events: Events) -> str:
-        """Collect all events and answer; gives the outcome."""
+        """Collect all events and answer; returns the outcome."""
         count = len(self.request.prompts) * self.request.best_of
         while len(self.ends) < count:
             for one in await events.some():
@@ -265,7 +269,7 @@ class Whole:
         return self.writer.whole(answers, sum(end.generated for end in self.ends.values()))
 
     def _chosen(self) -> list[int]:
-        """Of each prompt's `best_of` answers, the `n` with the largest mean log probability of a token."""
+        """For each prompt, the `n` of `best_of` answers with the largest mean log probability per token."""
         n, best_of = self.request.n, self.request.best_of
         if best_of == n:
             return sorted(self.ends)
@@ -288,40 +292,47 @@ class Whole:
 
 
 class Streamed:
-    """An answer that is sent as it comes. It begins with the first event, so a failure before that has a status."""
+    """An answer that is sent while it is generated.
+
+    The response begins with the first event, so a failure before that still has an HTTP status.
+    """
 
     def __init__(self, request: Request, writer: Writer, send: Send) -> None:
         self.request, self.writer, self.send = request, writer, send
         self.offsets: dict[int, int] = {}
+        self.left, self.generated = len(request.prompts) * request.n, 0
 
     async def send_all(self, events: Events) -> str:
-        """Send all events as they come; gives the outcome."""
-        left, generated, begun = len(self.request.prompts) * self.request.n, 0, False
-        while left:
+        """Send all events as they come; returns the outcome."""
+        begun, failed = False, None
+        while self.left and failed is None:
             found = await events.some()
             if None in found:
                 return "vanished"
             if not begun and isinstance(found[0], Failed):
                 await _send_failure(self.send, found[0])
                 return found[0].kind
-            frames = []
-            for one in found:
-                if isinstance(one, Failed):
-                    frames.append(event(_failure(one)))
-                    await self._part(b"".join([*frames, DONE]), begun, last=True)
-                    return one.kind
-                frames += self._frames(one)
-                if isinstance(one, Ended):
-                    left, generated = left - 1, generated + one.generated
-            if not left and self.request.include_usage:
-                frames.append(self.writer.usage(generated))
-            await self._part(b"".join(frames) + DONE * (not left), begun, last=not left)
+            failed = next((one for one in found if isinstance(one, Failed)), None)
+            last = failed is not None or self._count(found)
+            frames = [frame for one in found for frame in self._frames(one)]
+            if last and failed is None and self.request.include_usage:
+                frames.append(self.writer.usage(self.generated))
+            await self._part(b"".join(frames) + DONE * last, begun, last)
             begun = True
-        return "answered"
+        return "answered" if failed is None else failed.kind
+
+    def _count(self, events: Sequence[Event | None]) -> bool:
+        """Count the answers that have ended; whether all have."""
+        ends = [one for one in events if isinstance(one, Ended)]
+        self.left -= len(ends)
+        self.generated += sum(one.generated for one in ends)
+        return not self.left
 
     def _frames(self, one: Event | None) -> list[bytes]:
-        if one is None or isinstance(one, Failed):
+        if one is None:
             return []
+        if isinstance(one, Failed):  # the last event of its request
+            return [event(_failure(one))]
         frames = [] if one.index in self.offsets else self._first(one)
         offset = self.offsets[one.index]
         if isinstance(one, Piece):
@@ -331,7 +342,7 @@ class Streamed:
         return frames
 
     def _first(self, one: Piece | Prompt | Ended) -> list[bytes]:
-        """What an answer begins with: its role, or the prompt."""
+        """The first chunks of an answer: the role, or the echoed prompt."""
         self.offsets[one.index] = 0
         if self.request.chat:
             return [self.writer.opening(one.index)]
@@ -350,7 +361,7 @@ class Streamed:
 
 
 def _echoed(request: Request, writer: Writer, index: int) -> str:
-    """The prompt of an answer, as its tokens spell it."""
+    """The prompt of an answer, as the text of its tokens."""
     prompt = request.prompts[index // request.best_of]
     return "".join(token.text for token in prompt_tokens(prompt, [], writer.tokenizer))
 
@@ -374,7 +385,7 @@ async def _send_json(send: Send, status: int, body: bytes, more: list[tuple[byte
 
 
 async def _bad_request(_: HTTPRequest, error: BadRequest) -> Response:
-    """An error of the request; one that leaves a part of the body unread ends the connection."""
+    """The response to a bad request. If a part of the body is unread, it closes the connection."""
     headers = {"connection": "close"} if error.status in (408, 413, 415) else None
     body = error_body(error.message, "invalid_request_error", error.param, error.code)
     return Response(to_json(body), error.status, headers, "application/json")
@@ -386,11 +397,14 @@ async def _busy(_: HTTPRequest, error: QueueFull) -> Response:
 
 
 async def _http_error(_: HTTPRequest, error: HTTPException) -> Response:
-    message = {404: "there is no such path; /openapi.json lists all", 405: "this path does not take this method"}
+    message = {
+        404: "there is no such path; /openapi.json lists all paths",
+        405: "this path does not accept this method",
+    }
     body = error_body(message.get(error.status_code, error.detail))
     return Response(to_json(body), error.status_code, error.headers, "application/json")
 
 
 async def _bug(_: HTTPRequest, error: Exception) -> Response:
-    body = error_body("the server failed; its log says why", "server_error", None, "failed")
+    body = error_body("the server failed; see its log", "server_error", None, "failed")
     return Response(to_json(body), 500, None, "application/json")

@@ -1,4 +1,4 @@
-"""Attention weights for the page's map: what each token of a text takes from each token before it."""
+"""Attention weights for the map on the page: how much each token of a text attends to each earlier one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tt_language.attention import record_attention
 from tt_learn.training import evaluating
 
 _MOST = 64
-"""Tokens of a map: more are too small to see."""
+"""The most tokens of a map; with more, the cells are too small to see."""
 
 ATTENTION: Schema = {
     "type": "object",

@@ -1,4 +1,4 @@
-"""One continuation of a prompt: its options, its tokens so far, and what of its text may be shown."""
+"""One continuation of a prompt: its options, its tokens so far, and which part of its text may be shown."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tt_language.transformers.sampling import Sampling
 
 @dataclass(frozen=True)
 class Options:
-    """How a continuation is drawn, and when it ends.
+    """How the tokens of a continuation are chosen, and when it ends.
 
-    ends: ids that end a text, beside those of the model's config.
+    ends: ids that end a text, in addition to those of the model's config.
     logit_bias: numbers added to the logits of tokens.
-    presence_penalty: subtracted from the logit of each token that was generated already, frequency_penalty as often as
-    it was.
-    logprobs: how many alternatives are reported for each token, None for no report; `prompt_logprobs` reports on the
-    tokens of the prompt too.
+    presence_penalty: subtracted once from the logit of each token that has been generated.
+    frequency_penalty: subtracted from the logit of a token each time that it has been generated.
+    logprobs: the number of alternatives to report for each token; None reports nothing.
+    prompt_logprobs: whether the tokens of the prompt are reported, too.
     """
 
     max_tokens: int = 16
@@ -41,9 +41,10 @@ class Options:
 
 @dataclass
 class Token:
-    """A token of an answer: its text begins at `start` of the shown text. The first token of a prompt has no logprob.
+    """A token of an answer. Its text begins at position `start` of the shown text.
 
-    A token that ends within a character has the text ""; the one that completes the character has it whole.
+    The first token of a prompt has no log probability. A token that ends within a character has the text ""; the token
+    that completes the character has all of it.
     """
 
     id: int
@@ -56,7 +57,7 @@ class Token:
 
 @dataclass
 class Piece:
-    """What may be shown next of one continuation, and its tokens, if these are reported."""
+    """The next text of a continuation that may be shown, and its tokens if they are reported."""
 
     index: int
     text: str
@@ -71,14 +72,14 @@ class Ended:
     reason: str
     generated: int
     logprob: float
-    """Sum of the log probabilities of its tokens, where these are reported."""
+    """The sum of the log probabilities of its tokens, if they are reported."""
 
 
 class Continuation:
     """One continuation of `prompt`, number `index` of its request.
 
-    Its random numbers are those that `tt_language.generate` uses for text `index` with the same seed, so it is the same
-    text whoever is served beside it.
+    It draws the random numbers that `tt_language.generate` draws for text `index` with the same seed. So its text does
+    not depend on the other requests.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Continuation:
         """Prompt and generated tokens."""
         self.prompt_length = len(self.text)
         self.start = 0
-        """Where the window of a text longer than the context begins."""
+        """Where the window begins if the text is longer than the context."""
         self.ended = False
         self.last_token_at: float | None = None
         self._random = np.random.default_rng([seed, index])
@@ -97,17 +98,17 @@ class Continuation:
         self._stream = TextStream(tokenizer, options.stop)
         self._pending: list[Token] = []
         self.reports: list[Report] = []
-        """About the tokens of the prompt, where they are asked for."""
+        """Reports on the tokens of the prompt, if they are asked for."""
         self._counts: dict[int, int] = {}
         self._logprob = 0.0
 
     @property
     def generated(self) -> int:
-        """How many tokens were generated."""
+        """The number of generated tokens."""
         return len(self.text) - self.prompt_length
 
     def choose(self, logits: Array) -> list[Piece | Ended]:
-        """Draw the next token from logits (vocab,); returns what may be shown then, and `Ended` at the end.
+        """Choose the next token by logits (vocab,); returns the text that may be shown now, and `Ended` at the end.
 
         Raises `ConfigError` for logits that are not finite.
         """
@@ -128,7 +129,7 @@ class Continuation:
         return [Piece(self.index, shown, tokens)] if shown or tokens else []
 
     def end(self, reason: str, shown: str = "") -> list[Piece | Ended]:
-        """The last text, with what was held back unless it is part of a stop string, and `Ended`."""
+        """The last text and `Ended`. Held-back text is shown unless it is part of a stop string."""
         before = self._stream.decoded
         shown += self._stream.finish()
         reason = "stop" if self._stream.stopped else reason
@@ -155,13 +156,13 @@ class Continuation:
         return logits
 
     def _report(self, token: int, logits: Array, start: int) -> None:
-        """Note a token with the log probabilities of the model itself: before temperature, penalties and filters."""
+        """Record a token with the model's own log probabilities: before temperature, penalties and filters."""
         logprob, top = report(token, log_softmax(logits), self.options.logprobs)
         self._pending.append(Token(token, self._stream.last, start, logprob, top))
         self._logprob += logprob
 
     def _released(self) -> list[Token]:
-        """The reported tokens whose text is shown; tokens within a character wait for it."""
+        """The reported tokens whose text has been shown; tokens within a character wait until it is complete."""
         whole = [i for i, token in enumerate(self._pending)
                  if token.text and token.start + len(token.text) <= self._stream.shown]  # fmt: skip
         count = whole[-1] + 1 if whole else 0
@@ -201,12 +202,12 @@ Report = tuple[float, list[tuple[int, float]]]
 
 
 def report(token: int, logprobs: Array, count: int | None) -> Report:
-    """What is told about `token` where log probabilities (vocab,) were predicted."""
+    """The report on `token`, by the log probabilities (vocab,) that were predicted in its place."""
     return float(logprobs[token]), top_of(logprobs, count)
 
 
 def prompt_tokens(prompt: Sequence[int], reports: Sequence[Report], tokenizer: Tokenizer) -> list[Token]:
-    """The tokens of a prompt; `reports` are about all but the first, or empty. The texts joined are the prompt.
+    """The tokens of a prompt, whose joined texts are the prompt. `reports` is empty or has one for all but the first.
 
     >>> from tt_language import ByteTokenizer
     >>> [(token.text, token.logprob) for token in prompt_tokens([72, 105], [(-0.5, [])], ByteTokenizer())]

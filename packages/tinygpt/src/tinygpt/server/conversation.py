@@ -1,4 +1,4 @@
-"""A conversation as the prompt of its next answer: by the tokenizer's chat template, or a plain one without it."""
+"""Turns a conversation into the prompt of its next answer, by the tokenizer's chat template or a plain dialogue."""
 
 from __future__ import annotations
 
@@ -28,5 +28,7 @@ def conversation(
         return encode_chat(messages, tokenizer), (), frozenset(end_of_turn(tokenizer))
     turns = [f"{_NAMES[turn['role']]}{turn['content'].strip()}" for turn in check_messages(messages)]
     text = "\n".join([*turns, "Assistant:"])
-    plain = {"allow_special": False} if isinstance(tokenizer, BPETokenizer) else {}  # what people type is text
+    plain = (
+        {"allow_special": False} if isinstance(tokenizer, BPETokenizer) else {}
+    )  # special tokens that a user types are text
     return tokenizer.encode(text, **plain), ("\nUser:",), frozenset()

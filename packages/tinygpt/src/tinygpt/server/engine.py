@@ -36,13 +36,16 @@ from tt_perf.memoization.prefixes import PrefixStore, common_length
 _REUSED = 32
 """Prompts of fewer tokens are not kept: reading them takes as long as finding them."""
 _CHUNK = 256
-"""Tokens of a prompt that are read in one turn, while other texts wait for their next token."""
+"""Tokens of a prompt that are read in one turn; other texts wait that long for their next token."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the engine takes on: rows that are read together, waiting continuations, seconds of a request, and
-    megabytes of prompts that are kept for requests that begin alike."""
+    """Limits of the engine.
+
+    rows: continuations that are generated together. waiting: continuations that may wait for a row. seconds: the
+    longest time for a request. reuse: megabytes of prompts that are kept for later requests with the same beginning.
+    """
 
     rows: int = 16
     waiting: int = 256
@@ -52,7 +55,7 @@ class Limits:
 
 @dataclass
 class Prompt:
-    """The tokens of a prompt, told before its first token where `prompt_logprobs` asks for them."""
+    """The tokens of a prompt, sent before the first generated token if `prompt_logprobs` asks for them."""
 
     index: int
     tokens: list[Token]
@@ -60,7 +63,7 @@ class Prompt:
 
 @dataclass
 class Failed:
-    """The last event of a request that cannot go on. `kind` is "timeout", "stopped" or "failed"."""
+    """The last event of a request that failed; `kind` is "timeout", "stopped" or "failed"."""
 
     kind: str
     message: str
@@ -70,7 +73,7 @@ Event = Piece | Ended | Prompt | Failed
 
 
 class QueueFull(Exception):
-    """No more requests can wait; try again after `seconds`."""
+    """The queue is full; a client may try again after `seconds`."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"the server is busy; try again in {seconds} s")
@@ -78,14 +81,14 @@ class QueueFull(Exception):
 
 
 class Sink(Protocol):
-    """Where the events of a request go: a queue."""
+    """Receives the events of a request, as a queue does."""
 
     def put_nowait(self, event: Event, /) -> Any:
         """Add an event."""
 
 
 class Job:
-    """A request: its continuations, its events, and the slots that it holds until it ends or is cancelled."""
+    """A request with its continuations. It holds its slots until it ends or is cancelled."""
 
     def __init__(self, continuations: list[Continuation], events: Sink, seconds: float) -> None:
         self.events = events
@@ -98,12 +101,12 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is to be computed for it any more."""
+        """Whether nothing is left to compute for it."""
         return self.cancelled or not self.unfinished
 
 
 class Engine:
-    """Serves requests with one model, in a thread of its own. `deliver` takes the events of a turn to their sinks.
+    """Serves requests with one model, in a thread of its own. `deliver` passes the events of a turn to their sinks.
 
     >>> import queue
     >>> from tt_language import ByteTokenizer, GPTConfig
@@ -169,18 +172,18 @@ class Engine:
 
     @property
     def active(self) -> int:
-        """How many rows are taken."""
+        """The number of rows in use."""
         return len(self._rows)
 
     @property
     def waiting(self) -> int:
-        """How many continuations wait for a row."""
+        """The number of continuations that wait for a row."""
         return len(self._waiting)
 
     def submit(self, prompts: Sequence[Sequence[int]], options: Options, events: Sink, n: int = 1) -> Job:
         """Begin a request of `n` continuations of each prompt; those of prompt i have the indices from i * n.
 
-        Prompts are ids that the model knows, 1 to the context of them. Raises `QueueFull`.
+        A prompt is a list of 1 to `context` ids of the vocabulary. Raises `QueueFull`.
         """
         seed = secrets.randbits(62) if options.seed is None else options.seed
         continuations = [
@@ -200,13 +203,13 @@ class Engine:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Give back all that a request holds; nothing happens to one that has ended."""
+        """Free the slots of a request; does nothing for one that has ended."""
         with self._changed:
             job.cancelled = True
             self._changed.notify()
 
     def run(self, function: Callable[[], Any]) -> Future[Any]:
-        """Have the engine's thread, which is the only one that runs the model, call a function between two turns."""
+        """Call a function in the engine's thread between two turns, since no other thread may run the model."""
         future: Future[Any] = Future()
         with self._changed:
             if self._closing:
@@ -228,8 +231,8 @@ class Engine:
         while self._wait():
             try:
                 self._turn()
-            except Exception:  # a bug of ours: the requests fail, the server lives
-                self._fail_all("failed", "the server failed; its log says why")
+            except Exception:  # a bug: all requests fail, but the server goes on
+                self._fail_all("failed", "the server failed; see its log")
                 traceback.print_exc(file=sys.stderr)
             self._flush()
         self._fail_all("stopped", "the server is shutting down")
@@ -238,7 +241,7 @@ class Engine:
             future.cancel()
 
     def _wait(self) -> bool:
-        """Wait for something to do; False when the engine closes."""
+        """Wait for work; returns False when the engine closes."""
         with self._changed:
             while not (self._closing or self._rows or self._waiting or self._tasks):
                 self._changed.wait()
@@ -275,7 +278,7 @@ class Engine:
             future.set_exception(error)
 
     def _admit(self) -> None:
-        """Give free rows to those who wait, in their order."""
+        """Give free rows to waiting continuations, in their order."""
         while len(self._rows) < self.limits.rows and self._waiting:
             job, continuation = self._waiting[0]
             if self._is_being_read(continuation):
@@ -294,12 +297,12 @@ class Engine:
 
     @property
     def _changes_with_length(self) -> bool:
-        """Whether the keys of a text depend on how long it will be, as some rotary scalings have it."""
+        """Whether keys depend on the length of the text, as with some rotary scalings."""
         rotary = getattr(self.model, "rotary", None)
         return getattr(getattr(rotary, "scaling", None), "kind", "default") in ("dynamic", "longrope")
 
     def _is_being_read(self, waiting: Continuation) -> bool:
-        """Whether another row is reading what this prompt begins with, so that it need not be read twice."""
+        """Whether another row is reading the beginning of this prompt, which is then not read twice."""
         if not self._is_kept(waiting):
             return False
         return any(
@@ -311,12 +314,12 @@ class Engine:
         )
 
     def _unread(self, row: int) -> int:
-        """How many tokens of its text a row has not read."""
+        """The number of tokens of its text that a row has not read."""
         continuation = self._rows[row][1]
         return len(continuation.text) - continuation.start - len(self._cache.tokens[row])
 
     def _read(self) -> None:
-        """Read a part of the prompts that have more than their last token unread."""
+        """Read the next part of each prompt of which more than the last token is unread."""
         rows = [row for row in range(len(self._rows)) if self._unread(row) > 1]
         scored = [row for row in rows if self._rows[row][1].options.prompt_logprobs and self._is_prompt(row)]
         others = [row for row in rows if row not in scored]
@@ -326,19 +329,19 @@ class Engine:
             self._safely(others, lambda rows: self._cache.read(self.model, rows, [self._part(row) for row in rows]))
         for row in rows:
             if not self._rows[row][0].over and self._unread(row) == 1 and self._is_prompt(row):
-                self._keep(row)  # before its end, for requests that are waiting for it
+                self._keep(row)  # now, since other requests may wait for this prompt
 
     def _is_prompt(self, row: int) -> bool:
         return not self._rows[row][1].generated
 
     def _part(self, row: int) -> list[int]:
-        """The next tokens to read, without the last one of the text."""
+        """The next tokens to read, up to the last but one of the text."""
         continuation = self._rows[row][1]
         known = continuation.start + len(self._cache.tokens[row])
         return continuation.text[known : min(known + _CHUNK, len(continuation.text) - 1)]
 
     def _score(self, rows: list[int]) -> None:
-        """Read a part of a prompt and report on its tokens."""
+        """Read a part of a prompt and report the log probabilities of its tokens."""
         (row,) = rows
         continuation, part = self._rows[row][1], self._part(row)
         first = len(self._cache.tokens[row]) + 1
@@ -348,7 +351,7 @@ class Engine:
             continuation.reports.append(found)
 
     def _keep(self, row: int) -> None:
-        """Let later requests begin with what a row has read."""
+        """Keep what a row has read for later requests with the same beginning."""
         kept = self.limits.reuse > 0 and len(self._cache.tokens[row]) >= _REUSED and not self._changes_with_length
         if kept:
             self._store.add(self.model, self._cache.copy(row))
@@ -370,7 +373,7 @@ class Engine:
                 self._slide(row)
 
     def _begin(self, job: Job, continuation: Continuation) -> None:
-        """Tell about the prompt, and end what generates nothing."""
+        """Send the report on the prompt, and end a continuation that generates nothing."""
         if continuation.options.prompt_logprobs:
             told = prompt_tokens(continuation.text, continuation.reports, self.tokenizer)
             self._events.append((job, Prompt(continuation.index, told)))
@@ -384,7 +387,7 @@ class Engine:
             job, continuation = self._rows[row]
             try:
                 events = continuation.choose(its)
-            except Exception as error:  # such as logits that are not finite; the other rows go on
+            except Exception as error:  # such as logits that are not finite; other rows go on
                 self._fail(job, "failed", str(error))
                 continue
             self._measure(job, continuation, now)
@@ -406,7 +409,7 @@ class Engine:
             job.unfinished -= 1
 
     def _safely(self, rows: list[int], call: Callable[[list[int]], Any]) -> None:
-        """Call the model for some rows; if it raises, for each alone, so that only those fail which raise again."""
+        """Call the model for some rows. If it raises, call it for each row alone, so that only the faulty rows fail."""
         try:
             call(rows)
         except Exception as error:
@@ -419,7 +422,7 @@ class Engine:
             self._fail(self._rows[rows[0]][0], "failed", f"the model failed: {error}")
 
     def _slide(self, row: int) -> None:
-        """Begin to read anew where the window of a text moves, or its keys change with its length."""
+        """Read a text again from its start if its window has moved, or if its keys change with its length."""
         continuation = self._rows[row][1]
         start = window_start(len(continuation.text), self.context)
         rotary = getattr(self.model, "rotary", None)
@@ -429,7 +432,7 @@ class Engine:
             self._cache.clear(row)
 
     def _leave(self, row: int) -> None:
-        """Free a row; the last one takes its place."""
+        """Free a row; the last row moves into its place."""
         if self._rows[row][1].start == 0:
             self._keep(row)
         self._cache.remove(row)
@@ -445,7 +448,7 @@ class Engine:
             self._events.append((job, Failed(kind, message)))
 
     def _fail_all(self, kind: str, message: str) -> None:
-        """Fail all requests, and begin with an empty cache."""
+        """Fail all requests and empty the cache."""
         with self._changed:
             for job in dict.fromkeys(job for job, _ in (*self._rows, *self._waiting)):
                 self._fail(job, kind, message)
@@ -456,7 +459,7 @@ class Engine:
     def _flush(self) -> None:
         if self._events:
             events, self._events = self._events, []
-            with contextlib.suppress(RuntimeError):  # the event loop is closed, and its requests with it
+            with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the events
                 self.deliver(events)
 
 

@@ -24,15 +24,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OPEN = ("/", "/health", "/openapi.json", "/favicon.ico")
-"""Paths that need no key: they tell nothing about anybody. So do those below `/page/`."""
+"""Paths that need no key, since they reveal nothing about users. Neither do the files below `/page/`."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Which requests are let in.
+    """Which requests are accepted.
 
-    address: what the server listens on. names: further names of it that `Host` may have. origins: further pages that
-    may ask, such as `https://example.org`. key: what `Authorization: Bearer` must say, None for nothing.
+    address: the address on which the server listens. names: more names that `Host` may have. origins: other sites whose
+    pages may send requests, such as `https://example.org`. key: the key that `Authorization: Bearer` must give, if any.
     """
 
     address: str = "127.0.0.1"
@@ -41,9 +41,9 @@ class Policy:
     key: str | None = field(default=None, repr=False)
 
     def knows(self, host: str) -> bool:
-        """Whether a `Host` is this server.
+        """Whether a `Host` names this server.
 
-        Where it listens on all addresses, `Host` may be any address, but no name: a page of another site has a name.
+        If it listens on all addresses, `Host` may be any address, but no other name: pages of other sites have names.
 
         >>> [Policy().knows(host) for host in ("localhost:8000", "[::1]", "localhost.", "evil.example", "10.0.0.1")]
         [True, True, True, False, False]
@@ -84,7 +84,7 @@ def _is_address(name: str) -> bool:
 
 
 class Guard:
-    """An application that passes on to `app` what the policy lets in, and answers the rest with an error."""
+    """Passes the requests that the policy accepts to `app`, and answers the others with an error."""
 
     def __init__(self, app: App, policy: Policy) -> None:
         self.app, self.policy = app, policy
@@ -112,12 +112,16 @@ class Guard:
         if len(hosts) != 1:
             return 400, f"expected one Host header, got {len(hosts)}", "bad_host"
         if not self.policy.knows(hosts[0]):
-            return 403, "this server does not have the name in Host; allow it with --allow-host", "host_not_allowed"
+            return 403, "Host does not name this server; allow the name with --allow-host", "host_not_allowed"
         if _values(headers, b"content-length") and _values(headers, b"transfer-encoding"):
             return 400, "both Content-Length and Transfer-Encoding are given", "ambiguous_length"
         origins = _values(headers, b"origin")
         if len(origins) > 1 or any(not self._is_ours(origin, hosts[0]) for origin in origins):
-            return 403, "pages of other sites may not ask; allow one with --allow-origin", "origin_not_allowed"
+            return (
+                403,
+                "requests from pages of other sites are refused; allow a site with --allow-origin",
+                "origin_not_allowed",
+            )
         open_to_all = scope["path"] in _OPEN or scope["path"].startswith("/page/") or scope["method"] == "OPTIONS"
         if self._key is not None and not open_to_all and not self._has_key(headers):
             return 401, "the API key is missing or wrong; send it as Authorization: Bearer KEY", "invalid_api_key"
@@ -169,7 +173,7 @@ def _with_headers(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
 
 
 async def _refuse(send: Send, status: int, message: str, code: str) -> None:
-    """An error, after which the connection ends: nothing that follows it is taken for a request."""
+    """Send an error and close the connection, so that nothing after it can be read as a request."""
     body = to_json(error_body(message, code=code))
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     if status == 401:

@@ -1,4 +1,4 @@
-"""What the server counts and measures, in the text format of Prometheus (version 0.0.4)."""
+"""The metrics of the server, in the text format of Prometheus (version 0.0.4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 
 
 class Histogram:
-    """How often a time fell into each bucket; `quantile` estimates any percentile from that.
+    """Counts times in buckets, from which `quantile` estimates any percentile.
 
     >>> histogram = Histogram()
     >>> for seconds in (0.002, 0.002, 0.004, 3.0):
@@ -26,16 +26,16 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many times were observed."""
+        """The number of observed times."""
         return sum(self.buckets)
 
     def observe(self, seconds: float) -> None:
-        """Count one time."""
+        """Add a time."""
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
 
     def quantile(self, q: float) -> float:
-        """The time that a share `q` stays below, by linear interpolation in its bucket as PromQL does; 0 for none."""
+        """The time below which a share `q` lies, interpolated linearly in its bucket as in PromQL; 0 without data."""
         rank, below = q * self.count, 0
         for i, number in enumerate(self.buckets):
             if number and below + number >= rank:
@@ -54,7 +54,7 @@ class Histogram:
 
 
 class Metrics:
-    """The figures of one server. The engine's thread and the event loop write different ones."""
+    """The metrics of one server. No metric is written by both the engine's thread and the event loop."""
 
     def __init__(self) -> None:
         self.first_token, self.per_token = Histogram(), Histogram()
@@ -62,14 +62,14 @@ class Metrics:
         self.requests: dict[str, int] = {}
         """Finished requests by outcome."""
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
-        """Help and current value by name."""
+        """By name, the help text and a function that returns the current value."""
 
     def finished(self, outcome: str) -> None:
-        """Count a request that ended so."""
+        """Count a request that ended with this outcome."""
         self.requests[outcome] = self.requests.get(outcome, 0) + 1
 
     def text(self) -> str:
-        """All figures, as `/metrics` answers them."""
+        """The response of `/metrics`."""
         lines = _described("tinygpt_requests_total", "counter", "Requests by outcome.")
         lines += [f'tinygpt_requests_total{{outcome="{outcome}"}} {n}' for outcome, n in sorted(self.requests.items())]
         for name, value, what in (

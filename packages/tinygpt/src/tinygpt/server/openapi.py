@@ -1,4 +1,4 @@
-"""The description of the server in OpenAPI 3.1, as `/openapi.json` answers it."""
+"""The description of the server in OpenAPI 3.1, which `/openapi.json` returns."""
 
 from __future__ import annotations
 
@@ -33,41 +33,32 @@ _MODEL = {"type": "object", "required": ["id", "object", "created", "owned_by"]}
 
 
 def description(model: str, with_key: bool) -> dict[str, Any]:
-    """All paths, what they take, and what they answer."""
+    """All paths with their requests and responses."""
     return {
         "openapi": "3.1.0",
         "info": {"title": f"tinygpt serve: {model}", "version": __version__},
-        "paths": {
-            "/v1/models": {"get": _answered("The served model.", _object("object", "data"))},
-            "/v1/models/{name}": {
-                "get": {
-                    **_answered("The served model.", _MODEL, 404),
-                    "parameters": [
-                        {"name": "name", "in": "path", "required": True, "example": model, "schema": {"type": "string"}}
-                    ],
-                }
-            },
-            "/v1/completions": {"post": _taking(COMPLETION, "Continues a text.", _ANSWER, stream=True)},
-            "/v1/chat/completions": {"post": _taking(CHAT, "Continues a conversation.", _ANSWER, stream=True)},
-            "/api/attention": {
-                "post": _taking(ATTENTION, "What each token attends to.", _object("tokens", "layer", "weights"))
-            },
-            "/health": {"get": {**_answered("Whether requests are answered.", _object("status"), 503), "security": []}},
-            "/metrics": {
-                "get": {
-                    "summary": "Figures for Prometheus.",
-                    "responses": {
-                        "200": {"description": "Figures.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-                        **_errors(401),
-                    },
-                }
-            },
-        },
+        "paths": _paths(model),
         "components": {
             "schemas": {"Error": _ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"key": []}] if with_key else [],
+    }
+
+
+def _paths(model: str) -> dict[str, Any]:
+    name = {"name": "name", "in": "path", "required": True, "example": model, "schema": {"type": "string"}}
+    text = {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    attention = _taking(ATTENTION, "Attention weights of a text.", _object("tokens", "layer", "weights"))
+    health = _answered("Whether the engine is running.", _object("status"), 503)
+    return {
+        "/v1/models": {"get": _answered("The served model.", _object("object", "data"))},
+        "/v1/models/{name}": {"get": {**_answered("The served model.", _MODEL, 404), "parameters": [name]}},
+        "/v1/completions": {"post": _taking(COMPLETION, "Continues a text.", _ANSWER, stream=True)},
+        "/v1/chat/completions": {"post": _taking(CHAT, "Continues a conversation.", _ANSWER, stream=True)},
+        "/api/attention": {"post": attention},
+        "/health": {"get": {**health, "security": []}},
+        "/metrics": {"get": {"summary": "Metrics for Prometheus.", "responses": {"200": text, **_errors(401)}}},
     }
 
 

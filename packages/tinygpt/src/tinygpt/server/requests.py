@@ -1,4 +1,4 @@
-"""Requests in OpenAI's form: what they may hold, and what the engine is asked for.
+"""Requests in OpenAI's form: their schemas, and their translation for the engine.
 
 `COMPLETION` and `CHAT` are schemas; they are served as part of `/openapi.json`. Beyond OpenAI's arguments, both take
 top_k, min_p, repetition_penalty and ignore_eos. What OpenAI's server does and this one cannot do, such as tools, is an
@@ -23,7 +23,7 @@ MOST_TOKENS = 4096
 MOST_TEXTS = 128
 """Most prompts times `n` in a request."""
 
-# --- what a request may hold
+# --- schemas
 
 
 def _number(low: float, high: float, meaning: str, kind: str = "number") -> dict[str, Any]:
@@ -35,21 +35,21 @@ def _flag(meaning: str) -> dict[str, Any]:
 
 
 def _only(*values: Any) -> dict[str, Any]:
-    return {"enum": list(values), "description": "Not supported: other values are refused."}
+    return {"enum": list(values), "description": "Not supported; other values are refused."}
 
 
 _ID = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _STOP = {"type": "string", "minLength": 1, "maxLength": 256}
-_IGNORED = {"description": "Ignored: it changes no answer."}
+_IGNORED = {"description": "Ignored, since it changes no answer."}
 _SHARED: dict[str, Any] = {
     "model": {"type": ["string", "null"], "description": "The served model's id, which /v1/models lists."},
     "temperature": _number(0, 2, "0 takes the most likely token; 1 by default."),
-    "top_p": _number(0, 1, "Keeps the most likely tokens that together have this probability."),
+    "top_p": _number(0, 1, "Keeps the most likely tokens with this total probability."),
     "top_k": _number(-1, 2**31 - 1, "Keeps the k most likely tokens; 0 and -1 keep all.", "integer"),
     "min_p": _number(0, 1, "Keeps tokens with at least this share of the largest probability."),
     "repetition_penalty": _number(0.01, 100, "Above 1, makes tokens of the text so far less likely."),
-    "presence_penalty": _number(-2, 2, "Subtracted from the logits of tokens that were generated already."),
-    "frequency_penalty": _number(-2, 2, "Subtracted from a logit as often as its token was generated already."),
+    "presence_penalty": _number(-2, 2, "Subtracted once from the logits of tokens that were generated."),
+    "frequency_penalty": _number(-2, 2, "Subtracted from the logit of a token each time that it was generated."),
     "logit_bias": {
         "type": ["object", "null"],
         "propertyNames": {"pattern": "^[0-9]{1,10}$"},
@@ -58,7 +58,7 @@ _SHARED: dict[str, Any] = {
         "description": "Added to the logits of token ids.",
     },
     "n": _number(1, MOST_TEXTS, "How many answers.", "integer"),
-    "seed": _number(-(2**63), 2**64 - 1, "Makes the answer the same each time.", "integer"),
+    "seed": _number(-(2**63), 2**64 - 1, "The same seed gives the same answer.", "integer"),
     "stop": {
         "anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}, {"type": "null"}],
         "description": "a string of 1 to 256 characters, or a list of up to 16 of them",
@@ -89,9 +89,9 @@ COMPLETION: Schema = {
         },
         **_SHARED,
         "max_tokens": _number(0, MOST_TOKENS, "Most tokens to generate; 16 by default.", "integer"),
-        "logprobs": _number(0, 20, "Reports on each token, with so many alternatives.", "integer"),
+        "logprobs": _number(0, 20, "Reports each token with this number of alternatives.", "integer"),
         "echo": _flag("The answer begins with the prompt."),
-        "best_of": _number(1, MOST_TEXTS, "Generates so many answers and returns the n most likely.", "integer"),
+        "best_of": _number(1, MOST_TEXTS, "Generates this number of answers and returns the n most likely.", "integer"),
         "suffix": _only(None, ""),
     },
 }  # fmt: skip
@@ -125,7 +125,7 @@ CHAT: Schema = {
                               "integer"),
         "max_completion_tokens": _number(1, MOST_TOKENS, "Another name of max_tokens.", "integer"),
         "logprobs": _flag("Reports on each token."),
-        "top_logprobs": _number(0, 20, "So many alternatives of each token; needs logprobs.", "integer"),
+        "top_logprobs": _number(0, 20, "The number of alternatives of each token; needs logprobs.", "integer"),
         "tools": _only(None, []),
         "tool_choice": _only(None, "none", "auto"),
         "functions": _only(None, []),
@@ -137,18 +137,18 @@ CHAT: Schema = {
 }  # fmt: skip
 
 
-# --- what the engine is asked for
+# --- for the engine
 
 
 @dataclass(frozen=True)
 class Request:
-    """A checked request: the ids of each prompt, how to continue them, and how to answer."""
+    """A checked request: the ids of each prompt, the options of its continuations, and the form of the answer."""
 
     prompts: list[list[int]]
     options: Options
     chat: bool = False
     n: int = 1
-    """Answers to each prompt, of `best_of` that are generated."""
+    """Answers to each prompt; `best_of` are generated."""
     best_of: int = 1
     echo: bool = False
     logprobs: bool = False
@@ -157,7 +157,7 @@ class Request:
 
 
 def completion(body: Any, gpt: TinyGPT, name: str) -> Request:
-    """The request of a body of `/v1/completions`; raises `BadRequest`."""
+    """Read a body of `/v1/completions`; raises `BadRequest`."""
     check(body, COMPLETION)
     _check_model(body, name)
     n, echo = _integer(body, "n", 1), bool(body.get("echo"))
@@ -165,10 +165,10 @@ def completion(body: Any, gpt: TinyGPT, name: str) -> Request:
     if best_of < n:
         raise BadRequest(f"best_of is {best_of}, expected n ({n}) or more", "best_of")
     if best_of > n and body.get("stream"):
-        raise BadRequest("best_of cannot be streamed: the best answer is known at the end", "best_of")
+        raise BadRequest("best_of cannot be streamed, since the best answer is known only at the end", "best_of")
     max_tokens, logprobs = _integer(body, "max_tokens", 16), _integer(body, "logprobs", None)
     if not max_tokens and not echo:
-        raise BadRequest("max_tokens is 0, which goes with echo only", "max_tokens")
+        raise BadRequest("max_tokens is 0, which is for echo only", "max_tokens")
     prompts = _prompts(body["prompt"], gpt)
     _check_lengths(prompts, gpt, "prompt")
     if len(prompts) * best_of > MOST_TEXTS:
@@ -180,7 +180,7 @@ def completion(body: Any, gpt: TinyGPT, name: str) -> Request:
 
 
 def chat(body: Any, gpt: TinyGPT, name: str) -> Request:
-    """The request of a body of `/v1/chat/completions`; raises `BadRequest`."""
+    """Read a body of `/v1/chat/completions`; raises `BadRequest`."""
     check(body, CHAT)
     _check_model(body, name)
     try:
@@ -201,14 +201,16 @@ def chat(body: Any, gpt: TinyGPT, name: str) -> Request:
 def _streaming(body: Mapping[str, Any]) -> tuple[bool, bool]:
     stream, options = bool(body.get("stream")), body.get("stream_options")
     if options is not None and not stream:
-        raise BadRequest("stream_options goes with stream only", "stream_options")
+        raise BadRequest("stream_options is for stream only", "stream_options")
     return stream, bool((options or {}).get("include_usage"))
 
 
 def _check_model(body: Mapping[str, Any], name: str) -> None:
     asked = body.get("model")
     if asked is not None and asked != name:
-        raise BadRequest(f"no model {asked[:100]!r} is served here; it is {name!r}", "model", "model_not_found", 404)
+        raise BadRequest(
+            f"there is no model {asked[:100]!r}; this server has {name!r}", "model", "model_not_found", 404
+        )
 
 
 def _prompts(prompt: Any, gpt: TinyGPT) -> list[list[int]]:

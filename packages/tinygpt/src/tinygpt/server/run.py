@@ -19,12 +19,12 @@ from tinygpt.server.api import Server, Settings
 from tt_core.engine.errors import TinyTorchError
 
 _HEAD_SECONDS = 15.0
-"""Time to send the head of a request."""
+"""The time in which the head of a request must arrive."""
 _CONNECTIONS = 512
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 by h11. A request's head that does not arrive, and one that is no HTTP, end the connection."""
+    """HTTP/1.1 by h11. Closes the connection if the head of a request is late or is not HTTP."""
 
     _late: asyncio.TimerHandle | None = None
 
@@ -34,7 +34,7 @@ class Protocol(H11Protocol):
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
-        """Read; wait for the rest of a head that is not complete."""
+        """Read data, and wait for the rest of an incomplete head."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
             self._wait_for_head()
@@ -43,7 +43,7 @@ class Protocol(H11Protocol):
             self._late = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End what was waited for."""
+        """Cancel the wait for a head."""
         super().connection_lost(exc)
         if self._late is not None:
             self._late.cancel()
@@ -58,9 +58,9 @@ class Protocol(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """An error in OpenAI's form, where an answer has not begun."""
+        """Send an error in OpenAI's form, unless an answer has begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = to_json(error_body("this is no valid HTTP request", code="bad_http"))
+            body = to_json(error_body("this is not a valid HTTP request", code="bad_http"))
             headers = [("content-type", "application/json"), ("content-length", str(len(body))),
                        ("connection", "close")]  # fmt: skip
             for part in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
@@ -69,9 +69,9 @@ class Protocol(H11Protocol):
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises `TinyTorchError` where that cannot be."""
+    """A listening socket; raises `TinyTorchError` if the address cannot be used."""
     if not host.strip():
-        raise TinyTorchError("--host is empty; 127.0.0.1 is this machine alone, 0.0.0.0 all its addresses")
+        raise TinyTorchError("--host is empty; 127.0.0.1 is for this machine alone, 0.0.0.0 for all its addresses")
     found = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -92,7 +92,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL of a server, for a browser on this machine."""
+    """The URL of the server, for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         host = "127.0.0.1"
@@ -102,7 +102,7 @@ def address_of(listener: socket.socket) -> str:
 def serve(
     gpt: TinyGPT, settings: Settings, listener: socket.socket, ready: Callable[[uvicorn.Server], None] | None = None
 ) -> None:
-    """Answer requests until a signal ends the process, or `ready`'s server is told to exit."""
+    """Answer requests until a signal arrives, or until the server that `ready` receives is told to exit."""
     config = uvicorn.Config(
         Server(gpt, settings).app, http=Protocol, ws="none", lifespan="on", log_level="error", access_log=False,
         server_header=False, date_header=True, timeout_keep_alive=30, timeout_graceful_shutdown=5,

@@ -26,7 +26,7 @@ class BadRequest(Exception):
 
 
 def parse(body: bytes) -> Any:
-    """The JSON value in a body; raises `BadRequest` for anything else, numbers that are no JSON included.
+    """The JSON value in a body; raises `BadRequest` for anything else, including NaN and Infinity.
 
     >>> parse(b'{"n": 1}')
     {'n': 1}
@@ -41,7 +41,7 @@ def parse(body: bytes) -> Any:
 
 
 def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _finite(text: str) -> float:
@@ -83,7 +83,7 @@ def _check_object(value: dict[str, Any], schema: Schema, path: str) -> None:
 
 
 def _problem(value: Any, schema: Schema) -> str | None:
-    """What was expected in the place of a value, without looking at its parts; None where it fits."""
+    """What was expected in place of a value, without a look at its parts; None if it fits."""
     if "anyOf" in schema:
         return None if any(_fits(value, one) for one in schema["anyOf"]) else str(schema["description"])
     if "enum" in schema and not any(type(value) is type(one) and value == one for one in schema["enum"]):
@@ -135,7 +135,7 @@ def _is_a(value: Any, kind: str) -> bool:
 
 
 def short(value: Any) -> str:
-    """A value as JSON of bearable length, in ASCII.
+    """A value as short JSON in ASCII, for an error message.
 
     >>> short("x" * 100)
     '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."'

@@ -1,8 +1,8 @@
 """Text that may be shown: from tokens to characters, up to the first stop string.
 
-A token may end within a character, and a text may end with the beginning of a stop string. Both are held back, exactly
-that and no more. What was shown is never taken back: however a text is cut into tokens, the shown parts joined are the
-text up to the stop string that is complete first.
+A token may end within a character, and a text may end with the beginning of a stop string. Exactly these parts are
+held back. Shown text is never taken back: however a text is cut into tokens, the shown parts together are the text up
+to the stop string that is completed first.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from tt_language import StreamDecoder, Tokenizer
 class StopFinder:
     """Finds the first of some strings in a text that arrives in parts.
 
-    Of several stops, the one that is complete first counts, and the longest of those that end at the same character.
-    Each is followed by the automaton of Knuth, Morris and Pratt (1977), which knows how much of a stop the text ends
-    with.
+    Of several stops, the one that is completed first counts; of those that end at the same character, the longest. The
+    automaton of Knuth, Morris and Pratt (1977) follows each stop: its state is how much of the stop the text ends with.
 
     >>> finder = StopFinder(["end", "nd!"])
     >>> [finder.feed(part) for part in ("the e", "nter", " end of")]
@@ -33,7 +32,7 @@ class StopFinder:
         self.found = False
 
     def feed(self, text: str) -> str:
-        """What is certain not to be part of a stop; "" once one was found."""
+        """The text that cannot be part of a stop; "" after a stop was found."""
         if not self._stops or self.found:
             return "" if self.found else text
         self._held += text
@@ -47,7 +46,7 @@ class StopFinder:
         return self._release(len(self._held) - max(self._matched))
 
     def finish(self) -> str:
-        """The rest, when the text ends."""
+        """The text that is still held back, when the text ends."""
         return self._release(len(self._held))
 
     def _release(self, end: int, drop: bool = False) -> str:
@@ -56,7 +55,7 @@ class StopFinder:
 
 
 def _failures(stop: str) -> list[int]:
-    """For each beginning of `stop`, the length of its longest proper beginning that it also ends with."""
+    """For each prefix of `stop`, the length of its longest proper prefix that is also a suffix."""
     failures = [0]
     for character in stop[1:]:
         failures.append(_advanced(failures[-1], character, stop, failures))
@@ -84,9 +83,9 @@ class TextStream:
         self._decoder = StreamDecoder(tokenizer, skip_special_tokens)
         self._finder = StopFinder(stops)
         self.last = ""
-        """What the last token completed."""
+        """The text that the last token completed."""
         self.decoded = 0
-        """Characters that the tokens gave, shown or not."""
+        """The number of decoded characters, shown or not."""
         self.shown = 0
 
     @property
@@ -95,13 +94,13 @@ class TextStream:
         return self._finder.found
 
     def feed(self, token: int) -> str:
-        """What this token lets be shown."""
+        """The text that may be shown after this token."""
         return self._shown(self._decoder.feed(token))
 
     def finish(self) -> str:
-        """What was held back, when the text ends without a stop string; U+FFFD for an incomplete character."""
+        """The text that was held back, when the text ends without a stop; U+FFFD for an incomplete character."""
         rest = "" if self.stopped else self._shown(self._decoder.finish())
-        held = self._finder.finish()  # "" behind a stop string
+        held = self._finder.finish()  # "" after a stop string
         self.shown += len(held)
         return rest + held
 

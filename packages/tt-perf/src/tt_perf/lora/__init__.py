@@ -2,9 +2,9 @@
 
     y = x W^T + b + scaling x A^T B^T        A (r, in) starts random, B (out, r) at 0; scaling is lora_alpha / r
 
-W and b stay as they are. Merged, W + scaling B A is one matrix again, and the adapter costs no time. Names and defaults
+W and b do not change. Merging computes W + scaling B A once, after which the adapter costs no time. Names and defaults
 are those of the library PEFT, whose files `files` reads and writes. Read `layers`, then `model`. `LowRankLinear` of
-module 16 is the related idea: there a product of two thin matrices replaces the weight, here it is added to it.
+module 16 is related: there, a product of two thin matrices replaces the weight; here, it is added to the weight.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""LoRA: PEFT's two files, adapter_config.json and adapter_model.safetensors, in both directions.
+"""LoRA: reads and writes PEFT's files, adapter_config.json and adapter_model.safetensors.
 
 Names in the files are those of the checkpoint: `base_model.model.transformer.h.0.attn.c_attn.lora_A.weight`. Settings
 that change results and are not supported here, such as DoRA, are errors.
@@ -39,7 +39,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
         (None, {}, []),
     ),
 }  # fmt: skip
-"""Settings that change results, with the values that do not."""
+"""Settings that can change results, with the values that do not change them."""
 
 
 @checked
@@ -67,7 +67,7 @@ def save_adapter(adapted: PeftModel, folder: str | os.PathLike[str], base: str |
 
 
 def read_adapter_config(folder: str | os.PathLike[str]) -> tuple[LoraConfig, str | None]:
-    """The settings of an adapter, and the name of the model that it is for.
+    """The settings of an adapter, and the name of its base model.
 
     Raises `LoraError` for another kind of adapter and for settings that are not supported, `CheckpointError` for a
     damaged file.
@@ -90,14 +90,14 @@ def read_adapter_config(folder: str | os.PathLike[str]) -> tuple[LoraConfig, str
 
 @checked
 def load_adapter(model: GPT, folder: str | os.PathLike[str]) -> PeftModel:
-    """Adapt a model by the files of an adapter, in place.
+    """Load an adapter from its files into a model, in place.
 
-    Raises `LoraError` for an adapter that does not fit the model, which is then as it was, and `CheckpointError` for
-    damaged files.
+    Raises `LoraError` for an adapter that does not fit, and `CheckpointError` for damaged files; the model is then
+    unchanged.
     """
     config, path = read_adapter_config(folder)[0], Path(folder) / WEIGHTS
     if not path.is_file():
-        other = "; adapter_model.bin holds pickles, which are not read" if path.with_suffix(".bin").exists() else ""
+        other = "; adapter_model.bin is a pickle, which is not read" if path.with_suffix(".bin").exists() else ""
         raise CheckpointError(f"{folder}: has no {WEIGHTS}{other}")
     required = {id(parameter): parameter.requires_grad for parameter in model.parameters()}
     adapted = get_peft_model(model, config)
@@ -149,7 +149,7 @@ def _entries(adapted: PeftModel) -> dict[str, Tensor]:
 
 
 def _turned(adapted: PeftModel) -> set[str]:
-    """Tensors that the file stores as (in, out), as GPT-2's checkpoints do, though not in the matrices of an update."""
+    """Tensors that the file stores as (in, out), as GPT-2's checkpoints do; matrices of updates are not among them."""
     if family_or_other(adapted.model) != "gpt2":
         return set()
     projections = [name for source in sources_of(adapted.model.config) if source.transposed for name in source.tensors]
@@ -157,7 +157,7 @@ def _turned(adapted: PeftModel) -> set[str]:
 
 
 def _words(chosen: list[Target], available: list[Target]) -> list[str]:
-    """The shortest names that mean these targets and no others."""
+    """The shortest names that match these targets and no others."""
     parts = {target.part for target in chosen}
     words: dict[str, None] = {}
     for target in chosen:

@@ -1,4 +1,4 @@
-"""LoRA: the configuration, and the layers with adapters."""
+"""LoRA: the configuration and the adapted layers."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tt_core.tensor import Tensor, cat, from_numpy, zeros
 
 
 class LoraError(TinyTorchError, ValueError):
-    """An adapter that does not fit a model, or cannot be merged."""
+    """An adapter does not fit a model, or cannot be merged."""
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """What is adapted and how, with PEFT's names and defaults.
+    """Which layers are adapted, and how, with PEFT's names and defaults.
 
     r: rank of the update.
     lora_alpha: the update is multiplied by lora_alpha / r, with `use_rslora` by lora_alpha / sqrt(r)
     (Kalajdzievski 2023, arXiv:2312.03732).
     target_modules: names of the linear layers to adapt, as the checkpoint calls them (c_attn, q_proj) or as the model
-    does (in_proj, up). A text is a regular expression for the whole path, or "all-linear": all but the head. None is
-    PEFT's choice for the family.
+    does (in_proj, up). A string is a regular expression for the whole path, or "all-linear", which means all layers but
+    the head. None means PEFT's choice for the family.
     lora_dropout: the probability with which a feature of the update's input is dropped in training.
     bias: which biases are trained: "none", "all" or "lora_only" (those of adapted layers).
-    fan_in_fan_out: says of a file's model that it stores weights as (in, out), as GPT-2's does; set when saving.
-    modules_to_save: names of layers that are trained as a whole.
+    fan_in_fan_out: whether the model's file stores weights as (in, out), as GPT-2's does; set when an adapter is saved.
+    modules_to_save: names of layers of which all weights are trained.
 
     Raises `LoraError` for values out of range.
 
@@ -74,7 +74,7 @@ class LoraConfig:
 
     @property
     def scaling(self) -> float:
-        """What the product B A is multiplied by."""
+        """The factor of the product B A."""
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
 
@@ -87,7 +87,7 @@ class LoraUpdate(Layer):
         self.lora_A = Linear(in_features, config.r, bias=False)
         self.lora_B = Linear(config.r, rows[1] - rows[0], bias=False)
         self.dropout = Dropout(config.lora_dropout)
-        init.zeros_(self.lora_B.weight)  # so that training begins with the model as it was
+        init.zeros_(self.lora_B.weight)  # so training begins at the model's own output
 
     def forward(self, x: Tensor) -> Any:
         return self.lora_B(self.lora_A(self.dropout(x))) * self.scaling
@@ -99,10 +99,10 @@ class LoraUpdate(Layer):
 
 
 class LoraLinear(Layer):
-    """A `Linear` with updates beside it: `base(x)` plus the update of each part of its rows.
+    """A `Linear` with updates: `base(x)` plus an update for each part of its rows.
 
-    A packed projection, as that of attention, has several parts, each with an update of its own. Takes (..., in),
-    returns (..., out) in the dtype of the base. `get_peft_model` makes them.
+    A packed projection, such as attention's, has several parts, each with its own update. Takes (..., in) and returns
+    (..., out) in the dtype of the base. `get_peft_model` creates these layers.
     """
 
     def __init__(self, base: Linear, updates: Mapping[str, LoraUpdate]) -> None:
@@ -115,12 +115,12 @@ class LoraLinear(Layer):
 
     @property
     def merged(self) -> bool:
-        """Whether the base's weight holds the updates."""
+        """Whether the weight of the base includes the updates."""
         return self._before is not None
 
     @property
     def weight(self) -> Tensor:
-        """The weight that the layer computes with; without gradients."""
+        """The effective weight, without gradients."""
         if self.merged or not self.enabled:
             return self.base.weight
         return from_numpy(self.merged_weight().astype(self.base.weight.dtype))
@@ -139,7 +139,7 @@ class LoraLinear(Layer):
         return (out.float() + added).half() if narrow else out + added
 
     def _update(self, x: Tensor) -> Any:
-        """(..., out): the updates side by side, zeros for rows that have none."""
+        """(..., out): the concatenated updates, with zeros for rows without one."""
         parts, end = [], 0
         for update in self._updates():
             start, stop = update.rows
@@ -160,11 +160,11 @@ class LoraLinear(Layer):
         return whole
 
     def merge(self, safe_merge: bool = False) -> float:
-        """Put the updates into the base's weight; returns the largest difference that rounding made.
+        """Add the updates to the weight of the base; returns the largest difference due to rounding.
 
-        They are added in float64 and rounded once. A second merge begins with the weight as it was before the first.
-        The base gets a new weight, so one that other layers share stays as it is. Raises `LoraError` with `safe_merge`
-        where the result is not finite.
+        The sum is computed in float64 and rounded once. A second merge starts from the weight before the first. The
+        base gets a new weight, so a weight that other layers share does not change. With `safe_merge`, raises
+        `LoraError` for a result that is not finite.
         """
         exact = self.merged_weight()
         if safe_merge and not np.isfinite(exact).all():
@@ -175,7 +175,7 @@ class LoraLinear(Layer):
         return float(quietly(lambda: np.abs(rounded - exact).max(initial=0.0)))
 
     def unmerge(self) -> None:
-        """Give the base the weight that it had before, to the bit."""
+        """Restore the weight that the base had before the merge, bit for bit."""
         if self._before is not None:
             self.base.weight, self._before = self._before, None
 

@@ -1,7 +1,7 @@
-"""LoRA: a model with an adapter, which is trained, saved, merged into the weights, or removed.
+"""LoRA: a model with an adapter, which can be trained, saved, merged into the weights, or removed.
 
-Adapted layers stand in the places of `Linear` layers of the model itself, so generation, caches and quantization work
-with the model as before; `PeftModel` keeps the account of them.
+Adapted layers replace `Linear` layers inside the model, so generation, caches and quantization work as before.
+`PeftModel` keeps track of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tt_perf.lora.layers import LoraConfig, LoraError, LoraLinear, LoraUpdate
 
 @dataclass(frozen=True)
 class Target:
-    """A linear layer of a model, by the name of a part of it in the checkpoint."""
+    """A part of a linear layer that can be adapted, by its name in the checkpoint."""
 
     layer: str
     """Path in the model, such as `blocks.0.attention.in_proj`."""
@@ -37,7 +37,7 @@ class Target:
     rows: tuple[int, int]
 
     def is_called(self, word: str) -> bool:
-        """Whether `word` is the path, or its end, in the checkpoint or in the model."""
+        """Whether `word` is the path in the checkpoint or in the model, or the end of one."""
         return ends_with(self.part, word) or ends_with(self.layer, word)
 
 
@@ -46,7 +46,7 @@ DEFAULT_TARGETS = {"gpt2": ("c_attn",), "llama": ("q_proj", "v_proj"), "other": 
 
 
 def targets_of(model: GPT) -> list[Target]:
-    """The linear layers that can be adapted, each part of a packed projection by itself.
+    """The linear layers that can be adapted; each part of a packed projection is an entry.
 
     >>> from tt_language import GPTConfig
     >>> [t.part for t in targets_of(GPT(GPTConfig(vocab_size=8, block_size=4, n_layer=1, n_head=1, n_embd=4)))][:2]
@@ -77,10 +77,10 @@ def _parts_of(model: GPT) -> Iterator[tuple[str, str, tuple[int, int] | None]]:
 
 @checked
 def get_peft_model(model: GPT, config: LoraConfig) -> PeftModel:
-    """Adapt a model in place; returns what trains, saves, merges and removes the adapter.
+    """Add an adapter to a model in place; returns the object that trains, saves, merges and removes it.
 
-    Weights of the model no longer require gradients, those of the adapter do. Make the optimizer afterwards. Raises
-    `LoraError` for names that the model does not have, and for a model that has an adapter.
+    The weights of the model no longer require gradients; those of the adapter do. Create the optimizer afterwards.
+    Raises `LoraError` for names that the model does not have, and for a model that has an adapter.
 
     >>> from tt_language import GPTConfig
     >>> model = GPT(GPTConfig(vocab_size=8, block_size=4, n_layer=1, n_head=1, n_embd=4))
@@ -91,7 +91,7 @@ def get_peft_model(model: GPT, config: LoraConfig) -> PeftModel:
 
 
 class PeftModel(Layer):
-    """A model and its adapter. Called, it is the model; its state dict is the adapter's alone."""
+    """A model and its adapter. A call runs the model; the state dict holds the adapter alone."""
 
     @checked
     def __init__(self, model: GPT, config: LoraConfig) -> None:
@@ -129,7 +129,7 @@ class PeftModel(Layer):
         )
 
     def _train_copies(self, layer: Layer, chosen: Callable[[str], bool]) -> None:
-        """Let the parameters of `layer` be trained; the model's own are put back by `unload`."""
+        """Train copies of the parameters of `layer`; `unload` restores the originals."""
         for name, parameter in list(layer.named_parameters(recurse=False)):
             if chosen(name) and not parameter.requires_grad:
                 copy = from_numpy(np.array(parameter.data)).as_parameter()
@@ -137,25 +137,25 @@ class PeftModel(Layer):
                 setattr(layer, name, copy)
 
     def forward(self, *args: Any, **options: Any) -> Any:
-        """What the model returns."""
+        """The output of the model."""
         return self.model(*args, **options)
 
     # --- the adapter's state
 
     def trained(self) -> dict[str, Tensor]:
-        """The parameters that are trained, by their names in the model."""
+        """The trained parameters, by their names in the model."""
         return {name: entry for name, entry in self.model.named_parameters() if entry.requires_grad}
 
     def trainable_parameters(self) -> tuple[int, int]:
-        """How many numbers are trained, and how many there are."""
+        """The number of trained weights, and of all weights."""
         return sum(entry.data.size for entry in self.trained().values()), self.model.num_parameters()
 
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
-        """The trained parameters by name: what a checkpoint of the training needs beside the model's file."""
+        """The trained parameters by name, which is all that a checkpoint needs in addition to the model's file."""
         return dict(self.trained())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
-        """Give the trained parameters the values of `state_dict`; raises `LoraError` for other names or shapes."""
+        """Copy `state_dict` into the trained parameters; raises `LoraError` for other names or shapes."""
         own = self.trained()
         different = sorted(set(own) ^ set(state_dict))
         if different:
@@ -176,7 +176,7 @@ class PeftModel(Layer):
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """A block in which the model computes what it computed without the adapter."""
+        """A block in which the model computes without the adapter."""
         merged = [layer for layer in self.adapted().values() if layer.merged]
         for layer in merged:
             layer.unmerge()
@@ -191,14 +191,14 @@ class PeftModel(Layer):
     def _switch(self, on: bool) -> None:
         for layer in self.adapted().values():
             layer.enabled = on
-            mutation.record(layer.base.weight.data)  # what caches remember of the model is no longer right
+            mutation.record(layer.base.weight.data)  # so that caches of the model's results become invalid
         for holder, name, original, copy in self._swaps:
             setattr(holder, name, copy if on else original)
 
     def merge_adapter(self, safe_merge: bool = False) -> dict[str, float]:
-        """Put the updates into the weights, which `unmerge_adapter` undoes; returns what rounding changed, by layer.
+        """Add the updates to the weights, until `unmerge_adapter`; returns the largest rounding difference by layer.
 
-        Raises `LoraError` with `safe_merge` where weights would not be finite; nothing is merged then.
+        With `safe_merge`, raises `LoraError` for weights that would not be finite, and merges nothing.
         """
         done: dict[str, float] = {}
         layers = self.adapted()
@@ -212,20 +212,20 @@ class PeftModel(Layer):
         return done
 
     def unmerge_adapter(self) -> None:
-        """Give the weights the values from before the merge, to the bit."""
+        """Restore the weights from before the merge, bit for bit."""
         for layer in self.adapted().values():
             layer.unmerge()
 
     def merge_and_unload(self, safe_merge: bool = False) -> GPT:
-        """The model with the updates in its weights and without adapter layers, in place.
+        """Merge the updates into the weights and remove the adapter layers, in place; returns the model.
 
-        A head that was tied and is adapted, or trained as a whole, becomes a head of its own in the model's config.
+        A tied head that is adapted, or trained as a whole, becomes an untied head, also in the model's config.
         """
         self.merge_adapter(safe_merge)
         return self._unloaded()
 
     def unload(self) -> GPT:
-        """The model as it was before it was adapted, in place."""
+        """Remove the adapter in place; returns the model as it was before."""
         self.unmerge_adapter()
         for holder, name, original, _ in self._swaps:
             setattr(holder, name, original)
@@ -251,7 +251,7 @@ class PeftModel(Layer):
 
 
 def _chosen(model: GPT, config: LoraConfig) -> list[Target]:
-    """The targets that `target_modules` names."""
+    """The targets that `target_modules` selects."""
     available, wanted = targets_of(model), config.target_modules
     if wanted is None:
         wanted = DEFAULT_TARGETS[family_or_other(model)]
@@ -289,7 +289,7 @@ def family_or_other(model: GPT) -> str:
 
 
 def _layers_to_save(model: GPT, config: LoraConfig) -> list[Layer]:
-    """The layers that `modules_to_save` names."""
+    """The layers that `modules_to_save` selects."""
     layers, names = dict(model.named_modules()), names_of(model)
     found = []
     for word in config.modules_to_save or ():
@@ -302,12 +302,12 @@ def _layers_to_save(model: GPT, config: LoraConfig) -> list[Layer]:
 
 
 def ends_with(path: str, word: str) -> bool:
-    """PEFT's rule for names: the whole path, or its last parts."""
+    """PEFT's rule for names: the whole path or its last parts."""
     return path == word or path.endswith(f".{word}")
 
 
 def names_of(model: GPT) -> dict[str, str]:
-    """The checkpoint's name of each layer that has one name there; packed projections have several."""
+    """The checkpoint's name of each layer that has a single name there; packed projections have several."""
     if family_or_other(model) == "other":
         return {path: path for path, layer in model.named_modules() if layer._parameters}
     names = {"lm_head": "lm_head"}
