@@ -183,11 +183,18 @@ def started(ranks: int, *arguments: object, **options: Any) -> subprocess.Popen[
 
 
 TRAIN = ("-m", "tinygpt.cli", "train", "--plugin", "data-parallel")
+PATIENCE = 600
+"""Seconds for what takes a few on a quiet machine; a test waits for them only if a job hangs."""
+
+
+def soon() -> float:
+    """The 10 s in which a job must end, times the number of programs that want each core."""
+    return 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def trained_by(ranks: int, *arguments: object) -> str:
     process = started(ranks, *TRAIN, *arguments)
-    told, _ = process.communicate(timeout=300)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, told
     return told
 
@@ -242,7 +249,7 @@ def test_killed_at_any_moment_the_job_ends_and_goes_on_to_the_same_bits(
         os.kill(ranks[victim], signal.SIGKILL)
         killed = time.monotonic()
         code = told.ended()
-        assert time.monotonic() - killed < 10
+        assert time.monotonic() - killed < soon()
         assert code != 0, told.text()
         assert "TERMINATION" in told.text() or "signal" in told.text().lower()
         # MPICH's mpiexec names the process whose end it notices first: the killed one, or another that ends with it
@@ -296,23 +303,23 @@ class Output:
 
     def ended(self) -> int:
         """Wait for the end of the job and of its output; the exit code."""
-        code = self.process.wait(timeout=60)
-        self.reader.join(timeout=10)
+        code = self.process.wait(timeout=PATIENCE)
+        self.reader.join(timeout=60)
         return code
 
     def text(self) -> str:
         return "".join(self.lines)
 
-    def wait_for(self, met: Callable[[], bool]) -> None:
-        """Wait until it is met, or the job has ended."""
-        limit = time.monotonic() + 60
+    def wait_for(self, met: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until it is met, the job has ended, or the time is up."""
+        limit = time.monotonic() + seconds
         while not met() and self.process.poll() is None and time.monotonic() < limit:
             time.sleep(0.001)
 
     def wait_for_ranks(self) -> dict[int, int]:
         """Wait until both have told; the number of each rank's process."""
         told = re.compile(r"rank (\d) of 2 is process (\d+) on ")
-        self.wait_for(lambda: len(told.findall(self.text())) == 2)
+        self.wait_for(lambda: len(told.findall(self.text())) == 2, PATIENCE)
         return {int(rank): int(number) for rank, number in told.findall(self.text())}
 
 
@@ -384,7 +391,7 @@ def test_two_hosts_train_as_one_and_end_together(hosts: list[str], corpus: Path,
         begun = time.monotonic()
         code = told.ended()
         assert (code != 0) == killed, told.text()
-        assert not killed or time.monotonic() - begun < 10
+        assert not killed or time.monotonic() - begun < soon()
     assert re.search(r"rank 1 of 2 is process \d+ on tt\d+b", told.text())
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
@@ -410,7 +417,7 @@ def test_a_failure_in_one_process_ends_all(where: str, message: str, tmp_path: P
     script = tmp_path / "script.py"
     script.write_text(FAILING, encoding="utf-8")
     process = started(2, script, where)
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert message in told
 
@@ -425,7 +432,7 @@ def test_a_failure_before_mpi_begins_ends_all(corpus: Path, tmp_path: Path) -> N
         encoding="utf-8",
     )
     process = started(2, script, *TRAIN[2:], *SHAPE, *SHORT, "--corpus", corpus, "--out", tmp_path / "run")
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert "'many' is not a valid integer" in told
 
@@ -434,6 +441,6 @@ def test_a_failure_before_mpi_begins_ends_all(corpus: Path, tmp_path: Path) -> N
 def test_more_processes_than_windows_are_refused(corpus: Path, tmp_path: Path) -> None:
     options = [*SHAPE, "--corpus", corpus, "--batch-size", 1]
     process = started(2, *TRAIN, *options, "--out", tmp_path / "run")
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert "batch_size is 1 for 2 processes" in told
