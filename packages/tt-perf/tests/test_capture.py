@@ -842,7 +842,7 @@ def test_a_large_array_runs_as_usual() -> None:
 def test_what_comes_from_outside_runs_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCALE", "1")
     scaled = capture(lambda x: x * float(os.environ["SCALE"]))
-    with pytest.warns(CaptureWarning, match="names environ"):
+    with pytest.warns(CaptureWarning, match="reads os.environ"):
         assert scaled(tt.ones(1)).item() == 1
     numbers = iter([1.0, 2.0])
     with pytest.warns(CaptureWarning, match="reads numbers, an iterator"):

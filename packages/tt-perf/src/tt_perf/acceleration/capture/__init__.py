@@ -18,6 +18,7 @@ and what keeps a recording honest as needed:
     hooks.py      the plugin that is active while a step is recorded
     slots.py      which slot an array belongs to
     traced.py     who reads the values of a tensor
+    naming.py     what the code of a function names
     watch.py      what a step's Python can read, and whether it is as it was
 
 PyTorch calls this CUDA graphs, and with rewriting of the tape `torch.compile`; JAX's `jit` is its relative.

@@ -5,15 +5,12 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ArgumentError, shown
 from tt_core.engine.plugins import manager
-from tt_core.layers import Layer
 from tt_learn.autograd import Tensor, is_grad_enabled, rule_of
 from tt_learn.autograd import plugin as autograd
 from tt_learn.autograd.rules import has_rule
@@ -24,7 +21,7 @@ from tt_perf.acceleration.capture.record import record
 from tt_perf.acceleration.capture.replay import Replay, Stale
 from tt_perf.acceleration.capture.tape import Call, Tape
 from tt_perf.acceleration.capture.traced import Traced, recording
-from tt_perf.acceleration.capture.watch import Transparent, Unwatchable, Watch, is_framework
+from tt_perf.acceleration.capture.watch import Transparent, Unwatchable, Watch, has_more, is_framework
 
 _PLANS = 4  # of one signature: two modes of a model, for example
 _TRIES = 6  # recordings without a replay in between
@@ -76,8 +73,8 @@ class Captured(Transparent):
         tensors: list[Any] = []
         try:
             signature = (is_grad_enabled(), _signature(arguments, tensors), _signature(options, tensors))
-        except TypeError:
-            return self._eagerly("an argument is not a tensor, a number or a container of these", arguments, options)
+        except TypeError as error:
+            return self._eagerly(f"an argument {error}", arguments, options)
         for plan in self._plans.get(signature, ()):
             if plan.holds():
                 try:
@@ -107,7 +104,10 @@ class Captured(Transparent):
         if watch is None:
             self._rest(signature, reason or "")
             return self.step(*arguments, **options)
+        before = [*_parts((arguments, options))]
         result, tape = record(self.step, arguments, options, tensors, watch)
+        if any(map(has_more, tensors)) or not _are_all(before, [*_parts((arguments, options))]):
+            tape = "it changes an argument"
         self.recorded += 1
         self._fruitless += 1
         if isinstance(tape, str):
@@ -247,6 +247,8 @@ def _signature(value: Any, tensors: list[Any]) -> Any:
     kind = type(value)
     if kind is Tensor or kind is Traced:  # which another thread may record
         tensors.append(value)
+        if has_more(value):
+            raise TypeError("has attributes of its own")
         array: Array = value.data
         return array.shape, array.dtype.num, array.strides
     if kind is tuple or kind is list:
@@ -259,6 +261,16 @@ def _signature(value: Any, tensors: list[Any]) -> Any:
         return kind, value
     if kind is float:
         return kind, value.hex()
-    if isinstance(value, (np.ndarray, Layer)):
-        raise TypeError
-    raise TypeError
+    raise TypeError("is not a tensor, a number or a container of these")
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Everything that nested containers hold, the containers included."""
+    yield value
+    parts = value.items() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for part in parts:
+        yield from _parts(part)
+
+
+def _are_all(found: list[Any], parts: list[Any]) -> bool:
+    return len(found) == len(parts) and all(a is b for a, b in zip(found, parts) if type(a) is not tuple)

@@ -2,21 +2,25 @@
 
 A recorded step has no Python left in it, so whatever its Python read must be as it was at recording: the attributes of
 layers, the variables of closures, the globals that a function names, the arrays that parameters hold. `Watch` walks
-from the step to everything it can reach and keeps the identity of each thing. What belongs to the framework, NumPy or
-the standard library is taken as fixed, and optimizers are not watched, because a replay calls them.
+from the step to everything it can reach and keeps the identity of each thing. The code of the framework, NumPy and the
+standard library is taken as fixed. A replay calls optimizers, so these are watched only where the step names what they
+hold, such as `param_groups`. Clocks, files and new generators cannot be watched (`naming.py`).
 """
 
 from __future__ import annotations
 
+import builtins
 import collections
+import contextvars
+import enum
 import functools
 import itertools
 import operator
 import random
 import sys
 import types
-from array import array as PackedNumbers
-from collections.abc import Callable, Iterator, Mapping, MutableSequence, MutableSet, Sequence
+import weakref
+from collections.abc import Callable, Mapping, MutableSequence, MutableSet, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +30,17 @@ from tt_core.engine.dispatch import Array
 from tt_core.layers import Layer
 from tt_learn.autograd import Tensor
 from tt_learn.optimizers import Optimizer
+from tt_perf.acceleration.capture.naming import globals_in, names_in, names_of_getter, outside
 from tt_perf.acceleration.capture.traced import Traced
 
 _FIXED = ("tt_core", "tt_learn", "tt_data", "tt_language", "tt_perf", "tinygpt", "numpy", "numba", "builtins")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, np.generic, type(Ellipsis), slice, range)
 _MOST = 20_000  # things that are watched
-_OUTSIDE = {"environ", "getenv", "input", "open", "eval", "exec", "globals", "locals"}
+_READ_ALL = {"__dict__", "vars", "getattr", "asdict", "astuple", "fields", "deepcopy"}
+_SILENT = ("logging", "typing", "abc", "enum", "warnings")  # modules whose methods decide nothing that ops see
 _AT_CREATION = {"__init__", "__new__", "__init_subclass__", "__del__", "__repr__", "__str__"}
 _END = object()  # stands after the entries of each container, so that none can move to the next one
+_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
 _SMALL = 65_536  # bytes up to which an array is watched, by comparing its contents
 
 
@@ -62,15 +69,18 @@ class Watch:
     def __init__(self, roots: Sequence[Any]) -> None:
         self.tensors: dict[int, Any] = {}  # by id
         self.arrays: dict[int, Array] = {}  # by id, those that are reached without a tensor
-        self._states: list[tuple[Any, Array, bool, str]] = []  # a tensor, its array, whether it requires a gradient
+        self._states: list[tuple[Any, Array, bool, int, str]] = []  # a tensor and what `_is_as_it_was` compares
         self._containers: list[tuple[Any, str]] = []  # lists, sets, and the keys and values of dicts
         self._cells: list[tuple[Any, str]] = []
         self._reads: list[tuple[Callable[[], list[Any]], list[Any], str]] = []  # objects to read, and what they were
         self._values: list[tuple[Callable[[], Any], Any, str]] = []  # a value to read, and what it was
         self._held: list[Any] = []  # so that no id is used again
         self._seen: set[int] = set()
+        self._classes: set[int] = set()
         self._objects: list[tuple[Any, str]] = []  # of which attributes that some function names are watched
+        self._libraries: list[tuple[types.ModuleType, str]] = []
         self._names: set[str] = set()
+        self._outside = outside()
         self._roots = roots
         for root in roots:
             self._visit(root, getattr(root, "__name__", type(root).__name__))
@@ -96,8 +106,8 @@ class Watch:
             variables = [cell.cell_contents for cell in self._variables]
         except ValueError:  # one was deleted
             return False
-        for x, array, requires_grad, _ in self._states:
-            if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
+        for x, array, requires_grad, size, _ in self._states:
+            if x.data is not array or x._requires_grad is not requires_grad or x._hooks or len(x.__dict__) != size:
                 return False
         for read, found, _ in self._reads:
             if not _are(read(), found):
@@ -113,8 +123,8 @@ class Watch:
 
     def changed(self) -> str | None:
         """The name of the first thing that is not as it was."""
-        for x, array, requires_grad, name in self._states:
-            if x.data is not array or x._requires_grad is not requires_grad or x._hooks:
+        for x, array, requires_grad, size, name in self._states:
+            if x.data is not array or x._requires_grad is not requires_grad or x._hooks or len(x.__dict__) != size:
                 return name
         if any(self._empty):
             return "an empty container"
@@ -131,21 +141,37 @@ class Watch:
     # --- the walk
 
     def _visit(self, value: Any, name: str) -> None:
-        if isinstance(value, _PLAIN) or id(value) in self._seen:
+        if id(value) in self._seen or (isinstance(value, _PLAIN) and not hasattr(value, "__dict__")):
             return
+        if id(value) in self._outside:
+            raise Unwatchable(f"reads {name}, which cannot be watched")
         self._seen.add(id(value))
         self._held.append(value)
         if len(self._held) > _MOST:
             raise Unwatchable(f"reaches more than {_MOST:,} objects")
         for kinds, visit in _VISITS:
             if isinstance(value, kinds):
-                return visit(self, value, name)
+                visit(self, value, name)
+                return self._more_attributes(value, name)
         if hasattr(type(value), "__next__"):
             raise Unwatchable(f"reads {name}, an iterator")
         if hasattr(value, "__wrapped__"):  # such as a cached function
             self._visit(value.__wrapped__, name)
+        if _is_buffer(value):
+            self._equal(memoryview(value).tobytes, name)
         if not type(value).__module__.startswith(("numpy", "numba", "builtins")):
             self._object(value, name)
+
+    def _more_attributes(self, value: Any, name: str) -> None:
+        """What a container, a tensor or a function of the user's has beside its contents."""
+        kept = getattr(value, "__dict__", None)
+        if isinstance(value, tt_core.Tensor):
+            kept = has_more(value)
+        elif not isinstance(value, (*_CONTAINERS, types.FunctionType)):
+            return
+        if kept or not _is_fixed(type(value).__module__):
+            self._objects.append((value, name))
+            self._class(type(value), type(value).__name__)
 
     def _tensor(self, x: Any, name: str) -> None:
         if type(x) not in (Tensor, Traced):  # another thread may record a step that has it too
@@ -155,13 +181,13 @@ class Watch:
         if x._hooks:
             raise Unwatchable(f"{name} has hooks")
         self.tensors[id(x)] = x
-        self._states.append((x, x.data, x._requires_grad, name))
+        self._states.append((x, x.data, x._requires_grad, len(x.__dict__), name))
 
     def _array(self, array: Array, name: str) -> None:
         if array.nbytes > _SMALL:
             raise Unwatchable(f"reads {name}, an array of {array.nbytes:,} bytes; make a tensor of it")
         self.arrays[id(array)] = array
-        self._equal(array.tobytes, name)
+        self._equal(lambda: (array.shape, array.dtype, array.tobytes()), name)
 
     def _layer(self, layer: Layer, name: str) -> None:
         if layer._hooks is not None:
@@ -170,9 +196,10 @@ class Watch:
         self._class(type(layer), type(layer).__name__)
 
     def _optimizer(self, optimizer: Optimizer, name: str) -> None:
-        """Its parameters are watched; a replay calls it, so that everything else is read when it is used."""
+        """Its parameters are watched; a replay calls it, so everything else counts only where the step names it."""
         for i, p in enumerate(optimizer._parameters()):
             self._visit(p, f"{name}.{i}")
+        self._objects.append((optimizer, name))
 
     def _object(self, value: Any, name: str) -> None:
         """Attributes: those that the user's functions name, or all where the framework's functions may read them."""
@@ -187,11 +214,22 @@ class Watch:
         self._class(type(value), type(value).__name__)
 
     def _class(self, kind: type, name: str) -> None:
-        """The methods and class variables of a user's class and of its bases."""
+        """The methods and class variables of a user's class and of its bases, Python's own among them."""
         for base in kind.__mro__:
-            if not _is_fixed(base.__module__) and id(base) not in self._seen:
-                self._seen.add(id(base))
+            top = base.__module__.partition(".")[0]
+            if top not in (*_FIXED, *_SILENT) and id(base) not in self._classes:
+                self._classes.add(id(base))
                 self._objects.append((base, name))
+        if issubclass(kind, enum.Enum) and not _is_fixed(kind.__module__):
+            self._several(tuple(kind), name)
+
+    def _named_class(self, kind: type, name: str) -> None:
+        """A class that the step names, and may call."""
+        self._class(kind, name)
+        self._class(type(kind), name)
+        if not _is_fixed(kind.__module__) and name != "__class__":  # the variable that `super()` reads
+            for key in _AT_CREATION & vars(kind).keys():
+                self._visit(vars(kind)[key], f"{name}.{key}")
 
     def _function(self, function: types.FunctionType, name: str) -> None:
         fixed = _is_fixed(function.__module__ or "") and all(function is not root for root in self._roots)
@@ -204,23 +242,33 @@ class Watch:
         self._visit(function.__defaults__, name)
         self._visit(function.__kwdefaults__, name)
         if not fixed:
+            self._check(lambda: [function.__code__, function.__defaults__, function.__kwdefaults__], name)
             self._globals(function)
+        elif not _is_framework(function.__module__ or ""):
+            self._names |= {*names_in(function.__code__)}  # of objects that a method of Python's own reads
 
     def _globals(self, function: types.FunctionType) -> None:
-        names = set(_names_in(function.__code__))
-        for doubtful in names & _OUTSIDE:
-            raise Unwatchable(f"names {doubtful} in {function.__name__}, which reads what cannot be watched")
-        for module in names & sys.modules.keys():  # imported by the function itself
+        names, modules = globals_in(function.__code__)
+        for doubtful in names - function.__globals__.keys() & vars(builtins).keys():
+            if id(vars(builtins)[doubtful]) in self._outside:
+                self._visit(vars(builtins)[doubtful], doubtful)
+        for module in modules & sys.modules.keys():
             self._visit(sys.modules[module], module)
-        self._names |= names
+        self._names |= {*names_in(function.__code__)}
         known = tuple(sorted(names & function.__globals__.keys()))
         self._check(functools.partial(_values_of, function.__globals__, known), " or ".join(known))
         for key in known:
             self._visit(function.__globals__[key], key)
 
     def _module(self, module: types.ModuleType, name: str) -> None:
-        if not _is_fixed(module.__name__):
-            self._objects.append((module, name))
+        (self._libraries if _is_fixed(module.__name__) else self._objects).append((module, name))
+
+    def _visit_library(self, module: types.ModuleType, name: str) -> None:
+        """A module of a library: its parts are fixed, unless somebody puts others in their place."""
+        for key in sorted(self._names & vars(module).keys()):
+            part = vars(module)[key]
+            if isinstance(part, (types.ModuleType, type)) or id(part) in self._outside:
+                self._visit(part, f"{name}.{key}")
 
     def _dict(self, values: Mapping[Any, Any], name: str) -> None:
         self._containers += [(values.keys(), name), (values.values(), name)]
@@ -241,9 +289,11 @@ class Watch:
 
     def _visit_named_attributes(self) -> None:
         """Watches attributes of objects, classes and modules; what these reach may name more attributes."""
-        before = (-1, -1)
-        while before != (len(self._names), len(self._objects)):
-            before = len(self._names), len(self._objects)
+        before = (-1, -1, -1)
+        while before != (len(self._names), len(self._objects), len(self._libraries)):
+            before = len(self._names), len(self._objects), len(self._libraries)
+            for library, name in tuple(self._libraries):
+                self._visit_library(library, name)
             for value, name in tuple(self._objects):
                 for key in self._named(value):
                     self._visit(value.__dict__[key], f"{name}.{key}")
@@ -251,16 +301,24 @@ class Watch:
             if hasattr(value, "__dict__"):
                 names = tuple(sorted({*self._named(value), *self._names}))
                 self._check(functools.partial(_values_of, value.__dict__, names), name)
+        for library, name in self._libraries:
+            names = tuple(sorted(self._names & vars(library).keys()))
+            self._check(functools.partial(_values_of, vars(library), names), name)
 
     def _named(self, value: Any) -> list[str]:
         """The attributes of `value` that functions name, or that Python calls by itself."""
         attributes = getattr(value, "__dict__", {})
-        if self._names & {"__dict__", "vars", "getattr", "asdict"}:
+        if self._names & _READ_ALL and not isinstance(value, (tt_core.Tensor, Optimizer, types.ModuleType)):
             return sorted(name for name in attributes if not _is_automatic(name))
         named = self._names & attributes.keys()
         if isinstance(value, type):
             named |= {name for name in attributes if name == "forward" or name.startswith("__")} - _AT_CREATION
         return sorted(name for name in named if not _is_automatic(name))
+
+    def _referent(self, read: Callable[[], Any], name: str) -> None:
+        """What a reference or a variable of a context leads to."""
+        self._check(lambda: [read()], name)
+        self._visit(read(), name)
 
     def _check(self, read: Callable[[], list[Any]], name: str) -> None:
         """Watches the identity of what `read` returns."""
@@ -293,7 +351,6 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
     (Transparent, lambda watch, each, name: watch._visit(each.step, name)),
     (tt_core.Tensor, Watch._tensor),
     (np.ndarray, Watch._array),
-    ((bytearray, PackedNumbers), lambda watch, data, name: watch._equal(lambda: bytes(data), name)),
     (Layer, Watch._layer),
     (Optimizer, Watch._optimizer),
     (types.FunctionType, Watch._function),
@@ -301,10 +358,16 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
     (functools.partial, lambda watch, f, name: watch._several((f.func, f.args, f.keywords), name)),
     ((staticmethod, classmethod), lambda watch, f, name: watch._visit(f.__func__, name)),
     (property, lambda watch, f, name: watch._several((f.fget, f.fset), name)),
-    (type, Watch._class),
+    (type, Watch._named_class),
     (types.ModuleType, Watch._module),
     ((dict, types.MappingProxyType), Watch._dict),
     ((list, tuple, set, frozenset, collections.deque), Watch._several),
+    (contextvars.ContextVar, lambda watch, variable, name: watch._referent(lambda: variable.get(None), name)),
+    (weakref.ref, lambda watch, reference, name: watch._referent(reference, name)),
+    (
+        (operator.attrgetter, operator.methodcaller),
+        lambda watch, getter, name: watch._names.update(names_of_getter(getter)),
+    ),
     (
         (np.random.Generator, random.Random),
         lambda watch, rng, name: watch._equal(lambda: str(_generator_state(rng)), name),
@@ -315,6 +378,32 @@ _VISITS: tuple[tuple[Any, Callable[[Watch, Any, str], None]], ...] = (
 def _is_fixed(module: str) -> bool:
     top = module.partition(".")[0]
     return top in _FIXED or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _is_framework(module: str) -> bool:
+    return module.partition(".")[0] in _FIXED
+
+
+def _is_buffer(value: Any) -> bool:
+    """Whether an object shows its bytes, as a `bytearray`, an `array.array` or a number of ctypes does."""
+    try:
+        return bool(memoryview(value).nbytes >= 0)
+    except (TypeError, BufferError):
+        return False
+
+
+_OF_TENSORS = {"data", "is_parameter", "_requires_grad", "_grad", "grad_fn", "_output", "_retains", "_hooks"}
+
+
+def has_more(tensor: Any) -> bool:
+    """Whether somebody has given a tensor an attribute.
+
+    >>> x = Tensor([1.0])
+    >>> x.scale = 2
+    >>> has_more(x), has_more(Tensor([1.0]))
+    (True, False)
+    """
+    return len(tensor.__dict__) > 1 and not tensor.__dict__.keys() <= _OF_TENSORS
 
 
 def is_framework(function: Any) -> bool:
@@ -330,7 +419,9 @@ def _is_read_by_others(value: Any) -> bool:
 
 def _slots_of(kind: type) -> list[str]:
     slots = vars(kind).get("__slots__", ())
-    return [slots] if isinstance(slots, str) else [slot for slot in slots if slot not in ("__dict__", "__weakref__")]
+    names = [slots] if isinstance(slots, str) else [slot for slot in slots if slot not in ("__dict__", "__weakref__")]
+    owner = kind.__name__.lstrip("_")
+    return [f"_{owner}{name}" if name.startswith("__") and not name.endswith("__") else name for name in names]
 
 
 def _is_automatic(name: str) -> bool:
@@ -338,16 +429,6 @@ def _is_automatic(name: str) -> bool:
     return name in ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "_chain") or (
         name.startswith(("_abc_", "__annotat", "__static_attr", "__firstlineno"))
     )
-
-
-def _names_in(code: types.CodeType) -> Iterator[str]:
-    """The globals and attributes that a function names, those of functions inside of it included, and its texts."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names_in(constant)
-        elif isinstance(constant, str) and constant.isidentifier():  # for getattr(x, "name")
-            yield constant
 
 
 def _values_of(values: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
