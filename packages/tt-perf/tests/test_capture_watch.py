@@ -29,7 +29,8 @@ import pytest
 
 import tt_core as tt
 from tt_learn import SGD, Adam
-from tt_perf.acceleration.capture import CaptureWarning, capture
+from tt_perf import prune_
+from tt_perf.acceleration.capture import Captured, CaptureWarning, capture
 
 Read = Callable[[], float]
 Write = Callable[[float], None]
@@ -424,3 +425,25 @@ def test_names_of_attributes_are_not_those_of_functions() -> None:
     for i in range(4):
         step(tt.full((1, 2), i))
     assert (step.recorded, step.replayed) == (2, 2)
+
+
+def test_a_pruned_model_is_captured_under_its_masks() -> None:
+    def weights_after(wrap: Callable[[Any], Any]) -> Any:
+        tt.manual_seed(0)
+        model = tt.Sequential(tt.Linear(4, 8), tt.ReLU(), tt.Linear(8, 2))
+        prune_(model, 0.5)
+        optimizer = Adam(model.parameters(), lr=0.1)
+
+        def plain(x: Any) -> Any:
+            loss = loss_of(model, optimizer, x)
+            optimizer.step()
+            return loss
+
+        step = wrap(plain)
+        for i in range(6):
+            step(tt.full((3, 4), i))
+        assert not isinstance(step, Captured) or step.replayed == 4
+        assert (model[0].weight.numpy() == 0).sum() + (model[2].weight.numpy() == 0).sum() >= 24
+        return np.concatenate([p.numpy().reshape(-1) for p in model.parameters()])
+
+    np.testing.assert_array_equal(weights_after(capture), weights_after(lambda step: step))

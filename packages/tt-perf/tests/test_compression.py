@@ -524,6 +524,23 @@ def test_a_shrunk_gpt_gives_the_same_logits_in_a_fresh_process(tmp_path: Path) -
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), gpt(IDS).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_low_rank_keeps_the_dtype_and_what_is_frozen(dtype: str) -> None:
+    def model() -> Any:
+        tt_core.manual_seed(0)
+        return Sequential(Linear(24, 16), Linear(16, 8)).to(getattr(tt_core, dtype)).eval()
+
+    thin, fresh = model(), model()
+    compression.low_rank_(thin, rank=3)
+    x = tt_core.randn(4, 24).to(getattr(tt_core, dtype))
+    fresh[0].requires_grad_(False)
+    compression.load_compressed(fresh, thin.state_dict())
+    np.testing.assert_array_equal(fresh(x).numpy(), thin(x).numpy())
+    assert {p.dtype.name for p in fresh.parameters()} == {dtype}
+    assert not fresh[0].down.weight.requires_grad
+    assert not fresh[0].training
+
+
 def test_all_forms_come_back_from_a_file(tmp_path: Path) -> None:
     """Shrunk, then of low rank in one layer, then pruned; what is loaded trains on under its masks."""
     model = cnn().eval()

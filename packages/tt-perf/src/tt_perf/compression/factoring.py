@@ -10,7 +10,7 @@ import numpy as np
 from tt_core.engine.arguments import checked, explained
 from tt_core.engine.errors import is_integer, is_number
 from tt_core.layers import Layer, Linear, replace_layers
-from tt_perf.compression.low_rank import LowRankLinear, rank_of
+from tt_perf.compression.low_rank import LowRankLinear, decomposable, rank_of
 from tt_perf.compression.masks import prunable
 from tt_perf.compression.reports import CompressionError, Report, cost
 
@@ -50,7 +50,7 @@ def low_rank_(
     before, rows, ranks = cost(model, example), [], dict[Layer, int]()
     for w in chosen:
         dense: Any = w.layer
-        singular = np.linalg.svd(dense.weight.data, compute_uv=False)
+        singular = np.linalg.svd(decomposable(dense.weight.data), compute_uv=False)
         r = min(rank, len(singular)) if rank is not None else rank_of(singular, energy=energy, error=error)
         path, size = paths[id(dense)], r * (dense.in_features + dense.out_features)
         if size >= dense.weight.numel():

@@ -40,7 +40,8 @@ def load_compressed(model: Layer, state_dict: Mapping[str, Any]) -> None:
     for path, layer in model.named_modules():
         up, down = shapes.get(f"{path}.up.weight"), shapes.get(f"{path}.down.weight")
         if type(layer) is Linear and up and down and f"{path}.weight" not in shapes:
-            thin[layer] = LowRankLinear(down[1], up[0], down[0], bias=f"{path}.up.bias" in shapes)
+            made = LowRankLinear(down[1], up[0], down[0], bias=f"{path}.up.bias" in shapes)
+            thin[layer] = made.to(layer.weight.dtype).requires_grad_(layer.weight.requires_grad).train(layer.training)
     replace_layers(model, lambda layer, path: layer in thin, lambda layer: thin[layer])
     for path, layer in model.named_modules():
         for name, entry in (layer._parameters | layer._buffers).items():

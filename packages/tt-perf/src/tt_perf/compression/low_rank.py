@@ -32,6 +32,15 @@ def rank_of(singular: Array, *, energy: float | None = None, error: float | None
     return min(int(np.searchsorted(kept, wanted * kept[-1] * (1 - 1e-12))) + 1, len(singular))
 
 
+def decomposable(weight: Array) -> Array:
+    """The weight in a dtype that LAPACK takes: float16 becomes float32.
+
+    >>> decomposable(np.ones((2, 2), "float16")).dtype
+    dtype('float32')
+    """
+    return weight.astype(np.float32) if weight.dtype == np.float16 else weight
+
+
 def factors(weight: Array, rank: int) -> tuple[Array, Array]:
     """`up` (out, rank) and `down` (rank, in), whose product is the best approximation of `weight` of that rank.
 
@@ -66,7 +75,7 @@ class LowRankLinear(Layer):
     def of(cls, layer: Any, rank: int) -> LowRankLinear:
         """The best approximation of `layer`, in its dtype; it takes over the layer's bias."""
         made = cls(layer.in_features, layer.out_features, rank, bias=False)
-        for part, values in zip((made.up, made.down), factors(layer.weight.data, rank)):
+        for part, values in zip((made.up, made.down), factors(decomposable(layer.weight.data), rank)):
             part.weight.data = np.ascontiguousarray(values, layer.weight.dtype)
             part.weight.requires_grad_(layer.weight.requires_grad)
         made.up.bias = layer.bias

@@ -9,7 +9,7 @@ import numpy as np
 
 from tt_core.engine import mutation
 from tt_core.engine.arguments import checked
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, wrap
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer, Linear
@@ -73,7 +73,7 @@ def set_mask(layer: Layer, name: str, mask: Array) -> None:
     parameter = layer._parameters[name]
     if mask.shape != parameter.shape:
         raise CompressionError(f"set_mask: the mask is {mask.shape}, {name} is {parameter.shape}")
-    held = Tensor(np.array(mask, bool))
+    held = wrap(np.array(mask, bool))
     layer.register_buffer(name + MASK, held)
     parameter.pruning_mask = held  # type: ignore[attr-defined]  # found here after a step, and copied with it
     apply_mask(parameter)
