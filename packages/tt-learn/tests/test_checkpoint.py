@@ -157,6 +157,12 @@ def test_thread_count_and_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environments.thread_count() == 3
 
 
+def test_a_plugin_that_brings_kernels_is_a_change() -> None:
+    before = environments.environment()
+    with tt_core.use("formula"):
+        assert environments.environment_changes(before) == ["kernels own -> formula"]
+
+
 # --- damaged files
 
 

@@ -48,9 +48,10 @@ class Resumable:
     def resume(self, path: str | os.PathLike[str], exact: bool = True) -> None:
         """Restores a checkpoint, or the last one in a folder; call `fit` with the same arguments after it.
 
-        Warns if versions, machine or threads differ from those of the checkpoint, because bits may differ then.
-        `exact=False` restarts the epoch of a loader that cannot return to the middle of one. Raises `CheckpointError`
-        for a damaged file, and the errors of model, optimizer and scheduler for a state that does not fit.
+        Warns if versions, machine, threads or plugins that bring kernels differ from those of the checkpoint, because
+        bits may differ then. `exact=False` restarts the epoch of a loader that cannot return to the middle of one.
+        Raises `CheckpointError` for a damaged file, and the errors of model, optimizer and scheduler for a state that
+        does not fit.
         """
         file = Path(path) / "last.safetensors" if Path(path).is_dir() else Path(path)
         saved = load_checkpoint(file, **self._parts(), trainer=self)
