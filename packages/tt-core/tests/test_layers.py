@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -611,3 +612,47 @@ def test_plugins_exclude_each_other_in_both_directions() -> None:
             assert not manager.is_registered(second)
         finally:
             manager.unregister(first)
+
+
+# --- a forward that somebody replaces
+
+
+class Twice(Layer):
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+
+class Outer:
+    """A plugin whose wrap adds 100 to what a layer returns."""
+
+    @hookimpl
+    def tt_wrap_layer(self, layer_type: Any, call: Any) -> Any:
+        return lambda layer, *inputs, **options: call(layer, *inputs, **options) + 100
+
+
+@pytest.mark.parametrize("plugged", [False, True])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_forward_that_is_replaced_is_the_one_that_is_called(
+    plugged: bool, hooked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, other, more = Twice(), Twice(), 100.0 * plugged
+    if hooked:
+        layer.register_forward_hook(lambda layer, inputs, output: output + 1)
+    with tt_core.use(Outer()) if plugged else contextlib.nullcontext():
+        more += hooked
+        assert layer(ones(1)).item() == 2 + more
+        monkeypatch.setattr(Twice, "forward", lambda self, x: x * 3)  # as a reloaded module does
+        assert layer(ones(1)).item() == 3 + more
+        layer.forward = lambda x: x * 5  # type: ignore[method-assign]
+        assert (layer(ones(1)).item(), other(ones(1)).item()) == (5 + more, 3 + 100.0 * plugged)
+        del layer.forward
+        assert layer(ones(1)).item() == 3 + more
+    monkeypatch.setattr(ReLU, "forward", lambda self, x: x * 7)
+    assert ReLU()(ones(1)).item() == 7
+
+
+def test_an_error_in_a_replaced_forward_is_that_of_the_user() -> None:
+    layer = Twice()
+    layer.forward = lambda x: 1 / 0  # type: ignore[method-assign]
+    with tt_core.use(Outer()), pytest.raises(ZeroDivisionError):
+        layer(ones(1))

@@ -215,6 +215,15 @@ def test_hooks_on_layers_are_called(decoding: Decoding) -> None:
     assert decoding.tokens == 6
 
 
+def test_a_forward_that_is_replaced_is_called(decoding: Decoding) -> None:
+    model, seen = model_of(GPT2), []
+    logits(model, KVCache())
+    before, layer = decoding.tokens, model.blocks[1].mlp
+    layer.forward = lambda x: [seen.append(1), type(layer).forward(layer, x)][1]
+    logits(model, KVCache())
+    assert (decoding.tokens, len(seen)) == (before, 7)
+
+
 def test_gradients_are_left_to_the_ops(decoding: Decoding) -> None:
     model, cache = model_of(GPT2).requires_grad_(False), KVCache()
     model(tt.tensor([[1, 2]]), past=cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tt_core
+import tt_learn
 from tt_core.engine.plugins import manager
 from tt_core.layers import Layer
-from tt_language import GPT, GPTConfig, generate
+from tt_language import GPT, GPTConfig, generate, next_token_loss, stream
+from tt_language.transformers.window import Reader
 from tt_learn import load_tensors, save_tensors
 from tt_learn.autograd import GradientError
 from tt_perf import Profiler
@@ -524,3 +528,76 @@ def test_memoize_is_safe_in_threads() -> None:
             thread.join()
         assert not wrong
         assert 0 < plugin.results.nbytes <= 1000
+
+
+# --- models that change
+
+
+def halved(model: Any) -> Any:
+    with tt_learn.no_grad():
+        for p in model.parameters():
+            p.mul_(-0.7)
+
+
+def loaded(model: Any) -> Any:
+    model.load_state_dict({name: -0.7 * entry.detach() for name, entry in model.state_dict().items()})
+
+
+def trained(model: Any) -> Any:
+    optimizer = tt_learn.SGD(model.parameters(), lr=5.0)
+    next_token_loss(model(tt_core.tensor([[1, 2, 3]])), tt_core.tensor([[2, 3, 4]])).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("change", [halved, loaded, trained])
+def test_a_model_that_changes_between_two_tokens_reads_its_text_again(change: Any) -> None:
+    def tokens(*plugins: Any) -> list[int]:
+        tt_core.manual_seed(0)
+        model = GPT(GPTConfig(vocab_size=29, block_size=24, n_layer=2, n_head=2, n_embd=16, position="rotary")).eval()
+        with tt_core.use(*plugins, report=False) if plugins else contextlib.nullcontext():
+            text = stream(model, [1, 2, 3], 10, temperature=0)
+            first = [next(text), next(text)]
+            change(model)
+            return first + list(text)
+
+    expected = tokens()
+    for options in ({}, {"static": True}, {"reuse": 1}, {"beyond": "window"}):
+        assert tokens(KVCachePlugin(**options)) == expected
+
+
+def with_a_hook(model: Any) -> Callable[[], None]:
+    return model.blocks[0].register_forward_hook(lambda layer, inputs, output: -2 * output).remove
+
+
+def with_a_setting(model: Any) -> Callable[[], None]:
+    model.blocks[0].norm1.eps, before = 100.0, model.blocks[0].norm1.eps
+    return lambda: setattr(model.blocks[0].norm1, "eps", before)
+
+
+def with_a_forward(model: Any) -> Callable[[], None]:
+    layer = model.blocks[0].mlp
+    layer.forward = lambda x: type(layer).forward(layer, x) * -3  # type: ignore[method-assign]
+    return lambda: delattr(layer, "forward")
+
+
+@pytest.mark.parametrize("change", [with_a_hook, with_a_setting, with_a_forward])
+def test_a_prompt_is_read_again_by_a_model_that_computes_otherwise(change: Any, model: GPT) -> None:
+    prompts = [[1, 2, 3, 4, 5, 6]]
+
+    def logits() -> Any:
+        with tt_learn.no_grad():
+            return Reader(model, prompts, 1, 1).logits(prompts)
+
+    plain = logits()
+    undo = change(model)
+    changed = logits()
+    undo()
+    assert not np.allclose(plain, changed)
+    with tt_core.use(KVCachePlugin(reuse=1), report=False) as plugin:
+        np.testing.assert_allclose(logits(), plain, rtol=1e-4, atol=1e-3)
+        undo = change(model)
+        np.testing.assert_allclose(logits(), changed, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(logits(), changed, rtol=1e-4, atol=1e-3)
+        assert plugin.store.hits == 1
+        undo()
+        np.testing.assert_allclose(logits(), plain, rtol=1e-4, atol=1e-3)

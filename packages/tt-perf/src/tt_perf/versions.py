@@ -3,14 +3,17 @@
 What was computed with a model may be used again only while this holds. Optimizer steps, `load_state_dict`, `quantize_`,
 `prune_`, `shrink_` and merges change an array in place, which `tt_core.engine.mutation` notes, or put another array or
 layer in its place. Code that writes into `parameter.data` with NumPy goes round the clock, so some numbers of each
-array are compared as well: that finds a change of a whole array, not that of a few of its numbers. Code that makes a
-layer compute otherwise without touching an array, such as a switch, calls `mutation.record` on one of its parameters.
+array are compared as well: that finds a change of a whole array, not that of a few of its numbers. Hooks of layers and
+their plain attributes, such as `eps`, are compared too, except `training`. Code that makes a layer compute otherwise by
+anything else, such as a switch in a list, calls `mutation.record` on one of its parameters.
 """
 
 from __future__ import annotations
 
 import functools
+import types
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array
 from tt_core.layers import Layer
 
+_PLAIN = (type(None), bool, int, float, str, types.FunctionType, types.MethodType, functools.partial)
 _SAMPLES = 16
 """How many numbers of each array are compared."""
 
@@ -38,6 +42,7 @@ class Version:
     def __init__(self, model: Layer) -> None:
         self._moment = mutation.now()
         self._layers = [weakref.ref(layer) for layer in model.modules()]
+        self._settings = [_settings_of(layer) for layer in model.modules()]
         self._arrays = arrays_of(model)
         self._samples = [_sample(array) for array in self._arrays]
 
@@ -47,6 +52,8 @@ class Version:
         if len(layers) != len(self._layers) or len(arrays) != len(self._arrays):
             return False
         if any(known() is not layer for known, layer in zip(self._layers, layers)):
+            return False
+        if any(known != _settings_of(layer) for known, layer in zip(self._settings, layers)):
             return False
         if any(known is not array for known, array in zip(self._arrays, arrays)):
             return False
@@ -58,6 +65,14 @@ class Version:
 def arrays_of(model: Layer) -> list[Array]:
     """The arrays of all parameters and buffers."""
     return [entry.data for entry in (*model.parameters(), *model.buffers())]
+
+
+def _settings_of(layer: Layer) -> list[Any]:
+    """The numbers, texts and functions among a layer's attributes, and its hooks."""
+    found: list[Any] = [
+        (name, value) for name, value in layer.__dict__.items() if isinstance(value, _PLAIN) and name != "training"
+    ]
+    return [*found, type(layer).forward, *[hook for hooks in layer._hooks or () for hook in hooks.items()]]
 
 
 def _sample(array: Array) -> bytes:

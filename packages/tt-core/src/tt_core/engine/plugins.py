@@ -34,6 +34,8 @@ from tt_core.engine.redefinition import redefined
 GROUP = "tinytorch"
 ACTS_GROUP = "tinytorch.acts"
 
+C = TypeVar("C")
+
 
 class PluginManager(pluggy.PluginManager):
     """pluggy's manager, with checked hook names, chained hooks, and rebinding at each change; it raises `PluginError`.
@@ -161,7 +163,7 @@ class PluginManager(pluggy.PluginManager):
                 fact = "TT_PLUGINS has changed since it was read, at the first op; this has no effect"
                 warnings.warn(f"{fact}: call use({', '.join(map(repr, names))})", stacklevel=4)
 
-    def once_loaded(self, call: Callable[..., Any], again: Callable[..., Any]) -> Callable[..., Any]:
+    def once_loaded(self, call: C, again: Callable[..., Any]) -> C | Callable[..., Any]:
         """Returns `call`; before TT_PLUGINS has been read, a function that reads it and then calls `again`."""
         if not self.pending:
             return call

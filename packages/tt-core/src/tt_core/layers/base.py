@@ -52,7 +52,8 @@ class Layer(ModuleNames):
     """
 
     _types: ClassVar[weakref.WeakSet[type[Layer]]] = weakref.WeakSet()
-    _chain: Callable[..., Any]
+    _chain: Callable[..., Any] | None
+    """`forward` inside the wraps of plugins; None where there are none."""
     _parameters: dict[str, Tensor]
     _buffers: dict[str, Tensor | None]
     _transient: dict[str, Tensor | None]  # buffers that are not in the state dict
@@ -80,7 +81,10 @@ class Layer(ModuleNames):
         try:
             if self._hooks is not None:
                 return self._call_with_hooks(inputs, options)
-            return type(self)._chain(self, *inputs, **options)
+            chain = type(self)._chain
+            if chain is None:  # without plugins; a forward that somebody has replaced is found
+                return self.forward(*inputs, **options)
+            return chain(self, *inputs, **options)
         except AttributeError as error:  # costs nothing until something raises
             blame(type(self).__name__, error)
             _explain(self, inputs, error)
@@ -377,13 +381,21 @@ def _explain(layer: Layer, inputs: tuple[Any, ...], error: AttributeError) -> No
 
 def _bind(layer_type: type[Layer]) -> None:
     """Binds the plugins' wraps into the call of this type of layer."""
-    forward = layer_type.forward
-    chain = manager.chained("tt_wrap_layer", forward, into="call", layer_type=layer_type)
-    if chain is not forward:
-        remember(forward, "")
-    layer_type._chain = manager.once_loaded(
-        chain, lambda self, *inputs, **options: type(self)._chain(self, *inputs, **options)
-    )
+    chain = manager.chained("tt_wrap_layer", _forward, into="call", layer_type=layer_type)
+    if chain is not _forward:
+        remember(layer_type.forward, "")
+    layer_type._chain = manager.once_loaded(None if chain is _forward else chain, _again)
+
+
+def _forward(layer: Layer, *inputs: Any, **options: Any) -> Any:
+    return layer.forward(*inputs, **options)
+
+
+remember(_forward, "")
+
+
+def _again(layer: Layer, *inputs: Any, **options: Any) -> Any:
+    return (type(layer)._chain or _forward)(layer, *inputs, **options)
 
 
 def _bind_all() -> None:

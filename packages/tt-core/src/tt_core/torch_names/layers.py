@@ -111,7 +111,8 @@ class ModuleNames:
             changed = hook(self, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
-        output = type(self)._chain(self, *inputs, **options)
+        chain = type(self)._chain
+        output = self.forward(*inputs, **options) if chain is None else chain(self, *inputs, **options)
         for hook in tuple(after.values()):
             changed = hook(self, inputs, output)
             output = output if changed is None else changed

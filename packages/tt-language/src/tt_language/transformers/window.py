@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array
 from tt_core.engine.plugins import manager
 from tt_core.tensor.creation import tensor
@@ -55,6 +56,7 @@ class Reader:
         self.beyond = getattr(self.past, "beyond", "crop")
         self.prompts = self._cropped(prompts, first) if self.beyond == "crop" else prompts
         self.unread = True
+        self.moment = mutation.now()
         self.shared = 0 if self.past is None else self.past.length  # columns before the padding
         self.starts: list[int] = []
 
@@ -88,7 +90,7 @@ class Reader:
         starts = [self._start(len(text)) for text in texts]
         windows = [list(text[start:]) for text, start in zip(texts, starts)]
         known = 0 if self.past is None else self.past.length
-        if known and (starts != self.starts or self._must_read_again(known, windows)):
+        if known and (self._is_changed() or starts != self.starts or self._must_read_again(known, windows)):
             self.past.clear()
             known = self.shared = 0
         self.starts = starts
@@ -111,6 +113,14 @@ class Reader:
         if self.beyond == "error" and length > self.block_size:
             raise ConfigError(f"generate: the text has {length} tokens, the context {self.block_size}; it ends here")
         return 0 if self.beyond == "window" else window_start(length, self.block_size)
+
+    def _is_changed(self) -> bool:
+        """Whether the model was changed in place since it was last asked, as training in another thread does."""
+        moment, self.moment = self.moment, mutation.now()
+        if moment == self.moment:
+            return False
+        entries = (*self.model.parameters(), *self.model.buffers())
+        return any(mutation.changed_since(entry.data, moment) for entry in entries)
 
     def _must_read_again(self, known: int, windows: Sequence[Sequence[int]]) -> bool:
         """Whether the context has no room for one more column, or the keys were rotated by other frequencies."""

@@ -77,6 +77,7 @@ class Watch:
         self._held: list[Any] = []  # so that no id is used again
         self._seen: set[int] = set()
         self._classes: set[int] = set()
+        self._kinds: set[int] = set()  # of layers, the framework's among them
         self._objects: list[tuple[Any, str]] = []  # of which attributes that some function names are watched
         self._libraries: list[tuple[types.ModuleType, str]] = []
         self._names: set[str] = set()
@@ -193,7 +194,11 @@ class Watch:
         if layer._hooks is not None:
             raise Unwatchable(f"{name} has hooks")
         self._attributes(layer.__dict__, name)
-        self._class(type(layer), type(layer).__name__)
+        kind = type(layer)
+        if id(kind) not in self._kinds:
+            self._kinds.add(id(kind))
+            self._check(lambda: [kind.forward], kind.__name__)
+        self._class(kind, kind.__name__)
 
     def _optimizer(self, optimizer: Optimizer, name: str) -> None:
         """Its parameters are watched; a replay calls it, so everything else counts only where the step names it."""

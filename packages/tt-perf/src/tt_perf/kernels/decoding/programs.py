@@ -69,9 +69,10 @@ class Program:
         self.attending: Array = np.flatnonzero(kinds == C.ATTENTION)
 
     def holds(self) -> bool:
-        """Whether the model has the same layers and arrays, in evaluation mode and without hooks."""
-        if any(layer.training or (layer._hooks is not None and any(layer._hooks)) for layer in self._layers):
-            return False
+        """Whether the model has the same layers and arrays, and is in evaluation mode, without hooks or patches."""
+        for layer in self._layers:
+            if layer.training or (layer._hooks is not None and any(layer._hooks)) or "forward" in layer.__dict__:
+                return False
         for registry, known in self._structure:
             if len(registry) != len(known) or not all(map(operator.is_, registry.values(), known)):
                 return False
