@@ -323,6 +323,38 @@ def test_a_plugin_fuses_a_product_with_its_activation() -> None:
     assert sizes == [8] * 4 + [5] * 4
 
 
+def test_a_fused_kernel_does_not_replace_a_later_plugin() -> None:
+    """Who plugs in a kernel of relu after a plugin that fuses relu wants this kernel to run."""
+    fused: list[str] = []
+
+    class Fuses:
+        @hookimpl
+        def tt_fused(self, first: Op, second: Op) -> Any:
+            return kernel if (first.name, second.name) == ("linear", "relu") else None
+
+    def kernel(inputs: Any, attributes: Any, others: Any, more: Any) -> Any:
+        fused.append("linear, relu")
+        h = tt.linear.kernel(*inputs)
+        return h, tt.relu.kernel(h)
+
+    class Halves:
+        @hookimpl
+        def tt_kernel(self, op: Op) -> Any:
+            return (lambda x: np.maximum(x, 0) / 2) if op.name == "relu" else None
+
+    model = tt.Sequential(tt.Linear(5, 7), tt.ReLU())
+    x = batches(1)[0][0]
+    with tt.no_grad():
+        plain = model(x).data
+        for order, factor, calls in ((Fuses(), Halves()), 0.5, 0), ((Halves(), Fuses()), 1.0, 2):
+            with tt.use(order[0]), tt.use(order[1]):
+                captured = capture(model)
+                outs = [captured(x).data for _ in range(4)]
+            assert captured.replayed == 2
+            assert len(fused) == calls
+            np.testing.assert_array_equal(outs[-1], plain * np.float32(factor))
+
+
 # --- what is recorded again
 
 

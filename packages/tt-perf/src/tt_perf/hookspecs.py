@@ -21,7 +21,8 @@ def tt_fused(first: Op, second: Op) -> Callable[..., Any] | None:
 
     Asked when a step is captured. It is called as `kernel(inputs, attributes, others, more)`: the inputs and attributes
     of the first call, the other inputs and the attributes of the second. It returns a tuple of what the two kernels
-    return, residuals included, with the same bits; or None for arrays that it does not cover. The first answer wins.
+    return, residuals included, with the same bits; or None for arrays that it does not cover. The first answer wins,
+    unless a plugin that was plugged in later has its own kernel for one of the ops.
     An attribute `as_job` of the kernel offers its compiled code to captured steps (see docs/plugins.md).
     """
 

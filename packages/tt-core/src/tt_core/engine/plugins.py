@@ -141,11 +141,15 @@ class PluginManager(pluggy.PluginManager):
                 found.append(answer)
         return None if caller.spec.opts["firstresult"] else found
 
-    def who_answers(self, hook: str, /, **arguments: Any) -> str:
-        """The name of the plugin that gives the first answer."""
+    def answering(self, hook: str, /, **arguments: Any) -> Any:
+        """The plugin that gives the first answer, or None."""
         given = reversed(getattr(self.hook, hook).get_hookimpls())
-        first = next((each for each in given if _answer(each, hook, arguments) is not None), None)
-        return "" if first is None else _name_of(first.plugin, first.plugin_name)
+        return next((each.plugin for each in given if _answer(each, hook, arguments) is not None), None)
+
+    def who_answers(self, hook: str, /, **arguments: Any) -> str:
+        """The name of the plugin that gives the first answer, or an empty text."""
+        plugin = self.answering(hook, **arguments)
+        return "" if plugin is None else _name_of(plugin, self.get_name(plugin) or "")
 
     def load_pending(self) -> None:
         """Activates the plugins of TT_PLUGINS at the first call; later calls warn if the variable has changed.

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import activations, losses
-from tt_core.engine.dispatch import Array
+from tt_core.engine.dispatch import Array, Op
 from tt_core.engine.plugins import manager
 from tt_core.kernels.losses import class_rows, counted_labels, reduced_rows, row_blocks
 from tt_data import spatial
@@ -230,7 +230,7 @@ def pairs_of_plugins(tape: Tape) -> None:
         for second in _seconds(uses, first):
             ops = first.op, second.op
             if ops not in answered:
-                answered[ops] = manager.answers("tt_fused", first=first.op, second=second.op)
+                answered[ops] = _kernel_for(*ops)
             kernel = answered[ops]
             others = second.inputs[1:]
             if kernel is None or first.results[0] in others or not all(uses.known_at(slot, first) for slot in others):
@@ -246,6 +246,19 @@ def pairs_of_plugins(tape: Tape) -> None:
             )
             uses.replace({id(first): [both], id(second): []})
             break
+
+
+def _kernel_for(first: Op, second: Op) -> Kernel | None:
+    """The first answer to `tt_fused`; None where a plugin that came later has its own kernel for one of the ops."""
+    plugged = [plugin for _, plugin in manager.list_name_plugin()]
+    fuser = manager.answering("tt_fused", first=first, second=second)
+    if fuser is None:
+        return None
+    kernels = [manager.answering("tt_kernel", op=op) for op in (first, second)]
+    if any(each is not None and plugged.index(each) > plugged.index(fuser) for each in kernels):
+        return None
+    kernel: Kernel | None = manager.answers("tt_fused", first=first, second=second)
+    return kernel
 
 
 def _seconds(uses: Uses, first: Call) -> Iterator[Call]:
