@@ -33,6 +33,17 @@ print(out.tolist())
 SLOPES = "[0.0, 1.0, 0.0, 3.0, 4.0]\n"
 
 
+def test_no_two_loops_have_one_name() -> None:
+    """They are looked up by name, so one of them would be called in the other's place."""
+    named = [
+        name
+        for module in compiling.MODULES
+        for name, value in vars(module).items()
+        if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
+    ]
+    assert sorted(set(named)) == sorted(named)
+
+
 def start(folder: Path, code: str = RELU) -> subprocess.Popen[str]:
     env = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
     return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=-1, stderr=-1, text=True)

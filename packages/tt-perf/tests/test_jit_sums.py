@@ -190,7 +190,8 @@ SABOTAGES: dict[str, tuple[Any, str, Any, Any]] = {
     "half of each row": (
         sum_loops, "row_sums", _half(sum_loops.row_sums, 1), lambda: check_sums(JitPlugin(plain), (270, 65), 1)),
     "half of each column": (
-        sum_loops, "column_sums", _half(sum_loops.column_sums, 1), lambda: check_sums(JitPlugin(plain), (270, 65), 0)),
+        sum_loops, "stacked_column_sums", _half(sum_loops.stacked_column_sums, 1),
+        lambda: check_sums(JitPlugin(plain), (270, 65), 0)),
     "half of a gradient": (
         row_loops, "rms_norm_backward", _half(row_loops.rms_norm_backward, 4),
         lambda: check_rms_norm(JitPlugin(plain), (3, 5))),

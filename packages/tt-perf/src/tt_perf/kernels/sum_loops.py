@@ -44,7 +44,7 @@ def row_sums(x: In2, out: Out1) -> None:
         out[i] = total
 
 
-def column_sums(x: In3, out: Out2, first: int, last: int) -> None:
+def stacked_column_sums(x: In3, out: Out2, first: int, last: int) -> None:
     """The sums over the rows of each matrix, in columns `first` to `last`: (N, rows, columns) to (N, columns)."""
     matrices, rows, columns = x.shape
     numbers, results = x.reshape(-1), out.reshape(-1)

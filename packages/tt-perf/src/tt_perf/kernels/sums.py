@@ -108,7 +108,7 @@ def sums_from(loop: dict[str, Call]) -> dict[str, Call]:
 
     def columns(x: Array) -> Array:
         out = np.empty((len(x), x.shape[2]), number)
-        in_parallel(lambda part: loop["column_sums"](x, out, part.start, part.stop), x.shape[2], x.nbytes)
+        in_parallel(lambda part: loop["stacked_column_sums"](x, out, part.start, part.stop), x.shape[2], x.nbytes)
         return out
 
     def everything(x: Array) -> Array:
