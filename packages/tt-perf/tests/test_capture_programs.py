@@ -363,5 +363,5 @@ def test_sums_in_the_order_of_numpy(size: int) -> None:
 def test_column_sums(shape: tuple[int, int]) -> None:
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     out = np.empty(shape[1], np.float32)
-    compiled()["column_sums"](x, out)
+    compiled()["bias_sums"](x, out)
     np.testing.assert_allclose(out, x.sum(0, np.float64), rtol=1e-4, atol=1e-4)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import types
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 from tt_core.engine.errors import PluginError
 from tt_perf.acceleration import compiling, loops, plain
-from tt_perf.acceleration.compiling import Loops, Progress, compiled, import_numba
+from tt_perf.acceleration.compiling import MODULES, Loops, Progress, compiled, import_numba
 from tt_perf.command.cli import jit
 from tt_perf.kernels import arrays, image_loops, planes
 
@@ -280,3 +281,14 @@ def test_the_class_is_a_mapping_of_what_is_compiled() -> None:
     assert dict(functions) == {}
     functions["relu_backward"]
     assert set(functions) == {"relu_backward"}
+
+
+def test_no_two_files_define_a_loop_of_one_name() -> None:
+    """Loops are found by name, so the one would be called in the place of the other."""
+    defined = Counter(
+        name
+        for module in MODULES
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+    )
+    assert [name for name, times in defined.items() if times > 1] == []

@@ -64,7 +64,7 @@ def blas_piece(arguments: int, piece: int) -> None:
 # --- sums
 
 
-def column_sums(x: In2, out: Out1) -> None:
+def bias_sums(x: In2, out: Out1) -> None:
     """The sum of each column."""
     out[:] = ZERO
     for i in range(x.shape[0]):
@@ -73,11 +73,11 @@ def column_sums(x: In2, out: Out1) -> None:
             out[j] += row[j]
 
 
-def column_sums_piece(arguments: int, piece: int) -> None:
-    """`column_sums` of a matrix (rows, columns) at an address."""
+def bias_sums_piece(arguments: int, piece: int) -> None:
+    """`bias_sums` of a matrix (rows, columns) at an address."""
     given = integers_at(arguments, 4)
     rows, columns = given[2], given[3]
-    column_sums(numbers_at(given[0], rows * columns).reshape(rows, columns), numbers_at(given[1], columns))
+    bias_sums(numbers_at(given[0], rows * columns).reshape(rows, columns), numbers_at(given[1], columns))
 
 
 def sum_of_eights(x: Array, first: int, last: int) -> Number:

@@ -141,14 +141,14 @@ def row_kernels(loop: dict[str, Call]) -> dict[str, Call]:
             found: Array = broadcasting.sum_to.kernel(x, shape=shape)
             return found
         out = np.empty(shape, np.float32)
-        loop["column_sums"](x, out)
+        loop["bias_sums"](x, out)
         return out
 
     def sum_to_job(inputs: Arrays, results: Arrays, attributes: Any, failed: Array) -> Job | None:
         (x,) = inputs
         if unfit(x) or not _is_few_rows(x, attributes["shape"]):
             return None
-        return job(loop, "column_sums_piece", (x, *results, *x.shape))
+        return job(loop, "bias_sums_piece", (x, *results, *x.shape))
 
     sum_to.as_job = sum_to_job  # type: ignore[attr-defined]
     made: tuple[Call, ...] = (softmax, log_softmax, softmax_backward, log_softmax_backward, embedding_backward, dropout)
