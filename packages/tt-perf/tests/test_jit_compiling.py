@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import types
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from click.testing import CliRunner
 
 from tt_core.engine.errors import PluginError
 from tt_perf.acceleration import compiling, loops, plain
-from tt_perf.acceleration.compiling import MODULES, Loops, Progress, compiled, import_numba
+from tt_perf.acceleration.compiling import Loops, Progress, compiled, import_numba
 from tt_perf.command.cli import jit
 from tt_perf.kernels import arrays, image_loops, planes
 
@@ -265,30 +264,8 @@ def test_hints() -> None:
     assert pairs == [4, 2, 5, "int64", "int64", "int64"]
 
 
-def test_no_two_loops_share_a_name() -> None:
-    """A loop calls others by name, whatever file they are in."""
-    names = [
-        name
-        for module in compiling.MODULES
-        for name, value in vars(module).items()
-        if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
-    ]
-    assert len(names) == len(set(names))
-
-
 def test_the_class_is_a_mapping_of_what_is_compiled() -> None:
     functions = Loops(loops)
     assert dict(functions) == {}
     functions["relu_backward"]
     assert set(functions) == {"relu_backward"}
-
-
-def test_no_two_files_define_a_loop_of_one_name() -> None:
-    """Loops are found by name, so the one would be called in the place of the other."""
-    defined = Counter(
-        name
-        for module in MODULES
-        for name, value in vars(module).items()
-        if getattr(value, "__module__", None) == module.__name__
-    )
-    assert [name for name, times in defined.items() if times > 1] == []
