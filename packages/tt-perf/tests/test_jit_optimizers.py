@@ -350,3 +350,23 @@ def test_gradients_that_stay_where_they_are(jit: JitPlugin, name: str) -> None:
             other.step()
             for found, wanted in zip(everything(parameters, optimizer), everything(others, other), strict=True):
                 np.testing.assert_array_equal(found, wanted)
+
+
+@NUMBA
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {"weight_decay": 0.1}),
+        ("AdamW", {"amsgrad": True}),
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ],
+)
+def test_compiled_steps_round_as_they_are_written(name: str, options: dict[str, Any]) -> None:
+    """So that a loop has the same bits wherever it is compiled into: `a b + c d` has two ways to round once less."""
+    found = []
+    for loops in (plain, compiled):
+        parameters, optimizer = made(name, **options)
+        with tt.use(JitPlugin(loops), report=False):
+            learn(parameters, optimizer, range(4))
+        found.append([p.data.tobytes() for p in parameters])
+    assert found[0] == found[1]

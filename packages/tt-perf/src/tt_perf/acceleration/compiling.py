@@ -189,8 +189,9 @@ class Loops(dict[str, Any]):
         """Numba's form of a loop, which compiles it for what it is called with."""
         source = self._sources[name]
         function = types.FunctionType(source.__code__, self._globals[source.__module__], name)
+        joined = set() if getattr(source, "as_written", False) else {"contract"}
         order = {"reassoc"} if getattr(source, "any_order", False) else set()
-        options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *order}}
+        options = {"nogil": True, "error_model": "numpy", "fastmath": joined | order}
         try:
             return self._numba.njit(function, cache=cache, **options)
         except RuntimeError:  # no folder to keep it in

@@ -97,3 +97,14 @@ def any_order(loop: Loop) -> Loop:
     """
     loop.any_order = True  # type: ignore[attr-defined]
     return loop
+
+
+def as_written(loop: Loop) -> Loop:
+    """Marks a loop in which each product and each sum is rounded.
+
+    In other loops the compiler may join a product and a sum into one instruction that rounds once. In `a b + c d` it
+    chooses one of two, perhaps another where the loop is part of a larger function. Loops that are bound by memory lose
+    no time by rounding twice.
+    """
+    loop.as_written = True  # type: ignore[attr-defined]
+    return loop

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.kernels.arrays import In1, Labels, LabelsOut, Out1
+from tt_perf.kernels.arrays import In1, Labels, LabelsOut, Out1, as_written
 from tt_perf.kernels.atomics import atomics
 from tt_perf.kernels.team_loops import run_pieces
 from tt_perf.kernels.tiles import tiles
@@ -25,11 +25,13 @@ WHOLE = 256
 integers_at, numbers_at = atomics()["integers_at"], tiles()["numbers_at"]
 
 
+@as_written
 def decayed(g: Number, p: Number, decay: Number) -> Number:
     """`g + decay p`, and `g` without decay also where p is infinite: 0 times that would be nan."""
     return g + decay * p if decay != ZERO else g
 
 
+@as_written
 def adam(p: Array, g: Array, m: Array, v: Array, largest: Array, amsgrad: bool, how: Array) -> None:
     """`m += rate1 (d - m)`, `v = beta2 v + rate2 d^2`, `p = shrink p - lr m / (sqrt(v) + eps)`, d = sign g + decay p.
 
@@ -53,6 +55,7 @@ def adam(p: Array, g: Array, m: Array, v: Array, largest: Array, amsgrad: bool, 
             p[i] = p[i] * shrink - lr * (m[i] / (np.sqrt(v[i]) + eps))
 
 
+@as_written
 def sgd(p: Array, g: Array, how: Array) -> None:
     """`p -= lr (sign g + decay p)`."""
     lr, decay, sign = how[0], how[1], how[2]
@@ -60,6 +63,7 @@ def sgd(p: Array, g: Array, how: Array) -> None:
         p[i] -= lr * decayed(sign * g[i], p[i], decay)
 
 
+@as_written
 def sgd_momentum(p: Array, g: Array, b: Array, how: Array, nesterov: bool) -> None:
     """`b = momentum b + fresh d` and `p -= lr b`, or `p -= lr (d + ahead b)` with `nesterov`; d = sign g + decay p."""
     lr, decay, sign = how[0], how[1], how[2]
