@@ -163,7 +163,13 @@ def of_queue() -> tuple[Read, Write]:
 
 def of_shape() -> tuple[Read, Write]:
     data = np.zeros((2, 2))
-    return lambda: float(data.ndim), lambda value: setattr(data, "shape", 4)
+
+    def write(value: float) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # NumPy 2.5 would rather make a view
+            data.shape = (4,)
+
+    return lambda: float(data.ndim), write
 
 
 def of_code() -> tuple[Read, Write]:
