@@ -281,7 +281,7 @@ def test_a_step_allocates_nothing_of_a_parameters_size(make: Callable[[Any], opt
     optimizer.step()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20_000  # the large parameter has 480,000 bytes
+    assert peak < 50_000  # the large parameter has 480,000 bytes
 
 
 @every_optimizer

@@ -63,31 +63,36 @@ def orthogonalize(x: Array, other: Array, gram: Array, square: Array, how: Array
             flat[i] = a * flat[i] + results[i]
 
 
-def muon(p: Array, g: Array, m: Array, rows: int, columns: int, nesterov: bool, steps: int, how: Array) -> None:
+def muon(
+    p: Array, g: Array, m: Array, rows: int, columns: int, nesterov: bool, steps: int, how: Array, room: Array
+) -> None:
     """`m += fresh (g - m)`, `u = g + momentum (m - g)` or m, and `p = shrink p - rate orthogonalize(u / |u|)`.
 
-    `how`: the three coefficients of the iteration, eps, fresh = 1 - momentum, momentum, shrink, rate.
+    `how`: the three coefficients of the iteration, eps, fresh = 1 - momentum, momentum, shrink, rate. `room` holds two
+    matrices of this size, and two of its shorter side squared.
     """
     eps, fresh, momentum, shrink, rate = how[3], how[4], how[5], how[6], how[7]
     short, long = min(rows, columns), max(rows, columns)
-    u, other = np.empty((short, long), np.float32), np.empty((short, long), np.float32)
-    gram, square = np.empty((short, short), np.float32), np.empty((short, short), np.float32)
-    x, room = u.reshape(-1), other.reshape(-1)
+    size, small = p.size, short * short
+    x, turned = room[:size], room[size : 2 * size]
+    u, other = x.reshape(short, long), turned.reshape(short, long)
+    gram = room[2 * size : 2 * size + small].reshape(short, short)
+    square = room[2 * size + small : 2 * (size + small)].reshape(short, short)
     wide = rows <= columns
-    first = x if wide else room
+    first = x if wide else turned
     for i in range(p.size):
         m[i] += (g[i] - m[i]) * fresh
         first[i] = g[i] + (m[i] - g[i]) * momentum if nesterov else m[i]
     if not wide:
-        transpose(room, 0, rows, columns, columns, x, 0, rows)
+        transpose(turned, 0, rows, columns, columns, x, 0, rows)
     length = np.sqrt(product_of(x, x))
     length = eps if length < eps else length
     for i in range(x.size):
         x[i] /= length
     orthogonalize(u, other, gram, square, how, steps)
     if not wide:
-        transpose(x, 0, short, long, long, room, 0, short)
-    direction = x if wide else room
+        transpose(x, 0, short, long, long, turned, 0, short)
+    direction = x if wide else turned
     for i in range(p.size):
         p[i] = p[i] * shrink - rate * direction[i]
 
@@ -102,6 +107,7 @@ def muon_group(
     nesterov: bool,
     steps: int,
     how: In2,
+    room: Out1,
     first: int,
     last: int,
 ) -> None:
@@ -109,4 +115,4 @@ def muon_group(
     for row in range(first, last):
         count, at = begins[row + 1] - begins[row], starts[row]
         p, g = numbers_at(ps[row], count), numbers_at(gs[row], count)
-        muon(p, g, m[at : at + count], sizes[row, 0], sizes[row, 1], nesterov, steps, how[row])
+        muon(p, g, m[at : at + count], sizes[row, 0], sizes[row, 1], nesterov, steps, how[row], room)

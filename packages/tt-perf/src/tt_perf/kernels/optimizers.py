@@ -48,6 +48,7 @@ class Table:
         self.known: list[tuple[Any, Array, weakref.ref[Array]]] = []  # parameters with arrays that were checked
         self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held during a step
         self.apart = True
+        self.rooms: list[Array] = []  # scratch memory of the threads, kept from step to step
 
     @property
     def count(self) -> int:
@@ -213,8 +214,17 @@ def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
         how = np.array([(*alike, lr * scale_of(group["adjust_lr_fn"], *size)) for size in sizes.tolist()], number)
         rows, m = (table.p, table.g, table.begins, table.starts), blocks.flat["momentum_buffer"]
         given = *rows, sizes, m, bool(group["nesterov"]), int(group["ns_steps"]), how
-        work = split(len(sizes), len(sizes))  # a matrix is a piece of work
-        at_once(lambda part: loop["muon_group"](*given, part.start, part.stop), work)
+        need = int(2 * (sizes.prod(axis=1) + sizes.min(axis=1) ** 2).max(initial=0))
+
+        def steps(part: slice) -> None:
+            try:
+                room = table.rooms.pop()
+            except IndexError:
+                room = np.empty(need, number)
+            loop["muon_group"](*given, room, part.start, part.stop)
+            table.rooms.append(room)
+
+        at_once(steps, split(len(sizes), len(sizes)))  # a matrix is a piece of work
 
     def made(kind: type[Optimizer], run: Call) -> Call:
         def update(optimizer: Any, p: Array, g: Array, state: State, step: int, group: Group) -> None:
