@@ -6,8 +6,9 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,7 +181,12 @@ def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: i
 
     if path is not None:
         check_folder(path.parent)
-    table = compare_kernels(ops, plugins or None, size, rounds)
+
+    def measured(names: Sequence[str]) -> Iterator[str]:
+        with click.progressbar(names, label="measuring", file=sys.stderr, item_show_func=lambda name: name) as bar:
+            yield from bar
+
+    table = compare_kernels(ops, plugins or None, size, rounds, through=measured)
     click.echo(str(table))
     if path is not None:
         table.save(path)

@@ -21,7 +21,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -186,12 +186,17 @@ class Table:
 
 
 def compare_kernels(
-    names: Sequence[str] = (), plugins: Sequence[str] | None = None, size: int = 128, rounds: int = 15
+    names: Sequence[str] = (),
+    plugins: Sequence[str] | None = None,
+    size: int = 128,
+    rounds: int = 15,
+    through: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> Table:
     """Measure the forms of these ops, by default of all in `CALLS`, with the kernels of these plugins.
 
-    By default these are `naive`, `jit` where Numba is installed, and `capture`. Raises `BenchmarkError` as `call_of`
-    does, and `PluginError` for a plugin that does not load.
+    By default these are `naive`, `jit` where Numba is installed, and `capture`. `through` goes through the names of the
+    ops, and may show how far the measurement is. Raises `BenchmarkError` as `call_of` does, and `PluginError` for a
+    plugin that does not load.
     """
     calls = {name: call_of(name, size) for name in names or CALLS}
     load = load_per_core()  # before the work of this table adds to it
@@ -199,7 +204,7 @@ def compare_kernels(
     captured = "capture" in (PLUGINS if plugins is None else plugins)
     machine = measure_machine()
     with use(*["jit"] if captured and isinstance(brought.get("jit"), dict) else [], report=False):
-        costs = [_cost(registry[name], call, brought, rounds, captured) for name, call in calls.items()]
+        costs = [_cost(registry[name], calls[name], brought, rounds, captured) for name in through([*calls])]
     rates = [cost.flops / form.seconds for cost in costs for form in cost.forms if form.seconds]
     machine = replace(machine, flops_per_second=max(machine.flops_per_second, *rates))
     return Table(machine, tuple([cost.judged(machine) for cost in costs]), load)
