@@ -344,6 +344,16 @@ exec ip netns exec $host unshare --uts --ipc --mount bash -c "hostname $host; mo
 """Stands for ssh: runs a command on one of two hosts, each with a network, a name and shared memory of its own."""
 
 
+def told_by(*command: str) -> bytes:
+    return subprocess.run(command, capture_output=True, check=False).stdout
+
+
+def eventually(met: Callable[[], bool], seconds: float = 10) -> None:
+    limit = time.monotonic() + seconds
+    while not met() and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[list[str]]:
     """Two hosts on this machine, joined by a network; how mpiexec is started to use them."""
@@ -362,6 +372,8 @@ def hosts(tmp_path: Path) -> Iterator[list[str]]:
             made &= ip("-n", host, "link", "set", "lo", "up") and ip("-n", host, "link", "set", link, "up")
         if not made:
             pytest.skip("no virtual network can be made here")
+        for host in pair:  # the system takes up to a second to notice that a link has a carrier
+            eventually(lambda: b"state UP" in told_by("ip", "-n", host, "-o", "link", "show", "type", "veth"))  # noqa: B023
         (tmp_path / "hosts").write_text("10.99.7.1:1\n10.99.7.2:1\n", encoding="utf-8")
         (tmp_path / "ssh").write_text(LAUNCHER.format(name), encoding="utf-8")
         (tmp_path / "ssh").chmod(0o755)
@@ -386,7 +398,8 @@ def test_two_hosts_train_as_one_and_end_together(hosts: list[str], corpus: Path,
         told = Output(subprocess.Popen(command, env=env, **pipes))
         ranks = told.wait_for_ranks()
         if killed:
-            told.wait_for(lambda: "step 20/" in told.text())  # noqa: B023
+            told.wait_for(lambda: "train loss" in told.text())  # noqa: B023
+            assert told.process.poll() is None, told.text()
             os.kill(ranks[1], signal.SIGKILL)
         begun = time.monotonic()
         code = told.ended()
