@@ -183,6 +183,9 @@ def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: i
         check_folder(path.parent)
 
     def measured(names: Sequence[str]) -> Iterator[str]:
+        if not sys.stderr.isatty():
+            yield from names
+            return
         with click.progressbar(names, label="measuring", file=sys.stderr, item_show_func=lambda name: name) as bar:
             yield from bar
 
