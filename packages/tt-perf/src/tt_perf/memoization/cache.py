@@ -6,7 +6,8 @@ token id of each column, by which the cache of a prompt is found again (`prefixe
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import is_integer, shown
 from tt_core.tensor import Tensor, as_array
 from tt_language import GPTConfig
-from tt_perf.memoization.checks import CacheError, check_least, check_new, checked_rows
+from tt_perf.memoization.checks import CacheError, check_finished, check_least, check_new, checked_rows
 from tt_perf.memoization.dynamic import DynamicCache, cropped_length
 from tt_perf.memoization.formats import Floats, Int8
 from tt_perf.memoization.storage import LayerMemory
@@ -67,7 +68,7 @@ class KVCache(DynamicCache):
         self.tokens: list[list[int]] = []
         """The ids that each row has read; -1 for padding. Empty if the model does not call `begin`."""
         self.moves = 0
-        """Incremented before and after rows or positions move, so that another thread sees an odd number meanwhile."""
+        """Incremented before and after a change of what was read (see `_moving`)."""
         self._room = length
         self._layers: list[LayerMemory] = []
         self._places: dict[Hashable, int] = {}
@@ -94,6 +95,7 @@ class KVCache(DynamicCache):
         """
         given = np.atleast_2d(as_array(ids))  # (rows, new)
         rows, new = given.shape
+        self._check_finished()
         if self.tokens and len(self.tokens) != rows:
             raise CacheError(f"kv-cache: the cache holds {len(self.tokens)} texts, got {rows}; start another cache")
         real = _real(attn_mask, rows, new)
@@ -127,6 +129,14 @@ class KVCache(DynamicCache):
         self._extended.append(memory)
         return memory.extend_window(k.data, v.data, plan)
 
+    def _check_finished(self) -> None:
+        if self._plan is None:
+            lengths = [layer.length for layer in self._layers]
+            check_finished(lengths, min(lengths, default=0))
+        elif self._slots is not None:  # full windows keep their length, so count the calls of this plan
+            calls = [self._extended.count(layer) for layer in self._layers]
+            check_finished(calls, self._slots.columns_read - self._plan.slots.shape[1])
+
     def _memory_of(self, layer: Hashable, new: int) -> LayerMemory:
         """A layer's memory; layers are identified by the order of their first calls, so that a loaded cache fits."""
         index = layer if isinstance(layer, int) else self._places.setdefault(layer, len(self._places))
@@ -157,21 +167,21 @@ class KVCache(DynamicCache):
             if columns > memory.room:
                 memory.make_room(columns)
             found.append(memory)
+        self._extended = list(found)
         return found
 
     @checked
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes the former row `rows[i]`, for beams that fork and texts that have ended."""
         chosen = checked_rows(rows, max((layer.rows for layer in self._layers), default=self.rows))
-        self.moves += 1
-        for layer in self._layers:
-            layer.select(chosen)
-        if self._slots is not None:
-            self._slots.select(chosen)
-        if self.tokens:
-            self.tokens = [list(self.tokens[row]) for row in chosen]
-        self.rows = len(chosen)
-        self.moves += 1
+        with self._moving():
+            for layer in self._layers:
+                layer.select(chosen)
+            if self._slots is not None:
+                self._slots.select(chosen)
+            if self.tokens:
+                self.tokens = [list(self.tokens[row]) for row in chosen]
+            self.rows = len(chosen)
 
     @checked
     def crop(self, max_length: int) -> None:
@@ -180,31 +190,52 @@ class KVCache(DynamicCache):
         Raises `CacheError` if the window has dropped a position that would be needed again.
         """
         end = cropped_length(self.length, max_length)
-        self.moves += 2
         if not end:
             self.clear()
-        if self._slots is not None and end < self.length:
-            if not self._slots.complete:
-                raise CacheError(
-                    f"kv-cache: cannot crop to {end}: the window of {self.window} has dropped earlier positions; "
-                    f"read the text again"
-                )
-            self._slots.crop(end)
-            for layer in self._layers:
-                layer.length = self._slots.used
-        for layer in self._layers if self._slots is None else ():
-            layer.length = min(layer.length, end)
+        elif self._slots is not None:
+            self._crop_window(self._slots, end)
+        else:
+            with self._moving():
+                for layer in self._layers:
+                    layer.length = min(layer.length, end)
+                self.tokens = [text[:end] for text in self.tokens]
+
+    def _crop_window(self, slots: Slots, end: int) -> None:
+        if end < self.length and not slots.complete:
+            raise CacheError(
+                f"kv-cache: cannot crop to {end}: the window of {self.window} has dropped earlier positions; "
+                f"read the text again"
+            )
+        slots.crop(end)
+        self._plan = None
+        for layer in self._layers:
+            layer.length = slots.used
         self.tokens = [text[:end] for text in self.tokens]
 
     def clear(self) -> None:
         """Removes all positions; the memory stays allocated."""
-        self.moves += 2
-        for layer in self._layers:
-            layer.length = 0
-        if self._slots is not None:
-            self._slots.clear()
-        self._places.clear()
-        self.tokens = []
+        with self._moving():
+            for layer in self._layers:
+                layer.length = 0
+            if self._slots is not None:
+                self._slots.clear()
+            self._plan = None
+            self._places.clear()
+            self.tokens = []
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """A block that changes what was read; another thread sees an odd number of `moves` meanwhile."""
+        self.moves += 1
+        try:
+            yield
+        finally:
+            self.moves += 1
+
+    @property
+    def depth(self) -> int:
+        """The number of layers that have stored keys and values."""
+        return len(self._layers)
 
     @property
     def is_whole(self) -> bool:

@@ -38,6 +38,15 @@ def check_alike(rows: int, kept: Array, new: Array) -> None:
         )
 
 
+def check_finished(lengths: Sequence[int], before: int) -> None:
+    """Raise `CacheError` if layers hold different numbers of positions; `before` is the number before the last call."""
+    if len(set(lengths)) > 1:
+        raise CacheError(
+            f"kv-cache: the last call of the model ended with an error, and only some layers have stored its "
+            f"positions; remove them with crop({before}), or start another cache"
+        )
+
+
 def check_least(what: str, **counts: int) -> None:
     """Raise `CacheError` for a count below 1."""
     for name, count in counts.items():

@@ -50,11 +50,12 @@ class Floats:
 
     def reserve(self, capacity: int, room: int, like: Array, rows: int, length: int) -> None:
         """Allocates arrays for numbers such as `like`, and copies the filled part to them."""
-        old, self.like = self.parts, like[:0]
-        parts = self.encode(like[:, :, :0])
-        self.parts = [np.zeros((capacity, part.shape[1], room, part.shape[3]), part.dtype) for part in parts]
-        for new, kept in zip(self.parts, old if length else ()):
+        self.like = like[:0]
+        parts = [np.zeros((capacity, part.shape[1], room, part.shape[3]), part.dtype)
+                 for part in self.encode(like[:, :, :0])]  # fmt: skip
+        for new, kept in zip(parts, self.parts if length else ()):
             new[:rows, :, :length] = kept[:rows, :, :length]
+        self.parts = parts  # not before they are filled: another thread may copy this cache (`prefixes.py`)
 
     def move(self, rows: list[int], length: int) -> None:
         """Row i becomes what row `rows[i]` was, in the same arrays; only rows that change are copied."""

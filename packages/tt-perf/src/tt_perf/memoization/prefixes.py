@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tt_core.layers import Layer
+from tt_language.attention import MultiHeadAttention
 from tt_perf.memoization.cache import KVCache, part_of
 from tt_perf.versions import Version
 
@@ -33,6 +34,8 @@ class _Found(NamedTuple):
     entry: _Entry
     row: int
     start: int
+    moves: int
+    """`KVCache.moves` before the search."""
 
 
 class PrefixStore:
@@ -75,18 +78,21 @@ class PrefixStore:
             return copied
 
     def _longest(self, model: Layer, beginning: list[int]) -> _Found | None:
-        best, longest = None, 0
+        best, longest, depth = None, 0, _attention_layers(model)
         for entry in self._entries:
-            for row, tokens in enumerate(entry.cache.tokens if entry.model() is model else ()):
+            moves, cache = entry.cache.moves, entry.cache
+            for row, tokens in enumerate(cache.tokens if entry.model() is model else ()):
                 if longest == len(beginning):
                     return best
                 start = next((i for i, token in enumerate(tokens) if token >= 0), len(tokens))  # after the padding
                 after = start + longest
-                if tokens[after : after + 1] != beginning[longest : longest + 1] or not entry.cache.is_whole:
+                if tokens[after : after + 1] != beginning[longest : longest + 1]:
                     continue  # one token shows that this match is not longer
+                if not cache.is_whole or cache.depth < depth:
+                    continue  # another thread fills this cache now, or an error ended that
                 known = common_length([tokens[start:], beginning])
                 if known > longest:
-                    best, longest = _Found(known, entry, row, start), known
+                    best, longest = _Found(known, entry, row, start, moves), known
         return best
 
     def add(self, model: Layer, cache: KVCache) -> None:
@@ -127,11 +133,17 @@ def _holds(cache: KVCache, entry: _Entry) -> bool:
 
 
 def _copied(found: _Found, rows: int, length: int) -> KVCache | None:
-    """A copy of the match, or None if another thread moved rows of that cache at the same time."""
+    """A copy of the match, or None if another thread has moved rows of that cache since the search began."""
     cache = found.entry.cache
-    moves = cache.moves
+    if found.moves % 2 or cache.moves != found.moves:
+        return None
     copied = part_of(cache, found.row, found.start, found.start + found.known, rows, length)
-    return None if moves % 2 or cache.moves != moves else copied
+    return copied if cache.moves == found.moves else None
+
+
+def _attention_layers(model: Layer) -> int:
+    """The number of layers of `model` that store keys and values."""
+    return sum(isinstance(layer, MultiHeadAttention) for layer in model.modules())
 
 
 def common_length(texts: Sequence[Sequence[int]]) -> int:
