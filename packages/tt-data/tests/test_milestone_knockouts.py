@@ -8,29 +8,12 @@ from tt_core.course.testing import MilestoneTests
 
 SMALL = """
 import sys
-import numpy as np
 from tt_core.command.journey import require
+from tt_core.course.testing import Stripes
 from tt_data.command import milestones
 from tt_data.datasets import GeneratedDigits
 
 Recipe, seed = milestones.Recipe, int(sys.argv[1])
-
-
-class Stripes:
-    # noisy stripes at a random place, in one of four directions
-    def __init__(self, count, seed):
-        rng = np.random.default_rng(seed)
-        self.classes = rng.integers(0, 4, count)
-        angle, place = self.classes[:, None, None] * np.pi / 4, rng.uniform(0, 2 * np.pi, (count, 1, 1))
-        y, x = np.mgrid[:32, :32]
-        waves = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.8 + place)[:, None]
-        self.images = (0.5 + 0.2 * waves + rng.normal(0, 0.1, (count, 3, 32, 32))).astype(np.float32)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index], self.classes[index]
 
 
 def small(name, train, test, classes, needed, **recipe):

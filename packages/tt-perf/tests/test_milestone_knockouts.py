@@ -12,7 +12,6 @@ from tt_core.course.testing import MilestoneTests
 BEGIN = """
 import sys
 from pathlib import Path
-import numpy as np
 
 sys.modules["numba"] = None  # compiling takes longer than all else
 from tt_perf.command import milestones
@@ -30,22 +29,7 @@ milestones.language(None, Path())
 """
 
 IMAGES = f"""{BEGIN}
-class Stripes:
-    # noisy stripes at a random place, in one of four directions
-    def __init__(self, count, seed):
-        rng = np.random.default_rng(seed)
-        self.classes = rng.integers(0, 4, count)
-        angle, place = self.classes[:, None, None] * np.pi / 4, rng.uniform(0, 2 * np.pi, (count, 1, 1))
-        y, x = np.mgrid[:32, :32]
-        waves = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.8 + place)[:, None]
-        self.images = (0.5 + 0.2 * waves + rng.normal(0, 0.1, (count, 3, 32, 32))).astype(np.float32)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index], self.classes[index]
-
+from tt_core.course.testing import Stripes
 
 milestones._pictures = lambda _, count: (Stripes(count, 1), Stripes(200, 2), "stripes")
 milestones.KNOWS, milestones.POINTS = 0.5, 0.3

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from tt_core.command.cli import load_acts
 from tt_core.command.journey import Module
 from tt_core.course.blanks import blank, definitions
@@ -22,6 +24,7 @@ from tt_core.course.folder import Workspace, blanked, reference_text
 from tt_core.course.judge import Verdict, judge
 from tt_core.course.process import environment
 from tt_core.course.sabotage import sabotages
+from tt_core.engine.dispatch import Array
 
 
 def written(workspace: Workspace, module: Module, bodies: Mapping[str, str]) -> None:
@@ -243,6 +246,29 @@ def run_small(small: str, folder: Path, files: Mapping[str, Path], seed: int = 0
     command = [sys.executable, "-c", small, str(seed)]
     done = subprocess.run(command, env=environ, cwd=folder, capture_output=True, encoding="utf-8", timeout=900)
     return "" if done.returncode == 0 else (done.stderr.strip() or "ended without a word").splitlines()[-1]
+
+
+class Stripes:
+    """Noisy stripes at a random place, in one of four directions: pictures (3, 32, 32) for a milestone made small.
+
+    >>> image, direction = Stripes(count=5, seed=1)[0]
+    >>> image.shape, bool(0 <= direction < 4)
+    ((3, 32, 32), True)
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.classes = rng.integers(0, 4, count)
+        angle, place = self.classes[:, None, None] * np.pi / 4, rng.uniform(0, 2 * np.pi, (count, 1, 1))
+        y, x = np.mgrid[:32, :32]
+        waves = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.8 + place)[:, None]
+        self.images = (0.5 + 0.2 * waves + rng.normal(0, 0.1, (count, 3, 32, 32))).astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Array, int]:
+        return self.images[index], self.classes[index]
 
 
 def same(found: Any, expected: Any) -> None:
