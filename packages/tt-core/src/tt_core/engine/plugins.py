@@ -141,14 +141,15 @@ class PluginManager(pluggy.PluginManager):
                 found.append(answer)
         return None if caller.spec.opts["firstresult"] else found
 
-    def answering(self, hook: str, /, **arguments: Any) -> Any:
-        """The plugin that gives the first answer, or None."""
+    def first_answer(self, hook: str, /, **arguments: Any) -> tuple[Any, Any]:
+        """The plugin that gives the first answer, and this answer; two None if no plugin answers."""
         given = reversed(getattr(self.hook, hook).get_hookimpls())
-        return next((each.plugin for each in given if _answer(each, hook, arguments) is not None), None)
+        answers = ((each.plugin, _answer(each, hook, arguments)) for each in given)
+        return next((pair for pair in answers if pair[1] is not None), (None, None))
 
     def who_answers(self, hook: str, /, **arguments: Any) -> str:
         """The name of the plugin that gives the first answer, or an empty text."""
-        plugin = self.answering(hook, **arguments)
+        plugin, _ = self.first_answer(hook, **arguments)
         return "" if plugin is None else _name_of(plugin, self.get_name(plugin) or "")
 
     def load_pending(self) -> None:

@@ -89,6 +89,13 @@ def _described(method: Any, op: Op) -> Any:
     return method
 
 
+def _of_variance(dim: Dim, correction: int, unbiased: bool | None) -> tuple[Dim, int]:
+    """The dimensions and the correction that `var` and `std` are given, also as PyTorch's var(unbiased)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    return dim, correction if unbiased is None else int(unbiased)
+
+
 class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
     """An n-dimensional array of numbers.
 
@@ -427,10 +434,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         axis: Dim = None,
     ) -> Self:
         """Variance, divided by n - `correction`, which is 1 where `unbiased`; raises `DTypeError` for integers."""
-        dim = dim if axis is None else axis
-        if isinstance(dim, bool):  # PyTorch's var(unbiased)
-            dim, unbiased = None, dim
-        correction = correction if unbiased is None else int(unbiased)
+        dim, correction = _of_variance(dim if axis is None else axis, correction, unbiased)
         return R.var(self, dim=dim, correction=correction, keepdim=keepdim)
 
     def std(
@@ -442,10 +446,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
         axis: Dim = None,
     ) -> Self:
         """Standard deviation: the square root of the variance, whose arguments it takes."""
-        dim = dim if axis is None else axis
-        if isinstance(dim, bool):  # PyTorch's std(unbiased)
-            dim, unbiased = None, dim
-        correction = correction if unbiased is None else int(unbiased)
+        dim, correction = _of_variance(dim if axis is None else axis, correction, unbiased)
         return R.std(self, dim=dim, correction=correction, keepdim=keepdim)
 
     def prod(
@@ -470,11 +471,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
     ) -> Self: ...
     @overload
     def max(
-        self, dim: _int, keepdim: _bool = False, axis: None = None, keepdims: _bool = False
-    ) -> ValuesAndIndices: ...
-    @overload
-    def max(
-        self, dim: None = None, keepdim: _bool = False, *, axis: _int, keepdims: _bool = False
+        self, dim: _int | None = None, keepdim: _bool = False, axis: _int | None = None, keepdims: _bool = False
     ) -> ValuesAndIndices: ...
     @explained
     def max(
@@ -499,11 +496,7 @@ class Tensor(Rearrangeable, Convertible, Printable, Mutable, TorchMethods):
     ) -> Self: ...
     @overload
     def min(
-        self, dim: _int, keepdim: _bool = False, axis: None = None, keepdims: _bool = False
-    ) -> ValuesAndIndices: ...
-    @overload
-    def min(
-        self, dim: None = None, keepdim: _bool = False, *, axis: _int, keepdims: _bool = False
+        self, dim: _int | None = None, keepdim: _bool = False, axis: _int | None = None, keepdims: _bool = False
     ) -> ValuesAndIndices: ...
     @explained
     def min(

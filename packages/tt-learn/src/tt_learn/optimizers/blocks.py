@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -25,9 +25,6 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import ShapeError
 from tt_core.engine.heap import aligned
 from tt_core.engine.threads import get_num_threads, in_parallel
-
-if TYPE_CHECKING:
-    pass
 
 BLOCK = 65_536  # elements: parameter, gradient, two states and two scratch arrays in float32 are 1.6 MB
 SHARED = 131_072

@@ -9,6 +9,8 @@ group that the loops are not made for goes to NumPy's update.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +23,7 @@ from tt_core.engine.heap import address_of
 from tt_core.engine.threads import at_once, get_num_threads, in_parallel, split
 from tt_learn.optim.muon import Muon, scale_of
 from tt_learn.optimizers import SGD, Adam, AdamW, Group, Optimizer, SGDMomentum, State, own_update
-from tt_learn.optimizers.blocks import Block, Blocks
+from tt_learn.optimizers.blocks import Block, Blocks, Part
 from tt_perf.acceleration.uncovered import leave, unfit
 from tt_perf.kernels.team import has_team, team
 
@@ -48,11 +50,14 @@ class Table:
         self.known: list[tuple[Any, Array, weakref.ref[Array]]] = []  # parameters with arrays that were checked
         self.copies: dict[int, Array] = {}  # gradients that were not contiguous, held during a step
         self.apart = True
-        self.rooms: list[Array] = []  # scratch memory of the threads, kept from step to step
 
     @property
     def count(self) -> int:
         return int(self.begins[-1])
+
+    @functools.cached_property
+    def matrices(self) -> Matrices:
+        return Matrices(self.parts)
 
     def is_known(self) -> bool:
         """Whether all arrays are those of the previous step; a captured step reuses the arrays of its gradients."""
@@ -91,6 +96,32 @@ class Table:
         for block in self.due:
             block.step += 1
             block.state.unset.clear()
+
+
+class Matrices:
+    """What Muon needs of the rows of a table besides their addresses, kept from step to step."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.sizes = np.array([part.values.shape for part in parts], np.int64)  # (matrices, 2)
+        self._room = int(2 * (self.sizes.prod(axis=1) + self.sizes.min(axis=1) ** 2).max(initial=0))
+        self._rooms: list[Array] = []
+        self._scales: dict[str | None, Array] = {}
+
+    def scales(self, adjust: str | None) -> Array:
+        """`scale_of` for each matrix."""
+        if adjust not in self._scales:
+            self._scales[adjust] = np.array([scale_of(adjust, *size) for size in self.sizes.tolist()])
+        return self._scales[adjust]
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[Array]:
+        """Scratch memory for the largest matrix, for one thread at a time."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = np.empty(self._room, number)
+        yield room
+        self._rooms.append(room)
 
 
 def _unfit(block: Block) -> str:
@@ -209,22 +240,18 @@ def updates_from(loop: dict[str, Call]) -> dict[type[Optimizer], Call]:
             adam_of(group, blocks, table, step, True, group["adamw_eps"], False)
             return
         momentum, lr = group["momentum"], group["lr"]
-        alike = (*group["ns_coefficients"], group["eps"], 1 - momentum, momentum, 1 - lr * group["weight_decay"])
-        sizes = np.array([part.values.shape for part in table.parts], np.int64)
-        how = np.array([(*alike, lr * scale_of(group["adjust_lr_fn"], *size)) for size in sizes.tolist()], number)
+        matrices = table.matrices
+        how = np.empty((len(matrices.sizes), 8), number)
+        how[:, :7] = *group["ns_coefficients"], group["eps"], 1 - momentum, momentum, 1 - lr * group["weight_decay"]
+        how[:, 7] = lr * matrices.scales(group["adjust_lr_fn"])
         rows, m = (table.p, table.g, table.begins, table.starts), blocks.flat["momentum_buffer"]
-        given = *rows, sizes, m, bool(group["nesterov"]), int(group["ns_steps"]), how
-        need = int(2 * (sizes.prod(axis=1) + sizes.min(axis=1) ** 2).max(initial=0))
+        given = *rows, matrices.sizes, m, bool(group["nesterov"]), int(group["ns_steps"]), how
 
         def steps(part: slice) -> None:
-            try:
-                room = table.rooms.pop()
-            except IndexError:
-                room = np.empty(need, number)
-            loop["muon_group"](*given, room, part.start, part.stop)
-            table.rooms.append(room)
+            with matrices.room() as room:
+                loop["muon_group"](*given, room, part.start, part.stop)
 
-        at_once(steps, split(len(sizes), len(sizes)))  # a matrix is a piece of work
+        at_once(steps, split(len(how), len(how)))  # a matrix is a piece of work
 
     def made(kind: type[Optimizer], run: Call) -> Call:
         def update(optimizer: Any, p: Array, g: Array, state: State, step: int, group: Group) -> None:

@@ -95,6 +95,20 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
             in_parallel(lambda part: run(*how, part.start, part.stop), len(given), out.nbytes)
         return out
 
+    def average(
+        way: str, w: Windows, x: Array, out: Array, padding: IntOrPair, count_include_pad: bool, override: int | None
+    ) -> Array:
+        """Runs the loop of `way`, "" or "_backward", from the planes of `x` to those of `out`, which it returns."""
+        planes, results, nbytes = _planes(x), _planes(out), max(x.nbytes, out.nbytes)
+        if _halves(w):
+            run, divisor = loop[f"avg_pool_2x2{way}"], number(override or 4)
+            in_parallel(lambda part: run(planes[part], divisor, results[part]), len(planes), nbytes)
+        else:
+            run, parts = loop[f"avg_pool{way}"], _divisors(w, padding, count_include_pad, override)
+            given = planes, *_lines(w), parts, results
+            in_parallel(lambda part: run(*given, part.start, part.stop), len(planes), nbytes)
+        return out
+
     def avg_pool2d(
         x: Array,
         /,
@@ -110,16 +124,8 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
             leave("avg_pool2d", w if isinstance(w, str) else "divisor_override")
             kernel = P.avg_pool2d.kernel
             return kernel(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        planes, out = _planes(x), np.empty((*x.shape[:-2], *w.out), number)
-        results = _planes(out)
-        if _halves(w):
-            run, divisor = loop["avg_pool_2x2"], number(divisor_override or 4)
-            in_parallel(lambda part: run(planes[part], divisor, results[part]), len(planes), x.nbytes)
-        else:
-            run, parts = loop["avg_pool"], _divisors(w, padding, count_include_pad, divisor_override)
-            given = planes, *_lines(w), parts, results
-            in_parallel(lambda part: run(*given, part.start, part.stop), len(planes), x.nbytes)
-        return out
+        out = np.empty((*x.shape[:-2], *w.out), number)
+        return average("", w, x, out, padding, count_include_pad, divisor_override)
 
     def avg_pool2d_backward(
         g: Array,
@@ -138,15 +144,7 @@ def pools_from(loop: dict[str, Call]) -> dict[str, Call]:
             options = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
             return P.avg_pool2d_backward.kernel(g, size, *options)
         out = np.empty((*g.shape[:-2], *size), number)
-        given, results = _planes(contiguous(g)), _planes(out)
-        if _halves(w):
-            run, divisor = loop["avg_pool_2x2_backward"], number(divisor_override or 4)
-            in_parallel(lambda part: run(given[part], divisor, results[part]), len(given), out.nbytes)
-        else:
-            run, parts = loop["avg_pool_backward"], _divisors(w, padding, count_include_pad, divisor_override)
-            how = given, *_lines(w), parts, results
-            in_parallel(lambda part: run(*how, part.start, part.stop), len(given), out.nbytes)
-        return out
+        return average("_backward", w, contiguous(g), out, padding, count_include_pad, divisor_override)
 
     made: tuple[Call, ...] = (relu, max_pool2d, max_pool2d_backward, avg_pool2d, avg_pool2d_backward)
     return {kernel.__name__: kernel for kernel in made}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -250,15 +250,13 @@ def pairs_of_plugins(tape: Tape) -> None:
 
 def _kernel_for(first: Op, second: Op) -> Kernel | None:
     """The first answer to `tt_fused`; None where a plugin that came later has its own kernel for one of the ops."""
+    fuser, kernel = manager.first_answer("tt_fused", first=first, second=second)
+    if kernel is None:
+        return None
     plugged = [plugin for _, plugin in manager.list_name_plugin()]
-    fuser = manager.answering("tt_fused", first=first, second=second)
-    if fuser is None:
-        return None
-    kernels = [manager.answering("tt_kernel", op=op) for op in (first, second)]
-    if any(each is not None and plugged.index(each) > plugged.index(fuser) for each in kernels):
-        return None
-    kernel: Kernel | None = manager.answers("tt_fused", first=first, second=second)
-    return kernel
+    others = [manager.first_answer("tt_kernel", op=op)[0] for op in (first, second)]
+    came_later = any(other is not None and plugged.index(other) > plugged.index(fuser) for other in others)
+    return None if came_later else cast(Kernel, kernel)
 
 
 def _seconds(uses: Uses, first: Call) -> Iterator[Call]:
