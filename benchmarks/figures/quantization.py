@@ -7,10 +7,8 @@ RUN is a run of `tinygpt train` on the corpus (`networks.py` names the command),
 
 from __future__ import annotations
 
-import copy
 import sys
 from pathlib import Path
-from typing import Any
 
 from figures import Figures
 from networks import AUGMENT, Language, accuracy, cifar_network, model_parser
@@ -19,13 +17,8 @@ from tt_core import use
 from tt_data import CIFAR10, DataLoader, Subset
 from tt_language import GPT, GPTConfig
 from tt_perf import Int4WeightOnly, Int8DynamicActivation, Int8Static, Int8WeightOnly, calibrating, quantize_
+from tt_perf.command.milestones import quantized
 from tt_perf.quantization.report import nbytes
-
-
-def quantized(model: Any, config: Any) -> Any:
-    smaller = copy.deepcopy(model)
-    quantize_(smaller, config, verbose=False)
-    return smaller
 
 
 def perplexity(figures: Figures, language: Language) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tt_core.engine.errors import FileError, did_you_mean
-from tt_core.engine.files import check_folder, make_folder, remove_stale, write_atomic
+from tt_core.engine.files import check_folder, make_folder, remove_stale, write_atomic, write_json
 from tt_core.engine.locks import locked
 
 
@@ -169,7 +169,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json whole or not at all; in ASCII, since a path may contain bytes that are not UTF-8."""
-        write_atomic(self.config, (json.dumps(config, indent=2) + "\n").encode())
+        write_json(self.config, config)
 
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json, empty for an adapter without one; raises `FileError` for a damaged one."""

@@ -18,7 +18,6 @@ from tt_language.transformers import family_of
 from tt_perf.quantization.layers import is_quantized
 
 Say = Callable[[str], None]
-FORMATS = ("onnx", "hf", "gguf")
 _NAMES = {"onnx": "model.onnx", "hf": "model.safetensors", "gguf": "model.gguf"}
 _MOST = (1 << 31) - (1 << 24)
 """Bytes of weights that are written into model.onnx itself: an ONNX file is one protobuf message, of 2 GB at most."""

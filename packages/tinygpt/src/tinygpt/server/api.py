@@ -26,7 +26,7 @@ from tinygpt.server import page, requests
 from tinygpt.server.answers import DONE, Writer, error_body, event, to_json
 from tinygpt.server.attention import ATTENTION, attention_of
 from tinygpt.server.continuation import Ended, Piece, Token, prompt_tokens
-from tinygpt.server.engine import Engine, Event, Failed, Job, Limits, Prompt, QueueFull
+from tinygpt.server.engine import Engine, Event, Failed, Job, Limits, Prompt, QueueFull, put_events
 from tinygpt.server.guard import Guard, Policy, Receive, Scope, Send
 from tinygpt.server.openapi import description
 from tinygpt.server.requests import Request
@@ -102,7 +102,7 @@ class Server:
         loop = asyncio.get_running_loop()
 
         def deliver(events: list[tuple[Job, Event]]) -> None:
-            loop.call_soon_threadsafe(_put, events)
+            loop.call_soon_threadsafe(put_events, events)
 
         self.engine.deliver = deliver
         self.engine.start()
@@ -226,11 +226,6 @@ async def _watch(receive: Receive, events: Events) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     events.put_nowait(None)
-
-
-def _put(events: list[tuple[Job, Event]]) -> None:
-    for job, one in events:
-        job.events.put_nowait(one)
 
 
 class Whole:

@@ -130,7 +130,7 @@ class Engine:
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.limits, self.metrics = limits or Limits(), metrics or Metrics()
-        self.deliver = deliver or _deliver
+        self.deliver = deliver or put_events
         self.context: int = model.config.block_size
         self._ends = frozenset(getattr(model.config, "end_ids", ()))
         self._allowed = allowed_ids(model, tokenizer)
@@ -463,6 +463,7 @@ class Engine:
                 self.deliver(events)
 
 
-def _deliver(events: list[tuple[Job, Event]]) -> None:
+def put_events(events: list[tuple[Job, Event]]) -> None:
+    """Puts events into the queues of their requests."""
     for job, event in events:
         job.events.put_nowait(event)

@@ -56,6 +56,21 @@ def timing(function: Callable[..., Any], *given: Any, **options: Any) -> Callabl
     return make
 
 
+def floats(*values: Any) -> Any:
+    """A float32 array of the given numbers or rows, for a check."""
+    return np.array(values, np.float32)
+
+
+def doubles(*values: Any) -> Any:
+    """The same in float64."""
+    return np.array(values, np.float64)
+
+
+def counted(*shape: int) -> Any:
+    """The numbers 0, 1, 2, ... in a float32 array of this shape."""
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
 def exercises_of(module: Module) -> tuple[Exercise, ...]:
     """The exercises of a module, in order; none where it has no exercises.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import time
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from tt_core.course import finder
 from tt_core.course.blanks import blank
 from tt_core.course.exercises import exercises_of, files_of
 from tt_core.engine.errors import FileError, TinyTorchError
-from tt_core.engine.files import make_folder, write_atomic
+from tt_core.engine.files import make_folder, write_atomic, write_json
 
 MARK = "journey.toml"
 FORMAT = 1
@@ -81,7 +80,7 @@ class Workspace:
         path = self.root / finder.PROGRESS
         if path.is_file():
             write_atomic(path.with_name(f"{finder.PROGRESS}.bak"), path.read_bytes())
-        write_atomic(path, (json.dumps(self.progress, indent=1, sort_keys=True) + "\n").encode())
+        write_json(path, self.progress, indent=1, sort_keys=True)
 
     # --- one module
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tt_core.engine.errors import FileError
 
@@ -50,6 +51,21 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
         _sync_folder(target.parent)
     except OSError as error:
         raise FileError(f"wrote {path}, but cannot sync its folder: {_reason(error)}; save it again") from None
+
+
+def write_json(
+    path: str | os.PathLike[str], content: Any, indent: int = 2, sort_keys: bool = False, ensure_ascii: bool = True
+) -> None:
+    """Writes `content` as lines of JSON in UTF-8, by `write_atomic`; the options are those of `json.dumps`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "note.json"
+    >>> write_json(path, {"kept": True})
+    >>> path.read_text(encoding="utf-8")
+    '{\\n  "kept": true\\n}\\n'
+    """
+    text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
+    write_atomic(path, f"{text}\n".encode())
 
 
 def _end_of_links(path: Path) -> Path:

@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 
 import tt_core as tt
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, floats, timing
 from tt_core.course.trial import Trial
 
 LINEAR, CONTAINERS = "tt_core.layers.linear", "tt_core.layers.containers"
 NORMALIZATION, DROPOUT = "tt_core.layers.normalization", "tt_core.layers.dropout"
-
-
-def floats(*values: Any) -> Any:
-    """A float32 array of the given numbers, or rows of numbers."""
-    return np.array(values, np.float32)
 
 
 def linear_of(t: Trial, inputs: int, outputs: int, **options: Any) -> Any:

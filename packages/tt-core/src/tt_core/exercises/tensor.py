@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 
 import tt_core as tt
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, floats, timing
 from tt_core.course.trial import Trial
 from tt_core.tensor import shapes as S
 
 ELEMENTWISE, REDUCTIONS = "tt_core.tensor.elementwise", "tt_core.tensor.reductions"
 PRODUCTS, SHAPES, INDEXING = "tt_core.tensor.products", "tt_core.tensor.shapes", "tt_core.tensor.indexing"
-
-
-def floats(*values: Any) -> Any:
-    """A float32 array of the given numbers, or rows of numbers."""
-    return np.array(values, np.float32)
 
 
 # --- elementwise

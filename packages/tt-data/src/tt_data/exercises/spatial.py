@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import Tensor
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, counted, timing
 from tt_core.course.trial import Trial
 from tt_data.spatial import convolution as C
 from tt_data.spatial import normalization as N
@@ -22,11 +22,6 @@ WINDOWS, CONVOLUTION, POOLING, NORMALIZATION = (
 def image(*rows: list[float]) -> Any:
     """One image with one channel, (1, 1, H, W)."""
     return np.array([[rows]], np.float32)
-
-
-def counted(*shape: int) -> Any:
-    """0, 1, 2, ... in this shape."""
-    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 def fields(kernel: W.Pair, size: W.Pair, out: W.Pair, **how: Any) -> W.Windows:

@@ -26,7 +26,7 @@ def batch_norm_training(
     if x.dtype == np.float16:  # float16 overflows above 65504, so sums are accumulated in float32
         y, mean, var = batch_norm_training(x.astype(np.float32), weight, bias, eps)
         return y.astype(dtype), mean, var
-    flat = _flat(x)
+    flat = flat_rows(x)
     count = x.dtype.type(flat.shape[0] * flat.shape[2])
     mean, var = np.empty((2, flat.shape[1]), dtype=x.dtype)
     out = np.empty(flat.shape, dtype=dtype)
@@ -47,7 +47,7 @@ def batch_norm_backward(
     g: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, /, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
     """In place, with sums by einsum: 0.6 of the time on (32, 64, 16, 16)."""
-    flat, gradients = _flat(x), _flat(g)
+    flat, gradients = flat_rows(x), flat_rows(g)
     count = var.dtype.type(flat.shape[0] * flat.shape[2])
     rstd = 1 / np.sqrt(var + var.dtype.type(eps))
     scale = rstd if weight is None else rstd * weight
@@ -74,7 +74,7 @@ def batch_norm_inference(
     x: Array, mean: Array, var: Array, weight: Array | None = None, bias: Array | None = None, /, eps: float = 1e-5
 ) -> Array:
     """One scale for each channel, in place: 0.8 of the time on (32, 64, 16, 16)."""
-    flat = _flat(x)
+    flat = flat_rows(x)
     out = np.empty(flat.shape, dtype=N.result_dtype(x, mean, weight, bias))
     computed = np.result_type(out, np.float32)  # float16 is rounded once, at the end
     var = var.astype(np.result_type(var, np.float32), copy=False)
@@ -99,6 +99,6 @@ def _scale(
         np.add(np.multiply(centred, scale, out=centred), bias[channels, None], out=out[:, channels])
 
 
-def _flat(x: Array) -> Array:
-    """(N, C, L)."""
+def flat_rows(x: Array) -> Array:
+    """(N, C, L): the elements of a channel in one row."""
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))

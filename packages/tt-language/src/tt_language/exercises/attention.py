@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import tt_core
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, counted, floats, timing
 from tt_core.course.trial import Trial
 from tt_language.attention import attention as A
 from tt_language.attention import heads as H
@@ -17,16 +17,6 @@ from tt_language.embeddings import RotaryEmbedding
 from tt_learn import Tensor
 
 ATTENTION, HEADS, MULTI_HEAD = (f"tt_language.attention.{name}" for name in ("attention", "heads", "multi_head"))
-
-
-def floats(*values: Any) -> Any:
-    """A float32 array."""
-    return np.array(values, np.float32)
-
-
-def counted(*shape: int) -> Any:
-    """0, 1, 2, ... in this shape."""
-    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 # --- heads

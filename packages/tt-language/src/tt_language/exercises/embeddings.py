@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tt_core import Tensor
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, floats
 from tt_core.course.trial import Trial
 from tt_language.embeddings import embeddings as E
 from tt_language.embeddings import inspection, positions, rope_scaling
@@ -16,11 +16,6 @@ from tt_language.embeddings.rotary import RotaryEmbedding, rotary
 TABLE, POSITIONS, SCALING, ROTARY, INSPECTION = (
     f"tt_language.embeddings.{name}" for name in ("embeddings", "positions", "rope_scaling", "rotary", "inspection")
 )
-
-
-def floats(*values: Any) -> Any:
-    """A float32 array."""
-    return np.array(values, np.float32)
 
 
 # --- the table

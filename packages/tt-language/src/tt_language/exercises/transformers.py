@@ -8,7 +8,7 @@ import numpy as np
 
 import tt_core
 from tt_core import Tensor
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, floats, timing
 from tt_core.course.trial import Trial
 from tt_core.layers import Dropout, LayerNorm
 from tt_language.embeddings.rotary import RotaryEmbedding
@@ -21,11 +21,6 @@ NORMALIZATION, FEED_FORWARD, BLOCKS, MODEL, SAMPLING, GENERATION = (
     f"tt_language.transformers.{name}"
     for name in ("normalization", "feed_forward", "blocks", "gpt", "sampling", "generation")
 )
-
-
-def floats(*values: Any) -> Any:
-    """A float32 array."""
-    return np.array(values, np.float32)
 
 
 # --- normalization

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tt_core.engine import files
 from tt_core.engine.arguments import checked
 from tt_core.engine.errors import FileError
-from tt_core.engine.files import write_atomic
 from tt_language.errors import TokenizerError
 
 PathLike = str | os.PathLike[str]
@@ -63,5 +63,5 @@ def read_json(path: PathLike) -> dict[str, Any]:
 
 
 def write_json(path: PathLike, data: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
-    write_atomic(path, (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+    """Write a JSON object whose text is kept readable, whole or not at all."""
+    files.write_json(path, data, ensure_ascii=False)

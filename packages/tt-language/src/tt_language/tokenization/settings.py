@@ -6,15 +6,13 @@ the tokenizer and are written back by `save_settings`. Templates are text here; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tt_core.engine.files import write_atomic
 from tt_language.errors import TokenizerError, short
 from tt_language.tokenization.base import Tokenizer
-from tt_language.tokenization.files import PathLike, read_json, read_text
+from tt_language.tokenization.files import PathLike, read_json, read_text, write_json
 
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
@@ -42,8 +40,7 @@ def save_settings(tokenizer: Tokenizer, folder: PathLike, **others: object) -> N
     """Write the tokenizer_config.json that `load_settings` reads; `others` are further entries of it."""
     names = ("bos_token", "eos_token", "chat_template")
     ours = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
-    data = json.dumps({**others, **ours}, ensure_ascii=False, indent=2) + "\n"
-    write_atomic(Path(folder) / CONFIG, data.encode("utf-8"))
+    write_json(Path(folder) / CONFIG, {**others, **ours})
 
 
 def _token_of(values: Mapping[str, Any], name: str) -> str | None:

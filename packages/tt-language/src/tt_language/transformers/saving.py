@@ -6,7 +6,6 @@ SwiGLU are Llama's. Biases that GPT-2 has and the model lacks are written as zer
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_core.engine.files import make_folder, write_atomic
+from tt_core.engine.files import make_folder, write_json
 from tt_language.errors import ConfigError, first_few
 from tt_language.transformers.config import GPTConfig
 from tt_language.transformers.pretrained import Source, family_of, sources_of
@@ -34,10 +33,10 @@ def save_pretrained(model: GPT, folder: str | os.PathLike[str]) -> Path:
     config, tensors = hf_config(model.config), hf_tensors(model)
     path = make_folder(folder)
     save_tensors(path / "model.safetensors", tensors, {"format": "pt"})
-    _write_json(path / "config.json", config)
+    write_json(path / "config.json", config)
     ends = list(model.config.end_ids)
     generation = {"eos_token_id": (ends if len(ends) > 1 else ends[0]) if ends else None}
-    _write_json(path / "generation_config.json", {k: v for k, v in generation.items() if v is not None})
+    write_json(path / "generation_config.json", {k: v for k, v in generation.items() if v is not None})
     return path
 
 
@@ -110,7 +109,3 @@ def _parts(source: Source, whole: Array | None) -> dict[str, Array]:
     pieces = np.split(values, ends) if len(source.tensors) > 1 else [values]
     pieces = [piece.T if source.transposed else piece for piece in pieces]
     return {name: np.ascontiguousarray(piece) for name, piece in zip(source.tensors, pieces)}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    write_atomic(path, (json.dumps(values, indent=2) + "\n").encode("utf-8"))

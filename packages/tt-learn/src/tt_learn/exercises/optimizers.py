@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, floats
 from tt_core.course.trial import Trial
 from tt_learn.autograd import Tensor
 from tt_learn.optimizers import clipping, schedulers
@@ -15,11 +15,6 @@ from tt_learn.optimizers import optimizers as O
 from tt_learn.optimizers.blocks import State
 
 FILE, CLIPPING, SCHEDULERS = (f"tt_learn.optimizers.{name}" for name in ("optimizers", "clipping", "schedulers"))
-
-
-def floats(*values: float) -> Any:
-    """A float32 array of the given numbers."""
-    return np.array(values, np.float32)
 
 
 def steps(t: Trial, made: str, make: Callable[[Any], Any], gradients: list[list[float]], why: str = "") -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from tt_core.engine.files import write_atomic
+from tt_core.engine.files import write_json
 from tt_perf.benchmarking import statistics
 from tt_perf.benchmarking.timer import Measurement, doubts, duration
 
@@ -76,7 +75,7 @@ class ComparisonTable:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything as JSON; raises `FileError` when that fails."""
-        write_atomic(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
+        write_json(path, self.as_dict(), indent=1)
 
     def rows(self) -> list[tuple[str, str, str, str, str, str]]:
         """The table: label, median, spread, ratio, interval, verdict."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tt_core.engine.errors import FileError, is_integer, is_number
-from tt_core.engine.files import write_atomic
+from tt_core.engine.files import write_json
 from tt_learn.svg import SVG
 from tt_perf.benchmarking.charts import pareto_chart
 from tt_perf.benchmarking.comparing import Comparison
@@ -80,7 +80,7 @@ class Result:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON; raises `FileError` when that fails."""
-        write_atomic(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
+        write_json(path, self.as_dict(), indent=1)
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

@@ -17,7 +17,6 @@ A naive loop that would take more than `PATIENCE` seconds is not run.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -31,7 +30,7 @@ from tt_core import tensor, use
 from tt_core.command.checking import all_samples, kernels_of
 from tt_core.engine.dispatch import Array, Op, quietly, registry, residuals_of
 from tt_core.engine.errors import PluginError, did_you_mean
-from tt_core.engine.files import write_atomic
+from tt_core.engine.files import write_json
 from tt_core.samples import Arguments, Draw
 from tt_learn import no_grad
 from tt_perf.acceleration import CaptureWarning, capture
@@ -182,7 +181,7 @@ class Table:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything as JSON; raises `FileError` when that fails."""
         content = {"format": "tinytorch-kernels-1", **asdict(self), "environment": environment()}
-        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_json(path, content, indent=1)
 
 
 def compare_kernels(

@@ -137,7 +137,7 @@ class Walk:
         self._alive: list[Any] = []  # keeps arrays alive, so that no id is used twice
         for tensor in held(model):
             self._start(tensor)
-        self._run(model, example)
+        self._run(example)
 
     def _start(self, tensor: Tensor) -> None:
         shape = tensor.shape
@@ -145,7 +145,7 @@ class Walk:
         along = (labels.reshape(-1, *(1,) * (len(shape) - 1 - i)) for i, labels in enumerate(axes))
         self._set(tensor, tuple(np.broadcast_to(labels, shape) for labels in along))
 
-    def _run(self, model: Layer, example: Any) -> None:
+    def _run(self, example: Any) -> None:
         inputs = tuple(_first_row(x) for x in arguments(example))
         manager.register(self)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +105,6 @@ class MaskKeeper:
 
 
 keeper = MaskKeeper()
-
-
-def named_masks(model: Layer) -> Iterator[tuple[str, Array]]:
-    """The masks of a model by the dotted names of their parameters."""
-    for path, buffer in model.named_buffers():
-        if path.endswith(MASK):
-            yield path.removesuffix(MASK), buffer.data
 
 
 @checked

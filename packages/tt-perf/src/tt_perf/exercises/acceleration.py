@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise
+from tt_core.course.exercises import Exercise, floats
 from tt_core.course.trial import Trial
 from tt_perf.acceleration import loops, naive
 
 NAIVE, LOOPS = "tt_perf.acceleration.naive", "tt_perf.acceleration.loops"
-
-
-def floats(*values: Any) -> Any:
-    """A float32 array of the given numbers, or rows of numbers."""
-    return np.array(values, np.float32)
 
 
 def number(value: float) -> Any:

@@ -15,11 +15,6 @@ from tt_perf.benchmarking import statistics as S
 STATISTICS, COMPARING = (f"tt_perf.benchmarking.{name}" for name in ("statistics", "comparing"))
 
 
-def doubles(*values: float) -> Any:
-    """A float64 array of the given numbers."""
-    return np.array(values, np.float64)
-
-
 def tail(t: Trial, count: int) -> Any:
     """Times with a long tail on one side."""
     return np.exp(t.normal(count, dtype=np.float64))

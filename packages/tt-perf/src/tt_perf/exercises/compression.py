@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, doubles, timing
 from tt_core.course.trial import Trial
 from tt_learn.autograd import Tensor
 from tt_perf.compression import low_rank, pruning
 from tt_perf.compression.distillation import soft_loss
 
 PRUNING, LOW_RANK, DISTILLATION = (f"tt_perf.compression.{name}" for name in ("pruning", "low_rank", "distillation"))
-
-
-def doubles(*values: Any) -> Any:
-    """A float64 array of the given numbers or rows."""
-    return np.array(values, np.float64)
 
 
 # --- scores

@@ -6,22 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tt_core.course.exercises import Exercise, timing
+from tt_core.course.exercises import Exercise, doubles, floats, timing
 from tt_core.course.trial import Trial
 from tt_perf.quantization import MovingAverageMinMaxObserver, packed
 from tt_perf.quantization import affine as A
 
 AFFINE, OBSERVERS, PACKED = (f"tt_perf.quantization.{name}" for name in ("affine", "observers", "packed"))
-
-
-def floats(*values: float) -> Any:
-    """A float32 array of the given numbers."""
-    return np.array(values, np.float32)
-
-
-def doubles(*values: float) -> Any:
-    """A float64 array of the given numbers."""
-    return np.array(values)
 
 
 HALF, ZERO = np.float32(0.5), np.int32(0)

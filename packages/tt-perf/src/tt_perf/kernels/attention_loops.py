@@ -17,7 +17,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array
 from tt_perf.acceleration.blas import Blas, gemm
-from tt_perf.acceleration.loops import ONE, ZERO, Number, exp_below_0
+from tt_perf.acceleration.loops import ONE, ZERO, Number, exp_below_0, total_of
 from tt_perf.kernels.arrays import In2, Out2, StridedBytes5, StridedIn5, StridedOut5, any_order
 from tt_perf.kernels.atomics import atomics
 from tt_perf.kernels.product_loops import strided_product, tools
@@ -63,15 +63,6 @@ def product_of(x: Array, y: Array) -> Number:
     total = ZERO
     for i in range(x.size):
         total += x[i] * y[i]
-    return total
-
-
-@any_order
-def sum_of(x: Array) -> Number:
-    """The sum of a row."""
-    total = ZERO
-    for i in range(x.size):
-        total += x[i]
     return total
 
 
@@ -178,7 +169,7 @@ def weigh(scores: Array, bounded: Any, lse: Array) -> bool:
     finite: Any = True
     for i in range(scores.shape[0]):
         row = line(scores, i)
-        total, peak = sum_of(row), ZERO if bounded else lse[i]
+        total, peak = total_of(row), ZERO if bounded else lse[i]
         finite &= total + peak < _INFINITE
         if total > ZERO:
             scale_row(row, ONE / total)

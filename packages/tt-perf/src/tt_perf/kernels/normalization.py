@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from tt_core.engine.dispatch import Array, with_residuals
 from tt_core.engine.threads import in_parallel
+from tt_data.kernels.normalization import flat_rows
 from tt_data.spatial import normalization as N
 from tt_language.transformers import normalization as T
 from tt_perf.acceleration.uncovered import contiguous, leave, unfit
@@ -32,9 +32,9 @@ def _batch_norms(loop: dict[str, Call]) -> dict[str, Call]:
         if not _one_kind(x, weight, bias):
             leave("batch_norm_training", unfit(x, weight, bias) or _SHAPES)
             return N.batch_norm_training.kernel(x, weight, bias, eps=eps)
-        flat, out = _rows(x), np.empty(x.shape, number)
+        flat, out = flat_rows(x), np.empty(x.shape, number)
         mean, var = np.empty((2, x.shape[1]), number)
-        results, scale, shift = _rows(out), _or_ones(weight, x), _or_zeros(bias, x)
+        results, scale, shift = flat_rows(out), _or_ones(weight, x), _or_zeros(bias, x)
 
         def normalize(part: slice) -> None:
             loop["batch_norm"](flat, scale, shift, number(eps), results, mean, var, part.start, part.stop)
@@ -48,8 +48,8 @@ def _batch_norms(loop: dict[str, Call]) -> dict[str, Call]:
         if not _one_kind(x, mean, var, weight, bias):
             leave("batch_norm_inference", unfit(x, mean, var, weight, bias) or _SHAPES)
             return N.batch_norm_inference.kernel(x, mean, var, weight, bias, eps=eps)
-        flat, out = _rows(x), np.empty(x.shape, number)
-        results, scale, shift = _rows(out), _or_ones(weight, x), _or_zeros(bias, x)
+        flat, out = flat_rows(x), np.empty(x.shape, number)
+        results, scale, shift = flat_rows(out), _or_ones(weight, x), _or_zeros(bias, x)
 
         def normalize(part: slice) -> None:
             run = loop["batch_norm_inference"]
@@ -65,9 +65,9 @@ def _batch_norms(loop: dict[str, Call]) -> dict[str, Call]:
         if not (_one_kind(x, mean, var, weight) and fits(g) and g.shape == x.shape):
             leave("batch_norm_backward", unfit(g, x, mean, var, weight) or _SHAPES)
             return N.batch_norm_backward.kernel(g, x, mean, var, weight, eps=eps)
-        upstream, flat, out = _rows(g), _rows(x), np.empty(x.shape, number)
+        upstream, flat, out = flat_rows(g), flat_rows(x), np.empty(x.shape, number)
         by_weight, by_bias = np.empty((2, x.shape[1]), number)
-        results, scale = _rows(out), _or_ones(weight, x)
+        results, scale = flat_rows(out), _or_ones(weight, x)
 
         def differentiate(part: slice) -> None:
             sums = by_weight, by_bias, part.start, part.stop
@@ -84,11 +84,6 @@ def _one_kind(x: Array, *vectors: Array | None) -> bool:
     """Whether the loops are made for an input (N, C, ...) and these vectors (C,)."""
     given = [v for v in vectors if v is not None]
     return fits(x, *given) and x.ndim >= 2 and x.size > 0 and all(v.shape == x.shape[1:2] for v in given)
-
-
-def _rows(x: Array) -> Array:
-    """(N, C, L)."""
-    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
 def _or_ones(weight: Array | None, x: Array) -> Array:

@@ -10,22 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_perf.acceleration.loops import (
-    ONE,
-    ZERO,
-    Number,
-    exp_below_0,
-    gelu_tanh,
-)
+from tt_perf.acceleration.loops import ONE, ZERO, Number, exp_below_0, gelu_tanh, total_of
 from tt_perf.kernels.arrays import In1, In2, Labels, Out1, Out2, Out4, StridedIn4, any_order
-from tt_perf.kernels.attention_loops import (
-    exponentials,
-    largest_of,
-    product_of,
-    scale_row,
-    subtract,
-    sum_of,
-)
+from tt_perf.kernels.attention_loops import exponentials, largest_of, product_of, scale_row, subtract
 from tt_perf.kernels.views import line
 
 _CHUNK = 4096
@@ -54,7 +41,7 @@ def softmax(x: In2, out: Out2) -> bool:
             subtract(line(out, i), peak)
         exponentials(out[start:end].reshape(-1))
         for i in range(start, end):
-            total = sum_of(line(out, i))
+            total = total_of(line(out, i))
             if not total < _INFINITE:
                 return False
             scale_row(line(out, i), ONE / total)
@@ -78,7 +65,7 @@ def log_softmax(x: In2, out: Out2) -> bool:
             _copy(line(out, i), line(part, i - start))
         exponentials(part.reshape(-1))
         for i in range(start, end):
-            total = sum_of(line(part, i - start))
+            total = total_of(line(part, i - start))
             if not total < _INFINITE:
                 return False
             subtract(line(out, i), np.log(total))
@@ -96,7 +83,7 @@ def softmax_backward(g: In2, out: In2, result: Out2) -> None:
 def log_softmax_backward(g: In2, out: In2, result: Out2) -> None:
     """`g - exp(out) sum(g)`, for each row."""
     for i in range(g.shape[0]):
-        total = sum_of(line(g, i))
+        total = total_of(line(g, i))
         for j in range(g.shape[1]):
             result[i, j] = g[i, j] - exp_below_0(out[i, j]) * total
 
@@ -151,14 +138,14 @@ def shared_cross_entropy(
     rows, classes = x.shape
     shifted, room = np.empty(classes, np.float32), np.empty(classes, np.float32)
     spread = smoothing / Number(classes)
-    all_weights = sum_of(weight)
+    all_weights = total_of(weight)
     for i in range(rows):
         largest = largest_of(line(x, i))
         _copy(line(x, i), shifted)
         subtract(shifted, largest)
         _copy(shifted, room)
         exponentials(room)
-        sums = sum_of(room)
+        sums = total_of(room)
         if not sums + abs(largest) < _INFINITE:
             return False
         peak[i], total[i] = largest, sums
@@ -185,7 +172,7 @@ def shared_cross_entropy_backward(
     """`g (softmax(x) sum(shares) - shares)` of each row, shares as in forward; False at a label that is no class."""
     rows, classes = x.shape
     spread = smoothing / Number(classes)
-    all_weights = sum_of(weight)
+    all_weights = total_of(weight)
     for i in range(rows):
         label = labels[i]
         if label == ignored:

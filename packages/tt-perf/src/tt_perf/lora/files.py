@@ -6,7 +6,6 @@ that change results and are not supported here, such as DoRA, are errors.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import TinyTorchError
-from tt_core.engine.files import make_folder, write_atomic
+from tt_core.engine.files import make_folder, write_json
 from tt_core.tensor import Tensor
 from tt_language import GPT, CheckpointError
 from tt_language.transformers import read_json_object, sources_of
@@ -63,7 +62,7 @@ def save_adapter(adapted: PeftModel, folder: str | os.PathLike[str], base: str |
     turned = _turned(adapted)
     arrays = {name: entry.data.T if name in turned else entry.data for name, entry in _entries(adapted).items()}
     save_tensors(path / WEIGHTS, arrays, {"format": "pt"})
-    write_atomic(path / CONFIG, (json.dumps(values, indent=2) + "\n").encode("utf-8"))
+    write_json(path / CONFIG, values)
 
 
 def read_adapter_config(folder: str | os.PathLike[str]) -> tuple[LoraConfig, str | None]:

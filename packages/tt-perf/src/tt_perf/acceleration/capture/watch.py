@@ -276,11 +276,10 @@ class Watch:
                 self._visit(part, f"{name}.{key}")
 
     def _dict(self, values: Mapping[Any, Any], name: str) -> None:
-        self._containers += [(values.keys(), name), (values.values(), name)]
-        for key, value in tuple(values.items()):
-            self._visit(value, f"{name}.{key}")
+        self._containers.append((values.keys(), name))
+        self._attributes(values, name)
 
-    def _attributes(self, values: dict[str, Any], name: str) -> None:
+    def _attributes(self, values: Mapping[Any, Any], name: str) -> None:
         """The values of all attributes, in the order in which they were set."""
         self._containers.append((values.values(), name))
         for key, value in tuple(values.items()):
