@@ -74,13 +74,13 @@ def test_damaged_idx_files_are_one_line(tmp_path, content, error):
 @pytest.mark.parametrize(
     "content",
     [
-        gzip.compress(idx(digits(9)[0]))[:-20],
-        gzip.compress(idx(digits(9)[0]))[:5],
+        gzip.compress(idx(digits(9)[0]), mtime=0)[:-20],
+        gzip.compress(idx(digits(9)[0]), mtime=0)[:5],
         b"no gzip",
         b"",
-        gzip.compress(idx(digits(9)[0]))[:-8] + b"\0" * 8,
-        gzip.compress(idx(digits(9)[0])[:-50]),
-        gzip.compress(idx(digits(9)[0]) + b"x"),
+        gzip.compress(idx(digits(9)[0]), mtime=0)[:-8] + b"\0" * 8,
+        gzip.compress(idx(digits(9)[0])[:-50], mtime=0),
+        gzip.compress(idx(digits(9)[0]) + b"x", mtime=0),
     ],
 )
 def test_damaged_gzip_files_are_one_line(tmp_path, content):

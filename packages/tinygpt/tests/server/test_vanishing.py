@@ -15,6 +15,7 @@ import pytest
 
 import tt_core
 from tinygpt.capstone import TinyGPT
+from tinygpt.server.engine import Job
 from tt_language import GPT, ByteTokenizer
 
 SHORT: dict[str, Any] = {"prompt": "x", "max_tokens": 3, "logit_bias": {"66": -100}}
@@ -64,7 +65,7 @@ def test_two_hundred_resets_before_the_first_byte_leave_no_slot(slow: Any, strea
     assert threading.active_count() <= threads + 1
     assert len(slow.engine._cache.tokens) == 0
     gc.collect()
-    assert sum(type(one).__name__ == "Job" for one in gc.get_objects()) <= 2
+    assert sum(type(one) is Job for one in gc.get_objects()) <= 2
 
 
 @pytest.mark.parametrize("stream", [True, False])
