@@ -32,6 +32,12 @@ def available_memory() -> int | None:
     return min((found for found in known if found is not None), default=None)
 
 
+def size_and_free(count: int) -> str:
+    """A number of bytes, and how many are free, where the system reports it: "1.5 GB (3 GB are free)"."""
+    free = available_memory()
+    return size(count) if free is None else f"{size(count)} ({size(free)} are free)"
+
+
 def _of_the_system() -> int | None:
     if sys.platform == "win32":
         return _of_windows()

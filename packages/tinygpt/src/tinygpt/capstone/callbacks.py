@@ -13,7 +13,7 @@ from tinygpt.capstone.capstone import TinyGPT
 from tinygpt.capstone.corpus import Tokens
 from tinygpt.capstone.presets import TrainConfig
 from tinygpt.distributed import World
-from tinygpt.memory import available_memory, size
+from tinygpt.memory import size_and_free
 from tinygpt.needs import Needs
 from tinygpt.runs import RunFolder
 from tt_core import manual_seed
@@ -229,7 +229,5 @@ def introduce(gpt: TinyGPT, tokens: Tokens, needed: Needs, folder: RunFolder, sa
         f"tokens: {len(tokens.train):,} to train on, {len(tokens.val):,} to validate on, "
         f"vocabulary {gpt.tokenizer.vocab_size:,}"
     )
-    free = available_memory()
-    there = "" if free is None else f" ({size(free)} are free)"
-    say(f"model: {gpt.model.num_parameters():,} parameters; to train it takes about {size(needed.total)}{there}")
+    say(f"model: {gpt.model.num_parameters():,} parameters; to train it takes about {size_and_free(needed.total)}")
     say(f"run: {folder.path}")

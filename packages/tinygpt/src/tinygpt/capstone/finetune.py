@@ -32,7 +32,7 @@ from tinygpt.capstone.recorded import saved_weights
 from tinygpt.capstone.scoring import summed_loss
 from tinygpt.capstone.tuning import TuneConfig
 from tinygpt.chat import OWN_TEMPLATE
-from tinygpt.memory import available_memory, size
+from tinygpt.memory import size_and_free
 from tinygpt.needs import checked, tuning_needs
 from tinygpt.runs import RunFolder
 from tt_core import from_numpy
@@ -234,9 +234,7 @@ def _validations(data: Data, config: TuneConfig) -> Callable[[int], float]:
 def _introduce(tuned: _Tuned, counts: tuple[int, int], config: TuneConfig, say: Say) -> None:
     needed = tuning_needs(tuned.gpt.model.config, *counts, config.batch_size, config.block_size)
     checked(needed, config.batch_size, "a smaller --block-size, or --lora")
-    free = available_memory()
-    there = "" if free is None else f" ({size(free)} are free)"
-    say(f"model: {counts[0]:,} parameters, {counts[1]:,} are trained; it takes about {size(needed.total)}{there}")
+    say(f"model: {counts[0]:,} parameters, {counts[1]:,} are trained; it takes about {size_and_free(needed.total)}")
     say(f"run: {tuned.folder.path}, {config.steps:,} steps of {config.batch_size}")
 
 

@@ -38,11 +38,7 @@ def cross_entropy_backward(
         _, peak, total = cross_entropy(x, target, weight, ignore_index, reduction)
     rows = class_rows(x)
     labels, kept, weights = counted_labels(x, target, weight, ignore_index)
-    scale = g.reshape(-1)  # of one or all rows
-    if reduction == "mean":
-        scale = scale / (len(rows) if weights is None else weights.sum())
-    if kept is not None:  # last, so that a mean of none gives 0 and not nan to those that do not count
-        scale = np.where(kept, weights * scale, 0)
+    scale = row_scale(g, len(rows), kept, weights, reduction)
     share = scale / total  # (rows,); multiplied by exp(x - peak), it is g softmax(x)
     result = np.empty(rows.shape, rows.dtype)
     for block in row_blocks(rows):  # a few rows go through all three steps while they are in the cache
@@ -51,6 +47,16 @@ def cross_entropy_backward(
         part *= share[block, None]
     result[np.arange(len(rows)), labels] -= scale  # softmax - 1 for the right class
     return _from_class_rows(result, x.shape)
+
+
+def row_scale(g: Array, rows: int, kept: Array | None, weights: Array | None, reduction: str) -> Array:
+    """What the gradients of the rows are multiplied by, for the gradient `g` of the loss: (rows,), or (1,) for all."""
+    scale = g.reshape(-1)
+    if reduction == "mean":
+        scale = scale / (rows if weights is None else weights.sum())
+    if kept is None or weights is None:
+        return scale
+    return np.where(kept, weights * scale, 0)  # last, so that a mean of none gives 0 and not nan where nothing counts
 
 
 def _from_class_rows(rows: Array, shape: tuple[int, ...]) -> Array:

@@ -260,17 +260,8 @@ def _remove(
     optimizer: Optimizer | None,
     calibration: Iterable[Any] | None,
 ) -> tuple[str, ...]:
-    kept: dict[int, tuple[Array, ...]] = {}
-    for tensor in held(model):
-        stays = tuple(np.flatnonzero(~np.isin(walk.units.roots(labels), gone)) for labels in walk.axes[id(tensor)])
-        if tuple(map(len, stays)) != tensor.shape[: len(stays)]:
-            kept[id(tensor)] = stays
-    for path, layer in model.named_modules():
-        if any(id(p) in kept for p in layer._parameters.values()) and resizer(layer) is None:
-            raise CompressionError(
-                f"shrink_: {path} ({type(layer).__name__}) holds what would be cut, and its attributes are unknown; "
-                f"add it to RESIZE, or leave out what it reads by filter_fn"
-            )
+    kept = _kept(model, walk, gone)
+    _check_resizable(model, kept)
     state = _cut_state(optimizer, kept)
     refit = None if calibration is None else Refit(model, kept, calibration)
     undo = Undo(model)
@@ -288,6 +279,25 @@ def _remove(
         undo()
         raise
     return () if refit is None else (refit.note,)
+
+
+def _kept(model: Layer, walk: Walk, gone: Labels) -> dict[int, tuple[Array, ...]]:
+    """Of each tensor that is cut, by its id: the indices that stay along its first axes."""
+    kept = {}
+    for tensor in held(model):
+        stays = tuple(np.flatnonzero(~np.isin(walk.units.roots(labels), gone)) for labels in walk.axes[id(tensor)])
+        if tuple(map(len, stays)) != tensor.shape[: len(stays)]:
+            kept[id(tensor)] = stays
+    return kept
+
+
+def _check_resizable(model: Layer, kept: Mapping[int, tuple[Array, ...]]) -> None:
+    for path, layer in model.named_modules():
+        if any(id(p) in kept for p in layer._parameters.values()) and resizer(layer) is None:
+            raise CompressionError(
+                f"shrink_: {path} ({type(layer).__name__}) holds what would be cut, and its attributes are unknown; "
+                f"add it to RESIZE, or leave out what it reads by filter_fn"
+            )
 
 
 def _cut(model: Layer, kept: Mapping[int, tuple[Array, ...]]) -> None:

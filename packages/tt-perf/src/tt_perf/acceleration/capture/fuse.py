@@ -24,6 +24,7 @@ from tt_core.engine.dispatch import Array, Op
 from tt_core.engine.plugins import manager
 from tt_core.kernels.losses import class_rows, counted_labels, reduced_rows, row_blocks
 from tt_data import spatial
+from tt_learn.kernels.losses import row_scale
 from tt_learn.rules import activations as backward_of
 from tt_learn.rules import losses as backward_of_losses
 from tt_perf import hookspecs
@@ -97,34 +98,30 @@ def pool_before_relu(tape: Tape) -> None:
     number, its gradient is 0 in either order.
     """
     for relu in Uses(tape).calls(activations.relu):
-        _exchange(Uses(tape), relu)
+        uses = Uses(tape)
+        forward = uses.only(relu.results[0], spatial.max_pool2d)
+        trained = uses.only(relu.results[0], spatial.max_pool2d, backward_of.relu_backward)
+        pools = forward or trained
+        if pools is None or len(pools[0].results) != 2:
+            continue
+        pool = pools[0]
+        if forward and not uses.readers.get(pool.results[1]):
+            uses.replace({id(relu): [], id(pool): _pooled(tape, relu, pool)})
+        elif trained and (back := _backward_of(uses, relu, *trained)):
+            uses.replace({id(relu): [], id(pool): _pooled(tape, relu, pool), **back})
 
 
-def _exchange(uses: Uses, relu: Call) -> None:
-    readers = uses.only(relu.results[0], spatial.max_pool2d, backward_of.relu_backward)
-    forward_only = uses.only(relu.results[0], spatial.max_pool2d) if readers is None else None
-    if forward_only is not None:
-        pool = forward_only[0]
-        if len(pool.results) == 2 and not uses.readers.get(pool.results[1]):
-            uses.replace({id(relu): [], id(pool): _pooled(uses.tape, relu, pool)})
-        return
-    if readers is None:
-        return
-    pool, relu_back = readers
-    if len(pool.results) != 2:
-        return
+def _backward_of(uses: Uses, relu: Call, pool: Call, relu_back: Call) -> dict[int, list[Call]]:
+    """Backward in the new order, for `Uses.replace`; empty unless it goes from the pool to relu alone."""
     pool_back = uses.only(pool.results[1], spatial.max_pool2d_backward)
     if pool_back is None or uses.only(pool_back[0].results[0], backward_of.relu_backward) != [relu_back]:
-        return
+        return {}
     if relu_back.inputs != (pool_back[0].results[0], relu.results[0]):
-        return
+        return {}
     g, between = pool_back[0].inputs[0], _new_slot(uses.tape)
-    shape = pool.shapes[0]
-    back = [
-        replace(relu_back, inputs=(g, pool.results[0]), results=(between,), shapes=(shape,), views=(None,)),
-        replace(pool_back[0], inputs=(between, *pool_back[0].inputs[1:]), results=relu_back.results),
-    ]
-    uses.replace({id(relu): [], id(pool): _pooled(uses.tape, relu, pool), id(pool_back[0]): [], id(relu_back): back})
+    first = replace(relu_back, inputs=(g, pool.results[0]), results=(between,), shapes=pool.shapes[:1], views=(None,))
+    second = replace(pool_back[0], inputs=(between, *pool_back[0].inputs[1:]), results=relu_back.results)
+    return {id(pool_back[0]): [], id(relu_back): [first, second]}
 
 
 def _pooled(tape: Tape, relu: Call, pool: Call) -> list[Call]:
@@ -142,27 +139,31 @@ def loss_with_gradient(tape: Tape) -> None:
     """The loss and its gradient share the exponentials, where the gradient of the loss itself is known before."""
     uses = Uses(tape)
     for loss in uses.calls(losses.cross_entropy):
-        value, *sums = loss.results
-        backward = uses.only(sums[0], backward_of_losses.cross_entropy_backward) if len(sums) == 2 else None
-        if backward is None or backward != uses.only(sums[1], backward_of_losses.cross_entropy_backward):
-            continue
-        back, ours = backward[0], (losses.cross_entropy.kernel, backward_of_losses.cross_entropy_backward.kernel)
-        same = back.inputs[1:5] == (*loss.inputs[:2], *sums) and back.attributes == loss.attributes
-        plain = not loss.attributes["label_smoothing"] and loss.attributes["reduction"] != "none"
-        weight, other = (tape.constants.get(call.inputs[-1], ...) for call in (loss, back))
-        if (loss.kernel, back.kernel) != ours or not (same and plain and weight is None and other is None):
-            continue
-        if uses.known_at(back.inputs[0], loss):
+        back = _gradient_of_loss(uses, loss)
+        if back is not None and uses.known_at(back.inputs[0], loss):
             both = replace(
                 loss,
                 kernel=cross_entropy_with_gradient,
                 inputs=(*loss.inputs[:2], back.inputs[0]),
                 attributes={name: loss.attributes[name] for name in ("ignore_index", "reduction")},
-                results=(value, *back.results),
+                results=(loss.results[0], *back.results),
                 shapes=(loss.shapes[0], *back.shapes),
                 views=(None, None),
             )
             uses.replace({id(loss): [both], id(back): []})
+
+
+def _gradient_of_loss(uses: Uses, loss: Call) -> Call | None:
+    """The backward of a cross entropy, if both run on the framework's kernels, without weights and smoothing."""
+    sums = loss.results[1:]
+    found = [uses.only(slot, backward_of_losses.cross_entropy_backward) for slot in sums]
+    if len(found) != 2 or found[0] is None or found[0] != found[1]:
+        return None
+    back, ours = found[0][0], (losses.cross_entropy.kernel, backward_of_losses.cross_entropy_backward.kernel)
+    same = back.inputs[1:5] == (*loss.inputs[:2], *sums) and back.attributes == loss.attributes
+    plain = not loss.attributes["label_smoothing"] and loss.attributes["reduction"] != "none"
+    unweighted = all(uses.tape.constants.get(call.inputs[-1], ...) is None for call in (loss, back))
+    return back if (loss.kernel, back.kernel) == ours and same and plain and unweighted else None
 
 
 def cross_entropy_with_gradient(
@@ -176,11 +177,7 @@ def cross_entropy_with_gradient(
         return _one_by_one(x, target, g, ignore_index, reduction)
     labels, kept, weights = counted_labels(x, target, None, ignore_index)
     rows, at = class_rows(x), np.arange(len(x))
-    scale = g.reshape(-1)
-    if reduction == "mean":
-        scale = scale / (len(rows) if weights is None else weights.sum())
-    if kept is not None:
-        scale = np.where(kept, weights * scale, 0)
+    scale = row_scale(g, len(rows), kept, weights, reduction)
     result, right = np.empty(rows.shape, rows.dtype), rows[at, labels]
     loss = np.empty(len(rows), rows.dtype)
     for block in row_blocks(rows):
@@ -235,17 +232,21 @@ def pairs_of_plugins(tape: Tape) -> None:
             others = second.inputs[1:]
             if kernel is None or first.results[0] in others or not all(uses.known_at(slot, first) for slot in others):
                 continue
-            both = Call(
-                first.op,
-                _joined(kernel, first, second),
-                (*first.inputs, *others),
-                {},
-                (*first.results, *second.results),
-                (*first.shapes, *second.shapes),
-                (*first.views, *[None] * len(second.results)),
-            )
-            uses.replace({id(first): [both], id(second): []})
+            uses.replace({id(first): [_both(kernel, first, second)], id(second): []})
             break
+
+
+def _both(kernel: Kernel, first: Call, second: Call) -> Call:
+    """One call in the place of two, by the plugin's kernel."""
+    return Call(
+        first.op,
+        _joined(kernel, first, second),
+        (*first.inputs, *second.inputs[1:]),
+        {},
+        (*first.results, *second.results),
+        (*first.shapes, *second.shapes),
+        (*first.views, *[None] * len(second.results)),
+    )
 
 
 def _kernel_for(first: Op, second: Op) -> Kernel | None:

@@ -19,6 +19,7 @@ from tt_core.engine.plugins import manager
 from tt_core.tensor import as_array
 from tt_core.tensor.creation import from_numpy
 from tt_language import GPT
+from tt_language.embeddings import RotaryEmbedding
 from tt_learn.autograd import is_grad_enabled
 from tt_perf.acceleration.compiling import has_current_folder
 from tt_perf.kernels.decoding.programs import Uncovered
@@ -82,14 +83,7 @@ class Decoding:
         where = np.full(len(given), before) if positions is None else np.broadcast_to(as_array(positions), given.shape)
         where = where.reshape(-1)
         _check(model, given, where, mask, before, endless)
-        angles = None
-        if model.rotary is not None:
-            cosines, sines = model.rotary.angles(where[:, None] if positions is not None else where[:1], endless)
-            shape = (len(given), cosines.shape[-1])
-            angles = (
-                np.broadcast_to(cosines.data.reshape(-1, shape[1]), shape),
-                np.broadcast_to(sines.data.reshape(-1, shape[1]), shape),
-            )
+        angles = None if model.rotary is None else _angles(model.rotary, where, positions is None, endless)
         mask = past.begin(ids, None if positions is None else positions, mask)
         slots, length = past.column()
         return session.token(
@@ -137,6 +131,13 @@ class Decoding:
         except Uncovered as reason:
             return str(reason)
         return session if session.program.holds() else "layers in training mode or with hooks"
+
+
+def _angles(rotary: RotaryEmbedding, where: Array, alike: bool, endless: bool) -> tuple[Array, Array]:
+    """Cosines and sines of each row's position, (rows, size / 2) each; `alike` if all rows have the same position."""
+    found = rotary.angles(where[:1] if alike else where[:, None], endless)
+    cosines, sines = (np.broadcast_to(x.data.reshape(-1, x.shape[-1]), (len(where), x.shape[-1])) for x in found)
+    return cosines, sines
 
 
 def _check(model: GPT, ids: Array, where: Array, mask: Any, before: int, endless: bool) -> None:
