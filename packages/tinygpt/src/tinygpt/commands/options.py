@@ -105,7 +105,7 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print a result as one line of JSON, for programs."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
     sys.stdout.flush()

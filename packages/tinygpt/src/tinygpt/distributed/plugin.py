@@ -22,8 +22,9 @@ from tt_core.engine.heap import aligned
 from tt_core.engine.hookspecs import hookimpl
 from tt_learn.autograd.backward import Backward, Roots
 from tt_learn.autograd.errors import GradientError
-from tt_learn.autograd.graph import Node, edge_of
+from tt_learn.autograd.graph import Edge, Node, edge_of
 from tt_learn.autograd.hooks import HookedBackward
+from tt_learn.autograd.tensor import Tensor
 
 BUCKET = 4 << 20
 """Bytes of gradients that travel together: large enough that a message's own cost is small, small enough that the first
@@ -38,7 +39,7 @@ class Bucket:
         self.gradients: list[tuple[int, Any]] = []  # the id of a leaf, and its gradient
         self.nbytes = 0
 
-    def add(self, leaf: Any, g: Any) -> None:
+    def add(self, leaf: Tensor, g: Tensor) -> None:
         """Put a gradient in."""
         self.gradients.append((id(leaf), g))
         self.nbytes += g.data.nbytes
@@ -86,7 +87,7 @@ class Reduction:
                 "the model must not choose its layers by its data"
             )
 
-    def add(self, edge: Any, g: Any) -> None:
+    def add(self, edge: Edge, g: Tensor) -> None:
         """Adds a gradient; when the last one of a leaf has arrived, the sum is put into a bucket."""
         self._add(edge, g)
         leaf = edge[0]
@@ -96,7 +97,7 @@ class Reduction:
             if count == 1:
                 self.collect(leaf, self.walk.leaves[id(leaf)][1])
 
-    def collect(self, leaf: Any, g: Any) -> None:
+    def collect(self, leaf: Tensor, g: Tensor) -> None:
         """Put a gradient into the bucket of its dtype, and send that when it is full."""
         self.collected[id(leaf)] = g
         bucket = self.filling.setdefault(g.dtype, Bucket(self.world))
@@ -115,7 +116,7 @@ class Reduction:
         if self.sent:
             self.sent[-1].progress()
 
-    def finish(self, leaf: Any, g: Any) -> None:
+    def finish(self, leaf: Tensor, g: Tensor) -> None:
         """Hand the mean gradient to its leaf. The first call comes when backward has computed everything."""
         if not self.reduced:
             self.conclude()

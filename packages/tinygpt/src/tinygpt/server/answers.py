@@ -13,7 +13,7 @@ from tinygpt.server.requests import Request
 from tt_language import Tokenizer
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: object) -> bytes:
     """JSON in ASCII, so no client has to guess an encoding, and none reads U+2028 or U+0085 as a line break."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
@@ -117,7 +117,7 @@ def name_of(id: int, tokenizer: Tokenizer) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-def event(value: Any) -> bytes:
+def event(value: object) -> bytes:
     """A server-sent event."""
     return b"data: " + to_json(value) + b"\n\n"
 

@@ -51,7 +51,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def check(value: Any, schema: Schema, path: str = "") -> None:
+def check(value: object, schema: Schema, path: str = "") -> None:
     """Raise `BadRequest` that names the first part of `value` that `schema` does not allow.
 
     >>> check({"n": 0}, {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}})
@@ -134,7 +134,7 @@ def _is_a(value: Any, kind: str) -> bool:
     return isinstance(value, kinds.get(kind, ()))
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value as short JSON in ASCII, for an error message.
 
     >>> short("x" * 100)

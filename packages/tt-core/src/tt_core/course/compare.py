@@ -42,7 +42,7 @@ def _described(value: Any) -> str:
     return short(value)
 
 
-def difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
+def difference(wanted: object, found: object, rtol: float, atol: float) -> str | None:
     """How two values differ, in words or "" where the values show it; None where they are alike.
 
     >>> difference(np.zeros(2), np.zeros(3), 0, 0)

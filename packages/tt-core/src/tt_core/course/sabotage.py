@@ -63,7 +63,7 @@ def _gives_something(function: ast.AST) -> bool:
     return found
 
 
-def spoilt(value: Any, kind: str, first: Any) -> Any:
+def spoilt(value: object, kind: str, first: object) -> Any:
     """A result, changed: each number, array or text, the first part of a pair, what functions and iterators give.
 
     >>> spoilt(4.0, "half", None), spoilt((1, 2), "zeros", None), spoilt("ab", "reversed", None)

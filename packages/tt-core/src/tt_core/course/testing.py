@@ -271,7 +271,7 @@ class Stripes:
         return self.images[index], self.classes[index]
 
 
-def same(found: Any, expected: Any) -> None:
+def same(found: object, expected: object) -> None:
     """Fail a test where two values differ; pytest explains `assert` in files of tests alone, and this is none."""
     if found != expected:
         raise AssertionError(f"{found!r}, expected {expected!r}")

@@ -69,7 +69,7 @@ class Trial:
         self.see(text, value, why)
         return value
 
-    def see(self, text: str, value: Any, why: str = "", rtol: float = 1e-4, atol: float = 1e-6) -> None:
+    def see(self, text: str, value: object, why: str = "", rtol: float = 1e-4, atol: float = 1e-6) -> None:
         """Record a value under the text of what was computed."""
         self.report(Seen(text, plain(value), why, rtol, atol))
 
@@ -85,7 +85,7 @@ class Trial:
         self.calling = text, why
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Tensors as arrays, and arrays copied; lists and tuples of these as lists.
 
     >>> plain((1, [np.float32(2)], None))
@@ -101,13 +101,13 @@ def plain(value: Any) -> Any:
     return np.array(data) if data is not None else f"<{type(value).__name__}>"
 
 
-def array_of(value: Any) -> Any:
+def array_of(value: object) -> Any:
     """The array of a tensor, an array itself, or None for anything else."""
     data = value if isinstance(value, np.ndarray | np.generic) else getattr(value, "data", None)
     return data if isinstance(data, np.ndarray | np.generic) else None
 
 
-def call_text(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> str:
+def call_text(function: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> str:
     """A call as Python text, with small arrays written out.
 
     >>> call_text(np.add, (np.zeros(2), 1), {"dtype": "f4"})
@@ -118,7 +118,7 @@ def call_text(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]
     return f"{name.replace('<lambda>', 'f')}({', '.join(parts)})"
 
 
-def short(value: Any, limit: int = 160) -> str:
+def short(value: object, limit: int = 160) -> str:
     """A value as text; an array that is too long is told by its shape, a function by its name.
 
     >>> short(np.arange(3.0)), short(np.zeros((100, 100))), short(len)

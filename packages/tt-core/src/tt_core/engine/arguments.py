@@ -212,7 +212,7 @@ def _where(function: Any, args: tuple[Any, ...]) -> str:
 
 
 @functools.cache
-def check(hint: Any) -> Check:
+def check(hint: object) -> Check:
     """A function that says whether a value is what a type hint says.
 
     >>> from collections.abc import Sequence
@@ -322,7 +322,7 @@ _WORDS = {
 _PLURALS = {int: "integers", float: "numbers", str: "texts", bool: "flags"}
 
 
-def describe(hint: Any) -> str:
+def describe(hint: object) -> str:
     """A type hint in words.
 
     >>> from collections.abc import Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from types import CodeType
-from typing import Any
 
 from tt_core.engine.errors import PluginError, TinyTorchError
 
@@ -15,7 +14,7 @@ By the code's id, because the hash of a code object takes 20 us.
 """
 
 
-def remember(function: Any, owner: str) -> bool:
+def remember(function: object, owner: str) -> bool:
     """Remembers that errors from the body of `function` belong to `owner`, such as "plugin memo: its wrap".
 
     Returns whether its code is seen for the first time.
@@ -28,7 +27,7 @@ def remember(function: Any, owner: str) -> bool:
     return not known
 
 
-def blame(where: str, error: Exception, called: Any = None) -> None:
+def blame(where: str, error: Exception, called: object = None) -> None:
     """Raises `PluginError` from `error` if a plugin's wrap or observer raised it; `where` is the op or the layer.
 
     `called` is the outermost wrap, which is at fault for an error without a frame of its own: it does not take the

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tt_core.engine.errors import FileError
 
@@ -54,7 +54,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
 
 
 def write_json(
-    path: str | os.PathLike[str], content: Any, indent: int = 2, sort_keys: bool = False, ensure_ascii: bool = True
+    path: str | os.PathLike[str], content: object, indent: int = 2, sort_keys: bool = False, ensure_ascii: bool = True
 ) -> None:
     """Writes `content` as lines of JSON in UTF-8, by `write_atomic`; the options are those of `json.dumps`.
 

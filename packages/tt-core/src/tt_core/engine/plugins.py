@@ -111,7 +111,7 @@ class PluginManager(pluggy.PluginManager):
             if hooks is None or not asked.isdisjoint(hooks):
                 rebind()
 
-    def chained(self, hook: str, value: Any, /, *, into: str, **arguments: Any) -> Any:
+    def chained(self, hook: str, value: object, /, *, into: str, **arguments: Any) -> Any:
         """Passes `value` through the answers to `hook`, innermost first; an answer of None leaves it unchanged.
 
         `into` names the hook's parameter that receives the value.

@@ -17,7 +17,7 @@ _new = object.__new__
 _ARRAYS = (np.generic, ndarray, HasArray, int, float)
 
 
-def wrap(value: Any) -> Any:
+def wrap(value: object) -> Any:
     """An array as a tensor of the active type, without copying; a tuple of arrays as a tuple of tensors.
 
     Raises `TypeError` for what a kernel must not return: a list, None outside of a tuple.

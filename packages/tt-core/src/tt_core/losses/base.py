@@ -30,7 +30,7 @@ def check_reduction(reduction: object, *more: str, name: str = "") -> None:
         raise ArgumentError(f"{where}reduction is one of {', '.join(known)}, got {shown(reduction)}")
 
 
-def check_number(name: str, argument: str, value: Any, fine: Callable[[float], bool], expected: str) -> None:
+def check_number(name: str, argument: str, value: object, fine: Callable[[float], bool], expected: str) -> None:
     """Raises `ArgumentError` unless `value` is a number for which `fine` is true."""
     if not is_number(value) or not fine(value):
         raise ArgumentError(f"{name}: {argument} {expected}, got {shown(value)}")

@@ -37,7 +37,7 @@ def floating(x: ArrayLike) -> Array:
     return np.asarray(x, dtype=np.float32)
 
 
-def to_default_float(result: Any, *operands: Any) -> Any:
+def to_default_float(result: object, *operands: Any) -> Any:
     """Converts a float64 result to float32, unless an operand is an array of float64; other results stay unchanged.
 
     NumPy returns float64 for an array of integers beside a Python float.

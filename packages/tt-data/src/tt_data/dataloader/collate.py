@@ -41,7 +41,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
     return stack(samples)
 
 
-def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
+def map_leaves(function: Callable[[Any], Any], batch: object) -> Any:
     """Applies `function` to every leaf of nested tuples, lists and dicts, and keeps the structure.
 
     >>> map_leaves(len, {"a": ["xy", "z"]})
@@ -54,12 +54,12 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     return function(batch)
 
 
-def to_arrays(batch: Any) -> Any:
+def to_arrays(batch: object) -> Any:
     """Replaces each tensor of a batch by its array; raises for a tensor with history, which would be lost."""
     return map_leaves(lambda leaf: leaf.__array__() if isinstance(leaf, tt_core.Tensor) else leaf, batch)
 
 
-def to_tensors(batch: Any) -> Any:
+def to_tensors(batch: object) -> Any:
     """Replaces each numeric array of a batch by a tensor that shares its memory.
 
     >>> to_tensors({"x": np.zeros(2), "name": ["a", "b"]})
@@ -74,7 +74,7 @@ def _to_tensor(leaf: Any) -> Any:
     return leaf
 
 
-def rebuild(like: Any, values: list[Any]) -> Any:
+def rebuild(like: object, values: list[Any]) -> Any:
     """`values` as a tuple, named tuple or list like `like`.
 
     >>> rebuild((1, 2), [3, 4])

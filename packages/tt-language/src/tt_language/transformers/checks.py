@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tt_language.transformers.sampling import Sampling
 
 
-def check_option(name: str, value: Any, fine: Callable[[Any], bool], expected: str) -> None:
+def check_option(name: str, value: object, fine: Callable[[Any], bool], expected: str) -> None:
     """Raise `ConfigError` unless an option is a number and `fine`."""
     number = is_number(value)
     if not number or not fine(value):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from tt_learn.autograd.graph import Edge, Node, edge_of
 from tt_learn.autograd.modes import GradMode
 from tt_learn.autograd.roots import root_gradient
 
+if TYPE_CHECKING:
+    from tt_learn.autograd.tensor import Tensor
+
 Roots = Sequence[tuple[Any, Any]]
 """Pairs of a result and its gradient; None stands for 1."""
 
@@ -38,7 +41,7 @@ class Backward:
         self.retain_graph, self.create_graph = retain_graph, create_graph
         self.waiting: list[int] = []  # a heap of the negated numbers of the nodes below
         self.arrived: dict[int, tuple[Node, list[Any]]] = {}  # by number: a node and its outputs' gradients so far
-        self.leaves: dict[int, tuple[Any, Any]] = {}  # by id: a leaf and its gradient so far
+        self.leaves: dict[int, tuple[Tensor, Tensor]] = {}  # by id: a leaf and its gradient so far
         self.foreign: set[int] = set()  # ids of arrays that other code may hold
 
     def run(self, roots: Roots) -> None:
@@ -71,7 +74,7 @@ class Backward:
         if not self.retain_graph:
             node.functions = None  # frees what they keep at once, while the walk continues
 
-    def add(self, edge: Edge, g: Any) -> None:
+    def add(self, edge: Edge, g: Tensor) -> None:
         """Adds a gradient to what has arrived at an edge: gradients of several uses of a tensor sum up."""
         at, output = edge
         if not isinstance(at, Node):
@@ -85,7 +88,7 @@ class Backward:
         gradients = entry[1]
         gradients[output] = g if gradients[output] is None else gradients[output] + g
 
-    def finish(self, leaf: Any, g: Any) -> None:
+    def finish(self, leaf: Tensor, g: Tensor) -> None:
         """Adds to `leaf.grad`. Its memory belongs to it alone, since users scale it in place."""
         if not leaf._requires_grad:  # frozen after its use
             return
@@ -99,7 +102,7 @@ class Backward:
                 quietly(np.add, total.data, g.data, out=total.data)
                 mutation.record(total.data)
 
-    def is_foreign(self, g: Any) -> bool:
+    def is_foreign(self, g: Tensor) -> bool:
         """Whether other code holds the memory of `g`, or will hold it; True for the second call with one memory."""
         owner = mutation.owner(g.data)
         piece = owner.nbytes > g.data.nbytes + LINE  # of a larger array, which it would keep in memory

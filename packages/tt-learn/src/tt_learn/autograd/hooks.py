@@ -12,7 +12,7 @@ from tt_learn.autograd.errors import GradientError
 from tt_learn.autograd.graph import Node
 
 if TYPE_CHECKING:
-    from tt_core import Tensor
+    from tt_learn.autograd.tensor import Tensor
 
 Hook = Callable[[Any], Any]
 
@@ -58,7 +58,7 @@ class HookedBackward(Backward):
             self.call_hooks(node, gradients)
         super().visit(node, gradients)
 
-    def finish(self, leaf: Any, g: Any) -> None:
+    def finish(self, leaf: Tensor, g: Tensor) -> None:
         super().finish(leaf, self.hooked(leaf._hooks, g) if leaf._hooks else g)
 
     def call_hooks(self, node: Node, gradients: list[Any]) -> None:
@@ -67,7 +67,7 @@ class HookedBackward(Backward):
             if gradients[output] is not None:
                 gradients[output] = self.hooked(hooks, gradients[output])
 
-    def hooked(self, hooks: Sequence[Hook] | None, g: Any) -> Any:
+    def hooked(self, hooks: Sequence[Hook] | None, g: Tensor) -> Tensor:
         """The gradient after the hooks. They get a copy, since a change in place must not reach other branches."""
         if not hooks:
             return g

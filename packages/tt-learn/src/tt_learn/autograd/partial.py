@@ -72,7 +72,7 @@ class PartialBackward(HookedBackward):
         self.fresh = Node._next_number()
         super().run(roots)
 
-    def add(self, edge: Edge, g: Any) -> None:
+    def add(self, edge: Edge, g: Tensor) -> None:
         at, output = edge
         if (id(at), output) in self.targets or (isinstance(at, Node) and self._leads_on(at)):
             super().add(edge, g)
@@ -84,10 +84,10 @@ class PartialBackward(HookedBackward):
         if self._leads_on(node):
             Backward.visit(self, node, gradients)
 
-    def finish(self, leaf: Any, g: Any) -> None:
+    def finish(self, leaf: Tensor, g: Tensor) -> None:
         self.catch(leaf, 0, self.hooked(leaf._hooks, g))
 
-    def catch(self, at: Any, output: int, g: Any) -> None:
+    def catch(self, at: Node | Tensor, output: int, g: Tensor | None) -> None:
         """Keeps a complete gradient that was asked for."""
         if g is not None and (id(at), output) in self.targets:
             self.caught[id(at), output] = g

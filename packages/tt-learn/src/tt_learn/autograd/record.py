@@ -43,7 +43,7 @@ class AutogradPlugin:
 plugin = AutogradPlugin()
 
 
-def observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
+def observe(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: object) -> None:
     """Records one call, if this thread records and an input requires a gradient."""
     if not recording.on:
         return

@@ -18,7 +18,7 @@ from tt_learn.training.tensor_files import Arrays
 _TENSOR = "$tensor"
 
 
-def pack(value: Any, name: str, arrays: SharedArrays) -> Any:
+def pack(value: object, name: str, arrays: SharedArrays) -> Any:
     """`value` as JSON; arrays move to `arrays` and are replaced by their names."""
     if isinstance(value, (tt_core.Tensor, np.ndarray)):
         if name in arrays:
@@ -40,7 +40,7 @@ def pack(value: Any, name: str, arrays: SharedArrays) -> Any:
     raise CheckpointError(f"save_checkpoint: {name} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
-def unpack(value: Any, arrays: Arrays) -> Any:
+def unpack(value: object, arrays: Arrays) -> Any:
     if isinstance(value, dict):
         if value.keys() == {_TENSOR}:
             return arrays[value[_TENSOR]]

@@ -197,11 +197,11 @@ class Trainer(Resumable):
         self.check_loss(loss, batch)
         return loss
 
-    def loss_of(self, batch: Any) -> Any:
+    def loss_of(self, batch: object) -> Any:
         """The loss of one batch, as `loss_fn` or `compute_loss` returns it."""
         return self.compute_loss(self.model, batch) if self.compute_loss else self._output_and_loss(batch)[1]
 
-    def check_loss(self, loss: Any, batch: Any) -> None:
+    def check_loss(self, loss: object, batch: object) -> None:
         """Raises `TrainingError` for a loss that is not a tensor or not finite."""
         if not isinstance(loss, Tensor):
             what = f"a {type(loss).__name__}, expected a tensor of one number that has a gradient"

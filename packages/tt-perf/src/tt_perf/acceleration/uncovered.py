@@ -32,7 +32,7 @@ def unfit(*arrays: Any) -> str:
     return ""
 
 
-def contiguous(g: Any) -> Any:
+def contiguous(g: object) -> Any:
     """`g`, or a contiguous copy of float32 that an op broadcast or cropped, which costs less than leaving it to NumPy.
 
     >>> contiguous(np.broadcast_to(np.float32(1), (2, 3))).strides

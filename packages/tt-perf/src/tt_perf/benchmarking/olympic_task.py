@@ -58,13 +58,13 @@ def new_model(config: GPTConfig = CONFIG) -> GPT:
         tt_core.set_rng_state(before)
 
 
-def answers(model: Any, questions: Array) -> list[list[int]]:
+def answers(model: GPT, questions: Array) -> list[list[int]]:
     """What the model writes after the separator: 12 tokens for each row of `draw`."""
     found: list[list[int]] = generate(model, questions[:, : LENGTH + 1].tolist(), LENGTH, temperature=0.0)
     return found
 
 
-def quality(model: Any, questions: Array | None = None) -> float:
+def quality(model: GPT, questions: Array | None = None) -> float:
     """The share of digits that the model gets right, 0 to 1; without `questions`, in the examination."""
     asked = draw(QUESTIONS, np.random.default_rng(2025)) if questions is None else questions
     return float(np.mean(np.array(answers(model, asked)) == asked[:, LENGTH + 1 :]))

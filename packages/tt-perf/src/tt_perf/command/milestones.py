@@ -42,6 +42,7 @@ from tt_perf.benchmarking.timer import duration
 from tt_perf.command.variants import Variant, draw, profiled, shipped, table, timed, variant
 from tt_perf.compression import DistillationTrainer, shrink_
 from tt_perf.quantization import Int4WeightOnly, Int8Static, Int8WeightOnly, calibrating, quantize_
+from tt_perf.quantization.convert import Config
 
 WORSE = 0.05
 """The share of the original's mean probability of a token that may be lost."""
@@ -114,7 +115,7 @@ def _report_token(first: Variant, last: Variant) -> None:
     )
 
 
-def smaller(model: Any, seen: Array, unseen: Array) -> list[Variant]:
+def smaller(model: GPT, seen: Array, unseen: Array) -> list[Variant]:
     """The model, and its quantized and shrunk forms; quality is the remaining share of a token's mean probability."""
     loss = loss_on(model, unseen)
 
@@ -201,11 +202,11 @@ def documentation() -> str:
     return "\n\n".join(topics[name].strip() for name in sorted(topics))
 
 
-def _next_token(model: Any, ids: Array) -> Any:
+def _next_token(model: GPT, ids: Array) -> Any:
     return next_token_loss(model(tensor(ids[:, :-1])), tensor(ids[:, 1:]))
 
 
-def written(model: Any, rows: int, length: int) -> Array:
+def written(model: GPT, rows: int, length: int) -> Array:
     """Texts (rows, length) that the model writes, each token drawn with the probability that the model gives it."""
     first = np.random.default_rng(0).integers(0, model.config.vocab_size, rows)
     with use("kv-cache", report=False):
@@ -213,7 +214,7 @@ def written(model: Any, rows: int, length: int) -> Array:
     return np.concatenate([first[:, None], np.array(found)], axis=1)
 
 
-def loss_on(model: Any, texts: Array) -> float:
+def loss_on(model: GPT, texts: Array) -> float:
     """Cross entropy of each token of the texts after the first, in nats."""
     with evaluating(model):
         loss: float = _next_token(model, texts).item()
@@ -226,14 +227,14 @@ def needs_knowledge(quality: float, vocabulary: int) -> None:
         raise Shortfall(f"systems: the model knows nothing, a token has a mean probability of {quality:.3%}; train it")
 
 
-def quantized(model: Any, config: Any) -> Any:
+def quantized(model: GPT, config: Config) -> GPT:
     """A copy of the model with weights as integers."""
     made = copy.deepcopy(model)
     quantize_(made, config, verbose=False)
     return made
 
 
-def distil(student: Any, teacher: Any, texts: Array, steps: int = 60) -> None:
+def distil(student: GPT, teacher: GPT, texts: Array, steps: int = 60) -> None:
     """Let a shrunk model learn what the original finds likely, on texts that the original wrote."""
     tt_core.manual_seed(2024)
 
@@ -248,7 +249,7 @@ def distil(student: Any, teacher: Any, texts: Array, steps: int = 60) -> None:
     student.eval()
 
 
-def tokens_unchanged(model: Any, plugins: Sequence[str], prompts: Array, length: int) -> None:
+def tokens_unchanged(model: GPT, plugins: Sequence[str], prompts: Array, length: int) -> None:
     """Raise `Shortfall` unless the model writes the same with these plugins; two equally likely tokens may swap."""
     wanted = generate(model, prompts.tolist(), length, temperature=0.0, ignore_eos=True)
     with use(*plugins, report=False):
@@ -351,7 +352,7 @@ def _fit(model: Layer, train: Any, epochs: int, rate: float) -> None:
     model.eval()
 
 
-def accuracy(model: Any, test: Any) -> float:
+def accuracy(model: Layer, test: Any) -> float:
     """The share of images whose class has the highest score."""
     right: list[bool] = []
     with evaluating(model):

@@ -124,7 +124,7 @@ class Walk:
     statistics: labels of axes that layer norms average over; their mean changes when a unit is removed
     """
 
-    def __init__(self, model: Layer, example: Any) -> None:
+    def __init__(self, model: Layer, example: object) -> None:
         self.units = Units()
         self.running = Running(model)
         self.axes: dict[int, tuple[Labels, ...]] = {}

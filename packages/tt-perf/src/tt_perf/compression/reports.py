@@ -86,7 +86,7 @@ def _row(name: str, before: Any, after: Any, form: str) -> str:
     return f"  {name:10} {form.format(before)} -> {form.format(after)}{ratio}"
 
 
-def arguments(example: Any) -> tuple[Any, ...]:
+def arguments(example: object) -> tuple[Any, ...]:
     """The inputs of one call: a tuple as it is, anything else as the one input.
 
     >>> arguments(3), arguments((1, 2))
@@ -95,7 +95,7 @@ def arguments(example: Any) -> tuple[Any, ...]:
     return example if isinstance(example, tuple) else (example,)
 
 
-def cost(model: Layer, example: Any = None, repeats: int = 7) -> Cost:
+def cost(model: Layer, example: object = None, repeats: int = 7) -> Cost:
     """What `model` takes; with `example` (an input, or a tuple of them) FLOPs and the fastest of `repeats` runs too.
 
     >>> import tt_core

@@ -164,7 +164,7 @@ class _Recorder:
         return recorded
 
 
-def inputs_of(model: Layer, example: Any, layers: Mapping[Layer, str]) -> dict[Layer, Any]:
+def inputs_of(model: Layer, example: object, layers: Mapping[Layer, str]) -> dict[Layer, Any]:
     """What each layer is given when the model is called with `example`."""
     recorder = _Recorder(layers)
     manager.register(recorder)

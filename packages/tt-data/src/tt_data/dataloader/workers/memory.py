@@ -100,7 +100,7 @@ class Placed(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def size_of(batch: Any) -> int:
+def size_of(batch: object) -> int:
     """Bytes of shared memory that `batch` needs."""
     total = 0  # each array starts at a multiple of the alignment
 
@@ -112,7 +112,7 @@ def size_of(batch: Any) -> int:
     return total
 
 
-def store(batch: Any, buffer: memoryview) -> Any:
+def store(batch: object, buffer: memoryview) -> Any:
     """Copy the arrays of `batch` into `buffer`; returns the batch with a `Placed` for each array."""
     offset = 0
 
@@ -128,7 +128,7 @@ def store(batch: Any, buffer: memoryview) -> Any:
     return map_leaves(place, batch)
 
 
-def load(stored: Any, buffer: memoryview) -> Any:
+def load(stored: object, buffer: memoryview) -> Any:
     """The batch that `store` wrote, copied from `buffer`, which can then be reused."""
     return _map_placed(lambda placed: _view(placed, buffer).copy(), stored)
 
@@ -155,7 +155,7 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def dump_sharing(job: Any, arena: Arena) -> memoryview:
+def dump_sharing(job: object, arena: Arena) -> memoryview:
     """`job` in the encoding of multiprocessing, with its large arrays in shared memory."""
     buffer = io.BytesIO()
     _SharingPickler(buffer, arena).dump(job)
@@ -167,7 +167,7 @@ def load_sent(job: bytes) -> Any:
     return ForkingPickler.loads(job)
 
 
-def encode(message: Any) -> memoryview:
+def encode(message: object) -> memoryview:
     """A message as `Connection.send` encodes it, so that an error of encoding differs from one of sending."""
     return ForkingPickler.dumps(message)
 

@@ -143,7 +143,7 @@ def plugged_in() -> Iterator[None]:
         plugins.recording = False
 
 
-def as_arrays(returned: Any) -> Any:
+def as_arrays(returned: object) -> Any:
     """What a kernel returned, with arrays for NumPy's numbers, as the dispatch makes them."""
     if type(returned) is np.ndarray or returned is None:
         return returned

@@ -9,7 +9,6 @@ one buffer, by the same lives.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from tt_perf.acceleration.capture.tape import Call, Change, Finite, Instruction, SetGradient, Slot, Tape
 
@@ -65,7 +64,7 @@ def writes(instruction: Instruction) -> tuple[int, ...]:
     return ()
 
 
-def slots_in(value: Any) -> Iterator[int]:
+def slots_in(value: object) -> Iterator[int]:
     """The slots in nested containers."""
     if isinstance(value, Slot):
         yield value.number

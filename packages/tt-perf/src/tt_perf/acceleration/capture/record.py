@@ -86,7 +86,7 @@ class Recorder:
         if tt_core.get_rng_state() != self._random:
             self.refuse("it draws random numbers outside of ops")
 
-    def call(self, op: Op, kernel: Kernel, arrays: Sequence[Any], attributes: dict[str, Any], returned: Any) -> None:
+    def call(self, op: Op, kernel: Kernel, arrays: Sequence[Any], attributes: dict[str, Any], returned: object) -> None:
         """Notes a kernel that ran."""
         if op.random:
             self._random = tt_core.get_rng_state()
@@ -158,7 +158,7 @@ class Recorder:
         self.tape.instructions.append(Change(effect, *noted, slot))
         return result
 
-    def step(self, call: Kernel, optimizer: Optimizer, closure: Any) -> Any:
+    def step(self, call: Kernel, optimizer: Optimizer, closure: object) -> Any:
         """Runs a step of an optimizer, and notes it."""
         if closure is not None:
             self.refuse(f"{optimizer.name} is given a closure")
@@ -189,7 +189,7 @@ class Recorder:
             self._moment = mutation.now()
             self._random = tt_core.get_rng_state()
 
-    def end(self, result: Any, arguments: Sequence[Array]) -> None:
+    def end(self, result: object, arguments: Sequence[Array]) -> None:
         """Notes what the step returned."""
         self._check_beside()
         self.tape.result = replaced(result, self._returned)

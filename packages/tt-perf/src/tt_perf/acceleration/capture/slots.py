@@ -40,7 +40,7 @@ class Slots:
         self.tape.slots += 1
         return self.tape.slots - 1
 
-    def result(self, array: Any) -> int:
+    def result(self, array: object) -> int:
         """A new slot for an array that was computed or given."""
         slot = self._new()
         if type(array) is np.ndarray:
@@ -50,7 +50,7 @@ class Slots:
                 self._owners[id(owner)] = _forgetting(self._owners, owner)
         return slot
 
-    def of(self, x: Any) -> int:
+    def of(self, x: object) -> int:
         """The slot of what a kernel was given."""
         if type(x) is np.ndarray and id(x) in self._known:
             return self._known[id(x)][0]
@@ -74,7 +74,7 @@ class Slots:
         elif owner is not array and not isinstance(array.base, np.ndarray):
             self.refuse("it uses an array whose memory belongs to something else")
 
-    def source(self, leaf: Any, arrays: Sequence[Any], slots: tuple[int, ...]) -> int | None:
+    def source(self, leaf: object, arrays: Sequence[Any], slots: tuple[int, ...]) -> int | None:
         """The slot of the array, among a kernel's inputs, whose memory its result shares."""
         if not isinstance(leaf, np.ndarray):
             return None

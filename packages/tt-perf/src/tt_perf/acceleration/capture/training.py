@@ -95,7 +95,7 @@ def step_of(trainer: Trainer) -> Callable[[Any], Tensor]:
     return training_step
 
 
-def check_finite(loss: Any, check: Callable[[], None]) -> None:
+def check_finite(loss: object, check: Callable[[], None]) -> None:
     """Calls `check`, which raises an error if the loss is not finite; a replay calls it for such a loss only."""
     recorder = recording.here()
     if recorder is None or not isinstance(loss, Tensor):

@@ -410,7 +410,7 @@ def has_more(tensor: Any) -> bool:
     return len(tensor.__dict__) > 1 and not tensor.__dict__.keys() <= _OF_TENSORS
 
 
-def is_framework(function: Any) -> bool:
+def is_framework(function: object) -> bool:
     """Whether a function is the framework's and holds none of the user's."""
     return _is_fixed(getattr(function, "__module__", "") or "") and not getattr(function, "__closure__", None)
 
