@@ -120,6 +120,39 @@ def test_an_op_without_samples_is_named() -> None:
             manager.unregister(name="samples")
 
 
+def test_the_samples_of_the_plugin_itself_are_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @tt_core.op(name="of_the_plugin")
+    def double(x: Any, /) -> Any:
+        return x + x
+
+    class Mine:
+        @hookimpl
+        def tt_kernel(self, op: Op) -> Callable[..., Any] | None:
+            return (lambda x, /: np.add(x, x)) if op.name == "of_the_plugin" else None
+
+        @hookimpl
+        def tt_samples(self) -> dict[str, Any]:
+            return {"of_the_plugin": lambda draw: [((draw.normal(3),), {})], "of_no_op": lambda draw: []}
+
+    class Entry:
+        name = "with-samples"
+
+        def load(self) -> object:
+            return Mine()
+
+    monkeypatch.setattr("tt_core.engine.plugins.available", lambda: {"with-samples": Entry()})
+    try:
+        assert run(cli.cli, "tt", ["plugins", "check", "with-samples"]) == 0
+    finally:
+        del registry["of_the_plugin"]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("of_the_plugin ")
+    assert "calls   error 0.0e+00" in line
+    assert not manager.has_plugin("with-samples")
+
+
 def test_the_samples_of_this_act_run_in_float32() -> None:
     for name, calls in SAMPLES.items():
         made = list(calls(Draw("float32")))

@@ -562,7 +562,7 @@ def test_a_wrap_that_does_not_take_the_ops_arguments_is_told_with_its_plugin() -
 
 
 def test_a_prepared_model_is_a_layer() -> None:
-    said = "answers tt_prepare_model with 'x'; return a layer or None"
+    said = "plugin Mine answers tt_prepare_model with 'x'; return a layer or None"
     with tt.use(answering(tt_prepare_model=lambda model, options: "x")), pytest.raises(PluginError, match=said):
         tt.prepare_model(tt.Linear(1, 1))
 

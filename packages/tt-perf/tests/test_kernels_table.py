@@ -30,10 +30,10 @@ class Halved:
         return (lambda x, /, dim=-1: op.formula(x, dim=dim) / 2) if op is tt.softmax else None
 
 
-def kernels_of_halved(name: str) -> dict[str, Callable[..., Any]]:
+def brought_by_halved(name: str) -> tuple[dict[str, Callable[..., Any]], dict[str, Any]]:
     kernel = Halved().tt_kernel(tt.softmax)
     assert kernel is not None
-    return {"softmax": kernel}
+    return {"softmax": kernel}, {}
 
 
 def forms(cost: OpCost) -> dict[str, Form]:
@@ -73,7 +73,7 @@ def test_an_op_that_cannot_be_captured_says_so() -> None:
 
 
 def test_a_wrong_kernel_shows_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "kernels_of", kernels_of_halved)
+    monkeypatch.setattr(table, "brought_by", brought_by_halved)
     (cost,) = compare_kernels(["softmax"], ["halved"], size=16, rounds=1).costs
     assert forms(cost)["halved"].error == pytest.approx(0.5, abs=1e-6)
     assert (forms(cost)["kernel"].error or 0) < 1e-6
@@ -112,6 +112,30 @@ def test_every_usual_call_runs(name: str) -> None:
 def test_another_op_is_called_with_its_largest_sample() -> None:
     (cost,) = compare_kernels(["exp"], [], rounds=1).costs
     assert cost.shapes == ((512, 512),)
+
+
+def test_an_op_of_backward_is_called_as_the_samples_of_its_op_call_it() -> None:
+    (cost,) = compare_kernels(["softmax_backward"], [], rounds=1).costs
+    assert len(cost.shapes) == 2
+    assert cost.shapes[0] == cost.shapes[1]
+
+
+def test_a_plugin_may_bring_the_op_and_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    def brought_by(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        @tt.op(name="of_the_plugin")
+        def double(x: Any, /) -> Any:
+            return x + x
+
+        return {"of_the_plugin": lambda x, /: x * 2}, {"of_the_plugin": lambda draw: [((draw.normal(7),), {})]}
+
+    monkeypatch.setattr(table, "brought_by", brought_by)
+    try:
+        found = compare_kernels(["of_the_plugin"], ["a-longer-name"], rounds=1)
+    finally:
+        del table.registry["of_the_plugin"]
+    assert found.costs[0].shapes == ((7,),)
+    formula, _, mine = str(found).splitlines()[-3:]
+    assert formula.index(" of the ") == mine.index(" of the ")
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ that run inside of others, such as those of backward, are recorded while these r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,35 +39,42 @@ class Comparison:
         if self.difference:
             return f"{self.op:<40} DIFFERS: {self.difference}"
         if not self.calls:
-            return f"{self.op:<40} not compared: no samples, answer tt_samples"
+            return f"{self.op:<40} not compared: no samples; return some from the hook tt_samples"
         share = "" if self.time is None else f"   time {self.time:6.2f} of the framework's"
         return f"{self.op:<40}{self.calls:>6} calls   error {self.error:7.1e}{share}"
 
 
 def check(name: str, timed: bool = True) -> list[Comparison]:
     """Compare all kernels of the installed plugin `name`; raises `PluginError` where it does not load."""
-    return compare(kernels_of(name), timed)
+    kernels, samples = brought_by(name)
+    return compare(kernels, timed, samples)
 
 
-def kernels_of(name: str) -> dict[str, Callable[..., Any]]:
-    """The kernels that the installed plugin `name` brings, by the names of their ops.
+def brought_by(name: str) -> tuple[dict[str, Callable[..., Any]], dict[str, Samples]]:
+    """The kernels and the samples that the installed plugin `name` brings, by the names of their ops.
 
     Raises `PluginError` where it does not load.
     """
     activated = activate(name)
     try:
         others = [plugin for plugin in manager.get_plugins() if plugin is not manager.get_plugin(name)]
-        answers = manager.subset_hook_caller("tt_kernel", remove_plugins=others)
-        return {op.name: kernel for op in registry.values() if (kernel := answers(op=op)) is not None}
+        kernel_of, tables = (
+            manager.subset_hook_caller(hook, remove_plugins=others) for hook in ("tt_kernel", "tt_samples")
+        )
+        kernels = {op.name: kernel for op in registry.values() if (kernel := kernel_of(op=op)) is not None}
+        return kernels, {op: calls for table in tables() for op, calls in table.items()}
     finally:
         if activated:
             manager.unregister(name=name)
 
 
-def compare(kernels: dict[str, Callable[..., Any]], timed: bool = True) -> list[Comparison]:
+def compare(
+    kernels: dict[str, Callable[..., Any]], timed: bool = True, samples: Mapping[str, Samples] | None = None
+) -> list[Comparison]:
     """Compare kernels, by the names of their ops, with the framework's; raises `PluginError` for an unknown op.
 
-    Backward ops, such as softmax_backward, are known once `tt_learn` is imported.
+    `samples` are calls of ops besides those of all that is plugged in. Backward ops, such as softmax_backward, are
+    known once `tt_learn` is imported.
 
     >>> compare({"relu": lambda x, /: x}, timed=False)[0].difference != ""
     True
@@ -76,15 +83,25 @@ def compare(kernels: dict[str, Callable[..., Any]], timed: bool = True) -> list[
         if name not in registry:
             raise PluginError(f"compare: no op is called {name}; {did_you_mean(str(name), registry)}")
     found = {name: Comparison(name) for name in sorted(kernels)}
-    samples = _those_that_reach(kernels)
+    reaching = _those_that_reach(kernels, all_samples() | dict(samples or {}))
     for draw in _draws():
-        for op, inputs, attributes in _recorded(samples, draw, kernels):
+        for op, inputs, attributes in _recorded(reaching, draw, kernels):
             _try(found[op.name], op, kernels[op.name], inputs, attributes, _described(draw))
-    for op, inputs, attributes in _recorded(samples, Draw("float32", large=True), kernels) if timed else ():
+    for op, inputs, attributes in _recorded(reaching, Draw("float32", large=True), kernels) if timed else ():
         row = found[op.name]
         if row.calls and not row.difference and row.time is None:
             row.time = _seconds(kernels[op.name], inputs, attributes) / _seconds(op.kernel, inputs, attributes)
     return list(found.values())
+
+
+def calls_of(name: str, samples: Mapping[str, Samples] | None = None) -> list[Arguments]:
+    """Large calls of an op in float32: those of its samples and those in which other samples run it, with backward.
+
+    >>> [inputs[0].ndim for inputs, _ in calls_of("sigmoid")][:3]
+    [1, 0, 1]
+    """
+    reaching = _those_that_reach([name], all_samples() | dict(samples or {}))
+    return [(inputs, attributes) for _, inputs, attributes in _recorded(reaching, Draw("float32", large=True), [name])]
 
 
 def all_samples() -> dict[str, Samples]:
@@ -105,24 +122,26 @@ def _described(draw: Draw) -> str:
     return f"{draw.dtype}, {draw.layout}" + (", with nan, inf and -0.0" if draw.corners else "")
 
 
-def _those_that_reach(kernels: dict[str, Callable[..., Any]]) -> dict[str, Samples]:
-    """The samples of ops that have one of these kernels, or run an op that has one."""
+def _those_that_reach(names: Collection[str], samples: Mapping[str, Samples]) -> dict[str, Samples]:
+    """The samples of the ops with these names, and of ops that run one of them."""
     found = {}
-    with _recording(kernels) as recorded:
-        for name, calls in all_samples().items():
+    with _recording(names) as recorded:
+        for name, calls in samples.items():
+            if name not in registry:
+                continue
             recorded.clear()
             for call in calls(Draw("float32")):
                 _run(registry[name], call, Draw("float32"))
-            if name in kernels or recorded:
+            if name in names or recorded:
                 found[name] = calls
     return found
 
 
 def _recorded(
-    samples: dict[str, Samples], draw: Draw, kernels: dict[str, Callable[..., Any]]
+    samples: Mapping[str, Samples], draw: Draw, names: Collection[str]
 ) -> Iterator[tuple[Op, tuple[Any, ...], dict[str, Any]]]:
-    """Run the samples, forward and where an act knows how backward; yield the calls of ops in `kernels`."""
-    with _recording(kernels) as recorded:
+    """Run the samples, forward and where an act knows how backward; yield the calls of the ops with these names."""
+    with _recording(names) as recorded:
         for name, calls in samples.items():
             for call in calls(draw):
                 _run(registry[name], call, draw)

@@ -111,13 +111,18 @@ class PluginManager(pluggy.PluginManager):
             if hooks is None or not asked.isdisjoint(hooks):
                 rebind()
 
-    def chained(self, hook: str, value: object, /, *, into: str, **arguments: Any) -> Any:
+    def chained(self, hook: str, value: object, /, *, into: str, of: type = object, **arguments: Any) -> Any:
         """Passes `value` through the answers to `hook`, innermost first; an answer of None leaves it unchanged.
 
-        `into` names the hook's parameter that receives the value.
+        `into` names the hook's parameter that receives the value. Raises `PluginError`, which names the plugin, for an
+        answer that is not of the type `of`.
         """
         for implementation in getattr(self.hook, hook).get_hookimpls():  # the last one is pluggy's first
             answer = _answer(implementation, hook, {**arguments, into: value})
+            if answer is not None and not isinstance(answer, of):
+                who = _name_of(implementation.plugin, implementation.plugin_name)
+                wanted = f"return a {of.__name__.lower()} or None"
+                raise PluginError(f"plugin {who} answers {hook} with {shown(answer)}; {wanted}")
             value = value if answer is None else answer
         return value
 

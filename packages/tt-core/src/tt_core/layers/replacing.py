@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import DTypeError, PluginError, shown
+from tt_core.engine.errors import DTypeError
 from tt_core.engine.plugins import manager
 from tt_core.layers.base import Layer
 from tt_core.layers.state import dotted
@@ -72,8 +73,5 @@ def prepare_model(model: Layer, *, in_place: bool = False) -> Layer:
     True
     """
     manager.load_pending()
-    prepared = manager.chained("tt_prepare_model", model, into="model", options={"in_place": in_place})
-    if not isinstance(prepared, Layer):
-        fact = f"a plugin answers tt_prepare_model with {shown(prepared)}"
-        raise PluginError(f"prepare_model: {fact}; return a layer or None")
-    return prepared
+    options = {"in_place": in_place}
+    return cast(Layer, manager.chained("tt_prepare_model", model, into="model", of=Layer, options=options))

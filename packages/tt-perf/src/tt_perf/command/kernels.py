@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from tt_core import tensor, use
-from tt_core.command.checking import all_samples, kernels_of
+from tt_core.command.checking import brought_by, calls_of
 from tt_core.engine.dispatch import Array, Op, quietly, registry, residuals_of
 from tt_core.engine.errors import PluginError, did_you_mean
 from tt_core.engine.files import write_json
-from tt_core.samples import Arguments, Draw
+from tt_core.samples import Arguments, Samples
 from tt_learn import no_grad
 from tt_perf.acceleration import CaptureWarning, capture
 from tt_perf.benchmarking import BenchmarkError
@@ -96,10 +96,11 @@ CALLS: dict[str, Callable[[int], Arguments]] = {
 """A call of each op that is compared by default, for a size."""
 
 
-def call_of(name: str, size: int) -> Arguments:
-    """The inputs and attributes of a call: those of `CALLS`, or for another op its largest sample.
+def call_of(name: str, size: int, samples: Mapping[str, Samples] | None = None) -> Arguments:
+    """The inputs and attributes of a call: those of `CALLS`, or for another op the largest call that samples make.
 
-    Raises `BenchmarkError` for an unknown op, and for one without samples.
+    `samples` are those of plugins that are not plugged in. Raises `BenchmarkError` for an unknown op, and for one that
+    no sample runs.
 
     >>> inputs, _ = call_of("matmul", 16)
     >>> inputs[0].shape
@@ -109,10 +110,9 @@ def call_of(name: str, size: int) -> Arguments:
         raise BenchmarkError(f"no op is called {name}; {did_you_mean(name, registry)}")
     if name in CALLS:
         return CALLS[name](size)
-    samples = all_samples().get(name)
-    calls = [] if samples is None else list(samples(Draw("float32", large=True)))
+    calls = calls_of(name, samples)
     if not calls:
-        raise BenchmarkError(f"{name} has no samples to run it with; answer tt_samples")
+        raise BenchmarkError(f"no sample runs {name}; return one from the hook tt_samples of a plugin")
     return max(calls, key=lambda call: sum(getattr(x, "nbytes", 0) for x in call[0]))
 
 
@@ -175,7 +175,8 @@ class Table:
             lines.append(f"warning: the machine was busy: {self.load:.1f} programs wanted each core")
         for cost in self.costs:
             lines += ["", f"{cost.op}  {_shapes(cost.shapes)}  {cost.flops / 1e6:.3g} MFLOP, {cost.bytes / 1e6:.3g} MB"]
-            lines += [_line(cost, form) for form in cost.forms]
+            width = max(10, *[len(form.name) for form in cost.forms])
+            lines += [_line(cost, form, width) for form in cost.forms]
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -197,9 +198,9 @@ def compare_kernels(
     ops, and may show how far the measurement is. Raises `BenchmarkError` as `call_of` does, and `PluginError` for a
     plugin that does not load.
     """
-    calls = {name: call_of(name, size) for name in names or CALLS}
     load = load_per_core()  # before the work of this table adds to it
-    brought = _brought(PLUGINS, optional=True) if plugins is None else _brought(plugins)
+    brought, samples = _brought(PLUGINS, optional=True) if plugins is None else _brought(plugins)  # and their ops
+    calls = {name: call_of(name, size, samples) for name in names or CALLS}
     captured = "capture" in (PLUGINS if plugins is None else plugins)
     machine = measure_machine()
     with use(*["jit"] if captured and isinstance(brought.get("jit"), dict) else [], report=False):
@@ -209,19 +210,23 @@ def compare_kernels(
     return Table(machine, tuple([cost.judged(machine) for cost in costs]), load)
 
 
-def _brought(plugins: Sequence[str], optional: bool = False) -> dict[str, dict[str, Call] | str]:
-    """The kernels of each plugin, by the ops' names; for one that does not load and may, its error."""
+def _brought(
+    plugins: Sequence[str], optional: bool = False
+) -> tuple[dict[str, dict[str, Call] | str], dict[str, Samples]]:
+    """The kernels of each plugin, by the ops' names, or its error if it may be missing; and the samples of all."""
     found: dict[str, dict[str, Call] | str] = {}
+    samples: dict[str, Samples] = {}
     for name in plugins:
         if name == "capture":  # which brings no kernels, but runs those of others
             continue
         try:
-            found[name] = kernels_of(name)
+            found[name], theirs = brought_by(name)
+            samples |= theirs
         except PluginError as error:
             if not optional:
                 raise
             found[name] = str(error)
-    return found
+    return found, samples
 
 
 def _captured(op: Op, call: Arguments) -> Call | str:
@@ -358,13 +363,13 @@ def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join("x".join(map(str, shape)) or "number" for shape in shapes)
 
 
-def _line(cost: OpCost, form: Form) -> str:
+def _line(cost: OpCost, form: Form, width: int) -> str:
     if form.seconds is None:
-        return f"  {form.name:<10} {form.note}"
+        return f"  {form.name:<{width}} {form.note}"
     speedup = cost.speedup(form.name) or 0.0
     against = "" if form.name == "formula" else f"{_times(speedup)} than the formula"
     return (
-        f"  {form.name:<10} {duration(form.seconds):>9}  {form.share or 0:6.1%} of the {cost.bound} limit"
+        f"  {form.name:<{width}} {duration(form.seconds):>9}  {form.share or 0:6.1%} of the {cost.bound} limit"
         f"   error {form.error:7.1e}   {against}"
     ).rstrip()
 
