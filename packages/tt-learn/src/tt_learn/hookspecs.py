@@ -52,5 +52,6 @@ def tt_wrap_train_step(call: Callable[[Trainer, list[Any]], float]) -> Callable[
 def tt_wrap_backward(call: Callable[[Backward, Roots], None]) -> Callable[[Backward, Roots], None] | None:
     """`call(walk, roots)`, one whole backward pass, wrapped; or None. Chained.
 
-    The walk calls `walk.visit(node, gradients)` for each recorded call; setting that attribute watches each visit.
+    The walk calls `walk.visit(node, gradients)` for each recorded call; setting that attribute watches each visit. A
+    node is the `grad_fn` of what its op returned (see docs/plugins.md, "Layers and phases").
     """

@@ -1,12 +1,14 @@
-"""The questions tt_core asks its plugins. The names are the contract; answers are bound when a plugin comes or goes.
+"""The hooks of tt_core: what it asks its plugins. Answers are bound when a plugin is plugged in or out.
 
-A *chained* hook hands each plugin what the one before it made. The nesting, from the inside out, is
+Three words say what becomes of several answers. *The first answer wins*: the plugin that was plugged in last is asked
+first. *Collected*: all answers count. *Chained*: each plugin gets what the one before it made. The nesting, from the
+inside out, is
 
     kernel  <  observers (gradients)  <  wraps marked trylast (memo)  <  plain wraps, in order of
     registration  <  wraps marked tryfirst (profiler)
 
-so the outermost wrap is the one pluggy would call first. Later acts add hook specifications of their own to the
-same manager with `manager.add_hookspecs`.
+`@hookimpl(tryfirst=True)` makes a plugin the first one asked and its wrap the outermost, `trylast=True` the last one
+and the innermost. Later acts add hooks of their own to the same manager with `manager.add_hookspecs`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ hookimpl = pluggy.HookimplMarker("tinytorch")
 
 @hookspec(firstresult=True)
 def tt_kernel(op: Op) -> Callable[..., Any] | None:
-    """Another kernel for `op`, a function on arrays with the same signature, or None. The first answer wins."""
+    """Another kernel for `op`, a function on arrays with the same signature, or None. The first answer wins.
+
+    It is called for all inputs; what it does not cover it passes to `op.kernel`, the framework's kernel.
+    """
 
 
 @hookspec
@@ -64,12 +69,12 @@ def tt_wrap_effect(effect: Effect, call: Callable[..., Any]) -> Callable[..., An
 
 @hookspec
 def tt_modules() -> Iterable[Module]:
-    """The modules of the journey that this package brings. Collected."""
+    """The modules of the journey that this package brings. Collected from the entry points in `tinytorch.acts`."""
 
 
 @hookspec
 def tt_milestones() -> Iterable[Milestone]:
-    """The milestones that this package can run. Collected."""
+    """The milestones that this package can run. Collected from the entry points in `tinytorch.acts`."""
 
 
 @hookspec(firstresult=True)
@@ -83,7 +88,7 @@ def tt_dataset(name: str, data_dir: Path | None) -> Any:
 
 @hookspec
 def tt_commands(cli: click.Group) -> None:
-    """Add your subcommands to the command `tt`. Collected."""
+    """Add your subcommands to the command `tt`. Asked of the entry points in the group `tinytorch.acts`."""
 
 
 @hookspec
@@ -91,18 +96,19 @@ def tt_prepare_model(model: Layer, options: dict[str, Any]) -> Layer | None:
     """`model` made ready for inference (quantized, pruned, compiled), or None. Chained.
 
     Asked by `prepare_model` where generation begins and where a model is loaded to generate. With
-    `options["in_place"]` no other code holds the model, and you may change it; otherwise return a copy.
+    `options["in_place"]` no other code holds the model, and you may change it; otherwise return a copy. A model that
+    you prepared when it was loaded is passed to you again when it generates: return None for it.
     """
 
 
 @hookspec
 def tt_plugged() -> None:
-    """You have been plugged in: start afresh. Asked of the plugin that came, not of others."""
+    """Called when your plugin has been plugged in: reset what it measures, read its options. Others are not asked."""
 
 
 @hookspec
 def tt_unplugged() -> None:
-    """You are being unplugged: give back what you hold. Asked of the plugin that goes, not of others."""
+    """Called before your plugin is unplugged: release what it holds. Other plugins are not asked."""
 
 
 @hookspec
@@ -112,7 +118,10 @@ def tt_report() -> str | None:
 
 @hookspec
 def tt_samples() -> Mapping[str, Samples]:
-    """Calls to try your ops with, by their names; `tt plugins check` compares kernels on them. Collected."""
+    """Calls to try your ops with: by an op's name, a function of a `tt_core.samples.Draw` that returns them. Collected.
+
+    A call is a tuple of inputs and a dict of attributes. `tt plugins check` and `tt kernels` run them.
+    """
 
 
 @hookspec(firstresult=True)
