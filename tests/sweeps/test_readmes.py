@@ -20,6 +20,33 @@ def programs(readme: Path) -> list[str]:
     return [program for program in found if "runs/..." not in program]
 
 
+QUICK_START = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+
+
+def test_the_quick_start_runs_on_the_readers_own_function(tmp_path: Path) -> None:
+    network, line = re.findall(r"^```python\n(.*?)^```$", QUICK_START, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "xor.py").write_text(network, encoding="utf-8")
+    journey = tmp_path / "my-journey"
+    tt(tmp_path, "init", "my-journey")
+    tt(journey, "start", "02")
+    file = journey / "02_activations" / "activations.py"
+    source = file.read_text(encoding="utf-8")
+    assert source.count(line) == 1
+    file.write_text(source.replace(line, "    return np.where(x > 0, x, x.dtype.type(0))\n"), encoding="utf-8")
+    after = tt(journey, "run", "../xor.py")
+    assert after.stderr.startswith("yours: 02 activations")
+    assert after.stdout == run(network, tmp_path)
+
+
+def tt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the course in a folder."""
+    command = [sys.executable, "-m", "tt_core.command.cli", *arguments]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
 def run(program: str, folder: Path) -> str:
     """What the program prints, run as a file in an empty folder, with warnings as errors."""
     (folder / "program.py").write_text(program, encoding="utf-8")

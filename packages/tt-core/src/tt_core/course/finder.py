@@ -209,10 +209,9 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     if issubclass(kind, WorkspaceError):
         print(f"error: {error}", file=sys.stderr)
     elif active and file in {str(path) for path in active.files.values()}:
-        line = (
-            f"error: {missing} is not written yet ({file}); write it, or use the framework's: tt use reference MODULE"
-        )
-        print(line, file=sys.stderr)
+        number = Path(file).parent.name[:2]  # of the folder, such as 02_activations
+        how = f"tt use reference {number if number.isdigit() else 'MODULE'}"
+        print(f"error: {missing} is not written yet ({file}); write it, or use the framework's: {how}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
