@@ -293,6 +293,21 @@ def test_a_plugin_that_main_registers_again_replaces_the_old_one() -> None:
     assert relu_of_one() == 1
 
 
+def test_two_plugins_of_one_class_and_one_call_are_no_repeated_cell() -> None:
+    class Scale:
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        @hookimpl
+        def tt_wrap_op(self, op: Op, call: Any) -> Any:
+            return (lambda x: call(x) * self.by) if op is tt.relu else None
+
+    scale = in_main(Scale)
+    with tt.use(scale(2.0), scale(3.0)):
+        assert relu_of_one() == 6
+    assert relu_of_one() == 1
+
+
 def test_a_replacement_that_fails_leaves_the_old_plugin() -> None:
     _noticed.add("plugin mine")
     manager.register(cell(2.0), "mine")

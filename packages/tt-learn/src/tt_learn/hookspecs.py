@@ -1,7 +1,7 @@
 """The hooks of tt_learn: how an optimizer changes a parameter, what follows each step, and what wraps a backward pass.
 
 The specifications are added to the plugin manager when `tt_learn` is imported. Answers are looked up once per class of
-optimizer, and again when a plugin comes or goes.
+optimizer, and again when a plugin is plugged in or out.
 """
 
 from __future__ import annotations

@@ -466,7 +466,7 @@ def _hold(plugin: object, user: Use, held: list[str]) -> str:
     if isinstance(plugin, (list, tuple, set)) or hasattr(plugin, "dtype"):  # whose `==` gives no truth value
         raise PluginError(f"use: takes a plugin's name or a plugin, got {shown(plugin)}")
     with _using:
-        name = plugin if isinstance(plugin, str) else manager.get_name(plugin) or _name_for(plugin)
+        name = plugin if isinstance(plugin, str) else manager.get_name(plugin) or _name_for(plugin, user)
         if name not in _users or not manager.has_plugin(name):
             if isinstance(plugin, str):
                 added = activate(plugin)
@@ -482,17 +482,20 @@ def _hold(plugin: object, user: Use, held: list[str]) -> str:
         return name
 
 
-def _name_for(plugin: object) -> str:
+def _name_for(plugin: object, user: Use) -> str:
     """The name of a plugin's class, with a number if it is taken.
 
-    If a notebook cell runs again, its permanent plugin from before is removed, and the new one gets its name.
+    If a notebook cell runs again, its permanent plugin from before is removed, and the new one gets its name. Two
+    plugins of one call of `use` stay side by side.
     """
     base = name = _name_of(plugin)
     number = 1
     while manager.has_plugin(name):
         old = manager.get_plugin(name)
-        for_good = all(not user._blocks for user in _users.get(name, []))
-        if name in _users and (for_good or type(old) is not type(plugin)) and redefined(f"plugin {name}", old, plugin):
+        users = _users.get(name, [user])
+        for_good = all(not other._blocks for other in users)
+        again = user not in users and (for_good or type(old) is not type(plugin))
+        if again and redefined(f"plugin {name}", old, plugin):
             del _users[name]
             manager.unregister(old)
             return name
