@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -224,6 +225,20 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
     assert read_corpus(tmp_path).text == "a.md\n\nb.txt\n\ninner/c.txt"
 
 
+def test_a_run_is_resumed_with_its_own_options_and_not_with_those_of_a_preset(run: Path, tmp_path: Path) -> None:
+    """A run that is older than an option was trained with GPT-2's shape and AdamW, whatever the presets are now."""
+    older = Path(shutil.copytree(run, tmp_path / "older"))
+    written = json.loads((older / "config.json").read_text(encoding="utf-8"))
+    for part in ("training", "model"):
+        written[part] = {k: v for k, v in written[part].items() if k not in ("position", "norm", "mlp", "optimizer")}
+    (older / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    for each in (run, older):
+        assert main(["train", "--resume", str(each), "--steps", "35"]) == 0
+    assert losses(older) == losses(run)
+    kept = json.loads((older / "config.json").read_text(encoding="utf-8"))["training"]
+    assert (kept["position"], kept["optimizer"], kept["steps"]) == ("learned", "adamw", 35)
+
+
 def test_a_run_below_its_own_corpus_can_be_resumed(train: Train, corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(corpus.read_bytes())
     assert train(tmp_path / "runs" / "one", "--corpus", tmp_path, "--steps", 2) == 0
@@ -304,6 +319,21 @@ def test_depth_sets_what_is_not_given(train: Train, tmp_path: Path) -> None:
 def test_depth_gives_muon_a_rate_of_its_own() -> None:
     rates = [preset("tiny", depth=4, optimizer=name).learning_rate for name in ("adamw", "muon")]
     assert rates[1] == pytest.approx(10 * rates[0])
+
+
+def test_another_optimizer_brings_its_learning_rate() -> None:
+    for name, muon, adamw in (("docs", 1e-2, 1e-3), ("shakespeare", 1e-2, 1e-3), ("tiny", 1e-2, 1e-3)):
+        assert preset(name, optimizer="muon").learning_rate == pytest.approx(muon)
+        assert preset(name, optimizer="adamw").learning_rate == pytest.approx(adamw)
+        assert preset(name, optimizer="adamw", learning_rate=0.5).learning_rate == 0.5
+    with pytest.raises(TinyTorchError, match="optimizer is sgd, expected adamw, muon"):
+        preset("docs", optimizer="sgd")
+
+
+@pytest.mark.parametrize(("name", "share"), [("docs", 0.0), ("shakespeare", 0.0), ("tiny", 0.1)])
+def test_depth_keeps_the_share_of_the_last_learning_rate(name: str, share: float) -> None:
+    config = preset(name, depth=3)
+    assert config.min_lr == pytest.approx(share * config.learning_rate)
 
 
 SHAKESPEARE = ["--preset", "shakespeare", "--n-layer", "1", "--n-head", "2", "--n-embd", "32", "--block-size", "16"]

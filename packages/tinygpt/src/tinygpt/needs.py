@@ -47,7 +47,7 @@ def needs(config: TrainConfig, vocab_size: int) -> Needs:
 
     >>> from tinygpt.capstone.presets import preset
     >>> needs(preset("docs"), 1024).total // 10**6
-    109
+    121
     """
     width, layers = config.n_embd, config.n_layer
     weights = 12 * layers * width**2 + (vocab_size + config.block_size * (config.position == "learned")) * width

@@ -41,7 +41,7 @@ class TrainConfig:
     batch_size: int = 8
     accumulate: int = option(1, "batches a step, whose gradients are averaged: more than fits in memory at once")
     optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers with adamw for all else")
-    learning_rate: float = 1e-3
+    learning_rate: float = option(1e-3, "10 times as high with muon, if only --optimizer is given")
     min_lr: float = option(1e-4, "the learning rate at the last step")
     warmup_steps: int = 100
     weight_decay: float = 0.1
@@ -77,7 +77,18 @@ TOKENIZERS = ("char", "byte", "bpe")
 OPTIMIZERS = ("adamw", "muon")
 
 PRESETS: dict[str, TrainConfig] = {
-    "docs": TrainConfig(),
+    "docs": TrainConfig(
+        position="rotary",
+        norm="rms",
+        mlp="swiglu",
+        steps=900,
+        optimizer="muon",
+        learning_rate=1e-2,
+        min_lr=0.0,
+        warmup_steps=50,
+        weight_decay=0.4,
+        eval_interval=150,
+    ),  # fmt: skip - 2.5 minutes on two cores; Llama's shape
     "nanogpt-cpu": TrainConfig(
         tokenizer="char",
         dropout=0.0,
@@ -123,47 +134,63 @@ PRESETS: dict[str, TrainConfig] = {
 _TOKENS_PER_PARAMETER = 2
 """How far `--depth` trains. Chinchilla's 20 (Hoffmann et al. 2022, arXiv:2203.15556) are for text without end."""
 
+_MUON_RATE = 10
+"""Muon's learning rate as a multiple of AdamW's (`muon_for` scales its steps to the size of AdamW's)."""
+
 
 def with_depth(config: TrainConfig, depth: int) -> TrainConfig:
     """`config` with the size, learning rate and steps that follow from one number, the layers.
 
     Width is 64 a layer, in heads of 64; the learning rate falls as 1 / sqrt(width) (nanochat's rule) and is 10 times
-    as high with Muon; the steps read two tokens for each weight in the layers. Raises `TinyTorchError` for a depth
-    below 1.
+    as high with Muon; its last value keeps its share of the highest; the steps read two tokens for each weight in the
+    layers. Raises `TinyTorchError` for a depth below 1.
 
     >>> config = with_depth(PRESETS["docs"], 6)
     >>> config.n_embd, config.n_head, config.steps, round(config.learning_rate, 5)
-    (384, 6, 20736, 0.00082)
+    (384, 6, 20736, 0.00816)
     """
     if depth < 1:
         raise TinyTorchError(f"depth is {depth}, expected 1 layer or more")
     width = 64 * depth
     tokens = _TOKENS_PER_PARAMETER * 12 * depth * width**2
-    rate = (1e-2 if config.optimizer == "muon" else 1e-3) * math.sqrt(256 / width)
+    rate = (_MUON_RATE if config.optimizer == "muon" else 1) * 1e-3 * math.sqrt(256 / width)
     return dataclasses.replace(
         config,
         n_layer=depth,
         n_head=depth,
         n_embd=width,
         learning_rate=rate,
-        min_lr=rate / 10,
+        min_lr=rate * config.min_lr / config.learning_rate,
         steps=max(1, round(tokens / config.tokens_per_step)),
     )
+
+
+def _with_optimizer(config: TrainConfig, optimizer: str) -> TrainConfig:
+    """`config` with another optimizer, and with the learning rate that suits it."""
+    if optimizer == config.optimizer or optimizer not in OPTIMIZERS:
+        return dataclasses.replace(config, optimizer=optimizer)
+    factor = _MUON_RATE if optimizer == "muon" else 1 / _MUON_RATE
+    return dataclasses.replace(config, optimizer=optimizer, learning_rate=config.learning_rate * factor)
 
 
 def preset(name: str, depth: int | None = None, **changes: object) -> TrainConfig:
     """A preset with some options changed; those that are None stay. `depth` sets what follows from it before that.
 
+    Another optimizer brings its own learning rate: Muon's is 10 times AdamW's.
+
     >>> preset("nanogpt-cpu", steps=10, seed=None).steps
     10
+    >>> [preset("docs", optimizer=name).learning_rate for name in OPTIMIZERS]
+    [0.001, 0.01]
     """
     if name not in PRESETS:
         raise TinyTorchError(f"no preset is called {name}; {did_you_mean(name, PRESETS)}")
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
-    if depth is None:
-        return dataclasses.replace(PRESETS[name], **given)
-    decisive = {key: given[key] for key in ("batch_size", "block_size", "accumulate", "optimizer") if key in given}
-    return dataclasses.replace(with_depth(dataclasses.replace(PRESETS[name], **decisive), depth), **given)
+    config = _with_optimizer(PRESETS[name], given.get("optimizer", PRESETS[name].optimizer))
+    if depth is not None:
+        decisive = {key: given[key] for key in ("batch_size", "block_size", "accumulate") if key in given}
+        config = with_depth(dataclasses.replace(config, **decisive), depth)
+    return dataclasses.replace(config, **given)
 
 
 def read_options(path: Path) -> dict[str, Any]:

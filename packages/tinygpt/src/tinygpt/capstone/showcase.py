@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from tinygpt.capstone.capstone import TinyGPT
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _SMALLEST = 8
 """Paragraphs that must begin with the same words before these are called usual."""
+
+SHOWN: dict[str, Any] = {"temperature": 0.8, "min_p": 0.15}
+"""How tokens are chosen for the sample; `min_p` leaves out the unlikely tokens that misspell words."""
 
 
 def usual_opening(text: str) -> str:
@@ -41,7 +45,7 @@ class Sample:
 
 
 def sample(gpt: TinyGPT, corpus: str, tokens: int = 100, seed: int = 0) -> Sample:
-    """A continuation of the corpus's usual opening at a low temperature; cut at its last whole word.
+    """A continuation of the corpus's usual opening, of likely tokens; cut at its last whole word.
 
     >>> from tt_language import GPT, ByteTokenizer, GPTConfig
     >>> model = GPT(GPTConfig(vocab_size=256, block_size=16, n_layer=1, n_head=2, n_embd=16))
@@ -54,7 +58,7 @@ def sample(gpt: TinyGPT, corpus: str, tokens: int = 100, seed: int = 0) -> Sampl
         gpt.tokenizer.encode(prompt)
     except ValueError:
         prompt = "\n"
-    text = prompt.lstrip("\n") + "".join(gpt.generate(prompt, tokens, temperature=0.6, seed=seed))
+    text = prompt.lstrip("\n") + "".join(gpt.generate(prompt, tokens, seed=seed, **SHOWN))
     whole = text[: max((found.end() for found in re.finditer(r"\s", text)), default=len(text))].rstrip()
     known = {word.lower() for word in _WORD.findall(corpus)}
     found = [word.lower() in known for word in _WORD.findall(whole)]
