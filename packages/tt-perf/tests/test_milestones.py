@@ -18,6 +18,7 @@ from tt_core.engine.errors import FileError
 from tt_core.engine.plugins import hookimpl, manager
 from tt_language import GPT, ByteTokenizer, GPTConfig
 from tt_learn import AdamW, no_grad, save_tensors
+from tt_learn.training import stored_state
 from tt_perf.command import milestones, variants
 from tt_perf.command.cli import plugin as act
 from tt_perf.command.variants import Variant, shipped
@@ -38,7 +39,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("data")
     folder = found / "tinygpt"
     folder.mkdir()
-    save_tensors(folder / "model.safetensors", model.state_dict())
+    save_tensors(folder / "model.safetensors", stored_state(model))  # tied weights once, as tinygpt writes them
     ByteTokenizer().save(folder / "tokenizer.json")
     (folder / "config.json").write_text(json.dumps({"model": model.config.to_dict()}), encoding="utf-8")
     return found

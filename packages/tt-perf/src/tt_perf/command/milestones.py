@@ -38,6 +38,7 @@ from tt_data import CIFAR10, DataLoader, DownloadError, GeneratedShapes, Subset,
 from tt_data.command.milestones import small_cnn
 from tt_language import GPT, BPETokenizer, GPTConfig, Tokenizer, generate, load_tokenizer, next_token_loss
 from tt_learn import AdamW, CosineWarmupLR, OneCycleLR, Trainer, evaluating, load_tensors
+from tt_learn.training import completed_state
 from tt_perf.benchmarking.timer import duration
 from tt_perf.command.variants import Variant, draw, profiled, shipped, table, timed, variant
 from tt_perf.compression import DistillationTrainer, shrink_
@@ -168,7 +169,7 @@ def loaded(folder: Path) -> Text:
     if "quantization" in config:
         raise FileError(f"{folder}: the model is quantized already; name the run that it was made from")
     model = GPT(GPTConfig.from_dict(shape))
-    model.load_state_dict(load_tensors(folder / "model.safetensors")[0])
+    model.load_state_dict(completed_state(model, load_tensors(folder / "model.safetensors")[0]))
     return Text(model.eval(), load_tokenizer(folder), f"the model in {folder}")
 
 
