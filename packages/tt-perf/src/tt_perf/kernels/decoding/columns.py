@@ -14,6 +14,8 @@ WEIGHT, BITS, SCALE, ZERO, GROUPS, STRIDE, INPUTS, OUTPUTS = 2, 3, 4, 5, 6, 7, 8
 SOURCE, SOURCE_2, TARGET, RESIDUAL, BIAS = 10, 11, 12, 13, 14
 CHUNK = 15
 """Rows of a weight in a chunk."""
+WIDEST = 32
+"""Rows of a weight that are multiplied at a time, at most: chunks hold a multiple of it."""
 
 # --- what happens to the input, and to the result
 PREPARE, NORM_WEIGHT, NORM_BIAS = 16, 17, 18
@@ -43,3 +45,8 @@ NUMBERS = 2
 # --- what changes with each token: addresses, and LENGTH keys that are there, with the new ones
 BATCH, IDS, POSITIONS, SLOTS, LENGTH, MASK, COSINES, SINES, YIELD, SLEEP = range(10)
 NOW = 10
+
+
+def digit_bytes(rows: int, widest: int) -> int:
+    """Bytes for the digits of a batch: three of each number, in whole vectors and whole tiles (see `several.py`)."""
+    return 3 * (rows + 3) * 2 * (widest + 64)

@@ -61,6 +61,11 @@ def _uint8_at(context: Any, address: Any) -> Any:
 
 
 @_intrinsic
+def _int32_at(context: Any, address: Any) -> Any:
+    return types.CPointer(types.int32)(types.int64), _to_pointer
+
+
+@_intrinsic
 def _int64_at(context: Any, address: Any) -> Any:
     return types.CPointer(types.int64)(types.int64), _to_pointer
 
@@ -85,6 +90,12 @@ def int8_at(address: int, count: int) -> Any:
 def uint8_at(address: int, count: int) -> Any:
     """The same for uint8."""
     return numba.carray(_uint8_at(address), (count,))
+
+
+@compiled()
+def int32_at(address: int, count: int) -> Any:
+    """The same for int32."""
+    return numba.carray(_int32_at(address), (count,))
 
 
 @compiled()
@@ -113,7 +124,8 @@ def _vector_bytes() -> int:
 
 WIDTH = _vector_bytes()
 """Bytes of a vector: 64, 32, or 0 where the processor (or NUMBA_CPU_FEATURES) has no such instruction."""
-_LANES = WIDTH // 4
+LANES = WIDTH // 4
+"""Numbers of 32 bits in a vector."""
 AHEAD = 6144
 """Bytes that a product asks memory for ahead of what it reads: 1.3 to 1.7 times as fast on arrays in pages of 4 KB, at
 whose ends the processor's own prefetching stops."""
@@ -121,6 +133,8 @@ PIECES = 3
 """Digits to base 256 of a rounded number."""
 ROWS = 4
 """Rows of a weight that are multiplied at a time."""
+STREAMS = 12 if WIDTH == 64 else 6
+"""Digits of vectors that are multiplied with 2 LANES rows at a time: their sums fill the registers."""
 
 
 @_intrinsic
@@ -148,8 +162,8 @@ class _Vectors:
     def __init__(self, builder: Any) -> None:
         self.builder = builder
         self.byte, self.int32, self.float = ir.IntType(8), ir.IntType(32), ir.FloatType()
-        self.bytes, self.sums = ir.VectorType(self.byte, WIDTH), ir.VectorType(self.int32, _LANES)
-        self.floats = ir.VectorType(self.float, _LANES)
+        self.bytes, self.sums = ir.VectorType(self.byte, WIDTH), ir.VectorType(self.int32, LANES)
+        self.floats = ir.VectorType(self.float, LANES)
 
     def number(self, value: int) -> Any:
         return ir.Constant(ir.IntType(64), value)
@@ -183,7 +197,7 @@ class _Vectors:
             body(self.builder.mul(loop.index, width), None)
         rest = self.builder.urem(columns, width)
         with self.builder.if_then(self.builder.icmp_unsigned("!=", rest, self.number(0)), likely=False):
-            mask = self.first_lanes(self.builder.udiv(rest, self.number(4)), _LANES)
+            mask = self.first_lanes(self.builder.udiv(rest, self.number(4)), LANES)
             body(self.builder.sub(columns, rest), mask)
 
     def ahead(self, stride: Any) -> Any:
@@ -199,7 +213,7 @@ class _Vectors:
     def store(self, value: Any, address: Any) -> None:
         self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()), align=4)
 
-    def splat(self, kind: Any, value: int) -> Any:
+    def splat(self, kind: Any, value: float) -> Any:
         return ir.Constant(kind, [value] * kind.count)
 
     def variable(self, kind: Any) -> Any:
@@ -230,17 +244,43 @@ class _Vectors:
             found = self._neighbours(found, found, add, found.type.count // 2)
         return found
 
+    def fused(self, a: Any, b: Any, c: Any) -> Any:
+        """`a * b + c` of floats, rounded once."""
+        kind = ir.FunctionType(self.floats, [self.floats] * 3)
+        return self.builder.call(
+            cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{LANES}f32"), [a, b, c]
+        )
+
+    def everywhere(self, value: Any) -> Any:
+        """A number of 32 bits in all lanes."""
+        one = self.builder.insert_element(ir.Constant(self.sums, ir.Undefined), value, self.int32(0))
+        return self.builder.shuffle_vector(one, one, self.splat(self.sums, 0))
+
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """The columns of LANES vectors of as many lanes, by exchanging quarters of blocks of 2, 4, 8 ... lanes."""
+        rows, half = list(rows), 1
+        while half < LANES:
+            upper = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
+            lower = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
+            for i in range(LANES):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    for place, order in zip((i, i + half), (upper, lower)):
+                        rows[place] = self.builder.shuffle_vector(*pair, ir.Constant(self.sums, order))
+            half *= 2
+        return rows
+
     def _neighbours(self, a: Any, b: Any, add: Callable[[Any, Any], Any], count: int = 0) -> Any:
         """Each lane of a and b plus the one beside it; `count` lanes of them."""
         count = count or a.type.count
         order = [ir.Constant(ir.VectorType(self.int32, count), list(range(i, 2 * count, 2))) for i in (0, 1)]
         return add(*(self.builder.shuffle_vector(a, b, each) for each in order))
 
-    def rows(self, base: Any, stride: Any, rows: Any) -> list[Any]:
-        """The addresses of ROWS rows, of which those from `rows` on are the last one again."""
+    def rows(self, base: Any, stride: Any, rows: Any, count: int = ROWS) -> list[Any]:
+        """The addresses of `count` rows, of which those from `rows` on are the last one again."""
         last = self.builder.sub(rows, self.number(1))
         found = []
-        for row in range(ROWS):
+        for row in range(count):
             there = self.builder.icmp_unsigned("<", self.number(row), rows)
             row = self.builder.select(there, self.number(row), last)
             found.append(self.builder.add(base, self.builder.mul(stride, row)))
@@ -319,7 +359,7 @@ def _dot_int4(parts: int) -> Any:
             bases, ahead = v.rows(weights, stride, rows), v.ahead(stride)
             scaling = v.rows(scales, builder.mul(groups, number(4)), rows)
             planes = [builder.add(digits, builder.mul(stride, number(piece))) for piece in range(2 * PIECES)]
-            order = ir.Constant(v.sums, [lane * parts // _LANES for lane in range(_LANES)])
+            order = ir.Constant(v.sums, [lane * parts // LANES for lane in range(LANES)])
             some = ir.VectorType(v.float, parts)
 
             def block(offset: Any, mask: Any) -> None:
@@ -351,3 +391,130 @@ def _dot_int4(parts: int) -> Any:
 
 dot_int4_1, dot_int4_2, dot_int4_4 = _dot_int4(1), _dot_int4(2), _dot_int4(4)
 """By the number of scales that belong to a vector: groups of 128 columns or more, of 64 and of 32 for 64 bytes."""
+
+
+# --- several vectors (`several.py`)
+
+
+def _pack(bits: int) -> Any:
+    """`pack_int8` or `pack_int4`."""
+
+    def pack(context: Any, weights: Any, stride: Any, rows: Any, out: Any) -> Any:
+        """Writes WIDTH bytes of LANES rows as vectors of 4 bytes of each row, 2 WIDTH bytes from one to the next; from
+        `rows` on, the last row again. int8 becomes code + 128; int4 becomes a vector of the lower and one of the higher
+        halves.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            if not WIDTH:  # compiled, but never called
+                return context.get_dummy_value()
+            weights, stride, rows, out = arguments
+            v = _Vectors(builder)
+            bases = v.rows(weights, stride, rows, LANES)
+            following = builder.mul(stride, v.number(2 * LANES))
+            for base in bases:
+                v.fetch(base, v.number(0), following)
+            loaded = [builder.bitcast(v.load(base, v.number(0), v.bytes), v.sums) for base in bases]
+            vectors = [builder.bitcast(x, v.bytes) for x in v.transposed(loaded)]
+            if bits == 8:
+                vectors = [builder.xor(x, v.splat(v.bytes, -128)) for x in vectors]
+            else:
+                four, fifteen = v.splat(v.bytes, 4), v.splat(v.bytes, 15)
+                vectors = [part for x in vectors for part in (builder.and_(x, fifteen), builder.lshr(x, four))]
+            for place, x in enumerate(vectors):
+                v.store(x, builder.add(out, v.number(place * 2 * WIDTH)))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), generate
+
+    return _intrinsic(pack)
+
+
+pack_int8, pack_int4 = _pack(8), _pack(4)
+
+
+def _dot_streams(count: int) -> Any:
+    """`dot_streams` for a number of streams."""
+
+    def dot_streams(context: Any, weights: Any, streams: Any, steps: Any, out: Any) -> Any:
+        """Writes sums of products as int32 (count, 2 LANES): a row for a stream, a column for a row of the weight.
+
+        `weights`: for each of `steps`, two vectors of 4 unsigned bytes for LANES rows each, as `pack` writes them.
+        `streams`: for each of the steps, 4 signed bytes of each stream.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            if not WIDTH:  # compiled, but never called
+                return context.get_dummy_value()
+            weights, streams, steps, out = arguments
+            v = _Vectors(builder)
+            sums = _tile(v, weights, streams, steps, count)
+            for place, total in enumerate(total for pair in sums for total in pair):
+                v.store(total, builder.add(out, v.number(place * WIDTH)))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), generate
+
+    return _intrinsic(dot_streams)
+
+
+def _tile(v: _Vectors, weights: Any, streams: Any, steps: Any, count: int) -> list[list[Any]]:
+    """The sums of `dot_streams`, two vectors for each stream, in registers."""
+    builder = v.builder
+    found = [[v.variable(v.sums) for _ in range(2)] for _ in range(count)]
+    for place in (place for pair in found for place in pair):
+        builder.store(ir.Constant(v.sums, None), place)
+    with cgutils.for_range(builder, steps) as loop:
+        base = builder.add(weights, builder.mul(loop.index, v.number(2 * WIDTH)))
+        digits = builder.add(streams, builder.mul(loop.index, v.number(4 * count)))
+        pair = [v.load(base, v.number(half * WIDTH), v.bytes) for half in range(2)]
+        for stream, places in enumerate(found):
+            address = builder.inttoptr(builder.add(digits, v.number(4 * stream)), v.int32.as_pointer())
+            x = builder.bitcast(v.everywhere(builder.load(address, align=4)), v.bytes)
+            for w, place in zip(pair, places):
+                builder.store(v.dot(builder.load(place), w, x), place)
+    return [[builder.load(place) for place in pair] for pair in found]
+
+
+def _dot_group(count: int) -> Any:
+    """`dot_group` for a number of streams."""
+
+    def dot_group(
+        context: Any, weights: Any, streams: Any, steps: Any, scales: Any, shifts: Any, totals: Any, out: Any
+    ) -> Any:
+        """Adds `sum(code * number) * scale - total * shift` for one group of columns to float32 (count / PIECES, 2
+        LANES), a row for a vector. `scales`, `shifts`: one for each row of the weight. `totals`: one for each vector.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            if not WIDTH:  # compiled, but never called
+                return context.get_dummy_value()
+            weights, streams, steps, scales, shifts, totals, out = arguments
+            v = _Vectors(builder)
+            sums = _tile(v, weights, streams, steps, count)
+            byte = v.splat(v.floats, 256.0)
+            for b in range(count // PIECES):
+                total = v.everywhere(builder.load(_pointer(builder, totals, 4 * b, v.int32), align=4))
+                for half in range(2):
+                    digits = [builder.sitofp(sums[b * PIECES + piece][half], v.floats) for piece in range(PIECES)]
+                    whole = digits.pop()
+                    while digits:  # the highest first: ((d2 * 256) + d1) * 256 + d0
+                        whole = v.fused(whole, byte, digits.pop())
+                    scale, shift = (v.load(each, v.number(half * WIDTH), v.floats) for each in (scales, shifts))
+                    place = v.number((2 * b + half) * WIDTH)
+                    less = builder.fmul(builder.bitcast(total, v.floats), shift)
+                    before = builder.fsub(v.load(out, place, v.floats), less)
+                    v.store(v.fused(whole, scale, before), builder.add(out, place))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), generate
+
+    return _intrinsic(dot_group)
+
+
+def _pointer(builder: Any, base: Any, offset: int, kind: Any) -> Any:
+    return builder.inttoptr(builder.add(base, ir.Constant(ir.IntType(64), offset)), kind.as_pointer())
+
+
+dot_streams, dot_streams_half = _dot_streams(STREAMS), _dot_streams(STREAMS // 2)
+dot_group, dot_group_half = _dot_group(STREAMS), _dot_group(STREAMS // 2)

@@ -25,14 +25,16 @@ from tt_perf.kernels.decoding.intrinsics import (
     int8_at,
     uint8_at,
 )  # fmt: skip
+from tt_perf.kernels.decoding.several import arrange, planes, several
 
 Number = np.float32
+SEVERAL = 3
+"""Vectors from which they are multiplied together (`several.py`)."""
 NONE = Number(0)
 _LARGEST = Number(127 * 256 * 256)  # leaves room for a quotient that rounds up
 _INFINITE, _SIGN = np.int32(0x7F800000), np.int32(0x7FFFFFFF)
 _TINY = Number(np.finfo(np.float32).tiny)
 _NEAREST = Number(1.5 * 2**23)  # added and taken off again, it leaves no digits behind the point
-_HALF, _BYTE = np.int32(128), np.int32(255)
 
 
 @compiled()
@@ -75,7 +77,11 @@ def round_input(
                 q = min(max(((q + _NEAREST) - _NEAREST) + zero, Number(-128)), Number(127)) if q == q else q
                 x[i] = q - zero
         if WIDTH and unit > NONE and _in_vectors(step):
-            _digits(x, unit if how == C.EXACT else Number(1), step, digits, b, sums)
+            unit = unit if how == C.EXACT else Number(1)
+            if batch >= SEVERAL:
+                arrange(x, unit, step, batch, b, digits, sums)
+            else:
+                _digits(x, unit, step, digits, b, sums)
 
 
 @compiled()
@@ -93,7 +99,7 @@ def _digits(x: Array, unit: Number, step: Array, digits: Array, b: int, sums: Ar
     plane, each = step[C.STRIDE], Number(1) / unit
     if step[C.BITS] == 8:
         space = digits[b * PIECES * plane : (b + 1) * PIECES * plane]
-        _planes(x, 0, 1, x.size, each, space[:plane], space[plane : 2 * plane], space[2 * plane :])
+        planes(x, 0, 1, each, space[:plane], space[plane : 2 * plane], space[2 * plane :])
         for piece in range(PIECES):
             total = np.int64(0)
             for i in range(plane // 4 * 4):
@@ -103,23 +109,7 @@ def _digits(x: Array, unit: Number, step: Array, digits: Array, b: int, sums: Ar
         for odd in range(2):
             first = (2 * b + odd) * PIECES * plane
             space = digits[first : first + PIECES * plane]
-            count = (x.size + 1 - odd) // 2
-            _planes(x, odd, 2, count, each, space[:plane], space[plane : 2 * plane], space[2 * plane :])
-
-
-@compiled()
-def _planes(
-    x: Array, first: int, stride: int, count: int, each: Number, low: Array, middle: Array, high: Array
-) -> None:
-    """The digits of `count` numbers of `x`; zeros behind them."""
-    for i in range(count):
-        whole = np.int32(np.floor(x[first + i * stride] * each + Number(0.5)))
-        d0 = np.int32(((whole + _HALF) & _BYTE) - _HALF)
-        rest = np.int32((whole - d0) >> np.int32(8))
-        d1 = np.int32(((rest + _HALF) & _BYTE) - _HALF)
-        low[i], middle[i], high[i] = np.int8(d0), np.int8(d1), np.int8((rest - d1) >> np.int32(8))
-    for i in range(count, low.size):
-        low[i] = middle[i] = high[i] = np.int8(0)
+            planes(x, odd, 2, each, space[:plane], space[plane : 2 * plane], space[2 * plane :])
 
 
 @compiled()
@@ -130,9 +120,14 @@ def product(
     if step[C.BITS] == 32:
         _floats(step, batch, first, count, floats)
         return
+    together = WIDTH and batch >= SEVERAL and _in_vectors(step)
+    if together:
+        several(step, batch, first, count, floats, digits, sums, steps)
     for b in range(batch):
         exact = step[C.ROUND] == C.EXACT
         vectors = WIDTH and steps[b] > NONE and _in_vectors(step)
+        if together and vectors:
+            continue
         x = floats[b * step[C.INPUTS] : (b + 1) * step[C.INPUTS]]
         out = float32_at(step[C.TARGET] + 4 * (b * step[C.OUTPUTS] + first), count)
         if vectors and step[C.BITS] == 8:

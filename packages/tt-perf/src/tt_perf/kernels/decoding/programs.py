@@ -138,8 +138,8 @@ class Program:
         _need(layer, Linear, QuantizedLinear)
         step = self._weight(layer)
         nbytes, outputs = step[C.OUTPUTS] * step[C.STRIDE], step[C.OUTPUTS]
-        chunk = max(_CHUNK, min(nbytes // _SHARES, 4 * _CHUNK)) // step[C.STRIDE] // 4 * 4
-        chunk = max(4, min(chunk, -(-outputs // 4) * 4))
+        chunk = max(_CHUNK, min(nbytes // _SHARES, 4 * _CHUNK)) // step[C.STRIDE] // C.WIDEST * C.WIDEST
+        chunk = max(C.WIDEST, min(chunk, -(-outputs // C.WIDEST) * C.WIDEST))
         step |= {C.KIND: C.PRODUCT, C.CHUNK: chunk, C.CHUNKS: -(-outputs // chunk), C.SOURCE: source}
         bias = self._address(layer.bias, np.float32, outputs)
         step |= {C.TARGET: target, C.RESIDUAL: residual, C.BIAS: bias, C.ACTIVATION: activation}

@@ -108,8 +108,8 @@ def _scratch(program: Program) -> tuple[Array, ...]:
     """Memory of one thread: the input of a product as floats, its digits, their sums, the steps."""
     rows, widest = program.rows, program.widest
     return (
-        np.zeros(rows * widest, np.float32), np.zeros(rows * widest * 6, np.int8), np.zeros(rows * 3, np.int64),
-        np.zeros(rows, np.float32),
+        np.zeros(rows * widest, np.float32), np.zeros(C.digit_bytes(rows, widest), np.int8),
+        np.zeros(rows * 3, np.int64), np.zeros(rows, np.float32),
     )  # fmt: skip
 
 
