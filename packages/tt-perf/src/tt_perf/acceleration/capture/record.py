@@ -140,7 +140,10 @@ class Recorder:
             finish(leaf, g)
 
         walk.visit, walk.finish = visited, finished  # type: ignore[method-assign]
-        call(walk, roots)
+        try:
+            call(walk, roots)
+        finally:  # or the walk refers to itself, and keeps its gradients until the garbage collector runs
+            del walk.visit, walk.finish
 
     def change(self, effect: Effect, call: Kernel, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
         """Runs a function under `@effect`, and notes it."""
@@ -229,13 +232,15 @@ def record(
     """
     recorder, states = Recorder(watch), RandomState()
     swapped, before = [*watch.tensors.values(), *tensors], plugins.changes
-    swapped += [x._grad for x in watch.tensors.values() if type(x._grad) is Tensor]
     with _one_at_a_time, plugged_in():
         arrays = [x.data for x in tensors]
         for array in arrays:
             recorder.slots.argument(array)
         for x in swapped:
             x.__class__ = Traced
+        for x in watch.tensors.values():
+            if type(x._grad) is Tensor:  # held by the tensor alone, so that `zero_grad` frees it
+                recorder.made(_swapped(x._grad))
         recording.recorder, recording.thread = recorder, threading.get_ident()
         try:
             result = step(*arguments, **options)
