@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,6 +120,21 @@ def test_recomputed_layers_and_hooks_are_sent_too() -> None:
     for p, g in zip(model.parameters(), expected, strict=True):
         assert p.grad is not None
         np.testing.assert_array_equal(p.grad.data, g)
+
+
+def test_a_backward_pass_frees_what_was_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the garbage collector."""
+    model, x = model_and_input()
+    kept: list[weakref.ref[plugin.Reduction]] = []
+    begin = plugin.Reduction.check_alike
+    monkeypatch.setattr(plugin.Reduction, "check_alike", lambda self: (kept.append(weakref.ref(self)), begin(self))[1])
+    gc.disable()
+    try:
+        with tt_core.use(DataParallel(Fake())):
+            gradients(model, x)
+        assert [reference() for reference in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_grad_changes_no_parameter_and_sends_nothing() -> None:

@@ -77,6 +77,11 @@ class Reduction:
         self._add, self._visit, self._finish = walk.add, walk.visit, walk.finish
         walk.add, walk.visit, walk.finish = self.add, self.visit, self.finish  # type: ignore[method-assign]
 
+    def release(self) -> None:
+        """Give the walk its own methods back: else the two refer to each other, and keep the gradients, the buckets
+        and the means until the garbage collector runs."""
+        del self.walk.add, self.walk.visit, self.walk.finish
+
     def check_alike(self) -> None:
         """Raise `GradientError` unless all processes recorded the same graph: else they would wait for each other."""
         seen = repr([(leaf.shape, count) for leaf, count in self.missing.values()])
@@ -205,7 +210,11 @@ class DataParallel:
             if type(walk) in (Backward, HookedBackward):  # `grad()` changes no parameter
                 if walk.create_graph:
                     raise GradientError(f"{NAME}: gradients that have gradients cannot be sent; unplug it for them")
-                Reduction(self.world, walk, roots)
+                reduction = Reduction(self.world, walk, roots)
+                try:
+                    return call(walk, roots)
+                finally:
+                    reduction.release()
             call(walk, roots)
 
         return together if self.world.size > 1 else None

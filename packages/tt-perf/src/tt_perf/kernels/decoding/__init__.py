@@ -8,6 +8,7 @@ and a compiled function walks through it on all cores without returning to Pytho
     programs.py     from a model to its steps
     machine.py      the compiled walk: threads claim chunks of a step, and meet after each phase
     products.py     a weight times a vector: float32, int8 and int4
+    several.py      the same for several vectors at once: batches of texts, and prompts (linear.py)
     attend.py       attention of one position over the cache
     elements.py     norms and activations
     rows.py         embedding tables
