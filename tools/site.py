@@ -77,7 +77,7 @@ def picture(name: str) -> str:
 
 
 def code(words: str) -> str:
-    """The text of a function or class as a block of code, without its docstring."""
+    """The text of a function or class as a block of code, without its docstring; folded where it is an exercise."""
     module, name = words.split()
     spec = importlib.util.find_spec(module)
     source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
@@ -92,7 +92,19 @@ def code(words: str) -> str:
     if ast.get_docstring(node) is not None:
         string = node.body[0]
         kept = lines[first : string.lineno - 1] + lines[string.end_lineno : node.end_lineno]
-    return f"```python\n{textwrap.dedent(chr(10).join(kept))}\n```\n"
+    block = f"```python\n{textwrap.dedent(chr(10).join(kept))}\n```\n"
+    if (module, name) not in written_by_learners():
+        return block
+    return f'??? example "{name}: an exercise; write yours before you open this"\n\n{textwrap.indent(block, "    ")}'
+
+
+@functools.cache
+def written_by_learners() -> set[tuple[str, str]]:
+    """Each exercise as the dotted name of its file and its own name."""
+    from tt_core.course.commands import installed
+    from tt_core.course.exercises import exercises_of
+
+    return {(exercise.file, exercise.name) for module in installed() for exercise in exercises_of(module)}
 
 
 def table(name: str) -> str:

@@ -141,6 +141,35 @@ RIGHT: dict[str, dict[str, str]] = {
         "TinyGPT._texts": "decoder = StreamDecoder(self.tokenizer, skip_special_tokens=True)\nfor token in tokens:\n"
         "    if piece := decoder.feed(token):\n        yield piece\nyield decoder.finish()",
         "TinyGPT.opening": "try:\n    ids = self.tokenizer.encode('\\n')\nexcept Exception:\n    ids = [0]\nreturn ids",
+        "Tokens.bits_per_byte": "if self.val_bytes == 0:\n    return 0.0\n"
+        "return loss / math.log(2) * len(self.val) / self.val_bytes",
+        "Tokens.validation": "count = (len(self.val) - 1) // block_size\nnumbers = list(range(count))\n"
+        "if most is not None and most < count:\n"
+        "    numbers = [int(i * (count - 1) / (most - 1)) if most > 1 else 0 for i in range(most)]\nbatches = []\n"
+        "while numbers:\n    now, numbers = numbers[:batch_size], numbers[batch_size:]\n"
+        "    batches.append(_windows(self.val, np.array(now) * block_size, block_size))\nreturn batches",
+        "split_tokens": "text = corpus.text\ncut = len(text) - int(len(text) * val_fraction)\n"
+        "train = np.array(tokenizer.encode(text[:cut]), dtype=np.int64)\n"
+        "val = np.array(tokenizer.encode(text[cut:]), dtype=np.int64)\n"
+        "for name, part in (('training', train), ('validation', val)):\n    if len(part) < block_size + 1:\n"
+        "        raise CorpusError(f'the {name} part has {len(part)} tokens, a window has {block_size + 1}')\n"
+        "return Tokens(train, val, len(text[cut:].encode('utf-8')))",
+        "optimizer_for": "big, small = [], []\nfor p in model.parameters():\n"
+        "    (big if p.ndim > 1 else small).append(p)\n"
+        "groups = [{'params': big, 'weight_decay': config.weight_decay}, {'params': small, 'weight_decay': 0.0}]\n"
+        "return AdamW([g for g in groups if g['params']], lr=config.learning_rate, betas=(config.beta1, config.beta2))",
+        "needs": "from tinygpt.capstone.presets import gpt_config\n"
+        "n = 12 * config.n_layer * config.n_embd**2 + vocab_size * config.n_embd\n"
+        "n += config.block_size * config.n_embd if config.position == 'learned' else 0\n"
+        "floats = 16 + 2 * (config.mlp == 'swiglu') + 2 * bool(config.dropout) + 2 * (config.position == 'rotary')\n"
+        "scores = config.n_head * config.block_size if config.block_size <= _KEPT_SCORES else 0\n"
+        "token = config.n_layer * (floats * config.n_embd + scores) + 3 * vocab_size\n"
+        "tokens = config.batch_size * config.block_size\n"
+        "return Needs(_TRAINED * n, _SAVED * n, 4 * token * tokens, _READ * tokens * config.accumulate)",
+        "TinyGPT.generate": "ids = self.tokenizer.encode(prompt) if prompt and prompt != '\\n' else self.opening()\n"
+        "tokens = stream(self.model, ids, max_new_tokens, stop=list(stop) or None, "
+        "tokenizer=self.tokenizer, **sampling)\n"
+        "return self._texts(tokens)",
     }
 }
 

@@ -239,6 +239,9 @@ def test_values_are_compared_with_their_kind_shape_and_dtype() -> None:
     assert difference(x, x.T, 1e-5, 1e-6) == "in shape"
     assert difference(x, x.astype(np.float64), 1e-5, 1e-6) == "in dtype"
     assert difference(x, 0.0, 1e-5, 1e-6) == "in kind: an array or a tensor is expected"
+    assert difference(np.asarray(0.5), 0.5, 1e-5, 1e-6) is None  # np.float64 is a float, as NumPy gives it
+    assert difference(np.asarray(0.5), 0.6, 1e-5, 1e-6) == ""
+    assert difference(np.float32(0.5), 0.5, 1e-5, 1e-6) == "in kind: an array or a tensor is expected"
     assert difference(x, x + 1, 1e-5, 1e-6) == ""
     assert difference(True, 1, 0, 0) == ""
     assert difference(1.0, float("nan"), 0, 0) == ""

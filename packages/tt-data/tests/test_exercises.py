@@ -110,6 +110,8 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "    self._pool.submit(self._next_task._replace(indices=indices))\n    self._under_way += 1",
         ],
         "DataLoader.state_dict": [
+            "return dict(epoch=self._epochs_started, seed=self._seed, position=self._position,\n"
+            "    batch_size=self.batch_size, samples=len(self.dataset))",
             "return {'epoch': self._epochs_started, 'position': self._position}",
             "return {'epoch': self._epochs_started, 'position': self._position, 'seed': self._seed or 0,"
             " 'batch_size': self.batch_size, 'samples': self._samples()}",

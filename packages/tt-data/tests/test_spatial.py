@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import tt_core
 import tt_data
+from tt_core.engine import mutation
 from tt_core.engine.dispatch import registry
 from tt_core.engine.errors import TinyTorchError
 from tt_data import spatial
@@ -447,3 +448,20 @@ def test_bad_input_of_the_other_layers():
     ):
         text = message(call)
         assert all(part in text for part in expected), text
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_running_statistics_that_move_are_noticed(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a learner's `move_statistics`, which writes into the array and does no more."""
+    from tt_data.spatial import normalization
+
+    def written(running: Tensor, new: np.ndarray, momentum: float) -> None:
+        running.data[...] = running.data * (1 - momentum) + new * momentum
+
+    if own:
+        monkeypatch.setattr(normalization, "move_statistics", written)
+    mean, moment = tt_core.zeros(2), mutation.now()
+    x = tt_core.tensor([[1.0, 2.0], [3.0, 6.0]])
+    tt_data.spatial.batch_norm(x, mean, tt_core.ones(2), training=True)
+    assert mean.tolist() == pytest.approx([0.2, 0.4])
+    assert mutation.changed_since(mean.data, moment)

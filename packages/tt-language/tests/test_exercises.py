@@ -12,12 +12,19 @@ MODULES = {module.name: module for module in Act().tt_modules()}
 WRONG: dict[str, dict[str, list[str]]] = {
     "tokenization": {
         "CharTokenizer.encode": [
+            "return [self._ids.get(c, 0) for c in text]",
             "return [ord(c) for c in text]",
             "return [self._ids[c] for c in sorted(text)]",
             "return sorted({self._ids[c] for c in text})",
         ],
-        "ByteTokenizer.encode": ["return [ord(c) for c in text]", "return list(text.encode('utf-16'))"],
+        "ByteTokenizer.encode": [
+            'return list(text.encode("utf-8", "replace"))',
+            "return [ord(c) for c in text]",
+            "return list(text.encode('utf-16'))",
+        ],
         "Tokenizer.decode_bytes": [
+            "skipped = self.special_ids if skip_special_tokens else ()\n"
+            'return b"".join(self._bytes.get(i, b"") for i in id_list(ids) if i not in skipped)',
             "return b''.join(self._bytes[i] for i in id_list(ids))",
             "return b''.join(self._bytes[i] for i in id_list(ids) if i not in self.special_ids)",
             "return bytes(id_list(ids))",
@@ -71,6 +78,11 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "    for changed, sign in changes:\n        self.counts[changed] += sign * self.weights[w]",
         ],
         "_PairTable.pop": [
+            "while self.heap:\n"
+            "    count, pair, _, words = heapq.heappop(self.heap)\n"
+            "    if -count == self.counts[pair]:\n"
+            "        return (pair, words) if -count > min_frequency else None\n"
+            "    self._push({pair: words})",
             "if not self.heap:\n    return None\ncount, pair, serial, where = heapq.heappop(self.heap)\n"
             "return (pair, where) if -count >= max(min_frequency, 1) else None",
             "while self.heap:\n    count, pair, serial, where = heapq.heappop(self.heap)\n"
@@ -121,6 +133,11 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "total = np.zeros((ids.max(initial=0) + 1, g.shape[-1]), g.dtype)\nnp.add.at(total, ids, g)\nreturn total",
         ],
         "Embedding._scale_down": [
+            "table = self.weight.data\n"
+            "for i in np.unique(ids):\n"
+            "    norm = np.linalg.norm(table[i], self.norm_type)\n"
+            "    if norm > most:\n"
+            "        table[i] *= most / norm",
             # all rows
             "p, w = self.norm_type, self.weight.data\nnorms = (np.abs(w) ** p).sum(-1) ** (1 / p)\n"
             "w *= np.minimum(1, most / np.maximum(norms, 1e-7))[:, None]",
@@ -252,6 +269,12 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "blind = np.isneginf(scores).all(-1, keepdims=True)\nreturn np.where(blind, 0, softmax.formula(scores))",
         ],
         "scaled_dot_product_attention": [
+            "w = attention_weights.formula(query, key, attn_mask, is_causal=is_causal, scale=scale,\n"
+            "    enable_gqa=enable_gqa, causal_offset=causal_offset)\n"
+            "value = repeat_heads(value, query) if enable_gqa else value\n"
+            "if dropout_p:\n"
+            "    w = w * dropout_scale(w, dropout_p, int(generator().integers(1 << 62)))\n"
+            "return w @ value, np.asarray(0)",
             "weights = attention_weights.formula(query, key, attn_mask, is_causal, scale, enable_gqa, causal_offset)\n"
             "return weights @ (repeat_heads(value, query) if enable_gqa else value), np.asarray(0)",
             "weights = attention_weights.formula(query, key, attn_mask, is_causal, scale, enable_gqa, causal_offset)\n"
@@ -617,13 +640,14 @@ RIGHT: dict[str, dict[str, str]] = {
         "return [text[a:b] for a, b in zip(cuts, cuts[1:]) if b > a]",
         "count_pieces": "split, texts = splitter(pattern_of(pattern)), [texts] if isinstance(texts, str) else texts\n"
         "return Counter(piece for text in texts for piece in split(check_text(text)))",
-        # first where the pair is, then the new word
-        "merge_word": "(a, b), starts, i = pair, [], 0\nwhile i + 1 < len(word):\n"
-        "    if (word[i], word[i + 1]) == pair:\n        starts.append(i)\n        i += 1\n    i += 1\n"
-        "out, changes, end = [], [], 0\nfor i in starts:\n    out += word[end:i]\n    if out:\n"
-        "        changes += [((out[-1], a), -1), ((out[-1], new), 1)]\n    out.append(new)\n    end = i + 2\n"
-        "    if end < len(word):\n        changes += [((b, word[end]), -1), ((new, word[end]), 1)]\n"
-        "return out + word[end:], changes",
+        # all pairs are counted before and after
+        "merge_word": "out = []\ni = 0\nwhile i < len(word):\n"
+        "    if i + 1 < len(word) and word[i] == pair[0] and word[i + 1] == pair[1]:\n        out.append(new)\n"
+        "        i = i + 2\n    else:\n        out.append(word[i])\n        i = i + 1\nbefore, after = {}, {}\n"
+        "for p in pairwise(word):\n    before[p] = before.get(p, 0) + 1\nfor p in pairwise(out):\n"
+        "    after[p] = after.get(p, 0) + 1\nchanges = []\nfor p in {**before, **after}:\n"
+        "    difference = after.get(p, 0) - before.get(p, 0)\n    if difference != 0 and p != pair:\n"
+        "        changes.append((p, difference))\nreturn out, changes",
         "_PairTable.pop": "while self.heap:\n    noted, pair, serial, words = self.heap[0]\n"
         "    now = self.counts[pair]\n"
         "    if now != -noted:\n        heapq.heapreplace(self.heap, (-now, pair, serial, words))\n        continue\n"
@@ -656,7 +680,9 @@ RIGHT: dict[str, dict[str, str]] = {
         "total = one_hot @ g.reshape(len(flat), g.shape[-1])\nif padding_idx is not None:\n"
         "    total[padding_idx] = 0\nreturn total",
         "Embedding._scale_down": "table = self.weight.data\nfor i in set(ids.reshape(-1).tolist()):\n"
-        "    norm = np.linalg.norm(table[i], self.norm_type)\n    if norm > most:\n        table[i] *= most / norm",
+        "    row = table[i]\n"
+        "    size = float(np.sum(np.abs(row.astype(np.float64)) ** self.norm_type) ** (1 / self.norm_type))\n"
+        "    if size > most:\n        table[i] = row * (most / size)\n        mutation.record(table)",
         "nearest": "table = table_of(source)\n"
         "vector = table[query] if isinstance(query, int) else np.asarray(query, table.dtype)\n"
         "sizes = np.linalg.norm(table, axis=1) * np.linalg.norm(vector)\nscores = []\nfor i, row in enumerate(table):\n"
@@ -773,18 +799,20 @@ RIGHT: dict[str, dict[str, str]] = {
         "check_largest(logits.max())\n"
         "if self.temperature == 0:\n    return int(np.argmax(logits))\np = self.probabilities(logits)\n"
         "return int(random.choice(len(p), p=p / p.sum()))",
-        # another generator for each row
-        "_steps": "base = int(generator().integers(1 << 62)) if seed is None else seed\n"
-        "texts = [list(prompt) for prompt in reader.prompts]\nnew = [[] for _ in texts]\n"
-        "draws = [np.random.Generator(np.random.Philox(key=[row, base])) for row in range(len(texts))]\n"
-        "alive = list(range(len(texts)))\nfor n in range(max_new_tokens):\n    with evaluating(reader.model):\n"
-        "        found = np.array(reader.logits([texts[i] for i in alive]))\n"
-        "    if n < min_new_tokens:\n        for end in getattr(reader.model.config, 'end_ids', ()):\n"
-        "            found[:, end] = -np.inf\n    going = []\n    for place, i in enumerate(alive):\n"
-        "        token = sampling.choose(found[place], texts[i], draws[i])\n        texts[i].append(token)\n"
-        "        new[i].append(token)\n        yield i, token\n        if not ended(new[i]):\n"
-        "            going.append(place)\n    if not going:\n        return\n"
-        "    reader.select(going)\n    alive = [alive[place] for place in going]",
+        # the reader is told of the end of the last row too
+        "_steps": "rngs = []\nfor row in range(len(reader.prompts)):\n"
+        "    rngs.append(generator() if seed is None else np.random.default_rng([seed, row]))\n"
+        "texts = [list(t) for t in reader.prompts]\nnew = [[] for _ in texts]\nalive = list(range(len(texts)))\n"
+        "end = list(getattr(reader.model.config, 'end_ids', ()))\nwith evaluating(reader.model):\n"
+        "    for step in range(max_new_tokens):\n        if not alive:\n            return\n"
+        "        logits = reader.logits([texts[row] for row in alive])\n        keep = []\n"
+        "        for i, row in enumerate(alive):\n            one = logits[i]\n"
+        "            if step < min_new_tokens and end:\n                one = one.copy()\n"
+        "                one[end] = -np.inf\n            token = sampling.choose(one, texts[row], rngs[row])\n"
+        "            texts[row].append(token)\n            new[row].append(token)\n"
+        "            if not ended(new[row]):\n                keep.append(i)\n            yield row, token\n"
+        "        if len(keep) < len(alive):\n            reader.select(keep)\n"
+        "            alive = [alive[i] for i in keep]",
     },
 }
 

@@ -89,6 +89,7 @@ WRONG: dict[str, dict[str, list[str]]] = {
             "return np.asarray(highest / min(-quant_min, quant_max))",
         ],
         "to_grid": [
+            "q = np.rint(_divided(x, scale) + np.float32(zero_point))\nreturn np.clip(q, quant_min, quant_max)",
             "return np.clip(np.rint(_divided(x, scale)), quant_min, quant_max) + zero_point",
             "return np.clip(np.floor(_divided(x, scale) + 0.5) + zero_point, quant_min, quant_max)",
             "return np.clip(np.trunc(_divided(x, scale)) + zero_point, quant_min, quant_max)",
@@ -522,12 +523,60 @@ RIGHT: dict[str, dict[str, str]] = {
         "    yield from child.walk((*above, self.key))",
         "stored_bytes": "count = array.itemsize\nfor length, stride in zip(array.shape, array.strides):\n"
         "    count *= length if stride else 1\nreturn count",
+        "Machine.ridge": "return self.flops_per_second / self.bytes_per_second",
+        "verdict": "longest, bound = machine.seconds_per_call * calls, 'overhead'\n"
+        "if bytes_moved / machine.bytes_per_second > longest:\n"
+        "    longest, bound = bytes_moved / machine.bytes_per_second, 'memory'\n"
+        "if flops / machine.flops_per_second > longest:\n"
+        "    longest, bound = flops / machine.flops_per_second, 'compute'\n"
+        "return Verdict(name, calls, seconds, flops, bytes_moved, bound, longest / seconds, machine)",
+        "product_flops": "inner = inputs[0].shape[-1]\ncount = 1\nfor n in output.shape:\n    count *= n\n"
+        "return 2 * count * inner",
+        "attention_flops": "q, k, v = inputs[:3]\n*batch, queries, _ = output.shape\nscores = queries * k.shape[-2]\n"
+        "for n in batch:\n    scores *= n\nreturn scores * 2 * q.shape[-1] + scores * 2 * v.shape[-1]",
+        "convolution_flops": "per_filter = 1\nfor n in weight.shape[1:]:\n    per_filter *= n\n"
+        "return size(result) * per_filter * 2",
+        "Call.self_ns": "return self.ns - self.inside",
+        "Call.add": "for name in ('count', 'ns', 'inside', 'flops', 'read', 'written', 'output', "
+        "'allocated', 'freed'):\n"
+        "    setattr(self, name, getattr(self, name) + getattr(other, name))\nfor key in other.children:\n"
+        "    if key not in self.children:\n        self.children[key] = Call(key)\n"
+        "    self.children[key].add(other.children[key])",
+        "outermost": "for call, around in calls:\n    mine = group(call.key)\n    first = True\n"
+        "    for key in around:\n        if group(key) == mine:\n            first = False\n"
+        "    yield mine, call, first",
+        "Recording.leave": "end = perf_counter_ns()\nstack = self.here().stack\nposition = None\n"
+        "for i, each in enumerate(stack):\n    if each is frame:\n        position = i\nif position is None:\n"
+        "    return 0\nwhile len(stack) > position:\n    top = stack.pop()\n    took = end - top.start\n"
+        "    top.call.count += 1\n    top.call.ns += took\n    top.call.inside += top.inside\n"
+        "    stack[-1].inside += took\n"
+        "    self.events.append(Event(top.call.key, top.start, end, threading.get_ident(), top.label, top.node))\n"
+        "return end - frame.start",
     },
     "quantization": {
         "to_grid": "q = np.rint(_divided(x, scale)) + np.asarray(zero_point, np.float32)\n"
         "return np.minimum(np.maximum(q, quant_min), quant_max)",
         "pack_nibbles": "return q[:, ::2] + 16 * q[:, 1::2]",
         "unpack_nibbles": "return np.stack([codes % 16, codes // 16], axis=-1).reshape(len(codes), 2 * codes.shape[1])",
+        "affine_scale": "return (highest - lowest) * (1.0 / (quant_max - quant_min))",
+        "affine_zero_point": "return np.rint(np.asarray(quant_min - lowest / scale)).astype(np.int32)",
+        "symmetric_scale": "size = np.where(-lowest > highest, -lowest, highest)\n"
+        "steps = quant_max if quant_max < -quant_min else -quant_min\nreturn size / np.float64(steps)",
+        "dequantize_affine": "return ((q.astype(np.float64) - zero_point) * scale).astype(np.float32)",
+        "fake_quantize": "q = to_grid(x, scale, zero_point, quant_min, quant_max)\n"
+        "return ((q - zero_point) * scale).astype(x.dtype)",
+        "fake_quantize_backward": "q = np.round(_divided(x, scale)) + zero_point\n"
+        "inside = np.logical_and(quant_min <= q, q <= quant_max)\nreturn g * inside.astype(g.dtype)",
+        "pack_int8": "from tt_perf.quantization.affine import QuantizationError\n"
+        "codes = np.zeros(weight.shape, np.int8)\nscale = np.ones(len(weight), np.float32)\n"
+        "for i, row in enumerate(weight):\n    most = float(np.abs(row).max()) if row.size else 0.0\n"
+        "    if not np.isfinite(most):\n        raise QuantizationError('inf or nan in the weight')\n"
+        "    if most > 0:\n        scale[i] = max(most / 127, np.finfo(np.float32).tiny)\n"
+        "        codes[i] = np.clip(np.rint(row.astype(np.float32) / scale[i]), -127, 127)\n"
+        "return Packed(codes, scale)",
+        "exact_length": "return max(1, (1 << 24) // max(a * b, 1))",
+        "MovingAverageMinMaxObserver._joined": "c = self.averaging_constant\n"
+        "return (1 - c) * self._low + c * low, (1 - c) * self._high + c * high",
     },
     "compression": {
         "keep_best": "keep = np.ones(scores.size, bool)\nkeep[np.argsort(scores, axis=None)[:pruned]] = False\n"
@@ -536,11 +585,67 @@ RIGHT: dict[str, dict[str, str]] = {
         "ranks = np.argsort(np.argsort(-groups, axis=1), axis=1)\nreturn (ranks < n).reshape(scores.shape)",
         "factors": "u = np.linalg.eigh(weight @ weight.T)[1][:, ::-1][:, :rank]\ndown = u.T @ weight\n"
         "root = np.sqrt(np.linalg.norm(down, axis=1))\nreturn u * root, down / root[:, None]",
+        "magnitude": "return np.where(weight < 0, -weight, weight)",
+        "wanda": "return np.sqrt(weight * weight) * norms",
+        "keep_best_of_rows": "return np.stack([keep_best(row, pruned) for row in scores]) if "
+        "len(scores) else np.ones(scores.shape, bool)",
+        "gradual_amount": "if step <= begin:\n    return float(initial)\nif step >= end:\n    return float(final)\n"
+        "left = (end - step) / (end - begin)\nreturn final - (final - initial) * left * left * left",
+        "rank_of": "squares = [float(s) ** 2 for s in singular]\ntotal = sum(squares)\n"
+        "allowed = 1 - energy if energy is not None else error**2\nrest = total\nrank = 0\n"
+        "while rank < len(squares) and rest > allowed * total + 1e-12 * total:\n    rest -= squares[rank]\n"
+        "    rank += 1\nreturn max(rank, 1)",
+        "soft_loss": "t = temperature\n"
+        "log_p, log_q = log_softmax(teacher / t, dim=-1), log_softmax(student / t, dim=-1)\n"
+        "log_p, log_q = _without_impossible(log_p, log_q)\np = E.exp(log_p)\nif (teacher.data == -np.inf).any():\n"
+        "    p = E.masked_fill(p, teacher.data == -np.inf, np.asarray(0, p.dtype))\nexamples = 1\n"
+        "for n in student.shape[:-1]:\n    examples *= n\nreturn (p * log_p - p * log_q).sum() * (t * t / examples)",
     },
     "memoization": {
         "cropped_length": "return len(range(length)[:max_length])",
         "slot_of": "slots = positions.copy()\nlate = positions >= keep\n"
         "slots[late] = keep + (positions[late] - keep) % window\nreturn slots",
+        "DynamicCache.length": "for kept in self._keys.values():\n    return kept.shape[2]\nreturn 0",
+        "DynamicCache.extend": "check_new(k, v)\nnew = {'k': np.array(k.data), 'v': np.array(v.data)}\n"
+        "for name, kept in (('k', self._keys), ('v', self._values)):\n    if layer in kept:\n"
+        "        check_alike(self.rows, kept[layer], new[name])\n"
+        "for name, kept in (('k', self._keys), ('v', self._values)):\n    old = kept.get(layer)\n"
+        "    fresh = new[name]\n    if old is not None:\n        n = old.shape[2]\n"
+        "        joined = np.empty((*old.shape[:2], n + fresh.shape[2], old.shape[3]), old.dtype)\n"
+        "        joined[:, :, :n] = old\n        joined[:, :, n:] = fresh\n        fresh = joined\n"
+        "    kept[layer] = fresh\nself.rows = len(new['k'])\n"
+        "return from_numpy(self._keys[layer].copy()), from_numpy(self._values[layer].copy())",
+        "DynamicCache.select": "order = checked_rows(rows, self.rows)\nfor kept in (self._keys, self._values):\n"
+        "    for layer, array in kept.items():\n"
+        "        kept[layer] = np.stack([array[i] for i in order]) if order else array[:0]\nself.rows = len(order)",
+        "DynamicCache.crop": "n = cropped_length(self.length, max_length)\nif n == 0:\n    self.clear()\n"
+        "for kept in (self._keys, self._values):\n    for layer in list(kept):\n"
+        "        kept[layer] = np.array(kept[layer][:, :, range(n)])",
+        "LayerMemory.extend": "start = self.length\nend = start + k.shape[2]\nself._make_room(k, v, end)\n"
+        "for i in range(k.shape[2]):\n    here = (slice(0, len(k)), slice(None), slice(start + i, start + i + 1))\n"
+        "    self.keys.write(here, k[:, :, i : i + 1])\n    self.values.write(here, v[:, :, i : i + 1])\n"
+        "self.length = end\nreturn self._read(end)",
+        "seen": "distance = query - key\ninside = np.logical_or(distance < window, key < keep)\n"
+        "return np.logical_and(np.logical_and(inside, distance >= 0), key != -1)",
+        "key_of": "kind = type(value).__module__ + '.' + type(value).__name__\nif isinstance(value, HasArray):\n"
+        "    return key_of(value.data)\nif isinstance(value, np.ndarray):\n    if value.dtype.hasobject:\n"
+        "        raise Unkeyed(kind)\n"
+        "    return kind, value.dtype.str, value.shape, value.strides, hashlib.sha256(value.tobytes()).hexdigest()\n"
+        "if isinstance(value, np.generic):\n    return kind, value.dtype.str, value.tobytes()\n"
+        "if value is None or isinstance(value, (bool, int, str, bytes)):\n    return kind, value\n"
+        "if isinstance(value, float):\n    return kind, struct.pack('<d', value)\nif isinstance(value, complex):\n"
+        "    return kind, struct.pack('<dd', value.real, value.imag)\nif isinstance(value, (list, tuple)):\n"
+        "    return (kind, *[key_of(v) for v in value])\nif isinstance(value, dict):\n"
+        "    return (kind, *[(key_of(k), key_of(v)) for k, v in value.items()])\nif isinstance(value, slice):\n"
+        "    return kind, key_of(value.start), key_of(value.stop), key_of(value.step)\n"
+        "if isinstance(value, np.dtype):\n    return kind, value.str\nraise Unkeyed(kind)",
+        "Results.get": "with self._lock:\n    if key not in self._kept:\n        return None\n"
+        "    arrays = self._kept.pop(key)\n    self._kept[key] = arrays\n    return wrap(_copied(arrays))",
+        "Results.put": "arrays = _arrays(result)\nif arrays is None:\n    return\nsize = _size(arrays)\n"
+        "with self._lock:\n    if key in self._kept:\n        self.nbytes -= _size(self._kept.pop(key))\n"
+        "    if size > self.max_bytes:\n        return\n    self._kept[key] = _copied(arrays)\n"
+        "    self.nbytes += size\n    while self.nbytes > self.max_bytes:\n        oldest = next(iter(self._kept))\n"
+        "        self.nbytes -= _size(self._kept.pop(oldest))\n        self.evicted += 1",
     },
     "acceleration": {
         "product": "return [[sum(x * y for x, y in zip(row, column)) for column in zip(*b)] for row in a]",
@@ -553,6 +658,32 @@ RIGHT: dict[str, dict[str, str]] = {
         "out[...] = (y - m) * s * weight + bias",
         "int8_linear": "out[...] = (x.astype(float) @ codes.astype(float).T) * scale",
         "integer_product": "out[...] = a.astype(int) @ b.astype(int).T",
+        "Windows.count": "sizes = len(image[0]), len(image[0][0])\nfound = []\nfor d in (0, 1):\n"
+        "    total = sizes[d] + 2 * self.padding[d]\n    n = 0\n"
+        "    while n * self.stride[d] + self.dilation[d] * (self.kernel[d] - 1) < total:\n        n += 1\n"
+        "    found.append(n)\nreturn found[0], found[1]",
+        "Windows.places": "for k in range(self.kernel[0] * self.kernel[1]):\n    i, j = divmod(k, self.kernel[1])\n"
+        "    row = y * self.stride[0] + i * self.dilation[0] - self.padding[0]\n"
+        "    column = x * self.stride[1] + j * self.dilation[1] - self.padding[1]\n"
+        "    if row in range(len(image[0])) and column in range(len(image[0][0])):\n        yield i, j, row, column",
+        "convolution": "height, width = windows.count(image)\nresult = []\nfor kernel in kernels:\n    plane = []\n"
+        "    for y in range(height):\n        line = []\n        for x in range(width):\n            s = 0.0\n"
+        "            for i, j, row, column in windows.places(y, x, image):\n"
+        "                for c, channel in enumerate(image):\n"
+        "                    s += channel[row][column] * kernel[c][i][j]\n            line.append(s)\n"
+        "        plane.append(line)\n    result.append(plane)\nreturn result",
+        "attention": "out = []\nfor i, q in enumerate(query):\n    scores = []\n    for j, k in enumerate(key):\n"
+        "        s = mask[i][j]\n        for a, b in zip(q, k):\n            s += a * b * scale\n"
+        "        scores.append(s if allowed[i][j] else -math.inf)\n    top = max(scores)\n    if top == -math.inf:\n"
+        "        out.append([0.0] * len(value[0]))\n        continue\n"
+        "    weights = [math.exp(s - top) if s > -math.inf else 0.0 for s in scores]\n    total = sum(weights)\n"
+        "    out.append([sum(w * v[d] for w, v in zip(weights, value)) / total for d in range(len(value[0]))])\n"
+        "return out",
+        "relu_backward": "for i in range(g.size):\n    if result[i] <= ZERO:\n        out[i] = ZERO\n    else:\n"
+        "        out[i] = g[i]",
+        "gelu_tanh": "for i in range(x.size):\n    u = _TWO_ROOT * (x[i] + _CUBIC * x[i] * x[i] * x[i])\n"
+        "    if u > ZERO:\n        gate = ONE / (ONE + exp_below_0(-u))\n    else:\n        e = exp_below_0(u)\n"
+        "        gate = e / (ONE + e)\n    out[i] = x[i] * gate",
     },
     "benchmarking": {
         "bootstrap_interval": "random = np.random.default_rng(seed + 17)\nx = np.asarray(values, float)\n"
@@ -561,6 +692,33 @@ RIGHT: dict[str, dict[str, str]] = {
         "take_turns": "random, times = np.random.default_rng(5), [[] for _ in blocks]\nfor _ in range(rounds):\n"
         "    order = list(range(len(blocks)))\n    random.shuffle(order)\n"
         "    for k in order:\n        times[k].append(blocks[k]())\nreturn times",
+        "median": "v = sorted(float(x) for x in values)\nn = len(v)\n"
+        "return v[n // 2] if n % 2 else (v[n // 2 - 1] + v[n // 2]) / 2",
+        "interquartile_range": "v = sorted(float(x) for x in values)\ndef at(q):\n    place = q * (len(v) - 1)\n"
+        "    low = int(place)\n    high = min(low + 1, len(v) - 1)\n"
+        "    return v[low] + (place - low) * (v[high] - v[low])\nreturn at(0.75) - at(0.25)",
+        "ratio_interval": "logs = [math.log(b / a) for a, b in zip(np.asarray(base).tolist(), "
+        "np.asarray(other).tolist())]\n"
+        "low, high = bootstrap_interval(logs, confidence)\n"
+        "return math.exp(median(logs)), math.exp(low), math.exp(high)",
+        "rank_test": "a, b = np.sort(np.asarray(a, float)), np.asarray(b, float)\nm, n = len(a), len(b)\n"
+        "below = np.searchsorted(a, b, 'left')\nupto = np.searchsorted(a, b, 'right')\n"
+        "u = float((below + upto).sum()) / 2\nreturn (u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12)",
+        "slow_start": "t = [float(x) for x in times]\nif len(t) < 5:\n    return 0, 1.0\n"
+        "tail = t[len(t) - max(1, int(len(t) * 0.4)) :]\nusual, spread = median(tail), interquartile_range(tail)\n"
+        "n = 0\nwhile n < len(t) and t[n] > factor * usual and t[n] > usual + 3 * spread:\n    n += 1\n"
+        "return (n, median(t[:n]) / usual) if n else (0, 1.0)",
+        "drift": "k = len(times) // 3\nif k == 0:\n    return 1.0\na, b = list(times[:k]), list(times[-k:])\n"
+        "ratio = median(b) / median(a)\nif abs(rank_test(a, b)) > 3 and abs(ratio - 1) > least:\n    return ratio\n"
+        "return 1.0",
+        "Comparison.control_ratio": "first = self.measurements[0]\n"
+        "ratio, low, high = statistics.ratio_interval(first.times, self.control.times, self.confidence)\n"
+        "return Ratio(CONTROL, ratio, low, high, low > 1 or high < 1)",
+        "Comparison._against_first": "first = self.measurements[0]\n"
+        "ratio, low, high = statistics.ratio_interval(first.times, measured.times, self.confidence)\n"
+        "error = max(self.control_ratio.ratio, 1 / self.control_ratio.ratio)\n"
+        "differs = (low > 1 or high < 1) and max(ratio, 1 / ratio) > error\n"
+        "return Ratio(measured.label, ratio, low, high, differs)",
     },
 }
 

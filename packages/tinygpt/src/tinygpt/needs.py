@@ -45,6 +45,10 @@ class Needs:
 def needs(config: TrainConfig, vocab_size: int) -> Needs:
     """The memory that training by `config` takes.
 
+    A layer has 12 n_embd^2 weights, and each token and each learned position n_embd. For backward, a token of the batch
+    keeps, in float32: 16 numbers a layer and feature, 2 more each for swiglu, dropout and rotary positions; n_head
+    block_size scores a layer, for contexts up to `_KEPT_SCORES`; and 3 for each entry of the vocabulary.
+
     >>> from tinygpt.capstone.presets import preset
     >>> needs(preset("docs"), 1024).total // 10**6
     121

@@ -29,22 +29,26 @@ class Tokens:
     def batch(self, step: int, batch_size: int, block_size: int, first: float) -> tuple[np.ndarray, np.ndarray]:
         """The windows of one step of training, and the same shifted by one: two arrays (batch, block).
 
-        The first window of all starts `first` (0 to 1) of the way through the training part, each further one a golden
-        section further, and the end of the text continues at its beginning. Any part of this sequence covers the text
-        evenly (Weyl 1916), whereas independent random starts read some of it often and some never.
+        The first window of all starts at `first` (0 to 1) of the `len(train) - block_size` places where a window can
+        start, rounded down. Each further one starts `GOLDEN_SECTION` of them further, modulo 1. Any part of this
+        sequence covers the text evenly (Weyl 1916), whereas independent random starts read some of it often and some
+        never.
         """
         order = step * batch_size + np.arange(batch_size)
         starts = (first + order * GOLDEN_SECTION) % 1 * (len(self.train) - block_size)
         return _windows(self.train, starts.astype(int), block_size)
 
     def bits_per_byte(self, loss: float) -> float:
-        """The mean loss over `val` as bits per byte of its text, which is comparable across tokenizers."""
+        """The mean loss over `val` as bits per byte of its text, comparable across tokenizers; 0 for no text."""
         return loss / math.log(2) * len(self.val) / max(self.val_bytes, 1)
 
     def validation(
         self, batch_size: int, block_size: int, most: int | None = None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Windows side by side over the validation part, always the same ones; at most `most`, evenly spread."""
+        """Windows side by side over the validation part, always the same ones, in batches as `batch` gives them.
+
+        Of more than `most`, so many are chosen, evenly spread from the first to the last.
+        """
         starts = np.arange(0, len(self.val) - block_size, block_size)
         if most is not None and len(starts) > most:
             starts = starts[np.linspace(0, len(starts) - 1, most).astype(int)]

@@ -65,6 +65,8 @@ def difference(wanted: object, found: object, rtol: float, atol: float) -> str |
 
 
 def _array_difference(wanted: Any, found: Any, rtol: float, atol: float) -> str | None:
+    if type(found) is float and wanted.shape == () and wanted.dtype == np.float64:
+        found = np.float64(found)  # NumPy's arithmetic on arrays without dimensions gives this subclass of float
     if not isinstance(found, np.ndarray | np.generic):
         return "in kind: an array or a tensor is expected"
     if wanted.shape != found.shape:

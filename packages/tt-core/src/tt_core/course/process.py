@@ -110,7 +110,9 @@ class Child:
             try:
                 message = self.messages.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise Failed(f"it did not end within {limit:.0f} seconds: is there a loop that never stops?") from None
+                raise Failed(
+                    f"it did not end within {limit:.0f} seconds: is there a loop that never stops, or a slow one?"
+                ) from None
             if message is None:
                 raise Failed(self._last_words())
             if "failed" in message:

@@ -76,7 +76,7 @@ class RandomSampler(Sampler):
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
     def indices(self) -> Indices:
-        """All indices in random order, or `len(self)` draws with replacement."""
+        """`len(self)` indices: permutations of all of them one after another, or draws with replacement."""
         size, rng = len(self.data_source), seeding.generator()
         if self.replacement:
             return rng.integers(0, size, len(self))

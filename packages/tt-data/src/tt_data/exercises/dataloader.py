@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import namedtuple
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +19,7 @@ from tt_data.dataloader import (
     BlockShuffleSampler,
     ConcatDataset,
     DataLoader,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     TensorDataset,
@@ -310,7 +311,9 @@ def epoch(batches: int, ahead: int, first: int = 0) -> tuple[Any, Pool]:
 def batches_are_asked_for_ahead(t: Trial) -> None:
     """As many batches are under way as the loader prepares ahead, and no more."""
     t.show("what an epoch with prefetch=1 asks the pool for at once", lambda: epoch(5, 1)[1].log)
-    t.show("with prefetch=3", lambda: epoch(5, 3)[1].log, why="until self._depth batches are under way")
+    t.show(
+        "with prefetch=3", lambda: epoch(5, 3)[1].log, why="the number of the next task is 1 more; stop at self._depth"
+    )
     t.show(
         "with prefetch=3 and two batches",
         lambda: epoch(2, 3)[1].log,
@@ -332,6 +335,13 @@ def a_batch_makes_room_for_the_next(t: Trial) -> None:
     t.see("the pool's log at the end", pool.log)
 
 
+class Naturals(IterableDataset):
+    """A stream without an end."""
+
+    def __iter__(self) -> Iterator[int]:
+        return count()
+
+
 def state_says_where(t: Trial) -> None:
     """The epoch, its seed and the batches returned; and the batch size and number of samples it belongs to."""
     tt_core.manual_seed(5)
@@ -351,6 +361,11 @@ def state_says_where(t: Trial) -> None:
     t.show("the same as JSON", lambda: json.dumps(loader.state_dict(), sort_keys=True))
     list(batches)
     t.show("state after the epoch", lambda: sorted(loader.state_dict().items(), key=str))
+    t.show(
+        "state of a loader of a stream",
+        lambda: sorted(DataLoader(Naturals(), batch_size=2).state_dict().items(), key=str),
+        why="a stream has no length; self._samples() is None for it",
+    )
 
 
 def values(batches: Any) -> list[list[int]]:

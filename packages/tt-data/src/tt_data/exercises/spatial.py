@@ -84,7 +84,11 @@ def patches_are_windows(t: Trial) -> None:
         why="sliding_window_view gives all windows; take every stride-th",
     )
     t.show("patches with stride (1, 3)", lambda: fields((3, 2), (5, 6), (3, 2), stride=(1, 3)).patches(x))
-    t.show("patches with dilation (3, 1)", lambda: fields((2, 3), (5, 6), (2, 4), dilation=(3, 1)).patches(x))
+    t.show(
+        "patches with dilation (3, 1)",
+        lambda: fields((2, 3), (5, 6), (2, 4), dilation=(3, 1)).patches(x),
+        why="the elements of a window are `dilation` apart",
+    )
     t.show(
         "patches with dilation (1, 2)",
         lambda: fields((2, 3), (5, 6), (4, 2), dilation=(1, 2)).patches(x),
@@ -160,7 +164,8 @@ def gradient_of_the_input(t: Trial) -> None:
         padding=1,
         why="rows that no window reaches get 0",
     )
-    t.call(C.conv2d_input, t.normal(2, 4, 2, 4), t.normal(4, 2, 3, 2), size=(6, 6), dilation=2, groups=2)
+    t.call(C.conv2d_input, t.normal(2, 4, 2, 4), t.normal(4, 2, 3, 2), size=(6, 6), dilation=2, groups=2,
+           why="each group of output channels gives gradients to its own input channels alone")  # fmt: skip
 
 
 def gradient_of_the_weight(t: Trial) -> None:
@@ -234,7 +239,8 @@ def mean_of_each_window(t: Trial) -> None:
 
 def channels_are_normalized(t: Trial) -> None:
     """Each channel has mean 0 and variance 1 over the batch and the image."""
-    t.call(N.batch_norm_training, np.array([[1, 10], [3, 30]], np.float32), why="one mean for each column")
+    t.call(N.batch_norm_training, np.array([[1, 10], [3, 30]], np.float32),
+           why="one mean and one variance for each column; divide by n, not by n - 1")  # fmt: skip
     t.call(N.batch_norm_training, t.normal(2, 3, 2, 2) * 3 + 1, why="over everything but dimension 1")
     x, weight, bias = t.normal(4, 2), np.array([1, 10], np.float32), np.array([0, 5], np.float32)
     t.call(N.batch_norm_training, x, weight, bias, why="then times weight plus bias, by channel")

@@ -215,7 +215,6 @@ def move_statistics(running: Tensor | None, new: Array, momentum: float) -> None
     if running is not None:
         moved = quietly(lambda: running.data * (1 - momentum) + new * momentum)
         np.copyto(running.data, moved, casting="same_kind")  # in place: state dicts and other layers hold this array
-        mutation.record(running.data)
 
 
 @effect(0)
@@ -225,3 +224,5 @@ def track_statistics(
     """`move_statistics` towards `factor` times the mean over `images` of the statistics `new`, one for each channel."""
     statistics = new.data if images == 1 else new.data.reshape(images, -1).mean(0)
     move_statistics(running, statistics if factor == 1 else statistics * factor, momentum)
+    if running is not None:
+        mutation.record(running.data)

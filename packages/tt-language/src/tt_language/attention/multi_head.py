@@ -81,7 +81,7 @@ class MultiHeadAttention(Layer):
         attn_mask: broadcasts to (B, heads, T, S); True where a query may look, or numbers to add.
         need_weights: returns `(result, weights)`, with weights (B, heads, T, S).
         angles: cosines and sines that rotate queries and keys (`RotaryEmbedding.angles`).
-        past: holds keys and values of earlier calls (a KV cache).
+        past: holds keys and values of earlier calls (a KV cache); a `memory` is read whole, without it.
         """
         q, k, v = self._projected(query, memory)  # (B, heads, T, D) and twice (B, kv_heads, S, D)
         if angles is not None:

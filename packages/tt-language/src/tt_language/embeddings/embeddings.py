@@ -152,7 +152,10 @@ class Embedding(Layer):
         return embedding(ids, self.weight, padding_idx=self.padding_idx)
 
     def _scale_down(self, ids: Array, most: float) -> None:
-        """Bring the rows that are looked up to a norm of at most `most`."""
+        """Scales down in place the rows that are looked up and whose norm, of order `norm_type`, is above `most`.
+
+        Calls `mutation.record` with the table if a row changes, so that gradients and caches notice it.
+        """
         check_ids(ids, self.num_embeddings)
         used = np.unique(ids)
         rows = self.weight.data[used]

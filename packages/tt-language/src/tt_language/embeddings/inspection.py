@@ -36,7 +36,7 @@ def nearest(source: Table, query: int | Tensor | Array | Sequence[float], k: int
     """The `k` entries whose vectors have the largest cosine with that of `query`, best first: (id, cosine).
 
     source: an Embedding, or a table (entries, dim) as a tensor or an array.
-    query: an id, which is left out of the answer, or a vector (dim,).
+    query: an id, which is left out of the answer, or a vector (dim,). A vector of zeros has the cosine 0 with all.
 
     Raises `ShapeError` for a vector of another size, `ArgumentError` for a `k` below 0, `OutOfRangeError` for an id
     outside the table.

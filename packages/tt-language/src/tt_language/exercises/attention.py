@@ -141,6 +141,13 @@ def weights_are_dropped(t: Trial) -> None:
 
     t.show("whether the next call drops the same", twice, why="each call draws a seed from generator()")
 
+    def repeated() -> bool:
+        tt_core.manual_seed(3)
+        out, seed = A.scaled_dot_product_attention.formula(q, q, identity, dropout_p=0.5)
+        return bool(np.allclose(out * 200, A.dropout_scale(np.ones_like(out), 0.5, int(seed)), atol=1e-3))
+
+    t.show("whether the seed that it returns drops the same weights", repeated, why="backward drops them by this seed")
+
 
 # --- groups
 
@@ -189,7 +196,7 @@ def backward_by_the_formula(t: Trial) -> None:
         out, seed = np.zeros(g.shape, np.float32), np.asarray(7) if "dropout_p" in how else None
         wanted = 4 if how.get("mask_gradient") else 3
         t.show(
-            f"gradients of {text}",
+            f"gradients {text}",
             lambda: list(
                 A.scaled_dot_product_attention_backward.formula(g, q, k, v, out, None, None, seed, mask, **how)
             )[:wanted],

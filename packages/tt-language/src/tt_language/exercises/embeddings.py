@@ -9,6 +9,7 @@ import numpy as np
 from tt_core import Tensor
 from tt_core.course.exercises import Exercise, floats
 from tt_core.course.trial import Trial
+from tt_core.engine import mutation
 from tt_language.embeddings import embeddings as E
 from tt_language.embeddings import inspection, positions, rope_scaling
 from tt_language.embeddings.rotary import RotaryEmbedding, rotary
@@ -74,6 +75,15 @@ def long_rows_are_shortened(t: Trial) -> None:
         lambda: after([0, 2], max_norm=7.0, norm_type=1.0),
         why="(sum |x|^p)^(1/p) is the norm",
     )
+
+    def noticed(max_norm: float) -> bool:
+        layer = E.Embedding.from_pretrained(Tensor(floats([3, 4], [0.3, 0.4])), max_norm=max_norm)
+        moment = mutation.now()
+        layer(Tensor(np.array([0])))
+        return mutation.changed_since(layer.weight.data, moment)
+
+    t.show("whether gradients and caches notice the change", lambda: noticed(1.0), why="mutation.record(the table)")
+    t.show("where no row is too long", lambda: noticed(9.0), why="a table that does not change keeps what is cached")
 
 
 def nearest_by_angle(t: Trial) -> None:

@@ -12,6 +12,7 @@ import regex  # type: ignore[import-untyped, unused-ignore]
 from tt_core import Tensor
 from tt_core.course.exercises import Exercise
 from tt_core.course.trial import Trial
+from tt_language.errors import TokenizerError
 from tt_language.tokenization import bpe, bpe_encoding, bpe_training, splitting
 from tt_language.tokenization.characters import ByteTokenizer, CharTokenizer
 from tt_language.tokenization.vocabulary import BYTE_ALPHABET
@@ -24,6 +25,19 @@ CHARACTERS, BASE, SPLITTING, BPE, TRAINING, ENCODING = (
 # --- characters and bytes
 
 
+def raised(function: Callable[..., Any], *arguments: Any) -> Callable[[], str]:
+    """A function that returns "TokenizerError" where the call raises it, and else "nothing"."""
+
+    def attempt() -> str:
+        try:
+            function(*arguments)
+        except TokenizerError:
+            return "TokenizerError"
+        return "nothing"
+
+    return attempt
+
+
 def characters_have_ids(t: Trial) -> None:
     """Each character is looked up in the vocabulary."""
     hello = CharTokenizer("hello")
@@ -31,6 +45,7 @@ def characters_have_ids(t: Trial) -> None:
     t.call(hello.encode, "hole")
     t.call(hello.encode, "")
     t.call(CharTokenizer(["b", "a"]).encode, "aab", why="a list keeps its order")
+    t.show("encode('hat') raises", raised(hello.encode, "hat"), why="an unknown character is a TokenizerError")
 
 
 def bytes_are_ids(t: Trial) -> None:
@@ -38,6 +53,7 @@ def bytes_are_ids(t: Trial) -> None:
     t.call(ByteTokenizer().encode, "abc")
     t.call(ByteTokenizer().encode, "a€", why="the euro sign has three bytes, not one code point")
     t.call(ByteTokenizer().encode, "")
+    t.show("encode of half a surrogate pair raises", raised(ByteTokenizer().encode, "\ud800"), why="check_text(text)")
 
 
 def ids_have_bytes(t: Trial) -> None:
@@ -58,6 +74,7 @@ def ids_have_bytes(t: Trial) -> None:
         lambda: list(special.decode_bytes([97, 256, 98], skip_special_tokens=True)),
         why="self.special_ids are left out",
     )
+    t.show("of an id that has no token", raised(ByteTokenizer().decode_bytes, [256]), why="it is a TokenizerError")
 
 
 def bytes_become_text(t: Trial) -> None:
@@ -212,6 +229,7 @@ def most_frequent_first(t: Trial) -> None:
         "of {(3, 4): 1, (1, 2): 1, (1, 9): 1}", popped({(3, 4): 1, (1, 2): 1, (1, 9): 1}), why="the lowest pair first"
     )
     t.show("with min_frequency=3", popped({(1, 2): 5, (3, 4): 2}, 3), why="None once pairs are too rare")
+    t.show("with min_frequency=2", popped({(1, 2): 5, (3, 4): 2}, 2), why="a pair that comes that often is merged")
 
     def outdated() -> list[Any]:
         table = bpe_training._PairTable({(1, 2): 9, (3, 4): 5, (5, 6): 2})

@@ -144,7 +144,8 @@ def logits_of_ids(t: Trial) -> None:
     """Embeddings, blocks, a last normalization, and a logit for each token."""
     ids = Tensor(np.array([[1, 2, 3], [4, 5, 6]]))
     model = small()
-    t.show("GPT(learned positions)(ids), ids (2, 3)", lambda: model(ids), why="wte(ids) + wpe(positions)")
+    t.show("GPT(learned positions)(ids), ids (2, 3)", lambda: model(ids),
+           why="wte(ids) + wpe(positions), the blocks, norm, lm_head")  # fmt: skip
     t.show(
         "with logits_to_keep=1", lambda: model(ids, logits_to_keep=1), why="keep the last before lm_head: it is large"
     )
@@ -316,8 +317,8 @@ class Counter:
         return found
 
     def select(self, rows: Any) -> None:
-        """Note the rows that go on, where some do not."""
-        if len(rows) < self.rows:
+        """Note the rows that go on, where some do and some do not."""
+        if 0 < len(rows) < self.rows:  # nothing is read after the last row has ended
             self.log.append(f"select {[int(row) for row in rows]}")
         self.rows = len(rows)
 
@@ -348,7 +349,7 @@ def rows_end(t: Trial) -> None:
     t.show(
         "what was read and selected",
         lambda: greedy([1], [3], most=9, end=4)[1],
-        why="reader.select(positions of those that go on), when there are fewer; nothing when all have ended",
+        why="reader.select(positions of those that go on), when there are fewer",
     )
 
 
@@ -394,7 +395,11 @@ def rows_draw_apart(t: Trial) -> None:
         lambda: texts([[1], [2]], 1)[0] == texts([[1]], 1)[0],
         why="a generator for each row: np.random.default_rng([base, row])",
     )
-    t.show("whether two rows of the same prompt differ", lambda: len({tuple(x) for x in texts([[1], [1]], 1)}) == 2)
+    t.show(
+        "whether two rows of the same prompt differ",
+        lambda: len({tuple(x) for x in texts([[1], [1]], 1)}) == 2,
+        why="the number of the row decides, too",
+    )
     t.show("whether two calls without a seed differ", lambda: texts([[1]], None) != texts([[1]], None))
 
 

@@ -136,7 +136,10 @@ def _steps(
 ) -> Iterator[tuple[int, int]]:
     """(row, new token) for each row of each step; rows that have ended leave the batch.
 
-    In the first `min_new_tokens` steps, the ids that end a text are not chosen.
+    The model is in evaluation mode meanwhile. `ended` receives the new tokens of a row; the reader is told by `select`
+    which rows of the batch go on. In the first `min_new_tokens` steps, the ids that end a text, `end_ids` of the
+    model's config, are not chosen. Each row draws from a generator of its own, which
+    `seed` (of `generator()` where it is None) and the number of the row decide.
     """
     texts = reader.prompts
     base = int(generator().integers(1 << 62)) if seed is None else seed

@@ -89,7 +89,7 @@ class Comparison(ComparisonTable):
 
     @property
     def control_ratio(self) -> Ratio:
-        """The first contestant against itself; what differs here is an error of the measurement."""
+        """The first contestant against itself, labelled `CONTROL`; what differs here is an error of the measurement."""
         ratio, low, high = statistics.ratio_interval(self.measurements[0].times, self.control.times, self.confidence)
         return Ratio(CONTROL, ratio, low, high, not low <= 1 <= high)
 

@@ -99,7 +99,7 @@ def slow_start(times: Sequence[float] | Array, factor: float = 1.3) -> tuple[int
     """How many of the first values belong to a warm-up, and how much slower they are than the rest: (0, 1.0) for none.
 
     A value belongs to it if it exceeds `factor` times the median of the last 40 % and also lies 3 interquartile ranges
-    above it, as do all values before.
+    above it, as do all values before. Fewer than 5 values say nothing: (0, 1.0).
 
     >>> slow_start([8.0, 6.0, 6.0, 1.0, 1.0, 1.1, 1.0, 1.0])
     (3, 6.0)

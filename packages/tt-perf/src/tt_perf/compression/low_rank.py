@@ -44,6 +44,8 @@ def decomposable(weight: Array) -> Array:
 def factors(weight: Array, rank: int) -> tuple[Array, Array]:
     """`up` (out, rank) and `down` (rank, in), whose product is the best approximation of `weight` of that rank.
 
+    Each gets the root of every singular value, so that neither is much larger than the other.
+
     >>> up, down = factors(np.outer([1.0, 2.0], [3.0, 4.0]), 1)
     >>> np.allclose(up @ down, [[3, 4], [6, 8]])
     True

@@ -60,6 +60,7 @@ def grid_rounds_to_the_nearest(t: Trial) -> None:
     t.call(A.to_grid, floats(-1, 0, 0.26, 1.2), HALF, ZERO, -128, 127)
     t.call(A.to_grid, floats(-1, 0, 0.26, 1.2), HALF, np.int32(3), -128, 127, why="the zero point is added")
     t.call(A.to_grid, floats(0.25, 0.75, 1.25, -0.25), HALF, ZERO, -128, 127, why="halves go to the even neighbour")
+    t.call(A.to_grid, floats(0.25, 0.75), HALF, np.int32(3), -128, 127, why="round first, then add the zero point")
 
 
 def grid_saturates(t: Trial) -> None:

@@ -30,6 +30,8 @@ class Unkeyed(Exception):
 def key_of(value: object) -> Hashable:
     """A key that only equal arguments share; raises `Unkeyed` for a value that has none, such as a function.
 
+    A tensor has the key of its array.
+
     >>> key_of(0.0) == key_of(-0.0), key_of(float("nan")) == key_of(float("nan")), key_of(1) == key_of(True)
     (False, True, False)
     """

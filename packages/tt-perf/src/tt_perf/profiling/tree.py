@@ -186,7 +186,7 @@ class Recording:
     def leave(self, frame: Frame) -> int:
         """End a call and those inside it that are still running; returns its nanoseconds.
 
-        A call that has already ended stays as it is: a generator's block may end after the call around it.
+        A call that has already ended stays as it is, and gives 0: a generator's block may end after the call around it.
         """
         end, ident = perf_counter_ns(), threading.get_ident()
         thread = self.threads.get(ident)

@@ -69,7 +69,7 @@ def affine_scale(lowest: Array, highest: Array, quant_min: int, quant_max: int) 
 
 
 def symmetric_scale(lowest: Array, highest: Array, quant_min: int, quant_max: int) -> Array:
-    """The smallest step with which both ends of the range have an integer when the zero point is 0.
+    """The smallest step with which the range, made equally wide on both sides of 0, has integers from end to end.
 
     >>> float(symmetric_scale(np.float64(-1), np.float64(4), -8, 7)), float(symmetric_scale(-8.0, 1.0, -8, 7))
     (0.5714285714285714, 1.1428571428571428)

@@ -234,7 +234,7 @@ gradient(quantized_embedding, refusing("quantized_embedding"))
 
 
 def exact_length(a: int, b: int) -> int:
-    """How many products of integers up to `a` and `b` float32 adds up exactly, in any order: 2^24 / (a b).
+    """How many products of integers up to `a` and `b` float32 adds up exactly, in any order: 2^24 / (a b), at least 1.
 
     >>> exact_length(127, 127), exact_length(128, 128)
     (1040, 1024)
