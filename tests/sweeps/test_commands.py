@@ -11,6 +11,7 @@ import io
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,27 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], 
 
 
 COMMANDS = {words: command for root, group in ROOTS.items() for words, command in commands(group, root)}
+
+
+def examples_of(command: click.Command) -> list[list[str]]:
+    return [shlex.split(line) for line in (command.epilog or "").splitlines() if line.startswith("  ")]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_ends_with_examples_that_the_command_takes(words: tuple[str, ...]) -> None:
+    found = examples_of(COMMANDS[words])
+    assert len(found) >= (2 if COMMANDS[words].params else 1)
+    for line in found:
+        line = line[line.index(words[0]) :]  # after `echo 'Hello!' |`
+        assert tuple(line[: len(words)]) == words
+        COMMANDS[words].make_context(" ".join(words), line[len(words) :])
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_no_summary_is_cut_at_80_columns(root: str) -> None:
+    context = click.Context(ROOTS[root], info_name=root, terminal_width=80)
+    assert not re.search(r"\w\.\.\.", ROOTS[root].get_help(context))
+
 
 NEEDED: dict[tuple[str, ...], dict[str, str]] = {
     ("tt", "milestone"): {"name": "perceptron", "--out": "pictures"},

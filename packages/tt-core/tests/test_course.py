@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -334,6 +335,24 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in csv.DictReader(out.read_text(encoding="utf-8").splitlines())}
     assert (rows["honest"]["total"], rows["linked"]["total"]) == ("25", "0")
     assert "leads out of the workspace" in rows["linked"]["flags"]
+
+
+def test_grades_name_what_a_teacher_should_look_at(tmp_path: Path) -> None:
+    root = tmp_path / "class"
+    submission(root / "unpacked", "my-journey", str)
+    (root / "unpacked" / "my-journey" / "journey.toml").write_text("", encoding="utf-8")
+    submission(root, "broken", lambda text: text + "\nx = (\n")
+    submission(root, "latin", str).write_bytes("# \u00fc".encode("latin-1"))
+    (root / "empty").mkdir()
+    out = tmp_path / "r.csv"
+    assert run("grade", str(root), "--out", str(out), "--modules", "2").exit_code == 0
+    lines = out.read_text(encoding="utf-8").splitlines()
+    rows = {row["name"]: (row["total"], row["flags"]) for row in csv.DictReader(lines)}
+    assert rows["unpacked"] == ("25", "graded the workspace in the folder my-journey/")
+    assert rows["empty"] == ("0", "has no file of these modules")
+    assert rows["latin"] == ("0", "activations.py is not UTF-8")
+    assert rows["broken"][0] == "0"
+    assert re.match(r"activations\.py, line \d+: '\(' was never closed$", rows["broken"][1])
 
 
 # --- messages

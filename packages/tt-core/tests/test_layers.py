@@ -164,7 +164,9 @@ def test_containers_hold_layers_only(container: Any) -> None:
     held = container() if container is Sequential else container([])
     held.append(ReLU())
     assert (len(held), list(held)) == (1, [held[0]])
-    with pytest.raises(DTypeError, match=rf"{container.__name__}: holds layers, got function"):
+    with pytest.raises(
+        DTypeError, match=rf"{container.__name__}: holds layers, got the function tanh; write Tanh\(\)$"
+    ):
         held.append(tt_core.tanh.kernel)
 
 

@@ -160,7 +160,7 @@ ERRORS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda x: tt.meshgrid(x[0], indexing="yx"), ArgumentError, "meshgrid: indexing is 'ij' or 'xy'"),
     (lambda x: tt.topk("text", 1), DTypeError, "topk: holds numbers or booleans"),
     (lambda x: x.long().exp_(), DTypeError, "exp_: "),
-    (lambda x: F.one_hot(tensor([3]), 3), OutOfRangeError, "one_hot: indices go from 3 to 3, there are 3 classes"),
+    (lambda x: F.one_hot(tensor([3]), 3), OutOfRangeError, "one_hot: class index 3 is out of range for 3 classes"),
     (lambda x: F.one_hot(x), DTypeError, "one_hot: class indices are integers, got float32"),
     (lambda x: F.glu(x), ShapeError, "glu: dimension -1 must have an even size"),
     (lambda x: F.layer_norm(x, (4,)), ShapeError, r"layer_norm: input \(2, 3\) does not end in \(4,\)"),

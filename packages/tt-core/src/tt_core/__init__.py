@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from typing import TYPE_CHECKING
 
 from tt_core.course import finder as _finder  # noqa: F401 - a learner's files, where TT_WORKSPACE names a workspace
@@ -28,7 +29,7 @@ from tt_core.activations import (
 )
 from tt_core.engine.dispatch import op
 from tt_core.engine.errors import TinyTorchError
-from tt_core.engine.later import absent, listed
+from tt_core.engine.later import AbsentModules, absent, listed
 from tt_core.engine.phases import phase
 from tt_core.engine.plugins import disable, hookimpl, hookspec, manager, use
 from tt_core.engine.threads import get_num_threads, set_num_threads
@@ -320,6 +321,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # where it would hide misspelt names
     __getattr__ = absent("tt_core")
+    sys.meta_path.append(AbsentModules())
     __dir__ = listed("tt_core", [*__all__, *_torch_names])
 
 __all__ += [name for name in _torch_names if name not in dir(builtins)]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tt_core.command.common import PathOption
+from tt_core.command.common import examples as examples
 
 path_option = PathOption()
 
@@ -98,11 +99,6 @@ _SAMPLING = [
 def say(line: str) -> None:
     """Print a line at once; unlike `click.echo`, above the progress bar, which captures printed text."""
     print(line, flush=True)
-
-
-def examples(*lines: str) -> str:
-    """The end of a command's help: lines to copy. Click must not wrap them, which `\\b` tells it."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def print_json(value: object) -> None:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from tt_core.command.common import PathOption, plugin_option, reported, run, show_each_line, threads_option
+from tt_core.command.common import PathOption, examples, plugin_option, reported, run, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module, TryIt, deferred
 from tt_core.course.commands import add_to as add_course_to
 from tt_core.course.commands import milestones, note_milestone, on_formulas, on_learners_code
-from tt_core.engine.errors import ArgumentError, FileError, PluginError, TinyTorchError, did_you_mean
+from tt_core.engine.errors import ArgumentError, FileError, PluginError, TinyTorchError
 from tt_core.engine.files import check_folder
 from tt_core.engine.hookspecs import hookimpl
+from tt_core.engine.later import absent_thing
 from tt_core.engine.plugins import ACTS_GROUP, available, load, manager, use
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ SECTIONS = {
 class Sections(click.Group):
     """A group whose help lists the commands under headings, in the order of their use."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            advice = absent_thing("command", args[0], ())
+            if advice.startswith("Act"):
+                raise TinyTorchError(f"no command is called {args[0]}; {advice}") from None
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         left = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
         width = max(map(len, left))
@@ -55,10 +67,13 @@ def cli() -> None:
     """TinyTorch in six acts: the journey, its milestones, and the plugins."""
 
 
-@cli.group(invoke_without_command=True)
+@cli.group(invoke_without_command=True, epilog=examples("tt plugins", "tt plugins check jit"))
 @click.pass_context
 def plugins(context: click.Context) -> None:
-    """List the installed plugins: name, distribution, version, hooks, state."""
+    """List the installed plugins.
+
+    The columns are name, distribution, version, hooks and state.
+    """
     if context.invoked_subcommand is not None:
         return
     manager.load_pending()  # what TT_PLUGINS names, which otherwise waits for the first op or question
@@ -70,10 +85,13 @@ def plugins(context: click.Context) -> None:
     _show(table)
 
 
-@plugins.command()
+@plugins.command(epilog=examples("tt plugins check jit", "tt plugins check formula"))
 @click.argument("name")
 def check(name: str) -> None:
-    """Compare a plugin's kernels with the framework's: values on random inputs, and speed. Exits 1 if they differ."""
+    """Compare a plugin's kernels with the framework's.
+
+    Compares values on random inputs, and speed. The exit code is 1 if values differ.
+    """
     from tt_core.command.checking import check as compared
 
     for entry in available(
@@ -100,7 +118,7 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
     return " ".join(answered), "active" if manager.has_plugin(entry.name) else "available"
 
 
-@cli.command()
+@cli.command(epilog=examples("tt milestone perceptron", "tt milestone mlp --data-dir data --plugin jit"))
 @click.argument("name")
 @click.option(
     "--data-dir",
@@ -115,13 +133,13 @@ def _hooks_and_state(entry: EntryPoint) -> tuple[str, str]:
 @plugin_option
 @threads_option
 def milestone(name: str, data_dir: Path | None, out: Path, tuned: bool, plugins: tuple[str, ...]) -> None:
-    """Runs a milestone with the installed packages, and prints its result.
+    """Run a milestone of the journey, and print its result.
 
     In a workspace it runs on your code for the modules that you have written.
     """
     known = {milestone.name: milestone for milestone in milestones()}
     if name not in known:
-        raise TinyTorchError(f"no milestone is called {name}; {did_you_mean(name, known)}")
+        raise TinyTorchError(f"no milestone is called {name}; {absent_thing('milestone', name, known)}")
     chosen = known[name]
     given = click.get_current_context().get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
     if given and data_dir is not None and not os.path.isdir(data_dir):  # a folder in TT_DATA_HOME is made by a download

@@ -46,6 +46,15 @@ plugin_option = click.option(
 """The option of every command that computes; the command gets `plugins: tuple[str, ...]`."""
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to copy. Click must not wrap them, which `\\b` tells it.
+
+    >>> examples("tt journey", "tt journey --act 2").splitlines()[1:]
+    ['Examples:', '  tt journey', '  tt journey --act 2']
+    """
+    return f"\b\nExample{'s' * (len(lines) > 1)}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def _use_threads(context: click.Context, parameter: click.Parameter, number: int | None) -> None:
     if number is not None:
         set_num_threads(number)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tt_core.command.common import PathOption
+from tt_core.command.common import PathOption, examples
 from tt_core.command.journey import Milestone, Module
 from tt_core.course.commands import installed, milestones
 from tt_core.course.exercises import count_of
@@ -16,11 +16,14 @@ from tt_core.course.folder import Workspace, key
 from tt_core.engine.files import write_atomic
 
 
-@click.command()
+@click.command(epilog=examples("tt certificate", "tt certificate --name 'Ada Lovelace' --out ada.svg"))
 @click.option("--name", default="", help="your name, as it shall stand on the page")
 @click.option("--out", type=PathOption(), default=Path("certificate.svg"), show_default=True)
 def certificate(name: str, out: Path) -> None:
-    """Write a page (SVG) with the modules that pass on your code and the milestones that you reached."""
+    """Write a page (SVG) with what you have reached.
+
+    It lists the modules that pass on your code, and the milestones that ran on it.
+    """
     workspace = Workspace.find()
     write_atomic(out, page(name, workspace, installed(), milestones()).encode())
     click.echo(f"wrote {out}")

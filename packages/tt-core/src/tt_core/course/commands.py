@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command.common import PathOption, plugin_option, show_each_line, threads_option
+from tt_core.command.common import PathOption, examples, plugin_option, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module
 from tt_core.course import finder
-from tt_core.engine.errors import FileError, TinyTorchError, did_you_mean
+from tt_core.engine.errors import FileError, TinyTorchError
+from tt_core.engine.later import absent_thing
 from tt_core.engine.plugins import use as use_plugins
 from tt_core.engine.threads import get_num_threads
 
@@ -49,7 +50,7 @@ def module_called(name: str) -> Module:
         if name in (module.name, str(module.number), f"{module.number:02}"):
             return module
     known = [module.name for module in modules]
-    raise TinyTorchError(f"no installed module is called {name}; {did_you_mean(name, known)}")
+    raise TinyTorchError(f"no module is called {name}; {absent_thing('module', name.zfill(2), known)}")
 
 
 class ModuleArgument(click.ParamType):  # type: ignore[type-arg] # generic since click 8.2
@@ -64,7 +65,7 @@ class ModuleArgument(click.ParamType):  # type: ignore[type-arg] # generic since
 MODULE = ModuleArgument()
 
 
-@click.command()
+@click.command(epilog=examples("tt init my-journey", "tt init"))
 @click.argument("folder", type=PathOption(), required=False)
 def init(folder: Path | None) -> None:
     """Make a workspace, the folder in which you write your modules.
@@ -84,10 +85,13 @@ def init(folder: Path | None) -> None:
         click.echo(f"begin with: {go}tt start {first.number:02}")
 
 
-@click.command()
+@click.command(epilog=examples("tt start 02", "tt start activations"))
 @click.argument("module", type=MODULE)
 def start(module: Module) -> None:
-    """Write a module's file into the workspace, with the bodies of its exercises left out."""
+    """Write a module's files, with functions for you to write.
+
+    They go into the module's folder of the workspace. Files that are there already are kept.
+    """
     from tt_core.course.folder import Workspace, key
 
     workspace = Workspace.find()
@@ -115,13 +119,17 @@ def table(module: Module, passed: Sequence[str] = ()) -> Iterator[str]:
                 yield f"  {exercise.name:<32} {exercise.points} points{mark}"
 
 
-@click.command()
+@click.command(epilog=examples("tt check 02", "tt check 02 relu softmax --all"))
 @click.argument("module", type=MODULE, required=False)
 @click.argument("exercises", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="go on after the first exercise that does not pass")
 @click.option("--json", "as_json", is_flag=True, help="print the verdicts as JSON")
 def check(module: Module | None, exercises: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Check your functions of a module, from easy to hard, or those EXERCISES alone. Exits with 1 while one fails."""
+    """Check your functions of a module, from easy to hard.
+
+    With EXERCISES, only these functions are checked; without MODULE, the module that you are working on. The exit code
+    is 1 if a function fails.
+    """
     in_the_framework()
     from tt_core.course.folder import Workspace, key
 
@@ -221,12 +229,13 @@ def _print(verdict: Verdict) -> None:
         click.echo(f"      {line}")
 
 
-@click.command()
+@click.command(epilog=examples("tt hint", "tt hint softmax"))
 @click.argument("exercise", required=False)
 def hint(exercise: str | None) -> None:
-    """Show the next hint of an exercise, from a nudge to an outline.
+    """Show the next hint for an exercise.
 
-    Without EXERCISE, of the first one that does not pass yet.
+    The first hints are small, the last is an outline. Without EXERCISE, the first exercise that does not pass yet is
+    meant.
     """
     from tt_core.course.folder import Workspace
 
@@ -259,11 +268,14 @@ def with_exercises() -> Iterator[Module]:
     return (module for module in installed() if _exercises(module))
 
 
-@click.command()
+@click.command(epilog=examples("tt solution relu", "tt solution Linear.forward --yes"))
 @click.argument("exercise")
 @click.option("--yes", is_flag=True, help="do not ask")
 def solution(exercise: str, yes: bool) -> None:
-    """Show how the framework writes a function. It is noted that you looked."""
+    """Show how the framework writes a function.
+
+    Your progress notes that you looked.
+    """
     from tt_core.course.blanks import solution as text_of
     from tt_core.course.folder import Workspace, reference_text
 
@@ -279,11 +291,14 @@ def solution(exercise: str, yes: bool) -> None:
         click.echo(text_of(reference_text(found.file), name))
 
 
-@click.command()
+@click.command(epilog=examples("tt reset 02", "tt reset 02 --yes"))
 @click.argument("module", type=MODULE)
 @click.option("--yes", is_flag=True, help="do not ask")
 def reset(module: Module, yes: bool) -> None:
-    """Write a module's file again with the exercises to be solved; yours is kept in the folder `backup`."""
+    """Begin a module again with empty exercises.
+
+    Your files are kept in the folder `backup`.
+    """
     from tt_core.course.folder import Workspace
 
     workspace = Workspace.find()
@@ -294,7 +309,7 @@ def reset(module: Module, yes: bool) -> None:
         click.echo(f"wrote {_shown(path)}")
 
 
-@click.command("next")
+@click.command("next", epilog=examples("tt next"))
 def next_() -> None:
     """Say what to do next."""
     from tt_core.course.folder import Workspace, key
@@ -331,12 +346,15 @@ def _to_write(workspace: Workspace, left: Sequence[Module]) -> Module | None:
     return min(left, key=lambda m: (not workspace.state(m), m.number < first, m.number), default=None)
 
 
-@click.command()
+@click.command(epilog=examples("tt use reference 02", "tt use mine 02 --file my_activations.py"))
 @click.argument("whose", type=click.Choice(["mine", "reference"]))
 @click.argument("module", type=MODULE)
 @click.option("--file", type=PathOption(), help="a file of yours, written from nothing, that takes the module's place")
 def use(whose: str, module: Module, file: Path | None) -> None:
-    """Choose whose code runs for a module: yours, or the framework's."""
+    """Choose whose code runs for a module.
+
+    `mine` is your file, `reference` the framework's.
+    """
     from tt_core.course.folder import Workspace, key
 
     workspace = Workspace.find()
@@ -349,15 +367,19 @@ def use(whose: str, module: Module, file: Path | None) -> None:
     )
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=examples("tt run train.py", "tt run --plugin profiler tinygpt train --preset tiny"),
+)
 @click.option("--tuned", is_flag=True, help="let the framework's tuned kernels run in place of your formulas")
 @plugin_option
 @threads_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], tuned: bool, plugins: tuple[str, ...]) -> None:
-    """Run a Python file, or a command such as `tinygpt train`, on your code.
+    """Run a program on your code.
 
-    The framework's code is used for the modules that you have not written.
+    COMMAND is a Python file, or a command such as `tinygpt train`. Modules that you have not written come from the
+    framework.
     """
     from tt_core.course.folder import Workspace
 
@@ -435,7 +457,7 @@ def whose_code(workspace: Workspace) -> str:
     return f"yours: {named}; all else is the framework's"
 
 
-@click.command()
+@click.command(epilog=examples("tt watch", "tt watch 02"))
 @click.argument("module", type=MODULE, required=False)
 def watch(module: Module | None) -> None:
     """Check a module each time you save it.

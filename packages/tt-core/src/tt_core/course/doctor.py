@@ -15,6 +15,7 @@ import click
 import numpy as np
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
+from tt_core.command.common import examples
 from tt_core.command.journey import ACTS
 from tt_core.course.folder import Workspace
 from tt_core.engine.errors import TinyTorchError
@@ -111,9 +112,12 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-@click.command()
+@click.command(epilog=examples("tt doctor"))
 def doctor() -> None:
-    """Look at this computer: Python, NumPy, memory, disk, terminal, workspace. Exits with 1 when something is wrong."""
+    """Check this computer and the installation.
+
+    Looks at Python, NumPy, memory, disk, terminal and workspace. The exit code is 1 if something is wrong.
+    """
     wrong = 0
     for look in LOOKED_AT:
         for what, found, advice in look():
@@ -124,4 +128,4 @@ def doctor() -> None:
                 click.echo(f"{'':18}{advice}")
     if wrong:
         raise click.exceptions.Exit(1)
-    click.echo("00 I can set up my environment.")
+    click.echo("checkpoint 00: I can set up my environment.")

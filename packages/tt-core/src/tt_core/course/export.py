@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from tt_core.command.common import PathOption
+from tt_core.command.common import PathOption, examples
 from tt_core.command.journey import Module
 from tt_core.course.blanks import solution
 from tt_core.course.commands import installed
@@ -21,12 +21,19 @@ from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import check_folder, make_folder, write_atomic
 
 
-@click.command("export-course")
+@click.command(
+    "export-course",
+    epilog=examples("tt export-course course", "tt export-course course --modules 01-07 --notebooks"),
+)
 @click.argument("folder", type=PathOption())
 @click.option("--modules", "chosen", help="numbers, such as 01-07 [default: all with exercises]")
 @click.option("--notebooks", is_flag=True, help="write handouts as notebooks too (needs jupytext)")
 def command(folder: Path, chosen: str | None, notebooks: bool) -> None:
-    """Write a course into FOLDER: handouts/ (a workspace), instructor/ (solutions and hints), checks/."""
+    """Write the files of a course into FOLDER.
+
+    `handouts/` is a workspace for learners, `instructor/` has solutions and hints, `checks/` has the
+    programs of the checks.
+    """
     modules = modules_of(chosen, [module for module in installed() if exercises_of(module)])
     if folder.exists() and any(folder.iterdir()):
         raise FileError(f"{folder} is not empty; name a new folder")

@@ -17,11 +17,11 @@ from typing import Any
 
 import click
 
-from tt_core.command.common import PathOption, show_each_line
+from tt_core.command.common import PathOption, examples, show_each_line
 from tt_core.command.journey import Module
 from tt_core.course.commands import in_the_framework, installed
 from tt_core.course.exercises import exercises_of, files_of
-from tt_core.course.folder import key
+from tt_core.course.folder import MARK, key
 from tt_core.course.imports import wrong_imports
 from tt_core.course.judge import Verdict, judge
 from tt_core.engine.errors import ArgumentError, FileError
@@ -51,6 +51,9 @@ class Grade:
 def grade(workspace: Path, modules: Sequence[Module], limit: float = 10.0) -> Grade:
     """Check the modules in one workspace, whatever state it is in."""
     result = Grade(workspace.name)
+    workspace = root_of(workspace)
+    if workspace.name != result.name:
+        result.flags.append(f"graded the workspace in the folder {workspace.name}/")
     for module in modules:
         files, unsafe = submitted(workspace, module)
         result.flags += unsafe
@@ -59,7 +62,19 @@ def grade(workspace: Path, modules: Sequence[Module], limit: float = 10.0) -> Gr
         verdicts = list(judge(module, files, limit=limit))
         result.verdicts[key(module)] = verdicts
         result.flags += [f"{key(module)} {v.name}: opened the framework's file" for v in verdicts if v.looked_up]
+    if not any(submitted(workspace, module)[0] for module in modules):
+        result.flags.append("has no file of these modules")
     return result
+
+
+def root_of(folder: Path) -> Path:
+    """The workspace in a learner's folder: itself, or the only folder in it that is one, as an archive may hold it.
+
+    >>> root_of(Path("no-such-folder")).name
+    'no-such-folder'
+    """
+    inside = [path for path in folder.glob(f"*/{MARK}") if not path.parent.is_symlink()]
+    return inside[0].parent if len(inside) == 1 and not (folder / MARK).exists() else folder
 
 
 def submitted(workspace: Path, module: Module) -> tuple[dict[str, Path], list[str]]:
@@ -76,11 +91,15 @@ def submitted(workspace: Path, module: Module) -> tuple[dict[str, Path], list[st
 
 
 def flags_of(file: Path, name: str, module: Module) -> list[str]:
-    """What a teacher should look at in a file: imports that it must not have."""
+    """What a teacher should look at in a file: that Python cannot read it, or imports that it must not have."""
     try:
         found = wrong_imports(file.read_text(encoding="utf-8"), module, name, installed())
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-        return []
+    except SyntaxError as error:
+        return [f"{file.name}, line {error.lineno}: {error.msg}"]
+    except UnicodeDecodeError:
+        return [f"{file.name} is not UTF-8"]
+    except (OSError, ValueError, RecursionError, MemoryError):
+        return [f"{file.name} cannot be read"]
     return [f"{file.name} {reference}" for reference in found]
 
 
@@ -135,9 +154,10 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Grades</title><style>
 :root {{ color-scheme: light dark; }} .wide {{ overflow-x: auto; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }}
 table {{ border-collapse: collapse; width: 100%; }} th, td {{ border-bottom: 1px solid #8884; padding: .3rem .6rem; }}
 td, th {{ text-align: right; }} td:first-child, th:first-child, td:last-child, th:last-child {{ text-align: left; }}
+td:first-child {{ white-space: nowrap; }} td:last-child {{ min-width: 12rem; }}
 summary {{ cursor: pointer; }} pre {{ white-space: pre-wrap; background: #8881; padding: .6rem; }}
 </style></head><body><h1>Grades</h1>
 <div class="wide"><table><tr><th>workspace</th>{heads}<th>total of {most}</th><th>look at</th></tr>
@@ -177,14 +197,18 @@ def _details(one: Grade, most: int) -> str:
 # --- the command
 
 
-@click.command("grade")
+@click.command(
+    "grade", epilog=examples("tt grade submissions", "tt grade submissions --modules 01-07 --jobs 4 --out results.csv")
+)
 @click.argument("folder", type=PathOption())
 @click.option("--out", type=PathOption(), default=Path("results.csv"), help="table of points [default: results.csv]")
 @click.option("--modules", "chosen", help="numbers, such as 01-04 or 02,05 [default: all with exercises]")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="workspaces at a time")
 @click.option("--limit", type=click.FloatRange(0.1), default=10.0, show_default=True, help="seconds an exercise")
 def command(folder: Path, out: Path, chosen: str | None, jobs: int, limit: float) -> None:
-    """Grade every workspace in FOLDER: a table, a page, and a file for Gradescope for each.
+    """Grade every workspace in FOLDER.
+
+    Writes a table, a page, and for each workspace a file in Gradescope's format.
 
     Each exercise runs in a process with limits on time, memory, files and processes, which can neither write outside of
     a folder of its own nor use the network.

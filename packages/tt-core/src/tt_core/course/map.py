@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tt_core.command.common import examples
 from tt_core.command.journey import ACTS, TIERS, Milestone, Module
 from tt_core.course.commands import installed
 from tt_core.course.commands import milestones as installed_milestones
@@ -19,14 +20,17 @@ CHECKPOINT_0 = "set up my environment"
 """The capability of checkpoint 00, which `tt doctor` answers."""
 
 
-@click.command()
+@click.command(epilog=examples("tt journey", "tt journey --act 2"))
 @click.option("--act", type=click.IntRange(1, 6), help="show one act")
 @click.option("--tier", type=click.Choice([tier.lower() for tier in TIERS], case_sensitive=False), help="show one tier")
 @click.option("--milestones", is_flag=True, help="show the milestones alone")
 @click.option("--checkpoints", is_flag=True, help="show the capabilities as questions, with your answers")
 @click.option("--json", "as_json", is_flag=True, help="print everything as JSON")
 def journey(act: int | None, tier: str | None, milestones: bool, checkpoints: bool, as_json: bool) -> None:
-    """Show the journey: acts, modules and milestones that are installed, your progress, and the next act."""
+    """Show the acts and modules, and your progress.
+
+    Lists what is installed, with the milestones, and the next act.
+    """
     modules = [m for m in installed() if (act or m.act) == m.act and (tier or m.tier).lower() == m.tier.lower()]
     moments = [m for m in installed_milestones() if (act or m.act) == m.act]
     progress = Progress()

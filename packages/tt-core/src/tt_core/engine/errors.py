@@ -128,4 +128,15 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, (str, int, float, complex, np.generic, list, tuple, dict, bytes)):
         text = " ".join(reprlib.repr(value).split())
         return text if len(text) <= 60 else f"{text[:57]}..."
-    return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
+    if isinstance(value, np.dtype):
+        return f"the dtype {value}"
+    return an(type(value).__name__) if not isinstance(value, type) else f"the class {value.__name__}"
+
+
+def an(noun: str) -> str:
+    """`noun` with its article.
+
+    >>> an("tensor"), an("int")
+    ('a tensor', 'an int')
+    """
+    return f"an {noun}" if noun[:1] in "aeiouAEIO" else f"a {noun}"

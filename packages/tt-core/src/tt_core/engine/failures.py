@@ -11,6 +11,7 @@ from tt_core.engine.errors import DTypeError, PluginError, TinyTorchError, kind_
 from tt_core.engine.plugins import manager
 from tt_core.engine.protocols import HasArray
 from tt_core.engine.quiet import is_entered, quietly
+from tt_core.engine.wording import plain
 
 if TYPE_CHECKING:
     from tt_core.engine.protocols import Call, Op
@@ -76,9 +77,9 @@ def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     required = len(names) if op.variadic else op.required
     present = [(name, x) for i, (name, x) in enumerate(zip(names, inputs)) if x is not None or i < required]
     given = ", ".join(f"{name} {_shape_of(x)}" for name, x in present)
-    plain = [name for name, x in present if not hasattr(x, "shape")]
-    if plain and isinstance(error, AttributeError):
-        raise DTypeError(f"{op.name}: {' and '.join(plain)} must be a tensor or an array ({given})") from None
+    others = [name for name, x in present if not hasattr(x, "shape")]
+    if others and isinstance(error, AttributeError):
+        raise DTypeError(f"{op.name}: {' and '.join(others)} must be a tensor or an array ({given})") from None
     if isinstance(error, AttributeError) and isinstance(error.obj, HasArray):  # inputs reach kernels as arrays
         raise DTypeError(
             f"{op.name}: an attribute cannot be a tensor, got one of shape {error.obj.data.shape}; use its item()"
@@ -86,8 +87,8 @@ def _explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> NoReturn:
     ours = kind_of(error)
     if ours is None:
         raise error
-    fact = str(error).strip()
-    if plain and "did not contain a loop" in fact:  # NumPy's words for an input that is not a number
+    fact = plain(error)
+    if others and "did not contain a loop" in fact:  # NumPy's words for an input that is not a number
         fact = f"does not work on {' and '.join(str(getattr(x, 'dtype', type(x).__name__)) for _, x in present)}"
     raise ours(f"{op.name}: {fact} ({given})") from None
 

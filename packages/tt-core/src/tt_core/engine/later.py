@@ -10,7 +10,9 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterable
+from importlib.abc import MetaPathFinder
 from importlib.resources import files
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +34,17 @@ TORCH = {
     "set_default_dtype": "no default can be set; pass dtype= where a tensor is made",
     "get_default_dtype": "floats are float32 unless dtype= says otherwise",
     "set_default_device": "there is only the CPU; leave it out",
+    "use_deterministic_algorithms": "results are always the same; leave it out",
+    "set_float32_matmul_precision": "float32 is always multiplied in float32; leave it out",
+    "initial_seed": "keep the seed that you pass to manual_seed",
+    "jit": 'tt_core.use("jit") compiles kernels; save(model.state_dict(), path) writes a model',
+    "hub": "models are files: tt_language.GPT.from_pretrained(folder)",
+    "func": "gradients are taken one output at a time: tt_learn.grad",
+    "vmap": "write the batch as the first dimension",
+    "svd": "numpy.linalg.svd on x.numpy()",
+    "inverse": "numpy.linalg.inv on x.numpy()",
+    "det": "numpy.linalg.det on x.numpy()",
+    "fft": "numpy.fft on x.numpy()",
     "ToTensor": "datasets give float32 images between 0 and 1 already; leave it out",
 }
 """PyTorch's names for things that have another name here."""
@@ -43,6 +56,9 @@ SHARED = ("autograd", "enable_grad", "inference_mode", "is_grad_enabled", "load"
 
 TENSOR = "Tensor"
 """In the table, the owner of what tensors have since Act II."""
+
+KINDS = ("plugin", "milestone", "module", "command")
+"""What a later act brings besides names; in the table, the owner is the package and the kind, `tt_perf:plugin`."""
 
 
 @functools.cache
@@ -66,6 +82,22 @@ class AbsentError(AttributeError):
     Traceback (most recent call last):
     tt_core.engine.later.AbsentError: tt_core has no Conv2d: Act III Data & Scale brings it; import tt_data, ...
     """
+
+
+class AbsentModules(MetaPathFinder):
+    """Answers `from tt_core import Conv2d` and `import tt_core.optim` with the act that brings the name.
+
+    Python turns the error of a module's `__getattr__` into "cannot import name", but first looks for a submodule of
+    that name. This finder is asked last, and raises `ImportError` for the names of later acts only.
+    """
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """None, or `ImportError` for a name that a later act brings."""
+        package, _, name = fullname.rpartition(".")
+        if not package.startswith("tt_core") or package not in sys.modules or name.startswith("_"):
+            return
+        if name in TORCH or any(name in theirs for owner, theirs in names().items() if owner in ACTS):
+            raise ImportError(f"{package} has no {name}: {_where(package, name)}", name=fullname)
 
 
 def absent(package: str) -> Callable[[str], Any]:
@@ -127,7 +159,7 @@ def _beside(package: str, names: dict[str, Any]) -> set[str]:
 
 def _where(package: str, name: str) -> str:
     for other, theirs in names().items():
-        if name in theirs and other not in (package, TENSOR):
+        if name in theirs and other in ACTS and other != package:
             return f"Act {act_name(ACTS[other])} brings it; import {other}, then {other}.{name}"
     for other in ACTS:  # an earlier act, which is installed and imported
         earlier = other != package and ACTS[other] < ACTS[package.partition(".")[0]]
@@ -135,9 +167,24 @@ def _where(package: str, name: str) -> str:
             return f"Act {act_name(ACTS[other])} has it; write {other}.{name}"
     if name in TORCH:
         return TORCH[name]
-    public = [known for known in vars(importlib.import_module(package)) if not known.startswith("_")]
+    module = importlib.import_module(package)
+    public = [known for known in dir(module) if not known.startswith("_")]
     near = did_you_mean(name, public)
     return near if near.startswith("did") else "no act has it; docs/not-here.md says what to use instead"
+
+
+def absent_thing(kind: str, name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown plugin, milestone, module or command: the act that brings it, if one does.
+
+    Otherwise it ends with similar known names. `kind` is one of `KINDS`.
+
+    >>> absent_thing("plugin", "formla", ["formula"])
+    'did you mean formula?'
+    """
+    for package, act in ACTS.items():
+        if name in names().get(f"{package}:{kind}", ()) and find_spec(package) is None:
+            return f"Act {act_name(act)} brings it: install {package.replace('_', '-')}"
+    return did_you_mean(name, known)
 
 
 def absent_in_tensor(tensor: object, name: str) -> str:

@@ -48,12 +48,29 @@ def call_method(op: Op, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any
     """
     if "input" in options and not inputs:
         inputs, options = (options["input"],), {name: value for name, value in options.items() if name != "input"}
+    given, options = options, of_numpy(options)
+    if given is not options and options.keys() <= {*op.inputs, *op.attributes}:
+        return op(*inputs, **options)
     method: Any = getattr(tensor_type(), op.name, None)
     first = [x if isinstance(x, HasArray) else wrap(np.asarray(x)) for x in inputs[:1]]
     arguments = (*first, *inputs[1:])
     if method is None or not _accepts(method, arguments, options):
         arrange(op, inputs, options)  # raises
     return method(*arguments, **options)
+
+
+def of_numpy(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with PyTorch's names for NumPy's: `dim` for `axis`, `keepdim` for `keepdims`; itself without these.
+
+    >>> of_numpy({"axis": 1})
+    {'dim': 1}
+    """
+    if options.keys().isdisjoint(_NUMPY):
+        return options
+    return {_NUMPY.get(name, name): value for name, value in options.items()}
+
+
+_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
 
 
 def _accepts(function: Call, inputs: tuple[Any, ...], options: dict[str, Any]) -> bool:

@@ -341,7 +341,9 @@ def activate(name: str) -> bool:
                     f"no plugin is called {name}; name several one by one: use('a', 'b'), --plugin a --plugin b, "
                     f"TT_PLUGINS=a,b"
                 )
-            raise PluginError(f"no plugin is called {name}; {did_you_mean(name, installed)}")
+            from tt_core.engine.later import absent_thing  # here, because its imports take time
+
+            raise PluginError(f"no plugin is called {name}; {absent_thing('plugin', name, installed)}")
         _entries[name] = installed[name]
     plugin = load(_entries[name])
     if manager.has_plugin(name):  # its import activated it, as `import tt_learn` does

@@ -33,6 +33,13 @@ class Numbered(Layer):
         layers.insert(index, layer)
         return self._become(layers)
 
+    @checked
+    def pop(self, index: int) -> Layer:
+        """Removes the layer at `index` and returns it; later layers get new numbers."""
+        layer = self[index]
+        del self[index]
+        return layer
+
     def _checked(self, layers: Iterable[Any]) -> list[Layer]:
         if isinstance(layers, (str, bytes, Mapping)) or not hasattr(layers, "__iter__"):
             raise DTypeError(f"{type(self).__name__}: layers is a list of layers, got {shown(layers)}")

@@ -11,7 +11,7 @@ from tt_core.engine.dispatch import Array, op
 from tt_core.layers.base import Layer
 from tt_core.tensor.creation import empty
 from tt_core.tensor.elementwise import half_in_float32
-from tt_core.tensor.shapes import as_size
+from tt_core.tensor.shapes import new_size
 from tt_core.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Linear(Layer):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = as_size("Linear", (in_features, out_features))
+        self.in_features, self.out_features = new_size("Linear", (in_features, out_features))
         self.weight = empty(out_features, in_features).as_parameter()
         self.bias = empty(out_features).as_parameter() if bias else None
         self.reset_parameters()  # drawn in float32 and then converted, so that a seed gives one model in each dtype

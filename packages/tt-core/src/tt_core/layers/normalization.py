@@ -13,7 +13,7 @@ from tt_core.engine.errors import ShapeError, check_floats
 from tt_core.layers.base import Layer
 from tt_core.tensor.creation import ones, zeros
 from tt_core.tensor.elementwise import on_floats
-from tt_core.tensor.shapes import as_size
+from tt_core.tensor.shapes import new_size
 from tt_core.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class LayerNorm(Layer):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        shape = as_size("LayerNorm", (normalized_shape,))
+        shape = new_size("LayerNorm", (normalized_shape,))
         self.normalized_shape, self.eps = shape, eps
         # 1 and 0 at the start, so that at first the layer only normalizes
         self.weight = ones(*shape).as_parameter() if elementwise_affine else None

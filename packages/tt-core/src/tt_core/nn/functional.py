@@ -360,8 +360,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise ShapeError("one_hot: num_classes must be given for an empty tensor")
     classes = int(tensor.data.max()) + 1 if num_classes < 0 else num_classes
     if tensor.numel() and not (tensor.data.min() >= 0 and tensor.data.max() < classes):
-        least, most = tensor.data.min(), tensor.data.max()
-        raise OutOfRangeError(f"one_hot: indices go from {least} to {most}, there are {classes} classes (from 0)")
+        wrong = tensor.data.min() if tensor.data.min() < 0 else tensor.data.max()
+        fact = "is negative" if wrong < 0 else f"is out of range for {classes} classes (0 to {classes - 1})"
+        raise OutOfRangeError(f"one_hot: class index {wrong} {fact}")
     return wrap((tensor.data[..., None] == np.arange(classes)).astype(np.int64))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array, HasArray, quietly
-from tt_core.engine.errors import DTypeError, ShapeError, kind_of
+from tt_core.engine.errors import DTypeError, ShapeError, kind_of, shown
 from tt_core.engine.heap import LINE, address_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def as_array(data: TensorLike, dtype: DTypeLike | None = None, what: str = "tens
         raise (kind_of(error) or ShapeError)(f"{what}: {fact}") from None
     for held in (read, array):
         if held.dtype.kind not in "fiub":
-            raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(held)}")
+            raise DTypeError(f"{what}: holds numbers or booleans, got {_foreign(held, data if held is read else None)}")
     if dtype is None and not given and array.dtype == np.float64 and not _holds_float64(data):
         array = quietly(array.astype, np.float32)
     return array if array.dtype.isnative else array.astype(native(array.dtype))
@@ -70,8 +70,10 @@ def _holds_float64(data: Any) -> bool:
     return any(map(_holds_float64, data))
 
 
-def _foreign(array: Array) -> str:
-    """The kind of an array's elements that are not numbers."""
+def _foreign(array: Array, data: object) -> str:
+    """What is not a number in `array`, which was made from `data`, or from None if a dtype was given."""
+    if array.dtype.kind == "U" and isinstance(data, (str, list, tuple)):
+        return f"text, {shown(data)}"
     if array.dtype != object:
         return f"dtype {array.dtype}"
     others = (type(entry).__name__ for entry in array.flat if not isinstance(entry, (int, float)))

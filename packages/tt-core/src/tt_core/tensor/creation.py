@@ -15,11 +15,12 @@ import numpy as np
 
 from tt_core.engine import devices
 from tt_core.engine.dispatch import Array, HasArray, quietly, wrap
-from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, TinyTorchError, kind_of
+from tt_core.engine.errors import ArgumentError, DTypeError, ShapeError, TinyTorchError, is_number, kind_of, shown
 from tt_core.engine.heap import aligned
 from tt_core.random import Generator, source
 from tt_core.tensor import shapes as S
 from tt_core.tensor.conversion import as_array, native
+from tt_core.tensor.sizes import new_size
 from tt_core.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def _named(create: F) -> F:
     the tensor (`Tensor._take`). Errors of NumPy become ours, and begin with the function's name, as those of ops do.
     """
     known = inspect.signature(create).parameters
+    stars = [name for name, parameter in known.items() if parameter.kind is parameter.VAR_POSITIONAL]
 
     @functools.wraps(create)
     def named(*args: Any, **options: Any) -> Any:
@@ -44,6 +46,8 @@ def _named(create: F) -> F:
         devices.check(options.pop("device", None))
         if "memory_format" in options and create.__name__.endswith("_like"):
             devices.check_memory_format(create.__name__, options.pop("memory_format"))
+        if not args and "size" in options and "size" in stars:  # zeros(size=(2, 3)), as PyTorch takes it
+            args = (options.pop("size"),)
         more = {name: options.pop(name) for name in options.keys() - known.keys()}
         try:
             if "dtype" in options:
@@ -99,7 +103,7 @@ def zeros(*size: int | Sequence[int], dtype: DTypeLike = np.float32) -> Tensor:
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    return wrap(aligned(S.as_size("zeros", size), dtype, np.zeros))
+    return wrap(aligned(new_size("zeros", size), dtype, np.zeros))
 
 
 @_named
@@ -109,7 +113,7 @@ def ones(*size: int | Sequence[int], dtype: DTypeLike = np.float32) -> Tensor:
     >>> ones((2,), dtype="int64")
     tensor([1, 1])
     """
-    return _filled(S.as_size("ones", size), 1, dtype)
+    return _filled(new_size("ones", size), 1, dtype)
 
 
 @_named
@@ -119,7 +123,7 @@ def empty(*size: int | Sequence[int], dtype: DTypeLike = np.float32) -> Tensor:
     >>> empty(2, 3).fill_(7).sum()
     tensor(42.)
     """
-    return wrap(aligned(S.as_size("empty", size), dtype))
+    return wrap(aligned(new_size("empty", size), dtype))
 
 
 def _filled(size: Sequence[int], value: Any, dtype: DTypeLike) -> Tensor:
@@ -142,7 +146,7 @@ def full(size: int | Sequence[int], fill_value: float, dtype: DTypeLike | None =
     (tensor([7, 7]), tensor([7., 7.]))
     """
     value = as_array(_number(fill_value), dtype, "full")
-    return _filled(S.as_size("full", (size,)), value, value.dtype)
+    return _filled(new_size("full", (size,)), value, value.dtype)
 
 
 def _shape_and_dtype(x: Tensor | Array, dtype: DTypeLike | None) -> tuple[tuple[int, ...], Any]:
@@ -193,6 +197,9 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: DType
     (tensor([0, 1, 2]), tensor([1.  , 0.75, 0.5 , 0.25]))
     """
     first, last = (0, start) if end is None else (start, end)
+    for bound in (first, last, step):
+        if not (is_number(bound) or (np.shape(bound) == () and hasattr(bound, "dtype"))):
+            raise DTypeError(f"arange: bounds and step are numbers, got {shown(bound)}")
     if dtype is not None and np.dtype(dtype).kind in "iu":  # the bounds are of this dtype too, as in PyTorch
         first, last, step = int(first), int(last), int(step)
     if not step or (last - first) * step < 0:
@@ -234,6 +241,7 @@ def eye(n: int, m: int | None = None, dtype: DTypeLike = np.float32) -> Tensor:
     tensor([[1., 0., 0.],
             [0., 1., 0.]])
     """
+    new_size("eye", (n, n if m is None else m))
     return wrap(np.eye(n, m, dtype=dtype))
 
 
@@ -244,7 +252,7 @@ def rand(*size: int | Sequence[int], generator: Generator | None = None, dtype: 
     >>> rand(2, 3).shape
     (2, 3)
     """
-    drawn = _of_dtype(source(generator).random, S.as_size("rand", size), dtype)
+    drawn = _of_dtype(source(generator).random, new_size("rand", size), dtype)
     return wrap(np.minimum(drawn, _BELOW_1) if drawn.dtype == np.float16 else drawn)
 
 
@@ -255,7 +263,7 @@ def randn(*size: int | Sequence[int], generator: Generator | None = None, dtype:
     >>> bool(randn(100, 100).mean().abs() < 0.1)
     True
     """
-    return wrap(_of_dtype(source(generator).standard_normal, S.as_size("randn", size), dtype))
+    return wrap(_of_dtype(source(generator).standard_normal, new_size("randn", size), dtype))
 
 
 _BELOW_1 = np.nextafter(np.float16(1), np.float16(0))
@@ -271,7 +279,7 @@ def _of_dtype(draw: Callable[..., Any], size: tuple[int, ...], dtype: DTypeLike)
 
 @_named
 def randint(
-    low: int,
+    low: int = 0,
     high: int | Sequence[int] | None = None,
     size: Sequence[int] = (),
     generator: Generator | None = None,
@@ -287,7 +295,9 @@ def randint(
     if high is None or isinstance(high, Sequence):
         return randint(0, low, size if high is None else high, generator, dtype)
     low, high = S.as_size("randint", (low, high))
-    return wrap(np.asarray(source(generator).integers(low, high, size=S.as_size("randint", (size,)), dtype=dtype)))
+    if low >= high:
+        raise ShapeError(f"randint: there is no integer from {low} to below {high}")
+    return wrap(np.asarray(source(generator).integers(low, high, size=new_size("randint", (size,)), dtype=dtype)))
 
 
 @_named

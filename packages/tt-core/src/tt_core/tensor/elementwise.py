@@ -6,7 +6,7 @@ Comparisons return booleans. `dtypes.py` says which dtype a result has.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,6 +58,17 @@ def mul(a: Array, b: Array, /) -> Array:
     (2, 3)
     """
     return np.multiply(a, b)
+
+
+def scaled(x: Tensor | Array | float, factor: float) -> Any:
+    """`factor * x`; Python's numbers stay Python's, so that they do not decide the dtype of a sum.
+
+    >>> scaled(1, 2), scaled(np.array([1.0]), 2)
+    (2, tensor([2.], dtype=float64))
+    """
+    if factor == 1:
+        return x
+    return x * factor if isinstance(x, (int, float)) else mul(x, factor)
 
 
 @op
@@ -405,11 +416,21 @@ def erf(x: Array, /) -> Array:
 # --- choosing
 
 
+def _check_mask(mask: Array) -> None:
+    """Raises `DTypeError` for a mask of floats or wide integers: it is almost always another tensor."""
+    if np.asarray(mask).dtype.char not in "?B":  # bool and uint8, as in PyTorch
+        raise TypeError(f"the mask must be boolean, got {np.asarray(mask).dtype}; write a comparison such as x > 0")
+
+
+def _check_condition(condition: Array, a: Array, b: Array, /) -> None:
+    _check_mask(condition)
+
+
 def _chosen(condition: Array, a: Array, b: Array, /) -> Array:
     return to_default_float(np.where(condition, a, b), a, b)
 
 
-@op(formula=_chosen)
+@op(formula=_chosen, check=_check_condition)
 def where(
     condition: Tensor | Array | bool,
     input: Tensor | Array | float | None = None,
@@ -418,7 +439,7 @@ def where(
     """`input` where `condition` holds, `other` elsewhere.
 
     With the condition alone, the indices where it holds: a tensor for each dimension. Raises `ShapeError` for shapes
-    that do not broadcast, `DTypeError` for None.
+    that do not broadcast, `DTypeError` for None and for a condition that is not boolean.
 
     >>> where(np.array([True, False]), np.array([1, 2]), 0)
     tensor([1, 0])
@@ -429,11 +450,15 @@ def where(
     return where.call(condition, input, other)
 
 
-@op
+def _check_filled(x: Array, mask: Array, value: Array | float, /) -> None:
+    _check_mask(mask)
+
+
+@op(check=_check_filled)
 def masked_fill(x: Array, mask: Array, value: Array | float, /) -> Array:
     """`x` with `value` (a number) where `mask` holds.
 
-    Raises `ShapeError` if the mask does not broadcast with `x`, `DTypeError` if mask or value is None.
+    Raises `ShapeError` if the mask does not broadcast with `x`, `DTypeError` for None and for a mask of other numbers.
 
     >>> masked_fill(np.array([1, 2, 3]), np.array([False, True, False]), 0)
     tensor([1, 0, 3])

@@ -10,7 +10,8 @@ import numpy as np
 from tt_core.engine import mutation
 from tt_core.engine.dispatch import Array, HasArray, quietly
 from tt_core.engine.errors import DTypeError, ShapeError, kind_of
-from tt_core.tensor.elementwise import mul
+from tt_core.engine.wording import plain
+from tt_core.tensor.elementwise import scaled
 from tt_core.tensor.indexing import write_at
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ class Mutable(HasArray):
             quietly(write, self.data)
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             kind = kind_of(error) or ShapeError
-            raise kind(f"{what}: {error} (tensor {self.data.shape} {self.data.dtype})") from None
+            raise kind(f"{what}: {plain(error)} (tensor {self.data.shape} {self.data.dtype})") from None
         mutation.record(self.data)
         return self
 
     def __setitem__(self, index: Index, value: TensorLike) -> None:
         write = lambda data: write_at(data, index, value)  # noqa: E731
         self._in_place("assignment", "where() or masked_fill()", value, write)
+
+    def __delitem__(self, index: Index) -> None:
+        raise DTypeError("del: a tensor keeps its size; take the elements that stay, x = x[mask]")
 
     def _accumulate(self, sign: str, ufunc: Any, other: Tensor | Array | float) -> Self:
         value = other.data if isinstance(other, HasArray) else other
@@ -71,11 +75,11 @@ class Mutable(HasArray):
         >>> x.add_(Tensor([1.0, 1.0]), alpha=10) is x, x
         (True, tensor([11., 12.]))
         """
-        return self.__iadd__(other if alpha == 1 else mul(other, alpha))
+        return self.__iadd__(scaled(other, alpha))
 
     def sub_(self, other: Tensor | Array | float, *, alpha: float = 1) -> Self:
         """`self -= alpha * other`; raises as `add_` does."""
-        return self.__isub__(other if alpha == 1 else mul(other, alpha))
+        return self.__isub__(scaled(other, alpha))
 
     def mul_(self, other: Tensor | Array | float) -> Self:
         """`self *= other`; raises as `add_` does."""

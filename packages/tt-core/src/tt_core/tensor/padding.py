@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tt_core.engine.dispatch import Array, op
-from tt_core.engine.errors import ArgumentError
+from tt_core.engine.errors import ArgumentError, shown
 
 
 def _pairs(pad: Sequence[int], ndim: int) -> list[tuple[int, int]]:
@@ -18,6 +18,8 @@ def _pairs(pad: Sequence[int], ndim: int) -> list[tuple[int, int]]:
 
 
 def _check_pad(x: Array, /, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> None:
+    if not isinstance(pad, (tuple, list)):
+        raise TypeError(f"pad is a list of (before, after) pairs, last dimension first, got {shown(pad)}")
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(f"pad has {len(pad)} entries; expected a (before, after) pair for at most {x.ndim} dimensions")
     if mode != "constant" and mode not in _PAD_MODES:

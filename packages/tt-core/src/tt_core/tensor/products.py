@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tt_core.engine.dispatch import Array, op
+from tt_core.engine.errors import ShapeError
 from tt_core.tensor.dtypes import half_in_float32
 
 if TYPE_CHECKING:
@@ -45,11 +46,32 @@ def _sum_of_products(*operands: Array, equation: str) -> Array:
     return np.einsum(equation, *operands, optimize=len(operands) > 1, dtype=np.int64 if whole else None)
 
 
-@op(formula=_sum_of_products, view=True)
+def _check_equation(*operands: Array, equation: str) -> None:
+    """Raises `ShapeError` if operands and equation differ in number, if letters and dimensions do, or two sizes of one
+    letter. NumPy finds out too, but names another cause.
+    """
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    if len(terms) != len(operands):
+        raise ShapeError(f"{equation!r} names {len(terms)} operands, got {len(operands)}")
+    sizes: dict[str, int] = {}
+    for place, (term, x) in enumerate(zip(terms, operands)):
+        before, dots, after = term.partition("...")
+        shape = np.shape(x)
+        if len(before + after) != len(shape) and not (dots and len(before + after) < len(shape)):
+            raise ShapeError(f"{term!r} names {len(before + after)} dimensions, operand {place} has shape {shape}")
+        for letter, size in (*zip(before, shape), *zip(reversed(after), reversed(shape))):
+            known = sizes.setdefault(letter, size)
+            if 1 not in (known, size) and known != size:
+                raise ShapeError(f"{letter} has two sizes, {known} and {size}; a letter has one size in all operands")
+            sizes[letter] = max(known, size)
+
+
+@op(formula=_sum_of_products, check=_check_equation, view=True)
 def einsum(equation: str, *operands: Tensor | Array | Sequence[Tensor | Array]) -> Tensor:
     """Sum of products in Einstein's notation, of the operands one by one or in a list.
 
-    Integers and booleans give int64, as in `sum`. Raises `ShapeError` if sizes of one letter differ.
+    Integers and booleans give int64, as in `sum`. Raises `ShapeError` if sizes of one letter differ, or
+    if the letters are not one for each dimension.
 
     >>> einsum("ij,jk->ik", np.ones((2, 3), int), np.ones((3, 1), int))
     tensor([[3],

@@ -18,6 +18,7 @@ from tt_core.tensor.indexing import take_along_dim as take_along_dim
 from tt_core.tensor.padding import pad as pad
 from tt_core.tensor.padding import padded_places as padded_places
 from tt_core.tensor.sizes import as_size as as_size
+from tt_core.tensor.sizes import new_size as new_size
 from tt_core.tensor.sizes import repeats_of as repeats_of
 
 if TYPE_CHECKING:
@@ -170,15 +171,15 @@ def _concatenated(*tensors: Array, dim: int = 0) -> Array:
 
 
 @op(formula=_concatenated)
-def cat(tensors: Sequence[Tensor | Array], dim: int = 0) -> Tensor:
+def cat(tensors: Sequence[Tensor | Array], dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Joins tensors along an existing dimension; those of shape (0,) join with any other, as in PyTorch.
 
-    Raises `ShapeError` if the other dimensions differ, `DTypeError` for a single tensor.
+    `axis` is NumPy's name for `dim`. Raises `ShapeError` if the other sizes differ, `DTypeError` for a single tensor.
 
     >>> cat([np.array([1, 2]), np.array([3])])
     tensor([1, 2, 3])
     """
-    return cat.call(*_several("cat", tensors), dim=dim)
+    return cat.call(*_several("cat", tensors), dim=dim if axis is None else axis)
 
 
 def _stacked(*tensors: Array, dim: int = 0) -> Array:
@@ -186,14 +187,16 @@ def _stacked(*tensors: Array, dim: int = 0) -> Array:
 
 
 @op(formula=_stacked)
-def stack(tensors: Sequence[Tensor | Array], dim: int = 0) -> Tensor:
-    """Joins tensors along a new dimension; raises `ShapeError` if the shapes differ, `DTypeError` for a single tensor.
+def stack(tensors: Sequence[Tensor | Array], dim: int = 0, *, axis: int | None = None) -> Tensor:
+    """Joins tensors along a new dimension, `dim` or, as in NumPy, `axis`.
+
+    Raises `ShapeError` if the shapes differ, `DTypeError` for a single tensor.
 
     >>> stack([np.array([1, 2]), np.array([3, 4])], dim=1)
     tensor([[1, 3],
             [2, 4]])
     """
-    return stack.call(*_several("stack", tensors), dim=dim)
+    return stack.call(*_several("stack", tensors), dim=dim if axis is None else axis)
 
 
 # --- moving and repeating

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tt_core.engine.dispatch import HasArray
-from tt_core.engine.errors import DTypeError, shown
+from tt_core.engine.errors import DTypeError, ShapeError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,18 @@ def as_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
         return tuple([operator.index(n) for n in sizes])
     except TypeError:
         raise DTypeError(f"{name}: takes integers, got {', '.join(map(shown, sizes))}") from None
+
+
+def new_size(name: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+    """The size of a new tensor that was given to `name`; raises `ShapeError` for a negative one, else as `as_size`.
+
+    >>> new_size("zeros", (2, 3))
+    (2, 3)
+    """
+    size = as_size(name, given)
+    if size and min(size) < 0:
+        raise ShapeError(f"{name}: sizes are 0 or more, got {min(size)}")
+    return size
 
 
 def repeats_of(repeats: int | Tensor | Array | Sequence[int]) -> Any:

@@ -21,6 +21,7 @@ from tt_core.engine.compositions import of_tensors
 from tt_core.engine.devices import amp, autocast, backends, contiguous_format, cuda, device, preserve_format
 from tt_core.engine.dispatch import Array, quietly, wrap
 from tt_core.engine.errors import ArgumentError, ShapeError
+from tt_core.engine.placing import of_numpy
 from tt_core.random import Generator, source
 from tt_core.tensor import creation as C
 from tt_core.tensor import reductions as R
@@ -51,7 +52,7 @@ def _function(name: str) -> Callable[..., Any]:
     def function(input: Tensor | Array | builtins.float, *arguments: Any, **options: Any) -> Any:
         x = input if isinstance(input, Tensor) else wrap(as_array(input, what=name))
         arguments = tuple([wrap(as_array(y, what=name)) if type(y) is np.ndarray else y for y in arguments])
-        return getattr(x, name)(*arguments, **options)
+        return getattr(x, name)(*arguments, **of_numpy(options))
 
     function.__name__ = function.__qualname__ = name
     function.__annotations__ = {}  # the method checks them

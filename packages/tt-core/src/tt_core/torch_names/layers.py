@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -57,6 +57,16 @@ class ModuleNames:
         if name not in parameters:
             raise OutOfRangeError(f"{type(self).__name__}: has no parameter {target!r}; named_parameters() lists them")
         return parameters[name]
+
+    @checked
+    def get_buffer(self: Any, target: str) -> Tensor:
+        """The buffer with this dotted name; raises `OutOfRangeError` where there is none."""
+        prefix, _, name = target.rpartition(".")
+        layer = self.get_submodule(prefix)
+        buffers = {**layer._buffers, **layer._transient}
+        if buffers.get(name) is None:
+            raise OutOfRangeError(f"{type(self).__name__}: has no buffer {target!r}; named_buffers() lists them")
+        return cast(Any, buffers[name])
 
     def requires_grad_(self: Any, requires_grad: bool = True) -> Any:
         """Have all parameters ask for gradients, or stop asking; returns this layer. Act II brings gradients."""

@@ -140,11 +140,11 @@ class TorchMethods(ElementMethods):
 
     def add(self: Any, other: Tensor | float, *, alpha: float = 1) -> Tensor:
         """`self + alpha * other`; raises `ShapeError` for shapes that do not broadcast."""
-        return E.add(self, other if alpha == 1 else E.mul(other, alpha))
+        return E.add(self, E.scaled(other, alpha))
 
     def sub(self: Any, other: Tensor | float, *, alpha: float = 1) -> Tensor:
         """`self - alpha * other`; raises `ShapeError` for shapes that do not broadcast."""
-        return E.sub(self, other if alpha == 1 else E.mul(other, alpha))
+        return E.sub(self, E.scaled(other, alpha))
 
     def div(self: Any, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
         """`self / other`, then rounded: None keeps the fraction, "floor" rounds down, "trunc" towards 0.

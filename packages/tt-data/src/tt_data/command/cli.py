@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tt_core.command.common import PathOption
+from tt_core.command.common import PathOption, examples
 from tt_core.command.journey import Milestone, Module, deferred
 from tt_core.engine.errors import FileError
 from tt_core.engine.files import in_order
@@ -89,19 +89,19 @@ class Act:
 plugin = Act()
 
 
-@click.group()
+@click.group(epilog=examples("tt data list", "tt data shard book.txt --out shards"))
 def data() -> None:
     """List the datasets, and write one larger than memory."""
 
 
-@data.command("list")
+@data.command("list", epilog=examples("tt data list", "tt data list --data-dir data"))
 @click.option(
     "--data-dir",
     type=PathOption(),
-    help="Folder of datasets; default TT_DATA_HOME, or the cache.",
+    help="folder of datasets [default: $TT_DATA_HOME, else the cache]",
 )
 def list_datasets(data_dir: Path | None) -> None:
-    """List the datasets, and the folder of each."""
+    """List the datasets and their folders."""
     from tt_data.datasets.download import cache_home
 
     if data_dir is not None and not os.path.isdir(data_dir):
@@ -117,12 +117,14 @@ def list_datasets(data_dir: Path | None) -> None:
         click.echo(f"  {name:16} {what}")
 
 
-@data.command()
+@data.command(epilog=examples("tt data shard book.txt --out shards", "tt data shard data/mnist --out shards"))
 @click.argument("source", type=PathOption())
-@click.option("--out", required=True, type=PathOption(), help="Folder for the shards; must not have any yet.")
-@click.option("--shard-mb", default=64, show_default=True, type=click.IntRange(1, 1 << 20), help="Size of a shard.")
+@click.option("--out", required=True, type=PathOption(), help="folder for the shards; must not have any yet")
 @click.option(
-    "--block-size", default=256, show_default=True, type=click.IntRange(1, 1 << 30), help="Bytes in a sample of text."
+    "--shard-mb", default=64, show_default=True, type=click.IntRange(1, 1 << 20), help="size of a shard in MB"
+)
+@click.option(
+    "--block-size", default=256, show_default=True, type=click.IntRange(1, 1 << 30), help="bytes in a sample of text"
 )
 def shard(source: Path, out: Path, shard_mb: int, block_size: int) -> None:
     """Write SOURCE as a folder of shards that ShardedDataset reads.

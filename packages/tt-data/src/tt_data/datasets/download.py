@@ -120,7 +120,7 @@ def _from_first_mirror(file: Remote, incoming: Path) -> Path:
             failures.append(f"{url}: {_reason(error)}")
     raise DownloadError(
         f"cannot download {file.name} ({'; '.join(failures)}). Without a network, put the file into a folder "
-        f"and pass that with --data-dir or {HOME_VARIABLE}"
+        f"and pass that folder: MNIST(folder), --data-dir folder, or {HOME_VARIABLE}=folder"
     )
 
 

@@ -18,6 +18,7 @@ from tt_core.engine.effects import effect
 from tt_core.engine.errors import ArgumentError, ShapeError
 from tt_core.layers import Layer
 from tt_core.tensor.creation import empty, ones, zeros
+from tt_core.tensor.shapes import new_size
 from tt_data.spatial.common import FunctionLayer
 from tt_data.spatial.convolution import conv2d
 from tt_data.spatial.normalization import batch_norm
@@ -72,8 +73,12 @@ class Convolution(Layer):
         self._made_in(device, dtype)
 
     def _check_arguments(self, name: str) -> None:
-        """Raises `ArgumentError` for groups that do not divide the channels, and for an unknown padding mode."""
+        """Raises `ShapeError` for a negative number of channels.
+
+        Raises `ArgumentError` for groups that do not divide the channels, and for an unknown padding mode.
+        """
         inward, outward, groups = self.in_channels, self.out_channels, self.groups
+        new_size(name, (inward, outward))
         if groups < 1 or inward % groups or outward % groups:
             raise ArgumentError(f"{name}: groups {groups} must divide in_channels {inward} and out_channels {outward}")
         if self.padding_mode not in self._paddings:
@@ -234,6 +239,7 @@ class Normalization(Layer):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
+        new_size(type(self).__name__, (num_features,))
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = ones(num_features).as_parameter() if affine else None

@@ -20,6 +20,7 @@ from tt_core.layers import Layer
 from tt_core.tensor import Tensor
 from tt_core.tensor.creation import empty, from_numpy, tensor
 from tt_core.tensor.elementwise import half_in_float32
+from tt_core.tensor.shapes import new_size
 from tt_language.embeddings.checks import check_embedding, check_ids, check_options, check_table
 from tt_learn.autograd import gradient
 
@@ -105,6 +106,7 @@ class Embedding(Layer):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
+        new_size("Embedding", (num_embeddings, embedding_dim))
         check_options(num_embeddings, padding_idx, max_norm, norm_type, scale_grad_by_freq or sparse)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.arguments import checked
-from tt_core.engine.errors import ArgumentError, is_number
+from tt_core.engine.errors import ArgumentError, is_number, shown
 from tt_language.embeddings import RopeScaling
 from tt_language.errors import ConfigError
 
@@ -95,7 +95,7 @@ class GPTConfig:
 
     def _need(self, fine: bool, name: str, expected: str) -> None:
         if not fine:
-            raise ConfigError(f"GPTConfig: {name} is {expected}, got {str(getattr(self, name))[:40]!r}")
+            raise ConfigError(f"GPTConfig: {name} is {expected}, got {shown(getattr(self, name))}")
 
     def _check_scaling(self) -> None:
         if self.rope_scaling is None:

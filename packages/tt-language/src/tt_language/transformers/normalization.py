@@ -14,7 +14,7 @@ from tt_core.tensor import Tensor
 from tt_core.tensor import elementwise as E
 from tt_core.tensor.creation import ones
 from tt_core.tensor.elementwise import on_floats
-from tt_core.tensor.shapes import as_size
+from tt_core.tensor.shapes import new_size
 from tt_learn.autograd import formula, gradient
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class RMSNorm(Layer):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        self.normalized_shape, self.eps = as_size("RMSNorm", (normalized_shape,)), eps
+        self.normalized_shape, self.eps = new_size("RMSNorm", (normalized_shape,)), eps
         self.weight = ones(*self.normalized_shape).as_parameter() if elementwise_affine else None
         self._made_in(device, dtype)
 

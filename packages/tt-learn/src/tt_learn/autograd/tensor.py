@@ -63,7 +63,10 @@ class Tensor(tt_core.Tensor):
 
     @property
     def grad(self) -> Tensor | None:
-        """The sum of gradients from `backward`, or None; setting anything but a tensor raises `GradientError`."""
+        """The sum of gradients from `backward`, or None.
+
+        Setting anything but a tensor of this shape raises `GradientError`.
+        """
         return self._grad
 
     @grad.setter
@@ -72,6 +75,10 @@ class Tensor(tt_core.Tensor):
             if not isinstance(grad, tt_core.Tensor):
                 raise GradientError(f"grad: takes a tensor or None, got {type(grad).__name__}; wrap it with tensor()")
             grad = wrap(grad.data)
+        if grad is not None and grad.data.shape != self.data.shape:
+            raise GradientError(
+                f"grad: a tensor of shape {self.data.shape} cannot have a gradient of {grad.data.shape}"
+            )
         self._grad = grad
 
     @property

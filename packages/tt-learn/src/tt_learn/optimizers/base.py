@@ -58,7 +58,7 @@ class Optimizer(Saved):
         self.param_groups: list[Group] = []
         self._blocks: list[list[Blocks]] = []
         if isinstance(params, Layer) or not isinstance(params, Iterable):
-            raise OptimizerError(f"{self.name}: got a {type(params).__name__}; pass parameters: model.parameters()")
+            raise OptimizerError(f"{self.name}: got {shown(params)}; pass parameters: model.parameters()")
         given: list[Any] = [params] if isinstance(params, (tt_core.Tensor, Mapping)) else list(params)
         if not given:
             raise OptimizerError(f"{self.name}: got no parameters")
@@ -140,7 +140,7 @@ class Optimizer(Saved):
     def _check_parameter(self, i: int, p: Any, seen: set[int]) -> None:
         what = f"{self.name}: parameter {i}"
         if not isinstance(p, tt_core.Tensor):
-            raise OptimizerError(f"{what} is a {type(p).__name__}, expected a tensor; pass model.parameters()")
+            raise OptimizerError(f"{what} is {shown(p)}, expected a tensor; pass model.parameters()")
         if not isinstance(p, Tensor):
             raise OptimizerError(f"{what} is a tensor without gradients; import tt_learn before making the model")
         if not p.requires_grad:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tt_core.command.common import PathOption, show_each_line, threads_option
+from tt_core.command.common import PathOption, examples, show_each_line, threads_option
 from tt_core.command.journey import Milestone, Module, deferred
 from tt_core.engine.errors import FileError, TinyTorchError
 from tt_core.engine.files import check_folder, in_order, make_folder, write_atomic
@@ -119,14 +119,17 @@ class ActPlugin:
 plugin = ActPlugin()
 
 
-@click.group()
+@click.group(epilog=examples("tt jit warm"))
 def jit() -> None:
-    """Look after the kernels that the plugin jit compiles."""
+    """Manage the kernels that the plugin jit compiles."""
 
 
-@jit.command()
+@jit.command(epilog=examples("tt jit warm"))
 def warm() -> None:
-    """Compile all kernels of the plugin jit, so that no later run waits for them."""
+    """Compile all kernels of the plugin jit now.
+
+    Numba keeps them on disk, so that no later run waits for the compiler.
+    """
     from tt_perf.acceleration.compiling import warm as compile_all
 
     click.echo(compile_all())
@@ -144,17 +147,20 @@ rounds = click.option("--rounds", type=click.IntRange(5, 1000), default=15, show
 own_model = click.option("--model", type=PathOption(), help="a model of yours, written by olympic_task.save_model")
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples("tt profile -- tinygpt train --preset tiny", "tt profile --out report -- python train.py"),
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--out", type=PathOption(), default=Path("profile"), show_default=True, help="folder for the pictures")
 @click.option("--rows", type=click.IntRange(1, 1000), default=15, show_default=True, help="rows of each table")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="watch what tensors hold")
 @click.option("--stack/--no-stack", default=True, show_default=True, help="tell source lines apart")
 def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack: bool) -> None:
-    """Run COMMAND under the profiler: a command of tt or tinygpt, `python script.py`, or `python -m module`.
+    """Run COMMAND under the profiler.
 
-    Prints what took the time and what bounds it, and writes a flame graph, a roofline, a memory timeline and a trace.
-    Example: tt profile -- tinygpt train --preset tiny
+    COMMAND is a command of tt or tinygpt, `python script.py`, or `python -m module`. Prints what took the time and what
+    bounds it, and writes a flame graph, a roofline, a memory timeline and a trace.
     """
     from tt_perf.profiling.running import profile_command
 
@@ -164,7 +170,7 @@ def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack:
         raise click.exceptions.Exit(code)
 
 
-@click.command()
+@click.command(epilog=examples("tt kernels", "tt kernels matmul layer_norm --size 256"))
 @click.argument("ops", nargs=-1, metavar="[OP]...")
 @click.option("--plugin", "plugins", multiple=True, metavar="NAME", help="whose kernels [default: naive, jit, capture]")
 @click.option("--size", type=click.IntRange(16, 4096), default=128, show_default=True, help="of the usual calls")
@@ -172,9 +178,9 @@ def profile(command: tuple[str, ...], out: Path, rows: int, memory: bool, stack:
 @click.option("--json", "path", type=PathOption(), metavar="FILE", help="write the table as JSON")
 @threads_option
 def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: int, path: Path | None) -> None:
-    """Compare the forms of each OP: naive loops, formula, NumPy kernel, compiled; time, limit, error.
+    """Compare the implementations of each OP.
 
-    Example: tt kernels matmul layer_norm --size 256
+    These are naive loops, the formula, NumPy's kernel and the compiled one; the table has time, limit and error.
     """
     import tt_perf  # noqa: F401 - registers the ops of all acts
     from tt_perf.command.kernels import compare_kernels
@@ -195,14 +201,17 @@ def kernels(ops: tuple[str, ...], plugins: tuple[str, ...], size: int, rounds: i
         table.save(path)
 
 
-@click.command()
+@click.command(epilog=examples("tt compare", "tt compare mlp-step --plugin jit --plugin jit+capture"))
 @click.argument("job", required=False)
 @contestants
 @rounds
 @click.option("--out", type=PathOption(), help="folder for comparison.json and distribution.svg")
 @threads_option
 def compare(job: str | None, plugins: tuple[str, ...], rounds: int, out: Path | None) -> None:
-    """Measure a built-in JOB without plugins and with each one, in turn; without JOB, list the jobs."""
+    """Measure a job without plugins and with each one.
+
+    The measurements take turns. Without JOB, the built-in jobs are listed.
+    """
     from tt_perf.benchmarking.charts import comparison_chart
     from tt_perf.benchmarking.jobs import JOBS, compare_plugins
 
@@ -219,12 +228,15 @@ def compare(job: str | None, plugins: tuple[str, ...], rounds: int, out: Path | 
         write_atomic(out / "distribution.svg", comparison_chart(result, job).encode())
 
 
-@click.group()
+@click.group(epilog=examples("tt olympics run --plugin jit", "tt olympics board results"))
 def olympics() -> None:
-    """Torch Olympics: which plugins are fastest and smallest on a task that they must first get right."""
+    """Rank plugins by speed and size: the Torch Olympics.
+
+    A plugin enters the ranking only if its results are right.
+    """
 
 
-@olympics.command("run")
+@olympics.command("run", epilog=examples("tt olympics run", "tt olympics run --plugin jit --plugin int8"))
 @contestants
 @own_model
 @rounds
@@ -244,12 +256,17 @@ def run_olympics(plugins: tuple[str, ...], model: Path | None, rounds: int, out:
     click.echo(f"the result is {path}; tt olympics verify {path} measures it again")
 
 
-@olympics.command("verify")
+@olympics.command(
+    "verify", epilog=examples("tt olympics verify result.json", "tt olympics verify result.json --rounds 30")
+)
 @click.argument("file", type=PathOption())
 @own_model
 @rounds
 def verify_result(file: Path, model: Path | None, rounds: int) -> None:
-    """Measure a result FILE again; exits 1 if it was edited or does not hold."""
+    """Measure a result FILE again.
+
+    The exit code is 1 if the file was edited or its figures do not hold.
+    """
     from tt_perf.benchmarking.olympics import verify
 
     show_each_line()
@@ -259,7 +276,7 @@ def verify_result(file: Path, model: Path | None, rounds: int) -> None:
     click.echo(f"{file} holds")
 
 
-@olympics.command("board")
+@olympics.command("board", epilog=examples("tt olympics board", "tt olympics board results"))
 @click.argument("folder", type=PathOption(), default=Path("olympics"))
 def show_board(folder: Path) -> None:
     """Rank all results in FOLDER, and write leaderboard.svg there."""
