@@ -55,7 +55,7 @@ def call_method(op: Op, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any
     first = [x if isinstance(x, HasArray) else wrap(np.asarray(x)) for x in inputs[:1]]
     arguments = (*first, *inputs[1:])
     if method is None or not _accepts(method, arguments, options):
-        arrange(op, inputs, options)  # raises
+        arrange(op, inputs, given)  # raises
     return method(*arguments, **options)
 
 
