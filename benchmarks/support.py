@@ -38,7 +38,7 @@ def unplug() -> None:
 
 
 def activate(plugin: str) -> None:
-    """Plug `plugin` in for the rest of the process, which asv starts anew for each combination of parameters.
+    """Plug `plugin` in until the process ends; asv starts one for each combination of parameters.
 
     "none" plugs nothing in; a plugin that is not installed is not applicable.
     """

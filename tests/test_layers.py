@@ -185,7 +185,7 @@ def test_what_others_need_of_a_module_is_public_and_its_own(sources: Path) -> No
         and owner in found
         and (module_of(owner) is None or module_of(owner) != module_of(user))
     ]
-    assert private == [], "nobody could replace these modules"
+    assert private == [], "a learner's file would have to define these private names"
     foreign = [
         f"{owner}.{name}"
         for owner, name in sorted(needed)

@@ -32,7 +32,7 @@ STEPS = 3
 
 
 def tinytorch_peak(make: MakeStep, size: str) -> int:
-    make(size)  # what is imported and made once is no part of it
+    make(size)  # imports, and what is made once, are not counted
     tracemalloc.start()
     step, _ = make(size)
     for _ in range(STEPS):

@@ -140,7 +140,7 @@ def test_multi_head_attention(bias: bool) -> None:
 
 
 def same_layer(name: str, *arguments: Any, **options: Any) -> tuple[Any, Any]:
-    """The layer of PyTorch and ours of the same name, with the weights of the first drawn anew."""
+    """PyTorch's layer with fresh weights, and ours of the same name."""
     torch.manual_seed(0)
     theirs = getattr(torch.nn, name)(*arguments, **options)
     for p in theirs.parameters():

@@ -258,7 +258,7 @@ def built(normalizer: Any = None, steps: Any = (), missing: str = "", **byte_lev
 
 
 def same_ids(theirs: Any, folder: Path, texts: list[str]) -> BPETokenizer:
-    """Ids of ours read from their file, and of theirs read from ours, are their ids."""
+    """Checks that our tokenizer read from their file, and theirs read from ours, give their ids."""
     theirs.save(str(folder / "theirs.json"))
     ours = load_tokenizer(folder / "theirs.json")
     assert isinstance(ours, BPETokenizer)

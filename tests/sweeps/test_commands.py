@@ -139,7 +139,7 @@ def takes_value(parameter: click.Parameter) -> bool:
 
 
 def of_training(words: tuple[str, ...], parameter: click.Parameter) -> bool:
-    """Whether an option is one of `tinygpt train` that another command hands on: it is tried there."""
+    """Whether an option of another command is one of `tinygpt train`, where it is tested."""
     known = {name_of(other) for other in COMMANDS["tinygpt", "train"].params} - {"--out"}
     return words in {("tinygpt", "story"), ("tinygpt", "distill")} and name_of(parameter) in known
 

@@ -962,7 +962,7 @@ ALL = {name: thing for name, thing in {**CALLABLES, **_methods()}.items() if nam
 
 
 def split(name: str) -> tuple[str, str]:
-    """The class and the method of a name of `ALL`; ("", name) for what is no method."""
+    """The class and the method of a name of `ALL`; ("", name) for a function."""
     owner, _, method = name.rpartition(".")
     return (owner, method) if owner in CALLABLES else ("", name)
 

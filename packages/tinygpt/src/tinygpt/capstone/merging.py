@@ -21,7 +21,7 @@ def merge(adapter: Path, out: Path | None, say: Say = print) -> Path:
     """Merge the adapter in a folder and write the whole model to `out`; says what rounding changed.
 
     A model that has neither GPT-2's nor Llama's shape is written as `TinyGPT.save` does. Raises `TinyTorchError` for a
-    folder without an adapter, and where a model stands in the way.
+    folder without an adapter, and if `out` holds a model already.
     """
     source = RunFolder.open(adapter, with_model=True)
     gpt = TinyGPT.read(source)

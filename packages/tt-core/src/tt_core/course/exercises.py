@@ -42,7 +42,7 @@ class Exercise:
 
 
 def timing(function: Callable[..., Any], *given: Any, **options: Any) -> Callable[[], Callable[[], Any]]:
-    """What to time: a call of `function` on random float32 arrays of these shapes, and on what is no shape as it is.
+    """What to time: a call of `function` on random float32 arrays of the given shapes, other arguments unchanged.
 
     >>> timing(np.matmul, (2, 3), (3, 2))()().shape
     (2, 2)

@@ -113,12 +113,12 @@ class Backward:
 
 
 class _Wrapped:
-    """The walk in the wraps of plugins; without them, the walk itself."""
+    """Holds `Backward.walk` with the wraps of plugins around it."""
 
     walk: Callable[[Backward, Roots], None] = staticmethod(Backward.walk)
 
     def bind(self) -> None:
-        """Ask plugins what they wrap around a walk."""
+        """Asks the plugins for their wraps."""
         self.walk = manager.chained("tt_wrap_backward", Backward.walk, into="call")
 
 

@@ -22,8 +22,8 @@ class Scheduler:
     ...         return base / 2**t
     >>> schedule = Halving(SGD([Tensor([1.0], requires_grad=True)], lr=1.0))
     >>> schedule.step()
-    >>> schedule.get_last_lr()
-    [0.5]
+    >>> schedule.get_last_lr(), schedule
+    ([0.5], Halving(step 1, lr 0.5))
     """
 
     _state: tuple[str, ...] = ("last_epoch", "base_lrs")
@@ -48,6 +48,10 @@ class Scheduler:
     def get_last_lr(self) -> list[float]:
         """Returns the current learning rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
+
+    def __repr__(self) -> str:
+        rates = ", ".join(f"{rate:g}" for rate in self.get_last_lr())
+        return f"{type(self).__name__}(step {self.last_epoch}, lr {rates})"
 
     def _apply(self) -> None:
         groups = known_groups(self, len(self.base_lrs))

@@ -1,9 +1,9 @@
 """Part of module 19: the task of the Torch Olympics, writing a row of digits backwards.
 
-A small GPT reads 12 digits and a separator and continues with the digits in reverse order. The digits are drawn anew,
-so nothing can be learned by heart; attention alone solves it, training takes seconds, and a model that knows nothing
+A small GPT reads 12 digits and a separator and continues with the digits in reverse order. New digits are drawn for
+each batch, so the model cannot memorize them and has to use attention. Training takes seconds, and an untrained model
 gets every tenth digit right. The answer is generated token by token, so caches, compiled kernels and quantized weights
-all show in its time, and an error of theirs shows in its quality.
+all affect its time, and their errors its quality.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def stages_on(tape: Tape, loop: Loops, kernels: Mapping[str, Kernel]) -> None:
 
 
 def _only_source(uses: Uses, call: Call, op: Any) -> Call | None:
-    """The call of `op` whose first result `call` reads, and nobody else."""
+    """The call of `op` whose first result is read by `call` only; None if there is none."""
     for each in uses.calls(op):
         if each.results[0] == call.inputs[0] and uses.only(each.results[0], call.op) == [call]:
             return each

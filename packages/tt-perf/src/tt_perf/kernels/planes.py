@@ -6,8 +6,8 @@ the window at position l is then at `l + i width + j` for *every* window: one sh
     out[o, l]  =  sum over c, i, j of  weight[o, c, i, j]  plane[c][l + i width + j]
 
 is a matrix product whose right side need not be built: its rows are the plane, begun at other places (`offsets`). Where
-a window would reach beyond the end of a line it gives garbage, 1 to 3 columns a line, which nobody reads. The border
-after a line is that before the next one, so a line of 32 pixels with padding 1 takes 33 numbers.
+a window would reach beyond the end of a line, the result is meaningless: 1 to 3 columns a line, which are never read.
+The border after a line is that before the next one, so a line of 32 pixels with padding 1 takes 33 numbers.
 
 Strides make several planes of an image (`sources`): each has every second pixel, from another start. The gradient for
 the input is the same product over planes of `g`, and the gradient for the weights is its transpose:
@@ -15,7 +15,7 @@ the input is the same product over planes of `g`, and the gradient for the weigh
     dweight[c, i, j, o]  =  sum over l of  plane[c][l + i width + j]  g[o, l]
 
 A strip is the lines of one image that fit into the second-level cache with their results; strips do not depend on each
-other. The products are done by tiles (`tiles.py`). What this file does not do: check, choose sizes, know about threads.
+other. The products are done by tiles (`tiles.py`). This file does not check arguments, choose sizes or start threads.
 """
 
 from __future__ import annotations

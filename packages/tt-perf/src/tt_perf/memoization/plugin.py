@@ -79,6 +79,7 @@ class CacheOptions:
 
 
 _NAMES = [field.name for field in dataclasses.fields(CacheOptions)]
+_USUAL = vars(CacheOptions())
 
 
 def _read_as(kind: str, name: str, value: str) -> Any:
@@ -124,6 +125,8 @@ class KVCachePlugin:
     >>> from tt_language import GPT, GPTConfig, generate
     >>> model = GPT(GPTConfig(vocab_size=10, block_size=16, n_layer=1, n_head=2, n_embd=8))
     >>> plain = generate(model, [[1, 2, 3]], 8, temperature=0)
+    >>> KVCachePlugin(dtype="int8")
+    KVCachePlugin(dtype='int8')
     >>> with tt_core.use(KVCachePlugin(dtype="int8")):
     ...     generate(model, [[1, 2, 3]], 8, temperature=0) == plain
     True
@@ -137,6 +140,10 @@ class KVCachePlugin:
             raise CacheError(f"KVCachePlugin: {unknown} is no option; {did_you_mean(unknown, _NAMES)}")
         self.options = CacheOptions(**options)
         self.store = PrefixStore(self.options.reuse << 20)
+
+    def __repr__(self) -> str:
+        unusual = (f"{name}={value!r}" for name, value in vars(self.options).items() if value != _USUAL[name])
+        return f"{type(self).__name__}({', '.join(unusual)})"
 
     @hookimpl
     def tt_past(self, model: Layer, rows: int, length: int, prompts: Sequence[Sequence[int]]) -> Past:

@@ -197,9 +197,8 @@ def capture(step: Callable[..., Any]) -> Captured:
     as usual and are recorded. If both recorded the same, later calls replay it, with the same bits and the same random
     numbers. What it returns has no history. Another shape, dtype, mode, plugin, hook, parameter or attribute is
     recorded again. A step that reads values in Python (`item()`, `if loss < 1`), adds gradients up, or draws random
-    numbers outside of ops runs as usual, and a `CaptureWarning` says why, once. What Python does beside the ops, such
-    as printing, is not replayed.
-    Raises `ArgumentError` for what is no function.
+    numbers outside of ops runs as usual, and a `CaptureWarning` says why, once. Side effects outside of ops, such as
+    printing, are not replayed. Raises `ArgumentError` for anything but a function.
 
     >>> import tt_core
     >>> from tt_learn import SGD

@@ -1,9 +1,9 @@
 """Part of `capture`: how long each array of a tape lives.
 
-Without a graph nobody but the plan holds an array between two kernels. So each array is dropped after the last kernel
-that reads it, and its memory serves the next one: a captured step needs no more memory than the step itself, whose
-graph keeps what a rule names until the whole node is done. What a compiled program computes for itself gets places in
-one buffer, by the same lives.
+A captured step has no graph, so only the plan refers to the arrays between two kernels. Each array is released after
+the last kernel that reads it, and its memory is reused. A captured step therefore needs no more memory than the step
+itself, whose graph keeps the arrays of a rule until its node is done. Intermediate results of compiled programs share
+one buffer, which is planned in the same way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def last_uses(tape: Tape) -> list[tuple[int, ...]]:
 
 
 def live(tape: Tape) -> Tape:
-    """The tape without calls whose results nobody reads; what draws random numbers or changes a tensor stays."""
+    """The tape without calls whose results are never read; calls that draw random numbers or change a tensor stay."""
     needed = set(slots_in(tape.result))
     kept: list[Instruction] = []
     for instruction in reversed(tape.instructions):

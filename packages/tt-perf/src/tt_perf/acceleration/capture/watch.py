@@ -1,9 +1,9 @@
 """Part of `capture`: the Python state that a step may read, and whether it is still what it was.
 
-A recorded step has no Python left in it, so whatever its Python read must be as it was at recording: the attributes of
-layers, the variables of closures, the globals that a function names, the arrays that parameters hold. `Watch` walks
-from the step to everything it can reach and keeps the identity of each thing. The code of the framework, NumPy and the
-standard library is taken as fixed. A replay calls optimizers, so these are watched only where the step names what they
+A recorded step runs no Python, so everything that its Python code read must have the same value as when it was
+recorded: the attributes of layers, the variables of closures, the globals of a function, the arrays of parameters.
+`Watch` walks from the step to everything it can reach and keeps the identity of each object. The code of the framework,
+NumPy and the standard library is taken as fixed. A replay calls optimizers, so these are watched only where the step names what they
 hold, such as `param_groups`. Clocks, files and new generators cannot be watched (`naming.py`).
 """
 

@@ -2,8 +2,8 @@
 
 A program (`programs.py`) is a table, a row for each step. Steps of one phase do not depend on each other. Each has
 chunks: rows of a weight, or heads of attention. A thread claims the next chunk by an atomic counter, and a phase begins
-when all chunks of the one before are done. So a thread that comes late, or that loses its core, delays nobody who has
-not to wait for a chunk that it holds, and a single thread does everything. Each number is computed by one thread, in
+when all chunks of the one before are done. So a thread that starts late, or loses its core, delays the others only if
+they need a chunk that it has claimed, and a single thread can do everything. Each number is computed by one thread, in
 one order, so results do not depend on the number of threads.
 
 Imports Numba, so only compiled code imports this file.
