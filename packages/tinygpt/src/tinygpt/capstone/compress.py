@@ -33,7 +33,7 @@ _TOKENS = 16
 def quantize(run: Path | None, bits: int, group_size: int | None, out: Path | None, say: Say = print) -> RunFolder:
     """Store the weights of a run as integers of 8 or 4 bits in a new folder, and report the effect.
 
-    Raises `FileError` for a folder without a run and for a new folder that exists, `QuantizationError` for a group size.
+    Raises `FileError` for a folder without a run and if `out` exists, `QuantizationError` for another group size.
     """
     if bits == 8 and group_size is not None:
         raise TinyTorchError("--group-size is for --int4; int8 has one scale for each output channel")

@@ -3,8 +3,8 @@
 A recorded step runs no Python, so everything that its Python code read must have the same value as when it was
 recorded: the attributes of layers, the variables of closures, the globals of a function, the arrays of parameters.
 `Watch` walks from the step to everything it can reach and keeps the identity of each object. The code of the framework,
-NumPy and the standard library is taken as fixed. A replay calls optimizers, so these are watched only where the step names what they
-hold, such as `param_groups`. Clocks, files and new generators cannot be watched (`naming.py`).
+NumPy and the standard library is taken as fixed. A replay calls the optimizers, so their state is watched only if the
+step reads it, such as `param_groups`. Clocks, files and new generators cannot be watched (`naming.py`).
 """
 
 from __future__ import annotations

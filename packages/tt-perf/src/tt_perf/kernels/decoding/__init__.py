@@ -1,8 +1,8 @@
 """Beside module 18: one token of a GPT as one compiled call. The plugin `jit` brings it to `kv-cache`.
 
 Generating a token reads and multiplies each weight once, so it could run at the speed of memory. Op by op it does not:
-each of some 200 ops costs microseconds in Python and distributes its work over the threads again. Here a model becomes a
-table of steps, and a compiled function walks through it on all cores without returning to Python. Read in this order:
+each of some 200 ops costs microseconds in Python and hands its work to the threads again. Here a model becomes a table
+of steps, and a compiled function walks through it on all cores without returning to Python. Read in this order:
 
     columns.py      the columns of the table: what a step consists of
     programs.py     from a model to its steps
