@@ -25,6 +25,7 @@ def same_as(name: str) -> Callable[..., Any]:
     def method(self: Any, *inputs: Any, **options: Any) -> Any:
         return getattr(self, name)(*inputs, **options)
 
+    method.__doc__ = f"Same as `{name}`."
     return method
 
 
@@ -38,6 +39,8 @@ def _in_place_of(name: str) -> Callable[..., Any]:
             raise ShapeError(f"{name}_: the result has shape {result.shape}, the tensor {self.shape}; use {instead}")
         write = lambda data: np.copyto(data, result.data, casting="same_kind")  # noqa: E731
         return self._in_place(f"{name}_", instead, result, write)
+
+    method.__doc__ = f"Same as `{name}`, in place."
 
     return method
 

@@ -43,6 +43,7 @@ def _of_one(op: Op | str) -> Callable[[Any], Any]:
     def method(self: Any) -> Any:
         return (registry[op] if isinstance(op, str) else op)(self)
 
+    method.__doc__ = f"Same as `{op}`." if isinstance(op, str) else op.__doc__
     return method
 
 
@@ -50,6 +51,7 @@ def _of_two(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         return op(self, other)
 
+    method.__doc__ = op.__doc__
     return method
 
 
