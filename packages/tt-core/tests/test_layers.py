@@ -170,6 +170,28 @@ def test_containers_hold_layers_only(container: Any) -> None:
         held.append(tt_core.tanh.kernel)
 
 
+def test_pop_takes_a_layer_out_and_numbers_the_rest_again() -> None:
+    first, last = Linear(2, 3), Linear(3, 1)
+    net = Sequential(first, ReLU(), last)
+    assert net.pop(1).extra_repr() == ""
+    assert list(net) == [first, last]
+    assert list(net.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    with pytest.raises(OutOfRangeError, match="Sequential: no layer 2, there are 2"):
+        net.pop(2)
+
+
+def test_buffers_by_their_names() -> None:
+    net = Sequential(ReLU())
+    net[0].register_buffer("kept", tt_core.ones(2))
+    net[0].register_buffer("passing", tt_core.zeros(2), persistent=False)
+    net[0].register_buffer("none", None)
+    assert net.get_buffer("0.kept") is net[0].kept
+    assert net.get_buffer("0.passing") is net[0].passing
+    for name, missing in (("0.none", "buffer '0.none'"), ("0.other", "buffer '0.other'"), ("1.kept", "layer '1'")):
+        with pytest.raises(OutOfRangeError, match=f"Sequential: has no {missing}"):
+            net.get_buffer(name)
+
+
 # --- modes
 
 
