@@ -100,9 +100,10 @@ class _Checks:
 
     def _read(self) -> None:
         self.hints = hints = _hints(self.function)
-        self.by_name.update({name: (name, _sure(hint), check(hint)) for name, hint in hints.items()})
-        self.in_order.extend(self.by_name.get(name, _UNCHECKED) for name in self.names)
+        self.by_name = {name: (name, _sure(hint), check(hint)) for name, hint in hints.items()}
+        self.in_order = [self.by_name.get(name, _UNCHECKED) for name in self.names]
         checked = [i for i, name in enumerate(self.names) if name in hints]
+        # last, since other threads take it as the sign that everything is read
         self.first = min(checked, default=len(self.names) if self.star in hints else sys.maxsize)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

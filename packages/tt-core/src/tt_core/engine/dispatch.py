@@ -33,7 +33,7 @@ from tt_core.course import finder
 from tt_core.engine.blame import blame, remember
 from tt_core.engine.failures import numeric, rescue
 from tt_core.engine.placing import EMPTY, arrange, call_method, of_tensors, parameters_of
-from tt_core.engine.plugins import manager
+from tt_core.engine.plugins import manager, snapshot
 from tt_core.engine.protocols import AnyTensor as AnyTensor
 from tt_core.engine.protocols import Array as Array
 from tt_core.engine.protocols import Call, Definition, Publication
@@ -151,7 +151,7 @@ def _define(
     if name in registry:
         _replaced.add(registry[name])
     registry[name] = defined
-    bind(defined)
+    manager.settle(functools.partial(bind, defined))
     return defined
 
 
@@ -185,7 +185,7 @@ def tuned(op: Op, /, *, residuals: tuple[str, ...] = (), checks: bool = False) -
         op.kernel, op.residuals = with_residuals(*residuals)(kernel), residuals
         kernel.checks = checks  # type: ignore[attr-defined]
         op.base = _call(op, kernel)
-        bind(op)
+        manager.settle(functools.partial(bind, op))
         return kernel
 
     return register
@@ -207,7 +207,7 @@ def bind(op: Op) -> None:
 
 def bind_all() -> None:
     """Bind every op again; the plugin manager calls this when a hook below has other answers."""
-    for defined in (*registry.values(), *_replaced):
+    for defined in (*registry.values(), *snapshot(_replaced)):
         bind(defined)
 
 

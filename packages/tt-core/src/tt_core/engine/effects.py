@@ -51,7 +51,7 @@ def effect(*writes: int) -> Callable[[F], F]:
         made = cast(Effect, call)
         made.function, made.writes = function, writes
         _effects.append(made)
-        _bind(made)
+        manager.settle(functools.partial(_bind, made))
         return cast(F, call)
 
     return decorate

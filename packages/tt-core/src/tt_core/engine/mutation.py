@@ -22,8 +22,9 @@ def now() -> int:
 def record(array: np.ndarray) -> None:
     """Notes a change of `array` and of all arrays that share its memory."""
     global _clock
-    _clock += 1
-    _changed[id(owner(array))] = _clock
+    key = id(owner(array))
+    _changed[key] = _clock + 1  # first: another thread that sees the new time must find the change
+    _clock += 1  # the interpreter changes threads at calls and jumps, so no count is lost here
 
 
 def changed_since(array: np.ndarray, moment: int) -> bool:

@@ -9,6 +9,7 @@ first op or at the first question to plugins.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import inspect
 import multiprocessing
@@ -19,7 +20,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import pluggy
 
@@ -35,6 +36,8 @@ GROUP = "tinytorch"
 ACTS_GROUP = "tinytorch.acts"
 
 C = TypeVar("C")
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class PluginManager(pluggy.PluginManager):
@@ -53,10 +56,13 @@ class PluginManager(pluggy.PluginManager):
         super().__init__(GROUP)
         self.rebinders: list[tuple[Callable[[], None], Set[str]]] = []
         """Functions that ask hooks and keep the answers, each with the names of these hooks."""
-        self.pending = True  # whether TT_PLUGINS has yet to be read
+        self.pending = True  # whether the plugins of TT_PLUGINS have yet to be loaded
         self.environment: list[str] = []  # the names that were read there
         self.reported = False  # whether a command has printed what plugins measured
-        self._reading = threading.RLock()
+        self.changes = 0
+        """How often a plugin came or went; code that asks hooks without a lock sees by it whether to ask again."""
+        self._reading, self._loading = threading.RLock(), False
+        self._changing = threading.RLock()  # held for no import and no hook, so that no other lock waits inside of it
         self.add_hookspecs(hookspecs)
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
@@ -71,29 +77,41 @@ class PluginManager(pluggy.PluginManager):
         hooks = self._check_hooks(plugin, who)
         old = self.get_plugin(name) if name is not None else None
         replaces = old is not None and redefined(f"plugin {who}", old, plugin)
-        if not replaces and (self.is_registered(plugin) or old is not None):
-            raise PluginError(f"plugin {who} is active already; unregister it first")
-        self._check_excluded(plugin, who)
         if replaces:
-            super().unregister(old)
             hooks |= self._hooks_of(old)
+        may_come = False
         try:
-            registered = super().register(plugin, name)
+            with self._changing:
+                self._check_free(plugin, name, who, replaces)
+                may_come = True
+                if replaces:
+                    super().unregister(old)
+                registered = super().register(plugin, name)
+                self.changes += 1
             self.rebind(hooks)
             _ask_one(self, plugin, "tt_plugged")
-        except Exception as error:
-            self._undo(plugin, old, name, hooks)
+        except BaseException as error:  # a Ctrl-C too: compiling a plugin's kernels takes seconds
+            if may_come:
+                self._undo(plugin, old, name, hooks)
             if isinstance(error, pluggy.PluginValidationError):
                 raise PluginError(f"plugin {who}: {self._misplaced(plugin) or str(error).splitlines()[-1]}") from None
             raise
         return registered
 
+    def _check_free(self, plugin: object, name: str | None, who: str, replaces: bool) -> None:
+        taken = self.is_registered(plugin) or (name is not None and self.has_plugin(name))
+        if taken and not replaces:
+            raise PluginError(f"plugin {who} is active already; unregister it first")
+        self._check_excluded(plugin, who)
+
     def _undo(self, plugin: object, old: object, name: str | None, hooks: set[str]) -> None:
         """Takes a plugin out that failed to come in, and puts the one back that it replaced."""
-        if self.is_registered(plugin):  # always so with pluggy before 1.7
-            super().unregister(plugin)
-        if old is not None:
-            super().register(old, name)
+        with self._changing:
+            if self.is_registered(plugin):  # always so with pluggy before 1.7
+                super().unregister(plugin)
+            if old is not None:
+                super().register(old, name)
+            self.changes += 1
         self.rebind(hooks)
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
@@ -101,15 +119,36 @@ class PluginManager(pluggy.PluginManager):
         try:
             _ask_one(self, self.get_plugin(name) if name is not None else plugin, "tt_unplugged")
         finally:
-            removed = super().unregister(plugin, name)
+            with self._changing:
+                removed = super().unregister(plugin, name)
+                self.changes += 1
             self.rebind(self._hooks_of(removed))
         return removed
 
     def rebind(self, hooks: Set[str] | None = None) -> None:
-        """Calls every rebinder that asks one of `hooks`; with None, every rebinder."""
-        for rebind, asked in self.rebinders:
-            if hooks is None or not asked.isdisjoint(hooks):
-                rebind()
+        """Calls every rebinder that asks one of `hooks`, or every one for None; an interruption comes afterwards."""
+
+        def rebind_all() -> None:
+            for rebind, asked in list(self.rebinders):
+                if hooks is None or not asked.isdisjoint(hooks):
+                    rebind()
+
+        try:
+            self.settle(rebind_all)
+        except KeyboardInterrupt:
+            self.settle(rebind_all)
+            raise
+
+    def settle(self, bind: Callable[[], None]) -> None:
+        """Calls `bind`, which asks hooks and keeps the answers, until no plugin has come or gone meanwhile.
+
+        Another thread may plug in after `bind` has asked and before it keeps what it was told. There is no lock: a hook
+        may import a module, which may define ops, and these are bound, so two threads could wait for each other.
+        """
+        seen = -1
+        while seen != self.changes:
+            seen = self.changes
+            bind()
 
     def chained(self, hook: str, value: object, /, *, into: str, of: type = object, **arguments: Any) -> Any:
         """Passes `value` through the answers to `hook`, innermost first; an answer of None leaves it unchanged.
@@ -160,14 +199,21 @@ class PluginManager(pluggy.PluginManager):
     def load_pending(self) -> None:
         """Activates the plugins of TT_PLUGINS at the first call; later calls warn if the variable has changed.
 
-        A plugin that does not load is skipped with a warning.
+        Other threads wait until they are loaded. A plugin that does not load is skipped with a warning.
         """
         with self._reading:
             names = names_from_environment()
+            if self._loading:  # a plugin runs an op while it is imported
+                return
             if self.pending:
-                self.pending, self.environment = False, names
-                self.rebind()  # a plugin may run ops while it is imported
-                self._load(names)
+                self._loading, self.environment = True, names
+                try:
+                    self._load(names)
+                finally:
+                    with self._changing:
+                        self.pending = self._loading = False
+                        self.changes += 1
+                    self.rebind()
             elif names != self.environment:
                 self.environment = names
                 fact = "TT_PLUGINS has changed since it was read, at the first op; this has no effect"
@@ -180,7 +226,8 @@ class PluginManager(pluggy.PluginManager):
 
         def load_first(*inputs: Any, **options: Any) -> Any:
             self.load_pending()
-            return again(*inputs, **options)
+            loaded = cast(Callable[..., Any], call) if self.pending else again
+            return loaded(*inputs, **options)
 
         return load_first
 
@@ -302,12 +349,50 @@ def _name_of(plugin: object, name: str = "") -> str:
     return str(getattr(plugin, "__name__", type(plugin).__name__))
 
 
+def snapshot(collection: Iterable[T]) -> list[T]:
+    """A list of a weak set or dictionary, which another thread may change meanwhile.
+
+    >>> snapshot({1, 2})
+    [1, 2]
+    """
+    while True:
+        try:
+            return list(collection)
+        except RuntimeError:  # it changed during the iteration
+            continue
+
+
 def names_from_environment() -> list[str]:
     """The names in TT_PLUGINS, which commas separate."""
     return [name.strip() for name in os.environ.get("TT_PLUGINS", "").split(",") if name.strip()]
 
 
 manager = PluginManager()
+
+
+class Answers(Generic[K, T]):
+    """What `ask` answers for each key, kept until plugins that concern `hooks` come or go.
+
+    >>> import tt_core
+    >>> answers = Answers(lambda key: key * 2, {"tt_kernel"})
+    >>> answers(2)
+    4
+    """
+
+    def __init__(self, ask: Callable[[K], T], hooks: Set[str]) -> None:
+        self._ask = ask
+        self._known: dict[K, T] = {}
+        manager.rebinders.append((self._forget, hooks))
+
+    def __call__(self, key: K) -> T:
+        known = self._known
+        if key not in known:  # in that dictionary even if another thread plugs in meanwhile, which then drops it
+            known[key] = self._ask(key)
+        return known[key]
+
+    def _forget(self) -> None:
+        self._known = {}
+
 
 _entries: dict[str, EntryPoint] = {}
 """Entry points found so far, because searching all installed packages takes 10 ms."""
@@ -450,8 +535,9 @@ class Use:
     def disable(self) -> None:
         """Releases the plugins; those without another user that were not active before are deactivated."""
         held, self._held = self._held, []
-        for name in reversed(held):
-            _release(name, self)
+        with contextlib.ExitStack() as releases:  # all of them, also after a report that raises
+            for name in held:
+                releases.callback(_release, name, self)
 
     def _hold(self) -> tuple[Any, ...]:
         manager.load_pending()  # so that a plugin that TT_PLUGINS names outlives the block
@@ -545,7 +631,7 @@ def _report_at_exit(name: str) -> None:
 def _report_all() -> None:
     """Prints the reports of permanent plugins, unless a command has done so or this is a worker process."""
     if not manager.reported and multiprocessing.parent_process() is None:
-        for name in _to_report:
+        for name in list(_to_report):
             if manager.has_plugin(name) and (name in manager.environment or name in _users):
                 _print_report(_measured(name))
 

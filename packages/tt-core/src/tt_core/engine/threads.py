@@ -174,9 +174,7 @@ def at_once(work: Callable[[Any], Result], pieces: Sequence[Any]) -> list[Result
     helpers = min(get_num_threads(), len(pieces)) - 1
     if helpers < 1:
         return [work(piece) for piece in pieces]
-    job = _Job(work, pieces)
-    _pool.offer(job, helpers)
-    return job.run()
+    return _Job(work, pieces).run(helpers)
 
 
 # --- the pool
@@ -194,9 +192,10 @@ class _Job(Generic[Result]):
         self.lock, self.alone = threading.Lock(), threading.Lock()
         self.alone.acquire()
 
-    def run(self) -> list[Result]:
-        """Works in the caller's thread until everything is done."""
+    def run(self, helpers: int) -> list[Result]:
+        """Works in the caller's thread, and in those of `helpers` that have time, until everything is done."""
         try:
+            _pool.offer(self, helpers)
             self._take()
         finally:
             self._close()

@@ -45,7 +45,7 @@ def set_base_tensor_type(base: type[HasArray]) -> None:
     """Sets the class for the time when no plugin brings its own."""
     global _base_tensor_type
     _base_tensor_type = base
-    _bind()
+    manager.settle(_bind)
 
 
 def _bind() -> None:

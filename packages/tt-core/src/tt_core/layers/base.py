@@ -7,6 +7,7 @@ learned.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -17,7 +18,7 @@ from tt_core.engine import devices
 from tt_core.engine.arguments import checked
 from tt_core.engine.blame import blame, remember
 from tt_core.engine.errors import DTypeError, TinyTorchError, shown
-from tt_core.engine.plugins import manager
+from tt_core.engine.plugins import manager, snapshot
 from tt_core.layers.state import MissingAndUnexpected, dotted, load_state, state_of
 from tt_core.layers.tree import as_html, as_text, warn_of_unregistered
 from tt_core.tensor.tensor import Tensor
@@ -66,7 +67,7 @@ class Layer(ModuleNames):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         Layer._types.add(cls)
-        _bind(cls)
+        manager.settle(functools.partial(_bind, cls))
 
     def __init__(self) -> None:
         for registry in self._registries:
@@ -399,7 +400,7 @@ def _again(layer: Layer, *inputs: Any, **options: Any) -> Any:
 
 
 def _bind_all() -> None:
-    for layer_type in list(Layer._types):
+    for layer_type in snapshot(Layer._types):
         _bind(layer_type)
 
 

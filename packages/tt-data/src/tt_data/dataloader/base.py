@@ -114,7 +114,11 @@ class BaseLoader:
         if self._pool is None or self._pool.closed or self._being_read():
             self._pool = self._new_pool()
         else:
-            self._pool.reset()
+            try:
+                self._pool.reset()
+            except BaseException:  # Ctrl-C in the middle of a message
+                self.close()
+                raise
         return self._pool
 
     def _being_read(self) -> bool:

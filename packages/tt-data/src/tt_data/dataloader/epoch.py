@@ -26,7 +26,11 @@ class Epoch:
         self._depth = max(loader.prefetch, loader.num_workers, 1)  # a worker without a task would be idle
         self._under_way = 0
         self.ended = False
-        self._submit_ahead()
+        try:
+            self._submit_ahead()
+        except BaseException as error:
+            self._end(error)
+            raise
 
     def __iter__(self) -> Epoch:
         return self
@@ -49,9 +53,14 @@ class Epoch:
             self._under_way -= 1
             self._submit_ahead()  # before the return, so that it is prepared while the loop computes
             return batch
-        except BaseException:
-            self.ended = True
+        except BaseException as error:
+            self._end(error)
             raise
+
+    def _end(self, error: BaseException) -> None:
+        self.ended = True
+        if not isinstance(error, Exception):  # Ctrl-C may come in the middle of a message: the next epoch needs others
+            self._pool.close()
 
     def _submit_ahead(self) -> None:
         """Submits tasks to the pool until `_depth` batches are under way, or no indices are left."""

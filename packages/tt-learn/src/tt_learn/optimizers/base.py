@@ -15,7 +15,7 @@ from tt_core.course.finder import runs_as_written
 from tt_core.engine.arguments import checked
 from tt_core.engine.dispatch import Array, quietly
 from tt_core.engine.errors import DTypeError, is_number, shown
-from tt_core.engine.plugins import manager
+from tt_core.engine.plugins import Answers, manager
 from tt_core.layers import Layer
 from tt_learn import hookspecs
 from tt_learn.autograd import Tensor, enable_grad
@@ -231,14 +231,6 @@ class Optimizer(Saved):
 
 tuned_updates: dict[Update, Update] = {}
 """The tuned form of each formula that has one, such as `SGD.update`."""
-_updates: dict[type[Optimizer], Update] = {}
-_observers: dict[type[Optimizer], tuple[Callable[[Optimizer], None], ...]] = {}
-_steps: dict[type[Optimizer], Callable[..., Any]] = {}
-manager.rebinders += [
-    (_updates.clear, {"tt_update"}),
-    (_observers.clear, {"tt_observe_step"}),
-    (_steps.clear, {"tt_wrap_step"}),
-]
 
 
 def tuned_update(formula: Update) -> Callable[[U], U]:
@@ -266,26 +258,27 @@ def own_update(optimizer: type[Optimizer]) -> Update:
     return tuned_updates.get(optimizer.update, optimizer.update)
 
 
-def _update_of(optimizer: type[Optimizer]) -> Update:
+def _ask_for_update(optimizer: type[Optimizer]) -> Update:
     """A plugin's answer to `tt_update`, or else the class's own update."""
-    if optimizer not in _updates:
-        _updates[optimizer] = manager.ask("tt_update", optimizer=optimizer) or own_update(optimizer)
-    return _updates[optimizer]
+    answer: Update | None = manager.ask("tt_update", optimizer=optimizer)
+    return answer or own_update(optimizer)
 
 
-def _observers_of(optimizer: type[Optimizer]) -> tuple[Callable[[Optimizer], None], ...]:
+def _ask_for_observers(optimizer: type[Optimizer]) -> tuple[Callable[[Optimizer], None], ...]:
     """The answers of plugins to `tt_observe_step`."""
-    if optimizer not in _observers:
-        _observers[optimizer] = tuple(manager.ask("tt_observe_step", optimizer=optimizer))
-    return _observers[optimizer]
+    return tuple(manager.ask("tt_observe_step", optimizer=optimizer))
 
 
-def _step_of(optimizer: type[Optimizer]) -> Callable[..., Any]:
+def _ask_for_step(optimizer: type[Optimizer]) -> Callable[..., Any]:
     """The class's own step inside the wraps of plugins."""
-    if optimizer not in _steps:
-        manager.load_pending()
-        _steps[optimizer] = manager.chained("tt_wrap_step", optimizer._step, into="call", optimizer=optimizer)
-    return _steps[optimizer]
+    manager.load_pending()
+    wrapped: Callable[..., Any] = manager.chained("tt_wrap_step", optimizer._step, into="call", optimizer=optimizer)
+    return wrapped
+
+
+_update_of = Answers(_ask_for_update, {"tt_update"})
+_observers_of = Answers(_ask_for_observers, {"tt_observe_step"})
+_step_of = Answers(_ask_for_step, {"tt_wrap_step"})
 
 
 # --- checks of options

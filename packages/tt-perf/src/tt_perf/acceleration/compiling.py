@@ -156,7 +156,9 @@ class Loops(dict[str, Any]):
         found = self._addresses.get(name)
         if found is None:
             with self._lock:
-                found = self._addresses[name] = self._compiled_piece(name)
+                if name not in self._addresses:  # another thread may have compiled it meanwhile
+                    self._addresses[name] = self._compiled_piece(name)
+                found = self._addresses[name]
         return found
 
     def _compiled_piece(self, name: str) -> int:

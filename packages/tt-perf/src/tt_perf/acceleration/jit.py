@@ -5,6 +5,7 @@ Needs Numba: `pip install numba`. A loop is compiled when a kernel first needs i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,7 @@ class JitPlugin:
         self._updates: dict[type[Optimizer], Call] = {}
         self._blas: Blas | None = None
         self._decoding = Decoding(compiled_token)
+        self._binding = threading.RLock()
 
     captured_through = ("tt_wrap_layer",)  # in a training step, GPT's call is only passed on
 
@@ -85,14 +87,14 @@ class JitPlugin:
         return "\n".join(told) or None
 
     def _bound(self) -> dict[str, Call]:
-        if self._kernels is None or self._blas != find_blas():
-            self._blas = find_blas()
-            functions = self._loops = self._functions()
-            self._pairs = pairs_from(functions)
-            self._updates = updates_from(functions)
-            every = kernels_from, convolutions_from, pools_from, norms_from, sums_from, products_from
-            self._kernels = {name: kernel for made in every for name, kernel in made(functions).items()}
-        return self._kernels
+        with self._binding:  # two threads that ask at once get the same kernels
+            if self._kernels is None or self._blas != find_blas():
+                blas, functions = find_blas(), self._functions()
+                every = kernels_from, convolutions_from, pools_from, norms_from, sums_from, products_from
+                kernels = {name: kernel for made in every for name, kernel in made(functions).items()}
+                self._pairs, self._updates = pairs_from(functions), updates_from(functions)
+                self._loops, self._kernels, self._blas = functions, kernels, blas
+            return self._kernels
 
 
 plugin = JitPlugin()

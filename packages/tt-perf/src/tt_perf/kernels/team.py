@@ -83,10 +83,9 @@ def _help(serve: Callable[[Array, int], None], mail: Array, number: int, queue: 
         queue.get()
 
 
-@functools.cache
 def team() -> Team:
     """The team of this process."""
-    return Team()
+    return _team
 
 
 def has_team(loop: Mapping[str, Any]) -> bool:
@@ -97,10 +96,6 @@ def has_team(loop: Mapping[str, Any]) -> bool:
 def job(loop: Any, name: str, arguments: tuple[Any, ...], pieces: int = 1) -> Job | None:
     """A job that runs the loop `name`; None if the loops are not compiled."""
     return Job(loop.address(name), arguments, pieces) if hasattr(loop, "address") else None
-
-
-if hasattr(os, "register_at_fork"):  # a forked child inherits the mail without the threads
-    os.register_at_fork(after_in_child=team.cache_clear)
 
 
 @functools.cache
@@ -115,3 +110,16 @@ def waiting() -> tuple[int, int]:
 
 def _address_of(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+_team = Team()
+
+
+def _renew() -> None:
+    """A forked child inherits the mail without the threads."""
+    global _team
+    _team = Team()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

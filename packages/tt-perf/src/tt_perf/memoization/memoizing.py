@@ -19,7 +19,7 @@ from tt_core.engine.dispatch import Op, registry
 from tt_core.engine.errors import shown
 from tt_core.engine.hookspecs import hookimpl
 from tt_core.engine.phases import phase
-from tt_core.engine.plugins import manager
+from tt_core.engine.plugins import manager, snapshot
 from tt_core.layers import Layer
 from tt_core.random import generator
 from tt_learn.autograd import is_grad_enabled
@@ -123,7 +123,7 @@ class MemoizePlugin:
     @hookimpl(trylast=True)
     def tt_wrap_layer(self, layer_type: type[Layer], call: Call) -> Call | None:
         every = layer_type in self._classes or layer_type.__name__ in self._named()
-        if not every and not any(type(layer) is layer_type for layer in self._layers):
+        if not every and not any(type(layer) is layer_type for layer in snapshot(self._layers)):
             return None
 
         def memoized(layer: Layer, *inputs: Any, **options: Any) -> Any:

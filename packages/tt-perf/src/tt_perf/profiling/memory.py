@@ -99,6 +99,8 @@ class Memory:
         held = _Held(memory, self._freed)
         held.address, held.count, held.holder = address, memory.nbytes, holder
         with self._lock:
+            if address in self._live:  # another thread was faster
+                return 0
             self._live[address] = held
             self._change(holder, held.count)
         return held.count

@@ -93,6 +93,9 @@ class ThreadPool:
             self._pending -= 1
 
     def close(self) -> None:
+        with contextlib.suppress(queue.Empty):  # so that the thread ends after the batch that it prepares
+            while True:
+                self._tasks.get_nowait()
         self._finalizer()
         self._thread.join()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from tt_learn.autograd.rules import has_rule
 from tt_perf.acceleration.capture.fuse import fused
 from tt_perf.acceleration.capture.hooks import LOOKS_ON, RecordingHooks, plugins
 from tt_perf.acceleration.capture.plan import live
-from tt_perf.acceleration.capture.record import record
+from tt_perf.acceleration.capture.record import one_at_a_time, record
 from tt_perf.acceleration.capture.replay import Replay, Stale
 from tt_perf.acceleration.capture.tape import Call, Tape
 from tt_perf.acceleration.capture.traced import Traced, recording
@@ -65,7 +64,6 @@ class Captured(Transparent):
         self._fruitless = 0
         self._change: str | None = None  # why the last plan did not hold
         self._said: set[str] = set()
-        self._recording = threading.Lock()
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if recording.here() is not None:  # inside of another step that is being recorded
@@ -87,12 +85,12 @@ class Captured(Transparent):
             self._change = self._change or plan.changed()
         if self._fruitless > _TRIES or (signature in self._rests and self._rests[signature].goes_on()):
             return self.step(*arguments, **options)
-        if not self._recording.acquire(blocking=False):
+        if not one_at_a_time.acquire(blocking=False):
             return self.step(*arguments, **options)
         try:
             return self._record(signature, tensors, arguments, options)
         finally:
-            self._recording.release()
+            one_at_a_time.release()
 
     def _record(self, signature: Any, tensors: list[Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         manager.load_pending()
@@ -104,7 +102,7 @@ class Captured(Transparent):
         if watch is None:
             self._rest(signature, reason or "")
             return self.step(*arguments, **options)
-        before = [*_parts((arguments, options))]
+        before, changes = [*_parts((arguments, options))], plugins.changes
         result, tape = record(self.step, arguments, options, tensors, watch)
         if any(map(has_more, tensors)) or not _are_all(before, [*_parts((arguments, options))]):
             tape = "it changes an argument"
@@ -116,19 +114,19 @@ class Captured(Transparent):
             self._rest(signature, tape)
         else:
             try:
-                self._keep(signature, tape, [watch, Watch(_rules_of_users(tape))])
+                self._keep(signature, tape, [watch, Watch(_rules_of_users(tape))], changes)
             except Unwatchable as error:
                 self._rest(signature, f"a gradient rule {error}")
         return result
 
-    def _keep(self, signature: Any, tape: Tape, watches: list[Watch]) -> None:
-        """Makes a plan of a tape, once a second one has confirmed it."""
+    def _keep(self, signature: Any, tape: Tape, watches: list[Watch], changes: int) -> None:
+        """Makes a plan of a tape, once a second one has confirmed it; `changes` were those of plugins before it."""
         changed, first = watches[0].changed(), self._first.get(signature)
         difference = None if first is None else first.difference(tape)
         if changed is None and difference is None and first is not None and _is_confirmed(first, tape):
             del self._first[signature]
             plans = self._plans.setdefault(signature, [])
-            plans.insert(0, _Plan(tape, watches))
+            plans.insert(0, _Plan(tape, watches, changes))
             del plans[_PLANS:]
             return
         self._first[signature] = tape
@@ -175,11 +173,11 @@ class _Rest:
 class _Plan:
     """A tape that can be run, and all that must still hold for it."""
 
-    def __init__(self, tape: Tape, watches: list[Watch]) -> None:
+    def __init__(self, tape: Tape, watches: list[Watch], changes: int) -> None:
         self.tape = live(fused(live(tape)))
         self.replay = Replay(self.tape)
         self.watches = [watch for watch in watches if watch]
-        self._plugins = plugins.changes
+        self._plugins = changes
 
     def holds(self) -> bool:
         return self._plugins == plugins.changes and all(watch.holds() for watch in self.watches)

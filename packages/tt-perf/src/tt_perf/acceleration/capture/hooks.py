@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,25 +27,25 @@ Kernel = Callable[..., Any]
 class RecordingHooks:
     """The plugin of the one step that is recorded."""
 
-    _asking = False
-
     def __init__(self) -> None:
-        self._kernels: dict[str, Kernel] = {}
-        self._asked = -1  # when, in changes of plugins
+        self._kernels: tuple[int, dict[str, Kernel]] = (-1, {})  # and when they were asked for, in changes of plugins
+        self._asking = threading.local()
 
     @hookimpl(tryfirst=True)
     def tt_kernel(self, op: Op) -> Kernel | None:
-        if self._asking:
+        if getattr(self._asking, "others", False):
             return None
-        if self._asked != plugins.changes:
-            self._kernels, self._asked = {}, plugins.changes
-        if op.name not in self._kernels:  # a plugin may make another function each time that it is asked
-            self._asking = True
+        asked, kernels = self._kernels
+        if asked != plugins.changes:
+            kernels = {}
+            self._kernels = plugins.changes, kernels
+        if op.name not in kernels:  # a plugin may make another function each time that it is asked
+            self._asking.others = True
             try:
-                self._kernels[op.name] = manager.answers("tt_kernel", op=op) or op.kernel
+                kernels[op.name] = manager.answers("tt_kernel", op=op) or op.kernel
             finally:
-                self._asking = False
-        return _noting(op, self._kernels[op.name])
+                self._asking.others = False
+        return _noting(op, kernels[op.name])
 
     @hookimpl(tryfirst=True)
     def tt_tensor_type(self) -> type[Tensor]:
@@ -69,10 +71,12 @@ class Plugins:
     """Counts how often the plugins that take part in a step have changed, those of recordings aside."""
 
     changes = 0
-    recording = False  # whether the change is that a recording begins or ends
+    recording = 0  # the thread in which a recording begins or ends, which is no change
+    _count = itertools.count(1)  # two threads never set the same number
 
     def note(self) -> None:
-        self.changes += not self.recording
+        if self.recording != threading.get_ident():
+            self.changes = next(self._count)
 
 
 plugins = Plugins()
@@ -132,15 +136,22 @@ class inside:
 @contextlib.contextmanager
 def plugged_in() -> Iterator[None]:
     """A block in which the hooks of recordings are answered."""
-    plugins.recording = True
-    manager.register(_hooks, "capture-recorder")
-    plugins.recording = False
+    with _unnoted():
+        manager.register(_hooks, "capture-recorder")
     try:
         yield
     finally:
-        plugins.recording = True
-        manager.unregister(_hooks)
-        plugins.recording = False
+        with _unnoted():
+            manager.unregister(_hooks)
+
+
+@contextlib.contextmanager
+def _unnoted() -> Iterator[None]:
+    plugins.recording = threading.get_ident()
+    try:
+        yield
+    finally:
+        plugins.recording = 0
 
 
 def as_arrays(returned: object) -> Any:

@@ -241,8 +241,10 @@ class Program:
             self._point(cells, values[slot])
         for i, (_, layout, cells) in enumerate(self.made):
             if _holders(self._kept, i) != _ALONE:  # something still refers to the array of the previous run
-                self._kept[i] = np.empty(layout.shape, layout.dtype)
-                self._point(cells, self._kept[i])
+                self._kept[i] = None  # until its address is in the table, also after an interruption
+                made = np.empty(layout.shape, layout.dtype)
+                self._point(cells, made)
+                self._kept[i] = made
         if not self._run(team().ready(self.runner, self.table.pieces), self.table.program, self.failed):
             self.stops += 1
             return False

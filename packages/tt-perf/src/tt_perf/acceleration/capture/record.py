@@ -42,7 +42,8 @@ from tt_perf.acceleration.capture.tape import (
 from tt_perf.acceleration.capture.traced import Traced, recording
 from tt_perf.acceleration.capture.watch import RandomState, Watch
 
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
+"""Held by the thread that records. Others run their steps as usual: a step that waits for another one never ends."""
 
 
 class Recorder:
@@ -56,6 +57,7 @@ class Recorder:
         self.watch = watch
         self._with_gradient: set[int] = set()  # tensors whose gradient the step has set or looked at
         self._traced: list[weakref.ref[Any]] = []
+        self._ended = False
         self._moment = mutation.now()
         self._random = tt_core.get_rng_state()
 
@@ -67,6 +69,8 @@ class Recorder:
     def made(self, tensor: Any) -> None:
         """A tensor that will be an ordinary one after the recording."""
         self._traced.append(weakref.ref(tensor))
+        if self._ended:  # of another thread, which has been slower than `restore`
+            tensor.__class__ = tensor.ordinary
 
     def _watched(self, tensor: Tensor) -> bool:
         return id(tensor) in self.watch.tensors
@@ -213,6 +217,7 @@ class Recorder:
 
     def restore(self) -> None:
         """Makes every traced tensor an ordinary one."""
+        self._ended = True
         for reference in self._traced:
             tensor = reference()
             if tensor is not None:
@@ -228,21 +233,21 @@ def record(
 ) -> tuple[Any, Tape | str]:
     """Runs `step` and returns its result with its tape, or with the reason why there is none.
 
-    `tensors` are those among its arguments. An error of the step passes.
+    `tensors` are those among its arguments. An error of the step passes. The caller holds `one_at_a_time`.
     """
     recorder, states = Recorder(watch), RandomState()
     swapped, before = [*watch.tensors.values(), *tensors], plugins.changes
-    with _one_at_a_time, plugged_in():
+    with plugged_in():
         arrays = [x.data for x in tensors]
         for array in arrays:
             recorder.slots.argument(array)
-        for x in swapped:
-            x.__class__ = Traced
-        for x in watch.tensors.values():
-            if type(x._grad) is Tensor:  # held by the tensor alone, so that `zero_grad` frees it
-                recorder.made(_swapped(x._grad))
-        recording.recorder, recording.thread = recorder, threading.get_ident()
         try:
+            for x in swapped:
+                x.__class__ = Traced
+            for x in watch.tensors.values():
+                if type(x._grad) is Tensor:  # held by the tensor alone, so that `zero_grad` frees it
+                    recorder.made(_swapped(x._grad))
+            recording.thread, recording.recorder = threading.get_ident(), recorder
             result = step(*arguments, **options)
             with inside(recorder):
                 recorder.end(result, arrays)

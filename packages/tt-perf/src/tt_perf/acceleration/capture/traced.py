@@ -63,8 +63,11 @@ else:
                 frame = sys._getframe(1)
                 if "data" in self.__dict__ or not _is_trusted(frame):
                     recorder.refuse(f"{_place(frame)} replaces the data of a tensor")
-            if recording.recorder is not None:
-                recording.recorder.made(self)
+            at_work = recording.recorder
+            if at_work is not None:
+                at_work.made(self)
+            else:  # another thread has ended its recording since this one looked up the class
+                self.__class__ = self.ordinary
             self.__dict__["data"] = array
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tt_core.engine.dispatch import Array
-from tt_core.engine.plugins import manager
+from tt_core.engine.plugins import Answers, manager
 from tt_core.tensor import as_array
 from tt_core.tensor.creation import from_numpy
 from tt_language import GPT
@@ -86,15 +86,12 @@ class Decoding:
         angles = None if model.rotary is None else _angles(model.rotary, where, positions is None, endless)
         mask = past.begin(ids, None if positions is None else positions, mask)
         slots, length = past.column()
-        return session.token(
-            given.astype(np.int64),
-            where.astype(np.int64),
-            angles,
-            past,
-            _bytes_of(mask, len(given), length),
-            slots,
-            length,
-        )
+        ids, where = given.astype(np.int64), where.astype(np.int64)
+        try:
+            return session.token(ids, where, angles, past, _bytes_of(mask, len(given), length), slots, length)
+        except BaseException:  # other threads may still work on the token, so the next one gets tables of its own
+            self._sessions.pop(past, None)
+            raise
 
     def _session(self, model: GPT, past: Any, rows: int) -> Session:
         """The session of this generation; raises `Uncovered` where there is none."""
@@ -102,8 +99,9 @@ class Decoding:
             raise Uncovered("gradients")
         if type(past) not in (KVCache, StaticCache):
             raise Uncovered(f"a cache {type(past).__name__}")
-        if _watching():
-            raise Uncovered(f"plugin {_watching()}, which sees each op")
+        watching = _watching(_HOOKS)
+        if watching:
+            raise Uncovered(f"plugin {watching}, which sees each op")
         known = self._sessions.get(past)
         if isinstance(known, Session) and (
             known.model() is not model or known.rows != rows or not known.program.holds()
@@ -167,17 +165,11 @@ def _bytes_of(mask: Any, rows: int, length: int) -> Array | None:
     return np.ascontiguousarray(np.broadcast_to(array, (rows, length))).view(np.uint8)
 
 
-_asked: list[str] = []
-
-
-def _watching() -> str:
+def _find_watching(hooks: tuple[str, ...]) -> str:
     """The name of a plugin whose kernels or wraps would be passed by; empty where there is none."""
-    if not _asked:
-        hooks = [getattr(manager.hook, name) for name in _HOOKS]
-        names = [each.plugin_name for hook in hooks for each in hook.get_hookimpls()]
-        _asked.append(next((name for name in names if name not in _SAME_VALUES), ""))
-    return _asked[0]
+    names = [each.plugin_name for hook in hooks for each in getattr(manager.hook, hook).get_hookimpls()]
+    return next((name for name in names if name not in _SAME_VALUES), "")
 
 
 _HOOKS = ("tt_kernel", "tt_observe_op", "tt_wrap_op", "tt_wrap_layer")
-manager.rebinders.append((_asked.clear, set(_HOOKS)))
+_watching = Answers(_find_watching, set(_HOOKS))

@@ -70,7 +70,7 @@ class Session:
         now[[C.IDS, C.POSITIONS, C.SLOTS, C.MASK, C.COSINES, C.SINES]] = [
             0 if x is None else x.ctypes.data for x in given
         ]
-        self._work()
+        self._work([program, logits, given, self._cache_arrays])
         for memory in self._memories:
             memory.length = length
         return logits
@@ -92,7 +92,12 @@ class Session:
         room = max(int(table[step, C.ROOM]) for step in self.program.attending)
         self._scores = [np.empty(room, np.float32) for _ in range(self._threads)]
 
-    def _work(self) -> None:
+    def _work(self, held: list[Any]) -> None:
+        """Runs the program; `held` is the memory that it works on by address.
+
+        Other threads keep it alive until the token is complete: if an interruption comes before this thread has begun,
+        they compute the whole token. After a complete token, a late thread finds nothing to do, and keeps nothing.
+        """
         program = self.program
         counters = np.zeros((len(program.phases) + 1) * _COUNTERS, np.int64)  # a late thread keeps those of its token
         shared = program.table, program.numbers, program.phases, self._now, counters
@@ -100,8 +105,13 @@ class Session:
             if other is None or other.done():  # one that is late finds nothing left to do
                 # it gets arrays, not the session, which would keep the model and the cache alive until it has run
                 mine = (*shared, *self._scratch[i + 1], self._scores[i + 1])
-                self._helping[i] = _helpers().submit(self._run, *mine)
+                self._helping[i] = _helpers().submit(_help, held, self._run, *mine)
         self._run(*shared, *self._scratch[0], self._scores[0])
+        held.clear()
+
+
+def _help(held: list[Any], run: Callable[..., None], *given: Any) -> None:
+    run(*given)
 
 
 def _scratch(program: Program) -> tuple[Array, ...]:
