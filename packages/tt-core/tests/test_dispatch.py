@@ -309,7 +309,7 @@ def test_a_tuned_kernel_may_do_the_checks_itself() -> None:
 
 
 def test_two_threads_and_a_kernel_of_itself_run_one_op_at_once() -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     @op
     def meeting(x: Any, /) -> Any:

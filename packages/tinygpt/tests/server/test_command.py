@@ -29,13 +29,13 @@ def test_the_command(trained: Path, ending: signal.Signals) -> None:
             line = process.stdout.readline()
             address = re.search(r"mine answers at (http://127\.0\.0\.1:\d+) \(a page\)", line)
             assert address is not None, line
-            with urllib.request.urlopen(f"{address[1]}/v1/models", timeout=30) as answer:
+            with urllib.request.urlopen(f"{address[1]}/v1/models", timeout=300) as answer:
                 assert b'"mine"' in answer.read()
-            with urllib.request.urlopen(address[1], timeout=30) as answer:
+            with urllib.request.urlopen(address[1], timeout=300) as answer:
                 assert b"<title>TinyGPT</title>" in answer.read()
         finally:
             process.send_signal(ending)
-        assert process.wait(30) in (0, 130, 143, -2, -15)
+        assert process.wait(300) in (0, 130, 143, -2, -15)
         assert process.stderr.read().strip() == ""  # click ends the line behind ^C
 
 

@@ -64,8 +64,16 @@ def test_two_hundred_resets_before_the_first_byte_leave_no_slot(slow: Any, strea
     slow.settled()
     assert threading.active_count() <= threads + 1
     assert len(slow.engine._cache.tokens) == 0
+    end = time.monotonic() + 60
+    while jobs() > 2:  # the tasks that answer them end after the rows are free
+        assert time.monotonic() < end, jobs()
+        time.sleep(0.01)
+
+
+def jobs() -> int:
+    """Requests that are still in memory."""
     gc.collect()
-    assert sum(type(one) is Job for one in gc.get_objects()) <= 2
+    return sum(type(one) is Job for one in gc.get_objects())  # isinstance asks weak proxies, which may be dead
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -76,22 +84,22 @@ def test_a_client_that_vanishes_in_the_middle(slow: Any, stream: bool, how: str)
         connection = socket.create_connection(("127.0.0.1", slow.port))
         connection.sendall(request({**LONG, "stream": stream, "n": 2}))
         connections.append(connection)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while slow.engine.active < 16:
         assert time.monotonic() < end
         time.sleep(0.01)
     if stream:
         assert connections[0].recv(100).startswith(b"HTTP/1.1 200")
-    start = time.monotonic()
+    before = slow.engine.metrics.generated_tokens
     for connection in connections:
         reset(connection) if how == "reset" else connection.close()
     slow.settled()
-    assert time.monotonic() - start < 10  # 40 texts of 4,096 tokens would take minutes
+    assert slow.engine.metrics.generated_tokens - before < 20 * 2 * 4096 // 2  # all of them would be twice as many
     assert 'outcome="vanished"' in slow.ask("/metrics")[1]
 
 
 def test_a_client_that_half_closes_after_its_request_vanishes_or_is_answered(slow: Any) -> None:
-    connection = socket.create_connection(("127.0.0.1", slow.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", slow.port), timeout=120)
     connection.sendall(request(SHORT))
     connection.shutdown(socket.SHUT_WR)
     connection.recv(4096)
@@ -132,19 +140,21 @@ def test_the_queue_has_an_end(served: Any, tiny_model: Any) -> None:
 
     tt_core.manual_seed(0)
     gpt = TinyGPT(Slow(tiny_model().config).eval(), ByteTokenizer())
-    with served(gpt, limits=Limits(rows=1, waiting=2, seconds=1.5)) as serving:
+    with served(gpt, limits=Limits(rows=1, waiting=2, seconds=600)) as serving:
         connections = []
         for _ in range(3):
             connections.append(socket.create_connection(("127.0.0.1", serving.port)))
             connections[-1].sendall(request(LONG))
-            end = time.monotonic() + 10
+            end = time.monotonic() + 120
             while serving.engine.active + serving.engine.waiting < len(connections):
                 assert time.monotonic() < end
                 time.sleep(0.01)
         status, found, headers = serving.ask("/v1/completions", LONG)
         assert (status, found["error"]["code"]) == (429, "rate_limit_exceeded")
         assert 1 <= int(headers["retry-after"]) <= 60
-        for connection in connections:  # all are out of time
+        for job, _ in (*serving.engine._rows, *serving.engine._waiting):  # all are out of time
+            job.deadline = job.started
+        for connection in connections:
             assert connection.recv(1000).startswith(b"HTTP/1.1 503")
             connection.close()
         assert serving.good("/v1/completions", **SHORT)
@@ -152,13 +162,12 @@ def test_the_queue_has_an_end(served: Any, tiny_model: Any) -> None:
 
 def test_ending_the_server_ends_what_it_does(served: Any, tiny_model: Any) -> None:
     gpt = TinyGPT(Slow(tiny_model().config).eval(), ByteTokenizer())
-    start = time.monotonic()
     with served(gpt) as serving:
-        connection = socket.create_connection(("127.0.0.1", serving.port), timeout=20)
+        connection = socket.create_connection(("127.0.0.1", serving.port), timeout=120)
         connection.sendall(request({**LONG, "stream": True}))
         assert connection.recv(100)
     found = b""
     while part := connection.recv(1 << 16):
         found += part
     connection.close()
-    assert time.monotonic() - start < 20
+    assert found.count(b"data: ") < 4096

@@ -386,9 +386,12 @@ class Answers(Generic[K, T]):
 
     def __call__(self, key: K) -> T:
         known = self._known
-        if key not in known:  # in that dictionary even if another thread plugs in meanwhile, which then drops it
-            known[key] = self._ask(key)
-        return known[key]
+        try:
+            return known[key]
+        except KeyError:
+            answer = self._ask(key)
+            known[key] = answer  # in the dictionary of before, which another thread that plugs in meanwhile drops
+            return answer
 
     def _forget(self) -> None:
         self._known = {}
