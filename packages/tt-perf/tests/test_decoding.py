@@ -370,6 +370,37 @@ def test_a_thread_that_comes_late_keeps_neither_model_nor_cache(
     assert waiting.exception() is None
 
 
+def test_the_memory_of_an_interrupted_token_is_kept_for_late_threads(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes before this thread has begun, so a helper computes the whole token, by addresses."""
+    released, compiled = threading.Event(), decoding._compiled()
+
+    def run(*given: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        compiled(*given)
+
+    monkeypatch.setattr(decoding, "_compiled", lambda: run)
+    monkeypatch.setattr(session, "_ALONE", 0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(released.wait, 60)
+        monkeypatch.setattr(session, "_helpers", lambda: pool)
+        monkeypatch.setattr(session, "get_num_threads", lambda: 2)
+        model, cache = model_of(GPT2), KVCache()
+        with pytest.raises(KeyboardInterrupt):
+            logits(model, cache)
+        assert not decoding._sessions  # the next token gets tables of its own
+        known = [weakref.ref(part) for layer in cache._layers for part in layer.keys.parts]
+        del model, cache
+        gc.collect()
+        kept = [ref() is not None for ref in known]
+        released.set()
+    gc.collect()
+    assert kept == [True] * len(known)
+    assert not any(ref() is not None for ref in known)
+
+
 def test_the_report_names_reasons_once(decoding: Decoding) -> None:
     assert decoding.report() is None
     logits(model_of(GPT2).double(), KVCache())
