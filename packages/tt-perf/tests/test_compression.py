@@ -19,6 +19,7 @@ from tt_core import Layer, Linear, ReLU, Sequential
 from tt_core.engine.errors import DTypeError
 from tt_core.engine.plugins import manager
 from tt_core.layers import StateDictError
+from tt_core.nn import PReLU
 from tt_data import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, GroupNorm, MaxPool2d
 from tt_data.command.milestones import Residual
 from tt_language import GPT, GPTConfig, MultiHeadAttention, Seq2SeqTransformer, generate
@@ -38,6 +39,7 @@ from tt_perf.compression import (
     shrinking,
 )
 from tt_perf.memoization import plugin as kv_cache
+from tt_perf.quantization import Int8WeightOnly, quantize_
 
 MHA = GPTConfig(vocab_size=31, block_size=24, n_layer=2, n_head=4, n_embd=32)
 GQA = GPTConfig(
@@ -697,6 +699,21 @@ def around(middle: Layer, features: int = 8) -> Sequential:
     return Sequential(Linear(4, 8), middle, Linear(features, 3))
 
 
+class Outer(Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = Linear(4, 8), Linear(4, 8), Linear(64, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head((self.left(x).unsqueeze(2) * self.right(x).unsqueeze(1)).reshape(-1, 64))
+
+
+def quantized() -> Layer:
+    model = mlp()
+    quantize_(model, Int8WeightOnly(), verbose=False)
+    return model
+
+
 def emptied() -> Sequential:
     model = around(ReLU())
     model[2].weight.data.fill(0)
@@ -723,6 +740,12 @@ REFUSED: dict[str, tuple[Callable[[], Layer], Callable[[Any], Any], str]] = {
         lambda m: compression.shrink_(m, 16, X8),
         "0: amount 16 would leave none",
     ),
+    "no kinds": (mlp, lambda m: compression.shrink_(m, {}, X8), "expected some of neurons"),
+    "an empty example": (mlp, lambda m: compression.shrink_(m, 0.5, tt_core.ones(0, 8)), "the example is empty"),
+    "an outer product": (lambda: Outer(), lambda m: compression.shrink_(m, 0.5, X4), "op mul in Outer"),
+    "a quantized model": (quantized, lambda m: compression.shrink_(m, 0.5, X8), "shrink first, or dequantize_"),
+    "pruning a quantized model": (quantized, lambda m: compression.prune_(m, 0.5), "compress first, or dequantize_"),
+    "low rank of a quantized model": (quantized, lambda m: compression.low_rank_(m, rank=2), "low_rank_: .* quantized"),
     "no batches to refit on": (mlp, lambda m: compression.shrink_(m, 0.5, X8, calibration=[]), "2 saw no .* 0 batches"),
     "nan to refit on": (mlp, lambda m: compression.shrink_(m, 0.5, X8, calibration=[X8 * np.nan]), "2 saw no finite"),
     "half a group": (lambda: GPT(GQA), lambda m: compression.shrink_(m, {"heads": 1}, IDS), "remove a multiple of 2"),
@@ -851,6 +874,115 @@ def test_a_learners_own_layers_are_followed() -> None:
     assert report.layers == ("left, right, gate: 10 -> 5 channels", "mix: 12 -> 6 neurons")
     assert model.left.out_channels + model.right.out_channels == model.mix.in_features == 5
     assert model.norm.normalized_shape == (6,)
+
+
+class Twice(Layer):
+    """One layer in two places, a number for all features, and a head for training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.head, self.aside = Linear(8, 16), Linear(16, 16), Linear(16, 3), Linear(16, 2)
+        self.scale = tt_core.tensor(0.5).as_parameter()
+
+    def forward(self, x: Any) -> Any:
+        hidden = self.middle(self.middle(self.first(x).relu()).relu()) * self.scale
+        return (self.head(hidden), self.aside(hidden)) if self.training else self.head(hidden)
+
+
+class Gated(Layer):
+    """Channels times a map of places, a projection around them, two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.around, self.gate = Conv2d(3, 8, 3, padding=1), Conv2d(3, 8, 1), Conv2d(3, 1, 1)
+        self.left, self.right, self.head = Linear(8, 6), Linear(8, 6), Linear(6, 3)
+        self.right.weight = self.left.weight
+
+    def forward(self, x: Any) -> Any:
+        features = (self.inside(x).relu() * self.gate(x).sigmoid() + self.around(x)).mean((2, 3))
+        return self.head(self.left(features).relu() + self.right(features).tanh())
+
+
+def grouped() -> Sequential:
+    wide, groups, narrow = Conv2d(3, 8, 3), Conv2d(8, 8, 3, groups=2), Conv2d(8, 6, 1)
+    return Sequential(wide, groups, narrow, ReLU(), Conv2d(6, 3, 1)).eval()
+
+
+def low_rank_mlp() -> Sequential:
+    model = Sequential(Linear(16, 16), ReLU(), Linear(16, 3))
+    compression.low_rank_(model, rank=4, filter_fn=lambda layer, path: path == "0")
+    return model
+
+
+UNUSUAL: dict[str, tuple[Callable[[], Layer], Any, Callable[[Layer, str], bool] | None, tuple[str, ...]]] = {
+    "used twice": (Twice, tt_core.ones(2, 8), None, ("first, middle: 16 -> 8 neurons",)),
+    "gated": (
+        Gated,
+        tt_core.ones(2, 3, 8, 8),
+        None,
+        ("inside, around: 8 -> 4 channels", "left, right: 6 -> 3 neurons"),
+    ),
+    "groups": (grouped, tt_core.ones(1, 3, 8, 8), lambda layer, path: path == "2", ("2: 6 -> 3 channels",)),
+    "one slope": (
+        lambda: Sequential(Linear(8, 16), PReLU(), Linear(16, 3)),
+        tt_core.ones(2, 8),
+        None,
+        ("0: 16 -> 8 neurons",),
+    ),
+    "a slope for each": (
+        lambda: Sequential(Linear(8, 16), PReLU(16), Linear(16, 3)),
+        tt_core.ones(2, 8),
+        None,
+        ("0: 16 -> 8 neurons",),
+    ),
+    "low rank": (low_rank_mlp, tt_core.ones(2, 16), None, ("0.down: 4 -> 2 neurons", "0.up: 16 -> 8 neurons")),
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_unusual_models_shrink_and_come_back(what: str) -> None:
+    make, x, filter_fn, rows = UNUSUAL[what]
+    model, fresh = make().eval(), make().eval()
+    assert compression.shrink_(model, 0.5, x, filter_fn=filter_fn).layers == rows
+    compression.load_compressed(fresh, model.state_dict())
+    np.testing.assert_array_equal(fresh(x).numpy(), model(x).numpy())
+    assert repr(fresh) == repr(model)
+
+
+def test_layers_that_did_not_run_are_named() -> None:
+    notes = compression.shrink_(Twice(), 0.5, tt_core.ones(2, 8)).notes
+    assert notes == ("aside did not run on the example: its inputs are as before, whatever was removed",)
+    assert compression.shrink_(cnn(), 0.5, IMAGES).notes == ()
+
+
+def test_low_rank_layers_know_their_new_sizes() -> None:
+    model: Any = low_rank_mlp()
+    compression.shrink_(model, 0.5, tt_core.ones(2, 16))
+    assert (model[0].in_features, model[0].out_features, model[0].rank) == (16, 8, 2)
+
+
+def test_a_pruned_grouped_convolution_comes_back() -> None:
+    model: Any = grouped()
+    compression.prune_(model, 0.5)
+    fresh: Any = grouped()
+    compression.load_compressed(fresh, model.state_dict())
+    assert fresh[1].groups == model[1].groups == 2
+    np.testing.assert_array_equal(fresh(IMAGES).numpy(), model(IMAGES).numpy())
+
+
+def test_refitting_keeps_shared_weights_and_sums_float16_in_float32() -> None:
+    tied, plain, x = Gated().eval(), Gated().eval(), tt_core.randn(8, 3, 8, 8)
+    plain.load_state_dict(tied.state_dict())
+    report = compression.shrink_(tied, 0.5, x, calibration=[x])
+    compression.shrink_(plain, 0.5, x)
+    assert report.notes == ("1 layers were refitted on 1 batches of calibration inputs",)
+    np.testing.assert_array_equal(tied.left.weight.numpy(), plain.left.weight.numpy())
+    half, wide = (mlp() for _ in range(2))
+    half.load_state_dict(wide.state_dict())
+    rows = 100 * tt_core.randn(2_000, 8)  # sums of squares above float16's 65504
+    compression.shrink_(half.to("float16"), 0.5, rows.to("float16"), calibration=[rows.to("float16")])
+    compression.shrink_(wide, 0.5, rows, calibration=[rows])
+    np.testing.assert_allclose(half[2].weight.numpy(), wide[2].weight.numpy(), atol=0.02)
 
 
 def test_encoder_and_decoder_shrink_but_for_their_cross_attention() -> None:

@@ -121,6 +121,7 @@ class Walk:
     produced, consumed: labels of the rows and of the columns of matrix products and convolutions
     heads: labels of attention heads, with the number of query heads that share one
     features: labels of the features of embeddings
+    seen: the `id` of each parameter that an op read
     statistics: labels of axes that layer norms average over; their mean changes when a unit is removed
     """
 
@@ -133,6 +134,7 @@ class Walk:
         self.heads: list[tuple[Labels, int]] = []
         self.features: list[Labels] = []
         self.statistics: list[Labels] = []
+        self.seen: set[int] = set()
         self._traced: dict[int, Traced] = {}
         self._alive: list[Any] = []  # keeps arrays alive, so that no id is used twice
         for tensor in held(model):
@@ -142,11 +144,15 @@ class Walk:
     def _start(self, tensor: Tensor) -> None:
         shape = tensor.shape
         self.axes[id(tensor)] = axes = tuple(self.units.new(n) for n in shape[:2])
+        if not shape:  # a single number belongs to no unit
+            return
         along = (labels.reshape(-1, *(1,) * (len(shape) - 1 - i)) for i, labels in enumerate(axes))
         self._set(tensor, tuple(np.broadcast_to(labels, shape) for labels in along))
 
     def _run(self, example: Any) -> None:
         inputs = tuple(_first_row(x) for x in arguments(example))
+        if any(np.size(getattr(x, "data", x)) == 0 for x in inputs):
+            raise CompressionError("shrink_: the example is empty; give at least one input")
         manager.register(self)
         try:
             output = self.running.run(inputs)
@@ -164,6 +170,7 @@ class Walk:
 
     def _observe(self, op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], output: Any) -> None:
         given = [self.of(x) for x in inputs]
+        self.seen.update(id(x) for x in inputs)
         outputs = output if isinstance(output, tuple) else (output,)
         if not any(labels.any() for traced in given for labels in traced):
             return
@@ -264,15 +271,29 @@ def _elementwise(walk: Walk, op: Op, given: list[Traced], attributes: dict[str, 
         return _pin_all(walk, op, given, attributes, outputs)
     shape = outputs[0].shape
     total = np.zeros(shape, np.int64)
-    for (labels,) in given:
+    spread = [_is_spread(walk, i, given, shape) for i in range(len(given))]
+    if sum(spread) > 1:  # an outer product
+        return _pin_all(walk, op, given, attributes, outputs)
+    for (labels,), one_for_many in sorted(zip(given, spread), key=lambda pair: pair[1]):
         here = np.broadcast_to(labels, shape)
-        walk.units.join(total, here)
+        if one_for_many:  # such as a gate of one channel: it stays, and ties nothing together
+            walk.units.pin(labels)
+        else:
+            walk.units.join(total, here)
         total = np.where(total > 0, total, here)
     for (labels,) in given:  # a constant with a number for each unit cannot shrink with them
         lead = len(shape) - labels.ndim
         if any(n > 1 and walk.units.varies(total, lead + axis) for axis, n in enumerate(labels.shape)):
             walk.pin([(np.where(np.broadcast_to(labels, shape) == 0, total, 0),)], op)
     return [(total,)]
+
+
+def _is_spread(walk: Walk, which: int, given: list[Traced], shape: tuple[int, ...]) -> bool:
+    """Whether an operand has one unit where another has several."""
+    (mine,), lead = given[which], len(shape) - given[which][0].ndim
+    axes = [i for i, n in enumerate(shape) if n > 1 and (i < lead or mine.shape[i - lead] == 1)]
+    others = [np.broadcast_to(labels, shape) for i, (labels,) in enumerate(given) if i != which]
+    return bool(mine.any()) and any(walk.units.varies(labels, axis) for labels in others for axis in axes)
 
 
 @_rule(

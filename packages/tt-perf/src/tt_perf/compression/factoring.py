@@ -40,7 +40,7 @@ def low_rank_(
     2: rank 2 of 2 does not pay: 132 numbers, dense has 128
     """
     _check_options(rank, energy, error)
-    chosen = [w for w in prunable(model, filter_fn) if type(w.layer) is Linear]
+    chosen = [w for w in prunable(model, filter_fn, "low_rank_") if type(w.layer) is Linear]
     paths = {id(layer): path for path, layer in model.named_modules()}
     if any(w.mask is not None or not paths[id(w.layer)] for w in chosen) or not chosen:
         raise CompressionError(

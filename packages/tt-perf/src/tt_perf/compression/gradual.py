@@ -39,7 +39,7 @@ class GradualPruning(Callback):
         if not (is_integer(begin, 0) and is_integer(end, begin + 1) and is_integer(every, 1)):
             raise CompressionError(f"GradualPruning: needs steps 0 <= begin < end, got begin={begin!r}, end={end!r}")
         self.final, self.begin, self.end, self.every, self.options = final, begin, end, every, options
-        for weight in prunable(model, options.get("filter_fn")):
+        for weight in prunable(model, options.get("filter_fn"), "GradualPruning"):
             if weight.mask is None:
                 set_mask(weight.layer, weight.name, np.ones(weight.tensor.shape, bool))
 

@@ -17,8 +17,14 @@ from tt_core.tensor import Tensor
 from tt_data.spatial import Convolution
 from tt_learn.optimizers import Optimizer
 from tt_perf.compression.reports import MASK, CompressionError
+from tt_perf.quantization.layers import QuantizedLayer
 
 Filter = Callable[[Layer, str], bool]
+
+
+def has_quantized(model: Layer) -> bool:
+    """Whether a layer of the model is quantized, so that its weights cannot be cut or masked."""
+    return any(isinstance(layer, QuantizedLayer) for layer in model.modules())
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ class Weight:
         return None if held is None else held.data
 
 
-def prunable(model: Layer, filter_fn: Filter | None = None) -> list[Weight]:
-    """The weights that `prune_` works on; raises `CompressionError` where there are none."""
+def prunable(model: Layer, filter_fn: Filter | None = None, what: str = "prune_") -> list[Weight]:
+    """The weights that `prune_` works on; raises `CompressionError` where there are none, in the name of `what`."""
     holders: dict[int, int] = {}
     for layer in model.modules():
         for parameter in layer._parameters.values():
@@ -55,7 +61,9 @@ def prunable(model: Layer, filter_fn: Filter | None = None) -> list[Weight]:
         and (filter_fn is None or filter_fn(layer, path))
     ]
     if not found:
-        raise CompressionError(f"prune_: {type(model).__name__} has no weights to prune; see filter_fn")
+        quantized = has_quantized(model)
+        how = "they are quantized; compress first, or dequantize_" if quantized else "see filter_fn"
+        raise CompressionError(f"{what}: {type(model).__name__} has no weights to compress; {how}")
     return found
 
 

@@ -11,6 +11,7 @@ product on the patches of its input. (He et al. 2017, arXiv:1707.06168; ThiNet, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -33,12 +34,16 @@ class Refit:
     """The second moments G of the layers that lose inputs, over `calibration`; a call fits their weights.
 
     kept: the entries of each axis that stay, by the `id` of a parameter. Raises `CompressionError` for a layer that no
-    finite input reaches. Layers with a mask, groups or a `forward` of their own keep their weights.
+    finite input reaches. Layers with a mask, groups, a `forward` of their own or shared parameters keep their weights.
+
     """
 
     def __init__(self, model: Layer, kept: Mapping[int, tuple[Array, ...]], calibration: Iterable[Any]) -> None:
         modules: list[tuple[str, Any]] = [*model.named_modules()]
-        losing = {id(layer): path for path, layer in modules if _can_be_fitted(layer) and _loses_inputs(layer, kept)}
+        holders = Counter(id(p) for _, layer in modules for p in layer._parameters.values() if p is not None)
+        losing = {
+            id(layer): path for path, layer in modules if _can_be_fitted(layer, holders) and _loses_inputs(layer, kept)
+        }
         watcher = _Moments(set(losing))
         count = 0
         manager.register(watcher)
@@ -88,9 +93,11 @@ def fit(moments: Array, weight: Array, stays: Array) -> Array:
     return found.T
 
 
-def _can_be_fitted(layer: Any) -> bool:
+def _can_be_fitted(layer: Any, holders: Mapping[int, int]) -> bool:
     plain = type(layer) is Linear or (type(layer) is Conv2d and layer.groups == 1)
-    return plain and "forward" not in vars(layer) and "weight" + MASK not in layer._buffers
+    if not plain or "forward" in vars(layer) or "weight" + MASK in layer._buffers:
+        return False
+    return all(holders[id(p)] == 1 for p in (layer.weight, layer.bias) if p is not None)
 
 
 def _loses_inputs(layer: Any, kept: Mapping[int, tuple[Array, ...]]) -> bool:
@@ -133,6 +140,7 @@ class _Moments:
         def watched(layer: Layer, x: Any, *rest: Any, **options: Any) -> Any:
             if id(layer) in self.wanted:
                 inputs = _inputs(layer, x)
+                inputs = inputs.astype(np.result_type(inputs, np.float32), copy=False)  # float16 sums overflow
                 moments = (inputs.T @ inputs).astype(np.float64)
                 self.moments[id(layer)] = self.moments.get(id(layer), 0) + moments
             return call(layer, x, *rest, **options)

@@ -24,6 +24,7 @@ from tt_core.engine.dispatch import Array
 from tt_core.engine.errors import TinyTorchError
 from tt_core.engine.heap import aligned
 from tt_core.layers import Layer, LayerNorm, Linear
+from tt_core.nn import PReLU
 from tt_core.tensor import Tensor
 from tt_data.spatial import Conv2d, Convolution, Normalization
 from tt_data.torch_names import Conv1d
@@ -33,7 +34,8 @@ from tt_language.transformers import GPT, RMSNorm
 from tt_learn.optimizers import Optimizer
 from tt_perf.compression.amounts import count_of
 from tt_perf.compression.dependencies import Labels, Running, Walk, held, is_removable, tensors_of
-from tt_perf.compression.masks import Filter
+from tt_perf.compression.low_rank import LowRankLinear
+from tt_perf.compression.masks import Filter, has_quantized
 from tt_perf.compression.refitting import Refit
 from tt_perf.compression.reports import MASK, CompressionError, Report, arguments, cost
 
@@ -58,9 +60,14 @@ def _resize_linear(layer: Any) -> None:
 
 
 def _resize_convolution(layer: Any) -> None:
-    if layer.groups > 1:  # depthwise is the only kind that is followed
+    if layer.groups == layer.in_channels == layer.out_channels > 1:  # depthwise; other groups are never cut
         layer.groups = layer.weight.shape[0]
     layer.out_channels, layer.in_channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
+
+
+def _resize_low_rank(layer: Any) -> None:
+    layer.rank, layer.in_features = layer.down.weight.shape
+    layer.out_features = layer.up.weight.shape[0]
 
 
 def _resize_normalization(layer: Any) -> None:
@@ -104,6 +111,7 @@ def _sizes_of(block: Any) -> tuple[int, int, int, int]:
 
 RESIZE: dict[type[Layer], Callable[[Any], None]] = {
     Linear: _resize_linear,
+    LowRankLinear: _resize_low_rank,
     Conv1d: _resize_convolution,
     Conv2d: _resize_convolution,
     Normalization: _resize_normalization,
@@ -112,6 +120,7 @@ RESIZE: dict[type[Layer], Callable[[Any], None]] = {
     MultiHeadAttention: _resize_attention,
     Embedding: _resize_embedding,
     GPT: _resize_gpt,
+    PReLU: lambda _: None,  # it reads the size from its weight
 }
 """How a layer's attributes follow from the shapes of its parameters; add an entry for a layer of your own."""
 
@@ -162,12 +171,14 @@ def shrink_(
     ((4, 4), (2, 4), 4)
     """
     amounts = dict(amount) if isinstance(amount, Mapping) else dict.fromkeys(KINDS, amount)
-    if not amounts.keys() <= set(KINDS):
-        raise CompressionError(f"shrink_: amount is for {sorted(amounts)}, expected some of {', '.join(KINDS)}")
+    if not amounts or not amounts.keys() <= set(KINDS):
+        raise CompressionError(f"shrink_: amount is for {list(amounts)}, expected some of {', '.join(KINDS)}")
     walk = Walk(model, example)
     choices = [choice for choice in _choices(model, walk, filter_fn) if choice.kind in amounts]
     if not choices:
-        raise CompressionError(f"shrink_: {type(model).__name__} has no {' or '.join(amounts)} that could be removed")
+        why = "; it is quantized: shrink first, or dequantize_" if has_quantized(model) else ""
+        what = " or ".join(amounts)
+        raise CompressionError(f"shrink_: {type(model).__name__} has no {what} that could be removed{why}")
     score = _importance(model, walk)
     gone, rows = [np.zeros(0, np.int64)], []
     for choice in choices:
@@ -177,7 +188,7 @@ def shrink_(
         rows.append(f"{', '.join(choice.paths)}: {total} -> {total - count * choice.group} {choice.kind}")
     before = cost(model, example)
     notes = _remove(model, walk, np.concatenate(gone), example, optimizer, calibration)
-    return Report("shrink_", before, cost(model, example), tuple(rows), notes)
+    return Report("shrink_", before, cost(model, example), tuple(rows), notes + _unreached(model, walk))
 
 
 def _choices(model: Layer, walk: Walk, filter_fn: Filter | None) -> list[Choice]:
@@ -198,6 +209,15 @@ def _choices(model: Layer, walk: Walk, filter_fn: Filter | None) -> list[Choice]
         if choice.kind in KINDS and is_removable(walk, units, choice.paths[0]):
             found = _joined(found, choice)
     return [choice for choice in found if not any(np.isin(choice.units, units).any() for units in kept)]
+
+
+def _unreached(model: Layer, walk: Walk) -> tuple[str, ...]:
+    """A note for each layer that the example does not reach, such as a head for training alone."""
+    return tuple(
+        f"{path} did not run on the example: its inputs are as before, whatever was removed"
+        for path, layer in model.named_modules()
+        if isinstance(layer, (Linear, Convolution)) and id(layer.weight) not in walk.seen
+    )
 
 
 def _joined(found: list[Choice], new: Choice) -> list[Choice]:
@@ -295,8 +315,8 @@ def _check_resizable(model: Layer, kept: Mapping[int, tuple[Array, ...]]) -> Non
     for path, layer in model.named_modules():
         if any(id(p) in kept for p in layer._parameters.values()) and resizer(layer) is None:
             raise CompressionError(
-                f"shrink_: {path} ({type(layer).__name__}) holds what would be cut, and its attributes are unknown; "
-                f"add it to RESIZE, or leave out what it reads by filter_fn"
+                f"shrink_: {path or 'the model'} ({type(layer).__name__}) holds what would be cut, and its attributes "
+                f"are unknown; add it to RESIZE, or leave out what it reads by filter_fn"
             )
 
 
