@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 from figures import Figures, time_ratio
-from networks import NORMALIZE, Language, accuracy, cifar_network, fit_images, model_parser
+from networks import MIRROR, NORMALIZE, Language, accuracy, cifar_network, model_parser
 
 import tt_core
 from tt_core import tensor, use
 from tt_data import CIFAR10, DataLoader
 from tt_language import GPT, GPTConfig, generate, next_token_loss
-from tt_learn import AdamW, CosineWarmupLR, Trainer, evaluating
+from tt_learn import AdamW, CosineWarmupLR, LambdaLR, Muon, Trainer, evaluating
 from tt_perf import DistillationTrainer, shrink_
 from tt_perf.quantization.report import nbytes
 
@@ -78,16 +78,35 @@ def shrunk_images(figures: Figures, data_dir: Path, network: Path) -> None:
     shrink_(small, {"channels": 0.5}, images[:1], calibration=itertools.islice(seen, 24))
     cut = accuracy(small, data_dir)
     print(f"        accuracy on CIFAR-10: {before:.2%}, shrunk {accuracy(plain, data_dir):.2%}, refitted {cut:.2%}")
-    for how, teacher in (("labels", None), ("distillation", large)):
+    for seed in (1, 2, 3):
         tuned = copy.deepcopy(small)
-        fit_images(tuned, data_dir, 1, 0.05, teacher)  # a quarter of the rate that trained it
+        tt_core.manual_seed(seed)
+        fine_tune(tuned, large, data_dir)
         after = accuracy(tuned, data_dir)
-        print(f"        accuracy on CIFAR-10: {before:.2%}, after one epoch of {how} {after:.2%}")
-        figures.at_most(f"points of accuracy lost: half the channels, {how}", 100 * (before - after), 2, ".2f")
+        print(f"        accuracy on CIFAR-10: {before:.2%}, after one epoch of fine-tuning {after:.2%}", flush=True)
+        lost = round(100 * (before - after), 2)  # both are counts of 10,000 images
+        figures.at_most(f"points of accuracy lost: half the channels, seed {seed}", lost, 2, ".2f")
     figures.at_most("bytes: half the channels", nbytes(small) / nbytes(large), 0.5)
     with evaluating(large), evaluating(small):
         ratio = time_ratio(lambda: small(images), lambda: large(images))
     figures.at_most("time of 64 images: half the channels", ratio, 0.5)
+
+
+def fine_tune(small: Any, large: Any, data_dir: Path) -> None:
+    """One epoch of distillation from the network as it was: Muon, a linear decay, mirrored images, but no crops.
+
+    The network sees each image once, so it cannot learn them by heart, and test images are not cropped either. With
+    SGD, crops and the rate that trained the network, it lost 2.5 to 2.8 points.
+    """
+    batches = DataLoader(CIFAR10(data_dir), 64, shuffle=True, transform=MIRROR, drop_last=True)
+    kernels = [p for p in small.parameters() if p.ndim == 4]
+    others = [p for p in small.parameters() if p.ndim < 4]
+    adamw = {"params": others, "lr": 1e-3, "use_muon": False, "betas": (0.9, 0.99)}
+    optimizer = Muon([{"params": kernels}, adamw], lr=0.01, weight_decay=0.0)
+    steps, warmup = len(batches), len(batches) // 10
+    rate = LambdaLR(optimizer, lambda step: min((step + 1) / warmup, (steps - step) / (steps - warmup)))
+    DistillationTrainer(small, optimizer, large, temperature=4.0, alpha=0.5, scheduler=rate).fit(batches, epochs=1)
+    small.eval()
 
 
 def distilled(figures: Figures, language: Language, steps: int) -> None:

@@ -19,9 +19,9 @@ from tt_data import CIFAR10, DataLoader, transforms
 from tt_data.command.milestones import small_cnn
 from tt_language import next_token_loss
 from tt_learn import SGD, OneCycleLR, Trainer, evaluating, load_tensors, save_tensors
-from tt_perf import DistillationTrainer
 
 NORMALIZE = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+MIRROR = transforms.Compose([transforms.RandomHorizontalFlip(), NORMALIZE])
 AUGMENT = transforms.Compose(
     [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4, padding_mode="reflect"), NORMALIZE]
 )
@@ -40,22 +40,15 @@ def cifar_network(data_dir: Path, file: Path, epochs: int = 8) -> Any:
     return model.eval()
 
 
-def fit_images(model: Any, data_dir: Path, epochs: int, rate: float, teacher: Any = None) -> None:
-    """Train on CIFAR-10 by the milestone's recipe: SGD, one cycle of the learning rate, crops and mirrored images.
-
-    With a teacher, the loss is that of distillation from it.
-    """
+def fit_images(model: Any, data_dir: Path, epochs: int, rate: float) -> None:
+    """Train on CIFAR-10 by the milestone's recipe: SGD, one cycle of the learning rate, crops and mirrored images."""
     batches = DataLoader(CIFAR10(data_dir), 128, shuffle=True, transform=AUGMENT, drop_last=True)
     optimizer = SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = OneCycleLR(
         optimizer, rate, epochs=epochs, steps_per_epoch=len(batches), pct_start=0.25, cycle_momentum=False
     )
-    if teacher is None:
-        loss = tt_core.CrossEntropyLoss(label_smoothing=0.1)
-        trainer = Trainer(model, optimizer, loss, scheduler=schedule)
-    else:
-        trainer = DistillationTrainer(model, optimizer, teacher, temperature=2.0, alpha=0.9, scheduler=schedule)
-    trainer.fit(batches, epochs=epochs)
+    loss = tt_core.CrossEntropyLoss(label_smoothing=0.1)
+    Trainer(model, optimizer, loss, scheduler=schedule).fit(batches, epochs=epochs)
     model.eval()
 
 

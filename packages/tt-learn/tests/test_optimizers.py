@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -522,6 +523,18 @@ def test_muon_takes_a_zero_gradient() -> None:
     before = p.data.copy()
     Muon([p], lr=0.1, weight_decay=0.0).step()
     np.testing.assert_array_equal(p.data, before)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (30, 2, 3, 3), (5, 4, 2)])
+def test_muon_takes_the_weight_of_a_convolution_as_a_matrix(shape: tuple[int, ...]) -> None:
+    (p,), (matrix,) = parameters([shape]), parameters([(shape[0], math.prod(shape[1:]))])
+    matrix.data[:] = p.data.reshape(matrix.shape)
+    for q in (p, matrix):
+        optimizer = Muon([q], lr=0.1)
+        for seed in range(3):
+            q.grad = Tensor(np.random.default_rng(seed).standard_normal(p.shape).reshape(q.shape))
+            optimizer.step()
+    np.testing.assert_array_equal(p.data.reshape(matrix.shape), matrix.data)
 
 
 def test_clipping_leaves_small_gradients_alone() -> None:

@@ -133,7 +133,7 @@ def test_a_parameter_that_is_given_another_array_is_found(jit: JitPlugin) -> Non
             optimizer.step()
 
 
-MATRICES = [(3, 5), (70, 33), (33, 70), (40, 40), (1, 9)]
+MATRICES = [(3, 5), (70, 33), (33, 70), (40, 40), (1, 9), (6, 3, 3, 3), (40, 2, 3, 3)]
 
 
 def made_muon(dtype: Any = np.float32, others: Any = SHAPES, **options: Any) -> tuple[list[Any], Any]:

@@ -23,10 +23,10 @@ class Muon(Optimizer):
     b = momentum b + (1 - momentum) g, with `nesterov` u = (1 - momentum) g + momentum b else u = b, and
     p -= lr weight_decay p + lr scale orthogonalize(u). The scale is sqrt(max(1, rows / columns)) for
     `adjust_lr_fn="original"` (the default), 0.2 sqrt(max(rows, columns)) for "match_rms_adamw", which lets AdamW's
-    learning rates be used. Only matrices can be orthogonalized: put all other parameters, embeddings and the last
-    layer into groups with `use_muon=False`, which AdamW updates with `betas`, `adamw_eps` and their own `lr`. The
-    iterations run in the dtype of the parameters, whereas PyTorch uses bfloat16, which NumPy lacks. Raises
-    `OptimizerError` for a parameter in a group of Muon that is not a matrix.
+    learning rates be used. Only matrices can be orthogonalized; a convolution's weight (out, in, kh, kw) counts as the
+    matrix (out, in kh kw). Put all other parameters, embeddings and the last layer into groups with `use_muon=False`,
+    which AdamW updates with `betas`, `adamw_eps` and their own `lr`. The iterations run in the dtype of the parameters,
+    whereas PyTorch uses bfloat16, which NumPy lacks. Raises `OptimizerError` for a vector or number in a group of Muon.
 
     >>> from tt_learn import Tensor
     >>> w, b = Tensor([[3.0, 0.0], [0.0, 0.1]], requires_grad=True), Tensor([1.0], requires_grad=True)
@@ -67,7 +67,7 @@ class Muon(Optimizer):
             given = group["adjust_lr_fn"]
             raise OptimizerError(f"Muon: adjust_lr_fn is {given!r}, expected 'original' or 'match_rms_adamw'")
         for p in group["params"] if group["use_muon"] else ():
-            if p.ndim != 2:
+            if p.ndim < 2:
                 raise OptimizerError(
                     f"Muon: a parameter of shape {p.shape} is not a matrix; put it into a group with use_muon=False"
                 )
@@ -90,8 +90,10 @@ class Muon(Optimizer):
         if group["nesterov"]:
             lerp(u, b, momentum, w)
         decay_weights(p, group)
-        direction = orthogonalize(u, group["ns_coefficients"], group["ns_steps"], group["eps"], self._room_for(u))
-        step_along(p, direction, group["lr"] * scale_of(group["adjust_lr_fn"], *p.shape), w)
+        matrix = u.reshape(len(u), math.prod(u.shape[1:]))  # (out, in kh kw) of a convolution
+        room = self._room_for(matrix)
+        direction = orthogonalize(matrix, group["ns_coefficients"], group["ns_steps"], group["eps"], room)
+        step_along(p, direction.reshape(p.shape), group["lr"] * scale_of(group["adjust_lr_fn"], *matrix.shape), w)
 
     def _room_for(self, u: Array) -> list[Array]:
         """Scratch memory for matrices of one shape, kept from step to step."""

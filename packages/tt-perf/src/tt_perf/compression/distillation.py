@@ -10,8 +10,6 @@ temperature. The divergence is a sum over classes and a mean over examples (PyTo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tt_core.activations import log_softmax
@@ -21,9 +19,6 @@ from tt_core.losses import cross_entropy
 from tt_core.tensor import Tensor
 from tt_core.tensor import elementwise as E
 from tt_perf.compression.reports import CompressionError
-
-if TYPE_CHECKING:
-    pass
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -35,7 +35,6 @@ class Refit:
 
     kept: the entries of each axis that stay, by the `id` of a parameter. Raises `CompressionError` for a layer that no
     finite input reaches. Layers with a mask, groups, a `forward` of their own or shared parameters keep their weights.
-
     """
 
     def __init__(self, model: Layer, kept: Mapping[int, tuple[Array, ...]], calibration: Iterable[Any]) -> None:

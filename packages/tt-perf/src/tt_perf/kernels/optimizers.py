@@ -102,7 +102,8 @@ class Matrices:
     """What Muon needs of the rows of a table besides their addresses, kept from step to step."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        self.sizes = np.array([part.values.shape for part in parts], np.int64)  # (matrices, 2)
+        shapes = [part.values.shape for part in parts]  # (out, in, kh, kw) of a convolution is (out, in kh kw)
+        self.sizes = np.array([(shape[0], math.prod(shape[1:])) for shape in shapes], np.int64)  # (matrices, 2)
         self._room = int(2 * (self.sizes.prod(axis=1) + self.sizes.min(axis=1) ** 2).max(initial=0))
         self._rooms: list[Array] = []
         self._scales: dict[str | None, Array] = {}
