@@ -362,6 +362,19 @@ def check_the_loss_is_the_formula() -> None:
     tt_learn.gradcheck(loss, [logits(6, 7)])
 
 
+def test_labels_may_be_smoothed() -> None:
+    student, teacher, labels = logits(6, 7), logits(6, 7, seed=1), tt_core.tensor([0, 1, 2, 3, 4, 5])
+    smoothed = tt_core.cross_entropy(student, labels, label_smoothing=0.1).item()
+    expected = 0.7 * by_definition(student.data, teacher.data, 3.0) + 0.3 * smoothed
+    options: dict[str, Any] = {"temperature": 3.0, "alpha": 0.7, "label_smoothing": 0.1}
+    found = compression.distillation_loss(student, teacher, labels, **options)
+    np.testing.assert_allclose(found.item(), expected, rtol=1e-9)
+    same = Linear(7, 7)
+    loss = compression.Distillation(same, **options)(same, (student, labels))
+    wanted = 0.3 * tt_core.cross_entropy(same(student), labels, label_smoothing=0.1).item()
+    np.testing.assert_allclose(loss.item(), wanted, rtol=1e-6)
+
+
 def check_the_loss_does_not_depend_on_shape_or_padding() -> None:
     student, teacher, labels = logits(2, 3, 7), logits(2, 3, 7, seed=1), tt_core.tensor([[0, 1, 2], [3, -100, 6]])
     whole = compression.distillation_loss(student, teacher, labels)

@@ -59,11 +59,13 @@ def distillation_loss(
     temperature: float = 2.0,
     alpha: float = 0.5,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """alpha T^2 KL + (1 - alpha) cross entropy of logits (..., classes) and labels (...); without labels KL alone.
 
-    Examples whose label is `ignore_index` count in neither term. The teacher's logits get no gradient. Raises
-    `CompressionError` for logits of different shapes and a temperature or `alpha` that makes no sense.
+    Examples whose label is `ignore_index` count in neither term. `label_smoothing` is the cross entropy's. No gradient
+    reaches the teacher. Raises `CompressionError` for logits of different shapes and a temperature or `alpha` that
+    makes no sense.
 
     >>> import tt_core
     >>> student, teacher = tt_core.zeros(2, 3), tt_core.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
@@ -82,7 +84,7 @@ def distillation_loss(
         return soft_loss(student, teacher, temperature)
     labels = labels.reshape(-1)
     # (examples, classes) and (examples,)
-    hard = cross_entropy(student, labels, ignore_index=ignore_index)
+    hard = cross_entropy(student, labels, ignore_index=ignore_index, label_smoothing=label_smoothing)
     counted = np.flatnonzero(labels.data != ignore_index)
     if len(counted) < labels.numel():  # both terms are means over the same examples
         student, teacher = student[counted], teacher[counted]

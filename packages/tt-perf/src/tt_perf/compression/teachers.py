@@ -29,7 +29,13 @@ class Distillation:
 
     @checked
     def __init__(
-        self, teacher: Layer, *, temperature: float = 2.0, alpha: float = 0.5, ignore_index: int = -100
+        self,
+        teacher: Layer,
+        *,
+        temperature: float = 2.0,
+        alpha: float = 0.5,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
     ) -> None:
         if not isinstance(teacher, Layer):
             raise CompressionError(f"Distillation: the teacher is a {type(teacher).__name__}, expected a layer")
@@ -39,6 +45,7 @@ class Distillation:
             "temperature": temperature,
             "alpha": alpha,
             "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
         }
 
     @explained
@@ -74,8 +81,15 @@ class DistillationTrainer(Trainer):
         temperature: float = 2.0,
         alpha: float = 0.5,
         ignore_index: int = -100,
+        label_smoothing: float = 0.0,
         **options: Any,
     ) -> None:
-        loss = Distillation(teacher, temperature=temperature, alpha=alpha, ignore_index=ignore_index)
+        loss = Distillation(
+            teacher,
+            temperature=temperature,
+            alpha=alpha,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+        )
         super().__init__(model, optimizer, compute_loss=loss, **options)
         self.teacher = teacher
