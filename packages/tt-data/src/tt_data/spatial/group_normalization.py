@@ -66,8 +66,8 @@ def instance_norm(
 def group_norm(
     x: Tensor,
     num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Any = None,
+    bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """Mean 0 and variance 1 in each of `num_groups` groups of channels of each image.
