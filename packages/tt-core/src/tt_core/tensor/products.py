@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tt_core.engine.dispatch import Array, op
-from tt_core.engine.errors import ShapeError
+from tt_core.engine.errors import ArgumentError, ShapeError, shown
 from tt_core.tensor.dtypes import half_in_float32
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def _check_equation(*operands: Array, equation: str) -> None:
     """Raises `ShapeError` if operands and equation differ in number, if letters and dimensions do, or two sizes of one
     letter. NumPy finds out too, but names another cause.
     """
+    if not isinstance(equation, str):
+        raise ArgumentError(f"equation is text such as 'ij,jk->ik', got {shown(equation)}")
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     if len(terms) != len(operands):
         raise ShapeError(f"{equation!r} names {len(terms)} operands, got {len(operands)}")

@@ -134,7 +134,8 @@ def things(data_dir: Path | None = None, out: Path | None = None, seed: int = 0)
     augment = transforms.Compose(
         [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4, padding_mode="reflect"), normalize]
     )
-    recipe = Recipe(epochs=8, max_lr=0.2, label_smoothing=0.1)
+    # most of a drawn picture is one colour, so its 2,048 features are nearly those of all others: larger steps diverge
+    recipe = Recipe(epochs=8, max_lr=0.2 if found.real else 0.01, label_smoothing=0.1)
     reached = _train("small CNN", small_cnn, found, recipe, augment, normalize, out, seed)
     require("cnn", f"accuracy of the small network on {found.name}", reached, 0.75 if found.real else 0.95)
     return reached
