@@ -245,7 +245,7 @@ def tinygpt(session: nox.Session) -> None:
     started = time.strftime("run-%Y%m%d-%H%M%S")  # so that an earlier run is never overwritten
     run = Path(session.create_tmp()).resolve() / started
     session.run("tinygpt", "train", "--out", str(run), *session.posargs)
-    session.run("tinygpt", "generate", str(run), "--prompt", "This method", "--min-p", "0.15")
+    session.run("tinygpt", "generate", str(run), "--prompt", "This method", "--temperature", "0.8", "--min-p", "0.15")
     session.log(f"the run is in {run}")
 
 
