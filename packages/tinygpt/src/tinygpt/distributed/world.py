@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -95,15 +96,17 @@ class World:
             if self.size == 1:
                 raise
             if isinstance(error, KeyboardInterrupt):  # the training is saved
-                self.comm.Abort(130)
+                _abort(self.comm, 130)
             known = isinstance(error, TinyTorchError)
             told = f"error: {error}\n" if known else traceback.format_exc()
             sys.stderr.write(f"rank {self.rank} of {self.size}: {told}")
-            sys.stderr.flush()
-            self.comm.Abort(1)
+            _abort(self.comm, 1)
 
 
 ONE = World()
+
+_MOMENT = 0.5
+"""Seconds."""
 
 
 def started() -> str:
@@ -126,8 +129,14 @@ def end_others(code: int) -> None:
         with contextlib.suppress(ImportError, RuntimeError):
             from mpi4py import MPI  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-            sys.stderr.flush()
-            MPI.COMM_WORLD.Abort(code)
+            _abort(MPI.COMM_WORLD, code)
+
+
+def _abort(comm: Any, code: int) -> None:
+    """Ends all processes, after mpiexec had time to read the last message: it drops what comes with the abort."""
+    sys.stderr.flush()
+    time.sleep(_MOMENT)
+    comm.Abort(code)
 
 
 def world() -> World:
