@@ -108,6 +108,23 @@ def test_a_second_one_is_refused(workspace: Workspace) -> None:
         watch(workspace, module)
 
 
+def test_a_file_that_is_saved_during_the_first_check_is_seen(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("watchfiles")
+    module, done = module_called("02"), []
+    workspace.start(module)
+
+    def changes(*_: object, **options: object) -> Iterator[set[tuple[object, str]]]:
+        done.append("begins to watch")
+        yield set()
+
+    monkeypatch.setattr("watchfiles.watch", changes)
+    monkeypatch.setattr("tt_core.course.watching.Watching.check", lambda self: done.append("checks"))
+    watch(workspace, module)
+    assert done == ["begins to watch", "checks"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudoterminal")
 def test_an_answer_comes_soon_after_saving(workspace: Workspace) -> None:
     pytest.importorskip("watchfiles")

@@ -69,7 +69,9 @@ def watch(workspace: Workspace, module: Module) -> None:
     taken = f"another tt watch runs in {workspace.root}; end it first (key q)"
     with locked(workspace.root / LOCK, taken), Keys() as keys:
         options: dict[str, Any] = {"debounce": 100, "step": 20, "rust_timeout": 100, "yield_on_timeout": True}
-        Watching(workspace, module, keys).run(changes(workspace.root, raise_interrupt=True, **options))
+        found = changes(workspace.root, raise_interrupt=True, **options)
+        next(found, None)  # begins to watch, so that a file that is saved during the first check is not missed
+        Watching(workspace, module, keys).run(found)
 
 
 class Watching:
