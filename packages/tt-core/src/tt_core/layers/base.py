@@ -416,6 +416,6 @@ def _not_a_layer(given: Any) -> str:
     if isinstance(given, (list, tuple)) and all(isinstance(each, Layer) for each in given):
         return f"{type(given).__name__}; write *layers in place of layers"
     if callable(given) and (name := getattr(given, "__name__", "")):  # an op such as relu
-        named = [layer.__name__ for layer in Layer._types if layer.__name__.lower() == name.replace("_", "")]
+        named = [layer.__name__ for layer in snapshot(Layer._types) if layer.__name__.lower() == name.replace("_", "")]
         return f"the function {name}; " + (f"write {named[0]}()" if named else "write a layer whose forward calls it")
     return type(given).__name__

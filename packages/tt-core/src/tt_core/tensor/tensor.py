@@ -27,7 +27,7 @@ from tt_core.tensor.conversion import Convertible, as_array, copy_of
 from tt_core.tensor.in_place import Mutable
 from tt_core.tensor.printing import Printable
 from tt_core.tensor.rearranging import Rearrangeable
-from tt_core.torch_names.methods import TorchMethods
+from tt_core.torch_names.methods import TorchMethods, sentence_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,8 +84,7 @@ def _comparison(op: Op) -> Callable[[AnyTensor, Any], AnyTensor]:
 
 
 def _described(method: Any, op: Op) -> Any:
-    sentence = (op.__doc__ or "").partition("\n\n")[0]  # without the example, which calls the op
-    method.__name__, method.__doc__ = op.name, sentence
+    method.__name__, method.__doc__ = op.name, sentence_of(op)
     return method
 
 

@@ -43,7 +43,7 @@ def _of_one(op: Op | str) -> Callable[[Any], Any]:
     def method(self: Any) -> Any:
         return (registry[op] if isinstance(op, str) else op)(self)
 
-    method.__doc__ = f"Same as `{op}`." if isinstance(op, str) else _sentence(op)
+    method.__doc__ = f"Same as `{op}`." if isinstance(op, str) else sentence_of(op)
     return method
 
 
@@ -51,11 +51,11 @@ def _of_two(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         return op(self, other)
 
-    method.__doc__ = _sentence(op)
+    method.__doc__ = sentence_of(op)
     return method
 
 
-def _sentence(op: Op) -> str:
+def sentence_of(op: Op) -> str:
     """What an op does, without its example, which calls the op and not the method."""
     return (op.__doc__ or "").partition("\n\n")[0]
 
